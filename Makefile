@@ -1,0 +1,68 @@
+# Everything that is run by hand. `make demo` to try it, `make test` before a change lands.
+# PYTHON=... selects the interpreter that makes .venv (3.11 or newer).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := demo
+.DELETE_ON_ERROR:
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+ifeq ($(origin PYTHON),undefined)
+CANDIDATES := python3 python3.13 python3.12 python3.11
+else
+CANDIDATES := $(PYTHON)
+endif
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: demo serve install test lint bench screenshots clean
+
+demo: install  ## the dashboard on a demonstration of its own
+	@exec $(RUN) -m app --demo
+
+serve: install  ## the dashboard on your own runs
+	@exec $(RUN) -m app
+
+install: $(VENV)/requirements.txt  ## .venv with everything that running needs
+
+test: lint  ## lint and all tests
+	@$(RUN) -m scripts.provide_browser
+	@$(RUN) -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/requirements-dev.txt  ## style and types
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/mypy
+
+bench: install  ## measures what the README states
+	@for script in benchmarks/*.py; do echo "$$script"; $(RUN) "$$script"; done
+
+screenshots: $(VENV)/requirements-dev.txt  ## docs/screenshots from a demonstration database
+	@$(RUN) -m scripts.provide_browser
+	@$(RUN) -m scripts.screenshots
+
+clean:  ## removes .venv and caches; runs in data/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN):
+	@for candidate in $(CANDIDATES); do \
+	    if command -v $$candidate >/dev/null && $$candidate -c '$(NEW_ENOUGH)'; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$${python:-}" ]; then \
+	    echo "Vision-R1-Zero needs Python 3.11 or newer: install it, or name one with 'make PYTHON=/path/to/python3.12'." >&2; \
+	    exit 1; \
+	fi; \
+	if ! $$python -m venv $(VENV) >/dev/null; then \
+	    rm -rf $(VENV); \
+	    echo "$$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; \
+	    exit 1; \
+	fi
+
+# The stamp is a copy of what was installed: a new date alone installs nothing.
+$(VENV)/requirements.txt $(VENV)/requirements-dev.txt: $(VENV)/%: % | $(RUN)
+	@cmp -s $< $@ || { echo "Installing $< into $(VENV) ..."; $(PIP) -r $<; }
+	@cp $< $@
+
+$(VENV)/requirements-dev.txt: $(VENV)/requirements.txt

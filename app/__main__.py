@@ -1,0 +1,73 @@
+"""`python -m app`: opens the database, starts the dashboard and keeps an eye on the jobs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+
+from app import demo, server
+from store.engine import StoreError, database_url, open_store
+
+BAD_USE = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parse(argv)
+    problem = _cannot_listen(options.host, options.port)
+    if problem:
+        return _refuse(problem)
+    try:
+        url = database_url(options.db)
+        store = open_store(url)
+    except StoreError as error:
+        return _refuse(str(error))
+    # Pages and the processes that they start read it from here.
+    os.environ["VR1Z_DATABASE_URL"] = url
+    if options.host not in server.LOOPBACK:
+        print(
+            f"Warning: whoever can reach {options.host}:{options.port} can start and stop training on this machine; "
+            "there is no password. Prefer the default host and an SSH tunnel.",
+            file=sys.stderr,
+        )
+    if options.demo:
+        demo.start_once(store)
+    server.build(store, options.host).run(config=server.settings(options.host, options.port))
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m app", description="The experiment dashboard.")
+    parser.add_argument("--db", metavar="URL", help="database URL or SQLite file (default: $VR1Z_DATABASE_URL)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--demo", action="store_true", help="queue the two demo runs unless there are runs already")
+    return parser.parse_args(argv)
+
+
+def _cannot_listen(host: str, port: int) -> str | None:
+    """Why nobody can listen there, in a sentence; None if one can."""
+    if not 1 <= port <= 65535:
+        return f"{port} is not a port: choose one from 1 to 65535 with --port."
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror:
+        return f"{host} is not an address of this machine: choose another with --host."
+    with socket.socket(family, kind, protocol) as probe:
+        if os.name != "nt":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            return f"Cannot listen on {host}:{port} ({error.strerror}): free it or choose another with --port."
+    return None
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return BAD_USE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

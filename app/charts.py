@@ -1,0 +1,214 @@
+"""Which metrics make which chart of a run, and what they mean. Pure data; knows nothing of drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Curve(NamedTuple):
+    """A metric in a chart; `band` names two metrics that bound it. `sparse` metrics are measured now and then."""
+
+    metric: str
+    label: str
+    sparse: bool = False
+    band: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`share` has an axis from 0 to 100 %; `log` may be drawn on a logarithmic axis; `stacked` are parts of a whole.
+
+    `empty` is what to say when none of the metrics was recorded.
+    """
+
+    key: str
+    title: str
+    help: str
+    curves: tuple[Curve, ...]
+    share: bool = False
+    log: bool = False
+    stacked: bool = False
+    empty: str = "Nothing recorded yet."
+
+    @property
+    def metrics(self) -> list[str]:
+        bands = [name for curve in self.curves for name in curve.band or ()]
+        return [*(curve.metric for curve in self.curves), *bands]
+
+
+def probe(metric: str, label: str) -> Curve:
+    return Curve(f"probe/{metric}", f"{label} (probe)", sparse=True)
+
+
+def of_run(method: str, components: Sequence[str]) -> list[Chart]:
+    """The charts of a run of `method` with these reward components, the telling ones first."""
+    if method == "sft":
+        return [*_outcome(components, is_sampled=False), *_imitation(), *_machinery(is_sampled=False)]
+    return [*_outcome(components, is_sampled=True), *_policy(), *_machinery(is_sampled=True)]
+
+
+def _outcome(components: Sequence[str], *, is_sampled: bool) -> list[Chart]:
+    """Rewards, accuracy, reasoning: from every step's completions if there are any, and from the probe."""
+    source = (
+        "Mean over the step's completions. The probe scores held-out examples in the same way for every method."
+        if is_sampled
+        else "SFT samples nothing while it trains: these are the probe's answers on held-out examples, scored alike."
+    )
+    return [
+        Chart(
+            "reward",
+            "Reward",
+            f"Weighted sum of the components. {source} Reasoning that grows with it was elicited by reward.",
+            _both("reward", "reward", is_sampled),
+        ),
+        Chart(
+            "components",
+            "Reward components",
+            f"Raw value of each component, before its weight. {source}",
+            tuple(
+                Curve(f"reward/{name}", name) if is_sampled else Curve(f"probe/reward/{name}", name, sparse=True)
+                for name in components
+            ),
+        ),
+        Chart(
+            "accuracy",
+            "Accuracy on held-out examples",
+            "Greedy answers that equal the true count. The band is the 95 % interval (Wilson) of the whole validation "
+            "split; the probe looks at a few of its examples, more often. Training never sees test examples.",
+            (
+                Curve("val/accuracy", "validation", sparse=True, band=("val/accuracy_low", "val/accuracy_high")),
+                probe("accuracy", "accuracy"),
+            ),
+            share=True,
+            empty="No evaluation yet: the first comes before step 1.",
+        ),
+        Chart(
+            "steps",
+            "Reasoning steps",
+            "Numbered steps that say something new, counted in well-formed completions (0 in others), uncapped.",
+            (
+                *_both("steps", "mean", is_sampled, name="reasoning_steps"),
+                Curve("val/steps", "validation", sparse=True),
+            ),
+        ),
+        Chart(
+            "length",
+            "Completion length (tokens)",
+            "Mean number of generated tokens, the end token included.",
+            _both("length", "mean", is_sampled, name="completion_length"),
+            log=True,
+        ),
+        Chart(
+            "shape",
+            "Well-formed and clipped",
+            "Well-formed: one think block, one answer block, nothing else. Clipped: cut off at the token limit. "
+            "No signal: groups whose completions all got the same reward, from which GRPO learns nothing.",
+            (
+                *_both("wellformed", "well-formed", is_sampled, name="wellformed_share"),
+                *((Curve("clipped_share", "clipped"),) if is_sampled else ()),
+                *((Curve("frac_reward_zero_std", "no signal"),) if is_sampled else ()),
+            ),
+            share=True,
+        ),
+    ]
+
+
+def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) -> tuple[Curve, ...]:
+    sampled = (Curve(name or metric, label),) if is_sampled else ()
+    return (*sampled, probe(metric, label))
+
+
+def _policy() -> list[Chart]:
+    return [
+        Chart(
+            "entropy",
+            "Entropy of own samples (nats a token)",
+            "How undecided the model is between next tokens. Near 0 it no longer explores.",
+            (Curve("entropy", "entropy"), probe("entropy", "entropy")),
+            log=True,
+        ),
+        Chart(
+            "kl",
+            "KL to the base model",
+            "How far the policy has moved from the base model, in nats a token, on its own samples.",
+            (Curve("kl", "KL"), probe("kl", "KL")),
+            log=True,
+            empty="Not computed: beta is 0, so training needs no reference, and no probe has measured it.",
+        ),
+        Chart(
+            "loss",
+            "Loss",
+            "GRPO's loss is near zero by construction, since advantages sum to zero in a group; watch reward and KL.",
+            (Curve("loss", "loss"),),
+        ),
+    ]
+
+
+def _imitation() -> list[Chart]:
+    return [
+        Chart(
+            "loss",
+            "Loss (nats a token)",
+            "Cross entropy of the references: how well they are imitated, not whether answers are right.",
+            (Curve("loss", "loss"),),
+            log=True,
+        ),
+        Chart(
+            "token_accuracy",
+            "Reference tokens predicted",
+            "Share of the reference's tokens that the model ranks first, given the true ones before.",
+            (Curve("mean_token_accuracy", "tokens"),),
+            share=True,
+        ),
+        Chart(
+            "entropy",
+            "Entropy (nats a token)",
+            "Two different things: on the references that it imitates, and on answers that it samples itself (probe).",
+            (Curve("entropy_reference", "on references"), probe("entropy", "on own samples")),
+            log=True,
+        ),
+        Chart(
+            "kl",
+            "KL to the base model",
+            "How far the model has moved from the base, in nats a token, on its own samples in the probe.",
+            (probe("kl", "KL"),),
+            log=True,
+            empty="Not computed: no probe has measured it.",
+        ),
+    ]
+
+
+def _machinery(*, is_sampled: bool) -> list[Chart]:
+    parts = ("generation", "scoring", "update") if is_sampled else ("step",)
+    return [
+        Chart(
+            "grad_norm",
+            "Gradient norm",
+            "Length of the gradient before clipping. Spikes say that an update was unusual.",
+            (Curve("grad_norm", "norm"),),
+            log=True,
+        ),
+        Chart(
+            "learning_rate",
+            "Learning rate",
+            "The learning rate that each update used.",
+            (Curve("learning_rate", "rate"),),
+            log=True,
+        ),
+        Chart(
+            "time",
+            "Time of a step (seconds)",
+            "Where the time goes: sampling completions, scoring them, updating the weights." if is_sampled else "",
+            tuple(Curve(f"time/{part}", part) for part in parts),
+            stacked=is_sampled,
+            log=not is_sampled,
+        ),
+        Chart(
+            "throughput",
+            "Tokens a second",
+            "Tokens that training went through in a second.",
+            (Curve("tokens_per_second", "tokens"),),
+        ),
+    ]

@@ -1,0 +1,116 @@
+"""An example with the traces that answer it: image, question and true count beside the rows. Knows no database.
+
+Serves the groups of a training step and the predictions of an evaluation alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.components.trace_text import marked, visible
+from app.components.trace_view import Row, show_trace, summarize
+from store.rows import StoredCompletion, StoredExample
+from trainer.prompt import Style
+
+SHOWN = ("All", "Right", "Wrong", "Malformed", "Dead groups")
+ORDERS: dict[str, Callable[[Row], float]] = {
+    "Reward": lambda row: -math.inf if row.reward is None else row.reward,
+    "Reasoning steps": lambda row: row.steps,
+    "Length": lambda row: row.tokens or len(row.text),
+    "As sampled": lambda row: -(row.index if isinstance(row, StoredCompletion) else row.sample),
+}
+"""What rows are sorted by, largest first."""
+DEAD_HELP = "Every reward is the same, so every advantage is zero and the group teaches nothing."
+PICTURE_WIDTH = 184
+"""Pixels."""
+OPEN_AT_MOST = 3
+"""Groups of up to so many rows are shown opened."""
+
+
+class Block(NamedTuple):
+    """An example with its rows; `number` is its group within the step, `shown` the rows that the filter leaves."""
+
+    number: int | None
+    example: StoredExample | None
+    rows: Sequence[Row]
+    shown: Sequence[Row]
+
+
+def select(blocks: Sequence[Block], only: str, order: str) -> list[Block]:
+    """The blocks that a filter leaves, their rows in order; unknown words leave everything as sampled."""
+    key = ORDERS.get(order, ORDERS["As sampled"])
+    kept = []
+    for block in blocks:
+        if only == "Dead groups" and summarize(block.rows).dead is None:
+            continue
+        shown = sorted((row for row in block.rows if _passes(row, only)), key=key, reverse=True)
+        if shown:
+            kept.append(block._replace(shown=shown))
+    return kept
+
+
+def _passes(row: Row, only: str) -> bool:
+    return {"Right": row.correct is True, "Wrong": row.correct is False, "Malformed": not row.wellformed}.get(
+        only, True
+    )
+
+
+def show_block(
+    block: Block,
+    style: Style,
+    *,
+    link: Callable[[Row], str],
+    chosen: int | None = None,
+    everything: bool = False,
+) -> None:
+    """A bordered card; the trace of id `chosen` stands out, and the best and the worst are opened, or all."""
+    with st.container(border=True, horizontal=True, gap="medium"):
+        with st.container(width=PICTURE_WIDTH):
+            _picture(block.example)
+        with st.container(key=f"rows-of-{type(block.rows[0]).__name__}-{block.rows[0].id}"):
+            _heading(block)
+            advantages = [abs(r.advantage) for r in block.rows if isinstance(r, StoredCompletion) and r.advantage]
+            opened = {block.shown[0].id, block.shown[-1].id} if len(block.shown) > OPEN_AT_MOST else None
+            with st.container(gap=None):
+                for row in block.shown:
+                    show_trace(
+                        row,
+                        style,
+                        key=f"trace-{type(row).__name__}-{row.id}",
+                        opened=everything or opened is None or row.id in opened,
+                        chosen=row.id == chosen,
+                        strongest=max(advantages, default=None),
+                        link=link(row),
+                    )
+
+
+def _heading(block: Block) -> None:
+    example, summary = block.example, summarize(block.rows)
+    question = marked(example.question) if example else "An example that was not recorded"
+    st.html(f'<div class="tv-question">{question}</div>')
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if example and example.answer is not None:
+            st.badge(f"true count {example.answer}", color="blue")
+        st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
+        if summary.malformed and len(block.rows) > 1:
+            st.badge(f"{summary.malformed} malformed", color="orange")
+        if summary.dead:
+            st.badge(f"dead: {summary.dead}", icon=":material/block:", color="gray", help=DEAD_HELP)
+        if len(block.shown) < len(block.rows):
+            st.caption(f"{len(block.shown)} of {len(block.rows)} shown", width="content")
+
+
+def _picture(example: StoredExample | None) -> None:
+    if example is None:
+        return
+    for sha256 in example.images:
+        alt = visible(example.question)
+        st.html(f'<img class="tv-image" loading="lazy" src="/api/media/{visible(sha256)}" alt="{alt}">')
+    if example.reference:
+        with st.expander("Reference", type="compact"):
+            st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+    st.html(f'<div class="tv-name">{visible(example.name)}</div>')

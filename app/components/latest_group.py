@@ -1,0 +1,59 @@
+"""The newest group of completions: image, question, the best and the worst answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import data, format
+from store import read
+from store.rows import GroupRow, RunDetail, StoredCompletion
+
+IMAGE_WIDTH = 130
+
+
+def latest_group(run: RunDetail, traces_page: str) -> None:
+    """Nothing for a run without completions."""
+    store = data.reader()
+    bounds = data.step_bounds(store, run.id)
+    groups = data.groups(store, run.id, bounds.last) if bounds else []
+    if not groups:
+        return
+    group = groups[0]
+    with st.container(border=True, key="latest_group"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Latest group** · step {group.step}", width="content")
+            query = {"run": run.uid, "step": str(group.step)}
+            st.page_link(traces_page, label="All groups", icon=":material/psychology:", query_params=query)
+        picture, best_place, worst_place = st.columns([1, 2, 2])
+        with picture:
+            question(group)
+        best, worst = extremes(group.completions)
+        answer(best_place, "Best", best)
+        answer(worst_place, "Worst", worst)
+
+
+def question(group: GroupRow) -> None:
+    example = group.example
+    if example is None:
+        st.caption("The example of this group is not known.")
+        return
+    for sha256 in example.images:
+        path = read.media_path(data.reader(), sha256)
+        if path.is_file():
+            st.image(str(path), width=IMAGE_WIDTH)
+    st.text(example.question)
+    st.caption(f"True count {example.answer}")
+
+
+def extremes(completions: Sequence[StoredCompletion]) -> tuple[StoredCompletion, StoredCompletion]:
+    ranked = sorted(completions, key=lambda each: each.reward if each.reward is not None else float("-inf"))
+    return ranked[-1], ranked[0]
+
+
+def answer(place: st.delta_generator.DeltaGenerator, title: str, completion: StoredCompletion) -> None:
+    verdict = {True: "right", False: "wrong", None: "not judged"}[completion.correct]
+    with place:
+        st.caption(f"{title} · reward {format.number(completion.reward)} · {verdict}")
+        st.code(completion.text or "(empty)", language=None, wrap_lines=True)

@@ -1,0 +1,75 @@
+// Draws a Plotly figure and redraws it in place: Plotly.react with layout.uirevision keeps zoom, pan and legend choices.
+const CONFIG = {
+  responsive: false,
+  displaylogo: false,
+  showSendToCloud: false,
+  displayModeBar: true,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  doubleClick: "reset",
+}
+const charts = new WeakMap()
+
+function plotly(url) {
+  window.vr1zPlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script")
+    script.src = url
+    script.onload = () => resolve(window.Plotly)
+    script.onerror = () => {
+      window.vr1zPlotly = null
+      reject(new Error(`Charts need ${url}. Start the dashboard with: python -m app`))
+    }
+    document.head.appendChild(script)
+  })
+  return window.vr1zPlotly
+}
+
+function themed(layout, element) {
+  const style = getComputedStyle(element)
+  const token = name => style.getPropertyValue(`--st-${name}`).trim()
+  const text = token("text-color")
+  const grid = token("border-color-light") || token("border-color")
+  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"
+  layout.font = { family: token("font"), size: 12, color: text }
+  layout.hoverlabel = { bgcolor: token("secondary-background-color"), bordercolor: grid, font: { color: text } }
+  layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: token("border-color"), activecolor: text }
+  for (const name of Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))) {
+    Object.assign(layout[name], { gridcolor: grid, linecolor: grid, automargin: true })
+  }
+  return layout
+}
+
+function watch(element, Plotly) {
+  const chart = charts.get(element)
+  element.on("plotly_click", ({ points }) => chart.report("point", { x: points[0].x, curve: points[0].data.name }))
+  chart.observer = new ResizeObserver(() => element.offsetWidth && Plotly.Plots.resize(element))
+  chart.observer.observe(element)
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const element = parentElement.querySelector(".live-chart")
+  element.setAttribute("role", "figure")
+  element.setAttribute("aria-label", data.alt)
+  element.style.height = `${data.height}px`
+  const isNew = !charts.has(element)
+  const chart = isNew ? {} : charts.get(element)
+  chart.report = setTriggerValue
+  charts.set(element, chart)
+
+  const figure = JSON.parse(data.figure)
+  plotly(data.library)
+    .then(async Plotly => {
+      if (!charts.has(element)) return
+      await Plotly.react(element, figure.data, themed(figure.layout, element), CONFIG)
+      if (isNew) watch(element, Plotly)
+    })
+    .catch(error => {
+      element.className = "live-chart-error"
+      element.textContent = error.message
+    })
+
+  return () => {
+    chart.observer?.disconnect()
+    charts.delete(element)
+    window.Plotly?.purge(element)
+  }
+}

@@ -1,0 +1,56 @@
+"""A Plotly chart that lives through refreshes: zoom, pan and legend choices stay while the data change.
+
+`st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's colours,
+with the plotly.js that comes with the plotly package and that `python -m app` serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+import streamlit as st
+
+LIBRARY_ROUTE = "/api/plotly.min.js"
+_LIBRARY = f"{LIBRARY_ROUTE}?v={version('plotly')}"
+_HERE = Path(__file__)
+_chart = st.components.v2.component(
+    "live_chart",
+    html='<div class="live-chart"></div>\n',
+    css=_HERE.with_suffix(".css").read_text(encoding="utf-8"),
+    js=_HERE.with_suffix(".js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+class Point(NamedTuple):
+    """Where somebody clicked: the x of the nearest point and the name of its curve."""
+
+    x: float
+    curve: str
+
+
+def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Point], None] | None = None) -> None:
+    """Draws `figure` under a `key` that is the chart's identity; `alt` is its takeaway in a sentence.
+
+    `on_click` is called, as Streamlit's callbacks are, before the rerun that a click causes.
+    """
+
+    def report() -> None:
+        point = st.session_state[key].point
+        if point is not None and on_click is not None:
+            on_click(Point(float(point["x"]), str(point["curve"])))
+
+    _chart(
+        key=key,
+        data={
+            "figure": figure.to_json(),
+            "alt": alt,
+            "height": figure.layout.height,
+            "library": _LIBRARY,
+        },
+        on_point_change=report,
+    )

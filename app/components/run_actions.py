@@ -1,0 +1,93 @@
+"""Buttons that act on runs, with what they will do in their tooltips, and the question before a deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from app import data, format, intents, status
+from store.engine import StoreError
+from store.rows import RunRow
+
+RUN_PAGE = "../pages/run.py"
+LAUNCH_PAGE = "../pages/launch.py"
+TO_DELETE = "runs to delete"
+
+
+def attempt(action: Callable[..., None], *arguments: object) -> None:
+    """Does what a button says; an error becomes a message that passes."""
+    try:
+        action(*arguments)
+    except StoreError as error:
+        st.toast(format.literal(str(error)), icon=":material/error:", duration="long")
+
+
+def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> None:
+    """One button that asks each run to stop; asked again, it insists. `levels` are what was asked so far."""
+    level = min(max(levels, default=0) + 1, 3)
+    label, explanation = status.STOP_LEVELS[level]
+    stoppable = [run for run in runs if intents.can_stop(run)]
+    if all(run.status == "queued" for run in stoppable):
+        explanation = "Takes it out of the queue."
+    icon = ":material/stop_circle:"
+    if st.button(
+        label, icon=icon, key=key, disabled=not stoppable, help=explanation if stoppable else "Nothing to stop."
+    ):
+        for run in stoppable:
+            attempt(intents.stop, run, level)
+        st.rerun()
+
+
+def resume_button(runs: Sequence[RunRow], *, key: str) -> None:
+    resumable = [run for run in runs if intents.can_resume(run)]
+    explanation = (
+        "Goes on from the last checkpoint, in the queue's order."
+        if resumable
+        else "Only training that ended before its last step can go on."
+    )
+    if st.button("Resume", icon=":material/play_circle:", key=key, disabled=not resumable, help=explanation):
+        for run in resumable:
+            attempt(intents.resume, run)
+        st.rerun()
+
+
+def clone_button(run: RunRow | None, *, key: str) -> None:
+    explanation = "Opens the launch form with this run's configuration." if run else "Select one run to clone it."
+    if st.button("Clone", icon=":material/content_copy:", key=key, disabled=run is None, help=explanation) and run:
+        st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid})
+
+
+def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
+    """Asks first: the page must call `confirm_deletion` outside of its fragments."""
+    deletable = [run for run in runs if run.status not in status.ACTIVE]
+    explanation = (
+        "Removes runs with all that they recorded. Asks first." if deletable else "Stop a run before you delete it."
+    )
+    if st.button("Delete", icon=":material/delete:", key=key, disabled=not deletable, help=explanation):
+        st.session_state[TO_DELETE] = [run.uid for run in deletable]
+        st.rerun()
+
+
+def confirm_deletion(*, then: str | None = None) -> None:
+    """Opens the question if a deletion was asked for; goes to the page `then` once it is done."""
+    uids = st.session_state.pop(TO_DELETE, None)
+    if uids:
+        _question([run for run in data.runs(data.reader()) if run.uid in uids], then)
+
+
+@st.dialog("Delete for good?")
+def _question(runs: Sequence[RunRow], then: str | None) -> None:
+    for run in runs:
+        st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}")
+    st.caption("Curves, completions, evaluations, log and checkpoints go with them. This cannot be undone.")
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button("Keep", key="deletion_no"):
+            st.rerun()
+        word = "Delete" if len(runs) == 1 else f"Delete {len(runs)} runs"
+        if st.button(word, type="primary", icon=":material/delete:", key="deletion_yes"):
+            for run in runs:
+                attempt(intents.delete, run)
+            if then:
+                st.switch_page(then)
+            st.rerun()

@@ -1,0 +1,178 @@
+"""The live curves of one run, with their controls. A click sets the step in the address; zoom stays while data come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import data, figures, format
+from app.axis import Axis, axis, step_at
+from app.charts import Chart, Curve
+from app.components.live_chart import Point, live_chart
+from store.rows import Clock, EventRow, RunDetail, Series
+
+POINTS = 500
+SIGNS = {
+    "resumed": ("↻", "resumed", figures.BLUE),
+    "best": ("★", "best checkpoint", figures.GREEN),
+    "stopped": ("■", "stopped", figures.ORANGE),
+    "failed": ("✕", "failed", figures.VERMILLION),
+    "out_of_memory": ("✕", "out of memory", figures.VERMILLION),
+    "killed": ("✕", "killed", figures.VERMILLION),
+    "lost": ("✕", "lost", figures.VERMILLION),
+    "recording_failed": ("!", "recording failed", figures.VERMILLION),
+}
+"""Event kinds that are drawn, with their sign, word and colour; of `best` only the last."""
+
+
+class View(NamedTuple):
+    """How all curves of the page are drawn."""
+
+    axis: Axis
+    smoothing: float
+    log: bool
+    marks: Sequence[figures.Mark]
+    cursor: int | None
+
+
+def controls() -> tuple[str, float, bool]:
+    """Axis, smoothing and logarithm, as chosen."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        kind = st.segmented_control(
+            "Horizontal axis",
+            ["step", "time", "tokens"],
+            default="step",
+            key="axis",
+            required=True,
+            bind="query-params",
+        )
+        smoothing = st.slider(
+            "Smoothing",
+            0.0,
+            0.99,
+            0.6,
+            key="smoothing",
+            bind="query-params",
+            width=220,
+            help="What an average keeps of the past from step to step; the raw values stay visible behind it. "
+            "Evaluations and probes are never smoothed.",
+        )
+        log = st.toggle(
+            "Logarithmic",
+            key="log",
+            bind="query-params",
+            help="For loss, lengths, entropy, KL, gradient norm, learning rate and time.",
+        )
+    return str(kind), float(smoothing), bool(log)
+
+
+def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callable[[int], None]) -> None:
+    """All charts in a grid that folds with the width of the page."""
+    names = sorted({name for chart in wanted for name in chart.metrics})
+    series = data.series(data.reader(), run.id, names, points=POINTS)
+    with st.grid(3, min_column_width=400, gap="small"):
+        for chart in wanted:
+            with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall"):
+                st.markdown(f"**{chart.title}**", help=chart.help or None)
+                present = [curve for curve in chart.curves if has_values(series, curve)]
+                if not present:
+                    st.caption(chart.empty)
+                    continue
+                live_chart(
+                    figure(run, chart, present, series, view),
+                    key=f"curves_{run.uid}_{chart.key}",
+                    alt=takeaway(chart, present, series),
+                    on_click=lambda point: on_step(clicked_step(point, view.axis)),
+                )
+
+
+def clicked_step(point: Point, along: Axis) -> int:
+    return along.step(point.x)
+
+
+def has_values(series: Mapping[str, Series], curve: Curve) -> bool:
+    return curve.metric in series and bool(np.isfinite(series[curve.metric].value).any())
+
+
+def figure(
+    run: RunDetail, chart: Chart, present: Sequence[Curve], series: Mapping[str, Series], view: View
+) -> go.Figure:
+    colours = palette(run.method, chart)
+    lines = [line(curve, series, view.axis, colours[chart.curves.index(curve)]) for curve in present]
+    revision = f"{view.axis.title}/{view.log and chart.log}"
+    settings = {
+        "x_title": view.axis.title,
+        "revision": revision,
+        "smoothing": view.smoothing,
+        "marks": view.marks,
+        "cursor": None if view.cursor is None else float(view.axis.place(view.cursor)),
+    }
+    if chart.stacked:
+        return figures.stacked_chart(lines, **settings)
+    return figures.line_chart(lines, log=view.log and chart.log, share=chart.share, **settings)
+
+
+def palette(method: str, chart: Chart) -> list[tuple[str, str]]:
+    """Colour and dash of each curve of a chart: the method's own for the first, then the palette."""
+    first = figures.METHOD_STYLE.get(method, figures.METHOD_STYLE["none"])
+    others = [colour for colour in figures.PALETTE if colour != first[0]]
+    if len(chart.curves) == 1 or chart.key not in ("components", "time"):
+        return [first, *((others[i % len(others)], "solid") for i in range(1, len(chart.curves)))]
+    return [(figures.PALETTE[i % len(figures.PALETTE)], "solid") for i in range(len(chart.curves))]
+
+
+def line(curve: Curve, series: Mapping[str, Series], along: Axis, style: tuple[str, str]) -> figures.Line:
+    found = series[curve.metric]
+    low, high = (bound(series, name, found) for name in curve.band or (None, None))
+    colour, dash = style
+    return figures.Line(
+        curve.label, along.place(found.step), found.value, colour, dash, low=low, high=high, sparse=curve.sparse
+    )
+
+
+def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.ndarray | None:
+    """A bounding metric at the steps of the bounded one."""
+    if name is None or name not in series:
+        return None
+    at = dict(zip(series[name].step.tolist(), series[name].value.tolist(), strict=True))
+    return np.array([at.get(step, np.nan) for step in found.step.tolist()])
+
+
+def takeaway(chart: Chart, present: Sequence[Curve], series: Mapping[str, Series]) -> str:
+    """`Reward: reward 0.41 at step 1, 2.31 at step 170.`"""
+    parts = []
+    for curve in present:
+        step, value = series[curve.metric].step, series[curve.metric].value
+        known = np.flatnonzero(np.isfinite(value))
+        first, last = known[0], known[-1]
+        parts.append(
+            f"{curve.label} {format.number(value[first])} at step {step[first]}, "
+            f"{format.number(value[last])} at step {step[last]}"
+        )
+    return f"{chart.title}: {'; '.join(parts)}."
+
+
+def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures.Mark]:
+    """What happened to the run, on its axis; an event without a step lies at the last step before it."""
+    last_best = max((event.id for event in events if event.kind == "best"), default=None)
+    found = []
+    for event in events:
+        if event.kind not in SIGNS or (event.kind == "best" and event.id != last_best):
+            continue
+        sign, word, colour = SIGNS[event.kind]
+        step = event.step if event.step is not None else step_at(clock, event.at)
+        found.append(figures.Mark(float(along.place(step)), sign, f"step {step}: {word}", colour))
+    return found
+
+
+def view(run: RunDetail, cursor: int | None) -> View:
+    """Shows the controls and reads what else the curves need."""
+    kind, smoothing, log = controls()
+    store = data.reader()
+    clock = data.clock(store, run.id)
+    along = axis(kind, clock)  # type: ignore[arg-type]
+    return View(along, smoothing, log, marks(data.events(store, run.id), clock, along), cursor)

@@ -1,0 +1,99 @@
+"""What a run wrote down: its configuration, log and events. Everything is shown as plain text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import streamlit as st
+import yaml
+
+from app import data, format, logs, status
+from store import read
+from store.rows import RunDetail
+
+
+def config_tab(run: RunDetail) -> None:
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Configuration**", help="As YAML, to copy into a file for the command line.")
+        st.code(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True), language="yaml", height=560)
+    with right:
+        if run.prompt:
+            st.markdown("**Prompt**", help="The rendered prompt of one training example.")
+            st.code(run.prompt, language=None, wrap_lines=True)
+            st.caption(f"Hash {format.literal(run.prompt_hash or format.UNKNOWN)}: equal hashes, equal prompts.")
+        st.markdown("**Environment**")
+        if run.environment:
+            st.code(yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True), language="yaml")
+        else:
+            st.caption("Filled in when the process starts.")
+        for name, source in run.sources.items():
+            st.markdown(f"**Reward {format.literal(name)}**")
+            st.code(source["source"] if isinstance(source, dict) else str(source), language="python")
+
+
+def log_tab(run: RunDetail) -> None:
+    path = run.job.log_path if run.job else None
+    if path is None and run.output_dir:
+        path = str(Path(run.output_dir) / "log.txt")
+    text = logs.tail(Path(path)) if path else None
+    if text is None:
+        is_elsewhere = run.job is not None and run.job.host is not None
+        where = f" Its process ran on {format.literal(run.job.host)}." if is_elsewhere and run.job else ""
+        st.caption(f"There is no log on this machine.{where}")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(format.literal(str(path)))
+        st.download_button("Download", text, file_name=f"{run.uid}.log", icon=":material/download:", on_click="ignore")
+    with st.container(height=560, autoscroll=True, border=True):
+        st.code(text.strip() or "(empty so far)", language=None, wrap_lines=True)
+
+
+def events_tab(run: RunDetail) -> None:
+    store = data.reader()
+    found = data.events(store, run.id)[::-1]
+    st.dataframe(
+        {
+            "at": [datetime.fromtimestamp(event.at, UTC) for event in found],
+            "step": [event.step for event in found],
+            "kind": [event.kind.replace("_", " ") for event in found],
+            "message": [event.message for event in found],
+        },
+        hide_index=True,
+        column_config={
+            "at": st.column_config.DatetimeColumn("When", format="YYYY-MM-DD HH:mm:ss", width=170),
+            "step": st.column_config.NumberColumn("Step", width=70),
+            "kind": st.column_config.TextColumn("Event", width=130),
+            "message": st.column_config.TextColumn("Message", width="large"),
+        },
+        alt="What happened to this run, newest first",
+    )
+    st.markdown("**Processes**", help="Each start, evaluation and resume is a process of its own.")
+    jobs = read.jobs(store, run_id=run.id)[::-1]
+    st.dataframe(
+        {
+            "kind": [job.kind for job in jobs],
+            "state": [status.look(job.state).label for job in jobs],
+            "host": [job.host for job in jobs],
+            "pid": [job.pid for job in jobs],
+            "lasted": [lasted(job.started_at, job.ended_at) for job in jobs],
+            "exit": [job.exit_code for job in jobs],
+            "error": [job.error for job in jobs],
+        },
+        hide_index=True,
+        column_config={
+            "kind": "Kind",
+            "state": "State",
+            "host": "Host",
+            "pid": st.column_config.NumberColumn("Process", format="%d"),
+            "lasted": "Lasted",
+            "exit": "Exit code",
+            "error": st.column_config.TextColumn("Message", width="large"),
+        },
+        alt="Processes of this run, newest first",
+    )
+
+
+def lasted(started: float | None, ended: float | None) -> str | None:
+    return format.duration(ended - started) if started and ended else None

@@ -1,0 +1,125 @@
+"""The head of a run's page: is it alive, how far is it, how well does it do, and what can be done with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app import data, format, status
+from app.components import run_actions
+from store.rows import RunDetail, RunRow, Series
+
+
+class Figure(NamedTuple):
+    """A headline number; `metrics` in order of preference."""
+
+    label: str
+    metrics: tuple[str, ...]
+    is_share: bool
+    help: str
+
+
+HEADLINES = (
+    Figure("Reward", ("reward", "probe/reward"), False, "Weighted sum; a mean of the last five values."),
+    Figure("Held-out accuracy", ("val/accuracy", "probe/accuracy"), True, "Latest evaluation on held-out examples."),
+    Figure(
+        "Reasoning steps", ("reasoning_steps", "probe/steps"), False, "A completion; a mean of the last five values."
+    ),
+    Figure(
+        "Well-formed", ("wellformed_share", "probe/wellformed"), True, "Of completions; a mean of the last five values."
+    ),
+)
+
+
+def run_header(run: RunDetail, row: RunRow) -> None:
+    look = status.look(row.status)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(format.literal(run.name), anchor=False, width="content")
+        st.badge(look.label, icon=look.icon, color=look.color)
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
+            run_actions.resume_button([row], key="run_resume")
+            run_actions.clone_button(row, key="run_clone")
+            run_actions.delete_button([row], key="run_delete")
+    st.text(status.sentence(row, time.time()))
+    st.caption(format.literal(" · ".join(what_it_is(run))))
+    how_far(row)
+    what_went_wrong(run)
+
+
+def what_it_is(run: RunDetail) -> list[str]:
+    style = " (direct answers)" if run.style == "direct" else ""
+    weights = ", ".join(f"{name} × {format.number(weight)}" for name, weight in run.reward_weights.items())
+    parts = [
+        status.METHODS.get(run.method, run.method) + style,
+        f"model {run.model}",
+        run.dataset,
+        f"LoRA rank {run.lora_rank}" if run.lora_rank else None,
+        run.quantization if run.quantization != "none" else None,
+        f"seed {run.seed}" if run.seed is not None else None,
+        f"rewards {weights}" if weights else None,
+        *(f"#{tag}" for tag in run.tags),
+    ]
+    return [part for part in parts if part]
+
+
+def how_far(row: RunRow) -> None:
+    share = status.progress(row)
+    if share is None:
+        st.text(status.steps(row))
+        return
+    left = status.seconds_left(row)
+    st.progress(share, text=status.steps(row) + (f" · {format.duration(left)} left" if left is not None else ""))
+
+
+def what_went_wrong(run: RunDetail) -> None:
+    job = run.job
+    if job is None or not job.error or job.state in ("finished", "queued"):
+        return
+    show = st.info if job.state == "stopped" else st.error
+    show(format.literal(job.error), icon=":material/info:" if job.state == "stopped" else ":material/error:")
+    if job.traceback:
+        with st.expander("Traceback", type="compact"):
+            st.code(job.traceback, language=None, wrap_lines=True)
+
+
+def headlines(run: RunDetail) -> None:
+    """The few numbers that say whether it learns, each with its change since the start."""
+    names = [name for figure in HEADLINES for name in figure.metrics]
+    series = data.series(data.reader(), run.id, names, points=500)
+    with st.grid(4, min_column_width=170, gap="small"):
+        for figure in HEADLINES:
+            first, last = ends(figure, series)
+            st.metric(
+                figure.label,
+                shown(last, figure.is_share),
+                None if first is None or last is None else change(last - first, figure.is_share),
+                delta_description="since the start",
+                help=figure.help,
+                border=True,
+                height="stretch",
+            )
+
+
+def ends(figure: Figure, series: Mapping[str, Series]) -> tuple[float | None, float | None]:
+    """Means of the first and of the last values (one of an evaluation, five of others)."""
+    for name in figure.metrics:
+        value = series[name].value if name in series else np.empty(0)
+        value = value[np.isfinite(value)]
+        if len(value):
+            n = 1 if name.startswith("val/") else min(5, max(1, len(value) // 2))
+            return (float(value[:n].mean()) if len(value) > 1 else None), float(value[-n:].mean())
+    return None, None
+
+
+def shown(value: float | None, is_share: bool) -> str:
+    return format.percent(value) if is_share else format.number(value)
+
+
+def change(value: float, is_share: bool) -> str | int:
+    text = f"{100 * value:+.0f} points" if is_share else f"{value:+.2f}"
+    return 0 if text.lstrip("+-").split()[0] in ("0", "0.00") else text

@@ -1,0 +1,31 @@
+"""A curve without axes, as wide as its place, with a mark at one x. Knows nothing of databases."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+Floats = npt.NDArray[np.floating]
+
+
+def sparkline_html(x: Floats, y: Floats, *, low: float, high: float, now: float, alt: str) -> str:
+    """The area under y, x from `low` to `high`; NaN is left out. `alt` is trusted text. Empty if there is nothing."""
+    known = np.isfinite(y)
+    x, y = x[known], y[known]
+    if len(x) < 2 or high <= low:
+        return ""
+    bottom, top = min(0.0, float(y.min())), max(float(y.max()), float(y.min()) + 1e-9)
+    across = 100 * (x - low) / (high - low)
+    down = 100 - 96 * (y - bottom) / (top - bottom)
+    corners = [f"{across[0]:.2f}% 100%", *(f"{a:.2f}% {d:.2f}%" for a, d in zip(across, down, strict=True))]
+    polygon = ",".join([*corners, f"{across[-1]:.2f}% 100%"])
+    mark = f'<div class="tv-now" style="left:{100 * (now - low) / (high - low):.2f}%"></div>'
+    area = f'<div class="tv-area" style="clip-path:polygon({polygon})"></div>'
+    return f'<div class="tv-spark" role="img" aria-label="{alt}">{area}{mark}</div>'
+
+
+def sparkline(x: Floats, y: Floats, *, low: float, high: float, now: float, alt: str) -> None:
+    drawn = sparkline_html(x, y, low=low, high=high, now=now, alt=alt)
+    if drawn:
+        st.html(drawn)

@@ -1,0 +1,60 @@
+"""What pages read: the store of this process, and its queries remembered for a second so that many tabs cost one.
+
+The functions at the end are those of `store.read`. Pages write through `writer()`, with `store.write` and
+`trainer.launch`, and call `forget()` to see what they wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from store import read
+from store.engine import Store, database_url, open_store
+
+SECONDS = 1.0
+Query = TypeVar("Query", bound=Callable[..., Any])
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _open(url: str, readonly: bool) -> Store:
+    return open_store(url, readonly=readonly)
+
+
+def writer() -> Store:
+    """The store for intents; creates the database if there is none. Raises StoreError."""
+    return _open(database_url(), readonly=False)
+
+
+def reader() -> Store:
+    """A store that cannot change a row. Raises StoreError."""
+    return _open(database_url(), readonly=True)
+
+
+def _remembered(query: Query) -> Query:
+    decorate: Any = st.cache_data(
+        ttl=SECONDS, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
+    )
+    return decorate(query)  # type: ignore[no-any-return]
+
+
+def forget() -> None:
+    """The next reads see what has just been written."""
+    for query in (runs, run, jobs, events):
+        query.clear()  # type: ignore[attr-defined]
+
+
+runs = _remembered(read.runs)
+run = _remembered(read.run)
+jobs = _remembered(read.jobs)
+metric_names = _remembered(read.metric_names)
+series = _remembered(read.series)
+clock = _remembered(read.clock)
+step_bounds = _remembered(read.step_bounds)
+groups = _remembered(read.groups)
+evaluations = _remembered(read.evaluations)
+events = _remembered(read.events)
+checkpoints = _remembered(read.checkpoints)

@@ -1,0 +1,252 @@
+"""Plotly figures from numpy arrays: pure functions that know neither the store nor Streamlit.
+
+Background, text and grid colours are left to the component that draws them, which follows the page's theme.
+Methods differ by colour and by dash. Missing values (NaN) are gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+
+Floats = npt.NDArray[np.floating[Any]]
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    "#8A93A0",
+)
+PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+"""Okabe and Ito's colours but black and yellow, which vanish on dark and on light pages."""
+METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
+"""Method to colour and dash."""
+
+
+class Line(NamedTuple):
+    """A curve: `x` and `y` of equal length, NaN where there is no value.
+
+    `low` and `high` bound an interval around y; `sparse` lines are few measurements: marked, never smoothed.
+    """
+
+    name: str
+    x: Floats
+    y: Floats
+    color: str = BLUE
+    dash: str = "solid"
+    low: Floats | None = None
+    high: Floats | None = None
+    sparse: bool = False
+
+
+class Mark(NamedTuple):
+    """Something that happened at x; `text` is shown on hover."""
+
+    x: float
+    sign: str
+    text: str
+    color: str = GREY
+
+
+def smooth(x: Floats, y: Floats, weight: float) -> Floats:
+    """Debiased exponential moving average; NaN stays NaN and leaves no trace in its neighbours.
+
+    `weight` in [0, 1) is what the past keeps over one unit of x, so thinning a curve does not change its smoothness.
+    """
+    if weight <= 0:
+        return y
+    result = np.full(len(y), np.nan)
+    mean = mass = 0.0
+    previous = None
+    for i, (here, value) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+        if value != value:
+            continue
+        kept = 0.0 if previous is None else weight ** max(here - previous, 0.0)
+        mass, previous = kept * mass + (1 - weight), here
+        # In this form the mean of equal values is that very value, so that a constant stays a straight line.
+        mean += (1 - weight) / mass * (value - mean)
+        result[i] = mean
+    return result
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    x_title: str = "step",
+    revision: str = "",
+    smoothing: float = 0.0,
+    log: bool = False,
+    share: bool = False,
+    marks: Sequence[Mark] = (),
+    cursor: float | None = None,
+    height: int = 260,
+) -> go.Figure:
+    """Lines over one x axis: raw values dim behind smoothed ones, intervals as bands, marks as dotted uprights.
+
+    `share` fixes the y axis to 0–100 %. While `revision` stays the same a redraw keeps zoom, pan and legend choices.
+    """
+    figure = _frame(x_title, revision, marks, cursor, height)
+    for line in lines:
+        if line.low is not None and line.high is not None:
+            figure.add_traces(_band(line))
+        is_smoothed = smoothing > 0 and not line.sparse
+        if is_smoothed:
+            figure.add_trace(_raw(line))
+        figure.add_trace(_curve(line, smooth(line.x, line.y, smoothing) if is_smoothed else line.y, share))
+    figure.update_layout(showlegend=len(lines) > 1)
+    if share:
+        figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
+    elif log:
+        figure.update_yaxes(type="log", dtick=1, exponentformat="power")
+    elif (level := _constant(lines)) is not None:
+        figure.update_yaxes(range=[0, 2 * level] if level > 0 else [level - 1, level + 1])
+    return figure
+
+
+def _constant(lines: Sequence[Line]) -> float | None:
+    """The one value of all lines, if there is just one: an automatic axis would show it as zero."""
+    values = {float(value) for line in lines for value in (np.nanmin(line.y), np.nanmax(line.y))}
+    return values.pop() if len(values) == 1 else None
+
+
+def stacked_chart(
+    lines: Sequence[Line],
+    *,
+    x_title: str = "step",
+    revision: str = "",
+    smoothing: float = 0.0,
+    marks: Sequence[Mark] = (),
+    cursor: float | None = None,
+    height: int = 260,
+) -> go.Figure:
+    """Parts of a whole, one on the other, in the order given."""
+    figure = _frame(x_title, revision, marks, cursor, height)
+    for line in lines:
+        trace = _curve(line, smooth(line.x, line.y, smoothing), share=False)
+        figure.add_trace(trace.update(stackgroup="all", line={"width": 0.5}, fillcolor=_faded(line.color, 0.55)))
+    figure.update_layout(showlegend=True)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def _frame(x_title: str, revision: str, marks: Sequence[Mark], cursor: float | None, height: int) -> go.Figure:
+    uprights = [(mark.x, mark.color, "dot", 1.0) for mark in marks]
+    if cursor is not None:
+        uprights.append((cursor, ORANGE, "solid", 1.5))
+    return go.Figure(
+        layout=go.Layout(
+            template=go.layout.Template(),
+            height=height,
+            margin={"l": 48, "r": 12, "t": 30, "b": 36},
+            hovermode="x unified",
+            dragmode="zoom",
+            uirevision=revision,
+            legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "uirevision": "kept"},
+            xaxis={"title": {"text": x_title, "standoff": 6}, "zeroline": False, "nticks": 8, "rangemode": "tozero"},
+            yaxis={"zeroline": False, "nticks": 6},
+            shapes=[
+                {
+                    "type": "line",
+                    "yref": "paper",
+                    "y0": 0,
+                    "y1": 1,
+                    "x0": x,
+                    "x1": x,
+                    "layer": "below",
+                    "line": {"color": color, "dash": dash, "width": width},
+                }
+                for x, color, dash, width in uprights
+            ],
+            annotations=[
+                {
+                    "x": mark.x,
+                    "y": 1,
+                    "yref": "paper",
+                    "yanchor": "bottom",
+                    "showarrow": False,
+                    "text": mark.sign,
+                    "hovertext": _plain(mark.text),
+                    "font": {"color": mark.color, "size": 11},
+                }
+                for mark in marks
+            ],
+        )
+    )
+
+
+def _curve(line: Line, y: Floats, share: bool) -> go.Scatter:
+    value = "%{y:.1%}" if share else "%{y:.4~g}"
+    ends = None
+    if line.low is not None and line.high is not None:
+        ends = np.stack([line.low, line.high], axis=1)
+        form = ".1%" if share else ".4~g"
+        value += f" (%{{customdata[0]:{form}}} – %{{customdata[1]:{form}}})"
+    return go.Scatter(
+        uid=line.name,
+        name=_plain(line.name),
+        legendgroup=line.name,
+        x=line.x,
+        y=y,
+        customdata=ends,
+        mode="lines+markers" if line.sparse else "lines",
+        line={"color": line.color, "dash": line.dash, "width": 2},
+        marker={"size": 6, "color": line.color},
+        hovertemplate=value,
+        connectgaps=False,
+    )
+
+
+def _raw(line: Line) -> go.Scatter:
+    return go.Scatter(
+        uid=f"{line.name}/raw",
+        legendgroup=line.name,
+        showlegend=False,
+        x=line.x,
+        y=line.y,
+        mode="lines",
+        opacity=0.3,
+        line={"color": line.color, "width": 1},
+        hoverinfo="skip",
+    )
+
+
+def _band(line: Line) -> list[go.Scatter]:
+    """The interval, drawn under its line; a gap in y is a gap in the band."""
+    assert line.low is not None and line.high is not None
+    bands = []
+    for number, part in enumerate(_runs(np.isfinite(line.low) & np.isfinite(line.high))):
+        x = np.concatenate([line.x[part], line.x[part][::-1]])
+        y = np.concatenate([line.high[part], line.low[part][::-1]])
+        bands.append(
+            go.Scatter(
+                uid=f"{line.name}/band{number}",
+                legendgroup=line.name,
+                showlegend=False,
+                x=x,
+                y=y,
+                mode="lines",
+                line={"width": 3 if len(x) == 2 else 0, "color": _faded(line.color, 0.45)},
+                fill="toself",
+                fillcolor=_faded(line.color, 0.18),
+                hoverinfo="skip",
+            )
+        )
+    return bands
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> list[slice]:
+    """Slices of consecutive True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [slice(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _faded(color: str, opacity: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def _plain(text: str) -> str:
+    """Plotly reads a little HTML in labels; names and messages are shown as they stand."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

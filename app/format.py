@@ -1,0 +1,86 @@
+"""Numbers, durations and ages in words. Knows nothing of Streamlit or the store.
+
+Every function takes None (or NaN) and gives the dash that stands for "not known".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+UNKNOWN = "–"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` significant digits: 12,345 · 0.612 · 3.00e-4."""
+    if _missing(value):
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size < 1e-3:
+        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    decimals = max(0, digits - 1 - math.floor(math.log10(size)))
+    return f"{value:,.{decimals}f}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated."""
+    return UNKNOWN if _missing(value) else f"{value:,.0f}"
+
+
+def percent(share: float | None) -> str:
+    return UNKNOWN if _missing(share) else f"{100 * share:.0f} %"
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A share with its interval: 0.61 (0.58–0.64)."""
+    if _missing(value):
+        return UNKNOWN
+    if _missing(low) or _missing(high):
+        return f"{value:.2f}"
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
+def seconds(value: float | None) -> str:
+    """A short time: 320 ms, 1.4 s, 75 s."""
+    if _missing(value):
+        return UNKNOWN
+    if value < 0.9995:
+        return f"{1000 * value:.0f} ms"
+    return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+
+
+def duration(value: float | None) -> str:
+    """Seconds as the two largest units: 42 s, 2 min 38 s, 3 h 5 min, 4 d 7 h."""
+    if _missing(value):
+        return UNKNOWN
+    whole = max(0, round(value))
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        amount, whole = divmod(whole, size)
+        parts.append((amount, unit))
+    first = next((i for i, (amount, _) in enumerate(parts) if amount), len(parts) - 1)
+    shown = [f"{amount} {unit}" for i, (amount, unit) in enumerate(parts[first : first + 2]) if amount or i == 0]
+    return " ".join(shown)
+
+
+def age(at: float | None, now: float) -> str:
+    """How long ago a time (seconds since the epoch) was."""
+    if _missing(at):
+        return "never"
+    elapsed = max(0.0, now - at)
+    if elapsed < 1:
+        return "just now"
+    largest = duration(elapsed) if elapsed < 60 else " ".join(duration(elapsed).split()[:2])
+    return f"{largest} ago"
+
+
+def literal(text: str) -> str:
+    """Text that Streamlit's Markdown shows as it stands; line breaks become spaces."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)

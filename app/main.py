@@ -1,0 +1,61 @@
+"""Navigation over the pages, and the sidebar's box that says what runs now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app import data
+from app.components.now import now_box
+from store.engine import StoreError
+
+PAGES = Path(__file__).resolve().parents[1] / "pages"
+FAVICON = Path(__file__).with_name("favicon.svg")
+
+st.set_page_config(page_title="Vision-R1-Zero", page_icon=str(FAVICON), layout="wide")
+
+navigation = st.navigation(
+    [
+        st.Page(
+            PAGES / "runs.py",
+            title="Runs",
+            icon=":material/list_alt:",
+            url_path="runs",
+            default=True,
+            help="Every run, what is going on now and what waits. Open, stop, resume, clone or delete runs here.",
+        ),
+        st.Page(
+            PAGES / "launch.py",
+            title="Launch",
+            icon=":material/rocket_launch:",
+            url_path="launch",
+            help="Start a run: choose method, model, data and rewards, and see what it will cost before it starts.",
+        ),
+        st.Page(
+            PAGES / "run.py",
+            title="Run",
+            icon=":material/monitoring:",
+            url_path="run",
+            help="Is it learning? Live curves, configuration, log and events of one run.",
+        ),
+        st.Page(
+            PAGES / "traces.py",
+            title="Traces",
+            icon=":material/psychology:",
+            url_path="traces",
+            help="What did it say? Every sampled answer beside its image, step by step, with its rewards.",
+        ),
+    ]
+)
+
+try:
+    data.writer()
+except StoreError as error:
+    st.error("The database cannot be used.")
+    st.text(str(error))
+    st.stop()
+
+with st.sidebar:
+    now_box()
+navigation.run()

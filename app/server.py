@@ -1,0 +1,114 @@
+"""The web server around the pages: routes, start and end of the process, what it answers to.
+
+Knows the store and the launcher; knows nothing of pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from app.components.live_chart import LIBRARY_ROUTE
+from store import read
+from store.engine import Store, StoreError
+from trainer import launch
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RECONCILE_EVERY = 2.0
+FOR_EVER = "public, max-age=31536000, immutable"
+MAIN = Path(__file__).with_name("main.py").resolve()
+log = logging.getLogger(__name__)
+
+
+def build(store: Store, host: str) -> st.App:
+    """The application, ready to run on `host`; on a loopback host it answers to loopback names only."""
+    guard = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host) or ["*"], www_redirect=False)]
+    return st.App(MAIN, routes=routes(store), middleware=guard, lifespan=lifespan(store))
+
+
+def allowed_hosts(host: str) -> list[str]:
+    """Names that a request may ask for; empty means any."""
+    return ["127.0.0.1", "localhost", "[::1]"] if host in LOOPBACK else []
+
+
+def settings(host: str, port: int) -> dict[str, Any]:
+    """What Streamlit must not take from a file or the shell."""
+    return {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.allowedHosts": ["127.0.0.1", "localhost", "::1"] if host in LOOPBACK else [],
+        "server.enableXsrfProtection": True,
+        "server.enableCORS": True,
+        "server.fileWatcherType": "none",
+        "server.enableStaticServing": False,
+        "browser.gatherUsageStats": False,
+    }
+
+
+def routes(store: Store) -> list[Route]:
+    plotly_js = str(files("plotly") / "package_data" / "plotly.min.js")
+
+    def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    def media(request: Request) -> Response:
+        try:
+            path = read.media_path(store, request.path_params["sha256"])
+        except StoreError as error:
+            raise HTTPException(404, str(error)) from None
+        if not path.is_file():
+            raise HTTPException(404, "There is no such image.")
+        headers = {
+            "Cache-Control": FOR_EVER,
+            "Content-Security-Policy": "default-src 'none'",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return FileResponse(path, headers=headers)
+
+    def library(_request: Request) -> Response:
+        return FileResponse(plotly_js, media_type="text/javascript", headers={"Cache-Control": FOR_EVER})
+
+    return [
+        Route("/api/health", health),
+        Route("/api/media/{sha256}", media),
+        Route(LIBRARY_ROUTE, library),
+    ]
+
+
+def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[None]]:
+    """While the server lives, a thread closes jobs whose process is gone."""
+
+    @contextlib.asynccontextmanager
+    async def live(_app: st.App) -> AsyncIterator[None]:
+        stopped = threading.Event()
+        thread = threading.Thread(target=_reconcile, args=(store, stopped), name="reconcile", daemon=True)
+        thread.start()
+        yield
+        stopped.set()
+        thread.join(timeout=2 * RECONCILE_EVERY)
+
+    return live
+
+
+def _reconcile(store: Store, stopped: threading.Event) -> None:
+    while not stopped.wait(RECONCILE_EVERY):
+        try:
+            for message in launch.reconcile(store):
+                log.warning(message)
+        except Exception:
+            log.exception("Could not look after the jobs; trying again in %g seconds.", RECONCILE_EVERY)

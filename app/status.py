@@ -1,0 +1,84 @@
+"""What state a run is in, in words and numbers. Pure functions of rows; knows neither Streamlit nor the clock."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from app import format
+from store.rows import RunRow
+
+ACTIVE = frozenset({"starting", "running", "stopping"})
+OPEN = ACTIVE | {"queued"}
+METHODS = {"grpo": "GRPO", "sft": "SFT", "none": "evaluation only"}
+STOP_LEVELS = {
+    1: ("Stop", "Finishes the step, saves a checkpoint and ends. The run can be resumed."),
+    2: ("Terminate", "Asked to stop already. Ends the process now; what came after the last checkpoint is lost."),
+    3: ("Kill", "Asked to terminate already. Kills the process; what came after the last checkpoint is lost."),
+}
+SILENT_AFTER = 60.0
+"""Seconds without a word after which a running process is called silent, unless its steps take long."""
+
+
+class Look(NamedTuple):
+    """How a state is shown; `color` is one of Streamlit's badge colours."""
+
+    label: str
+    color: str
+    icon: str
+
+
+LOOKS = {
+    "queued": Look("queued", "gray", ":material/schedule:"),
+    "starting": Look("starting", "blue", ":material/hourglass_top:"),
+    "running": Look("running", "green", ":material/play_arrow:"),
+    "stopping": Look("stopping", "orange", ":material/front_hand:"),
+    "stopped": Look("stopped", "orange", ":material/stop:"),
+    "finished": Look("finished", "blue", ":material/check:"),
+    "failed": Look("failed", "red", ":material/error:"),
+    "out_of_memory": Look("out of memory", "red", ":material/memory:"),
+    "killed": Look("killed", "red", ":material/cancel:"),
+    "lost": Look("lost", "red", ":material/link_off:"),
+}
+NEVER_STARTED = Look("recorded", "gray", ":material/edit_note:")
+
+
+def look(state: str | None) -> Look:
+    """The look of a state; runs that no job of ours made are `recorded`."""
+    return LOOKS.get(state or "", NEVER_STARTED)
+
+
+def progress(run: RunRow) -> float | None:
+    """Share of the steps that are done, 0 to 1; None where the end is not known."""
+    return min(1.0, run.step / run.max_steps) if run.max_steps else None
+
+
+def seconds_left(run: RunRow) -> float | None:
+    """Time until the last step at the present pace; None unless it runs and the pace is known."""
+    if run.status not in ACTIVE or not run.max_steps or run.seconds_per_step is None:
+        return None
+    return max(0, run.max_steps - run.step) * run.seconds_per_step
+
+
+def steps(run: RunRow) -> str:
+    """`step 87 of 200`."""
+    return f"step {format.count(run.step)}" + (f" of {format.count(run.max_steps)}" if run.max_steps else "")
+
+
+def is_silent(run: RunRow, now: float) -> bool:
+    """True if a live run has said nothing for far longer than its steps take."""
+    patience = max(SILENT_AFTER, 20 * (run.seconds_per_step or 0))
+    return run.status in ACTIVE and run.spoke_at is not None and now - run.spoke_at > patience
+
+
+def sentence(run: RunRow, now: float) -> str:
+    """`running · last step 4 s ago (typical 1.4 s) · generating`, or how and when it ended."""
+    name = look(run.status).label
+    if run.status in ACTIVE:
+        typical = f" (typical {format.seconds(run.seconds_per_step)})" if run.seconds_per_step else ""
+        spoke = f"last word {format.age(run.spoke_at, now)}{typical}" if run.spoke_at else "no word yet"
+        warning = "silent: it may hang, see the log" if is_silent(run, now) else None
+        return " · ".join(part for part in (name, spoke, run.activity, warning) if part)
+    if run.ended_at is None:
+        return f"{name} · created {format.age(run.created_at, now)}"
+    lasted = f" after {format.duration(run.ended_at - run.started_at)}" if run.started_at else ""
+    return f"{name} {format.age(run.ended_at, now)}{lasted}"

@@ -1,0 +1,187 @@
+"""Launch: what will this run do, is the configuration right, and go."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from app import data, format
+from app.components import config_form, launch_plan, preflight, reward_rows
+from app.components.config_form import Checked
+from store import read
+from store.engine import StoreError
+from trainer import launch, prompt
+from trainer.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
+from trainer.datasets.example import Example
+
+FIRST = next(iter(PRESETS))
+# Comments, since Streamlit would print a docstring here.
+# Seconds within which a second launch of the same config is the same click.
+SAME_CLICK = 3.0
+STICKY = "<style>.st-key-launch_side { position: sticky; top: 4rem; }</style>"
+
+
+def prefill() -> None:
+    """Fills the form on the first visit, and when the address names another preset or run."""
+    clone, name = st.query_params.get("clone"), st.query_params.get("preset")
+    source = f"clone {clone}" if clone else f"preset {name or FIRST}"
+    before = st.session_state.get("launch.source")
+    if before == source or (before and not (clone or name)):
+        return
+    st.session_state["launch.source"] = source
+    st.session_state["launch.parent"] = None
+    try:
+        config = cloned(clone) if clone else preset(name or FIRST)
+        st.session_state["launch.problem"] = None
+    except (ConfigError, StoreError) as error:
+        st.session_state["launch.problem"] = str(error)
+        config = preset(FIRST)
+    config_form.fill(config)
+
+
+def cloned(uid: str) -> RunConfig:
+    """The config of a run under a new name. Raises StoreError, or ConfigError where today's trainer cannot run it."""
+    store = data.reader()
+    run_id = read.resolve(store, uid)
+    config = from_dict(data.run(store, run_id).config)
+    st.session_state["launch.parent"] = run_id
+    return config.model_copy(update={"name": f"{config.title}-copy"})
+
+
+def choose(name: str) -> None:
+    st.query_params.from_dict({"preset": name})
+    st.session_state["launch.source"] = None
+
+
+def preset_cards() -> None:
+    with st.grid("auto", min_column_width=210):
+        for name, values in PRESETS.items():
+            chosen = st.session_state.get("launch.source") == f"preset {name}"
+            with st.container(border=True, height="stretch", key=f"card-{name}"):
+                st.button(
+                    name,
+                    key=f"preset-{name}",
+                    type="primary" if chosen else "secondary",
+                    on_click=choose,
+                    args=(name,),
+                    width="stretch",
+                )
+                config = from_dict(values)
+                st.caption(f"{PRESET_HELP[name]} {config.method.upper()}, {config.optimization.steps} updates.")
+
+
+def reward_section(checked: Checked, example: Example | None) -> None:
+    st.subheader("Rewards")
+    config = checked.config or RunConfig()
+    if config.method == "sft":
+        st.caption("Imitation is not paid: these score its probes, so that its curves can be compared with GRPO's.")
+    text, truth = "", None
+    if example is not None:
+        text, truth = example_completion(config, example), example.answer
+    reward_rows.rows(launch_plan.pays(text, truth, config) if text else {})
+    if st.session_state.get(f"{reward_rows.PREFIX}keyword.on"):
+        config_form.widget(config_form.FIELDS["visual_words"])
+
+
+def example_completion(config: RunConfig, example: Example) -> str:
+    """The text whose rewards the rows show; it can be edited, and starts as a right one."""
+    key = f"launch.example.{example.id}.{config.style}"
+    st.session_state.setdefault(key, launch_plan.right_completion(config, example))
+    return st.text_area(
+        f"Example completion (true count {example.answer}): edit it to see what it is paid",
+        key=key,
+        height=68,
+        persist_state="session",
+    )
+
+
+def side(checked: Checked, example: Example | None) -> None:
+    config = checked.config
+    buttons = st.container(horizontal=True)
+    go = buttons.button("Launch", type="primary", icon=":material/rocket_launch:", disabled=config is None)
+    look = buttons.button("Preflight", icon=":material/fact_check:", disabled=config is None)
+    for error in checked.errors:
+        st.error(format.literal(config_form.sentence(error)), icon=":material/error:")
+    if config is None:
+        st.caption("Correct the form to see what would happen.")
+        return
+    st.caption(turn())
+    if go:
+        start(config)
+    preflight_report(config, look)
+    what_will_happen(config, example)
+
+
+def turn() -> str:
+    """Whether a launched run starts now or waits."""
+    here = launch.identity.host()
+    before = sum(job.host in (None, here) for job in data.jobs(data.reader(), open_only=True))
+    if not before:
+        return "It starts at once."
+    return f"It starts after {before} other {'job' if before == 1 else 'jobs'}."
+
+
+def start(config: RunConfig) -> None:
+    """Submits once, however often the button was hit, and goes to the run."""
+    resolved = config.model_dump_json()
+    same, at, uid = st.session_state.get("launch.last", ("", 0.0, ""))
+    if resolved != same or time.monotonic() - at > SAME_CLICK:
+        try:
+            uid = launch.submit(data.writer(), config, parent_id=st.session_state.get("launch.parent")).uid
+        except (ConfigError, StoreError) as error:
+            st.error(format.literal(str(error)), icon=":material/error:")
+            return
+        st.session_state["launch.last"] = (resolved, time.monotonic(), uid)
+        data.forget()
+    st.switch_page("../pages/run.py", query_params={"run": uid})
+
+
+def preflight_report(config: RunConfig, look: bool) -> None:
+    resolved = config.model_dump_json()
+    if look:
+        with st.spinner(f"Loading the processor and the dataset; at most {preflight.TIME_LIMIT} s"):
+            st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config))
+    asked, report = st.session_state.get("launch.preflight", ("", None))
+    if report is None:
+        return
+    if asked != resolved:
+        st.caption("The form has changed since the last preflight.")
+        return
+    with st.container(border=True):
+        preflight.show_report(report)
+
+
+def what_will_happen(config: RunConfig, example: Example | None) -> None:
+    st.subheader("What will happen")
+    with st.container(gap="xsmall"):
+        for line in launch_plan.plan(config):
+            st.text(line)
+    with st.container(border=True):
+        if example is None:
+            st.caption("Preflight shows the prompt of this dataset.")
+        else:
+            picture, words = st.columns([1, 2.2])
+            picture.image(example.images[0], width="stretch", alt=f"A drawn scene: {example.question}")
+            words.caption("The prompt of one training example")
+            words.text(prompt.user_text(example.question, config.style, config.instruction))
+    st.caption("The same from the command line")
+    st.code(command_line(config), language="bash", wrap_lines=True)
+
+
+st.title("Launch")
+st.html(STICKY)
+prefill()
+preset_cards()
+if st.session_state["launch.problem"]:
+    st.warning(format.literal(st.session_state["launch.problem"]), icon=":material/warning:")
+checked = config_form.collect()
+form, aside = st.columns([3, 2], gap="large")
+config = checked.config or RunConfig()
+example = launch_plan.example_of(config.data.dataset, config.data.seed)
+with form:
+    config_form.essentials()
+    reward_section(checked, example)
+    config_form.sections(checked.errors)
+with aside, st.container(key="launch_side"):
+    side(checked, example)

@@ -1,0 +1,147 @@
+"""Run: is it learning?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import charts, data, format, status
+from app.charts import Chart, Curve
+from app.components import run_actions, run_curves
+from app.components.latest_group import latest_group
+from app.components.run_documents import config_tab, events_tab, log_tab
+from app.components.run_header import headlines, run_header
+from store.rows import RunDetail, RunRow
+
+RUNS_PAGE = "../pages/runs.py"
+TRACES_PAGE = "../pages/traces.py"
+TABS = ("Curves", "Completions", "Config", "Log", "Events")
+
+
+def choose_run(runs: list[RunRow]) -> RunRow:
+    """The run in the address, else the newest."""
+    by_uid = {run.uid: run for run in runs}
+    wanted = st.query_params.get("run")
+    if wanted and wanted not in by_uid:
+        st.warning(f"There is no run {format.literal(wanted)}; this is the newest one.", icon=":material/warning:")
+    st.session_state["run.chosen"] = wanted if wanted in by_uid else runs[0].uid
+    uid = st.selectbox(
+        "Run",
+        list(by_uid),
+        key="run.chosen",
+        format_func=lambda uid: f"{by_uid[uid].name} · {status.look(by_uid[uid].status).label} · {uid}",
+        on_change=lambda: go_to(st.session_state["run.chosen"]),
+    )
+    return by_uid[uid]
+
+
+def go_to(uid: str) -> None:
+    """Shows another run; a step of the old one means nothing there."""
+    st.query_params.pop("step", None)
+    st.query_params["run"] = uid
+
+
+def current(uid: str) -> tuple[RunDetail, RunRow] | None:
+    """The run as it is now; None when it has been deleted meanwhile."""
+    row = next((run for run in data.runs(data.reader()) if run.uid == uid), None)
+    return (data.run(data.reader(), row.id), row) if row else None
+
+
+def cursor() -> int | None:
+    text = st.query_params.get("step", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def set_cursor(step: int) -> None:
+    st.query_params["step"] = str(step)
+
+
+def clear_cursor() -> None:
+    st.query_params.pop("step", None)
+
+
+def head(uid: str, was_live: bool) -> None:
+    found = current(uid)
+    if found is None:
+        return
+    run, row = found
+    run_header(run, row)
+    if was_live and row.status not in status.OPEN:
+        st.rerun()
+
+
+def curves(uid: str) -> None:
+    found = current(uid)
+    if found is None:
+        return
+    run, _ = found
+    if run.step == 0 and not data.metric_names(data.reader(), run.id):
+        st.caption("No step yet: curves appear with the first one.")
+        return
+    headlines(run)
+    step = cursor()
+    view = run_curves.view(run, step)
+    step_bar(run, step)
+    known = charts.of_run(run.method, list(run.reward_weights))
+    run_curves.draw(run, known, view, on_step=set_cursor)
+    latest_group(run, TRACES_PAGE)
+    covered = {name for chart in known for name in chart.metrics}
+    other = sorted(set(data.metric_names(data.reader(), run.id)) - covered)
+    with st.expander(f"Other metrics ({len(other)})", key="other", on_change="rerun") as rest:
+        if rest.open:
+            chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose what to draw")
+            run_curves.draw(run, [alone(name) for name in chosen], view, on_step=set_cursor)
+
+
+def alone(name: str) -> Chart:
+    return Chart(f"other {name}", name, "", (Curve(name, name),), log=True)
+
+
+def step_bar(run: RunDetail, step: int | None) -> None:
+    """What the step cursor is at, and the way to that step's texts."""
+    with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
+        if step is None:
+            st.caption("Click on a curve to set the step cursor; drag to zoom, double-click to zoom out.")
+            return
+        st.markdown(f"Cursor at **step {step}**", width="content")
+        query = {"run": run.uid, "step": str(step)}
+        st.page_link(TRACES_PAGE, label="Open its groups", icon=":material/psychology:", query_params=query)
+        st.button("Clear", key="clear_cursor", icon=":material/close:", type="tertiary", on_click=clear_cursor)
+
+
+def completions_tab(run: RunDetail) -> None:
+    bounds = data.step_bounds(data.reader(), run.id)
+    step = cursor()
+    if bounds is None:
+        st.caption("This run stored no training completions. Its answers on held-out examples are on the Traces page.")
+        query = {"run": run.uid}
+    else:
+        st.caption(f"Completions of {bounds.count} steps, from step {bounds.first} to step {bounds.last}.")
+        query = {"run": run.uid, "step": str(bounds.last if step is None else step)}
+    st.page_link(TRACES_PAGE, label="Open them on the Traces page", icon=":material/psychology:", query_params=query)
+
+
+runs = data.runs(data.reader())
+if not runs:
+    st.title("Run")
+    st.caption("There is no run yet: start the demo or launch one.")
+    st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
+    st.stop()
+chosen = choose_run(runs)
+is_live = chosen.status in status.OPEN
+every = 2.0 if is_live else None
+st.fragment(head, run_every=every)(chosen.uid, is_live)
+for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="query-params"), strict=True):
+    if not tab.open:
+        continue
+    with tab:
+        if name == "Curves":
+            st.fragment(curves, run_every=every)(chosen.uid)
+        elif name == "Completions":
+            completions_tab(data.run(data.reader(), chosen.id))
+        elif name == "Config":
+            config_tab(data.run(data.reader(), chosen.id))
+        elif name == "Log":
+            st.fragment(lambda: log_tab(data.run(data.reader(), chosen.id)), run_every=every)()
+        else:
+            st.fragment(lambda: events_tab(data.run(data.reader(), chosen.id)), run_every=every)()
+run_actions.confirm_deletion(then=RUNS_PAGE)

@@ -1,0 +1,155 @@
+"""Runs: what have I got, what is going on?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import data, demo, format, status
+from app.components import run_actions
+from app.components.runs_table import runs_table
+from store.rows import JobRow, RunRow
+
+LAUNCH_PAGE = "../pages/launch.py"
+RUN_PAGE = "../pages/run.py"
+
+
+def welcome() -> None:
+    """What this is, for somebody who has no runs yet."""
+    with st.container(border=True, key="welcome"):
+        st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?")
+        st.markdown(
+            "A model sees a picture and a question; GRPO pays it for right answers in the right form and shows it no "
+            "reasoning at all, so whatever reasoning appears was elicited by reward.  \n"
+            "SFT learns the same task by imitating annotated reasoning, and both are measured on the same held-out "
+            "pictures.  \n"
+            "The demo trains a tiny embedded model both ways on this computer, one after the other, in about ten "
+            "minutes and without a download."
+        )
+        with st.container(horizontal=True):
+            if st.button("Start the demo", type="primary", icon=":material/play_arrow:", key="start_demo"):
+                run_actions.attempt(demo.start_once, data.writer())
+                data.forget()
+                st.rerun()
+            if st.button("Set up a run of my own", icon=":material/tune:", key="own_run"):
+                st.switch_page(LAUNCH_PAGE)
+
+
+def now_card(run: RunRow, job: JobRow | None) -> None:
+    """One run that is active: how far, how fast, what it does, and the way to stop it."""
+    look = status.look(run.status)
+    with st.container(border=True, key=f"now_{run.uid}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.page_link(RUN_PAGE, label=f"**{format.literal(run.name)}**", query_params={"run": run.uid})
+            st.badge(look.label, icon=look.icon, color=look.color)
+            with st.container(horizontal=True, horizontal_alignment="right"):
+                if st.button("Open", icon=":material/monitoring:", key=f"open_{run.uid}"):
+                    st.switch_page(RUN_PAGE, query_params={"run": run.uid})
+                run_actions.stop_button([run], [job.stop_requested if job else 0], key=f"stop_{run.uid}")
+        st.progress(status.progress(run) or 0.0)
+        st.caption(" · ".join(facts(run)))
+
+
+def facts(run: RunRow) -> list[str]:
+    left = status.seconds_left(run)
+    parts = [
+        status.steps(run),
+        f"{format.seconds(run.seconds_per_step)} a step" if run.seconds_per_step else None,
+        f"{format.duration(left)} left" if left is not None else None,
+        format.literal(run.activity) if run.activity else None,
+        f"on {format.literal(run.host)}" if run.host else None,
+        "silent: it may hang, see the log" if status.is_silent(run, time.time()) else None,
+    ]
+    return [part for part in parts if part]
+
+
+def queue(waiting: Sequence[JobRow], next_in: float | None) -> None:
+    starts = f"; the next starts in about {format.duration(next_in)}" if next_in else ""
+    st.markdown(f"**Queue** · {len(waiting)} waiting{starts}")
+    for number, job in enumerate(waiting, 1):
+        st.text(f"{number}. {job.run_name} ({job.kind})")
+
+
+def going_on(runs: Sequence[RunRow]) -> None:
+    open_jobs = data.jobs(data.reader(), open_only=True)
+    jobs = {job.uid: job for job in open_jobs}
+    live = [run for run in runs if run.status in status.ACTIVE]
+    for run in live:
+        now_card(run, jobs.get(run.job_uid or ""))
+    waiting = [job for job in open_jobs if job.state == "queued"]
+    if waiting:
+        remaining = [left for left in map(status.seconds_left, live) if left is not None]
+        queue(waiting, min(remaining, default=None))
+
+
+def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
+    """The runs that the filters leave."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        methods = choice("Method", [status.METHODS.get(run.method, run.method) for run in runs])
+        models = choice("Model", [run.model for run in runs])
+        states = choice("Status", [status.look(run.status).label for run in runs])
+        words = st.text_input(
+            "Search", key="runs_search", placeholder="name, dataset, tag, id", persist_state="session", width=220
+        )
+    return [
+        run
+        for run in runs
+        if (not methods or status.METHODS.get(run.method, run.method) in methods)
+        and (not models or run.model in models)
+        and (not states or status.look(run.status).label in states)
+        and all(word in haystack(run) for word in words.lower().split())
+    ]
+
+
+def choice(label: str, values: Sequence[str]) -> list[str]:
+    return st.multiselect(
+        label,
+        sorted(set(values)),
+        key=f"runs_{label.lower()}",
+        placeholder="all",
+        persist_state="session",
+        width=200,
+    )
+
+
+def haystack(run: RunRow) -> str:
+    return " ".join((run.name, run.uid, run.model, run.dataset, run.method, *run.tags)).lower()
+
+
+def actions(selected: Sequence[RunRow]) -> None:
+    one = selected[0] if len(selected) == 1 else None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{len(selected)} selected" if selected else "Select rows to act on them; a name opens its run.")
+        explanation = "Opens the run." if one else "Select one run to open it."
+        if st.button("Open", icon=":material/monitoring:", key="open", disabled=one is None, help=explanation) and one:
+            st.switch_page(RUN_PAGE, query_params={"run": one.uid})
+        asked = {job.run_id: job.stop_requested for job in data.jobs(data.reader(), open_only=True)}
+        run_actions.stop_button(selected, [asked.get(run.id, 0) for run in selected], key="stop")
+        run_actions.resume_button(selected, key="resume")
+        run_actions.clone_button(one, key="clone")
+        run_actions.delete_button(selected, key="delete")
+
+
+def overview() -> None:
+    runs = data.runs(data.reader())
+    if not runs:
+        welcome()
+        return
+    going_on(runs)
+    left = filtered(runs)
+    if left:
+        actions(runs_table(left))
+    else:
+        st.caption("No run matches these filters: clear one of them.")
+
+
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.title("Runs")
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button("Launch run", type="primary", icon=":material/rocket_launch:", key="launch"):
+            st.switch_page(LAUNCH_PAGE)
+is_busy = any(run.status in status.OPEN for run in data.runs(data.reader()))
+st.fragment(overview, run_every=2.0 if is_busy else 5.0)()
+run_actions.confirm_deletion()

@@ -1,0 +1,75 @@
+"""Takes the pictures of the README: every page, light and dark, on a database with real runs.
+
+    python -m scripts.screenshots [--db URL] [--run RUN] [--out FOLDER]
+
+RUN is a run's id or unique name; without it, the newest GRPO run that has made a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+from scripts import browsing
+from store import read
+from store.engine import Store, StoreError, database_url, open_store
+
+SCHEMES = ("light", "dark")
+SETTLED_MILLISECONDS = 1500
+"""Charts are drawn and images loaded well within this."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.screenshots", description=__doc__.splitlines()[0])
+    parser.add_argument("--db", metavar="URL", help="database URL or SQLite file (default: $VR1Z_DATABASE_URL)")
+    parser.add_argument("--run", help="run to show (default: the newest GRPO run with steps)")
+    parser.add_argument("--out", type=Path, default=browsing.ROOT / "docs/screenshots", help="default: %(default)s")
+    options = parser.parse_args()
+    database = database_url(options.db)
+    try:
+        addresses = pages_to_show(open_store(database, readonly=True), options.run)
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return 1
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browsing.serving(database, Path(folder) / "server.log") as server,
+        browsing.browser() as browser,
+    ):
+        for scheme in SCHEMES:
+            page = browser.new_page(
+                viewport={"width": 1440, "height": 900}, color_scheme="dark" if scheme == "dark" else "light"
+            )
+            for name, address in addresses.items():
+                shoot(page, server.url + address, options.out / f"{name}-{scheme}.png")
+            page.close()
+    return 0
+
+
+def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
+    """File name to address, for one page each. Raises StoreError when there is no run to show."""
+    runs = [run for run in read.runs(store) if run.step]
+    if wanted is not None:
+        uid = read.run(store, read.resolve(store, wanted)).uid
+    else:
+        uid = next((run.uid for run in runs if run.method == "grpo"), "")
+    if not uid:
+        raise StoreError("There is no GRPO run with steps to show: run 'make demo' first, or name one with --run.")
+    return {"runs": "/runs", "launch": "/launch", "run": f"/run?run={uid}", "traces": f"/traces?run={uid}"}
+
+
+def shoot(page: Page, url: str, file: Path) -> None:
+    browsing.goto(page, url)
+    browsing.no_exception(page)
+    page.wait_for_timeout(SETTLED_MILLISECONDS)
+    page.screenshot(path=file)
+    print(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Hands out what runs recorded: `python -m store runs|metrics|completions|predictions`. Changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from store import read
+from store.engine import Store, StoreError, open_store
+from store.rows import RunRow, StoredCompletion, StoredPrediction
+
+EVERY_POINT = 2**31
+COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 2 after one sentence on the standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        store = open_store(options.db, readonly=True)
+        try:
+            options.command(store, options)
+            sys.stdout.flush()
+        finally:
+            store.close()
+    except StoreError as error:
+        print(error, file=sys.stderr)
+    except BrokenPipeError:
+        # What is still buffered would fail again when the interpreter closes the standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("The reader went away before everything was written.", file=sys.stderr)
+    except OSError as error:
+        print(f"Cannot write {error.filename or 'the output'}: {error.strerror}.", file=sys.stderr)
+    else:
+        return 0
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--db", metavar="URL", help="database URL or path (default: $VR1Z_DATABASE_URL, else data/)")
+    of_run = argparse.ArgumentParser(add_help=False, parents=[common])
+    of_run.add_argument("run", metavar="RUN", help="uid of a run, or its name where only one has it")
+    lines = argparse.ArgumentParser(add_help=False, parents=[of_run])
+    lines.add_argument(
+        "--jsonl", metavar="FILE", required=True, help="where to write, an object a line; - for standard output"
+    )
+
+    parser = argparse.ArgumentParser(prog="python -m store", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser("runs", parents=[common], help="all runs, newest first")
+    add.add_argument("--json", action="store_true", help="as a JSON array, with everything that the runs table shows")
+    add.set_defaults(command=_runs)
+    add = commands.add_parser("metrics", parents=[of_run], help="a line a step, a column a metric")
+    add.add_argument("names", metavar="NAME", nargs="*", help="metrics to write (default: all)")
+    add.add_argument("--csv", action="store_true", help="as CSV; otherwise tab-separated")
+    add.set_defaults(command=_metrics)
+    add = commands.add_parser("completions", parents=[lines], help="every answer sampled during training")
+    add.set_defaults(command=_completions)
+    add = commands.add_parser("predictions", parents=[lines], help="every answer of every evaluation")
+    add.set_defaults(command=_predictions)
+    return parser
+
+
+def _runs(store: Store, options: argparse.Namespace) -> None:
+    rows = read.runs(store)
+    if options.json:
+        json.dump([_run(row) for row in rows], sys.stdout, indent=1)
+        print()
+        return
+    lines = [COLUMNS, *([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _run(row: RunRow) -> dict[str, Any]:
+    values = asdict(row)
+    return values | {"accuracy": row.accuracy, "accuracy_n": row.accuracy_n}
+
+
+def _metrics(store: Store, options: argparse.Namespace) -> None:
+    run_id = read.resolve(store, options.run)
+    known = read.metric_names(store, run_id)
+    names = options.names or known
+    if unknown := [name for name in names if name not in known]:
+        raise StoreError(f"The run has no metric {unknown[0]!r}; it has {', '.join(known) or 'none'}.")
+    values: dict[int, dict[str, float]] = {}
+    for name, curve in read.series(store, run_id, names, points=EVERY_POINT).items():
+        for step, value in zip(curve.step.tolist(), curve.value.tolist(), strict=True):
+            if value == value:
+                values.setdefault(step, {})[name] = value
+    out = csv.writer(sys.stdout, delimiter="," if options.csv else "\t", lineterminator="\n")
+    out.writerow(["step", *names])
+    out.writerows([step, *(values[step].get(name, "") for name in names)] for step in sorted(values))
+
+
+def _completions(store: Store, options: argparse.Namespace) -> None:
+    run = read.run(store, read.resolve(store, options.run))
+    _write(options.jsonl, (_completion(run.uid, row) for row in read.iter_completions(store, run.id)))
+
+
+def _completion(uid: str, row: StoredCompletion) -> dict[str, Any]:
+    return {
+        "run": uid,
+        "step": row.step,
+        "example": row.example,
+        "group": row.group,
+        "index": row.index,
+        "text": row.text,
+        "think": row.think_text if row.wellformed else None,
+        "answer": row.answer,
+        "truth": row.truth,
+        "wellformed": row.wellformed,
+        "correct": row.correct,
+        "steps": row.steps,
+        "tokens": row.tokens,
+        "truncated": row.truncated,
+        "reward": row.reward,
+        "rewards": row.rewards,
+        "advantage": row.advantage,
+    }
+
+
+def _predictions(store: Store, options: argparse.Namespace) -> None:
+    run = read.run(store, read.resolve(store, options.run))
+    _write(options.jsonl, (_prediction(run.uid, row) for row in read.iter_predictions(store, run.id)))
+
+
+def _prediction(uid: str, row: StoredPrediction) -> dict[str, Any]:
+    return {
+        "run": uid,
+        "step": row.step,
+        "benchmark": row.benchmark,
+        "kind": row.kind,
+        "example": row.example,
+        "sample": row.sample,
+        "text": row.text,
+        "think": row.think_text if row.wellformed else None,
+        "answer": row.answer,
+        "truth": row.truth,
+        "wellformed": row.wellformed,
+        "correct": row.correct,
+        "similarity": row.similarity,
+        "tokens": row.tokens,
+    }
+
+
+@contextmanager
+def _output(path: str) -> Iterator[TextIO]:
+    if path == "-":
+        yield sys.stdout
+    else:
+        with open(path, "w", encoding="utf-8") as file:
+            yield file
+
+
+def _write(path: str, rows: Iterable[dict[str, Any]]) -> None:
+    with _output(path) as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""An open database: its engine, its transactions, and a driver's errors in words. Knows no tables.
+
+SQLite is used with a write-ahead log: one writer and any number of readers, none of whom waits for the other.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
+
+BUSY_SECONDS = 30
+LOG_BYTES_KEPT = 64 * 2**20
+ADVICE = {
+    "database or disk is full": "The disk of {where} is full: free some space; this write was not stored.",
+    "readonly database": "{where} cannot be written: check its permissions, and those of its folder.",
+    "file is not a database": "{where} is not an SQLite database: choose another file with --db.",
+    "malformed": "{where} is damaged: restore a copy, or choose another file with --db.",
+    "unable to open": "{where} cannot be opened: check that its folder exists and that you may write there.",
+    "database is locked": f"Another program has kept {{where}} locked for {BUSY_SECONDS} s: end it and try again.",
+    "locking protocol": "{where} seems to be on a network file system: move it to a local disk.",
+    "disk I/O error": "The disk of {where} reports an error: check it, and whether the folder is on a network.",
+    "foreign key constraint": "The run, job or example that this belongs to is no longer in {where}.",
+}
+
+
+class StoreError(Exception):
+    """A database that cannot do what was asked; one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open database and the folder of its images."""
+
+    url: str
+    engine: Engine
+    media: Path
+    metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """Ids of metric names that are known to be committed."""
+
+    @cached_property
+    def watcher(self) -> sqlite3.Connection:
+        """A connection of its own for `PRAGMA data_version`, which compares what one connection sees over time."""
+        path = sqlite_path(make_url(self.url))
+        return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+
+    @property
+    def where(self) -> str:
+        """The database for the eyes of people: a path, or a URL without its password."""
+        url = make_url(self.url)
+        return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+
+    def close(self) -> None:
+        if "watcher" in self.__dict__:
+            self.watcher.close()
+        self.engine.dispose()
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file behind a URL, or None when it is not SQLite."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise StoreError("A database in memory cannot be shared: name a file with --db.")
+    return Path(url.database)
+
+
+@contextmanager
+def writing(store: Store) -> Iterator[Connection]:
+    """One write transaction: committed at the end, rolled back on any exception."""
+    try:
+        with store.engine.begin() as connection:
+            yield connection
+    except (DBAPIError, sqlite3.Error) as error:
+        raise StoreError(explain(error, store.where)) from error
+
+
+@contextmanager
+def reading(store: Store) -> Iterator[Connection]:
+    """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
+    try:
+        with store.engine.connect().execution_options(vr1z_reading=True) as connection:
+            yield connection
+    except (DBAPIError, sqlite3.Error) as error:
+        raise StoreError(explain(error, store.where)) from error
+
+
+def explain(error: Exception, where: str) -> str:
+    """One sentence for a driver's error."""
+    text = str(getattr(error, "orig", error))
+    for sign, advice in ADVICE.items():
+        if sign.lower() in text.lower():
+            return advice.format(where=where)
+    return f"{where} reports: {text.strip()}"
+
+
+def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = True) -> Engine:
+    """An engine whose transactions begin as writers, unless it is read-only or asked by `reading`."""
+    url = URL.create("sqlite", database=str(path))
+    if readonly:
+        url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    # isolation_level None: the driver must not open transactions of its own, the begin event does.
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, record: Any) -> None:
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StoreError(f"{path} cannot use a write-ahead log (got {mode}): put it on a local disk.")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -20000")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred transaction that reads first and then writes fails at once when another process has committed
+        # in between, however long the busy timeout: a writer must say so at the start.
+        deferred = readonly or connection.get_execution_options().get("vr1z_reading")
+        connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+
+    return engine

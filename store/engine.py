@@ -1,0 +1,120 @@
+"""Opens the database: where it is, and whether that place is fit for it. Knows no tables.
+
+The default is an SQLite file. Any other SQLAlchemy URL works too; PostgreSQL is meant for many machines.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from store import upgrade
+from store.connection import Store, StoreError, reading, sqlite_engine, sqlite_path, writing
+
+__all__ = [
+    "DEFAULT_URL",
+    "MEDIA_VARIABLE",
+    "URL_VARIABLE",
+    "Store",
+    "StoreError",
+    "database_url",
+    "open_store",
+    "reading",
+    "writing",
+]
+
+DEFAULT_URL = "sqlite:///data/vision-r1-zero.db"
+URL_VARIABLE = "VR1Z_DATABASE_URL"
+MEDIA_VARIABLE = "VR1Z_MEDIA"
+# fmt: off
+NETWORK_FILE_SYSTEMS = frozenset((
+    "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gpfs", "lustre",
+    "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+))
+# fmt: on
+
+
+def database_url(option: str | None = None) -> str:
+    """`option`, else VR1Z_DATABASE_URL of the environment, else the default.
+
+    A path will do; paths become absolute, so that another process in another folder means the same file.
+    """
+    text = option or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    if "://" not in text:
+        return _absolute(text)
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise StoreError(f"{text!r} is not a database URL: write a path or sqlite:///PATH.") from None
+    return _absolute(url.database) if sqlite_path(url) and url.database else text
+
+
+def _absolute(path: str) -> str:
+    url = URL.create("sqlite", database=str(Path(path).expanduser().absolute()))
+    return url.render_as_string(hide_password=False)
+
+
+def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
+    """Opens a database; a writer creates or upgrades it first. Raises StoreError when it cannot be used.
+
+    A read-only store can never change a row, whatever is asked of it.
+    """
+    address = database_url(url)
+    parsed = make_url(address)
+    path = sqlite_path(parsed)
+    if path is not None:
+        _check_place(path, must_exist=readonly)
+    try:
+        engine = sqlite_engine(path, readonly=readonly) if path is not None else create_engine(parsed)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreError(f"No driver for {parsed.drivername} is installed: {error}.") from None
+    store = Store(address, engine, _media_folder(path))
+    try:
+        if readonly:
+            upgrade.check(store)
+        else:
+            upgrade.prepare(store, path)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _check_place(path: Path, *, must_exist: bool) -> None:
+    if must_exist and not path.is_file():
+        raise StoreError(f"There is no database at {path}: launch a run first, or name another file with --db.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot create the folder {path.parent} ({error.strerror}): choose another with --db."
+        ) from None
+    mounts = Path("/proc/self/mountinfo")
+    kind = network_file_system(path.parent.resolve(), mounts.read_text(errors="replace")) if mounts.exists() else None
+    if kind:
+        raise StoreError(
+            f"{path.parent} is on a network file system ({kind}), where SQLite can lose data: "
+            "put the database on a local disk with --db, or use PostgreSQL."
+        )
+
+
+def network_file_system(folder: Path, mountinfo: str) -> str | None:
+    """The type of the network file system that holds `folder`, or None; `mountinfo` is Linux' /proc/self/mountinfo."""
+    found, depth = "", -1
+    for line in mountinfo.splitlines():
+        mount, _, rest = line.partition(" - ")
+        point = Path(mount.split(" ")[4].replace("\\040", " "))
+        if folder.is_relative_to(point) and len(point.parts) >= depth:
+            found, depth = rest.split(" ")[0], len(point.parts)
+    return found if found in NETWORK_FILE_SYSTEMS else None
+
+
+def _media_folder(path: Path | None) -> Path:
+    chosen = os.environ.get(MEDIA_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    database = path or Path("data/vision-r1-zero.db").absolute()
+    return database.with_name(f"{database.stem}-media")

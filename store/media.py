@@ -1,0 +1,69 @@
+"""Image files by the SHA-256 of their bytes, in one folder. Knows nothing of the database.
+
+A file is written beside its place and then renamed, so that it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from store.connection import StoreError
+from store.rows import MediaRow
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def inspect(data: bytes) -> MediaRow:
+    """Hash, type and size of an encoded image; StoreError when it is none of PNG, JPEG, WebP and GIF."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return MediaRow(
+                hashlib.sha256(data).hexdigest(),
+                image.get_format_mimetype() or "",
+                image.width,
+                image.height,
+                len(data),
+            )
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise StoreError(
+            f"An image cannot be read ({error}): give the bytes of a PNG, JPEG, WebP or GIF file."
+        ) from None
+
+
+def save(folder: Path, data: bytes) -> MediaRow:
+    """Stores an image once and says what it is."""
+    row = inspect(data)
+    target = path_of(folder, row.sha256)
+    if not target.exists():
+        try:
+            _write(target, data)
+        except OSError as error:
+            raise StoreError(f"Cannot write an image to {folder}: {error.strerror}.") from None
+    return row
+
+
+def path_of(folder: Path, sha256: str) -> Path:
+    """Where an image lies; only a hash has a place, so that no request can leave the folder."""
+    if not _SHA256.fullmatch(sha256):
+        raise StoreError("An image is named by the 64 hexadecimal digits of its SHA-256.")
+    return folder / sha256[:2] / sha256
+
+
+def _write(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

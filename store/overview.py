@@ -1,0 +1,129 @@
+"""The table of all runs, in a handful of queries however many runs there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, ScalarSelect, Select, and_, func, literal, select, true
+
+from store.connection import Store, reading
+from store.rows import RunRow
+from store.schema import Evaluation, Job, Metric, MetricName, Run, Step, Tag
+
+RECENT_STEPS = 20
+SPARKLINE_POINTS = 40
+SPARKLINE_METRICS = ("reward", "probe/reward")
+RUN_COLUMNS = (
+    *("id", "uid", "name", "method", "style", "model", "dataset", "lora_rank", "quantization", "seed"),
+    *("step", "max_steps", "created_at", "parent_id"),
+)
+
+
+def runs(store: Store, *, method: str | None = None, tag: str | None = None) -> list[RunRow]:
+    """All runs, newest first."""
+    chosen = select(Run.id)
+    if method is not None:
+        chosen = chosen.where(Run.method == method)
+    if tag is not None:
+        chosen = chosen.join(Tag).where(Tag.name == tag)
+    with reading(store) as connection:
+        rows = connection.execute(_rows(chosen)).mappings().all()
+        tags = _tags(connection, chosen)
+        pace = _pace(connection, chosen)
+        sparklines = _sparklines(connection, chosen)
+    return [
+        RunRow(
+            **row,
+            tags=tuple(tags[row["id"]]),
+            seconds_per_step=pace.get(row["id"], (None, None))[0],
+            tokens_per_second=pace.get(row["id"], (None, None))[1],
+            sparkline=tuple(sparklines[row["id"]]),
+        )
+        for row in rows
+    ]
+
+
+def _rows(chosen: Select[Any]) -> Select[Any]:
+    latest_job = select(func.max(Job.id)).where(Job.run_id == Run.id).correlate(Run).scalar_subquery()
+    latest_evaluation = (
+        select(Evaluation.id)
+        .where(Evaluation.run_id == Run.id, Evaluation.kind.in_(("val", "test")), Evaluation.ended_at.is_not(None))
+        .order_by(Evaluation.id.desc())
+        .limit(1)
+        .correlate(Run)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            *(Run.__table__.c[name] for name in RUN_COLUMNS),
+            Job.state.label("status"),
+            Job.id.label("job_id"),
+            Job.uid.label("job_uid"),
+            Job.kind.label("job_kind"),
+            *(Job.host, Job.activity, Job.spoke_at, Job.heartbeat, Job.started_at, Job.ended_at, Job.error),
+            Evaluation.metrics.label("evaluation"),
+            Evaluation.kind.label("evaluation_kind"),
+            Evaluation.step.label("evaluation_step"),
+        )
+        .select_from(Run)
+        .where(Run.id.in_(chosen))
+        .outerjoin(Job, Job.id == latest_job)
+        .outerjoin(Evaluation, Evaluation.id == latest_evaluation)
+        .order_by(Run.created_at.desc(), Run.id.desc())
+    )
+
+
+def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    for run_id, name in connection.execute(
+        select(Tag.run_id, Tag.name).where(Tag.run_id.in_(chosen)).order_by(Tag.name)
+    ):
+        found[run_id].append(name)
+    return found
+
+
+def _pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float | None, float | None]]:
+    """Seconds a step and tokens a second of each run, as medians over its latest steps."""
+    recent = (
+        select(Run.id, Step.step, Step.at, Step.tokens)
+        .join(Step, and_(Step.run_id == Run.id, Step.step > Run.step - RECENT_STEPS - 1))
+        .where(Run.id.in_(chosen))
+        .order_by(Run.id, Step.step)
+    )
+    steps: dict[int, list[tuple[int, float, float | None]]] = defaultdict(list)
+    for run_id, step, at, tokens in connection.execute(recent):
+        steps[run_id].append((step, at, tokens))
+    return {run_id: _medians(rows) for run_id, rows in steps.items()}
+
+
+def _medians(rows: Sequence[tuple[int, float, float | None]]) -> tuple[float | None, float | None]:
+    seconds, speeds = [], []
+    for (step, at, tokens), (next_step, next_at, next_tokens) in pairwise(rows):
+        seconds.append((next_at - at) / (next_step - step))
+        if tokens is not None and next_tokens is not None and next_at > at:
+            speeds.append((next_tokens - tokens) / (next_at - at))
+    return (median(seconds) if seconds else None), (median(speeds) if speeds else None)
+
+
+def _sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[float]]:
+    """Values at evenly spaced steps, by look-ups whose number does not grow with the length of the runs."""
+    number = select(literal(1).label("i")).cte("number", recursive=True)
+    number = number.union_all(select(number.c.i + 1).where(number.c.i < SPARKLINE_POINTS))
+
+    def latest(name: str) -> ScalarSelect[float]:
+        name_id = select(MetricName.id).where(MetricName.name == name).scalar_subquery()
+        until = Run.step * number.c.i // SPARKLINE_POINTS
+        value = select(Metric.value).where(Metric.run_id == Run.id, Metric.name_id == name_id, Metric.step <= until)
+        return value.where(Metric.value.is_not(None)).order_by(Metric.step.desc()).limit(1).scalar_subquery()
+
+    value = func.coalesce(*(latest(name) for name in SPARKLINE_METRICS))
+    statement = select(Run.id, value).join(number, true()).where(Run.id.in_(chosen)).order_by(Run.id, number.c.i)
+    found: dict[int, list[float]] = defaultdict(list)
+    for run_id, point in connection.execute(statement):
+        if point is not None:
+            found[run_id].append(point)
+    return found

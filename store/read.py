@@ -1,0 +1,170 @@
+"""What the dashboard reads of runs, jobs, evaluations and events, as plain rows. Changes nothing.
+
+Curves are in `store.series`, texts and examples in `store.traces`; all are importable from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select
+
+from store import media as files
+from store.connection import Store, StoreError, reading
+from store.overview import runs
+from store.rows import CheckpointRow, EvaluationRow, EventRow, JobRow, MediaRow, RunDetail, WorkerRow
+from store.schema import OPEN, Base, Checkpoint, Evaluation, Event, Job, Media, Run, Tag, Worker
+from store.series import clock, metric_names, series
+from store.traces import (
+    completion,
+    completions,
+    examples,
+    groups,
+    iter_completions,
+    iter_predictions,
+    predictions,
+    step_bounds,
+)
+
+__all__ = [
+    "checkpoints",
+    "clock",
+    "completion",
+    "completions",
+    "data_version",
+    "evaluations",
+    "events",
+    "examples",
+    "groups",
+    "iter_completions",
+    "iter_predictions",
+    "job",
+    "jobs",
+    "media",
+    "media_path",
+    "metric_names",
+    "predictions",
+    "resolve",
+    "run",
+    "runs",
+    "series",
+    "step_bounds",
+    "worker",
+]
+
+_watching = threading.Lock()
+
+
+def resolve(store: Store, name_or_uid: str) -> int:
+    """The id of the run with this uid, or with this name where only one has it. StoreError names close matches."""
+    with reading(store) as connection:
+        rows = connection.execute(select(Run.id, Run.uid, Run.name)).all()
+    by_uid = [row for row in rows if row.uid == name_or_uid]
+    found = by_uid or [row for row in rows if row.name == name_or_uid]
+    if len(found) == 1:
+        return found[0].id
+    if found:
+        raise StoreError(f"{len(found)} runs are named {name_or_uid!r}: use a uid ({_list(row.uid for row in found)}).")
+    known = {word for row in rows for word in (row.name, row.uid)}
+    close = difflib.get_close_matches(name_or_uid, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "list them with `python -m store runs`."
+    raise StoreError(f"There is no run {name_or_uid!r} in {store.where}: {hint}")
+
+
+def run(store: Store, run_id: int) -> RunDetail:
+    """One run with its latest job; StoreError when it is gone."""
+    with reading(store) as connection:
+        row = connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().first()
+        if row is None:
+            raise StoreError("This run is no longer in the database.")
+        tags = tuple(connection.scalars(select(Tag.name).where(Tag.run_id == run_id).order_by(Tag.name)))
+        latest = connection.execute(_jobs().where(Job.run_id == run_id).order_by(Job.id.desc()).limit(1)).first()
+    return RunDetail(**row, tags=tags, job=JobRow._make(latest) if latest else None)
+
+
+def jobs(store: Store, *, open_only: bool = False, run_id: int | None = None) -> list[JobRow]:
+    """Jobs in the order of the queue."""
+    statement = _jobs().order_by(Job.position, Job.id)
+    if open_only:
+        statement = statement.where(Job.state.in_(OPEN))
+    if run_id is not None:
+        statement = statement.where(Job.run_id == run_id)
+    with reading(store) as connection:
+        return [JobRow._make(row) for row in connection.execute(statement)]
+
+
+def job(store: Store, job_uid: str) -> JobRow:
+    with reading(store) as connection:
+        row = connection.execute(_jobs().where(Job.uid == job_uid)).first()
+    if row is None:
+        raise StoreError(f"There is no job {job_uid!r} in {store.where}.")
+    return JobRow._make(row)
+
+
+def worker(store: Store, host: str) -> WorkerRow | None:
+    """The process that drains the queue of a host, if one has registered."""
+    with reading(store) as connection:
+        row = connection.execute(select(*_columns(Worker, WorkerRow)).where(Worker.host == host)).first()
+    return WorkerRow._make(row) if row else None
+
+
+def evaluations(store: Store, run_id: int) -> list[EvaluationRow]:
+    """All evaluations of a run, by step; unfinished ones have no `ended_at`."""
+    statement = select(*_columns(Evaluation, EvaluationRow)).where(Evaluation.run_id == run_id)
+    with reading(store) as connection:
+        rows = connection.execute(statement.order_by(Evaluation.step, Evaluation.id))
+        return [EvaluationRow._make(row) for row in rows]
+
+
+def events(store: Store, run_id: int, *, after_id: int = 0) -> list[EventRow]:
+    """Events of a run, oldest first; `after_id` leaves out those that are known already."""
+    statement = select(*_columns(Event, EventRow)).where(Event.run_id == run_id, Event.id > after_id)
+    with reading(store) as connection:
+        return [EventRow._make(row) for row in connection.execute(statement.order_by(Event.id))]
+
+
+def checkpoints(store: Store, run_id: int) -> list[CheckpointRow]:
+    statement = select(*_columns(Checkpoint, CheckpointRow)).where(Checkpoint.run_id == run_id)
+    with reading(store) as connection:
+        return [CheckpointRow._make(row) for row in connection.execute(statement.order_by(Checkpoint.step))]
+
+
+def media(store: Store, sha256: str) -> MediaRow:
+    """Type and size of an image; StoreError when there is none of this hash."""
+    with reading(store) as connection:
+        row = connection.execute(select(*_columns(Media, MediaRow)).where(Media.sha256 == sha256)).first()
+    if row is None:
+        raise StoreError("There is no image of this hash.")
+    return MediaRow._make(row)
+
+
+def media_path(store: Store, sha256: str) -> Path:
+    """Where an image lies; StoreError unless `sha256` is 64 hexadecimal digits."""
+    return files.path_of(store.media, sha256)
+
+
+def data_version(store: Store) -> int:
+    """A number that changes when another process has committed something; cheap enough to ask each second."""
+    if store.engine.dialect.name == "sqlite":
+        with _watching:
+            return int(store.watcher.execute("PRAGMA data_version").fetchone()[0])
+    with reading(store) as connection:
+        return int(connection.execute(select(func.txid_snapshot_xmax(func.txid_current_snapshot()))).scalar_one())
+
+
+def _jobs() -> Select[Any]:
+    extra = {"run_uid": Run.uid.label("run_uid"), "run_name": Run.name.label("run_name")}
+    return select(*_columns(Job, JobRow, extra)).join(Run, Run.id == Job.run_id)
+
+
+def _columns(table: type[Base], row: Any, extra: Mapping[str, ColumnElement[Any]] | None = None) -> list[Any]:
+    """The columns that a NamedTuple is made of, in its order."""
+    return [extra[name] if extra and name in extra else table.__table__.c[name] for name in row._fields]
+
+
+def _list(words: Any) -> str:
+    return ", ".join(sorted(words))

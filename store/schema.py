@@ -1,0 +1,308 @@
+"""The tables. Knows nothing of engines, sessions or files.
+
+A run has jobs (OS processes), steps with metrics, completions in groups, evaluations with predictions,
+events and checkpoints. An example stands for itself, whatever run it occurs in.
+Times are seconds since the epoch, UTC. Portable SQL only: SQLite and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
+    LOST = "lost"
+
+
+ACTIVE = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
+OPEN = (JobState.QUEUED, *ACTIVE)
+
+
+class Run(Base):
+    """What somebody wanted to know: one method, one base model, one dataset, one configuration."""
+
+    __tablename__ = "run"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(16), unique=True)
+    """Public identity, in URLs, on the command line and in exports."""
+    name: Mapped[str] = mapped_column(String(200), index=True)
+    method: Mapped[str] = mapped_column(String(16))
+    """`grpo`, `sft` or `none` (evaluation only)."""
+    style: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str] = mapped_column(String(400))
+    dataset: Mapped[str] = mapped_column(String(200))
+    lora_rank: Mapped[int | None]
+    quantization: Mapped[str | None] = mapped_column(String(16))
+    seed: Mapped[int | None]
+    config: Mapped[dict[str, Any]]
+    """The resolved RunConfig; for a foreign script, whatever its recorder could see."""
+    reward_weights: Mapped[dict[str, Any]]
+    """Reward component name to weight, in the order of display."""
+    environment: Mapped[dict[str, Any]]
+    """Versions, git commit, host, device: filled when the process starts."""
+    prompt: Mapped[str | None] = mapped_column(Text)
+    """The fully rendered prompt of one training example."""
+    prompt_hash: Mapped[str | None] = mapped_column(String(32))
+    sources: Mapped[dict[str, Any]]
+    """Source text and hash of rewards that came from a file."""
+    output_dir: Mapped[str | None] = mapped_column(String(1000))
+    step: Mapped[int] = mapped_column(default=0)
+    """Updates done so far."""
+    max_steps: Mapped[int | None]
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    note: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float]
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+
+
+class Job(Base):
+    """One OS process of a run. A run's status is the state of its latest job."""
+
+    __tablename__ = "job"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(16), unique=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    """`train`, `evaluate` or `embed`."""
+    arguments: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    position: Mapped[float]
+    """Order in the queue; smaller is earlier."""
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    ended_at: Mapped[float | None]
+    host: Mapped[str | None] = mapped_column(String(200))
+    boot_id: Mapped[str | None] = mapped_column(String(64))
+    pid: Mapped[int | None]
+    pid_started: Mapped[float | None]
+    """Process start: clock ticks since boot on Linux, psutil's create time elsewhere."""
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    """A counter; observers judge its changes by their own monotonic clock."""
+    activity: Mapped[str | None] = mapped_column(String(200))
+    """What the process is doing, in words."""
+    spoke_at: Mapped[float | None]
+    """When it last committed a step, an evaluation or an activity."""
+    stop_requested: Mapped[int] = mapped_column(default=0)
+    """0 no, 1 finish the step and save, 2 terminate, 3 kill."""
+    exit_code: Mapped[int | None]
+    error_kind: Mapped[str | None] = mapped_column(String(32))
+    error: Mapped[str | None] = mapped_column(Text)
+    """One sentence that says what happened and what to do."""
+    traceback: Mapped[str | None] = mapped_column(Text)
+    log_path: Mapped[str | None] = mapped_column(String(1000))
+
+
+class Worker(Base):
+    """A process that drains the queue of one host."""
+
+    __tablename__ = "worker"
+    host: Mapped[str] = mapped_column(String(200), primary_key=True)
+    boot_id: Mapped[str | None] = mapped_column(String(64))
+    pid: Mapped[int]
+    pid_started: Mapped[float | None]
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[float]
+
+
+class Step(Base):
+    """One update (SFT, GRPO) of a run; its clock and token count are the other two x axes."""
+
+    __tablename__ = "step"
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[float]
+    tokens: Mapped[float | None]
+    """Tokens seen since the run began, as the trainer counts them."""
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class MetricName(Base):
+    __tablename__ = "metric_name"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+
+
+class Metric(Base):
+    """A number; NULL where the trainer reported none (never NaN, never infinite)."""
+
+    __tablename__ = "metric"
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    name_id: Mapped[int] = mapped_column(ForeignKey("metric_name.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float | None]
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class Media(Base):
+    """An image file, once, by the SHA-256 of its bytes."""
+
+    __tablename__ = "media"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    mime: Mapped[str] = mapped_column(String(50))
+    width: Mapped[int]
+    height: Mapped[int]
+    size: Mapped[int]
+
+
+class Example(Base):
+    """A question about images with its true count; `dataset/split/key` is its identity everywhere."""
+
+    __tablename__ = "example"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(200))
+    split: Mapped[str] = mapped_column(String(50))
+    key: Mapped[str] = mapped_column(String(200))
+    question: Mapped[str] = mapped_column(Text)
+    answer: Mapped[int | None]
+    reference: Mapped[str | None] = mapped_column(Text)
+    difficulty: Mapped[str | None] = mapped_column(String(50))
+    meta: Mapped[dict[str, Any]]
+    __table_args__ = (UniqueConstraint("dataset", "split", "key"),)
+
+
+class ExampleImage(Base):
+    __tablename__ = "example_image"
+    example_id: Mapped[int] = mapped_column(ForeignKey("example.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"))
+
+
+class _TraceColumns:
+    """A text and what `trainer.trace.parse` found in it; think and answer are character spans of the text."""
+
+    text: Mapped[str] = mapped_column(Text)
+    think_start: Mapped[int | None]
+    think_end: Mapped[int | None]
+    answer_start: Mapped[int | None]
+    answer_end: Mapped[int | None]
+    answer: Mapped[int | None]
+    wellformed: Mapped[bool]
+    correct: Mapped[bool | None]
+    steps: Mapped[int]
+    """Counted reasoning steps, uncapped."""
+    tokens: Mapped[int | None]
+    """Generated tokens, the end token included."""
+    truncated: Mapped[bool] = mapped_column(server_default=false())
+    reward: Mapped[float | None]
+    """Weighted sum."""
+    rewards: Mapped[dict[str, Any]]
+    """Reward component to its raw value."""
+
+
+class Completion(_TraceColumns, Base):
+    """One answer sampled for the update `step`."""
+
+    __tablename__ = "completion"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    step: Mapped[int]
+    generation: Mapped[int]
+    """Index of the generation that it came from; several updates may share one."""
+    group: Mapped[int | None]
+    """Number of the group within the step; NULL where groups cannot be told."""
+    index: Mapped[int]
+    """Number within the group."""
+    example_id: Mapped[int | None] = mapped_column(ForeignKey("example.id"))
+    advantage: Mapped[float | None]
+    __table_args__ = (
+        Index("ix_completion_run_step", "run_id", "step", "group", "index"),
+        Index("ix_completion_example", "example_id", "run_id", "step"),
+    )
+
+
+class Evaluation(Base):
+    """One benchmark and one checkpoint under stated conditions."""
+
+    __tablename__ = "evaluation"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    benchmark: Mapped[str] = mapped_column(String(200))
+    """Dataset name, for example `shapes-simple`."""
+    split: Mapped[str] = mapped_column(String(50))
+    kind: Mapped[str] = mapped_column(String(16))
+    """`probe`, `val` or `test`."""
+    step: Mapped[int]
+    """Updates behind the weights; 0 is the base."""
+    conditions: Mapped[dict[str, Any]]
+    """Prompt hash, pixels, decoding, token limit, forced prefix: whatever must agree for a comparison."""
+    conditions_hash: Mapped[str] = mapped_column(String(32))
+    encoder: Mapped[str | None] = mapped_column(String(200))
+    total: Mapped[int]
+    done: Mapped[int] = mapped_column(default=0)
+    metrics: Mapped[dict[str, Any]]
+    started_at: Mapped[float]
+    ended_at: Mapped[float | None]
+
+
+class Prediction(_TraceColumns, Base):
+    """One example inside an evaluation; sample 0 is greedy, 1..K are sampled."""
+
+    __tablename__ = "prediction"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"))
+    example_id: Mapped[int] = mapped_column(ForeignKey("example.id"))
+    sample: Mapped[int]
+    similarity: Mapped[float | None]
+    """Cosine of the think body and the reference, under the evaluation's encoder."""
+    __table_args__ = (
+        UniqueConstraint("evaluation_id", "example_id", "sample"),
+        Index("ix_prediction_example", "example_id"),
+    )
+
+
+class Event(Base):
+    __tablename__ = "event"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    at: Mapped[float]
+    step: Mapped[int | None]
+    kind: Mapped[str] = mapped_column(String(32))
+    """`launched`, `started`, `resumed`, `checkpoint`, `best`, `evaluation`, `stop_asked`, `stopped`, `finished`,
+    `failed`, `out_of_memory`, `killed`, `lost`, `recording_failed`, …"""
+    message: Mapped[str] = mapped_column(Text)
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoint"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    step: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    """`last`, `best` or `final`; one row each."""
+    path: Mapped[str] = mapped_column(String(1000))
+    value: Mapped[float | None]
+    """The validation accuracy that chose it."""
+    created_at: Mapped[float]
+    __table_args__ = (UniqueConstraint("run_id", "kind"),)

@@ -1,0 +1,148 @@
+"""Everything that changes a run: the trainer's records and the dashboard's intents. One function, one transaction.
+
+Steps are in `store.steps`, jobs and workers in `store.jobs`, examples and evaluations in `store.evaluations`;
+all are importable from here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from store.connection import Store, StoreError, writing
+from store.evaluations import add_examples, begin_evaluation, finish_evaluation, record_predictions, set_similarities
+from store.jobs import (
+    add_job,
+    ask_stop,
+    beat,
+    beat_worker,
+    claim_job,
+    end_job,
+    new_uid,
+    note,
+    remove_worker,
+    start_job,
+    upsert_worker,
+)
+from store.rows import RunRef
+from store.schema import ACTIVE, Checkpoint, Job, Run, Tag
+from store.sql import upsert
+from store.steps import record_metrics, record_step, truncate_after
+from store.values import clean, finite, storable
+
+__all__ = [
+    "add_event",
+    "add_examples",
+    "add_job",
+    "add_tag",
+    "ask_stop",
+    "beat",
+    "beat_worker",
+    "begin_evaluation",
+    "claim_job",
+    "create_run",
+    "delete_run",
+    "describe_run",
+    "end_job",
+    "finish_evaluation",
+    "record_metrics",
+    "record_predictions",
+    "record_step",
+    "remove_tag",
+    "remove_worker",
+    "set_checkpoint",
+    "set_similarities",
+    "start_job",
+    "truncate_after",
+    "upsert_worker",
+]
+
+
+def create_run(
+    store: Store,
+    *,
+    name: str,
+    method: str,
+    style: str,
+    model: str,
+    dataset: str,
+    config: dict[str, Any],
+    reward_weights: dict[str, float],
+    lora_rank: int | None = None,
+    quantization: str | None = None,
+    seed: int | None = None,
+    max_steps: int | None = None,
+    output_dir: str | None = None,
+    parent_id: int | None = None,
+) -> RunRef:
+    """A new run at step 0, without a job."""
+    uid = new_uid()
+    values = {
+        "name": name,
+        "method": method,
+        "style": style,
+        "model": model,
+        "dataset": dataset,
+        "config": config,
+        "reward_weights": reward_weights,
+        "lora_rank": lora_rank,
+        "quantization": quantization,
+        "seed": seed,
+        "max_steps": max_steps,
+        "output_dir": output_dir,
+        "parent_id": parent_id,
+    }
+    fixed = {"uid": uid, "environment": {}, "sources": {}, "step": 0, "created_at": time.time()}
+    with writing(store) as connection:
+        new = insert(Run).values(**fixed, **{key: storable(value) for key, value in values.items()}).returning(Run.id)
+        return RunRef(connection.execute(new).scalar_one(), uid)
+
+
+def describe_run(store: Store, run_id: int, **columns: Any) -> None:
+    """Sets columns of a run, for example `environment`, `prompt`, `prompt_hash`, `sources`, `note`, `name`."""
+    with writing(store) as connection:
+        values = {key: storable(value) for key, value in columns.items()}
+        connection.execute(update(Run).where(Run.id == run_id).values(values))
+
+
+def delete_run(store: Store, run_id: int) -> None:
+    """Removes a run and all its rows; StoreError while one of its jobs is active. Files are the caller's."""
+    active = select(Job.uid).where(Job.run_id == run_id, Job.state.in_(ACTIVE)).limit(1)
+    with writing(store) as connection:
+        job = connection.scalar(active)
+        if job:
+            raise StoreError(f"The run has an active job ({job}): stop it first.")
+        connection.execute(delete(Run).where(Run.id == run_id))
+
+
+def add_tag(store: Store, run_id: int, name: str) -> None:
+    with writing(store) as connection:
+        connection.execute(
+            upsert(connection.dialect.name, Tag).values(run_id=run_id, name=clean(name)).on_conflict_do_nothing()
+        )
+
+
+def remove_tag(store: Store, run_id: int, name: str) -> None:
+    with writing(store) as connection:
+        connection.execute(delete(Tag).where(Tag.run_id == run_id, Tag.name == clean(name)))
+
+
+def add_event(
+    store: Store, run_id: int, kind: str, message: str, *, job_id: int | None = None, step: int | None = None
+) -> None:
+    with writing(store) as connection:
+        note(connection, run_id, kind, message, job_id=job_id, step=step)
+
+
+def set_checkpoint(store: Store, run_id: int, *, kind: str, step: int, path: str, value: float | None = None) -> None:
+    """Says where the `last`, `best` or `final` weights lie now; `value` is the accuracy that chose them."""
+    row = {"step": step, "path": clean(path), "value": finite(value), "created_at": time.time()}
+    event = "best" if kind == "best" else "checkpoint"
+    message = f"{kind.capitalize()} checkpoint saved at step {step}"
+    message += "." if row["value"] is None else f" (accuracy {row['value']:.3f})."
+    with writing(store) as connection:
+        statement = upsert(connection.dialect.name, Checkpoint).values(run_id=run_id, kind=kind, **row)
+        connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_=row))
+        note(connection, run_id, event, message, step=step)

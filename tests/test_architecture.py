@@ -1,0 +1,191 @@
+"""The boundaries that keep the parts apart, the calls that nobody may make, and what the README promises."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("app", "pages", "store", "trainer")
+FOLDERS = (*PACKAGES, "scripts", "benchmarks", "tests")
+HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes")
+TORCH_FREE = (
+    "trainer.config",
+    "trainer.launch",
+    "trainer.trace",
+    "trainer.rewards",
+    "trainer.prompt",
+    "trainer.datasets.example",
+    "trainer.datasets.shapes",
+)
+NEVER = {
+    "store": ("streamlit", "app", "pages", "trainer", *HEAVY),
+    "trainer": ("streamlit", "app", "pages"),
+    "app": ("pages", *HEAVY),
+    "pages": ("sqlalchemy", "alembic", "sqlite3", "store.schema", *HEAVY),
+}
+SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\s+SET)\b", re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def is_module(dotted: str) -> bool:
+    path = ROOT / dotted.replace(".", "/")
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of the imported modules, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno} imports relatively"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if is_module(inner) else str(node.module)
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def describe(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_imports_stay_within_their_layer(folder: str) -> None:
+    crossed = [
+        f"{describe(path)} imports {module}"
+        for path in sources(folder)
+        for module in imports(path)
+        if within(module, NEVER[folder])
+    ]
+    assert not crossed
+
+
+@pytest.mark.parametrize("folder", ["app", "pages"])
+def test_the_dashboard_imports_only_the_torch_free_modules_of_the_trainer(folder: str) -> None:
+    crossed = [
+        f"{describe(path)} imports {module}"
+        for path in sources(folder)
+        for module in imports(path)
+        if within(module, ("trainer",)) and not within(module, TORCH_FREE)
+    ]
+    assert not crossed
+
+
+@pytest.mark.parametrize("module", [*TORCH_FREE, "store.read", "store.write", "app"])
+def test_what_the_dashboard_imports_loads_no_model_library(module: str) -> None:
+    code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.strip() == ""
+
+
+def test_pages_and_app_hold_no_sql() -> None:
+    found = [
+        f"{describe(path)}:{node.lineno}"
+        for path in sources("pages", "app")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value)
+    ]
+    assert not found
+
+
+def unsafe(node: ast.AST) -> bool:
+    """Raw HTML in a page, a shell, foreign code, or unpickling."""
+    if isinstance(node, ast.keyword):
+        is_off = isinstance(node.value, ast.Constant) and node.value.value is False
+        return node.arg in ("unsafe_allow_html", "shell", "trust_remote_code") and not is_off
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return (node.value.id, node.attr) in {
+            ("pickle", "load"),
+            ("pickle", "loads"),
+            ("yaml", "load"),
+            ("torch", "load"),
+            ("os", "system"),
+        }
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")
+
+
+def test_nobody_makes_an_unsafe_call() -> None:
+    found = [
+        f"{describe(path)}:{node.lineno}"
+        for path in sources(*FOLDERS)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if unsafe(node)
+    ]
+    assert not found
+
+
+def test_no_file_is_longer_than_500_lines() -> None:
+    files = [*sources(*FOLDERS), *(ROOT / "app").rglob("*.js"), *(ROOT / "app").rglob("*.css")]
+    lengths = {describe(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert not {path: lines for path, lines in lengths.items() if lines > 500}
+
+
+def pins(name: str) -> set[str]:
+    """Names of the pinned distributions, in lower case; a line that is not an exact pin is an error."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    matches = [re.fullmatch(r"([A-Za-z0-9._-]+)(\[[a-z,]+\])?==[0-9][0-9a-z.]*", line) for line in wanted]
+    assert all(matches), f"{name} holds a line that is not an exact pin"
+    return {match[1].lower() for match in matches if match}
+
+
+def test_every_imported_package_is_pinned() -> None:
+    run_time = pins("requirements.txt")
+    allowed = {folder: run_time for folder in (*PACKAGES, "benchmarks")} | {
+        folder: run_time | pins("requirements-dev.txt") for folder in ("scripts", "tests")
+    }
+    owners = packages_distributions()
+    missing = {
+        f"{describe(path)} imports {top}"
+        for folder in FOLDERS
+        for path in sources(folder)
+        for top in (module.partition(".")[0] for module in imports(path))
+        if top not in sys.stdlib_module_names
+        and top not in FOLDERS
+        and not any(owner.lower() in allowed[folder] for owner in owners.get(top, []))
+    }
+    assert not missing
+
+
+def make_targets() -> list[str]:
+    return re.findall(r"^([a-z]+):.*##", MAKEFILE, re.MULTILINE)
+
+
+def test_the_readme_names_every_page_and_every_make_target() -> None:
+    pages = [path.stem.capitalize() for path in sources("pages") if not path.stem.startswith("_")]
+    assert not [page for page in pages if f"**{page}**" not in README]
+    assert not [target for target in make_targets() if f"make {target}" not in README]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_only_what_exists(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
+    assert not [link for link in links if not (ROOT / link).exists()]
+    assert not set(re.findall(r"\bmake ([a-z]+)", text)) - set(make_targets())
+    modules = re.findall(r"python -m ([a-z_.]+[a-z])", text)
+    assert not [module for module in modules if not is_module(module)]
+
+
+def test_nothing_names_a_place_on_one_machine() -> None:
+    """Paths of a developer's machine do not belong in the project."""
+    texts = [ROOT / "Makefile", ROOT / ".ci/run", *ROOT.glob("*.md"), *ROOT.glob("*.t*"), *sources(*FOLDERS)]
+    private = re.compile(r"/(?:home|root|Users|work)/\w")
+    assert not [describe(path) for path in texts if private.search(path.read_text(encoding="utf-8"))]

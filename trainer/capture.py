@@ -1,0 +1,100 @@
+"""Whole generations out of a running TRL GRPOTrainer: every completion with its group, rewards and advantage.
+
+TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; so three of its
+methods are wrapped on the instance. `tests/training/test_trl_contract.py` pins what is relied on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation batch in TRL's order: the G completions of a prompt stand side by side."""
+
+    number: int
+    inputs: Sequence[dict[str, Any]]
+    """Dataset rows, repeated G times each."""
+    texts: Sequence[str]
+    lengths: Sequence[int]
+    """Generated tokens, end token included."""
+    truncated: Sequence[bool]
+    rewards: dict[str, list[float | None]]
+    """Raw values by reward function name."""
+    advantages: Sequence[float]
+    group_size: int
+    generation_seconds: float
+    scoring_seconds: float
+
+
+class GenerationCapture:
+    """Wraps a GRPOTrainer and hands each generation of training mode to `sink`."""
+
+    def __init__(self, trainer: Any, sink: Callable[[Generation], None]) -> None:
+        self._trainer = trainer
+        self._sink = sink
+        self._count = 0
+        self._generation_seconds = 0.0
+        self._scoring_seconds = 0.0
+        self._ids: list[list[int]] = []
+        self._rewards: Any = None
+        self._generate = trainer._generate
+        self._score = trainer._calculate_rewards
+        self._whole = trainer._generate_and_score_completions
+        trainer._generate = self._timed_generate
+        trainer._calculate_rewards = self._timed_score
+        trainer._generate_and_score_completions = self._captured
+
+    def _timed_generate(self, prompts: list[Any]) -> Any:
+        start = time.perf_counter()
+        output = self._generate(prompts)
+        self._generation_seconds = time.perf_counter() - start
+        return output
+
+    def _timed_score(self, inputs: Any, prompts: Any, completions: Any, completion_ids: list[list[int]]) -> Any:
+        start = time.perf_counter()
+        rewards = self._score(inputs, prompts, completions, completion_ids)
+        self._scoring_seconds = time.perf_counter() - start
+        self._ids, self._rewards = completion_ids, rewards
+        return rewards
+
+    def _captured(self, inputs: list[dict[str, Any]]) -> Any:
+        output = self._whole(inputs)
+        if self._trainer.model.training:
+            self._sink(self._assemble(inputs, output))
+            self._count += 1
+        return output
+
+    def _assemble(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Generation:
+        trainer = self._trainer
+        ends = set(trainer.eos_token_ids)
+        names = trainer.reward_func_names
+        columns = self._rewards[: len(inputs)].tolist()
+        return Generation(
+            number=self._count,
+            inputs=inputs,
+            texts=[completion_text(trainer, ids, ends) for ids in self._ids],
+            lengths=[len(ids) for ids in self._ids],
+            truncated=[not ids or ids[-1] not in ends for ids in self._ids],
+            rewards={name: [_number(row[i]) for row in columns] for i, name in enumerate(names)},
+            advantages=output["advantages"].tolist(),
+            group_size=trainer.num_generations,
+            generation_seconds=self._generation_seconds,
+            scoring_seconds=self._scoring_seconds,
+        )
+
+
+def completion_text(trainer: Any, ids: Sequence[int], ends: set[int]) -> str:
+    """Decoded from the token ids: some response templates strip `<think>` from message contents."""
+    kept = list(ids)
+    while kept and (kept[-1] in ends or kept[-1] == trainer._tokenizer.pad_token_id):
+        kept.pop()
+    return trainer._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

@@ -1,0 +1,110 @@
+"""Executes one job in this very process: reports itself, beats, works, and closes the job with the reason in words.
+
+Knows processes, signals and the store; what the work is, it learns from `trainer.training` when it begins.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from store import write
+from store.engine import Store, StoreError
+from store.rows import JobRef
+from store.schema import JobState
+from trainer.errors import Stopped, classify
+from trainer.heartbeat import Heartbeat
+from trainer.launch import identity
+from trainer.launch.local import JOB_VARIABLE
+from trainer.stopping import StopFlag
+
+Work = Callable[[Store, int], None]
+FINISHED, FAILED, BAD_CONFIG = 0, 1, 2
+
+
+class Outcome(NamedTuple):
+    """How the work ended: what `store.write.end_job` takes."""
+
+    state: JobState
+    exit_code: int
+    kind: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+def execute(store: Store, job: JobRef, work: Work | None = None, *, log_path: Path | None = None) -> int:
+    """Runs a queued or claimed job to its end and returns the exit code; `work` replaces `trainer.training.run_job`.
+
+    Only in the main thread. Raises StoreError when the job has ended or another process has it.
+    """
+    me = identity.current()
+    write.start_job(
+        store,
+        job.id,
+        host=me.host,
+        boot_id=me.boot_id,
+        pid=me.pid,
+        pid_started=me.started,
+        log_path=str(log_path) if log_path else None,
+    )
+    os.environ[JOB_VARIABLE] = job.uid  # marks what the work may start
+    flag = StopFlag()
+    with flag.listening():
+        with Heartbeat(store, job.id, flag):
+            outcome = _outcome(store, job.id, work or _training, flag)
+        _close(store, job.id, outcome)
+    return outcome.exit_code
+
+
+def _training(store: Store, job_id: int) -> None:
+    import_module("trainer.training").run_job(store, job_id)
+
+
+def _outcome(store: Store, job_id: int, work: Work, flag: StopFlag) -> Outcome:
+    try:
+        if write.beat(store, job_id, "starting"):
+            raise Stopped
+        work(store, job_id)
+        flag.obeyed()
+    except Stopped:
+        flag.obeyed()
+        return Outcome(JobState.STOPPED, flag.exit_code)
+    except BaseException as error:
+        flag.obeyed()
+        return _failure(error)
+    return Outcome(JobState.FINISHED, FINISHED)
+
+
+def _failure(error: BaseException) -> Outcome:
+    kind, sentence = classify(error)
+    state = JobState.OUT_OF_MEMORY if kind == "out_of_memory" else JobState.FAILED
+    exit_code = BAD_CONFIG if kind == "config" else FAILED
+    return Outcome(state, exit_code, kind, sentence, "".join(traceback.format_exception(error)))
+
+
+def _close(store: Store, job_id: int, outcome: Outcome) -> None:
+    """Says in the log and in the database how it ended."""
+    if outcome.traceback:
+        print(outcome.traceback, file=sys.stderr)
+    print(
+        f"{outcome.state.value.replace('_', ' ')}: {outcome.error}" if outcome.error else outcome.state.value,
+        flush=True,
+    )
+    try:
+        write.end_job(
+            store,
+            job_id,
+            outcome.state,
+            exit_code=outcome.exit_code,
+            error_kind=outcome.kind,
+            error=outcome.error,
+            traceback=outcome.traceback,
+        )
+    except StoreError as error:
+        # The worker, or the next look at this process, closes the job from its exit code.
+        print(f"The end of the job could not be recorded: {error}", file=sys.stderr)

@@ -1,0 +1,170 @@
+"""What a user wants of runs: launch, resume, evaluate, stop. Writes the intent; a worker or `trainer.job` carries it out.
+
+State lives in the database only, and its transitions in `store.jobs`: whoever restarts finds everything as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from store import read, write
+from store.engine import Store, StoreError
+from store.rows import JobRef, RunRef
+from store.schema import OPEN, JobState
+from trainer.config import ConfigError, RunConfig
+from trainer.launch import endings, identity, local
+from trainer.launch.identity import Identity
+
+DEATH_SECONDS = 5.0
+"""How long a killed process may take to vanish."""
+
+
+class Job(Protocol):
+    @property
+    def uid(self) -> str: ...
+
+
+def submit(store: Store, config: RunConfig, *, parent_id: int | None = None) -> RunRef:
+    """A new run with a queued job, and a worker that will start it. Raises ConfigError."""
+    run, _ = create(store, config, parent_id=parent_id)
+    ensure_worker(store)
+    return run
+
+
+def resume(store: Store, run_id: int) -> JobRef:
+    """Queues a run to go on from its last checkpoint. Raises StoreError while it has an open job."""
+    job = add_resume(store, run_id)
+    ensure_worker(store)
+    return job
+
+
+def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
+    """Queues one evaluation; `arguments` may hold checkpoint, benchmark, split, limit and forced_prefix."""
+    job = write.add_job(store, run_id, "evaluate", arguments)
+    ensure_worker(store)
+    return job
+
+
+def create(store: Store, config: RunConfig, *, parent_id: int | None = None, **arguments: Any) -> tuple[RunRef, JobRef]:
+    """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
+    config = _pinned(config)
+    folder = local.output_folder(store, "")
+    _make_folder(folder)
+    trains = config.method != "none"
+    run = write.create_run(
+        store,
+        name=config.title,
+        method=config.method,
+        style=config.style,
+        model=config.model.id,
+        dataset=config.data.dataset,
+        config=config.model_dump(mode="json"),
+        reward_weights={reward.label: reward.weight for reward in config.paid},
+        lora_rank=config.lora.rank if trains else None,
+        quantization=None if config.model.quantization == "none" else config.model.quantization,
+        seed=config.seed,
+        max_steps=config.optimization.steps if trains else None,
+        parent_id=parent_id,
+    )
+    output = local.output_folder(store, run.uid)
+    _make_folder(output)
+    write.describe_run(store, run.id, output_dir=str(output))
+    return run, write.add_job(store, run.id, "train" if trains else "evaluate", arguments)
+
+
+def add_resume(store: Store, run_id: int) -> JobRef:
+    """A queued job that goes on from the run's last checkpoint, which nobody is told of. Raises StoreError."""
+    run = read.run(store, run_id)
+    if read.jobs(store, run_id=run_id, open_only=True):
+        raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
+    if run.method == "none":
+        raise StoreError(f"{run.name} trains nothing: evaluate it instead.")
+    return write.add_job(store, run_id, "train", {"resume": True})
+
+
+def ensure_worker(store: Store) -> None:
+    """Starts this host's worker if none lives. Two at once do no harm: a lock lets one of them work."""
+    if not worker_lives(store):
+        local.start_worker(store)
+
+
+def worker_lives(store: Store) -> bool:
+    row = read.worker(store, identity.host())
+    return row is not None and identity.is_alive(Identity(row.host, row.boot_id, row.pid, row.pid_started))
+
+
+def reconcile(store: Store) -> list[str]:
+    """Makes the database true again after a crash: closes jobs of this host whose process is gone, and says why.
+
+    While a worker lives this is left to it, since only it learns exit codes; one that died is replaced if work waits.
+    """
+    if worker_lives(store):
+        return []
+    closed = endings.close_gone(store)
+    queued = any(job.state == JobState.QUEUED for job in read.jobs(store, open_only=True))
+    # Only where a worker was before: looking at a shared database must not draw its jobs to this host.
+    if queued and read.worker(store, identity.host()) is not None:
+        local.start_worker(store)
+        closed.append("The worker of this host had died; started another.")
+    return closed
+
+
+def stop(store: Store, job: Job, level: int = 1) -> str:
+    """Asks a job to stop and says what was done: 1 finishes the step and saves, 2 ends it now, 3 kills it."""
+    row = read.job(store, job.uid)
+    if row.state not in OPEN:
+        return "The job has ended already."
+    write.ask_stop(store, row.id, level)
+    row = read.job(store, job.uid)
+    if row.state not in OPEN:
+        return "The job was taken out of the queue."
+    if row.host != identity.host():
+        return f"The job runs on {row.host}; it was asked there."
+    process = endings.process_of(row)
+    if process is None and level < 3 and worker_lives(store):
+        return "The job is being started; it will stop then."
+    if process is not None:
+        _signal(process, row.uid, level)
+    closed = endings.close(store, row.uid)
+    return (
+        closed[0] if closed else ("The job finishes its step and saves." if level == 1 else "The job was told to end.")
+    )
+
+
+def _signal(process: Identity, job_uid: str, level: int) -> None:
+    if level == 2:
+        local.terminate(process)
+    elif level >= 3:
+        local.kill(process, job_uid)
+        deadline = time.monotonic() + DEATH_SECONDS
+        while identity.is_alive(process) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _pinned(config: RunConfig) -> RunConfig:
+    """The config with absolute paths: the job may start in another folder. Raises ConfigError for a missing file."""
+    rewards = []
+    for reward in config.rewards:
+        path, is_file, function = reward.name.rpartition(":")
+        if is_file and not Path(path).expanduser().is_file():
+            raise ConfigError(f"rewards: there is no file {path}. Check the path of {reward.name}.")
+        name = f"{Path(path).expanduser().absolute()}:{function}" if is_file else reward.name
+        rewards.append(reward.model_copy(update={"name": name}))
+    folder = Path(config.model.id).expanduser()
+    model = config.model.model_copy(update={"id": str(folder.absolute())}) if folder.is_dir() else config.model
+    return config.model_copy(update={"rewards": tuple(rewards), "model": model})
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        if os.access(folder, os.W_OK):
+            return
+        reason = "Permission denied"
+    raise ConfigError(f"Cannot write to {folder} ({reason}). Choose another place with --db or change its permissions.")

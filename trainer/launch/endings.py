@@ -1,0 +1,137 @@
+"""Closes jobs whose process is gone, with the reason in words. Looks at processes and logs; starts and signals nothing.
+
+A job's process normally closes its job itself, so what is left to close here died without a word.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+from store import read, write
+from store.engine import Store
+from store.rows import JobRow
+from store.schema import JobState
+from trainer.launch import identity, local
+from trainer.launch.identity import Identity
+
+LOG_BYTES = 20_000
+LOG_LINES = 60
+_STOPPED_CODES = (130, 143, -signal.SIGTERM, -signal.SIGINT)
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+class Ending(NamedTuple):
+    """How a process ended: what `store.write.end_job` takes."""
+
+    state: JobState
+    error: str
+    kind: str | None = None
+
+
+def process_of(job: JobRow) -> Identity | None:
+    """The job's process, found by its mark if it has not reported itself yet; None when there is none."""
+    if job.pid is None or job.host is None:
+        return local.find(job.uid)
+    return Identity(job.host, job.boot_id, job.pid, job.pid_started)
+
+
+def is_gone(job: JobRow) -> bool:
+    """Whether an active job of this host has no process any more."""
+    process = process_of(job)
+    return process is None or not identity.is_alive(process)
+
+
+def active_here(store: Store) -> list[JobRow]:
+    """The jobs of this host that should have a process."""
+    jobs = read.jobs(store, open_only=True)
+    return [job for job in jobs if job.state != JobState.QUEUED and job.host == identity.host()]
+
+
+def close_gone(store: Store) -> list[str]:
+    """Closes the jobs of this host whose process is gone; says which and why.
+
+    A live process needs nothing to be adopted: it is left alone, like jobs of other hosts.
+    """
+    return [sentence for job in active_here(store) if is_gone(job) for sentence in close(store, job.uid)]
+
+
+def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]:
+    """Closes a job whose process is gone and kills what it left behind; a sentence, or nothing if it was closed.
+
+    `exit_code` is negative for a signal and None where nobody could collect it.
+    """
+    job = read.job(store, job_uid)
+    if not is_gone(job):
+        return []  # another process has it, or it reported itself since it was looked at
+    log = _log_of(store, job)
+    ending = judge(job, exit_code, log)
+    local.sweep(job.uid)
+    ended = write.end_job(
+        store,
+        job.id,
+        ending.state,
+        exit_code=exit_code,
+        error_kind=ending.kind,
+        error=ending.error,
+        traceback=log or None,
+    )
+    return [f"Job {job.uid} of {job.run_name}: {ending.error}"] if ended else []
+
+
+def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
+    """The state and the reason of a process that ended without closing its job."""
+    if job.boot_id is not None and job.boot_id != identity.boot_id():
+        return Ending(JobState.LOST, "The machine was restarted while the job ran. Resume the run.")
+    if job.stop_requested >= 3 and (exit_code is None or exit_code < 0):
+        return Ending(JobState.KILLED, "Killed on request; what came after the last checkpoint is lost.")
+    if job.stop_requested and (exit_code in _STOPPED_CODES or (exit_code is None and job.stop_requested == 2)):
+        return Ending(JobState.STOPPED, "Stopped on request, before it could say so itself.")
+    if exit_code is not None and exit_code < 0:
+        return Ending(JobState.KILLED, _killed_by(-exit_code))
+    last = last_exception(log)
+    if exit_code is None and last is None:
+        if job.pid is None:
+            return Ending(JobState.LOST, "The process was never started. Resume the run.")
+        return Ending(JobState.LOST, "The process is gone without a word: killed, or out of memory. Resume the run.")
+    code = "" if exit_code is None else f" with exit code {exit_code}"
+    return Ending(JobState.FAILED, f"The process ended{code}: {last or 'it gave no reason; see the log'}.", "bug")
+
+
+def _killed_by(number: int) -> str:
+    name = signal.Signals(number).name if number in signal.valid_signals() else "unknown"
+    if number == signal.SIGKILL:
+        advice = "If nobody did that, the machine ran out of memory: lower optimization.batch_size or the model."
+        return f"Killed from outside by signal {number} ({name}). {advice}"
+    if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        return f"Killed from outside by signal {number} ({name}). Resume the run."
+    return f"Crashed inside a library by signal {number} ({name}); see the log."
+
+
+def _log_of(store: Store, job: JobRow) -> str:
+    """What the job wrote; a job that never reported itself may have written before, one in a terminal wrote no file."""
+    path = local.log_path(store, job.run_uid) if job.pid is None else Path(job.log_path or "")
+    return log_tail(path, job.uid)
+
+
+def log_tail(path: Path, job_uid: str) -> str:
+    """The last lines that a job wrote to its run's log; empty where it wrote none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - LOG_BYTES))
+        text = stream.read().decode("utf-8", errors="replace")
+    text = _ESCAPES.sub("", text).rpartition(f"{local.log_header(job_uid)}\n")[2]
+    lines = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")]
+    return "\n".join(lines[-LOG_LINES:])
+
+
+def last_exception(log: str) -> str | None:
+    """The line that names the exception of the last traceback in a log."""
+    _, found, traceback = log.rpartition("Traceback (most recent call last):\n")
+    if not found:
+        return None
+    named = [line for line in traceback.splitlines() if line and not line[0].isspace()]
+    return named[0][:500].rstrip(".") if named else None

@@ -1,0 +1,72 @@
+"""Which process is which: a pid alone is reused, so a process is known by host, boot, pid and the moment it started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_CREATE_TIME_TOLERANCE = 1.0
+
+
+class Identity(NamedTuple):
+    """One process, for ever."""
+
+    host: str
+    boot_id: str | None
+    """None where the system has none (not Linux)."""
+    pid: int
+    started: float | None
+    """Clock ticks since boot on Linux, psutil's create time in seconds elsewhere."""
+
+
+def host() -> str:
+    return socket.gethostname()
+
+
+def boot_id() -> str | None:
+    return _BOOT.read_text().strip() if _BOOT.exists() else None
+
+
+def current() -> Identity:
+    """The identity of this very process."""
+    pid = os.getpid()
+    return Identity(host(), boot_id(), pid, started(pid))
+
+
+def started(pid: int) -> float | None:
+    """When a process of this host began; None when it is gone or a zombie, which is dead but for its exit code."""
+    if _BOOT.exists():
+        return _start_ticks(pid)
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _start_ticks(pid: int) -> float | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may itself hold spaces and parentheses.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in ("Z", "X") else float(fields[18])
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether that very process runs. One of another host cannot be seen from here and counts as alive."""
+    if identity.host != host():
+        return True
+    if identity.boot_id != boot_id():
+        return False
+    now = started(identity.pid)
+    if now is None or identity.started is None:
+        return False
+    tolerance = 0.0 if _BOOT.exists() else _CREATE_TIME_TOLERANCE
+    return abs(now - identity.started) <= tolerance

@@ -1,0 +1,136 @@
+"""Processes of this host: starts a job or a worker on its own, finds and signals it. Never changes a job's state.
+
+A job outlives whoever started it: own session, no terminal, its output in a file. No shell, and no secret in argv.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from sqlalchemy import make_url
+
+from store.engine import URL_VARIABLE, Store, sqlite_path
+from store.rows import JobRow
+from trainer.launch import identity
+from trainer.launch.identity import Identity
+
+JOB_VARIABLE = "VR1Z_JOB"
+"""Environment variable that marks a job's process and all its descendants with the job's uid."""
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def data_folder(store: Store) -> Path:
+    """The folder of the database file; without one, the folder that holds the media."""
+    path = sqlite_path(make_url(store.url))
+    return path.parent if path else store.media.parent
+
+
+def output_folder(store: Store, run_uid: str) -> Path:
+    return data_folder(store) / "runs" / run_uid
+
+
+def log_path(store: Store, run_uid: str) -> Path:
+    return output_folder(store, run_uid) / "log.txt"
+
+
+def log_header(job_uid: str) -> str:
+    """The line that opens a job's part of its run's log."""
+    return f"=== job {job_uid} ==="
+
+
+def command(job: JobRow) -> list[str]:
+    return [sys.executable, "-m", "trainer", "job", job.uid]
+
+
+def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
+    """Starts a claimed job's process. Raises OSError when its log cannot be written."""
+    log = log_path(store, job.run_uid)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        stream.write(f"{log_header(job.uid)}\n".encode())
+    return _spawn(command(job), log, _environment(store) | {JOB_VARIABLE: job.uid})
+
+
+def start_worker(store: Store) -> None:
+    """Starts `python -m trainer queue` on its own; whether it may work is for its lock to decide."""
+    folder = data_folder(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    process = _spawn([sys.executable, "-m", "trainer", "queue"], folder / "queue.log", _environment(store))
+    # Somebody must collect its exit code, or it stays a zombie for as long as this process lives.
+    threading.Thread(target=process.wait, daemon=True).start()
+
+
+def _spawn(argv: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
+
+
+def _environment(store: Store) -> dict[str, str]:
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {URL_VARIABLE: store.url, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def terminate(process: Identity) -> None:
+    """SIGTERM to a job's own process, which hands its descendants on in its own way."""
+    if identity.is_alive(process):
+        os.kill(process.pid, signal.SIGTERM)
+
+
+def kill(process: Identity, job_uid: str) -> None:
+    """SIGKILL to a job's process, its group and all its descendants."""
+    if identity.is_alive(process):
+        # A job in the foreground shares its session with a shell, which must live on.
+        if os.getsid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            os.kill(process.pid, signal.SIGKILL)
+    sweep(job_uid)
+
+
+def find(job_uid: str) -> Identity | None:
+    """The process of a job that has not reported itself yet."""
+    for process in _marked(job_uid):
+        begun = identity.started(process.pid)
+        if begun is not None and job_uid in _arguments(process):
+            return Identity(identity.host(), identity.boot_id(), process.pid, begun)
+    return None
+
+
+def sweep(job_uid: str) -> None:
+    """SIGKILL to what a dead job left behind: it would hold memory of the device."""
+    for process in _marked(job_uid):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _marked(job_uid: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _environment_of(process).get(JOB_VARIABLE) == job_uid]
+
+
+def _environment_of(process: psutil.Process) -> dict[str, str]:
+    """Empty for a process that is gone or somebody else's."""
+    try:
+        return process.environ()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return {}
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

@@ -1,0 +1,142 @@
+"""The worker of a host: starts queued jobs one after the other and waits for each. `python -m trainer queue`.
+
+A file lock decides which process is the worker, so there is never a second one; the table tells everybody else.
+The worker owns nothing: killed and started again, it finds the jobs of the host as they are.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from filelock import FileLock, Timeout
+
+from store import read, write
+from store.engine import Store, StoreError
+from store.rows import JobRow
+from store.schema import JobState
+from trainer import errors
+from trainer.launch import endings, identity, local
+from trainer.launch.identity import Identity
+
+IDLE_SECONDS = 30.0
+TICK_SECONDS = 0.5
+BEAT_SECONDS = 5.0
+LOCK_SECONDS = 5.0
+"""Patience with a worker that is just leaving."""
+PATIENCE_SECONDS = 600.0
+"""A database that does not answer for so long has gone for good."""
+
+
+def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
+    """Drains the queue; returns after `idle` seconds with nothing to do, or at once if another worker has the host."""
+    folder = local.data_folder(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f"queue-{identity.host()}.lock", timeout=LOCK_SECONDS):
+            _drain(store, idle)
+    except Timeout:
+        say("another worker drains this queue")
+
+
+def _drain(store: Store, idle: float) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    me = identity.current()
+    worker = Worker(store, me)
+    try:
+        while True:
+            write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
+            worker.run(idle)
+            write.remove_worker(store, me.host, me.pid)
+            # Who queued a job while the worker was still registered relies on it.
+            if not worker.has_work():
+                return
+    except SystemExit:
+        write.remove_worker(store, me.host, me.pid)
+        raise
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@dataclass
+class Worker:
+    """Starts, waits and collects. `child` is the process of `job`, while there is one that it started itself."""
+
+    store: Store
+    me: Identity
+    child: subprocess.Popen[bytes] | None = None
+    job: JobRow | None = None
+    _beaten: float = field(default=0.0)
+
+    def run(self, idle: float) -> None:
+        """Works until there was nothing to do for `idle` seconds. Raises StoreError if the database stays away."""
+        busy_at = answered_at = time.monotonic()
+        while time.monotonic() - busy_at < idle:
+            try:
+                self.tick()
+                answered_at = time.monotonic()
+                if self.has_work():
+                    busy_at = answered_at
+            except StoreError as error:
+                if time.monotonic() - answered_at > PATIENCE_SECONDS:
+                    raise
+                say(f"{error} Trying again.")
+                busy_at = time.monotonic()
+            time.sleep(TICK_SECONDS)
+
+    def tick(self) -> None:
+        """One look at the child, the other jobs of this host and the queue."""
+        self.collect()
+        if time.monotonic() - self._beaten > BEAT_SECONDS:
+            self._beaten = time.monotonic()
+            write.beat_worker(self.store, self.me.host, self.me.pid)
+        for job in endings.active_here(self.store):
+            self.look_after(job)
+        if self.child is None:
+            self.start_next()
+
+    def collect(self) -> None:
+        """Reads the exit code of the child, if it has ended, and closes its job if that did not do so itself."""
+        if self.child is None or self.job is None or self.child.poll() is None:
+            return
+        say(f"job {self.job.uid} of {self.job.run_name} ended with {self.child.returncode}")
+        for sentence in endings.close(self.store, self.job.uid, self.child.returncode):
+            say(sentence)
+        self.child = self.job = None
+
+    def look_after(self, job: JobRow) -> None:
+        """Kills on behalf of a dashboard on another host; closes a job that somebody else started and that died."""
+        process = endings.process_of(job) if job.stop_requested >= 3 else None
+        if process is not None:
+            local.kill(process, job.uid)
+        is_child = self.job is not None and self.job.uid == job.uid
+        if not is_child and endings.is_gone(job):
+            for sentence in endings.close(self.store, job.uid):
+                say(sentence)
+
+    def start_next(self) -> None:
+        claimed = write.claim_job(self.store, self.me.host)
+        if claimed is None:
+            return
+        job = read.job(self.store, claimed.uid)
+        say(f"starting job {job.uid} of {job.run_name}")
+        try:
+            self.child, self.job = local.start(self.store, job), job
+        except OSError as error:
+            kind, sentence = errors.classify(error)
+            write.end_job(self.store, job.id, JobState.FAILED, error_kind=kind, error=sentence)
+
+    def has_work(self) -> bool:
+        """Whether anything is queued, or runs on this host."""
+        jobs = read.jobs(self.store, open_only=True)
+        return any(job.state == JobState.QUEUED or job.host == self.me.host for job in jobs)
+
+
+def say(text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)

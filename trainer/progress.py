@@ -1,0 +1,67 @@
+"""A job's progress as lines of text, for its log or a terminal. Reads the database only, from a thread of its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+from types import TracebackType
+
+from store import read
+from store.engine import Store, StoreError
+
+LOOK_SECONDS = 1.0
+SHOWN = {
+    "reward": "reward",
+    "reward/format": "format",
+    "reward/accuracy": "accuracy",
+    "reward/steps": "steps",
+    "loss": "loss",
+    "val/accuracy": "val accuracy",
+    "time/step": "s a step",
+}
+"""Metrics of a line, in order, with their names in it."""
+
+
+class Progress:
+    """Prints a line whenever the run has a new step or its job a new activity, while it is entered."""
+
+    def __init__(self, store: Store, run_id: int) -> None:
+        self.store = store
+        self.run_id = run_id
+        self._said: tuple[int, str | None] = (0, None)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._done.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            run = read.run(self.store, self.run_id)
+            now = (run.step, run.job.activity if run.job else None)
+            if now != self._said:
+                self._said = now
+                print(line(self.store, self.run_id, run.step, run.max_steps, now[1]), flush=True)
+        except StoreError as error:
+            print(f"Progress cannot be read: {error}", flush=True)
+
+
+def line(store: Store, run_id: int, step: int, max_steps: int | None, activity: str | None) -> str:
+    """For example `step 12/170 · training · reward 1.23 · format 0.94`."""
+    place = f"step {step}/{max_steps}" if max_steps else None
+    found = read.series(store, run_id, SHOWN, lo=step, hi=step)
+    values = {name: float(found[name].value[-1]) for name in SHOWN if len(found[name].value)}
+    words = [f"{SHOWN[name]} {value:.3g}" for name, value in values.items() if not math.isnan(value)]
+    return " · ".join(part for part in (place, activity, *words) if part)

@@ -1,0 +1,42 @@
+"""The one prompt builder of SFT, GRPO and evaluation. Knows nothing of tokenizers: chat templates come later.
+
+A prompt is one user turn: the images, then the question followed by the instruction of its style.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+Style = Literal["cot", "direct"]
+
+INSTRUCTIONS: dict[Style, str] = {
+    "cot": (
+        "First think step by step inside <think> </think> tags, then give the number inside <answer> </answer> tags."
+    ),
+    "direct": "Give only the number inside <answer> </answer> tags.",
+}
+
+
+def user_text(question: str, style: Style, instruction: str | None = None) -> str:
+    """The text of the user's turn; `instruction` replaces the style's own."""
+    return f"{question} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
+
+
+def messages(question: str, style: Style, *, images: int = 1, instruction: str | None = None) -> list[dict[str, Any]]:
+    """The conversation up to the model's turn, in the message format of transformers and TRL."""
+    content: list[dict[str, Any]] = [{"type": "image"} for _ in range(images)]
+    content.append({"type": "text", "text": user_text(question, style, instruction)})
+    return [{"role": "user", "content": content}]
+
+
+def target(reasoning: str, answer: int, style: Style) -> str:
+    """The completion that SFT imitates."""
+    return f"<think>{reasoning}</think><answer>{answer}</answer>" if style == "cot" else f"<answer>{answer}</answer>"
+
+
+def fingerprint(rendered: str, pixels: dict[str, Any]) -> str:
+    """A hash of the fully rendered prompt of one example and of the image settings: equal hash, equal conditions."""
+    payload = json.dumps([rendered, pixels], sort_keys=True, default=str)
+    return hashlib.sha256(payload.encode()).hexdigest()[:16]

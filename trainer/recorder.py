@@ -1,0 +1,184 @@
+"""From any TRL trainer into the store: every step's metrics and completions, one commit a step.
+
+For a script of your own, two lines (your `report_to` stays as it is):
+
+    from trainer.recorder import record
+    record(trainer, name="my run")          # before trainer.train()
+
+Knows TRL's log keys and the store's writes; knows nothing of models or prompts. A failure to record never stops
+training: it is printed, counted and written as an event once the store answers again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from store import write
+from store.engine import Store
+from store.rows import CompletionRow
+from trainer import scoring
+from trainer.capture import Generation
+from trainer.prompt import Style
+
+logger = logging.getLogger(__name__)
+
+NAMES = {
+    "completions/mean_length": "completion_length",
+    "completions/min_length": "completion_length_min",
+    "completions/max_length": "completion_length_max",
+    "completions/clipped_ratio": "clipped_share",
+    "num_tokens": "tokens",
+    "step_time": "time/step",
+}
+"""TRL's log key to the name in the store; other keys keep their own."""
+SKIPPED = ("epoch", "total_flos")
+
+
+def metric_name(key: str) -> str:
+    """`rewards/format/mean` becomes `reward/format`, other keys go by NAMES or keep their name."""
+    if key.startswith("rewards/") and key.endswith("/mean"):
+        return f"reward/{key[8:-5]}"
+    if key.startswith("rewards/") and key.endswith("/std"):
+        return f"reward/{key[8:-4]}/std"
+    return NAMES.get(key, key)
+
+
+@dataclass
+class Recorder(TrainerCallback):
+    """TrainerCallback that commits every logged step; `after_step` runs then, outside of the recording."""
+
+    store: Store
+    run_id: int
+    job_id: int | None
+    style: Style = "cot"
+    weights: dict[str, float] = field(default_factory=dict)
+    identify: Callable[[Sequence[dict[str, Any]]], list[int | None]] = lambda rows: [None] * len(rows)
+    """Database ids of the examples behind dataset rows."""
+    failures: int = 0
+    seconds: float = 0.0
+    """Time spent in recording so far."""
+    stop_requested: int = 0
+    _pending: list[Generation] = field(default_factory=list)
+    _last_log: float = field(default_factory=time.perf_counter)
+    _last_tokens: float = 0.0
+
+    def keep(self, generation: Generation) -> None:
+        """Takes a generation; it is written with the next logged step."""
+        self._pending.append(generation)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._last_log = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "train_runtime" in logs or not state.is_world_process_zero:
+            return
+        start = time.perf_counter()
+        try:
+            self._record(state.global_step, logs, start - self._last_log)
+        except Exception as error:
+            self.failures += 1
+            logger.warning("Step %s could not be recorded (%s); training goes on.", state.global_step, error)
+        self._last_log = time.perf_counter()
+        self.seconds += self._last_log - start
+
+    def _record(self, step: int, logs: dict[str, Any], elapsed: float) -> None:
+        metrics = {metric_name(key): value for key, value in logs.items() if key not in SKIPPED and _is_number(value)}
+        generations, self._pending = self._pending, []
+        completions = [row for generation in generations for row in self._rows(generation)]
+        metrics |= self._derived(metrics, generations, completions, elapsed)
+        self.stop_requested = write.record_step(
+            self.store,
+            self.run_id,
+            step,
+            metrics,
+            at=time.time(),
+            tokens=metrics.get("tokens"),
+            completions=completions,
+            job_id=self.job_id,
+        )
+        if self.failures:
+            write.add_event(
+                self.store,
+                self.run_id,
+                "recording_failed",
+                f"{self.failures} steps could not be recorded.",
+                job_id=self.job_id,
+                step=step,
+            )
+            self.failures = 0
+
+    def _derived(
+        self,
+        metrics: dict[str, float | None],
+        generations: Sequence[Generation],
+        completions: Sequence[CompletionRow],
+        elapsed: float,
+    ) -> dict[str, float | None]:
+        whole = metrics.get("time/step") or elapsed
+        found: dict[str, float | None] = {"time/step": whole}
+        if not generations:
+            tokens = metrics.get("tokens")
+            if tokens is not None:
+                found["tokens_per_second"] = max(0.0, tokens - self._last_tokens) / whole if whole else None
+                self._last_tokens = tokens
+            return found
+        generating = sum(g.generation_seconds for g in generations)
+        scoring_time = sum(g.scoring_seconds for g in generations)
+        n = len(completions)
+        return found | {
+            "time/generation": generating,
+            "time/scoring": scoring_time,
+            "time/update": max(0.0, whole - generating - scoring_time),
+            "tokens_per_second": sum(sum(g.lengths) for g in generations) / whole if whole else None,
+            "wellformed_share": sum(row.wellformed for row in completions) / n,
+            "correct_share": sum(bool(row.correct) for row in completions) / n,
+            "reasoning_steps": sum(row.steps for row in completions) / n,
+        }
+
+    def _rows(self, generation: Generation) -> list[CompletionRow]:
+        ids = self.identify(generation.inputs)
+        size = generation.group_size
+        return [
+            CompletionRow(
+                **vars(
+                    scoring.trace_fields(
+                        text,
+                        truth=_truth(generation.inputs[i]),
+                        style=self.style,
+                        tokens=generation.lengths[i],
+                        truncated=generation.truncated[i],
+                        components={name: values[i] for name, values in generation.rewards.items()},
+                        weights=self.weights,
+                    )
+                ),
+                generation=generation.number,
+                group=i // size,
+                index=i % size,
+                example_id=ids[i],
+                advantage=generation.advantages[i],
+            )
+            for i, text in enumerate(generation.texts)
+        ]
+
+
+def _truth(row: dict[str, Any]) -> int | None:
+    """The true count of a dataset row, where it has one."""
+    text = str(row.get("answer", "")).strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,0 +1,65 @@
+"""What a text is worth: its trace, its answer against the truth, its rewards. Knows nothing of models.
+
+One function serves training completions and evaluation predictions, so that both mean the same by `correct`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from store.rows import TraceFields
+from trainer import trace
+from trainer.datasets.example import Example
+from trainer.prompt import Style
+from trainer.rewards import Reward
+
+
+def reward_columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
+    """The dataset columns that reward functions may read, one entry a completion."""
+    return {
+        "answer": [example.answer for example in examples],
+        "reference": [example.reference for example in examples],
+        "question": [example.question for example in examples],
+    }
+
+
+def score(
+    texts: Sequence[str], examples: Sequence[Example], rewards: Sequence[Reward]
+) -> list[dict[str, float | None]]:
+    """Raw value of every reward component for each text."""
+    columns = reward_columns(examples)
+    values = {reward.name: reward.function(list(texts), **columns) for reward in rewards}
+    return [{name: column[i] for name, column in values.items()} for i in range(len(texts))]
+
+
+def weighted_sum(components: dict[str, float | None], weights: dict[str, float]) -> float | None:
+    """Sum over the components that have a value; None when none has."""
+    present = [weights[name] * value for name, value in components.items() if value is not None and name in weights]
+    return sum(present) if present else None
+
+
+def trace_fields(
+    text: str,
+    *,
+    truth: int | None,
+    style: Style,
+    tokens: int,
+    truncated: bool,
+    components: dict[str, float | None],
+    weights: dict[str, float],
+) -> TraceFields:
+    parsed = trace.parse(text, style)
+    return TraceFields(
+        text=text,
+        think=parsed.think,
+        answer_span=parsed.answer_span,
+        answer=parsed.answer,
+        wellformed=parsed.wellformed,
+        correct=None if truth is None else parsed.answer == truth,
+        steps=parsed.counted_steps,
+        tokens=tokens,
+        truncated=truncated,
+        reward=weighted_sum(components, weights),
+        rewards=components,
+    )
