@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Curve(NamedTuple):
@@ -18,9 +18,10 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """`share` has an axis from 0 to 100 %; `log` may be drawn on a logarithmic axis; `stacked` are parts of a whole.
+    """`share` has an axis from 0 to 100 %; `log` may be drawn on a logarithmic axis.
 
-    `empty` is what to say when none of the metrics was recorded.
+    `parts` are curves of equal rank, drawn as lines or stacked to their sum. `empty` is what to say when none of the
+    metrics was recorded.
     """
 
     key: str
@@ -29,7 +30,7 @@ class Chart:
     curves: tuple[Curve, ...]
     share: bool = False
     log: bool = False
-    stacked: bool = False
+    parts: Literal["lines", "stacked"] | None = None
     empty: str = "Nothing recorded yet."
 
     @property
@@ -42,15 +43,12 @@ def probe(metric: str, label: str) -> Curve:
     return Curve(f"probe/{metric}", f"{label} (probe)", sparse=True)
 
 
-def of_run(method: str, components: Sequence[str]) -> list[Chart]:
-    """The charts of a run of `method` with these reward components, the telling ones first."""
-    if method == "sft":
-        return [*_outcome(components, is_sampled=False), *_imitation(), *_machinery(is_sampled=False)]
-    return [*_outcome(components, is_sampled=True), *_policy(), *_machinery(is_sampled=True)]
+def outcome(method: str, components: Sequence[str]) -> list[Chart]:
+    """What comes of a run with these reward components: rewards, accuracy, reasoning.
 
-
-def _outcome(components: Sequence[str], *, is_sampled: bool) -> list[Chart]:
-    """Rewards, accuracy, reasoning: from every step's completions if there are any, and from the probe."""
+    From every step's completions if the method samples any, and from the probe, which is the same for every method.
+    """
+    is_sampled = method != "sft"
     source = (
         "Mean over the step's completions. The probe scores held-out examples in the same way for every method."
         if is_sampled
@@ -71,6 +69,7 @@ def _outcome(components: Sequence[str], *, is_sampled: bool) -> list[Chart]:
                 Curve(f"reward/{name}", name) if is_sampled else Curve(f"probe/reward/{name}", name, sparse=True)
                 for name in components
             ),
+            parts="lines",
         ),
         Chart(
             "accuracy",
@@ -82,7 +81,7 @@ def _outcome(components: Sequence[str], *, is_sampled: bool) -> list[Chart]:
                 probe("accuracy", "accuracy"),
             ),
             share=True,
-            empty="No evaluation yet: the first comes before step 1.",
+            empty="No evaluation recorded.",
         ),
         Chart(
             "steps",
@@ -118,6 +117,15 @@ def _outcome(components: Sequence[str], *, is_sampled: bool) -> list[Chart]:
 def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) -> tuple[Curve, ...]:
     sampled = (Curve(name or metric, label),) if is_sampled else ()
     return (*sampled, probe(metric, label))
+
+
+def optimization(method: str) -> list[Chart]:
+    """How a run gets there: entropy, KL, loss, gradients, learning rate, time."""
+    return (
+        [*_imitation(), *_machinery(is_sampled=False)]
+        if method == "sft"
+        else [*_policy(), *_machinery(is_sampled=True)]
+    )
 
 
 def _policy() -> list[Chart]:
@@ -202,7 +210,7 @@ def _machinery(*, is_sampled: bool) -> list[Chart]:
             "Time of a step (seconds)",
             "Where the time goes: sampling completions, scoring them, updating the weights." if is_sampled else "",
             tuple(Curve(f"time/{part}", part) for part in parts),
-            stacked=is_sampled,
+            parts="stacked" if is_sampled else None,
             log=not is_sampled,
         ),
         Chart(

@@ -95,11 +95,11 @@ def line_chart(
         if is_smoothed:
             figure.add_trace(_raw(line))
         figure.add_trace(_curve(line, smooth(line.x, line.y, smoothing) if is_smoothed else line.y, share))
-    figure.update_layout(showlegend=len(lines) > 1)
+    figure.update_layout(showlegend=len(lines) > 1 or any(line.sparse for line in lines))
     if share:
         figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
     elif log:
-        figure.update_yaxes(type="log", dtick=1, exponentformat="power")
+        figure.update_yaxes(type="log", dtick=1)
     elif (level := _constant(lines)) is not None:
         figure.update_yaxes(range=[0, 2 * level] if level > 0 else [level - 1, level + 1])
     return figure
@@ -107,8 +107,8 @@ def line_chart(
 
 def _constant(lines: Sequence[Line]) -> float | None:
     """The one value of all lines, if there is just one: an automatic axis would show it as zero."""
-    values = {float(value) for line in lines for value in (np.nanmin(line.y), np.nanmax(line.y))}
-    return values.pop() if len(values) == 1 else None
+    values = np.unique(np.concatenate([line.y[np.isfinite(line.y)] for line in lines])) if lines else np.empty(0)
+    return float(values[0]) if len(values) == 1 else None
 
 
 def stacked_chart(
@@ -139,13 +139,13 @@ def _frame(x_title: str, revision: str, marks: Sequence[Mark], cursor: float | N
         layout=go.Layout(
             template=go.layout.Template(),
             height=height,
-            margin={"l": 48, "r": 12, "t": 30, "b": 36},
+            margin={"l": 48, "r": 12, "t": 40, "b": 36},
             hovermode="x unified",
             dragmode="zoom",
             uirevision=revision,
-            legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "uirevision": "kept"},
+            legend={"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom", "uirevision": "kept"},
             xaxis={"title": {"text": x_title, "standoff": 6}, "zeroline": False, "nticks": 8, "rangemode": "tozero"},
-            yaxis={"zeroline": False, "nticks": 6},
+            yaxis={"zeroline": False, "nticks": 6, "exponentformat": "power"},
             shapes=[
                 {
                     "type": "line",
@@ -206,7 +206,7 @@ def _raw(line: Line) -> go.Scatter:
         x=line.x,
         y=line.y,
         mode="lines",
-        opacity=0.3,
+        opacity=0.4,
         line={"color": line.color, "width": 1},
         hoverinfo="skip",
     )

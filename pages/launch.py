@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import streamlit as st
@@ -19,7 +20,14 @@ FIRST = next(iter(PRESETS))
 # Comments, since Streamlit would print a docstring here.
 # Seconds within which a second launch of the same config is the same click.
 SAME_CLICK = 3.0
-STICKY = "<style>.st-key-launch_side { position: sticky; top: 4rem; }</style>"
+SIDE_WIDTH = 400
+# The right side stays in view beside a long form, and moves below it where there is too little room for both.
+PLACES = """<style>
+div:has(> .st-key-launch_form) { min-width: min(100%, 28rem); }
+div:has(> .st-key-launch_side) {
+  position: sticky; top: 4.5rem; align-self: flex-start; max-height: calc(100vh - 5rem); overflow-y: auto;
+}
+</style>"""
 
 
 def prefill() -> None:
@@ -80,18 +88,17 @@ def reward_section(checked: Checked, example: Example | None) -> None:
     if example is not None:
         text, truth = example_completion(config, example), example.answer
     reward_rows.rows(launch_plan.pays(text, truth, config) if text else {})
-    if st.session_state.get(f"{reward_rows.PREFIX}keyword.on"):
+    if reward_rows.is_on("keyword"):
         config_form.widget(config_form.FIELDS["visual_words"])
 
 
 def example_completion(config: RunConfig, example: Example) -> str:
     """The text whose rewards the rows show; it can be edited, and starts as a right one."""
-    key = f"launch.example.{example.id}.{config.style}"
-    st.session_state.setdefault(key, launch_plan.right_completion(config, example))
     return st.text_area(
         f"Example completion (true count {example.answer}): edit it to see what it is paid",
-        key=key,
-        height=68,
+        launch_plan.right_completion(config, example),
+        key=f"launch.example.{example.id}.{config.style}",
+        height=90,
         persist_state="session",
     )
 
@@ -166,22 +173,22 @@ def what_will_happen(config: RunConfig, example: Example | None) -> None:
             words.caption("The prompt of one training example")
             words.text(prompt.user_text(example.question, config.style, config.instruction))
     st.caption("The same from the command line")
-    st.code(command_line(config), language="bash", wrap_lines=True)
+    st.code(shlex.join(command_line(config)), language="bash", wrap_lines=True)
 
 
 st.title("Launch")
-st.html(STICKY)
+st.html(PLACES)
 prefill()
 preset_cards()
 if st.session_state["launch.problem"]:
     st.warning(format.literal(st.session_state["launch.problem"]), icon=":material/warning:")
 checked = config_form.collect()
-form, aside = st.columns([3, 2], gap="large")
 config = checked.config or RunConfig()
 example = launch_plan.example_of(config.data.dataset, config.data.seed)
-with form:
-    config_form.essentials()
-    reward_section(checked, example)
-    config_form.sections(checked.errors)
-with aside, st.container(key="launch_side"):
-    side(checked, example)
+with st.container(horizontal=True, gap="large"):
+    with st.container(key="launch_form"):
+        config_form.essentials()
+        reward_section(checked, example)
+        config_form.sections(checked.errors)
+    with st.container(key="launch_side", width=SIDE_WIDTH):
+        side(checked, example)

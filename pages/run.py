@@ -81,10 +81,13 @@ def curves(uid: str) -> None:
     step = cursor()
     view = run_curves.view(run, step)
     step_bar(run, step)
-    known = charts.of_run(run.method, list(run.reward_weights))
-    run_curves.draw(run, known, view, on_step=set_cursor)
+    outcome = charts.outcome(run.method, list(run.reward_weights))
+    run_curves.draw(run, outcome, view, on_step=set_cursor)
     latest_group(run, TRACES_PAGE)
-    covered = {name for chart in known for name in chart.metrics}
+    st.subheader("Optimization", anchor=False)
+    optimization = charts.optimization(run.method)
+    run_curves.draw(run, optimization, view, on_step=set_cursor)
+    covered = {name for chart in (*outcome, *optimization) for name in chart.metrics}
     other = sorted(set(data.metric_names(data.reader(), run.id)) - covered)
     with st.expander(f"Other metrics ({len(other)})", key="other", on_change="rerun") as rest:
         if rest.open:

@@ -42,7 +42,7 @@ def now_card(run: RunRow, job: JobRow | None) -> None:
     look = status.look(run.status)
     with st.container(border=True, key=f"now_{run.uid}"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.page_link(RUN_PAGE, label=f"**{format.literal(run.name)}**", query_params={"run": run.uid})
+            st.markdown(f"**{format.literal(run.name)}**", width="content")
             st.badge(look.label, icon=look.icon, color=look.color)
             with st.container(horizontal=True, horizontal_alignment="right"):
                 if st.button("Open", icon=":material/monitoring:", key=f"open_{run.uid}"):
@@ -67,9 +67,9 @@ def facts(run: RunRow) -> list[str]:
 
 def queue(waiting: Sequence[JobRow], next_in: float | None) -> None:
     starts = f"; the next starts in about {format.duration(next_in)}" if next_in else ""
-    st.markdown(f"**Queue** · {len(waiting)} waiting{starts}")
-    for number, job in enumerate(waiting, 1):
-        st.text(f"{number}. {job.run_name} ({job.kind})")
+    with st.container(border=True, key="queue", gap="xsmall"):
+        st.markdown(f"**Queue** · {len(waiting)} waiting{starts}")
+        st.text("\n".join(f"{number}. {job.run_name} ({job.kind})" for number, job in enumerate(waiting, 1)))
 
 
 def going_on(runs: Sequence[RunRow]) -> None:

@@ -102,6 +102,13 @@ def explain(error: Exception, where: str) -> str:
     return f"{where} reports: {text.strip()}"
 
 
+def require_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Turns the write-ahead log on; where it cannot be, SQLite says so in its answer only."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(f"{path} cannot have a write-ahead log (it stays in {mode} mode): put it on a local disk.")
+
+
 def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = True) -> Engine:
     """An engine whose transactions begin as writers, unless it is read-only or asked by `reading`."""
     url = URL.create("sqlite", database=str(path))
@@ -115,9 +122,7 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
         if readonly:
             connection.execute("PRAGMA query_only = ON")
         else:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
-                raise StoreError(f"{path} cannot use a write-ahead log (got {mode}): put it on a local disk.")
+            require_log(connection, path)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")

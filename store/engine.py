@@ -23,6 +23,7 @@ __all__ = [
     "database_url",
     "open_store",
     "reading",
+    "sqlite_path",
     "writing",
 ]
 

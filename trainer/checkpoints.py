@@ -51,7 +51,7 @@ class Checkpoints:
         return self._find("best")
 
     def resume_point(self) -> Checkpoint | None:
-        """The last checkpoint, or None when the run stopped before its first. Raises TrainerError if its folder is gone."""
+        """The last checkpoint; None when the run stopped before its first. TrainerError if its folder is gone."""
         return self._find("last")
 
     def named(self, name: str) -> Checkpoint:

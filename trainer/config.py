@@ -297,9 +297,12 @@ def _sentence(fault: Any) -> str:
 def _no_such_field(where: str) -> str:
     known = [key for key, _ in _leaves(RunConfig().model_dump(mode="json"))]
     close = difflib.get_close_matches(where, known, n=1) or [key for key in known if key.endswith(f".{where}")]
-    section = where.rpartition(".")[0]
-    siblings = ", ".join(key for key in known if key.rpartition(".")[0] == section)
-    advice = f"Did you mean {close[0]}?" if close else f"Choose one of {siblings}." if siblings else "Remove it."
+    above = where[: where.rfind(".") + 1]
+    siblings = dict.fromkeys(
+        above + key.removeprefix(above).partition(".")[0] for key in known if key.startswith(above)
+    )
+    choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
+    advice = f"Did you mean {close[0]}?" if close else choice
     return f"{where}: there is no such field. {advice}"
 
 
@@ -367,7 +370,7 @@ def _set_field(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _set_weight(rewards: list[dict[str, Any]], name: str, weight: Any) -> None:
     for reward in rewards:
-        if name in (reward["name"], RewardConfig(name=reward["name"]).label):
+        if name in (reward["name"], reward["name"].rpartition(":")[2]):
             reward["weight"] = weight
             return
     rewards.append({"name": name, "weight": weight})

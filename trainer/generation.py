@@ -63,8 +63,8 @@ def render(processor: Any, example: Example, style: Style, instruction: str | No
     return processor.apply_chat_template([*conversation, forced], continue_final_message=True)
 
 
-def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Model inputs of a batch, padded on the left; texts as `render` returns them."""
+def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> Any:
+    """Model inputs of a batch (a BatchFeature), padded on the left; texts as `render` returns them."""
     images = [list(example.images) for example in examples]
     return processor(text=list(texts), images=images, padding=True, padding_side="left", return_tensors="pt")
 
@@ -96,7 +96,7 @@ def answers(
     batch_size: int = 100,
     copies: int = 1,
 ) -> Iterator[tuple[int, list[Answer]]]:
-    """Yields (index of the first example, `copies` answers for each example of a batch) in the order of the examples."""
+    """Yields (index of the first example, `copies` answers for each example of a batch), in order."""
     for first in range(0, len(examples), batch_size):
         batch = examples[first : first + batch_size]
         repeated = [example for example in batch for _ in range(copies)]

@@ -1,6 +1,6 @@
 """Is this configuration going to run? Checks without training, and the prompt exactly as the model will see it.
 
-Run in a process of its own (`python -m trainer preflight --config FILE --json`): it needs torch, the dashboard does not.
+Run in a process of its own (`python -m trainer preflight --config FILE --json`): it needs torch.
 """
 
 from __future__ import annotations

@@ -20,11 +20,15 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from store import write
-from store.engine import Store
+from store.engine import Store, open_store
 from store.rows import CompletionRow
+from store.schema import JobState
 from trainer import scoring
-from trainer.capture import Generation
+from trainer.capture import Generation, GenerationCapture
+from trainer.heartbeat import Heartbeat
+from trainer.launch import identity
 from trainer.prompt import Style
+from trainer.stopping import StopFlag
 
 logger = logging.getLogger(__name__)
 
@@ -182,3 +186,66 @@ def _truth(row: dict[str, Any]) -> int | None:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def record(trainer: Any, *, name: str, db: str | None = None) -> Recorder:
+    """Records a TRL trainer of somebody else's script as a run of its own, from here to the end of its training.
+
+    `db` is a path or an SQLAlchemy URL; by default VR1Z_DATABASE_URL, else the dashboard's default. A GRPOTrainer's
+    completions are recorded with their groups. *Stop* in the dashboard ends the training after the step at hand.
+    """
+    store = open_store(db)
+    generates = hasattr(trainer, "_generate_and_score_completions")
+    weights = _weights(trainer) if generates else {}
+    run = write.create_run(
+        store,
+        name=name,
+        method="grpo" if generates else "sft",
+        style="cot",
+        model=str(getattr(trainer.model.config, "_name_or_path", "") or type(trainer.model).__name__),
+        dataset="(recorded)",
+        config={"recorded": trainer.args.to_sanitized_dict()},
+        reward_weights=weights,
+        lora_rank=_rank(trainer.model),
+        seed=trainer.args.seed,
+        output_dir=trainer.args.output_dir,
+    )
+    job = write.add_job(store, run.id, "train", {"recorded": True})
+    me = identity.current()
+    write.start_job(store, job.id, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started, log_path=None)
+    recorder = _Attached(store, run.id, job.id, weights=weights)
+    if generates:
+        GenerationCapture(trainer, recorder.keep)
+    trainer.add_callback(recorder)
+    return recorder
+
+
+class _Attached(Recorder):
+    """A Recorder that is its own job: it beats while training goes on and closes the job at its end."""
+
+    _heart: Heartbeat | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        super().on_train_begin(args, state, control)
+        assert self.job_id is not None
+        write.describe_run(self.store, self.run_id, max_steps=state.max_steps)
+        self._heart = Heartbeat(self.store, self.job_id, StopFlag())
+        self._heart.__enter__()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        control.should_training_stop = control.should_training_stop or bool(self.stop_requested)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._heart is not None and self.job_id is not None:
+            self._heart.__exit__(None, None, None)
+            ended = JobState.STOPPED if self.stop_requested else JobState.FINISHED
+            write.end_job(self.store, self.job_id, ended, exit_code=0)
+
+
+def _weights(trainer: Any) -> dict[str, float]:
+    return dict(zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True))
+
+
+def _rank(model: Any) -> int | None:
+    adapters = getattr(model, "peft_config", None)
+    return next(iter(adapters.values())).r if adapters else None

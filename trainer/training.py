@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from store import read, write
 from store.engine import Store
@@ -71,6 +71,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
         GenerationCapture(trainer, recorder.keep)
     checkpoints = Checkpoints(store, run_id, output)
     watch = Watch(store, run_id, job_id, config, harness, splits["val"], recorder, checkpoints)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(recorder)
     trainer.add_callback(watch)
 
@@ -225,7 +226,10 @@ def load_adapter(model: Any, folder: Path) -> None:
 
 
 def evaluate_run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
-    """Adds one evaluation: arguments `checkpoint` (best, last, final or a step), `benchmark`, `split`, `limit`, `forced_prefix`."""
+    """Adds one evaluation; `arguments` may hold checkpoint, benchmark, split, limit and forced_prefix.
+
+    `checkpoint` is best, last, final or a step number; step 0 and method `none` are the base as it is.
+    """
     set_seed(config.seed)
     say(store, job_id, "loading the model")
     base = models.load_base(config.model)

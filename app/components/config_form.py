@@ -1,20 +1,20 @@
 """The launch form, made from RunConfig: one widget a field, its docstring as help. Knows nothing of databases.
 
-Widgets keep their values in the session state under `launch.<path>`; `fill` writes them, `collect` reads them back.
-Rewards have rows of their own (`reward_rows`).
+`fill` puts a config into the widgets, `collect` reads them back. Rewards have rows of their own (`reward_rows`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import streamlit as st
 
-from app.components import reward_rows
+from app import format
+from app.components import form_state, reward_rows
 from trainer.config import DATASETS, ConfigError, RunConfig, from_dict
 
-PREFIX = "launch."
 ESSENTIALS = (
     ("name", "model.id"),
     ("method", "style"),
@@ -23,7 +23,7 @@ ESSENTIALS = (
 )
 SECTIONS = {
     "Optimization": ("optimization.", "lora."),
-    "Generation and GRPO": ("grpo.", "max_tokens"),
+    "Generation and GRPO": ("max_tokens", "grpo."),
     "Evaluation": ("evaluation.",),
     "Data": ("data.",),
     "Model": ("model.",),
@@ -43,6 +43,7 @@ LABELS = {
     "lora.dropout": "LoRA dropout",
     "grpo.beta": "KL weight (beta)",
     "grpo.entropy_coef": "Entropy bonus",
+    "evaluation.batch_size": "Answers at once",
     "evaluation.seed": "Seed of the evaluation",
 }
 NAMES = {"grpo": "GRPO", "sft": "SFT", "none": "Evaluate only", "cot": "Think first", "direct": "Answer only"}
@@ -59,10 +60,6 @@ class Field(NamedTuple):
     choices: tuple[str, ...]
     minimum: float | None
     maximum: float | None
-
-    @property
-    def key(self) -> str:
-        return PREFIX + self.path
 
     @property
     def label(self) -> str:
@@ -106,17 +103,19 @@ def _leaf(path: str, entry: dict[str, Any]) -> Field:
 
 
 FIELDS = describe()
+_PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in FIELDS if "." in path))
 
 
 def fill(config: RunConfig) -> None:
     """Puts a config into the widgets; before they are drawn, or from a callback."""
     values = config.model_dump(mode="json")
-    for field in FIELDS.values():
+    leaves: dict[str, Any] = {}
+    for path in FIELDS:
         value: Any = values
-        for part in field.path.split("."):
+        for part in path.split("."):
             value = value[part]
-        st.session_state[field.key] = "" if value is None and field.kind == "string" else value
-    reward_rows.fill(config.rewards)
+        leaves[path] = value
+    form_state.fill(leaves | reward_rows.values(config.rewards))
 
 
 def collect() -> Checked:
@@ -127,7 +126,7 @@ def collect() -> Checked:
         target = values
         for parent in parents:
             target = target.setdefault(parent, {})
-        value = st.session_state.get(field.key, field.default)
+        value = form_state.value(field.path, field.default)
         target[leaf] = None if value == "" and field.optional else value
     values["rewards"] = reward_rows.collect()
     outside = reward_rows.forbidden(values["rewards"])
@@ -148,16 +147,16 @@ def essentials() -> None:
 
 def sections(errors: Iterable[str]) -> None:
     """The other fields, folded; a section with a fault says so."""
-    method = st.session_state.get(PREFIX + "method")
+    method = form_state.value("method")
     shown = {path for row in ESSENTIALS for path in row}
     for title, prefixes in SECTIONS.items():
         faults = [error for error in errors if error.startswith(prefixes)]
         if title.startswith("Generation") and method != "grpo":
             prefixes = ("max_tokens",)
-        fields = [f for f in FIELDS.values() if f.path.startswith(prefixes) and f.path not in shown]
+        fields = [f for p in prefixes for f in FIELDS.values() if f.path.startswith(p) and f.path not in shown]
         with st.expander(title, icon=":material/error:" if faults else None, key=f"section-{title}"):
             for fault in faults:
-                st.error(sentence(fault))
+                st.error(format.literal(sentence(fault)))
             _grid(fields)
 
 
@@ -165,81 +164,74 @@ def _grid(fields: list[Field]) -> None:
     for start in range(0, len(fields), 3):
         row = fields[start : start + 3]
         for column, field in zip(st.columns(3 if len(fields) > 1 else 1), row, strict=False):
-            with column:
+            with column, st.container():
                 widget(field)
 
 
 def sentence(error: str) -> str:
-    """A fault with the field's label in place of its path."""
-    path, colon, rest = error.partition(":")
-    if path not in FIELDS or not colon:
-        return error
-    return f"{FIELDS[path].label}: {rest.strip()}"
+    """A fault with the labels of fields in place of their paths."""
+    return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)
 
 
 def widget(field: Field) -> None:
-    """The widget that fits a field's type; its value lives in the session state only."""
+    """The widget that fits a field's type."""
     if field.choices:
         _choice(field)
     elif field.path in SUGGESTIONS:
-        own = field.path == "model.id"
-        options = list(dict.fromkeys((*SUGGESTIONS[field.path], st.session_state.get(field.key, field.default))))
-        st.selectbox(
-            field.label, options, key=field.key, help=field.help, accept_new_options=own, persist_state="session"
-        )
+        _suggestions(field)
     elif field.kind == "boolean":
-        st.toggle(field.label, key=field.key, help=field.help, persist_state="session")
+        st.toggle(field.label, form_state.filled(field.path), **_common(field))
     elif field.kind in ("integer", "number"):
         _number(field)
     elif field.kind == "array":
-        st.multiselect(
-            field.label,
-            list(dict.fromkeys((*field.default, *st.session_state.get(field.key, ())))),
-            key=field.key,
-            help=field.help,
-            accept_new_options=True,
-            persist_state="session",
-        )
+        _words(field)
     elif field.path == "instruction":
-        st.text_area(field.label, key=field.key, help=field.help, persist_state="session")
+        st.text_area(field.label, form_state.filled(field.path) or "", **_common(field))
     else:
-        st.text_input(field.label, key=field.key, help=field.help, persist_state="session")
+        st.text_input(field.label, form_state.filled(field.path) or "", **_common(field))
+
+
+def _common(field: Field) -> dict[str, Any]:
+    return {"key": form_state.key(field.path), "help": field.help, "persist_state": "session"}
 
 
 def _choice(field: Field) -> None:
     def name(option: str) -> str:
         return NAMES.get(option, option) if field.path in ("method", "style") else option
 
-    if len(field.choices) <= 3:
+    value = form_state.filled(field.path)
+    if any(field.path in row for row in ESSENTIALS):
         st.segmented_control(
-            field.label,
-            field.choices,
-            key=field.key,
-            format_func=name,
-            required=True,
-            help=field.help,
-            persist_state="session",
+            field.label, field.choices, default=value, format_func=name, required=True, wrap=True, **_common(field)
         )
     else:
-        st.selectbox(
-            field.label, field.choices, key=field.key, format_func=name, help=field.help, persist_state="session"
-        )
+        st.selectbox(field.label, field.choices, index=field.choices.index(value), format_func=name, **_common(field))
+
+
+def _suggestions(field: Field) -> None:
+    value = form_state.filled(field.path)
+    options = list(dict.fromkeys((*SUGGESTIONS[field.path], value)))
+    own = field.path == "model.id"
+    st.selectbox(field.label, options, index=options.index(value), accept_new_options=own, **_common(field))
+
+
+def _words(field: Field) -> None:
+    value = form_state.filled(field.path)
+    options = list(dict.fromkeys((*field.default, *value)))
+    st.multiselect(field.label, options, default=value, accept_new_options=True, **_common(field))
 
 
 def _number(field: Field) -> None:
-    whole = field.kind == "integer"
-    step = 1 if whole else 1e-4 if field.path.endswith("learning_rate") else 0.01
-    lowest = None if field.minimum is None else int(field.minimum) if whole else float(field.minimum)
-    highest = None if field.maximum is None else int(field.maximum) if whole else float(field.maximum)
+    kind = int if field.kind == "integer" else float
+    step = 1 if kind is int else 1e-4 if field.path.endswith("learning_rate") else 0.01
+    value = form_state.filled(field.path)
     st.number_input(
         field.label,
-        min_value=lowest,
-        max_value=highest,
-        value=None if field.optional else "min",
+        min_value=None if field.minimum is None else kind(field.minimum),
+        max_value=None if field.maximum is None else kind(field.maximum),
+        value=None if value is None else kind(value),
         step=step,
-        format="%d" if whole else "%g",
-        key=field.key,
-        help=field.help,
+        format="%d" if kind is int else "%g",
         placeholder="automatic" if field.optional else None,
-        persist_state="session",
+        **_common(field),
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from app import format
-from trainer.config import BUILT_IN_REWARDS, RewardConfig, RunConfig
+from trainer.config import BUILT_IN_REWARDS, NEEDS_THINKING, RewardConfig, RunConfig
 from trainer.datasets import shapes
 from trainer.datasets.example import Example
 from trainer.prompt import target
@@ -33,7 +33,7 @@ def plan(config: RunConfig) -> list[str]:
     probes, validations = steps // evaluation.probe_every, steps // evaluation.val_every
     return [
         _updates(config),
-        f"{format.count(seen)} examples: {share:.2g} passes over {size}.",
+        f"{format.count(seen)} prompts in all: {share:.2g} passes over the {size} training examples.",
         f"{probes} probes of {evaluation.probe_examples} examples, {validations} validations of "
         f"{format.count(data.val_examples)}, {test}.",
     ]
@@ -65,6 +65,11 @@ def right_completion(config: RunConfig, example: Example) -> str:
 
 def pays(text: str, truth: int | None, config: RunConfig) -> dict[str, Pay]:
     """What each built-in reward pays for a text, whether it is on or not; by name."""
-    every = tuple(RewardConfig(name=name) for name in BUILT_IN_REWARDS)
-    asked = config.model_copy(update={"rewards": every})
-    return {found.name: Pay(found.value, found.reason) for found in explain(text, truth, asked)}
+    asked = config.model_copy(update={"rewards": tuple(RewardConfig(name=name) for name in BUILT_IN_REWARDS)})
+    left_out = {name: Pay(None, "runs that answer only leave it out") for name in NEEDS_THINKING}
+    found = left_out | {each.name: Pay(each.value, each.reason) for each in explain(text, truth, asked)}
+    if config.style == "cot":
+        found["cosine"] = Pay(
+            None, f"similarity to the reference, computed while training by {config.evaluation.encoder}"
+        )
+    return found

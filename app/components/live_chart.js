@@ -23,9 +23,13 @@ function plotly(url) {
   return window.vr1zPlotly
 }
 
-function themed(layout, element) {
-  const style = getComputedStyle(element)
-  const token = name => style.getPropertyValue(`--st-${name}`).trim()
+// Okabe and Ito's blue is too dark for a dark page.
+function readable(figure, token) {
+  const isDark = parseInt(token("background-color").slice(1, 3), 16) < 128
+  return isDark ? figure.replaceAll("#0072B2", "#3A9BDC").replaceAll("rgba(0,114,178,", "rgba(58,155,220,") : figure
+}
+
+function themed(layout, token) {
   const text = token("text-color")
   const grid = token("border-color-light") || token("border-color")
   layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"
@@ -55,15 +59,17 @@ export default function ({ data, parentElement, setTriggerValue }) {
   chart.report = setTriggerValue
   charts.set(element, chart)
 
-  const figure = JSON.parse(data.figure)
+  const style = getComputedStyle(element)
+  const token = name => style.getPropertyValue(`--st-${name}`).trim()
+  const figure = JSON.parse(readable(data.figure, token))
   plotly(data.library)
     .then(async Plotly => {
       if (!charts.has(element)) return
-      await Plotly.react(element, figure.data, themed(figure.layout, element), CONFIG)
+      await Plotly.react(element, figure.data, themed(figure.layout, token), CONFIG)
       if (isNew) watch(element, Plotly)
     })
     .catch(error => {
-      element.className = "live-chart-error"
+      element.classList.add("live-chart-error")
       element.textContent = error.message
     })
 

@@ -7,18 +7,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import streamlit as st
 import yaml
 
+from app import format
 from trainer.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 60
 """Seconds that a preflight may take."""
 SIGNS = {"ok": ":material/check_circle:", "warn": ":material/warning:", "fail": ":material/error:"}
-COLORS = {"ok": "green", "warn": "orange", "fail": "red"}
+COLORS: dict[str, Literal["green", "orange", "red"]] = {"ok": "green", "warn": "orange", "fail": "red"}
 
 
 class Check(NamedTuple):
@@ -69,10 +70,10 @@ def _failed(sentence: str) -> Report:
 def show_report(report: Report) -> None:
     """The checks as a list, the prompt as the tokenizer writes it."""
     for check in report.checks:
-        with st.container(horizontal=True, vertical_alignment="top", gap="small"):
-            level = check.level if check.level in SIGNS else "warn"
-            st.badge(check.level, icon=SIGNS[level], color=COLORS[level])
-            st.text(f"{check.name}: {check.sentence}", width="stretch")
+        level = check.level if check.level in SIGNS else "warn"
+        with st.container(horizontal=True, wrap=False, gap="small"):
+            st.badge(level, icon=SIGNS[level], color=COLORS[level])
+            st.caption(format.literal(f"{check.name}: {check.sentence}"), width="stretch")
     if report.prompt:
         with st.expander("Prompt as the model reads it"):
             st.code(report.prompt, language=None, wrap_lines=True)

@@ -15,9 +15,9 @@ from typing import Any
 import streamlit as st
 
 from app import format
+from app.components import form_state
 from trainer.config import BUILT_IN_REWARDS, RewardConfig
 
-PREFIX = "launch.rewards."
 FOLDER_VARIABLE = "VR1Z_REWARDS_DIR"
 DEFAULT_WEIGHTS = {"format": 1.0, "accuracy": 2.0, "steps": 0.5, "keyword": 0.5, "cosine": 1.0}
 PAYS_FOR = {
@@ -68,61 +68,68 @@ def forbidden(rewards: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"rewards: {name} is no function of a file in {root}." for name in custom if name not in allowed]
 
 
-def fill(rewards: Iterable[RewardConfig]) -> None:
-    """Puts the rewards of a config into the rows."""
+def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:
+    """What the rows of a config hold, by path."""
     given = {reward.name: reward.weight for reward in rewards}
     custom = [name for name in given if name not in BUILT_IN_REWARDS]
-    st.session_state[f"{PREFIX}custom"] = custom
+    found: dict[str, Any] = {"rewards.custom": custom}
     for name in (*BUILT_IN_REWARDS, *custom):
-        st.session_state[f"{PREFIX}{name}.on"] = name in given
-        st.session_state[f"{PREFIX}{name}.weight"] = given.get(name, DEFAULT_WEIGHTS.get(name, 1.0))
+        found[f"rewards.{name}.on"] = name in given
+        found[f"rewards.{name}.weight"] = given.get(name, DEFAULT_WEIGHTS.get(name, 1.0))
+    return found
 
 
 def collect() -> list[dict[str, Any]]:
     """The rewards that are on, with their weights."""
     return [
-        {"name": name, "weight": st.session_state.get(f"{PREFIX}{name}.weight", 1.0)}
-        for name in _names()
-        if st.session_state.get(f"{PREFIX}{name}.on", False)
+        {"name": name, "weight": form_state.value(f"rewards.{name}.weight", 1.0)} for name in _names() if is_on(name)
     ]
 
 
+def is_on(name: str) -> bool:
+    """Built-in rewards by their toggle; one from a file is on as soon as it is chosen."""
+    return bool(form_state.value(f"rewards.{name}.on", name not in BUILT_IN_REWARDS))
+
+
 def _names() -> list[str]:
-    return [*BUILT_IN_REWARDS, *st.session_state.get(f"{PREFIX}custom", [])]
+    return [*BUILT_IN_REWARDS, *form_state.value("rewards.custom", [])]
 
 
 def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
     """A row each; `pays` holds raw value and reason of the live example, by reward name."""
     for name in _names():
         _row(name, pays.get(name))
-    choices = offered(folder())
+    custom = form_state.filled("rewards.custom", [])
+    choices = list(dict.fromkeys((*offered(folder()), *custom)))
     if choices:
         st.multiselect(
             "Rewards from files",
             choices,
-            key=f"{PREFIX}custom",
-            format_func=lambda choice: str(Path(choice).name),
-            on_change=_switch_on,
+            default=custom,
+            key=form_state.key("rewards.custom"),
+            format_func=lambda choice: Path(choice).name,
             help="Functions of the files in the folder that the server offers. They run in the training process.",
             persist_state="session",
         )
 
 
-def _switch_on() -> None:
-    for name in st.session_state[f"{PREFIX}custom"]:
-        st.session_state.setdefault(f"{PREFIX}{name}.on", True)
-        st.session_state.setdefault(f"{PREFIX}{name}.weight", 1.0)
-
-
 def _row(name: str, pay: tuple[float | None, str] | None) -> None:
     left, middle, right = st.columns([1.1, 0.9, 2.4], vertical_alignment="center")
     title = name.capitalize() if name in BUILT_IN_REWARDS else format.literal(Path(name).name)
-    on = left.toggle(title, key=f"{PREFIX}{name}.on", help=PAYS_FOR.get(name), persist_state="session")
+    path = f"rewards.{name}"
+    on = left.toggle(
+        title,
+        form_state.filled(f"{path}.on", name not in BUILT_IN_REWARDS),
+        key=form_state.key(f"{path}.on"),
+        help=PAYS_FOR.get(name),
+        persist_state="session",
+    )
     weight = middle.number_input(
         f"Weight of {title}",
-        key=f"{PREFIX}{name}.weight",
+        value=float(form_state.filled(f"{path}.weight", 1.0)),
         step=0.1,
         format="%g",
+        key=form_state.key(f"{path}.weight"),
         disabled=not on,
         label_visibility="collapsed",
         persist_state="session",
@@ -135,7 +142,7 @@ def _sentence(name: str, on: bool, weight: float, pay: tuple[float | None, str] 
         return f"Pays {PAYS_FOR[name]}" if name in PAYS_FOR else "From a file: scored while training"
     value, reason = pay
     if value is None:
-        return f"No value here · {reason}"
+        return reason.capitalize()
     if not weight:
         return f"Logged, not paid: {value:.2g} · {reason}"
     return f"{weight:g} × {value:.2g} = {weight * value:.2g} · {reason}"

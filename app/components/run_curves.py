@@ -111,27 +111,24 @@ def figure(
         "marks": view.marks,
         "cursor": None if view.cursor is None else float(view.axis.place(view.cursor)),
     }
-    if chart.stacked:
+    if chart.parts == "stacked":
         return figures.stacked_chart(lines, **settings)
     return figures.line_chart(lines, log=view.log and chart.log, share=chart.share, **settings)
 
 
-def palette(method: str, chart: Chart) -> list[tuple[str, str]]:
-    """Colour and dash of each curve of a chart: the method's own for the first, then the palette."""
-    first = figures.METHOD_STYLE.get(method, figures.METHOD_STYLE["none"])
-    others = [colour for colour in figures.PALETTE if colour != first[0]]
-    if len(chart.curves) == 1 or chart.key not in ("components", "time"):
-        return [first, *((others[i % len(others)], "solid") for i in range(1, len(chart.curves)))]
-    return [(figures.PALETTE[i % len(figures.PALETTE)], "solid") for i in range(len(chart.curves))]
+def palette(method: str, chart: Chart) -> list[str]:
+    """A colour for each curve of a chart: the method's own for the first, unless the curves are parts of one thing."""
+    own, _ = figures.METHOD_STYLE.get(method, figures.METHOD_STYLE["none"])
+    others = [colour for colour in figures.PALETTE if colour != own]
+    colours = figures.PALETTE if chart.parts else (own, *others)
+    return [colours[i % len(colours)] for i in range(len(chart.curves))]
 
 
-def line(curve: Curve, series: Mapping[str, Series], along: Axis, style: tuple[str, str]) -> figures.Line:
+def line(curve: Curve, series: Mapping[str, Series], along: Axis, colour: str) -> figures.Line:
     found = series[curve.metric]
     low, high = (bound(series, name, found) for name in curve.band or (None, None))
-    colour, dash = style
-    return figures.Line(
-        curve.label, along.place(found.step), found.value, colour, dash, low=low, high=high, sparse=curve.sparse
-    )
+    places = along.place(found.step)
+    return figures.Line(curve.label, places, found.value, colour, low=low, high=high, sparse=curve.sparse)
 
 
 def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
-from app import data, format, status
+from app import data, format, intents, status
 from app.components import run_actions
 from store.rows import RunDetail, RunRow, Series
 
@@ -41,8 +41,10 @@ def run_header(run: RunDetail, row: RunRow) -> None:
         st.title(format.literal(run.name), anchor=False, width="content")
         st.badge(look.label, icon=look.icon, color=look.color)
         with st.container(horizontal=True, horizontal_alignment="right"):
-            run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
-            run_actions.resume_button([row], key="run_resume")
+            if intents.can_stop(row):
+                run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
+            if intents.can_resume(row):
+                run_actions.resume_button([row], key="run_resume")
             run_actions.clone_button(row, key="run_clone")
             run_actions.delete_button([row], key="run_delete")
     st.text(status.sentence(row, time.time()))
@@ -94,11 +96,12 @@ def headlines(run: RunDetail) -> None:
     with st.grid(4, min_column_width=170, gap="small"):
         for figure in HEADLINES:
             first, last = ends(figure, series)
+            delta = None if first is None or last is None else change(last - first, figure.is_share)
             st.metric(
                 figure.label,
                 shown(last, figure.is_share),
-                None if first is None or last is None else change(last - first, figure.is_share),
-                delta_description="since the start",
+                delta,
+                delta_description=None if delta is None else "since the start",
                 help=figure.help,
                 border=True,
                 height="stretch",
@@ -117,7 +120,9 @@ def ends(figure: Figure, series: Mapping[str, Series]) -> tuple[float | None, fl
 
 
 def shown(value: float | None, is_share: bool) -> str:
-    return format.percent(value) if is_share else format.number(value)
+    if is_share or value is None:
+        return format.percent(value)
+    return f"{value:.2f}"
 
 
 def change(value: float, is_share: bool) -> str | int:

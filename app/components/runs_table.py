@@ -67,17 +67,19 @@ def _config() -> dict[str, Any]:
         "model": st.column_config.TextColumn("Model", width=95),
         "rank": st.column_config.NumberColumn("Rank", help="Rank of the LoRA adapter", width=52),
         "status": st.column_config.MultiselectColumn(
-            "Status", options=[each.label for each in looks], color=[each.color for each in looks], width=115
+            "Status", options=[each.label for each in looks], color=[each.color for each in looks], width=112
         ),
-        "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=105),
-        "left": st.column_config.NumberColumn("Left", format="duration", width=75, help="Time left at the present pace"),
+        "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=95),
+        "left": st.column_config.NumberColumn(
+            "Left", format="duration", width=70, help="Time left at the present pace"
+        ),
         "reward": st.column_config.LineChartColumn(
-            "Reward", width=110, help="Weighted sum over the steps; for SFT the probe's, on held-out examples"
+            "Reward", width=95, help="Weighted sum over the steps; for SFT the probe's, on held-out examples"
         ),
         "accuracy": st.column_config.TextColumn(
-            "Accuracy (95 %)", width=135, help="Latest full evaluation on held-out examples, with its Wilson interval"
+            "Accuracy (95 %)", width=128, help="Latest full evaluation on held-out examples, with its Wilson interval"
         ),
-        "created": st.column_config.DatetimeColumn("Created", format="distance", width=110),
+        "created": st.column_config.DatetimeColumn("Created", format="distance", width=105),
     }
 
 

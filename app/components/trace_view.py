@@ -78,7 +78,9 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
     if not row.wellformed:
         parts.append('<span class="tv-mark">malformed</span>')
     if link:
-        parts.append(f'<a class="tv-link" target="_self" href="{visible(link)}" title="Link to this trace">#{row.id}</a>')
+        parts.append(
+            f'<a class="tv-link" target="_self" href="{visible(link)}" title="Link to this trace">#{row.id}</a>'
+        )
     parts.append(f'<span class="tv-excerpt">{excerpt(row.text)}</span>')
     return f"<summary>{''.join(parts)}</summary>"
 

@@ -10,10 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
+from trainer.trace import NUMBER_WORDS
 
 OPENERS = (
     "Looking for {noun} in the picture, I can see {items}.",

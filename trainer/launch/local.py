@@ -45,8 +45,9 @@ def log_header(job_uid: str) -> str:
     return f"=== job {job_uid} ==="
 
 
-def command(job: JobRow) -> list[str]:
-    return [sys.executable, "-m", "trainer", "job", job.uid]
+def command(*arguments: str) -> list[str]:
+    """The argv of a process of the trainer."""
+    return [sys.executable, "-m", "trainer", *arguments]
 
 
 def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
@@ -55,14 +56,14 @@ def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         stream.write(f"{log_header(job.uid)}\n".encode())
-    return _spawn(command(job), log, _environment(store) | {JOB_VARIABLE: job.uid})
+    return _spawn(command("job", job.uid), log, _environment(store) | {JOB_VARIABLE: job.uid})
 
 
 def start_worker(store: Store) -> None:
     """Starts `python -m trainer queue` on its own; whether it may work is for its lock to decide."""
     folder = data_folder(store)
     folder.mkdir(parents=True, exist_ok=True)
-    process = _spawn([sys.executable, "-m", "trainer", "queue"], folder / "queue.log", _environment(store))
+    process = _spawn(command("queue"), folder / "queue.log", _environment(store))
     # Somebody must collect its exit code, or it stays a zombie for as long as this process lives.
     threading.Thread(target=process.wait, daemon=True).start()
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from trainer import prompt
 from trainer.datasets import shapes, shapes_text
 from trainer.datasets.shapes import Question, Scene, Shape
+from trainer.trace import NUMBER_WORDS
 
 DIFFICULTY_SHARES = {"simple": 0.84, "complex": 0.09, "hard": 0.07}
 CAPTION_SHARE = 0.10
@@ -68,7 +69,7 @@ def word_list() -> list[str]:
     places = [shapes_text.place(row, col) for row in range(3) for col in range(3)]
     nouns = [shapes.plural(c, k) for c in shapes.COLORS for k in shapes.KINDS]
     words = {w for text in (*texts, *places, *nouns) for w in text.split()}
-    words |= {w.strip(",.:") for w in words} | {*shapes.KINDS, *shapes_text.NUMBER_WORDS, "a", "objects", "and"}
+    words |= {w.strip(",.:") for w in words} | {*shapes.KINDS, *NUMBER_WORDS, "a", "objects", "and"}
     return sorted(w for w in words if w)
 
 

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ PEAK_RATE = 1.5e-3
 WARM_UP = 200
 
 
-def encode(processor, document: Document) -> tuple[list[int], list[int]]:
+def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
     """Token ids of the whole conversation and the labels (-100 outside the assistant's turn)."""
     user = [{"type": "image"}, {"type": "text", "text": document.user}]
     rendered = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
@@ -39,13 +40,13 @@ def encode(processor, document: Document) -> tuple[list[int], list[int]]:
     return before + after, [-100] * len(before) + after
 
 
-def batches(processor, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+def batches(processor: Any, seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """Batches of documents of like length (less padding), in random order; pixel values in [-1, 1]."""
     stream = corpus.documents(seed)
     order = np.random.default_rng(seed)
     pad = processor.tokenizer.pad_token_id
     while True:
-        chunk = [(encode(processor, d), d) for d, _ in zip(stream, range(BUCKET))]
+        chunk = [(encode(processor, d), d) for d, _ in zip(stream, range(BUCKET), strict=False)]
         chunk.sort(key=lambda item: len(item[0][0]))
         groups = [chunk[i : i + BATCH] for i in range(0, BUCKET, BATCH)]
         for index in order.permutation(len(groups)):

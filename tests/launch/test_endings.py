@@ -1,0 +1,80 @@
+"""What is said of a process that died without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.rows import JobRow
+from trainer.launch import endings, identity
+
+NO_LOG = ""
+TRACEBACK = "loading\nTraceback (most recent call last):\n  File 'x', line 1\n    boom()\nValueError: bad number.\nbye"
+
+
+def job(**columns: Any) -> JobRow:
+    me = identity.current()
+    fields = dict.fromkeys(JobRow._fields) | {"stop_requested": 0, "uid": "abc", "pid": 1, "boot_id": me.boot_id}
+    return JobRow(**{**fields, **columns})
+
+
+@pytest.mark.parametrize(
+    ("columns", "exit_code", "log", "state", "words"),
+    [
+        ({}, 3, NO_LOG, "failed", "ended with exit code 3: it gave no reason; see the log."),
+        ({}, 7, TRACEBACK, "failed", "ended with exit code 7: ValueError: bad number."),
+        ({}, 0, NO_LOG, "failed", "ended with exit code 0"),
+        ({}, -9, NO_LOG, "killed", "signal 9 (SIGKILL). If nobody did that, the machine ran out of memory"),
+        ({}, -15, NO_LOG, "killed", "signal 15 (SIGTERM). Resume the run."),
+        ({}, -11, NO_LOG, "killed", "Crashed inside a library by signal 11 (SIGSEGV)"),
+        ({}, None, NO_LOG, "lost", "gone without a word"),
+        ({}, None, TRACEBACK, "failed", "The process ended: ValueError: bad number."),
+        ({"pid": None}, None, NO_LOG, "lost", "never started"),
+        ({"pid": None}, 1, TRACEBACK, "failed", "exit code 1: ValueError"),
+        ({"boot_id": "before"}, None, TRACEBACK, "lost", "The machine was restarted"),
+        ({"stop_requested": 3}, -9, NO_LOG, "killed", "Killed on request"),
+        ({"stop_requested": 3}, None, NO_LOG, "killed", "Killed on request"),
+        ({"stop_requested": 3}, 1, NO_LOG, "failed", "exit code 1"),
+        ({"stop_requested": 2}, -15, NO_LOG, "stopped", "Stopped on request"),
+        ({"stop_requested": 2}, None, NO_LOG, "stopped", "Stopped on request"),
+        ({"stop_requested": 1}, 143, NO_LOG, "stopped", "Stopped on request"),
+        ({"stop_requested": 1}, -9, NO_LOG, "killed", "from outside by signal 9"),
+        ({"stop_requested": 1}, None, NO_LOG, "lost", "gone without a word"),
+    ],
+)
+def test_the_state_and_the_reason(
+    columns: dict[str, Any], exit_code: int | None, log: str, state: str, words: str
+) -> None:
+    ending = endings.judge(job(**columns), exit_code, log)
+    assert ending.state == state
+    assert words in ending.error
+
+
+def test_the_log_of_a_job_is_its_own_part_without_colours_and_overwritten_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("=== job old ===\nearlier\n=== job abc ===\n\x1b[31mred\x1b[0m\n10 %\r99 %\n\n")
+    assert endings.log_tail(log, "abc") == "red\n99 %"
+    assert endings.log_tail(tmp_path / "none.txt", "abc") == ""
+
+
+def test_of_a_long_log_only_the_end_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("=== job abc ===\n" + "".join(f"line {i} é\n" for i in range(100_000)))
+    lines = endings.log_tail(log, "abc").splitlines()
+    assert len(lines) == endings.LOG_LINES and lines[-1] == "line 99999 é"
+
+
+@pytest.mark.parametrize(
+    ("log", "last"),
+    [
+        ("", None),
+        ("all well", None),
+        (TRACEBACK, "ValueError: bad number"),
+        (TRACEBACK + "\n" + TRACEBACK.replace("bad number", "worse"), "ValueError: worse"),
+        ("Traceback (most recent call last):\n", None),
+    ],
+)
+def test_the_last_exception_of_a_log(log: str, last: str | None) -> None:
+    assert endings.last_exception(log) == last

@@ -1,0 +1,55 @@
+"""Small real things for the store's tests: runs, completions, examples, images."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+from PIL import Image
+
+from store import write
+from store.engine import Store
+from store.rows import CompletionRow, ExampleRow, PredictionRow, RunRef
+
+
+def run(store: Store, name: str = "demo", **fields: Any) -> RunRef:
+    words: dict[str, Any] = {"method": "grpo", "style": "cot", "model": "tiny", "dataset": "shapes-simple"}
+    return write.create_run(store, name=name, **{"config": {}, "reward_weights": {"format": 1.0}, **words, **fields})
+
+
+def running_job(store: Store, run_id: int, host: str = "here") -> int:
+    job = write.add_job(store, run_id, "train", {})
+    claimed = write.claim_job(store, host)
+    assert claimed == job
+    write.start_job(store, job.id, host=host, boot_id="boot", pid=7, pid_started=1.0, log_path="log.txt")
+    return job.id
+
+
+def completion(index: int = 0, **fields: Any) -> CompletionRow:
+    text = fields.pop("text", "<think>1. red</think><answer>1</answer>")
+    spans = {"think": (7, 13), "answer_span": (29, 30), "answer": 1, "wellformed": True, "correct": True, "steps": 1}
+    sums = {"tokens": 9, "reward": 2.1, "rewards": {"format": 1.0}, "generation": 0, "group": 0, "advantage": 0.5}
+    return CompletionRow(text=text, index=index, **{**spans, **sums, **fields})
+
+
+def prediction(example_id: int, sample: int = 0, **fields: Any) -> PredictionRow:
+    row: dict[str, Any] = {"text": "<answer>1</answer>", "wellformed": False, "correct": True, "answer": 1}
+    return PredictionRow(example_id=example_id, sample=sample, **{**row, **fields})
+
+
+def image(colour: str = "red", kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def example(key: str = "a", **fields: Any) -> ExampleRow:
+    words: dict[str, Any] = {"dataset": "shapes-simple", "split": "train", "question": "How many?", "answer": 1}
+    return ExampleRow(key=key, **{**words, "images": (image(),), **fields})
+
+
+def steps(store: Store, run_id: int, count: int, **metrics: float) -> None:
+    start = time.time()
+    for step in range(1, count + 1):
+        write.record_step(store, run_id, step, {"reward": step / count, **metrics}, at=start + 2 * step, tokens=100.0 * step)

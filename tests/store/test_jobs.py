@@ -1,0 +1,138 @@
+"""The queue: who is next, who may start, and how a job ends exactly once."""
+
+import pytest
+
+from store import read, write
+from store.engine import Store, StoreError
+from store.rows import JobRow
+from store.schema import ACTIVE, JobState
+from tests.store import make
+
+
+def latest(store: Store) -> JobRow:
+    return read.jobs(store)[-1]
+
+
+def kinds(store: Store, run_id: int) -> list[str]:
+    return [event.kind for event in read.events(store, run_id)]
+
+
+def test_jobs_are_claimed_in_order_and_one_at_a_time(store: Store) -> None:
+    run = make.run(store)
+    first, second = (write.add_job(store, run.id, "train", {"n": n}) for n in range(2))
+    assert [job.position for job in read.jobs(store)] == [1.0, 2.0]
+    assert write.claim_job(store, "here") == first
+    assert write.claim_job(store, "here") is None
+    assert write.claim_job(store, "elsewhere") == second
+    assert write.claim_job(store, "third") is None
+    write.end_job(store, first.id, JobState.FINISHED, exit_code=0)
+    third = write.add_job(store, run.id, "evaluate", {})
+    assert write.claim_job(store, "here") == third
+
+
+def test_a_job_lives(store: Store) -> None:
+    run = make.run(store)
+    job_id = make.running_job(store, run.id)
+    assert write.beat(store, job_id, "generating") == 0
+    job = latest(store)
+    assert (job.state, job.host, job.pid, job.heartbeat, job.activity) == (JobState.RUNNING, "here", 7, 1, "generating")
+    assert write.end_job(store, job_id, JobState.FAILED, exit_code=1, error_kind="bug", error="It\0 broke.", traceback="…")
+    assert not write.end_job(store, job_id, JobState.FINISHED, exit_code=0)
+    job = latest(store)
+    assert (job.state, job.exit_code, job.error, job.activity) == (JobState.FAILED, 1, "It\ufffd broke.", None)
+    assert job.ended_at is not None
+    assert kinds(store, run.id) == ["launched", "started", "failed"]
+    assert read.events(store, run.id)[-1].message == "It\ufffd broke."
+
+
+def test_a_job_starts_once(store: Store) -> None:
+    run = make.run(store)
+    job_id = make.running_job(store, run.id)
+    with pytest.raises(StoreError, match="another process"):
+        write.start_job(store, job_id, host="here", boot_id=None, pid=8, pid_started=None, log_path=None)
+    write.end_job(store, job_id, JobState.STOPPED)
+    with pytest.raises(StoreError, match="has ended"):
+        write.start_job(store, job_id, host="here", boot_id=None, pid=8, pid_started=None, log_path=None)
+
+
+def test_a_second_training_job_resumes(store: Store) -> None:
+    run = make.run(store)
+    write.end_job(store, make.running_job(store, run.id), JobState.STOPPED)
+    write.record_step(store, run.id, 4, {}, at=1.0)
+    make.running_job(store, run.id)
+    event = read.events(store, run.id)[-1]
+    assert (event.kind, event.step) == ("resumed", 4)
+
+
+def test_stopping_a_queued_job_ends_it(store: Store) -> None:
+    run = make.run(store)
+    job = write.add_job(store, run.id, "train", {})
+    write.ask_stop(store, job.id)
+    assert latest(store).state == JobState.STOPPED
+    assert write.claim_job(store, "here") is None
+    assert kinds(store, run.id) == ["launched", "stop_asked", "stopped"]
+
+
+def test_stopping_an_active_job_only_ever_gets_firmer(store: Store) -> None:
+    run = make.run(store)
+    job_id = make.running_job(store, run.id)
+    for level in (2, 1, 2, 3):
+        write.ask_stop(store, job_id, level)
+    assert (latest(store).state, latest(store).stop_requested) == (JobState.STOPPING, 3)
+    assert write.beat(store, job_id) == 3
+    assert kinds(store, run.id)[2:] == ["stop_asked"] * 2
+    write.end_job(store, job_id, JobState.KILLED)
+    write.ask_stop(store, job_id)
+    assert latest(store).state == JobState.KILLED
+
+
+def test_a_stop_between_claim_and_start_is_kept(store: Store) -> None:
+    run = make.run(store)
+    job = write.add_job(store, run.id, "train", {})
+    write.claim_job(store, "here")
+    write.ask_stop(store, job.id)
+    write.start_job(store, job.id, host="here", boot_id="b", pid=7, pid_started=1.0, log_path=None)
+    assert latest(store).state == JobState.STOPPING
+    assert write.beat(store, job.id) == 1
+
+
+@pytest.mark.parametrize("state", ACTIVE)
+def test_a_run_with_an_active_job_cannot_be_deleted(store: Store, state: JobState) -> None:
+    run = make.run(store)
+    job = write.add_job(store, run.id, "train", {})
+    write.claim_job(store, "here")
+    if state != JobState.STARTING:
+        write.start_job(store, job.id, host="here", boot_id="b", pid=7, pid_started=1.0, log_path=None)
+    if state == JobState.STOPPING:
+        write.ask_stop(store, job.id)
+    with pytest.raises(StoreError, match="stop it first"):
+        write.delete_run(store, run.id)
+    write.end_job(store, job.id, JobState.LOST)
+    write.delete_run(store, run.id)
+    assert read.jobs(store) == []
+
+
+def test_jobs_by_run_and_by_uid(store: Store) -> None:
+    run, other = make.run(store), make.run(store, "other")
+    first, second = write.add_job(store, run.id, "train", {}), write.add_job(store, other.id, "train", {"a": 1})
+    write.ask_stop(store, first.id)
+    assert [job.uid for job in read.jobs(store, run_id=run.id)] == [first.uid]
+    assert [job.uid for job in read.jobs(store, open_only=True)] == [second.uid]
+    found = read.job(store, second.uid)
+    assert (found.run_name, found.run_uid, found.arguments) == ("other", other.uid, {"a": 1})
+    with pytest.raises(StoreError, match="no job"):
+        read.job(store, "nothing")
+
+
+def test_the_latest_worker_of_a_host_counts(store: Store) -> None:
+    assert read.worker(store, "here") is None
+    for pid in (1, 2):
+        write.upsert_worker(store, host="here", boot_id="b", pid=pid, pid_started=1.0)
+    assert not write.beat_worker(store, "here", 1)
+    assert write.beat_worker(store, "here", 2)
+    write.remove_worker(store, "here", 1)
+    found = read.worker(store, "here")
+    assert found is not None
+    assert (found.pid, found.heartbeat) == (2, 1)
+    write.remove_worker(store, "here", 2)
+    assert read.worker(store, "here") is None

@@ -1,0 +1,124 @@
+"""What a trainer records each step comes back, whatever it is made of."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store import read, write
+from store.engine import Store, StoreError, open_store
+from store.schema import JobState
+from tests.store import make
+
+TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60) | st.sampled_from(["\0", "\ud800x", "😀\udfff"])
+
+
+def values(store: Store, run_id: int, name: str) -> dict[int, float]:
+    curve = read.series(store, run_id, [name])[name]
+    return dict(zip(curve.step.tolist(), curve.value.tolist(), strict=True))
+
+
+def test_a_step_is_recorded_whole(store: Store) -> None:
+    run = make.run(store)
+    rows = [make.completion(index, group=group) for group in range(2) for index in range(4)]
+    write.record_step(store, run.id, 1, {"reward": 0.5, "kl": None}, at=10.0, tokens=64, completions=rows)
+    assert values(store, run.id, "reward") == {1: 0.5}
+    assert math.isnan(values(store, run.id, "kl")[1])
+    assert read.clock(store, run.id).at.tolist() == [10.0]
+    assert read.clock(store, run.id).tokens.tolist() == [64.0]
+    assert read.run(store, run.id).step == 1
+    stored = read.completions(store, run.id)
+    assert [(row.group, row.index) for row in stored] == [(row.group, row.index) for row in rows]
+    assert stored[0].think_text == "1. red"
+    assert stored[0].rewards == {"format": 1.0}
+
+
+def test_recording_a_step_again_replaces_it(store: Store) -> None:
+    run = make.run(store)
+    for step in (1, 2):
+        write.record_step(store, run.id, step, {"a": 1.0, "b": 1.0}, at=1.0, completions=[make.completion()] * 2)
+    write.record_step(store, run.id, 1, {"a": 2.0}, at=3.0, tokens=5, completions=[make.completion(7)])
+    assert values(store, run.id, "a") == {1: 2.0, 2: 1.0}
+    assert values(store, run.id, "b") == {2: 1.0}
+    assert [row.index for row in read.completions(store, run.id, steps=(1, 1))] == [7]
+    assert read.clock(store, run.id).at.tolist() == [3.0, 1.0]
+    assert read.run(store, run.id).step == 2
+
+
+def test_metrics_can_be_added_before_and_after_their_step(store: Store) -> None:
+    run = make.run(store)
+    write.record_metrics(store, run.id, 0, {"val/accuracy": 0.1})
+    write.record_metrics(store, run.id, 1, {"val/accuracy": 0.2})
+    write.record_step(store, run.id, 1, {"reward": 1.0}, at=1.0)
+    write.record_metrics(store, run.id, 1, {"val/accuracy": 0.3})
+    write.record_metrics(store, run.id, 1, {})
+    assert values(store, run.id, "val/accuracy") == {0: 0.1, 1: 0.3}
+    assert read.clock(store, run.id).step.tolist() == [1]
+
+
+def test_truncation_forgets_only_what_came_later(store: Store) -> None:
+    run, other = make.run(store), make.run(store)
+    for each in (run, other):
+        for step in range(1, 6):
+            write.record_step(store, each.id, step, {"a": step}, at=1.0, completions=[make.completion()])
+            conditions = {"benchmark": "b", "split": "val", "kind": "val", "conditions": {}, "encoder": None, "total": 0}
+            write.finish_evaluation(store, write.begin_evaluation(store, each.id, step=step, **conditions), {})
+    write.truncate_after(store, run.id, 3)
+    assert list(values(store, run.id, "a")) == [1, 2, 3]
+    assert read.clock(store, run.id).step.tolist() == [1, 2, 3]
+    assert read.step_bounds(store, run.id) == (1, 3, 3)
+    assert [row.step for row in read.evaluations(store, run.id)] == [1, 2, 3]
+    assert read.run(store, run.id).step == 3
+    assert len(values(store, other.id, "a")) == len(read.evaluations(store, other.id)) == 5
+
+
+def test_the_wish_to_stop_reaches_the_trainer_with_the_step(store: Store) -> None:
+    run = make.run(store)
+    job_id = make.running_job(store, run.id)
+    assert write.record_step(store, run.id, 1, {}, at=1.0, job_id=job_id) == 0
+    write.ask_stop(store, job_id, 2)
+    assert write.record_step(store, run.id, 2, {}, at=2.0, job_id=job_id) == 2
+    job = read.jobs(store)[0]
+    assert (job.heartbeat, job.activity, job.state) == (2, "training", JobState.STOPPING)
+
+
+def test_a_run_that_is_gone_is_a_sentence(store: Store) -> None:
+    with pytest.raises(StoreError, match="no longer in"):
+        write.record_step(store, 99, 1, {"a": 1.0}, at=1.0)
+    assert read.metric_names(store, 99) == []
+
+
+def test_metric_names_stay_known_over_stores(store: Store) -> None:
+    run = make.run(store)
+    write.record_step(store, run.id, 1, {"a": 1.0}, at=1.0)
+    again = open_store(store.url)
+    write.record_step(again, run.id, 2, {"b": 1.0, "a": 2.0}, at=1.0)
+    write.record_step(store, run.id, 3, {"b": 3.0}, at=1.0)
+    again.close()
+    assert read.metric_names(store, run.id) == ["a", "b"]
+    assert values(store, run.id, "b") == {2: 1.0, 3: 3.0}
+
+
+@settings(max_examples=40, deadline=None)
+@given(metrics=st.dictionaries(TEXT, st.floats() | st.none(), max_size=5), text=TEXT, names=st.lists(TEXT, max_size=3))
+def test_no_text_and_no_number_makes_a_write_fail(
+    shared: Store, metrics: dict[str, float | None], text: str, names: list[str]
+) -> None:
+    run = make.run(shared, text, config={text: [text, math.inf, {text: math.nan}]})
+    row = make.completion(text=text, reward=math.nan, advantage=-math.inf, rewards=dict.fromkeys(names, math.inf))
+    write.record_step(shared, run.id, 1, metrics, at=1.0, completions=[row])
+    write.add_event(shared, run.id, "note", text)
+    write.add_tag(shared, run.id, text)
+    found = read.series(shared, run.id, metrics)
+    for name, value in metrics.items():
+        finite = value is not None and math.isfinite(value)
+        same_name = sum(other.encode("utf-8", "replace") == name.encode("utf-8", "replace") for other in metrics)
+        if same_name == 1 and "\0" not in name:
+            assert found[name].value.tolist() == [value] if finite else math.isnan(found[name].value[0])
+    (stored,) = read.completions(shared, run.id)
+    assert len(stored.text) == len(text)
+    stored.text.encode("utf-8")
+    assert (stored.reward, stored.advantage) == (None, None)
+    assert set(stored.rewards.values()) <= {None}
+    write.delete_run(shared, run.id)

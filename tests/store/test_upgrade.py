@@ -1,0 +1,128 @@
+"""A new database, an older one, a newer one, and two processes that come at once."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from store import read, upgrade, write
+from store.connection import StoreError, reading, sqlite_engine, writing
+from store.engine import Store, open_store
+from store.schema import Base
+from tests.store import make
+
+SECOND = '''
+"""Adds a column and renames another."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("run") as table:
+        table.add_column(sa.Column("colour", sa.String(20), nullable=False, server_default="red"))
+        table.alter_column("note", new_column_name="remark")
+'''
+
+
+@pytest.fixture
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This program, one revision later; returns the file of that revision."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(upgrade.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "versions" / "0002_second.py"
+    path.write_text(SECOND)
+    monkeypatch.setattr(upgrade, "MIGRATIONS", folder)
+    monkeypatch.setattr(upgrade, "HEAD", "0002")
+    return path
+
+
+def query(store: Store, sql: str) -> list[object]:
+    with reading(store) as connection:
+        return list(connection.scalars(text(sql)))
+
+
+def test_a_new_database_has_the_newest_schema(store: Store) -> None:
+    with reading(store) as connection:
+        assert ScriptDirectory.from_config(upgrade.alembic_config(connection)).get_heads() == [upgrade.HEAD]
+    assert query(store, "SELECT version_num FROM alembic_version") == [upgrade.HEAD]
+
+
+def test_revisions_lead_to_the_same_schema_as_the_tables(tmp_path: Path, store: Store) -> None:
+    engine = sqlite_engine(tmp_path / "stepwise.db")
+    with engine.begin() as connection:
+        command.upgrade(upgrade.alembic_config(connection), "head")
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+        stepwise = set(connection.scalars(text("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")))
+        clustered = connection.scalar(text("SELECT sql FROM sqlite_schema WHERE name = 'metric'"))
+    engine.dispose()
+    assert stepwise == set(query(store, "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"))
+    assert "WITHOUT ROWID" in (clustered or "")
+
+
+def test_opening_again_changes_nothing(store: Store, tmp_path: Path) -> None:
+    make.run(store)
+    again = open_store(store.url)
+    assert [row.name for row in read.runs(again)] == ["demo"]
+    again.close()
+    assert not list(tmp_path.glob("*schema*"))
+
+
+def test_an_older_database_is_copied_and_upgraded(store: Store, second: Path, tmp_path: Path) -> None:
+    run = make.run(store)
+    write.add_tag(store, run.id, "kept")
+    write.describe_run(store, run.id, note="mine")
+    store.close()
+    upgraded = open_store(store.url)
+    assert query(upgraded, "SELECT version_num FROM alembic_version") == ["0002"]
+    assert query(upgraded, "SELECT remark || colour FROM run") == ["minered"]
+    assert query(upgraded, "SELECT name FROM tag") == ["kept"]
+    upgraded.close()
+    (copy,) = tmp_path.glob("test-schema-0001-*.db")
+    with sqlite3.connect(copy) as old:
+        assert old.execute("SELECT note FROM run").fetchall() == [("mine",)]
+    old.close()
+
+
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(store: Store, second: Path) -> None:
+    make.run(store)
+    store.close()
+    second.write_text(SECOND + '        op.execute("SELECT * FROM nowhere")\n')
+    with pytest.raises(StoreError, match="no such table: nowhere"):
+        open_store(store.url)
+    assert query(store, "SELECT version_num FROM alembic_version") == ["0001"]
+    assert query(store, "SELECT name FROM run WHERE note IS NULL") == ["demo"]
+    assert query(store, "SELECT name FROM sqlite_schema WHERE name LIKE '%alembic_tmp%'") == []
+
+
+def test_a_reader_does_not_upgrade(store: Store, second: Path) -> None:
+    with pytest.raises(StoreError, match="older version"):
+        open_store(store.url, readonly=True)
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_newer_database_is_refused(store: Store, readonly: bool) -> None:
+    with writing(store) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    with pytest.raises(StoreError, match="newer version .* update this program"):
+        open_store(store.url, readonly=readonly)
+
+
+def test_processes_that_start_at_once_take_turns(tmp_path: Path) -> None:
+    code = f"from store.engine import open_store; open_store({str(tmp_path / 'new.db')!r}).close(); print('ok')"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    assert [process.communicate() for process in processes] == [(b"ok\n", b"")] * 3

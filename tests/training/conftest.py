@@ -1,0 +1,50 @@
+"""Tiny real runs of the embedded model, in this very process and on a real database file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import read
+from store.engine import Store, open_store
+from store.rows import RunDetail
+from trainer import config, launch
+from trainer.job import execute
+
+SMALL = {
+    "optimization.steps": "3",
+    "optimization.batch_size": "16",
+    "optimization.warmup_steps": "1",
+    "evaluation.probe_every": "2",
+    "evaluation.probe_examples": "3",
+    "evaluation.probe_samples": "2",
+    "evaluation.val_every": "2",
+    "evaluation.encoder": "''",
+    "data.train_examples": "24",
+    "data.val_examples": "6",
+    "data.test_examples": "6",
+    "max_tokens": "40",
+}
+
+Train = Callable[..., RunDetail]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"sqlite:///{tmp_path / 'runs.db'}")
+
+
+@pytest.fixture
+def train(store: Store) -> Train:
+    """Trains a preset made small, with further settings, to its end; returns the run."""
+
+    def run(preset: str, settings: dict[str, Any] | None = None) -> RunDetail:
+        small = config.override(config.preset(preset), SMALL | (settings or {}))
+        made, job = launch.create(store, small)
+        execute(store, job)
+        return read.run(store, made.id)
+
+    return run

@@ -1,0 +1,67 @@
+"""The harness: the same answers whatever the batch, and no trace of it in the training random state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from trainer import config, datasets, generation, models
+from trainer.generation import Decoding
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def base() -> Any:
+    return models.load_base(config.ModelConfig())
+
+
+def texts(base: Any, examples: list[Any], batch: int, decoding: Decoding | None = None) -> list[str]:
+    found = generation.answers(
+        base.model, base.processor, examples, decoding or Decoding(40), style="cot", batch_size=batch
+    )
+    return [answer.text for _, answers in found for answer in answers]
+
+
+def test_batch_size_and_order_do_not_change_greedy_answers(base: Any) -> None:
+    examples = datasets.load("shapes-simple", "val", 12, 0)
+    whole = texts(base, examples, 12)
+    assert texts(base, examples, 1) == whole
+    assert texts(base, examples[::-1], 5) == whole[::-1]
+
+
+def test_evaluation_leaves_random_state_and_mode_alone(base: Any) -> None:
+    examples = datasets.load("shapes-simple", "val", 2, 0)
+    base.model.train()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    texts(base, examples, 2, Decoding(10, temperature=1.0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert base.model.training
+
+
+def test_sampling_repeats_with_its_seed_and_differs_with_another(base: Any) -> None:
+    examples = datasets.load("shapes-simple", "val", 8, 0)
+    once = texts(base, examples, 8, Decoding(40, temperature=1.0, seed=1))
+    assert texts(base, examples, 8, Decoding(40, temperature=1.0, seed=1)) == once
+    assert texts(base, examples, 8, Decoding(40, temperature=1.0, seed=2)) != once
+
+
+def test_a_forced_prefix_is_part_of_the_text(base: Any) -> None:
+    examples = datasets.load("shapes-simple", "val", 3, 0)
+    assert all(t.startswith("<think>1.") for t in texts(base, examples, 3, Decoding(20, forced_prefix="<think>1.")))
+
+
+def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
+    from peft import get_peft_model
+
+    model = get_peft_model(models.load_base(config.ModelConfig()).model, models.adapter(config.LoraConfig()))
+    examples = datasets.load("shapes-simple", "val", 2, 0)
+    ids = [base.processor.tokenizer(" <think>1. red")["input_ids"], base.processor.tokenizer(" 4")["input_ids"]]
+    found = generation.token_statistics(
+        model, base.processor, examples, ids, style="cot", instruction=None, against_base=True
+    )
+    assert found.kl == pytest.approx(0, abs=1e-9)
+    assert found.entropy > 0

@@ -1,0 +1,72 @@
+"""Two lines record any TRL script: somebody else's GRPO script becomes a run, its own reporting untouched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from store import read
+from store.engine import open_store
+
+pytestmark = pytest.mark.training
+
+SCRIPT = """
+import sys
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import GRPOConfig, GRPOTrainer
+from trainer.datasets.shapes import examples
+from trainer.recorder import record
+
+folder, output = sys.argv[1:]
+rows = [
+    {"prompt": [{"role": "user", "content": e.question}], "image": e.images[0], "answer": str(e.answer)}
+    for e in examples("simple", "train", 8, 0)
+]
+
+def short(completions, **columns):
+    return [-float(len(c[0]["content"])) for c in completions]
+
+trainer = GRPOTrainer(
+    model=AutoModelForImageTextToText.from_pretrained(folder),
+    reward_funcs=short,
+    args=GRPOConfig(output_dir=output, per_device_train_batch_size=4, num_generations=4, max_completion_length=12,
+                    max_steps=2, logging_steps=1, report_to=[], use_cpu=True, bf16=False, save_strategy="no"),
+    train_dataset=Dataset.from_list(rows),
+    processing_class=AutoProcessor.from_pretrained(folder, padding_side="left"),
+    peft_config=LoraConfig(target_modules=["q_proj"]),
+)
+record(trainer, name="my script")
+trainer.train()
+assert trainer.args.report_to == []
+"""
+
+
+def test_a_foreign_grpo_script_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.models import TINY_FOLDER
+
+    root = Path(__file__).resolve().parents[2]
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    monkeypatch.setenv("VR1Z_DATABASE_URL", url)
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    done = subprocess.run(
+        [sys.executable, str(script), str(TINY_FOLDER), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    store = open_store(url, readonly=True)
+    run = read.run(store, read.resolve(store, "my script"))
+    assert (run.method, run.status, run.step, run.max_steps) == ("grpo", "finished", 2, 2)
+    assert run.reward_weights == {"short": 1.0}
+    [group] = read.groups(store, run.id, 2)
+    assert len(group.completions) == 4
+    assert all(c.reward == c.rewards["short"] for c in group.completions)
+    assert {"reward", "reward/short", "completion_length", "time/generation"} <= set(read.metric_names(store, run.id))
