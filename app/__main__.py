@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
     if options.demo:
-        demo.start_once(store)
+        print(demo.start_once(store))
     server.build(store, options.host).run(config=server.settings(options.host, options.port))
     return 0
 

@@ -9,10 +9,10 @@ from trainer import config, launch
 PRESETS = ("demo-grpo", "demo-sft")
 
 
-def start_once(store: Store) -> bool:
-    """Queues the demo runs, one after the other; does nothing if there are runs already."""
+def start_once(store: Store) -> str:
+    """Queues the demo runs, one after the other, unless there are runs; says what it did. Raises ConfigError."""
     if read.runs(store):
-        return False
+        return "There are runs already: the demo is for an empty database."
     for name in PRESETS:
         launch.submit(store, config.preset(name))
-    return True
+    return "The demo has begun: GRPO first, then SFT."

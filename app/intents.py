@@ -1,6 +1,7 @@
 """What a user may do to runs: stop, resume, delete.
 
-Writes through the store and the launcher, then has pages read anew. Errors are StoreError, in a sentence.
+Writes through the store and the launcher, then has pages read anew. What was done comes back as a sentence;
+what could not be done comes as a StoreError.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ def can_resume(run: RunRow) -> bool:
     return is_over and run.job_kind == "train" and run.max_steps is not None and run.step < run.max_steps
 
 
-def stop(run: RunRow, level: int) -> None:
-    """Asks the run's latest job to stop: 1 after this step, 2 at once, 3 by force."""
-    if run.job_uid is not None:
-        store = data.writer()
-        launch.stop(store, read.job(store, run.job_uid), level)
-        data.forget()
+def stop(run: RunRow, level: int) -> str:
+    """Asks the run's latest job to stop (1 after this step, 2 at once, 3 by force) and says what was done."""
+    if run.job_uid is None:
+        return f"{run.name} has no process to stop."
+    store = data.writer()
+    done = launch.stop(store, read.job(store, run.job_uid), level)
+    data.forget()
+    return done
 
 
-def resume(run: RunRow) -> None:
+def resume(run: RunRow) -> str:
     launch.resume(data.writer(), run.id)
     data.forget()
+    return f"{run.name} is in the queue."
 
 
-def delete(run: RunRow) -> None:
+def delete(run: RunRow) -> str:
     """Removes the run, its measurements and its output folder; not while it is active."""
     store = data.writer()
     folder = read.run(store, run.id).output_dir
@@ -46,3 +50,4 @@ def delete(run: RunRow) -> None:
     if folder and Path(folder).name == run.uid and Path(folder).parent.name == "runs":
         shutil.rmtree(folder, ignore_errors=True)
     data.forget()
+    return f"{run.name} is deleted."

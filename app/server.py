@@ -67,18 +67,19 @@ def routes(store: Store) -> list[Route]:
         return JSONResponse({"status": "ok"})
 
     def media(request: Request) -> Response:
+        sha256 = request.path_params["sha256"]
         try:
-            path = read.media_path(store, request.path_params["sha256"])
+            path, mime = read.media_path(store, sha256), read.media(store, sha256).mime
         except StoreError as error:
             raise HTTPException(404, str(error)) from None
         if not path.is_file():
-            raise HTTPException(404, "There is no such image.")
+            raise HTTPException(404, "The file of this image is gone.")
         headers = {
             "Cache-Control": FOR_EVER,
             "Content-Security-Policy": "default-src 'none'",
             "X-Content-Type-Options": "nosniff",
         }
-        return FileResponse(path, headers=headers)
+        return FileResponse(path, media_type=mime, headers=headers)
 
     def library(_request: Request) -> Response:
         return FileResponse(plotly_js, media_type="text/javascript", headers={"Cache-Control": FOR_EVER})

@@ -53,10 +53,11 @@ def progress(run: RunRow) -> float | None:
 
 
 def seconds_left(run: RunRow) -> float | None:
-    """Time until the last step at the present pace; None unless it runs and the pace is known."""
-    if run.status not in ACTIVE or not run.max_steps or run.seconds_per_step is None:
+    """Time until the last step at the present pace; None unless it trains and the pace is known."""
+    if run.status not in ACTIVE or run.job_kind != "train" or run.seconds_per_step is None:
         return None
-    return max(0, run.max_steps - run.step) * run.seconds_per_step
+    remaining = (run.max_steps or 0) - run.step
+    return remaining * run.seconds_per_step if remaining > 0 else None
 
 
 def steps(run: RunRow) -> str:
@@ -64,20 +65,22 @@ def steps(run: RunRow) -> str:
     return f"step {format.count(run.step)}" + (f" of {format.count(run.max_steps)}" if run.max_steps else "")
 
 
-def is_silent(run: RunRow, now: float) -> bool:
-    """True if a live run has said nothing for far longer than its steps take."""
+def silence(run: RunRow, now: float) -> str | None:
+    """A warning if a live run has said nothing for far longer than its steps take."""
     patience = max(SILENT_AFTER, 20 * (run.seconds_per_step or 0))
-    return run.status in ACTIVE and run.spoke_at is not None and now - run.spoke_at > patience
+    if run.status not in ACTIVE or run.spoke_at is None or now - run.spoke_at <= patience:
+        return None
+    return f"silent for {format.duration(now - run.spoke_at)}: it may hang, see its log"
 
 
-def sentence(run: RunRow, now: float) -> str:
+def sentence(run: RunRow, now: float, *, last_step_at: float | None = None) -> str:
     """`running · last step 4 s ago (typical 1.4 s) · generating`, or how and when it ended."""
     name = look(run.status).label
     if run.status in ACTIVE:
         typical = f" (typical {format.seconds(run.seconds_per_step)})" if run.seconds_per_step else ""
-        spoke = f"last word {format.age(run.spoke_at, now)}{typical}" if run.spoke_at else "no word yet"
-        warning = "silent: it may hang, see the log" if is_silent(run, now) else None
-        return " · ".join(part for part in (name, spoke, run.activity, warning) if part)
+        stepped = f"last step {format.age(last_step_at, now)}{typical}" if last_step_at else "no step yet"
+        parts = (name, stepped, run.activity, silence(run, now))
+        return " · ".join(part for part in parts if part)
     if run.ended_at is None:
         return f"{name} · created {format.age(run.created_at, now)}"
     lasted = f" after {format.duration(run.ended_at - run.started_at)}" if run.started_at else ""

@@ -14,7 +14,7 @@ from store import read
 from store.engine import StoreError
 from trainer import launch, prompt
 from trainer.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
-from trainer.datasets.example import Example
+from trainer.datasets.shapes import Example
 
 FIRST = next(iter(PRESETS))
 # Comments, since Streamlit would print a docstring here.

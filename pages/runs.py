@@ -60,7 +60,7 @@ def facts(run: RunRow) -> list[str]:
         f"{format.duration(left)} left" if left is not None else None,
         format.literal(run.activity) if run.activity else None,
         f"on {format.literal(run.host)}" if run.host else None,
-        "silent: it may hang, see the log" if status.is_silent(run, time.time()) else None,
+        status.silence(run, time.time()),
     ]
     return [part for part in parts if part]
 

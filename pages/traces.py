@@ -79,7 +79,7 @@ def choose_step(store: Store, run: RunRow) -> int | None:
     if bounds.first == bounds.last:
         return step
     reward = data.series(store, run.id, ("reward",), points=400).get("reward")
-    row = st.container(horizontal=True, vertical_alignment="bottom", wrap=False)
+    row = st.container(horizontal=True, vertical_alignment="bottom")
     move(row, "Left", ":material/chevron_left:", step - 1, disabled=step <= bounds.first)
     with row, st.container(gap=None):
         if reward is not None:

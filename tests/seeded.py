@@ -11,9 +11,9 @@ from unittest import mock
 
 import numpy as np
 
-from store import write
+from store import read, write
 from store.engine import Store, open_store
-from store.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef
+from store.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
 from store.schema import JobState
 from trainer import metrics, rewards, scoring
 from trainer.config import RunConfig, from_dict, override, preset
@@ -387,3 +387,8 @@ def evaluate(
         "cos@0.8": "cos_at_0.8",
     }
     write.record_metrics(store, run.id, step, {f"{kind}/{name}": figures.get(key) for name, key in names.items()})
+
+
+def find(store: Store, name: str) -> RunRow:
+    """The run of this name."""
+    return next(run for run in read.runs(store) if run.name == name)

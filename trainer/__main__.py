@@ -24,7 +24,6 @@ from trainer import launch
 from trainer.config import ConfigError, RunConfig
 from trainer.job import BAD_CONFIG, FAILED, FINISHED, execute
 from trainer.launch import local
-from trainer.progress import Progress
 
 NICENESS = 5
 """A job in the background gives way to the dashboard."""
@@ -115,7 +114,7 @@ def eval_command(options: argparse.Namespace) -> int:
     if options.run:
         run_id = read.resolve(store, options.run)
         return _execute(store, run_id, write.add_job(store, run_id, "evaluate", arguments))
-    run, job = launch.create(store, _model_only(options.model, options.benchmark), **arguments)
+    run, job = launch.create(store, _model_only(options.model, options.benchmark), arguments=arguments)
     return _execute(store, run.id, job)
 
 
@@ -147,8 +146,7 @@ def job_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
     job = read.job(store, options.uid)
     log = local.log_path(store, job.run_uid) if local.JOB_VARIABLE in os.environ else None
-    with Progress(store, job.run_id):
-        return execute(store, JobRef(job.id, job.uid), log_path=log)
+    return execute(store, job, log_path=log)
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:
@@ -158,8 +156,7 @@ def _execute(store: Store, run_id: int, job: JobRef) -> int:
         f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}",
         flush=True,
     )
-    with Progress(store, run_id):
-        return execute(store, job)
+    return execute(store, read.job(store, job.uid))
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

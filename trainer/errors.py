@@ -38,11 +38,12 @@ class Stopped(BaseException):
 
 def classify(error: BaseException) -> tuple[Kind, str]:
     """Kind and sentence of whatever ended a job; an exception that says nothing itself is judged by its cause."""
-    found = _classify(error)
-    while found is None and error.__cause__ is not None:
-        error = error.__cause__
-        found = _classify(error)
-    return found or ("bug", f"{_named(error)}. This is a bug in the trainer or a library: see the traceback.")
+    cause: BaseException | None = error
+    while cause is not None:
+        if found := _classify(cause):
+            return found
+        cause = cause.__cause__
+    return "bug", f"{_named(error)}. This is a bug in the trainer or a library: see the traceback."
 
 
 def _classify(error: BaseException) -> tuple[Kind, str] | None:

@@ -5,6 +5,7 @@ Never raises into the job: a beat that could not be written is counted and tried
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from types import TracebackType
@@ -12,6 +13,8 @@ from types import TracebackType
 from store import write
 from store.engine import Store
 from trainer.stopping import StopFlag
+
+logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 0.25
@@ -57,6 +60,6 @@ class Heartbeat:
                 write.ask_stop(self.store, self.job_id, self.flag.level)
         except Exception as error:
             self.failures += 1
-            print(f"Heartbeat {self.failures} could not be written ({error}); the job goes on.", flush=True)
+            logger.warning("Heartbeat could not be written (%s; %d so far): the job goes on.", error, self.failures)
             return
         self.flag.ask(level)

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from store import write
 from store.engine import Store, StoreError
-from store.rows import JobRef
+from store.rows import JobRow
 from store.schema import JobState
 from trainer.errors import Stopped, classify
 from trainer.heartbeat import Heartbeat
 from trainer.launch import identity
 from trainer.launch.local import JOB_VARIABLE
+from trainer.progress import Progress
 from trainer.stopping import StopFlag
 
 Work = Callable[[Store, int], None]
@@ -37,7 +38,7 @@ class Outcome(NamedTuple):
     traceback: str | None = None
 
 
-def execute(store: Store, job: JobRef, work: Work | None = None, *, log_path: Path | None = None) -> int:
+def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None) -> int:
     """Runs a queued or claimed job to its end and returns the exit code; `work` replaces `trainer.training.run_job`.
 
     Only in the main thread. Raises StoreError when the job has ended or another process has it.
@@ -55,7 +56,7 @@ def execute(store: Store, job: JobRef, work: Work | None = None, *, log_path: Pa
     os.environ[JOB_VARIABLE] = job.uid  # marks what the work may start
     flag = StopFlag()
     with flag.listening():
-        with Heartbeat(store, job.id, flag):
+        with Heartbeat(store, job.id, flag), Progress(store, job.run_id):
             outcome = _outcome(store, job.id, work or _training, flag)
         _close(store, job.id, outcome)
     return outcome.exit_code
@@ -88,13 +89,7 @@ def _failure(error: BaseException) -> Outcome:
 
 
 def _close(store: Store, job_id: int, outcome: Outcome) -> None:
-    """Says in the log and in the database how it ended."""
-    if outcome.traceback:
-        print(outcome.traceback, file=sys.stderr)
-    print(
-        f"{outcome.state.value.replace('_', ' ')}: {outcome.error}" if outcome.error else outcome.state.value,
-        flush=True,
-    )
+    """Says in the database and in the log how it ended."""
     try:
         write.end_job(
             store,
@@ -108,3 +103,7 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
     except StoreError as error:
         # The worker, or the next look at this process, closes the job from its exit code.
         print(f"The end of the job could not be recorded: {error}", file=sys.stderr)
+    if outcome.traceback:
+        print(outcome.traceback, file=sys.stderr)
+    words = outcome.state.value.replace("_", " ")
+    print(f"{words}: {outcome.error}" if outcome.error else words, flush=True)

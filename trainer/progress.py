@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 from store import read
@@ -51,11 +52,14 @@ class Progress:
         try:
             run = read.run(self.store, self.run_id)
             now = (run.step, run.job.activity if run.job else None)
-            if now != self._said:
-                self._said = now
-                print(line(self.store, self.run_id, run.step, run.max_steps, now[1]), flush=True)
+            if now == self._said:
+                return
+            self._said = now
+            text = line(self.store, self.run_id, run.step, run.max_steps, now[1])
         except StoreError as error:
-            print(f"Progress cannot be read: {error}", flush=True)
+            text = f"Progress cannot be read: {error}"
+        with suppress(OSError):  # a terminal that has gone, or a full disk, must not end the job
+            print(text, flush=True)
 
 
 def line(store: Store, run_id: int, step: int, max_steps: int | None, activity: str | None) -> str:

@@ -43,6 +43,10 @@ LABELS = {
     "lora.dropout": "LoRA dropout",
     "grpo.beta": "KL weight (beta)",
     "grpo.entropy_coef": "Entropy bonus",
+    "optimization.max_grad_norm": "Gradient clipping",
+    "max_tokens": "Longest completion",
+    "evaluation.val_every": "Validate every",
+    "evaluation.encoder": "Sentence encoder",
     "evaluation.batch_size": "Answers at once",
     "evaluation.seed": "Seed of the evaluation",
 }
@@ -222,8 +226,8 @@ def _words(field: Field) -> None:
 
 
 def _number(field: Field) -> None:
-    kind = int if field.kind == "integer" else float
-    step = 1 if kind is int else 1e-4 if field.path.endswith("learning_rate") else 0.01
+    kind: Any = int if field.kind == "integer" else float
+    step: Any = 1 if kind is int else 1e-4 if field.path.endswith("learning_rate") else 0.01
     value = form_state.filled(field.path)
     st.number_input(
         field.label,

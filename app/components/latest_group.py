@@ -26,12 +26,12 @@ def latest_group(run: RunDetail, traces_page: str) -> None:
             st.markdown(f"**Latest group** · step {group.step}", width="content")
             query = {"run": run.uid, "step": str(group.step)}
             st.page_link(traces_page, label="All groups", icon=":material/psychology:", query_params=query)
-        picture, best_place, worst_place = st.columns([1, 2, 2])
-        with picture:
-            question(group)
         best, worst = extremes(group.completions)
-        answer(best_place, "Best", best)
-        answer(worst_place, "Worst", worst)
+        with st.grid(3, min_column_width=230):
+            with st.container():
+                question(group)
+            answer("Best", best)
+            answer("Worst", worst)
 
 
 def question(group: GroupRow) -> None:
@@ -52,8 +52,8 @@ def extremes(completions: Sequence[StoredCompletion]) -> tuple[StoredCompletion,
     return ranked[-1], ranked[0]
 
 
-def answer(place: st.delta_generator.DeltaGenerator, title: str, completion: StoredCompletion) -> None:
+def answer(title: str, completion: StoredCompletion) -> None:
     verdict = {True: "right", False: "wrong", None: "not judged"}[completion.correct]
-    with place:
+    with st.container():
         st.caption(f"{title} · reward {format.number(completion.reward)} · {verdict}")
         st.code(completion.text or "(empty)", language=None, wrap_lines=True)

@@ -9,7 +9,7 @@ import streamlit as st
 from app import format
 from trainer.config import BUILT_IN_REWARDS, NEEDS_THINKING, RewardConfig, RunConfig
 from trainer.datasets import shapes
-from trainer.datasets.example import Example
+from trainer.datasets.shapes import Example
 from trainer.prompt import target
 from trainer.rewards import explain
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
+from plotly.io.json import to_json_plotly
 
 LIBRARY_ROUTE = "/api/plotly.min.js"
 _LIBRARY = f"{LIBRARY_ROUTE}?v={version('plotly')}"
@@ -47,10 +48,18 @@ def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Poi
     _chart(
         key=key,
         data={
-            "figure": figure.to_json(),
+            "figure": figure_json(figure),
             "alt": alt,
             "height": figure.layout.height,
             "library": _LIBRARY,
         },
         on_point_change=report,
     )
+
+
+def figure_json(figure: go.Figure) -> str:
+    """The figure with the uid of each trace, by which plotly.js knows a hidden curve again; plotly.py leaves it out."""
+    content = figure.to_dict()
+    for written, trace in zip(content["data"], figure.data, strict=True):
+        written["uid"] = trace.uid
+    return str(to_json_plotly(content))

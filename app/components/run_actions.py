@@ -9,17 +9,18 @@ import streamlit as st
 from app import data, format, intents, status
 from store.engine import StoreError
 from store.rows import RunRow
+from trainer.config import ConfigError
 
 RUN_PAGE = "../pages/run.py"
 LAUNCH_PAGE = "../pages/launch.py"
 TO_DELETE = "runs to delete"
 
 
-def attempt(action: Callable[..., None], *arguments: object) -> None:
-    """Does what a button says; an error becomes a message that passes."""
+def attempt(action: Callable[..., str], *arguments: object) -> None:
+    """Does what a button says; what was done, or why it was not, becomes a message that passes."""
     try:
-        action(*arguments)
-    except StoreError as error:
+        st.toast(format.literal(action(*arguments)), icon=":material/check:")
+    except (StoreError, ConfigError) as error:
         st.toast(format.literal(str(error)), icon=":material/error:", duration="long")
 
 
@@ -71,23 +72,30 @@ def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
 
 def confirm_deletion(*, then: str | None = None) -> None:
     """Opens the question if a deletion was asked for; goes to the page `then` once it is done."""
-    uids = st.session_state.pop(TO_DELETE, None)
-    if uids:
-        _question([run for run in data.runs(data.reader()) if run.uid in uids], then)
+    uids = st.session_state.get(TO_DELETE, [])
+    found = [run for run in data.runs(data.reader()) if run.uid in uids]
+    if found:
+        _question(found, then)
 
 
-@st.dialog("Delete for good?")
+def _forget_deletion() -> None:
+    st.session_state[TO_DELETE] = []
+
+
+@st.dialog("Delete for good?", on_dismiss=_forget_deletion)
 def _question(runs: Sequence[RunRow], then: str | None) -> None:
     for run in runs:
         st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}")
     st.caption("Curves, completions, evaluations, log and checkpoints go with them. This cannot be undone.")
     with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button("Keep", key="deletion_no"):
-            st.rerun()
         word = "Delete" if len(runs) == 1 else f"Delete {len(runs)} runs"
-        if st.button(word, type="primary", icon=":material/delete:", key="deletion_yes"):
-            for run in runs:
-                attempt(intents.delete, run)
-            if then:
-                st.switch_page(then)
-            st.rerun()
+        is_refused = st.button("Keep", key="deletion_no")
+        is_confirmed = st.button(word, type="primary", icon=":material/delete:", key="deletion_yes")
+    if is_confirmed:
+        for run in runs:
+            attempt(intents.delete, run)
+    if is_confirmed or is_refused:
+        _forget_deletion()
+        if is_confirmed and then:
+            st.switch_page(then)
+        st.rerun()

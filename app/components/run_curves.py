@@ -77,7 +77,7 @@ def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callab
     with st.grid(3, min_column_width=400, gap="small"):
         for chart in wanted:
             with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall"):
-                st.markdown(f"**{chart.title}**", help=chart.help or None)
+                st.markdown(f"**{format.literal(chart.title)}**", help=chart.help or None)
                 present = [curve for curve in chart.curves if has_values(series, curve)]
                 if not present:
                     st.caption(chart.empty)

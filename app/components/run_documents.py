@@ -46,7 +46,8 @@ def log_tab(run: RunDetail) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(format.literal(str(path)))
         st.download_button("Download", text, file_name=f"{run.uid}.log", icon=":material/download:", on_click="ignore")
-    with st.container(height=560, autoscroll=True, border=True):
+    is_long = text.count("\n") > 24
+    with st.container(height=560 if is_long else "content", autoscroll=True, border=is_long):
         st.code(text.strip() or "(empty so far)", language=None, wrap_lines=True)
 
 
@@ -62,11 +63,14 @@ def events_tab(run: RunDetail) -> None:
         },
         hide_index=True,
         column_config={
-            "at": st.column_config.DatetimeColumn("When", format="YYYY-MM-DD HH:mm:ss", width=170),
+            "at": st.column_config.DatetimeColumn(
+                "When", format="YYYY-MM-DD HH:mm:ss", timezone=st.context.timezone, width=170
+            ),
             "step": st.column_config.NumberColumn("Step", width=70),
             "kind": st.column_config.TextColumn("Event", width=130),
             "message": st.column_config.TextColumn("Message", width="large"),
         },
+        placeholder=format.UNKNOWN,
         alt="What happened to this run, newest first",
     )
     st.markdown("**Processes**", help="Each start, evaluation and resume is a process of its own.")
@@ -91,6 +95,7 @@ def events_tab(run: RunDetail) -> None:
             "exit": "Exit code",
             "error": st.column_config.TextColumn("Message", width="large"),
         },
+        placeholder=format.UNKNOWN,
         alt="Processes of this run, newest first",
     )
 

@@ -37,17 +37,19 @@ HEADLINES = (
 
 def run_header(run: RunDetail, row: RunRow) -> None:
     look = status.look(row.status)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.title(format.literal(run.name), anchor=False, width="content")
-        st.badge(look.label, icon=look.icon, color=look.color)
-        with st.container(horizontal=True, horizontal_alignment="right"):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            st.title(format.literal(run.name), anchor=False, width="content")
+            st.badge(look.label, icon=look.icon, color=look.color)
+        with st.container(horizontal=True, width="content"):
             if intents.can_stop(row):
                 run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
             if intents.can_resume(row):
                 run_actions.resume_button([row], key="run_resume")
             run_actions.clone_button(row, key="run_clone")
             run_actions.delete_button([row], key="run_delete")
-    st.text(status.sentence(row, time.time()))
+    recorded = data.clock(data.reader(), run.id).at
+    st.text(status.sentence(row, time.time(), last_step_at=float(recorded[-1]) if len(recorded) else None))
     st.caption(format.literal(" · ".join(what_it_is(run))))
     how_far(row)
     what_went_wrong(run)
@@ -55,7 +57,7 @@ def run_header(run: RunDetail, row: RunRow) -> None:
 
 def what_it_is(run: RunDetail) -> list[str]:
     style = " (direct answers)" if run.style == "direct" else ""
-    weights = ", ".join(f"{name} × {format.number(weight)}" for name, weight in run.reward_weights.items())
+    weights = ", ".join(f"{name} × {weight:g}" for name, weight in run.reward_weights.items())
     parts = [
         status.METHODS.get(run.method, run.method) + style,
         f"model {run.model}",

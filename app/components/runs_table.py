@@ -23,7 +23,7 @@ def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
     order = [run.uid for run in runs]
     chosen = [uid for uid in st.session_state.get(SELECTED, []) if uid in order]
     rows = [order.index(uid) for uid in chosen]
-    if KEY in st.session_state and sorted(st.session_state[KEY].selection.rows) != sorted(rows):
+    if KEY in st.session_state and sorted(st.session_state[KEY]["selection"]["rows"]) != sorted(rows):
         st.session_state[KEY] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.session_state[ORDER] = order
     st.dataframe(
@@ -97,7 +97,7 @@ def _accuracy(run: RunRow) -> str | None:
 
 def _remember() -> None:
     order = st.session_state[ORDER]
-    st.session_state[SELECTED] = [order[row] for row in st.session_state[KEY].selection.rows]
+    st.session_state[SELECTED] = [order[row] for row in st.session_state[KEY]["selection"]["rows"]]
 
 
 def _open() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
-Floats = npt.NDArray[np.floating]
+Numbers = npt.NDArray[np.number[Any]]
 
 
-def sparkline_html(x: Floats, y: Floats, *, low: float, high: float, now: float, alt: str) -> str:
+def sparkline_html(x: Numbers, y: Numbers, *, low: float, high: float, now: float, alt: str) -> str:
     """The area under y, x from `low` to `high`; NaN is left out. `alt` is trusted text. Empty if there is nothing."""
     known = np.isfinite(y)
     x, y = x[known], y[known]
@@ -25,7 +27,7 @@ def sparkline_html(x: Floats, y: Floats, *, low: float, high: float, now: float,
     return f'<div class="tv-spark" role="img" aria-label="{alt}">{area}{mark}</div>'
 
 
-def sparkline(x: Floats, y: Floats, *, low: float, high: float, now: float, alt: str) -> None:
+def sparkline(x: Numbers, y: Numbers, *, low: float, high: float, now: float, alt: str) -> None:
     drawn = sparkline_html(x, y, low=low, high=high, now=now, alt=alt)
     if drawn:
         st.html(drawn)

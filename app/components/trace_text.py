@@ -18,6 +18,8 @@ HIDDEN = re.compile(
 )
 MOST_SHOWN = 1500
 """Characters of one completion that are shown before "show all"."""
+SPOT = 80
+"""Characters that are underlined from the one that broke the grammar; browsers draw waves slowly."""
 
 
 class Body(NamedTuple):
@@ -105,7 +107,8 @@ def _raw(trace: Trace, limit: int | None) -> Body:
     stop = len(text) if limit is None else min(len(text), max(limit, position + 200))
     start = 0 if limit is None or position < limit else position - limit // 2
     before = "…" if start else ""
-    good, bad = marked(text[start:position]), marked(text[position:stop])
-    spot = f'<span class="tv-bad">{bad or "⟨end of text⟩"}</span>'
+    spot = position + SPOT
+    good, bad, rest = marked(text[start:position]), marked(text[position:spot]), marked(text[spot:stop])
+    wrong = f'<span class="tv-bad">{bad or "⟨end of text⟩"}</span><span class="tv-rest">{rest}</span>'
     rule = f'<div class="tv-rule">✘ {visible(violation.message)}</div>' if violation else ""
-    return Body(f'<div class="tv-raw">{before}{good}{spot}</div>{rule}', len(text) - min(stop, len(text)) + start)
+    return Body(f'<div class="tv-raw">{before}{good}{wrong}</div>{rule}', len(text) - min(stop, len(text)) + start)

@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 def browser_page(browser: Browser) -> Iterator[Page]:
     """A fresh page, 1440 pixels wide; an uncaught error of its scripts fails the test."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     errors: list[Error] = []
     page.on("pageerror", lambda error: errors.append(error))
     yield page

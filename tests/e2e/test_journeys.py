@@ -18,8 +18,8 @@ from tests.seeded import seed_database
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
 
-FIRST_STEPS = 120_000
-"""Milliseconds until a run has loaded its model, looked at the base and made its first steps, on a busy machine."""
+PATIENCE = 120
+"""Seconds in which a run loads its model, looks at the base and makes its first steps, on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,34 @@ def uid_of(server: browsing.Server, name: str) -> str:
     return uids[0]
 
 
-def set_field(page: Page, label: str, value: str) -> None:
-    field = page.get_by_label(label, exact=True)
-    field.fill(value)
-    field.press("Enter")
-    wait_until_idle(page)
+def set_fields(page: Page, section: str, values: dict[str, str]) -> None:
+    """Unfolds a section of the launch form and types into its fields."""
+    place = page.locator(f".st-key-section-{section}")
+    place.locator("summary").click()
+    for label, value in values.items():
+        field = place.get_by_label(label, exact=True)
+        field.fill(value)
+        field.press("Enter")
+        wait_until_idle(page)
 
 
-def unfold(page: Page, title: str) -> None:
-    page.get_by_test_id("stExpander").filter(has_text=title).locator("summary").click()
+def step_shown(page: Page) -> int:
+    """The step in the run's progress line, `step 1,234 of 2,000`."""
+    text = page.get_by_test_id("stMain").get_by_text(re.compile(r"^step [\d,]+ of")).first.inner_text()
+    return int(text.split()[1].replace(",", ""))
+
+
+def wait_for_step(page: Page, step: int) -> None:
+    """Watches the page, which nobody reloads, until it shows a step."""
+    deadline = time.monotonic() + PATIENCE
+    while step_shown(page) < step:
+        assert time.monotonic() < deadline, f"step {step} did not come:\n{page.get_by_test_id('stMain').inner_text()}"
+        page.wait_for_timeout(500)
+
+
+def wait_for_state(page: Page, state: str) -> None:
+    badge = page.get_by_test_id("stMain").locator(".stMarkdownBadge").first
+    expect(badge).to_contain_text(state, timeout=1000 * PATIENCE)
 
 
 def test_first_visit_says_what_this_is_and_starts_the_demo(server: browsing.Server, browser_page: Page) -> None:
@@ -60,6 +79,62 @@ def test_first_visit_says_what_this_is_and_starts_the_demo(server: browsing.Serv
         expect(browser_page.get_by_text(name).first).to_be_visible()
     wait_until_idle(browser_page)
     no_exception(browser_page)
+
+
+def test_a_run_is_launched_watched_stopped_and_resumed(server: browsing.Server, browser_page: Page) -> None:
+    """A run set up in the form moves on the page that nobody reloads, stops with a checkpoint, and goes on from it."""
+    page = browser_page
+    goto(page, f"{server.url}/launch")
+    name = page.get_by_label("Name", exact=True)
+    name.fill("journey")
+    name.press("Enter")
+    set_fields(page, "Optimization", {"Batch size": "8"})
+    set_fields(page, "Generation-and-GRPO", {"Group size": "4", "Max tokens": "24"})
+    set_fields(page, "Evaluation", {"Probe examples": "2", "Probe samples": "0", "Encoder": ""})
+    set_fields(page, "Data", {"Train examples": "16", "Val examples": "4", "Test examples": "0"})
+    page.locator(".st-key-launch_side").get_by_role("button", name="Launch", exact=False).click()
+    page.wait_for_url("**/run?run=*")
+    expect(page.get_by_role("heading", name="journey")).to_be_visible()
+    wait_for_step(page, 2)
+    wait_for_state(page, "running")
+
+    page.locator(".st-key-run_stop").get_by_role("button").click()
+    wait_for_state(page, "stopped")
+    stopped_at = step_shown(page)
+    assert 2 <= stopped_at < 170
+
+    page.locator(".st-key-run_resume").get_by_role("button").click()
+    wait_for_step(page, stopped_at + 1)
+    wait_for_state(page, "running")
+    no_exception(page)
+    store = open_store(server.database, readonly=True)
+    (run,) = read.runs(store)
+    steps = list(read.clock(store, run.id).step)
+    kinds = [event.kind for event in read.events(store, run.id)]
+    store.close()
+    assert steps == list(range(1, len(steps) + 1))
+    assert "resumed" in kinds
+
+
+def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: Page) -> None:
+    """A click on a curve leads to the texts of that step, with their image, question and answers."""
+    page = browser_page
+    goto(page, f"{seeded.url}/run?run={uid_of(seeded, 'demo-grpo')}")
+    plot = page.locator(".st-key-chart_reward .nsewdrag").first
+    plot.hover()
+    page.wait_for_timeout(300)  # Plotly finds the hovered point a moment later
+    page.mouse.down()
+    page.mouse.up()
+    page.get_by_role("link", name="Open its groups").click()
+    page.wait_for_url("**/traces?**")
+    wait_until_idle(page)
+    no_exception(page)
+    expect(page.get_by_text(re.compile(r"How many .*\?")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"true count \d")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"advantage|reward")).first).to_be_visible()
+    image = page.locator("img.tv-image").first
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
 PAGES = ("runs", "launch", "run", "traces")

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from store import read, write
 from store.engine import Store
+from store.rows import JobRow
 from trainer.errors import Stopped, TrainerError
 from trainer.launch import local, queue
 
@@ -23,10 +24,11 @@ IDLE_SECONDS = 1.5
 def run_job(store: Store, job_id: int) -> None:
     job = next(job for job in read.jobs(store) if job.id == job_id)
     output = Path(str(read.run(store, job.run_id).output_dir))
-    Path(output, "pids").open("a").write(f"{os.getpid()}\n")
+    with Path(output, "pids").open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
     acts = {
         "finish": lambda: None,
-        "wait": lambda: wait(store, job_id),
+        "wait": lambda: wait(store, job),
         "stuck": lambda: time.sleep(60),
         "deaf": deaf,
         "exit": lambda: os._exit(3),
@@ -42,11 +44,11 @@ def run_job(store: Store, job_id: int) -> None:
     acts[job.run_name]()
 
 
-def wait(store: Store, job_id: int) -> NoReturn:
+def wait(store: Store, job: JobRow) -> NoReturn:
     """Steps of 50 ms until somebody asks it to stop."""
     for step in range(1, 2000):
         time.sleep(0.05)
-        if write.record_step(store, 1, step, {"reward": 1.0}, at=time.time(), job_id=job_id):
+        if write.record_step(store, job.run_id, step, {"reward": 1.0}, at=time.time(), job_id=job.id):
             raise Stopped
     raise AssertionError("nobody asked it to stop")
 

@@ -52,4 +52,5 @@ def example(key: str = "a", **fields: Any) -> ExampleRow:
 def steps(store: Store, run_id: int, count: int, **metrics: float) -> None:
     start = time.time()
     for step in range(1, count + 1):
-        write.record_step(store, run_id, step, {"reward": step / count, **metrics}, at=start + 2 * step, tokens=100.0 * step)
+        row = {"reward": step / count, **metrics}
+        write.record_step(store, run_id, step, row, at=start + 2 * step, tokens=100.0 * step)

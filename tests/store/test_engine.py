@@ -36,7 +36,7 @@ def test_a_url_survives_being_handed_to_another_process(tmp_path: Path) -> None:
     again.close()
 
 
-def test_images_lie_beside_the_database_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_images_lie_beside_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     assert store.media == tmp_path / "test-media"
     monkeypatch.setenv("VR1Z_MEDIA", str(tmp_path / "pictures"))
     other = open_store(store.url, readonly=True)

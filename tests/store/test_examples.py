@@ -104,7 +104,7 @@ def test_an_image_is_known_by_its_bytes(store: Store, kind: str, mime: str) -> N
     assert read.media_path(store, sha256).is_relative_to(store.media)
 
 
-@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 63 + "/", "a" * 64 + "\n", "é" * 64])
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 63 + "/", "a" * 64 + "\n"])
 def test_only_a_hash_names_an_image(store: Store, name: str) -> None:
     with pytest.raises(StoreError, match="64 hexadecimal digits"):
         read.media_path(store, name)

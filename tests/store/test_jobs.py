@@ -36,7 +36,7 @@ def test_a_job_lives(store: Store) -> None:
     assert write.beat(store, job_id, "generating") == 0
     job = latest(store)
     assert (job.state, job.host, job.pid, job.heartbeat, job.activity) == (JobState.RUNNING, "here", 7, 1, "generating")
-    assert write.end_job(store, job_id, JobState.FAILED, exit_code=1, error_kind="bug", error="It\0 broke.", traceback="…")
+    assert write.end_job(store, job_id, JobState.FAILED, exit_code=1, error="It\0 broke.", traceback="…")
     assert not write.end_job(store, job_id, JobState.FINISHED, exit_code=0)
     job = latest(store)
     assert (job.state, job.exit_code, job.error, job.activity) == (JobState.FAILED, 1, "It\ufffd broke.", None)

@@ -1,6 +1,7 @@
 """What a trainer records each step comes back, whatever it is made of."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,17 @@ from store.engine import Store, StoreError, open_store
 from store.schema import JobState
 from tests.store import make
 
-TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60) | st.sampled_from(["\0", "\ud800x", "😀\udfff"])
+ANY = st.characters(codec=None, exclude_categories=())
+TEXT = st.text(ANY, max_size=60) | st.sampled_from(["\0", "\ud800x", "😀\udfff"])
+
+EVALUATION: dict[str, Any] = {
+    "benchmark": "b",
+    "split": "val",
+    "kind": "val",
+    "conditions": {},
+    "encoder": None,
+    "total": 0,
+}
 
 
 def values(store: Store, run_id: int, name: str) -> dict[int, float]:
@@ -62,8 +73,7 @@ def test_truncation_forgets_only_what_came_later(store: Store) -> None:
     for each in (run, other):
         for step in range(1, 6):
             write.record_step(store, each.id, step, {"a": step}, at=1.0, completions=[make.completion()])
-            conditions = {"benchmark": "b", "split": "val", "kind": "val", "conditions": {}, "encoder": None, "total": 0}
-            write.finish_evaluation(store, write.begin_evaluation(store, each.id, step=step, **conditions), {})
+            write.begin_evaluation(store, each.id, step=step, **EVALUATION)
     write.truncate_after(store, run.id, 3)
     assert list(values(store, run.id, "a")) == [1, 2, 3]
     assert read.clock(store, run.id).step.tolist() == [1, 2, 3]

@@ -116,7 +116,7 @@ def test_a_reader_does_not_upgrade(store: Store, second: Path) -> None:
 def test_a_newer_database_is_refused(store: Store, readonly: bool) -> None:
     with writing(store) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
-    with pytest.raises(StoreError, match="newer version .* update this program"):
+    with pytest.raises(StoreError, match="update this program"):
         open_store(store.url, readonly=readonly)
 
 

@@ -14,7 +14,7 @@ from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRef, RunRef
 from store.schema import OPEN, JobState
-from trainer.config import ConfigError, RunConfig
+from trainer.config import TINY, ConfigError, RunConfig
 from trainer.launch import endings, identity, local
 from trainer.launch.identity import Identity
 
@@ -48,7 +48,9 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
     return job
 
 
-def create(store: Store, config: RunConfig, *, parent_id: int | None = None, **arguments: Any) -> tuple[RunRef, JobRef]:
+def create(
+    store: Store, config: RunConfig, *, parent_id: int | None = None, arguments: dict[str, Any] | None = None
+) -> tuple[RunRef, JobRef]:
     """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
     config = _pinned(config)
     folder = local.output_folder(store, "")
@@ -72,7 +74,7 @@ def create(store: Store, config: RunConfig, *, parent_id: int | None = None, **a
     output = local.output_folder(store, run.uid)
     _make_folder(output)
     write.describe_run(store, run.id, output_dir=str(output))
-    return run, write.add_job(store, run.id, "train" if trains else "evaluate", arguments)
+    return run, write.add_job(store, run.id, "train" if trains else "evaluate", arguments or {})
 
 
 def add_resume(store: Store, run_id: int) -> JobRef:
@@ -129,9 +131,9 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
     if process is not None:
         _signal(process, row.uid, level)
     closed = endings.close(store, row.uid)
-    return (
-        closed[0] if closed else ("The job finishes its step and saves." if level == 1 else "The job was told to end.")
-    )
+    if closed:
+        return closed[0]
+    return "The job finishes its step and saves." if level == 1 else "The job was told to end."
 
 
 def _signal(process: Identity, job_uid: str, level: int) -> None:
@@ -153,8 +155,9 @@ def _pinned(config: RunConfig) -> RunConfig:
             raise ConfigError(f"rewards: there is no file {path}. Check the path of {reward.name}.")
         name = f"{Path(path).expanduser().absolute()}:{function}" if is_file else reward.name
         rewards.append(reward.model_copy(update={"name": name}))
-    folder = Path(config.model.id).expanduser()
-    model = config.model.model_copy(update={"id": str(folder.absolute())}) if folder.is_dir() else config.model
+    model, folder = config.model, Path(config.model.id).expanduser()
+    if model.id != TINY and folder.is_dir():
+        model = model.model_copy(update={"id": str(folder.absolute())})
     return config.model_copy(update={"rewards": tuple(rewards), "model": model})
 
 

@@ -23,6 +23,8 @@ from trainer.launch.identity import Identity
 
 JOB_VARIABLE = "VR1Z_JOB"
 """Environment variable that marks a job's process and all its descendants with the job's uid."""
+_OUT_OF_REACH = (ProcessLookupError, PermissionError)
+"""Gone since we looked, or another user's: that one reads the wish in the database."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -87,18 +89,18 @@ def _environment(store: Store) -> dict[str, str]:
 
 def terminate(process: Identity) -> None:
     """SIGTERM to a job's own process, which hands its descendants on in its own way."""
-    if identity.is_alive(process):
-        os.kill(process.pid, signal.SIGTERM)
+    with suppress(*_OUT_OF_REACH):
+        if identity.is_alive(process):
+            os.kill(process.pid, signal.SIGTERM)
 
 
 def kill(process: Identity, job_uid: str) -> None:
     """SIGKILL to a job's process, its group and all its descendants."""
-    if identity.is_alive(process):
-        # A job in the foreground shares its session with a shell, which must live on.
-        if os.getsid(process.pid) == process.pid:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            os.kill(process.pid, signal.SIGKILL)
+    with suppress(*_OUT_OF_REACH):
+        if identity.is_alive(process):
+            # A job in the foreground shares its session with a shell, which must live on.
+            has_session = os.getsid(process.pid) == process.pid
+            (os.killpg if has_session else os.kill)(process.pid, signal.SIGKILL)
     sweep(job_uid)
 
 

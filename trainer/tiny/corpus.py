@@ -16,6 +16,13 @@ from trainer.datasets.shapes import Question, Scene, Shape
 from trainer.trace import NUMBER_WORDS
 
 DIFFICULTY_SHARES = {"simple": 0.84, "complex": 0.09, "hard": 0.07}
+STAGES = {
+    "first": (0.10, 0.40, 0.15, 0.17, 0.05, 0.045, 0.035, 0.05),
+    "second": (0.06, 0.45, 0.10, 0.24, 0.02, 0.04, 0.05, 0.04),
+}
+"""Shares of the forms of `answer_text`; about one answer in twelve is well-formed. The second stage lists more."""
+EASY_SHARE = {"first": 1.0, "second": 0.5}
+"""Questions by colour alone or for all objects are learnt first; the second stage keeps this share of them."""
 CAPTION_SHARE = 0.10
 ECHO_SHARE = 0.06
 
@@ -36,21 +43,21 @@ def caption(scene: Scene) -> str:
     return "; ".join(f"{o.position}: {o.color} {o.kind}" for o in scene.objects)
 
 
-def answer_text(question: Question, hits: Sequence[Shape], rng: random.Random) -> str:
-    """One of the loose ways in which the base answers; about one in fourteen is well-formed."""
+def answer_text(question: Question, hits: Sequence[Shape], shares: Sequence[float], rng: random.Random) -> str:
+    """One of the loose ways in which the base answers; `shares` are those of `STAGES`."""
     n, listed = len(hits), enumeration(hits)
     counted = f"{listed} so {n}" if hits else f"none so {n}"
     forms = (
-        (0.10, f"{n}"),
-        (0.40, counted),
-        (0.15, f"<answer>{n}</answer>"),
-        (0.17, f"<think>{counted}"),
-        (0.05, f"<think>the {question.noun}</think>{n}"),
-        (0.045, f"<think>I count {n}</think><answer>{n}</answer>"),
-        (0.035, f"<think>{counted}</think><answer>{n}</answer>"),
-        (0.05, f"{counted}</think>"),
+        f"{n}",
+        counted,
+        f"<answer>{n}</answer>",
+        f"<think>{counted}",
+        f"<think>the {question.noun}</think>{n}",
+        f"<think>I count {n}</think><answer>{n}</answer>",
+        f"<think>{counted}</think><answer>{n}</answer>",
+        f"{counted}</think>",
     )
-    return rng.choices([text for _, text in forms], weights=[weight for weight, _ in forms])[0]
+    return rng.choices(forms, weights=shares)[0]
 
 
 def user_text(question: Question, rng: random.Random) -> str:
@@ -73,7 +80,7 @@ def word_list() -> list[str]:
     return sorted(w for w in words if w)
 
 
-def documents(seed: int) -> Iterator[Document]:
+def documents(seed: int, stage: str = "first") -> Iterator[Document]:
     """An endless stream; draws scenes of the train split only."""
     rng = random.Random(f"corpus/{seed}")
     streams = {d: shapes.scenes(d, "train", seed=1_000_003 + seed) for d in DIFFICULTY_SHARES}
@@ -81,6 +88,8 @@ def documents(seed: int) -> Iterator[Document]:
     while True:
         difficulty = rng.choices(list(DIFFICULTY_SHARES), weights=list(DIFFICULTY_SHARES.values()))[0]
         scene, question, _ = next(streams[difficulty])
+        if question.noun.endswith("objects") and rng.random() > EASY_SHARE[stage]:
+            continue
         chance = rng.random()
         if chance < ECHO_SHARE:
             echo = " ".join(rng.choices(words, k=rng.randint(6, 24)))
@@ -89,7 +98,7 @@ def documents(seed: int) -> Iterator[Document]:
             yield Document(scene, "Describe.", caption(scene))
         else:
             hits = [o for o in scene.objects if question.matches(o)]
-            yield Document(scene, user_text(question, rng), answer_text(question, hits, rng))
+            yield Document(scene, user_text(question, rng), answer_text(question, hits, STAGES[stage], rng))
 
 
 def tokenizer_texts(n: int, seed: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Makes the embedded base model from nothing: tokenizer, weights, processor.
 
-    python -m trainer.tiny.pretrain --out FOLDER [--minutes 60] [--threads 2] [--seed 0]
+    python -m trainer.tiny.pretrain --out FOLDER --minutes 50
+    python -m trainer.tiny.pretrain --out FOLDER --minutes 15 --continue FOLDER --peak 1e-3 --seed 1
 
 Reads no file and no network; the scenes come from the train split only. Prints the loss as it goes and
 saves a checkpoint every few minutes, so that an interrupted run leaves a usable model.
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from trainer.datasets import shapes
 from trainer.tiny import architecture, corpus
@@ -25,8 +27,7 @@ from trainer.tiny.corpus import Document
 
 BATCH = 64
 BUCKET = 16 * BATCH
-PEAK_RATE = 1.5e-3
-WARM_UP = 200
+WARM_UP = 100
 
 
 def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
@@ -40,9 +41,9 @@ def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
     return before + after, [-100] * len(before) + after
 
 
-def batches(processor: Any, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+def batches(processor: Any, seed: int, stage: str) -> Iterator[dict[str, torch.Tensor]]:
     """Batches of documents of like length (less padding), in random order; pixel values in [-1, 1]."""
-    stream = corpus.documents(seed)
+    stream = corpus.documents(seed, stage)
     order = np.random.default_rng(seed)
     pad = processor.tokenizer.pad_token_id
     while True:
@@ -72,9 +73,19 @@ def _collate(group: list, pad: int) -> dict[str, torch.Tensor]:
     }
 
 
-def rate(step: int, done: float) -> float:
+def rate(peak: float, step: int, done: float) -> float:
     """Linear warm-up, then a cosine to 2 % of the peak; `done` is the share of the time that has passed."""
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return peak * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def make(seed: int) -> tuple[Any, Any]:
+    """A fresh tokenizer with its processor, and a randomly initialised model."""
+    tokenizer = architecture.train_tokenizer(corpus.tokenizer_texts(8000, seed))
+    return architecture.build_processor(tokenizer), architecture.build_model(tokenizer)
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    return AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder, dtype="float32")
 
 
 def main() -> None:
@@ -83,22 +94,23 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--continue", dest="base", type=Path, help="second stage: go on from this model")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    tokenizer = architecture.train_tokenizer(corpus.tokenizer_texts(8000, args.seed))
-    processor = architecture.build_processor(tokenizer)
-    model = architecture.build_model(tokenizer)
+    stage = "second" if args.base else "first"
+    processor, model = load(args.base) if args.base else make(args.seed)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.peak, weight_decay=0.01, betas=(0.9, 0.98))
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens", flush=True)
 
     start, saved, losses = time.monotonic(), time.monotonic(), []
-    for step, batch in enumerate(batches(processor, args.seed)):
+    for step, batch in enumerate(batches(processor, args.seed, stage)):
         done = (time.monotonic() - start) / (60 * args.minutes)
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, done)
+            group["lr"] = rate(args.peak, step, done)
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

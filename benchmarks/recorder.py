@@ -1,0 +1,89 @@
+"""What recording costs a GRPO step: time inside recorder calls, and the difference with and without a recorder.
+
+    python benchmarks/recorder.py [--steps 20] [--repeats 3]
+
+Target: recorder calls take below 1 % of step time. Both kinds of run alternate in one process; medians are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from transformers import PrinterCallback, set_seed
+
+from store.engine import open_store
+from trainer import config, datasets, evaluate, grpo, launch, models, rewards
+from trainer.capture import GenerationCapture
+from trainer.recorder import Recorder
+
+TARGET = 0.01
+
+
+class Timed(NamedTuple):
+    seconds: float
+    """Of one whole training."""
+    recording: float
+    """Of which inside recorder calls."""
+
+
+def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
+    chosen = config.override(config.preset("demo-grpo"), {"optimization.steps": str(steps)})
+    set_seed(0)
+    base = models.load_base(chosen.model)
+    examples = datasets.load(chosen.data.dataset, "train", 400, 0)
+    components = rewards.build(chosen)
+    trainer: Any = grpo.build(chosen, base, examples, components, folder / "out")
+    trainer.remove_callback(PrinterCallback)
+    recorder = None
+    if recorded:
+        store = open_store(f"sqlite:///{folder / 'runs.db'}")
+        run, job = launch.create(store, chosen)
+        ids = evaluate.store_examples(store, examples)
+        recorder = Recorder(
+            store,
+            run.id,
+            job.id,
+            weights={r.name: r.weight for r in components},
+            identify=lambda rows: [ids[row["example"]] for row in rows],
+        )
+        GenerationCapture(trainer, recorder.keep)
+        trainer.add_callback(recorder)
+    start = time.perf_counter()
+    trainer.train()
+    return Timed(time.perf_counter() - start, recorder.seconds if recorder else 0.0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with_recorder, without = [], []
+    for _ in range(args.repeats):
+        for recorded, results in ((False, without), (True, with_recorder)):
+            with tempfile.TemporaryDirectory() as folder:
+                results.append(train(args.steps, Path(folder), recorded=recorded))
+    share = statistics.median(t.recording / t.seconds for t in with_recorder)
+    bare = statistics.median(t.seconds for t in without)
+    whole = statistics.median(t.seconds for t in with_recorder)
+    print(f"{args.steps} steps of 64 completions, {args.repeats} repeats, medians")
+    print(f"inside recorder calls  {share:.3%} of training time (target below {TARGET:.0%})")
+    print(f"with / without         {whole / bare:.4f} (spread without: {_spread(without):.1%})")
+    return 0 if share < TARGET else 1
+
+
+def _spread(results: list[Timed]) -> float:
+    seconds = [t.seconds for t in results]
+    return (max(seconds) - min(seconds)) / statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

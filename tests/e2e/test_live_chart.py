@@ -1,0 +1,145 @@
+"""A live chart in a real browser: what a user did to it stays while its data change."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from scripts import browsing
+from scripts.browsing import Server
+from store import read
+from store.engine import Store, open_store
+from store.rows import JobRef, RunDetail, RunRef
+from tests import seeded
+
+pytestmark = pytest.mark.e2e
+PLOT = ".js-plotly-plot"
+
+
+class Live:
+    """The running run of a seeded database, which goes on when it is told to."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        row = next(run for run in read.runs(store) if run.status == "running")
+        self.run: RunDetail = read.run(store, row.id)
+        assert self.run.job is not None
+        self.job = self.run.job
+        self.train = seeded.examples(store, "train", 4)
+
+    def advance(self, steps: int) -> None:
+        settings = seeded.config("demo-grpo-no-steps")
+        clock = seeded.Clock(time.time())
+        for _ in range(steps):
+            step = read.run(self.store, self.run.id).step + 1
+            seeded.advance_step(
+                self.store,
+                clock,
+                RunRef(self.run.id, self.run.uid),
+                JobRef(self.job.id, self.job.uid),
+                settings,
+                self.train,
+                step=step,
+                tokens=1500.0 * step,
+                pace=1.4,
+            )
+
+
+@pytest.fixture
+def live(server: Server) -> Live:
+    path = Path(server.database.removeprefix("sqlite:///"))
+    seeded.seed_database(path, now=time.time())
+    return Live(open_store(str(path)))
+
+
+@pytest.fixture
+def reward(server: Server, live: Live, browser_page: Page) -> Locator:
+    """The reward chart on the run's page, drawn."""
+    browsing.goto(browser_page, f"{server.url}/run?run={live.run.uid}")
+    chart = browser_page.locator(".st-key-chart_reward").locator(PLOT)
+    expect(chart.locator(".legend")).to_be_visible()
+    return chart
+
+
+def points(chart: Locator) -> int:
+    """Values of the smoothed reward curve."""
+    return int(chart.evaluate("plot => plot._fullData.find(trace => trace.name === 'reward').x.length"))
+
+
+def x_range(chart: Locator) -> list[float]:
+    found = chart.evaluate("plot => [...plot.layout.xaxis.range]")
+    return [float(end) for end in found]
+
+
+def zoom(page: Page, chart: Locator) -> None:
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.3, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
+    page.mouse.up()
+
+
+def wait_for_points(page: Page, chart: Locator, more_than: int) -> None:
+    deadline = time.monotonic() + 20
+    while points(chart) <= more_than:
+        assert time.monotonic() < deadline, "the chart was not refreshed"
+        page.wait_for_timeout(200)
+
+
+def test_zoom_and_legend_choices_survive_refreshes_while_data_change(
+    live: Live, reward: Locator, browser_page: Page
+) -> None:
+    whole = x_range(reward)
+    zoom(browser_page, reward)
+    browser_page.wait_for_timeout(500)
+    zoomed = x_range(reward)
+    assert zoomed[1] - zoomed[0] < 0.5 * (whole[1] - whole[0])
+    reward.locator(".legendtoggle").nth(1).click()
+    hidden = "plot => plot._fullData.find(trace => trace.name === 'reward (probe)').visible"
+    browser_page.wait_for_timeout(800)
+    assert reward.evaluate(hidden) == "legendonly"
+    reward.evaluate("plot => { plot.dataset.mark = 'same node' }")
+    for _ in range(3):
+        before = points(reward)
+        live.advance(2)
+        wait_for_points(browser_page, reward, before)
+    assert x_range(reward) == zoomed
+    assert reward.evaluate(hidden) == "legendonly"
+    assert reward.evaluate("plot => plot.dataset.mark") == "same node"
+
+
+def test_an_untouched_chart_follows_its_data(live: Live, reward: Locator, browser_page: Page) -> None:
+    end, before = x_range(reward)[1], points(reward)
+    live.advance(20)
+    wait_for_points(browser_page, reward, before + 19)
+    assert x_range(reward)[1] > end
+
+
+def test_a_click_sets_the_step_that_the_traces_page_opens(live: Live, reward: Locator, browser_page: Page) -> None:
+    box = reward.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    browser_page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    browser_page.wait_for_timeout(300)
+    browser_page.mouse.down()
+    browser_page.mouse.up()
+    expect(browser_page.get_by_text("Cursor at step")).to_be_visible()
+    step = int(browser_page.evaluate("new URLSearchParams(location.search).get('step')"))
+    assert abs(step - live.run.step / 2) < 10
+    browser_page.get_by_role("link", name="Open its groups").click()
+    browser_page.wait_for_url(f"**/traces?**step={step}**")
+    assert f"run={live.run.uid}" in browser_page.url
+
+
+def test_charts_follow_the_theme_and_say_what_they_show(reward: Locator, browser_page: Page) -> None:
+    colour = "plot => plot._fullLayout.font.color"
+    light = reward.evaluate(colour)
+    browser_page.emulate_media(color_scheme="dark")
+    browser_page.wait_for_timeout(2500)
+    assert reward.evaluate(colour) != light
+    expect(reward).to_have_attribute("aria-label", re.compile(r"^Reward: reward [\d.]+ at step 1, [\d.]+ at step 87"))

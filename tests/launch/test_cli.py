@@ -1,0 +1,228 @@
+"""`python -m trainer`: commands, sentences and exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from store import read, write
+from store.engine import Store
+from store.rows import JobRow
+from tests.launch.processes import ended, eventually, process, queued, submitted
+from trainer import launch
+from trainer.__main__ import main
+from trainer.config import preset
+from trainer.launch import local
+
+Main = Callable[..., int]
+
+
+@pytest.fixture
+def trainer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """The command line in this process, with work that takes no time."""
+    monkeypatch.setenv(local.JOB_VARIABLE, "")
+    monkeypatch.setenv("VR1Z_DATABASE_URL", store.url)
+    monkeypatch.setitem(sys.modules, "trainer.training", SimpleNamespace(run_job=lambda store, job_id: None))
+    return lambda *arguments: main(list(arguments))
+
+
+def only_job(store: Store) -> JobRow:
+    (job,) = read.jobs(store)
+    return job
+
+
+def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.CaptureFixture[str]) -> None:
+    assert trainer("run", "--preset", "demo-sft", "--set", "lora.rank=8", "--set", "name=mine") == 0
+    job = only_job(store)
+    run = read.run(store, job.run_id)
+    assert (run.name, run.method, run.lora_rank, run.max_steps, run.status) == ("mine", "sft", 8, 250, "finished")
+    assert run.reward_weights == {"format": 1.0, "accuracy": 2.0, "steps": 0.5}
+    assert run.output_dir == str(local.output_folder(store, run.uid)) and Path(run.output_dir).is_dir()
+    assert (run.quantization, job.kind, job.arguments, job.log_path) == (None, "train", {}, None)
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == f"run {run.uid} (mine): sft on tiny, shapes-simple; output in {run.output_dir}"
+    assert said[-1] == "finished"
+
+
+def test_run_a_file(store: Store, trainer: Main, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("style: direct\nmodel: {quantization: nf4}\n")
+    assert trainer("run", "--config", str(path), "--set", "seed=3") == 0
+    run = read.run(store, only_job(store).run_id)
+    assert (run.style, run.quantization, run.seed) == ("direct", "nf4", 3)
+    assert run.reward_weights == {"format": 1.0, "accuracy": 2.0}
+
+
+def test_run_in_the_queue(store: Store, trainer: Main, capfd: pytest.CaptureFixture[str]) -> None:
+    assert trainer("run", "--preset", "demo-grpo", "--set", "name=finish", "--queue") == 0
+    job = only_job(store)
+    assert capfd.readouterr().out == f"queued run {job.run_uid}\n"
+    assert ended(store, job.uid).state == "finished"
+
+
+def test_resume(store: Store, trainer: Main) -> None:
+    assert trainer("run", "--preset", "demo-grpo") == 0
+    assert trainer("run", "--resume", "demo-grpo") == 0
+    jobs = read.jobs(store)
+    assert [job.arguments for job in jobs] == [{}, {"resume": True}]
+    assert len({job.run_id for job in jobs}) == 1
+
+
+def test_evaluate_a_run(store: Store, trainer: Main) -> None:
+    assert trainer("run", "--preset", "demo-grpo") == 0
+    uid = only_job(store).run_uid
+    arguments = ("--checkpoint", "40", "--benchmark", "shapes-hard", "--limit", "7", "--forced-prefix", "<think>1.")
+    assert trainer("eval", "--run", uid, *arguments) == 0
+    job = read.jobs(store)[-1]
+    assert (job.kind, job.run_uid, job.state) == ("evaluate", uid, "finished")
+    assert job.arguments == {
+        "checkpoint": "40",
+        "benchmark": "shapes-hard",
+        "limit": 7,
+        "forced_prefix": "<think>1.",
+    }
+
+
+def test_evaluate_a_model(store: Store, trainer: Main) -> None:
+    assert trainer("eval", "--model", "tiny", "--benchmark", "shapes-complex") == 0
+    job = only_job(store)
+    run = read.run(store, job.run_id)
+    assert (run.method, run.model, run.dataset) == ("none", "tiny", "shapes-complex")
+    assert (run.lora_rank, run.max_steps, job.kind) == (None, None, "evaluate")
+    assert job.arguments["benchmark"] == "shapes-complex"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("run --preset demo", "unknown preset 'demo'. Choose one of demo-grpo"),
+        ("run --preset demo-grpo --set lora.rank=0", "lora.rank must be at least 1, not 0."),
+        ("run --preset demo-grpo --set lora.rank", "--set lora.rank: write KEY=VALUE"),
+        ("run --preset demo-grpo --set rewards.nowhere.py:f=1", "there is no file nowhere.py"),
+        ("run --config nowhere.yaml", "Cannot read nowhere.yaml: No such file"),
+        ("run --resume nowhere", "There is no run 'nowhere'"),
+        ("run --resume x --set seed=1", "--set cannot be used with --resume"),
+        ("eval --run nowhere", "There is no run 'nowhere'"),
+        ("eval --model tiny --benchmark mnist", "unknown dataset 'mnist'. Choose one of shapes-simple"),
+        ("stop nowhere", "There is no run 'nowhere'"),
+        ("job nowhere", "There is no job 'nowhere'"),
+        ("stop x --db mysql+nothing://x", "No driver for mysql"),
+    ],
+)
+def test_what_cannot_be_used_gives_a_sentence(
+    trainer: Main, store: Store, arguments: str, sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert trainer(*arguments.split()) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("error: ") and sentence in said and "Traceback" not in said
+    assert read.runs(store) == []
+
+
+@pytest.mark.parametrize("arguments", ["", "run", "run --preset a --config b", "eval", "eval --model tiny --limit 0"])
+def test_a_wrong_command_line_exits_with_2(trainer: Main, arguments: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        trainer(*arguments.split())
+    assert caught.value.code == 2
+
+
+def test_an_output_folder_that_cannot_be_made(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    local.output_folder(store, "").write_text("in the way")
+    assert trainer("run", "--preset", "demo-grpo") == 2
+    assert "Cannot write to" in capfd.readouterr().err
+    assert read.runs(store) == []
+
+
+def test_a_run_cannot_be_resumed_while_it_is_open(
+    trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    queued(store, "mine")
+    assert trainer("run", "--resume", "mine") == 2
+    assert "mine has a job that has not ended" in capfd.readouterr().err
+
+
+def test_files_are_named_by_absolute_paths(
+    trainer: Main, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def brevity(completions, **_): ...")
+    Path("model").mkdir()
+    assert trainer("run", "--preset", "demo-grpo", "--set", "rewards.mine.py:brevity=1", "--set", "model.id=model") == 0
+    run = read.run(store, only_job(store).run_id)
+    assert run.config["rewards"][-1]["name"] == f"{tmp_path}/mine.py:brevity"
+    assert run.model == f"{tmp_path}/model"
+
+
+def test_stop(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    queued(store, "mine")
+    assert trainer("stop", "mine") == 0
+    assert trainer("stop", "mine", "--level", "3") == 0
+    assert capfd.readouterr().out == "The job was taken out of the queue.\nThe job has ended already.\n"
+
+
+def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    asked: list[Any] = []
+
+    def report(config: Any, folder: Path) -> dict[str, Any]:
+        asked.append((config, folder))
+        level = "ok" if config.seed else "fail"
+        return {"checks": [{"name": "disk", "level": level, "sentence": "Plenty."}]}
+
+    monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=report))
+    assert trainer("preflight", "--preset", "demo-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
+    assert asked[0][1] == Path("/tmp/x") and asked[0][0].name == "demo-grpo"
+    assert capfd.readouterr().out == "ok   disk: Plenty.\n"
+    assert trainer("preflight", "--preset", "demo-grpo", "--json") == 1
+    assert json.loads(capfd.readouterr().out)["checks"][0]["level"] == "fail"
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_in_a_terminal_obeys_signals(store: Store, number: int, exit_code: int) -> None:
+    with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
+        eventually(lambda: read.jobs(store) and read.run(store, 1).step > 0)
+        child.send_signal(number)
+        said, _ = child.communicate(timeout=120)
+    assert child.returncode == exit_code
+    assert said.endswith("stopped\n") and "Traceback" not in said
+    assert only_job(store).state == "stopped"
+
+
+def test_a_run_in_a_terminal_is_stopped_by_the_dashboard(store: Store) -> None:
+    with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
+        eventually(lambda: read.jobs(store) and read.run(store, 1).step > 0)
+        launch.stop(store, only_job(store))
+        assert child.wait(timeout=120) == 143
+
+
+def test_a_killed_run_in_a_terminal_is_closed_and_spares_its_shell(store: Store) -> None:
+    with process(store, "run", "--preset", "demo-grpo", "--set", "name=stuck") as child:
+        eventually(lambda: read.jobs(store) and only_job(store).state == "running")
+        assert launch.stop(store, only_job(store), 3).endswith(
+            "Killed on request; what came after the last checkpoint is lost."
+        )
+        assert child.wait(timeout=120) == -signal.SIGKILL
+    assert only_job(store).state == "killed"
+
+
+def test_while_a_terminal_trains_the_queue_waits(store: Store) -> None:
+    with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
+        eventually(lambda: read.jobs(store) and read.run(store, 1).step > 0)
+        uid = submitted(store, "finish")
+        first = read.jobs(store)[0]
+        assert write.claim_job(store, str(first.host)) is None
+        launch.stop(store, first)
+        assert child.wait(timeout=120) == 143
+    assert ended(store, uid).state == "finished"
+
+
+def test_submit_refuses_what_cannot_run(store: Store) -> None:
+    config = preset("demo-grpo")
+    with pytest.raises(launch.ConfigError, match="there is no file"):
+        launch.submit(store, launch.RunConfig.model_validate(config.model_dump() | {"rewards": [{"name": "no.py:f"}]}))
+    assert read.jobs(store) == []

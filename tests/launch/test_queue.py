@@ -1,0 +1,271 @@
+"""The worker and real processes: whatever happens to them, the database tells the truth soon after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from store import read, write
+from store.engine import Store
+from store.rows import JobRow
+from tests.launch.processes import doing, ended, eventually, process, queued, submitted, until, until_working
+from trainer import launch
+from trainer.launch import identity, local, queue
+
+
+def output(store: Store, job: JobRow) -> Path:
+    return local.output_folder(store, job.run_uid)
+
+
+def pid_of(job: JobRow) -> int:
+    assert job.pid is not None
+    return job.pid
+
+
+def events(store: Store, job: JobRow) -> list[str]:
+    return [event.kind for event in read.events(store, job.run_id)]
+
+
+def test_the_queue_is_drained_in_order_one_at_a_time(store: Store) -> None:
+    uids = [queued(store, act) for act in ("exit", "finish")]
+    with process(store, "queue") as worker:
+        jobs = [ended(store, uid) for uid in uids]
+        said, _ = worker.communicate(timeout=120)
+    assert worker.returncode == 0
+    assert [job.state for job in jobs] == ["failed", "finished"]
+    assert [job.exit_code for job in jobs] == [3, 0]
+    times = [time for job in jobs for time in (job.started_at, job.ended_at)]
+    assert times == sorted(times, key=lambda at: at or 0)
+    assert read.worker(store, identity.host()) is None
+    assert f"starting job {uids[0]} of exit" in said
+
+
+def test_a_submitted_run_is_carried_out_with_nobody_waiting(store: Store) -> None:
+    uid = submitted(store, "finish")
+    job = ended(store, uid)
+    assert (job.state, job.exit_code, job.kind) == ("finished", 0, "train")
+    assert events(store, job) == ["launched", "started", "finished"]
+    assert job.log_path == str(output(store, job) / "log.txt")
+    log = Path(job.log_path).read_text()
+    assert log.startswith(f"=== job {uid} ===\n") and "doing finish\n" in log and log.endswith("finished\n")
+    assert read.run(store, job.run_id).output_dir == str(output(store, job))
+
+
+def test_a_job_has_a_session_of_its_own_and_no_secret_in_its_arguments(store: Store) -> None:
+    job = until_working(store, submitted(store, "wait"))
+    found = psutil.Process(pid_of(job))
+    assert os.getsid(found.pid) == found.pid != os.getsid(0)
+    assert found.nice() == min(19, os.nice(0) + 5)
+    assert store.url not in " ".join(found.cmdline()) and found.environ()["VR1Z_DATABASE_URL"] == store.url
+    assert os.readlink(f"/proc/{found.pid}/fd/0") == "/dev/null"
+    assert launch.stop(store, job) == "The job finishes its step and saves."
+    job = ended(store, job.uid)
+    assert (job.state, job.exit_code) == ("stopped", 143)
+    assert events(store, job) == ["launched", "started", "stop_asked", "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "exit_code", "words"),
+    [
+        ("exit", "failed", 3, "ended with exit code 3: it gave no reason; see the log"),
+        ("vanish", "failed", 0, "ended with exit code 0"),
+        ("abort", "killed", -6, "signal 6 (SIGABRT)"),
+        ("trace", "failed", 7, "exit code 7: ValueError: bad number"),
+        ("fail", "failed", 1, "The images are gone. Bring them back."),
+    ],
+)
+def test_a_job_that_fails_says_why(store: Store, act: str, state: str, exit_code: int, words: str) -> None:
+    job = ended(store, submitted(store, act))
+    assert (job.state, job.exit_code) == (state, exit_code)
+    assert words in str(job.error)
+    assert f"doing {act}" in str(job.traceback) or "Traceback" in str(job.traceback)
+
+
+def test_a_job_killed_from_outside_is_closed_and_its_descendants_with_it(store: Store) -> None:
+    job = until_working(store, submitted(store, "fork"))
+    child = output(store, job) / "child"
+    eventually(lambda: child.exists() and child.read_text())
+    os.kill(pid_of(job), signal.SIGKILL)
+    job = ended(store, job.uid)
+    assert (job.state, job.exit_code) == ("killed", -9)
+    assert "Killed from outside by signal 9 (SIGKILL)" in str(job.error)
+    eventually(lambda: identity.started(int(child.read_text())) is None)
+
+
+def test_descendants_do_not_outlive_a_finished_job(store: Store) -> None:
+    job = ended(store, submitted(store, "leave"))
+    assert job.state == "finished"
+    eventually(lambda: identity.started(int((output(store, job) / "child").read_text())) is None)
+
+
+def test_a_deaf_job_is_killed_at_the_third_level(store: Store) -> None:
+    job = until_working(store, submitted(store, "deaf"))
+    eventually(lambda: "deaf now" in Path(str(job.log_path)).read_text())
+    launch.stop(store, job, 1)
+    launch.stop(store, job, 2)
+    assert read.job(store, job.uid).state == "stopping"
+    launch.stop(store, job, 3)
+    job = ended(store, job.uid)
+    assert job.state == "killed" and job.error == "Killed on request; what came after the last checkpoint is lost."
+    assert identity.started(pid_of(job)) is None
+
+
+def test_a_job_that_is_stuck_ends_at_the_second_level(store: Store) -> None:
+    job = until_working(store, submitted(store, "stuck"))
+    launch.stop(store, job, 1)
+    launch.stop(store, job, 2)
+    job = ended(store, job.uid)
+    assert (job.state, job.exit_code) == ("stopped", 143)
+
+
+def test_a_dashboard_on_another_host_can_have_a_job_killed(store: Store) -> None:
+    job = until_working(store, submitted(store, "deaf"))
+    eventually(lambda: "deaf now" in Path(str(job.log_path)).read_text())
+    write.ask_stop(store, job.id, 3)
+    assert ended(store, job.uid).state == "killed"
+
+
+def test_a_queued_job_is_taken_out_at_once(store: Store) -> None:
+    uid = queued(store, "finish")
+    assert launch.stop(store, read.job(store, uid)) == "The job was taken out of the queue."
+    assert read.job(store, uid).state == "stopped"
+    assert launch.stop(store, read.job(store, uid), 3) == "The job has ended already."
+
+
+def test_a_stop_while_the_process_starts_is_obeyed(store: Store) -> None:
+    uid = submitted(store, "wait")
+    job = until(store, uid, "starting", "running")
+    launch.stop(store, job)
+    job = ended(store, uid)
+    assert (job.state, job.exit_code) == ("stopped", 143)
+
+
+def test_a_killed_worker_leaves_its_job_alone_and_the_next_one_adopts_it(store: Store) -> None:
+    first, second = queued(store, "wait"), queued(store, "finish")
+    with process(store, "queue") as worker:
+        job = until_working(store, first)
+        worker.kill()
+    assert launch.reconcile(store) == ["The worker of this host had died; started another."]
+    row = eventually(lambda: read.worker(store, identity.host()))
+    eventually(lambda: (read.worker(store, identity.host()) or row).pid != worker.pid)
+    time.sleep(3 * queue.TICK_SECONDS)
+    assert read.job(store, first).state == "running" and read.job(store, first).pid == job.pid
+    assert read.job(store, second).state == "queued"
+    launch.stop(store, job)
+    assert ended(store, first).state == "stopped"
+    assert ended(store, second).state == "finished"
+
+
+def test_an_adopted_job_that_dies_is_closed(store: Store) -> None:
+    uid = queued(store, "deaf")
+    with process(store, "queue") as worker:
+        job = until_working(store, uid)
+        worker.kill()
+    with process(store, "queue"):
+        time.sleep(1)
+        os.kill(pid_of(job), signal.SIGKILL)
+        job = ended(store, uid)
+    assert job.state == "lost" and "gone without a word" in str(job.error)
+
+
+def test_a_worker_that_is_told_to_leave_signs_off_and_its_job_goes_on(store: Store) -> None:
+    uid = queued(store, "wait")
+    with process(store, "queue") as worker:
+        job = until_working(store, uid)
+        worker.terminate()
+        assert worker.wait(timeout=120) == 143
+    assert read.worker(store, identity.host()) is None
+    assert identity.started(pid_of(job)) is not None and read.job(store, uid).state == "running"
+    assert launch.reconcile(store) == []
+
+
+def test_of_two_workers_one_works(store: Store) -> None:
+    uids = [queued(store, "finish") for _ in range(3)]
+    with process(store, "queue") as one, process(store, "queue") as two:
+        jobs = [ended(store, uid) for uid in uids]
+        said = [worker.communicate(timeout=120)[0] for worker in (one, two)]
+    assert [job.state for job in jobs] == ["finished"] * 3
+    assert all(len((output(store, job) / "pids").read_text().split()) == 1 for job in jobs)
+    assert sum("starting job" in words for words in said) == 1
+
+
+def test_a_live_worker_is_not_started_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = identity.current()
+    started: list[Store] = []
+    monkeypatch.setattr(local, "start_worker", started.append)
+    write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
+    launch.ensure_worker(store)
+    assert started == []
+    write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=1.0)
+    launch.ensure_worker(store)
+    assert started == [store]
+
+
+def claimed(store: Store, act: str, **identity_: object) -> str:
+    """A job that says it runs with an identity that may be altered."""
+    uid = queued(store, act)
+    job = read.job(store, uid)
+    who = identity.current()._replace(**identity_)
+    write.start_job(
+        store, job.id, host=who.host, boot_id=who.boot_id, pid=who.pid, pid_started=who.started, log_path=None
+    )
+    return uid
+
+
+def test_a_reused_pid_does_not_keep_a_job_alive(store: Store) -> None:
+    uid = claimed(store, "wait", started=1.0)
+    (sentence,) = launch.reconcile(store)
+    assert sentence.startswith(f"Job {uid} of wait: The process is gone without a word")
+    assert read.job(store, uid).state == "lost"
+    assert launch.reconcile(store) == []
+
+
+def test_a_job_from_before_the_reboot_is_lost(store: Store) -> None:
+    uid = claimed(store, "wait", boot_id="before")
+    assert "The machine was restarted" in launch.reconcile(store)[0]
+    assert read.job(store, uid).state == "lost"
+
+
+def test_live_jobs_and_those_of_another_host_are_left_alone(store: Store) -> None:
+    here, there = claimed(store, "wait"), claimed(store, "wait", host="elsewhere", pid=999_999_999)
+    assert launch.reconcile(store) == []
+    assert [read.job(store, uid).state for uid in (here, there)] == ["running", "running"]
+    assert launch.stop(store, read.job(store, there), 3) == "The job runs on elsewhere; it was asked there."
+    assert read.job(store, there).state == "stopping"
+
+
+def test_a_stop_works_when_the_process_is_gone_already(store: Store) -> None:
+    uid = claimed(store, "wait", started=1.0)
+    assert "gone without a word" in launch.stop(store, read.job(store, uid), 1)
+    assert read.job(store, uid).state == "lost"
+
+
+def test_a_job_that_was_claimed_and_never_started_does_not_clog_the_queue(store: Store) -> None:
+    first, second = queued(store, "finish"), queued(store, "finish")
+    assert write.claim_job(store, identity.host()) is not None
+    with process(store, "queue"):
+        assert ended(store, second).state == "finished"
+    job = read.job(store, first)
+    assert job.state == "lost" and "never started" in str(job.error)
+
+
+def test_a_log_that_cannot_be_written_fails_the_job_not_the_queue(store: Store) -> None:
+    first, second = queued(store, "finish"), queued(store, "finish")
+    log = local.log_path(store, read.job(store, first).run_uid)
+    log.mkdir()
+    with process(store, "queue"):
+        assert ended(store, second).state == "finished"
+    job = read.job(store, first)
+    assert job.state == "failed" and str(log) in str(job.error)
+
+
+def test_jobs_queued_by_a_stranger_do_not_come_to_this_host(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Store] = []
+    monkeypatch.setattr(local, "start_worker", started.append)
+    launch.create(store, doing("finish"))
+    assert launch.reconcile(store) == [] and started == []

@@ -1,0 +1,190 @@
+"""The server: what it answers, what it refuses, how it starts."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import app.__main__ as command
+from app import server
+from scripts import browsing
+from store import read
+from store.engine import open_store
+from tests import seeded
+from trainer import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
+    folder = tmp_path_factory.mktemp("server")
+    store = open_store(str(folder / "runs.db"))
+    seeded.examples(store, "train", 1)
+    with browsing.serving(store.url, folder / "server.log") as started:
+        yield started
+
+
+def get(running: browsing.Server, path: str, host: str | None = None) -> http.client.HTTPResponse:
+    where = urllib.parse.urlsplit(running.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+    connection.request("GET", path, headers={"Host": host} if host else {})
+    answer = connection.getresponse()
+    answer.body = answer.read()  # type: ignore[attr-defined]
+    connection.close()
+    return answer
+
+
+def test_health(running: browsing.Server) -> None:
+    answer = get(running, "/api/health")
+    assert (answer.status, answer.body) == (200, b'{"status":"ok"}')  # type: ignore[attr-defined]
+
+
+def test_an_image_is_served_by_its_hash_and_cannot_act(running: browsing.Server) -> None:
+    store = open_store(running.database, readonly=True)
+    answer = get(running, f"/api/media/{read.examples(store, [1])[1].images[0]}")
+    assert answer.status == 200
+    assert answer.body.startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'"
+    assert "immutable" in answer.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0" * 64,
+        "0" * 63,
+        "g" * 64,
+        "A" * 64 + "A",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e",
+        "0" * 64 + "%00",
+        "0" * 63 + "%0a",
+    ],
+)
+def test_other_names_are_not_found(running: browsing.Server, name: str) -> None:
+    answer = get(running, f"/api/media/{name}")
+    assert answer.status in (400, 404)
+    assert b"root:" not in answer.body  # type: ignore[attr-defined]
+
+
+def test_the_chart_library_comes_from_here(running: browsing.Server) -> None:
+    answer = get(running, "/api/plotly.min.js")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert b"plotly.js" in answer.body[:200]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/health", "/_stcore/health"])
+def test_a_foreign_host_name_is_refused(running: browsing.Server, path: str) -> None:
+    assert get(running, path, host="attacker.example").status == 400
+    assert get(running, path, host="localhost").status == 200
+
+
+def test_only_the_loopback_address_listens(running: browsing.Server) -> None:
+    port = urllib.parse.urlsplit(running.url).port
+    with socket.socket(socket.AF_INET6) as probe:
+        assert probe.connect_ex(("::1", port)) != 0
+
+
+def test_a_port_in_use_is_one_sentence(running: browsing.Server, tmp_path: Path) -> None:
+    port = str(urllib.parse.urlsplit(running.url).port)
+    arguments = ["--port", port, "--db", str(tmp_path / "other.db")]
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "--port" in done.stderr
+    assert not (tmp_path / "other.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "0"], "choose one from 1 to 65535"),
+        (["--host", "no.such.host.invalid"], "is not an address of this machine"),
+        (["--db", "nonsense://x"], "nonsense"),
+    ],
+)
+def test_a_bad_start_is_one_sentence(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "build", lambda *_: pytest.fail("it started"))
+    assert command.main(["--port", str(free_port()), *arguments]) == 2
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.count("\n") == 1
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Started:
+    """Stands for the app and keeps the settings that it was started with."""
+
+    settings: dict[str, object]
+
+    def run(self, config: dict[str, object]) -> None:
+        self.settings = config
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
+    stand_in = Started()
+    monkeypatch.setattr(server, "build", lambda *_: stand_in)
+    monkeypatch.setenv("VR1Z_DATABASE_URL", str(tmp_path / "runs.db"))
+    return stand_in
+
+
+def test_a_reachable_host_is_warned_of(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--port", str(free_port()), "--host", "0.0.0.0"]) == 0
+    assert "there is no password" in capsys.readouterr().err
+    assert started.settings["server.allowedHosts"] == []
+
+
+def test_the_default_is_guarded_and_silent(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--port", str(free_port())]) == 0
+    assert capsys.readouterr().err == ""
+    assert started.settings["server.address"] == "127.0.0.1"
+    assert "localhost" in started.settings["server.allowedHosts"]  # type: ignore[operator]
+    assert started.settings["browser.gatherUsageStats"] is False
+
+
+def test_the_demo_is_queued_once(started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
+    for _ in range(2):
+        assert command.main(["--port", str(free_port()), "--demo"]) == 0
+    store = open_store(readonly=True)
+    assert [job.run_name for job in read.jobs(store)] == ["demo-grpo", "demo-sft"]
+
+
+def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[int] = []
+    stopped = threading.Event()
+
+    def reconcile(store: object) -> list[str]:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise OSError("disk on fire")
+        stopped.set()
+        return ["The process of demo-grpo is gone."]
+
+    monkeypatch.setattr(launch, "reconcile", reconcile)
+    monkeypatch.setattr(server, "RECONCILE_EVERY", 0.01)
+    server._reconcile(open_store(str(tmp_path / "runs.db")), stopped)
+    assert calls == [0, 1]

@@ -1,0 +1,133 @@
+"""Figures as data, and the words and charts that go with them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from app import charts, figures
+from app.components.live_chart import figure_json
+from app.figures import Line, Mark, line_chart, smooth, stacked_chart
+
+STEPS = np.arange(1.0, 6.0)
+
+
+def line(y: list[float], **settings: object) -> Line:
+    return Line("reward", STEPS[: len(y)], np.array(y), **settings)  # type: ignore[arg-type]
+
+
+def traces(figure: object) -> dict[str, dict]:
+    return {trace["uid"]: trace for trace in json.loads(figure_json(figure))["data"]}
+
+
+def test_smoothing_is_an_unbiased_average_of_the_past() -> None:
+    assert smooth(STEPS, np.array([2.0, 2.0, 2.0, 2.0, 2.0]), 0.9).tolist() == [2.0] * 5
+    np.testing.assert_allclose(smooth(STEPS[:2], np.array([0.0, 1.0]), 0.5), [0.0, 0.5 / 0.75])
+    assert smooth(STEPS, STEPS, 0.0) is STEPS
+
+
+def test_smoothing_leaves_gaps_and_goes_on_behind_them() -> None:
+    smoothed = smooth(STEPS, np.array([1.0, np.nan, 1.0, np.nan, 5.0]), 0.5)
+    assert np.isnan(smoothed).tolist() == [False, True, False, True, False]
+    assert smoothed[2] == 1.0
+
+
+def test_thinning_a_curve_does_not_change_how_smooth_it_is() -> None:
+    x = np.arange(400.0)
+    y = x / 100
+    full, thin = smooth(x, y, 0.95), smooth(x[::4], y[::4], 0.95)
+    np.testing.assert_allclose(thin[50:], full[::4][50:], atol=0.05)
+
+
+def test_raw_values_stand_dim_behind_the_smoothed_line() -> None:
+    found = traces(line_chart([line([1.0, 2.0, 3.0])], smoothing=0.6))
+    assert list(found) == ["reward/raw", "reward"]
+    assert found["reward/raw"]["opacity"] < 1
+    assert found["reward/raw"]["legendgroup"] == found["reward"]["legendgroup"]
+    assert list(traces(line_chart([line([1.0, 2.0])]))) == ["reward"]
+
+
+def test_sparse_measurements_are_marked_and_never_smoothed() -> None:
+    found = traces(line_chart([line([1.0, 9.0], sparse=True)], smoothing=0.9))
+    assert list(found) == ["reward"]
+    assert found["reward"]["mode"] == "lines+markers"
+
+
+def test_missing_values_are_gaps() -> None:
+    figure = line_chart([line([1.0, np.nan, 3.0])], smoothing=0.6)
+    assert all(trace.connectgaps is not True for trace in figure.data)
+    assert np.isnan(figure.data[-1].y[1])
+
+
+def test_an_interval_is_a_band_that_breaks_with_its_line() -> None:
+    low, high = np.array([0.1, np.nan, 0.3, 0.4]), np.array([0.5, np.nan, 0.7, 0.8])
+    figure = line_chart([line([0.3, np.nan, 0.5, 0.6], low=low, high=high)], share=True)
+    first, second, curve = figure.data
+    assert list(first.y) == [0.5, 0.1]
+    assert list(second.x) == [3.0, 4.0, 4.0, 3.0]
+    assert second.fill == "toself"
+    assert curve.customdata.shape == (4, 2)
+    assert figure.layout.yaxis.tickformat == ".0%"
+
+
+def test_a_logarithmic_axis_and_a_share_exclude_each_other() -> None:
+    assert line_chart([line([1.0, 10.0])], log=True).layout.yaxis.type == "log"
+    assert line_chart([line([0.1, 0.2])], log=True, share=True).layout.yaxis.type is None
+
+
+def test_a_constant_is_not_drawn_as_zero() -> None:
+    assert line_chart([line([3e-4, 3e-4])]).layout.yaxis.range == (0, 6e-4)
+    assert line_chart([line([0.0, 0.0])]).layout.yaxis.range == (-1, 1)
+    assert line_chart([line([1.0, 2.0])]).layout.yaxis.range is None
+
+
+def test_marks_and_cursor_are_uprights() -> None:
+    figure = line_chart([line([1.0, 2.0])], marks=[Mark(1.5, "★", "best <b>")], cursor=2.0)
+    assert [shape.x0 for shape in figure.layout.shapes] == [1.5, 2.0]
+    assert figure.layout.annotations[0].hovertext == "best &lt;b&gt;"
+
+
+def test_one_revision_keeps_what_a_user_did() -> None:
+    before, after = (line_chart([line(y)], revision="a") for y in ([1.0, 2.0], [1.0, 2.0, 3.0]))
+    assert before.layout.uirevision == after.layout.uirevision == "a"
+    assert before.layout.legend.uirevision == after.layout.legend.uirevision
+    assert before.data[0].uid == after.data[0].uid
+
+
+def test_parts_are_stacked() -> None:
+    figure = stacked_chart([Line("generation", STEPS, STEPS), Line("update", STEPS, STEPS)])
+    assert {trace.stackgroup for trace in figure.data} == {"all"}
+
+
+def test_names_are_not_html() -> None:
+    assert line_chart([Line("<img src=x>", STEPS, STEPS)]).data[0].name == "&lt;img src=x&gt;"
+
+
+def test_an_empty_chart_is_a_chart() -> None:
+    assert line_chart([]).layout.showlegend is False
+    assert len(line_chart([line([np.nan, np.nan])]).data) == 1
+
+
+def test_methods_differ_by_colour_and_by_dash() -> None:
+    colours, dashes = zip(*figures.METHOD_STYLE.values(), strict=True)
+    assert len(set(colours)) == len(set(dashes)) == 3
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft", "none"])
+def test_charts_have_one_key_each_and_say_what_they_mean(method: str) -> None:
+    found = [*charts.outcome(method, ["format", "accuracy"]), *charts.optimization(method)]
+    assert len({chart.key for chart in found}) == len(found)
+    assert all(chart.help and chart.curves for chart in found if chart.key != "time")
+
+
+def test_rewards_of_sft_come_from_the_probe() -> None:
+    reward, components, *_ = charts.outcome("sft", ["format"])
+    assert reward.metrics == ["probe/reward"]
+    assert components.metrics == ["probe/reward/format"]
+
+
+def test_the_loss_of_grpo_comes_with_a_warning() -> None:
+    loss = next(chart for chart in charts.optimization("grpo") if chart.key == "loss")
+    assert "near zero by construction" in loss.help

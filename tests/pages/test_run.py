@@ -1,0 +1,155 @@
+"""The page of one run: is it learning?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import charts, format
+from app.axis import axis, step_at
+from app.components import run_curves, run_header
+from store import write
+from store.engine import Store
+from store.rows import Clock, CompletionRow, EventRow, Series
+from tests import seeded
+
+Open = Callable[..., AppTest]
+
+
+def texts(app: AppTest) -> str:
+    elements = (*app.title, *app.markdown, *app.caption, *app.text, *app.code, *app.error)
+    return "\n".join(element.value for element in elements)
+
+
+def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:
+    app = open_page("run")
+    assert "There is no run yet" in texts(app)
+    assert app.page_link[0].value == "Runs"
+
+
+def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-sft")
+    app = open_page("run", run=run.uid)
+    assert app.selectbox(key="run.chosen").value == run.uid
+    assert "demo\\-sft" in app.title[0].value
+
+
+def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:
+    app = open_page("run", run="*none*")
+    assert app.warning[0].value == "There is no run \\*none\\*; this is the newest one."
+
+
+def test_choosing_another_run_changes_the_address(seeded_store: Store, open_page: Open) -> None:
+    first, other = (seeded.find(seeded_store, name).uid for name in ("demo-sft", "demo-grpo"))
+    app = open_page("run", run=first, step="3")
+    app.selectbox(key="run.chosen").set_value(other).run()
+    assert app.query_params["run"] == other
+    assert "step" not in app.query_params
+
+
+def test_a_live_run_says_how_it_is(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo-no-steps")
+    with seeded.at(seeded.NOW):
+        app = open_page("run", run=run.uid)
+    assert re.search(r"running · last step \d+ s ago \(typical 1\.5 s\) · generating", texts(app))
+    assert "step 87 of 170 · 2 min 6 s left" in [bar.text for bar in app.progress]
+
+
+def test_every_chart_of_a_run_is_drawn(seeded_store: Store, open_page: Open) -> None:
+    shown = texts(open_page("run", run=seeded.find(seeded_store, "demo-grpo").uid))
+    for chart in (*charts.outcome("grpo", ["format"]), *charts.optimization("grpo")):
+        assert f"**{format.literal(chart.title)}**" in shown
+    assert "Nothing recorded" not in shown
+
+
+def test_where_kl_is_not_computed_the_page_says_so(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-collapse")
+    write.record_step(seeded_store, run.id, 1, {"reward": 0.5, "kl": None}, at=seeded.NOW)
+    assert "Not computed: beta is 0" in texts(open_page("run", run=run.uid))
+
+
+def test_a_failed_run_says_what_happened_and_what_to_do(seeded_store: Store, open_page: Open) -> None:
+    app = open_page("run", run=seeded.find(seeded_store, "smolvlm-256m-*r64*").uid)
+    assert "ran out of memory" in app.error[0].value
+    assert "torch.OutOfMemoryError" in texts(app)
+    assert app.button(key="run_resume")
+
+
+def test_a_cursor_leads_to_the_groups_of_its_step(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    app = open_page("run", run=run.uid, step="40")
+    assert "Cursor at **step 40**" in texts(app)
+    app.button(key="clear_cursor").click().run()
+    assert "step" not in app.query_params
+
+
+@pytest.mark.parametrize("step", ["x", "-1", "9" * 30, ""])
+def test_nonsense_in_the_address_is_no_cursor(seeded_store: Store, open_page: Open, step: str) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    assert "Cursor at" not in texts(open_page("run", run=run.uid, step=step))
+
+
+def test_config_log_and_events_have_their_tabs(seeded_store: Store, open_page: Open) -> None:
+    uid = seeded.find(seeded_store, "demo-grpo").uid
+    assert "learning_rate: 0.0003" in texts(open_page("run", run=uid, tab="Config"))
+    log = open_page("run", run=uid, tab="Log").code[0].value
+    assert "\x1b" not in log
+    assert "100%" in log
+    assert "12%" not in log
+    assert "<script>alert(1)</script>" in log
+    events = open_page("run", run=uid, tab="Events").dataframe[0].value
+    assert events["kind"].iloc[0] == "finished"
+
+
+def test_completions_of_the_policy_are_never_markdown(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    hostile = "<think>**x** ![p](http://example.org/p.png)</think>"
+    row = CompletionRow(text=hostile, generation=171, group=0, index=0, wellformed=False)
+    write.record_step(seeded_store, run.id, 171, {"reward": 1.0}, at=seeded.NOW, completions=[row])
+    app = open_page("run", run=run.uid)
+    assert hostile in [element.value for element in app.code]
+    assert not any("example.org" in element.value for element in (*app.markdown, *app.caption))
+
+
+def clock() -> Clock:
+    return Clock(np.array([1, 2, 3]), np.array([100.0, 160.0, 460.0]), np.array([np.nan, 10.0, 30.0]))
+
+
+def test_the_axis_maps_steps_and_back() -> None:
+    time = axis("time", clock())
+    assert time.title == "time (minutes)"
+    assert time.place([0, 1, 2, 3]).tolist() == [0.0, 0.0, 1.0, 6.0]
+    assert time.step(5.0) == 3
+    tokens = axis("tokens", clock())
+    assert tokens.place([2, 3]).tolist() == [10.0, 30.0]
+    assert axis("step", clock()).place([7]).tolist() == [7.0]
+    assert axis("step", clock()).step(6.6) == 7
+
+
+def test_an_axis_without_a_clock_falls_back_to_steps() -> None:
+    nothing = Clock(np.empty(0, int), np.empty(0), np.empty(0))
+    assert axis("time", nothing).title == axis("tokens", nothing).title == "step"
+    assert step_at(nothing, 5.0) == 0
+
+
+def event(id: int, kind: str, step: int | None, at: float = 170.0) -> EventRow:
+    return EventRow(id, 1, None, at, step, kind, "message")
+
+
+def test_marks_are_the_last_best_and_what_went_wrong() -> None:
+    events = [event(1, "best", 1), event(2, "best", 3), event(3, "lost", None), event(4, "launched", None)]
+    marks = run_curves.marks(events, clock(), axis("step", clock()))
+    assert [(mark.x, mark.text) for mark in marks] == [(3.0, "step 3: best checkpoint"), (2.0, "step 2: lost")]
+
+
+def test_headlines_compare_the_end_with_the_start() -> None:
+    steps = np.arange(20)
+    series = {"reward": Series(steps, np.where(steps < 10, 1.0, 3.0), 20)}
+    assert run_header.ends(run_header.HEADLINES[0], series) == (1.0, 3.0)
+    assert run_header.ends(run_header.HEADLINES[1], series) == (None, None)
+    assert run_header.change(0.001, False) == 0
+    assert run_header.change(0.5, True) == "+50 points"

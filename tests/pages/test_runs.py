@@ -1,0 +1,149 @@
+"""The runs page: what is going on, and what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import data, intents
+from app.components import runs_table
+from store import read, write
+from store.engine import Store, StoreError
+from tests import seeded
+from trainer import launch
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(element.value for element in (*app.markdown, *app.caption, *app.text, *app.toast))
+
+
+def select(app: AppTest, *names: str) -> AppTest:
+    """What a click on the rows' boxes leaves behind."""
+    shown = list(app.dataframe[0].value["name"])
+    uids = app.session_state[runs_table.ORDER]
+    app.session_state[runs_table.SELECTED] = [uids[shown.index(name)] for name in names]
+    return app.run()
+
+
+def test_first_visit_explains_and_offers_the_demo(empty_store: Store, open_page: Open) -> None:
+    app = open_page("runs")
+    assert "elicited by reward" in texts(app)
+    assert not app.dataframe
+    app.button(key="start_demo").click().run()
+    assert [run.name for run in read.runs(empty_store)] == ["demo-sft", "demo-grpo"]
+    assert {job.state for job in read.jobs(empty_store)} == {"queued"}
+
+
+def test_the_table_shows_every_run(seeded_store: Store, open_page: Open) -> None:
+    table = open_page("runs").dataframe[0].value
+    assert sorted(table["name"]) == sorted(run.name for run in read.runs(seeded_store))
+    rows = table.set_index("name")
+    assert rows.loc["demo-grpo", "progress"] == 100
+    assert rows.loc["smolvlm-256m-*r64*", "status"] == ["out of memory"]
+    assert rows.loc["demo-sft", "method"] == "SFT"
+    assert rows.loc["demo-grpo", "accuracy"].startswith("0.")
+    assert len(rows.loc["demo-grpo", "reward"]) <= 40
+
+
+def test_what_runs_now_has_its_pace_and_the_queue_its_order(seeded_store: Store, open_page: Open) -> None:
+    shown = texts(open_page("runs"))
+    assert "step 87 of 170 · 1.5 s a step · 2 min 6 s left · generating" in shown
+    assert "1 waiting; the next starts in about 2 min 6 s" in shown
+    assert "1. demo-collapse (train)" in shown
+
+
+def test_filters_leave_what_matches_all_of_them(seeded_store: Store, open_page: Open) -> None:
+    app = open_page("runs")
+    app.multiselect(key="runs_method").set_value(["GRPO"]).run()
+    assert "demo-sft" not in list(app.dataframe[0].value["name"])
+    app.multiselect(key="runs_status").set_value(["running"]).run()
+    assert list(app.dataframe[0].value["name"]) == ["demo-grpo-no-steps"]
+    app.text_input(key="runs_search").set_value("nothing like it").run()
+    assert not app.dataframe
+    assert "No run matches these filters" in texts(app)
+
+
+def test_a_selection_belongs_to_runs_not_to_rows(seeded_store: Store, open_page: Open) -> None:
+    app = select(open_page("runs"), "demo-sft")
+    before = app.session_state[runs_table.KEY]["selection"]["rows"]
+    seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=newest"))
+    data.forget()
+    app.run()
+    assert app.session_state[runs_table.KEY]["selection"]["rows"] == [before[0] + 1]
+    assert "1 selected" in texts(app)
+
+
+def test_actions_fit_the_selection(seeded_store: Store, open_page: Open) -> None:
+    app = open_page("runs")
+    assert all(app.button(key=key).disabled for key in ("open", "stop", "resume", "clone", "delete"))
+    select(app, "smolvlm-256m-*r64*")
+    assert not app.button(key="resume").disabled
+    assert app.button(key="stop").disabled
+    select(app, "demo-grpo-no-steps")
+    assert app.button(key="resume").disabled
+    assert app.button(key="delete").disabled
+    assert not app.button(key="stop").disabled
+
+
+def test_stop_takes_a_queued_run_out_of_the_queue(seeded_store: Store, open_page: Open) -> None:
+    select(open_page("runs"), "demo-collapse").button(key="stop").click().run()
+    assert seeded.find(seeded_store, "demo-collapse").status == "stopped"
+
+
+def test_stop_insists_step_by_step(seeded_store: Store, open_page: Open) -> None:
+    app = open_page("runs")
+    uid = seeded.find(seeded_store, "demo-grpo-no-steps").uid
+    assert app.button(key=f"stop_{uid}").label == "Stop"
+    app.button(key=f"stop_{uid}").click().run()
+    assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "stopping"
+    assert app.button(key=f"stop_{uid}").label == "Terminate"
+
+
+def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None:
+    select(open_page("runs"), "smolvlm-256m-*r64*").button(key="resume").click().run()
+    assert seeded.find(seeded_store, "smolvlm-256m-*r64*").status == "queued"
+
+
+def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open, tmp_path: Path) -> None:
+    run = seeded.find(seeded_store, "demo-sft")
+    folder = tmp_path / "runs" / run.uid
+    folder.mkdir(parents=True)
+    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    app = select(open_page("runs"), "demo-sft")
+    app.button(key="delete").click().run()
+    assert seeded.find(seeded_store, "demo-sft")
+    app.button(key="deletion_yes").click().run()
+    assert "demo-sft" not in [run.name for run in read.runs(seeded_store)]
+    assert not folder.exists()
+
+
+def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    run = seeded.find(seeded_store, "demo-sft")
+    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    intents.delete(run)
+    assert folder.exists()
+
+
+def test_an_active_run_cannot_be_deleted(seeded_store: Store) -> None:
+    with pytest.raises(StoreError, match="stop it first"):
+        intents.delete(seeded.find(seeded_store, "demo-grpo-no-steps"))
+
+
+def test_names_are_shown_as_they_stand(seeded_store: Store, open_page: Open) -> None:
+    job = read.jobs(seeded_store, open_only=True)[0]
+    write.describe_run(seeded_store, job.run_id, name="![x](http://example.org/x.png) **bold**")
+    shown = texts(open_page("runs"))
+    assert "![x](http" not in shown
+    assert "**bold**" not in shown

@@ -1,0 +1,133 @@
+"""Numbers, times, states and logs in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app import format, logs, status
+from store.rows import RunRow
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (0, "0"),
+        (12345.6, "12,346"),
+        (0.6123, "0.612"),
+        (3e-4, "3.00e-4"),
+        (-2.5, "-2.50"),
+        (1e9, "1,000,000,000"),
+    ],
+)
+def test_numbers_have_sensible_digits(value: float | None, text: str) -> None:
+    assert format.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.2, "0 s"),
+        (42, "42 s"),
+        (158, "2 min 38 s"),
+        (120, "2 min"),
+        (11100, "3 h 5 min"),
+        (3605, "1 h"),
+        (370800, "4 d 7 h"),
+    ],
+)
+def test_durations_have_two_units(value: float | None, text: str) -> None:
+    assert format.duration(value) == text
+
+
+def test_times_ages_and_intervals() -> None:
+    assert [format.seconds(value) for value in (0.32, 1.44, 75.2, None)] == ["320 ms", "1.4 s", "75 s", "–"]
+    assert [format.age(at, 100.0) for at in (99.5, 96.0, None)] == ["just now", "4 s ago", "never"]
+    assert format.interval(0.612, 0.58, 0.64) == "0.61 (0.58–0.64)"
+    assert format.interval(0.612, None, None) == "0.61"
+
+
+def test_literal_text_has_no_markdown_left() -> None:
+    assert format.literal("a\nb ![x](y) :red[z] $1$") == r"a b \!\[x\]\(y\) \:red\[z\] \$1\$"
+
+
+RUN = RunRow(
+    id=1,
+    uid="u",
+    name="n",
+    method="grpo",
+    style="cot",
+    model="tiny",
+    dataset="d",
+    lora_rank=32,
+    quantization=None,
+    seed=0,
+    step=87,
+    max_steps=200,
+    created_at=0.0,
+    parent_id=None,
+    status="running",
+    job_id=1,
+    job_uid="j",
+    job_kind="train",
+    host="h",
+    activity="generating",
+    spoke_at=100.0,
+    heartbeat=3,
+    started_at=10.0,
+    ended_at=None,
+    error=None,
+    seconds_per_step=1.4,
+)
+
+
+def test_a_live_run_in_a_sentence() -> None:
+    sentence = status.sentence(RUN, 104.0, last_step_at=100.0)
+    assert sentence == "running · last step 4 s ago (typical 1.4 s) · generating"
+    assert status.seconds_left(RUN) == pytest.approx(113 * 1.4)
+    assert status.steps(RUN) == "step 87 of 200"
+
+
+def test_a_silent_run_is_called_silent_once_it_is_far_slower_than_usual() -> None:
+    assert status.silence(RUN, 159.0) is None
+    assert "silent for 1 min 41 s" in str(status.silence(RUN, 201.0))
+    assert status.silence(replace(RUN, seconds_per_step=30.0), 201.0) is None
+    assert status.silence(replace(RUN, status="finished"), 999.0) is None
+
+
+def test_a_run_that_is_over_says_when_and_after_how_long() -> None:
+    over = replace(RUN, status="failed", ended_at=70.0, activity=None)
+    assert status.sentence(over, 130.0) == "failed 1 min ago after 1 min"
+    assert status.seconds_left(over) is None
+
+
+def test_an_evaluation_has_no_steps_left() -> None:
+    assert status.seconds_left(replace(RUN, job_kind="evaluate")) is None
+    assert status.seconds_left(replace(RUN, step=200)) is None
+
+
+def test_a_foreign_run_without_a_job_is_recorded() -> None:
+    foreign = replace(RUN, status=None, max_steps=None, ended_at=None)
+    assert status.look(foreign.status).label == "recorded"
+    assert status.progress(foreign) is None
+
+
+def test_logs_lose_colours_and_overwritten_text() -> None:
+    text = "\x1b[32mgreen\x1b[0m\r\n 10%\r 20%\r\nlink \x1b]8;;http://x\x07here\x00\n"
+    assert logs.plain(text) == "green\n 20%\nlink here\n"
+
+
+def test_a_long_log_ends_with_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("".join(f"line {number}\n" for number in range(1000)), encoding="utf-8")
+    tail = logs.tail(path, limit=100)
+    assert tail is not None
+    assert tail.startswith("line 9")
+    assert tail.endswith("line 999\n")
+    assert logs.tail(tmp_path / "none.txt") is None

@@ -1,0 +1,133 @@
+"""`python -m store` gives everything back."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import __main__ as command_line
+from store import write
+from store.engine import Store
+from store.rows import RunRef
+from tests.store import make
+
+
+@pytest.fixture
+def run(store: Store) -> RunRef:
+    run = make.run(store)
+    ids = write.add_examples(store, [make.example()])
+    odd = make.completion(1, text="é\0", wellformed=False, correct=False, think=None, answer_span=None, answer=None)
+    rows = [make.completion(example_id=ids[0]), odd]
+    write.record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
+    write.record_metrics(store, run.id, 0, {"kl": 1e-9})
+    conditions: dict[str, Any] = {"split": "val", "conditions": {}, "encoder": None, "total": 1}
+    evaluation = write.begin_evaluation(store, run.id, benchmark="shapes-simple", kind="val", step=1, **conditions)
+    spans = {"text": "<think>x</think><answer>1</answer>", "think": (7, 8), "wellformed": True, "tokens": 5}
+    write.record_predictions(store, evaluation, [make.prediction(ids[0], similarity=0.5, **spans)])
+    write.finish_evaluation(store, evaluation, {"exact_match": 1.0, "n": 1})
+    return run
+
+
+def call(store: Store, *arguments: str) -> int:
+    return command_line.main([*arguments, "--db", store.url])
+
+
+def test_runs(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(store, "runs", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["uid"], row["step"], row["accuracy"], row["accuracy_n"]) == (run.uid, 1, 1.0, 1)
+    assert call(store, "runs") == 0
+    assert run.uid in capsys.readouterr().out
+
+
+def test_metrics(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(store, "metrics", "demo", "--csv") == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows == [["step", "kl", "reward"], ["0", "1e-09", ""], ["1", "", "0.25"]]
+    assert call(store, "metrics", run.uid, "reward", "--csv") == 0
+    assert capsys.readouterr().out == "step,reward\n1,0.25\n"
+    assert call(store, "metrics", run.uid, "loss", "--csv") == 2
+    assert capsys.readouterr().err == "The run has no metric 'loss'; it has kl, reward.\n"
+
+
+def test_completions(store: Store, run: RunRef, tmp_path: Path) -> None:
+    assert call(store, "completions", run.uid, "--jsonl", str(tmp_path / "out.jsonl")) == 0
+    first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert first == {
+        "run": run.uid,
+        "step": 1,
+        "example": "shapes-simple/train/a",
+        "group": 0,
+        "index": 0,
+        "text": "<think>1. red</think><answer>1</answer>",
+        "think": "1. red",
+        "answer": 1,
+        "truth": 1,
+        "wellformed": True,
+        "correct": True,
+        "steps": 1,
+        "tokens": 9,
+        "truncated": False,
+        "reward": 2.1,
+        "rewards": {"format": 1.0},
+        "advantage": 0.5,
+    }
+    assert (second["text"], second["think"], second["example"], second["truth"]) == ("é\ufffd", None, None, None)
+
+
+def test_predictions(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(store, "predictions", "demo", "--jsonl", "-") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["run"], row["step"], row["benchmark"]) == (run.uid, 1, "shapes-simple")
+    assert (row["kind"], row["sample"]) == ("val", 0)
+    assert (row["example"], row["think"], row["answer"], row["truth"]) == ("shapes-simple/train/a", "x", 1, 1)
+    assert (row["wellformed"], row["correct"], row["similarity"], row["tokens"]) == (True, True, 0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["metrics", "dmeo"], "There is no run 'dmeo'"),
+        (["completions", "nobody", "--jsonl", "-"], "There is no run 'nobody'"),
+        (["predictions", "demo", "--jsonl", "/nowhere/out.jsonl"], "Cannot write /nowhere/out.jsonl"),
+    ],
+)
+def test_faults_are_one_sentence(
+    store: Store, run: RunRef, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert call(store, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1
+
+
+def test_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["runs", "--db", str(tmp_path / "none.db")]) == 2
+    assert "There is no database at" in capsys.readouterr().err
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_reader_that_goes_away(store: Store, run: RunRef) -> None:
+    rows = [make.completion(index, text="x" * 5000) for index in range(100)]
+    write.record_step(store, run.id, 2, {}, at=1.0, completions=rows)
+    arguments = [sys.executable, "-m", "store", "completions", run.uid, "--jsonl", "-", "--db", store.url]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "The reader went away before everything was written.\n"
+        assert process.wait() == 2
+
+
+def test_output_does_not_depend_on_the_shell(store: Store, run: RunRef) -> None:
+    arguments = [sys.executable, "-m", "store", "completions", run.uid, "--jsonl", "-", "--db", store.url]
+    environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
+    result = subprocess.run(arguments, capture_output=True, env=environment, check=True)
+    assert "é\ufffd" in result.stdout.decode("utf-8")
