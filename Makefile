@@ -36,7 +36,7 @@ lint: $(VENV)/requirements-dev.txt  ## style and types
 	@$(VENV)/bin/mypy
 
 bench: install  ## measures what the README states
-	@for script in benchmarks/*.py; do echo "$$script"; $(RUN) "$$script"; done
+	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(RUN) -m benchmarks.$$(basename "$$script" .py); done
 
 screenshots: $(VENV)/requirements-dev.txt  ## docs/screenshots from a demonstration database
 	@$(RUN) -m scripts.provide_browser

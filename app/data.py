@@ -38,13 +38,15 @@ def _remembered(query: Query) -> Query:
     decorate: Any = st.cache_data(
         ttl=SECONDS, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
     )
-    return decorate(query)  # type: ignore[no-any-return]
+    remembered: Query = decorate(query)
+    return remembered
 
 
 def forget() -> None:
     """The next reads see what has just been written."""
-    for query in (runs, run, jobs, events):
-        query.clear()  # type: ignore[attr-defined]
+    queries: tuple[Any, ...] = (runs, run, jobs, events)
+    for query in queries:
+        query.clear()
 
 
 runs = _remembered(read.runs)

@@ -50,6 +50,21 @@ class Mark(NamedTuple):
     color: str = GREY
 
 
+class Frame(NamedTuple):
+    """What the charts of a page share. While `revision` is the same, a redraw keeps zoom and pan."""
+
+    x_title: str = "step"
+    revision: str = ""
+    marks: Sequence[Mark] = ()
+    cursor: float | None = None
+    """Where on the x axis the user has set the cursor."""
+    height: int = 260
+    """Pixels."""
+
+
+PLAIN = Frame()
+
+
 def smooth(x: Floats, y: Floats, weight: float) -> Floats:
     """Debiased exponential moving average; NaN stays NaN and leaves no trace in its neighbours.
 
@@ -72,22 +87,13 @@ def smooth(x: Floats, y: Floats, weight: float) -> Floats:
 
 
 def line_chart(
-    lines: Sequence[Line],
-    *,
-    x_title: str = "step",
-    revision: str = "",
-    smoothing: float = 0.0,
-    log: bool = False,
-    share: bool = False,
-    marks: Sequence[Mark] = (),
-    cursor: float | None = None,
-    height: int = 260,
+    lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0, log: bool = False, share: bool = False
 ) -> go.Figure:
     """Lines over one x axis: raw values dim behind smoothed ones, intervals as bands, marks as dotted uprights.
 
-    `share` fixes the y axis to 0–100 %. While `revision` stays the same a redraw keeps zoom, pan and legend choices.
+    `share` fixes the y axis to 0–100 %, whatever `log` says.
     """
-    figure = _frame(x_title, revision, marks, cursor, height)
+    figure = _empty(frame)
     for line in lines:
         if line.low is not None and line.high is not None:
             figure.add_traces(_band(line))
@@ -111,18 +117,9 @@ def _constant(lines: Sequence[Line]) -> float | None:
     return float(values[0]) if len(values) == 1 else None
 
 
-def stacked_chart(
-    lines: Sequence[Line],
-    *,
-    x_title: str = "step",
-    revision: str = "",
-    smoothing: float = 0.0,
-    marks: Sequence[Mark] = (),
-    cursor: float | None = None,
-    height: int = 260,
-) -> go.Figure:
+def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0) -> go.Figure:
     """Parts of a whole, one on the other, in the order given."""
-    figure = _frame(x_title, revision, marks, cursor, height)
+    figure = _empty(frame)
     for line in lines:
         trace = _curve(line, smooth(line.x, line.y, smoothing), share=False)
         figure.add_trace(trace.update(stackgroup="all", line={"width": 0.5}, fillcolor=_faded(line.color, 0.55)))
@@ -131,20 +128,25 @@ def stacked_chart(
     return figure
 
 
-def _frame(x_title: str, revision: str, marks: Sequence[Mark], cursor: float | None, height: int) -> go.Figure:
-    uprights = [(mark.x, mark.color, "dot", 1.0) for mark in marks]
-    if cursor is not None:
-        uprights.append((cursor, ORANGE, "solid", 1.5))
+def _empty(frame: Frame) -> go.Figure:
+    uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
+    if frame.cursor is not None:
+        uprights.append((frame.cursor, ORANGE, "solid", 1.5))
     return go.Figure(
         layout=go.Layout(
             template=go.layout.Template(),
-            height=height,
+            height=frame.height,
             margin={"l": 48, "r": 12, "t": 40, "b": 36},
             hovermode="x unified",
             dragmode="zoom",
-            uirevision=revision,
+            uirevision=frame.revision,
             legend={"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom", "uirevision": "kept"},
-            xaxis={"title": {"text": x_title, "standoff": 6}, "zeroline": False, "nticks": 8, "rangemode": "tozero"},
+            xaxis={
+                "title": {"text": frame.x_title, "standoff": 6},
+                "zeroline": False,
+                "nticks": 8,
+                "rangemode": "tozero",
+            },
             yaxis={"zeroline": False, "nticks": 6, "exponentformat": "power"},
             shapes=[
                 {
@@ -170,7 +172,7 @@ def _frame(x_title: str, revision: str, marks: Sequence[Mark], cursor: float | N
                     "hovertext": _plain(mark.text),
                     "font": {"color": mark.color, "size": 11},
                 }
-                for mark in marks
+                for mark in frame.marks
             ],
         )
     )

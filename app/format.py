@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TypeGuard
 
 UNKNOWN = "–"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
@@ -14,7 +15,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number with `digits` significant digits: 12,345 · 0.612 · 3.00e-4."""
-    if _missing(value):
+    if not _known(value):
         return UNKNOWN
     if value == 0:
         return "0"
@@ -27,25 +28,25 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def count(value: float | None) -> str:
     """A whole number with thousands separated."""
-    return UNKNOWN if _missing(value) else f"{value:,.0f}"
+    return f"{value:,.0f}" if _known(value) else UNKNOWN
 
 
 def percent(share: float | None) -> str:
-    return UNKNOWN if _missing(share) else f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} %" if _known(share) else UNKNOWN
 
 
 def interval(value: float | None, low: float | None, high: float | None) -> str:
     """A share with its interval: 0.61 (0.58–0.64)."""
-    if _missing(value):
+    if not _known(value):
         return UNKNOWN
-    if _missing(low) or _missing(high):
+    if not (_known(low) and _known(high)):
         return f"{value:.2f}"
     return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def seconds(value: float | None) -> str:
     """A short time: 320 ms, 1.4 s, 75 s."""
-    if _missing(value):
+    if not _known(value):
         return UNKNOWN
     if value < 0.9995:
         return f"{1000 * value:.0f} ms"
@@ -54,7 +55,7 @@ def seconds(value: float | None) -> str:
 
 def duration(value: float | None) -> str:
     """Seconds as the two largest units: 42 s, 2 min 38 s, 3 h 5 min, 4 d 7 h."""
-    if _missing(value):
+    if not _known(value):
         return UNKNOWN
     whole = max(0, round(value))
     parts = []
@@ -68,7 +69,7 @@ def duration(value: float | None) -> str:
 
 def age(at: float | None, now: float) -> str:
     """How long ago a time (seconds since the epoch) was."""
-    if _missing(at):
+    if not _known(at):
         return "never"
     elapsed = max(0.0, now - at)
     if elapsed < 1:
@@ -82,5 +83,5 @@ def literal(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
-def _missing(value: float | None) -> bool:
-    return value is None or math.isnan(value)
+def _known(value: float | None) -> TypeGuard[float]:
+    return value is not None and not math.isnan(value)

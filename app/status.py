@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app import format
 from store.rows import RunRow
@@ -20,10 +20,10 @@ SILENT_AFTER = 60.0
 
 
 class Look(NamedTuple):
-    """How a state is shown; `color` is one of Streamlit's badge colours."""
+    """How a state is shown, in Streamlit's badge colours."""
 
     label: str
-    color: str
+    color: Literal["gray", "blue", "green", "orange", "red"]
     icon: str
 
 

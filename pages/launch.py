@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 
 import streamlit as st
 
@@ -17,9 +16,6 @@ from trainer.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command
 from trainer.datasets.shapes import Example
 
 FIRST = next(iter(PRESETS))
-# Comments, since Streamlit would print a docstring here.
-# Seconds within which a second launch of the same config is the same click.
-SAME_CLICK = 3.0
 SIDE_WIDTH = 400
 # The right side stays in view beside a long form, and moves below it where there is too little room for both.
 PLACES = """<style>
@@ -116,6 +112,8 @@ def side(checked: Checked, example: Example | None) -> None:
     st.caption(turn())
     if go:
         start(config)
+    else:
+        st.session_state.pop("launch.last", None)
     preflight_report(config, look)
     what_will_happen(config, example)
 
@@ -130,16 +128,16 @@ def turn() -> str:
 
 
 def start(config: RunConfig) -> None:
-    """Submits once, however often the button was hit, and goes to the run."""
+    """Submits and goes to the run; a second click that comes before the page has changed goes to the same run."""
     resolved = config.model_dump_json()
-    same, at, uid = st.session_state.get("launch.last", ("", 0.0, ""))
-    if resolved != same or time.monotonic() - at > SAME_CLICK:
+    before, uid = st.session_state.get("launch.last", ("", ""))
+    if resolved != before:
         try:
             uid = launch.submit(data.writer(), config, parent_id=st.session_state.get("launch.parent")).uid
         except (ConfigError, StoreError) as error:
             st.error(format.literal(str(error)), icon=":material/error:")
             return
-        st.session_state["launch.last"] = (resolved, time.monotonic(), uid)
+        st.session_state["launch.last"] = (resolved, uid)
         data.forget()
     st.switch_page("../pages/run.py", query_params={"run": uid})
 

@@ -103,17 +103,11 @@ def figure(
 ) -> go.Figure:
     colours = palette(run.method, chart)
     lines = [line(curve, series, view.axis, colours[chart.curves.index(curve)]) for curve in present]
-    revision = f"{view.axis.title}/{view.log and chart.log}"
-    settings = {
-        "x_title": view.axis.title,
-        "revision": revision,
-        "smoothing": view.smoothing,
-        "marks": view.marks,
-        "cursor": None if view.cursor is None else float(view.axis.place(view.cursor)),
-    }
+    cursor = None if view.cursor is None else float(view.axis.place(view.cursor))
+    frame = figures.Frame(view.axis.title, f"{view.axis.title}/{view.log and chart.log}", view.marks, cursor)
     if chart.parts == "stacked":
-        return figures.stacked_chart(lines, **settings)
-    return figures.line_chart(lines, log=view.log and chart.log, share=chart.share, **settings)
+        return figures.stacked_chart(lines, frame, smoothing=view.smoothing)
+    return figures.line_chart(lines, frame, smoothing=view.smoothing, log=view.log and chart.log, share=chart.share)
 
 
 def palette(method: str, chart: Chart) -> list[str]:

@@ -39,8 +39,7 @@ def log_tab(run: RunDetail) -> None:
         path = str(Path(run.output_dir) / "log.txt")
     text = logs.tail(Path(path)) if path else None
     if text is None:
-        is_elsewhere = run.job is not None and run.job.host is not None
-        where = f" Its process ran on {format.literal(run.job.host)}." if is_elsewhere and run.job else ""
+        where = f" Its process ran on {format.literal(run.job.host)}." if run.job and run.job.host else ""
         st.caption(f"There is no log on this machine.{where}")
         return
     with st.container(horizontal=True, vertical_alignment="center"):

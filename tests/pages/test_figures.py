@@ -9,7 +9,7 @@ import pytest
 
 from app import charts, figures
 from app.components.live_chart import figure_json
-from app.figures import Line, Mark, line_chart, smooth, stacked_chart
+from app.figures import Frame, Line, Mark, line_chart, smooth, stacked_chart
 
 STEPS = np.arange(1.0, 6.0)
 
@@ -84,13 +84,13 @@ def test_a_constant_is_not_drawn_as_zero() -> None:
 
 
 def test_marks_and_cursor_are_uprights() -> None:
-    figure = line_chart([line([1.0, 2.0])], marks=[Mark(1.5, "★", "best <b>")], cursor=2.0)
+    figure = line_chart([line([1.0, 2.0])], Frame(marks=[Mark(1.5, "★", "best <b>")], cursor=2.0))
     assert [shape.x0 for shape in figure.layout.shapes] == [1.5, 2.0]
     assert figure.layout.annotations[0].hovertext == "best &lt;b&gt;"
 
 
 def test_one_revision_keeps_what_a_user_did() -> None:
-    before, after = (line_chart([line(y)], revision="a") for y in ([1.0, 2.0], [1.0, 2.0, 3.0]))
+    before, after = (line_chart([line(y)], Frame(revision="a")) for y in ([1.0, 2.0], [1.0, 2.0, 3.0]))
     assert before.layout.uirevision == after.layout.uirevision == "a"
     assert before.layout.legend.uirevision == after.layout.legend.uirevision
     assert before.data[0].uid == after.data[0].uid

@@ -135,7 +135,7 @@ def test_launching_writes_the_run_and_opens_it_once(database: Store) -> None:
     assert at.query_params["run"] == run.uid
 
 
-def test_a_double_click_launches_once(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_double_click_launches_once_and_a_later_one_again(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def stay(*_: object, **__: object) -> None:
         """As when the second click interrupts the way to the run's page."""
 
@@ -144,6 +144,9 @@ def test_a_double_click_launches_once(database: Store, monkeypatch: pytest.Monke
     launch_button(at).click().run()
     launch_button(at).click().run()
     assert len(read.runs(database)) == 1
+    at.run()
+    launch_button(at).click().run()
+    assert len(read.runs(database)) == 2
 
 
 def test_a_fault_of_the_launcher_is_a_sentence(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
