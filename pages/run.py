@@ -131,7 +131,7 @@ if not runs:
     st.stop()
 chosen = choose_run(runs)
 is_live = chosen.status in status.OPEN
-every = 2.0 if is_live else None
+every = min(max(2.0, chosen.seconds_per_step or 0.0), 10.0) if is_live else None
 st.fragment(head, run_every=every)(chosen.uid, is_live)
 for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="query-params"), strict=True):
     if not tab.open:

@@ -15,10 +15,14 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
 BUSY_SECONDS = 30
 LOG_BYTES_KEPT = 64 * 2**20
+# A deferred transaction that reads first and then writes fails at once when another process has committed in between,
+# however long the busy timeout: a writer must say so at the start.
+BEGIN_WRITING = "BEGIN IMMEDIATE"
 ADVICE = {
     "database or disk is full": "The disk of {where} is full: free some space; this write was not stored.",
     "readonly database": "{where} cannot be written: check its permissions, and those of its folder.",
@@ -83,6 +87,39 @@ def writing(store: Store) -> Iterator[Connection]:
         raise StoreError(explain(error, store.where)) from error
 
 
+class DriverCursor:
+    """The driver's own cursor; in its SQL `?` stands for a parameter, whatever the driver's sign for it."""
+
+    def __init__(self, cursor: DBAPICursor, sign: str) -> None:
+        self.cursor, self.sign = cursor, sign
+
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> DBAPICursor:
+        self.cursor.execute(sql.replace("?", self.sign), values)
+        return self.cursor
+
+    def executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self.cursor.executemany(sql.replace("?", self.sign), rows)
+
+
+@contextmanager
+def driver_writing(store: Store) -> Iterator[DriverCursor]:
+    """One write transaction below SQLAlchemy, for the few statements that run each step."""
+    dialect = store.engine.dialect
+    try:
+        connection = store.engine.raw_connection()
+        try:
+            cursor = DriverCursor(connection.cursor(), "?" if dialect.paramstyle == "qmark" else "%s")
+            if dialect.name == "sqlite":
+                cursor.execute(BEGIN_WRITING)
+            yield cursor
+            connection.commit()
+        finally:
+            connection.close()  # rolls back what was not committed
+    except (DBAPIError, dialect.loaded_dbapi.Error) as error:
+        raise StoreError(explain(error, store.where)) from error
+
+
 @contextmanager
 def reading(store: Store) -> Iterator[Connection]:
     """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
@@ -99,7 +136,7 @@ def explain(error: Exception, where: str) -> str:
     for sign, advice in ADVICE.items():
         if sign.lower() in text.lower():
             return advice.format(where=where)
-    return f"{where} reports: {text.strip()}"
+    return f"{where} reports: {text.strip().splitlines()[0]}"
 
 
 def require_log(connection: sqlite3.Connection, path: Path) -> None:
@@ -132,9 +169,7 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A deferred transaction that reads first and then writes fails at once when another process has committed
-        # in between, however long the busy timeout: a writer must say so at the start.
         deferred = readonly or connection.get_execution_options().get("vr1z_reading")
-        connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if deferred else BEGIN_WRITING)
 
     return engine

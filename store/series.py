@@ -51,31 +51,32 @@ def _one(connection: Connection, run_id: int, name_id: int, points: int, lo: int
     every = select(Metric.step, Metric.value).where(Metric.run_id == run_id, Metric.name_id == name_id)
     every = every.where(Metric.step >= lo) if lo is not None else every
     every = every.where(Metric.step <= hi) if hi is not None else every
-    head = connection.execute(every.order_by(Metric.step).limit(points + 1)).all()
-    if len(head) <= points:
-        return _series(head)
+    beyond = connection.execute(every.order_by(Metric.step).offset(points).limit(1)).first()
+    if beyond is None:
+        return _series(connection.execute(every).all())
+    first = connection.execute(every.order_by(Metric.step).limit(1)).one()
     last = connection.execute(every.order_by(Metric.step.desc()).limit(1)).one()
-    buckets = connection.execute(
-        range_extremes(run_id, name_id, head[0].step, last.step, max(1, (points - 2) // 2))
-    ).all()
-    extremes = [(row.low_step, row.low) for row in buckets] + [(row.high_step, row.high) for row in buckets]
-    kept = [head[0], *(point for point in extremes if point[0] is not None), last]
-    return _series(kept, sum(row.n for row in buckets))
+    ranges = connection.execute(range_extremes(run_id, name_id, first.step, last.step, max(1, (points - 2) // 2)))
+    kept, total = [first, last], 0
+    for low_step, low, high_step, high, n in ranges:
+        total += n
+        if low is not None:
+            kept += [(low_step, low), (high_step, high)]
+    return _series(kept, total)
 
 
 def range_extremes(run_id: int, name_id: int, first: int, last: int, buckets: int) -> Select[Any]:
     """The lowest and the highest point of each of `buckets` ranges of steps, and the number of points there.
 
-    Two look-ups for their steps beat window functions five times, and SQLite's bare columns too.
+    Looking up their steps afterwards is five times as fast as window functions, and faster than SQLite's bare columns.
     """
     width = -(-(last - first + 1) // buckets)
     bucket = ((Metric.step - first) // width).label("bucket")
+    low, high, n = func.min(Metric.value).label("low"), func.max(Metric.value).label("high"), func.count().label("n")
     bounds = (
-        select(
-            bucket, func.min(Metric.value).label("low"), func.max(Metric.value).label("high"), func.count().label("n")
-        )
+        select(bucket, low, high, n)
         .where(Metric.run_id == run_id, Metric.name_id == name_id, Metric.step.between(first, last))
-        .group_by(bucket)
+        .group_by("bucket")  # PostgreSQL does not see that two expressions with parameters are the same
         .cte("bounds")
     )
     begin = bounds.c.bucket * width + first
@@ -85,8 +86,8 @@ def range_extremes(run_id: int, name_id: int, first: int, last: int, buckets: in
         inside = Metric.step.between(begin, begin + (width - 1))
         return select(Metric.step).where(*same, inside).order_by(Metric.step).limit(1).scalar_subquery()
 
-    low, high = bounds.c.low, bounds.c.high
-    return select(step_of(low).label("low_step"), low, step_of(high).label("high_step"), high, bounds.c.n)
+    found = bounds.c
+    return select(step_of(found.low), found.low, step_of(found.high), found.high, found.n)
 
 
 def _series(rows: Sequence[Any], total: int | None = None) -> Series:

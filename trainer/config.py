@@ -213,36 +213,39 @@ class RunConfig(Section):
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
+_TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.5}]
+_DEMO: dict[str, Any] = {
+    "rewards": _TRIAD,
+    "optimization": {"steps": 170, "learning_rate": 1.3e-3, "schedule": "linear"},
+    "evaluation": {"probe_every": 10, "val_every": 85},
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "demo-grpo": {"name": "demo-grpo"},
+    "demo-grpo": _DEMO | {"name": "demo-grpo"},
     "demo-sft": {
         "name": "demo-sft",
         "method": "sft",
+        "rewards": _TRIAD,
+        "data": {"train_examples": 6000},
         "optimization": {
-            "steps": 250,
-            "learning_rate": 2e-3,
+            "steps": 500,
+            "learning_rate": 4e-3,
             "batch_size": 32,
             "schedule": "linear",
             "warmup_steps": 20,
         },
-        "evaluation": {"probe_every": 25, "val_every": 125},
+        "evaluation": {"probe_every": 50, "val_every": 250},
     },
-    "demo-grpo-no-steps": {
-        "name": "demo-grpo-no-steps",
-        "rewards": [
-            {"name": "format", "weight": 1.0},
-            {"name": "accuracy", "weight": 2.0},
-            {"name": "steps", "weight": 0.0},
-        ],
-    },
-    "demo-collapse": {
+    "demo-grpo-no-steps": _DEMO
+    | {"name": "demo-grpo-no-steps", "rewards": [*_TRIAD[:2], {"name": "steps", "weight": 0.0}]},
+    "demo-collapse": _DEMO
+    | {
         "name": "demo-collapse",
         "rewards": [
             {"name": "format", "weight": 1.0},
-            {"name": "accuracy", "weight": 1.0},
-            {"name": "steps", "weight": 2.0},
+            {"name": "accuracy", "weight": 0.5},
+            {"name": "steps", "weight": 4.0},
         ],
-        "optimization": {"learning_rate": 4e-4},
+        "optimization": {"steps": 170, "learning_rate": 1.3e-3},
         "grpo": {"beta": 0.0},
     },
 }

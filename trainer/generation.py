@@ -76,6 +76,12 @@ def end_ids(model: Any, processor: Any) -> set[int]:
     return {i for i in (*ids, processor.tokenizer.eos_token_id) if i is not None}
 
 
+def placeholder_ids(model: Any) -> list[int]:
+    """Tokens that stand for image features: a completion that held one could not be fed back to the model."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return sorted({i for i in (getattr(model.config, name, None) for name in names) if i is not None})
+
+
 def decode(processor: Any, ids: Sequence[int], ends: set[int]) -> str:
     """The text of a completion's token ids, without the end token; special tokens inside it stay visible."""
     pad = processor.tokenizer.pad_token_id
@@ -121,6 +127,7 @@ def _answer_batch(
         max_new_tokens=decoding.max_tokens,
         do_sample=decoding.temperature is not None,
         **sampling,
+        suppress_tokens=placeholder_ids(model),
         eos_token_id=sorted(ends),
         pad_token_id=processor.tokenizer.pad_token_id,
     )

@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trainer import models, prompt
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
-from trainer.generation import decode, end_ids
+from trainer.generation import decode, end_ids, placeholder_ids
 from trainer.models import Base
 from trainer.rewards import Reward
 
@@ -96,6 +96,7 @@ def build(
         entropy_coef=settings.entropy_coef,
         reward_weights=[reward.weight for reward in rewards],
         log_completions=False,
+        generation_kwargs={"suppress_tokens": placeholder_ids(base.model)},
     )
     return GRPOTrainer(
         model=base.model,

@@ -61,7 +61,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const style = getComputedStyle(element)
   const token = name => style.getPropertyValue(`--st-${name}`).trim()
-  const figure = JSON.parse(readable(data.figure, token))
+  const text = readable(data.figure, token)
+  const look = [text, token("text-color"), token("border-color")].join()
+  if (look === chart.look) return chart.leave
+  chart.look = look
+  const figure = JSON.parse(text)
   plotly(data.library)
     .then(async Plotly => {
       if (!charts.has(element)) return
@@ -73,9 +77,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
       element.textContent = error.message
     })
 
-  return () => {
+  chart.leave = () => {
     chart.observer?.disconnect()
     charts.delete(element)
     window.Plotly?.purge(element)
   }
+  return chart.leave
 }
