@@ -17,7 +17,7 @@ from store import read
 from store.engine import Store, StoreError, open_store
 from store.rows import RunRow, StoredCompletion, StoredPrediction
 
-EVERY_POINT = 2**31
+EVERY_POINT = 10**9
 COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")
 
 

@@ -57,7 +57,8 @@ def _one(connection: Connection, run_id: int, name_id: int, points: int, lo: int
     first = connection.execute(every.order_by(Metric.step).limit(1)).one()
     last = connection.execute(every.order_by(Metric.step.desc()).limit(1)).one()
     ranges = connection.execute(range_extremes(run_id, name_id, first.step, last.step, max(1, (points - 2) // 2)))
-    kept, total = [first, last], 0
+    kept: list[Any] = [first, last]
+    total = 0
     for low_step, low, high_step, high, n in ranges:
         total += n
         if low is not None:

@@ -77,14 +77,14 @@ def record_metrics(store: Store, run_id: int, step: int, metrics: Mapping[str, f
 
 
 def truncate_after(store: Store, run_id: int, step: int) -> None:
-    """Forgets what came after `step`, so that a run can go on from its checkpoint of that step."""
+    """Forgets what came after `step`, so that a run can go on from its checkpoint of that step; -1 forgets all."""
     every_name = select(MetricName.id)
     with writing(store) as connection:
         later = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step > step)
         connection.execute(later)
         for table in (Step, Completion, Evaluation):
             connection.execute(delete(table).where(table.run_id == run_id, table.step > step))
-        connection.execute(update(Run).where(Run.id == run_id, Run.step > step).values(step=step))
+        connection.execute(update(Run).where(Run.id == run_id, Run.step > step).values(step=max(step, 0)))
 
 
 def _beat(cursor: DriverCursor, job_id: int) -> int:

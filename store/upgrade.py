@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, inspect, select, text
 
 from store.connection import Store, StoreError, reading, sqlite_engine, writing
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HEAD = "0001"
 MIGRATIONS = Path(__file__).with_name("migrations")
+LOCK_SECONDS = 60
 POSTGRESQL_LOCK = 0x56523152
 
 
@@ -119,7 +120,9 @@ def _alone(store: Store, path: Path | None) -> Iterator[None]:
         return
     lock = FileLock(f"{path}.lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise StoreError(f"Another program has kept {path}.lock for {LOCK_SECONDS} s: end it and try again.") from None
     except OSError as error:
         raise StoreError(
             f"{path.parent} cannot be written ({error.strerror}): name another folder with --db."

@@ -54,11 +54,11 @@ class Harness:
     def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
         """`copies` answers for each example."""
         found: list[list[Answer]] = []
-        for _, answers in self._batches(examples, decoding, copies):
+        for _, answers in self.batches(examples, decoding, copies):
             found += [answers[i : i + copies] for i in range(0, len(answers), copies)]
         return found
 
-    def _batches(self, examples: Sequence[Example], decoding: Decoding, copies: int) -> Any:
+    def batches(self, examples: Sequence[Example], decoding: Decoding, copies: int) -> Any:
         return generation.answers(
             self.model,
             self.processor,
@@ -160,7 +160,7 @@ def evaluate(
         total=len(examples),
     )
     rows: list[PredictionRow] = []
-    for first, answers in harness._batches(examples, harness.decoding, 1):
+    for first, answers in harness.batches(examples, harness.decoding, 1):
         part = slice(first, first + len(answers))
         batch = harness.rows(examples[part], answers, ids[part], [0] * len(answers))
         write.record_predictions(store, evaluation, batch)

@@ -76,9 +76,10 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     trainer.add_callback(watch)
 
     start = checkpoints.resume_point() if resume else None
+    if resume:
+        write.truncate_after(store, run_id, start.step if start else -1)
     if start is not None:
-        write.truncate_after(store, run_id, start.step)
-        watch.finished_evaluations(start.step)
+        watch.remember(start.step)
     else:
         watch.look(0)
     say(store, job_id, "training")
@@ -125,7 +126,7 @@ class Watch(TrainerCallback):
     best: float = -1.0
     accuracy: float | None = None
 
-    def finished_evaluations(self, step: int) -> None:
+    def remember(self, step: int) -> None:
         """After a resume: the best validation accuracy up to `step`."""
         values = [
             e.metrics.get("exact_match")
@@ -245,7 +246,8 @@ def evaluate_run(store: Store, run_id: int, job_id: int, config: RunConfig, argu
     limit = int(arguments.get("limit") or config.data.test_examples)
     examples = datasets.load(str(arguments.get("benchmark") or config.data.dataset), split, limit, config.data.seed)
     harness = harness_for(config, model, base.processor, rewards, encoder, str(arguments.get("forced_prefix") or ""))
-    describe(store, run_id, config, base, rewards, examples[0])
+    if config.method == "none":
+        describe(store, run_id, config, base, rewards, examples[0])
     say(store, job_id, f"evaluating {examples[0].dataset}")
     evaluate.evaluate(store, run_id, harness, examples, kind=split, step=step)
 

@@ -108,14 +108,14 @@ def test_a_run_is_launched_watched_stopped_and_resumed(server: browsing.Server, 
 
     page.locator(".st-key-run_stop").get_by_role("button").click()
     wait_for_state(page, "stopped")
-    stopped_at = step_shown(page)
+    store = open_store(server.database, readonly=True)
+    stopped_at = read.runs(store)[0].step
     assert 2 <= stopped_at < 170
 
     page.locator(".st-key-run_resume").get_by_role("button").click()
     wait_for_step(page, stopped_at + 1)
     wait_for_state(page, "running")
     no_exception(page)
-    store = open_store(server.database, readonly=True)
     (run,) = read.runs(store)
     steps = list(read.clock(store, run.id).step)
     kinds = [event.kind for event in read.events(store, run.id)]

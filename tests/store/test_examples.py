@@ -89,7 +89,7 @@ def test_an_example_is_answered_once_a_sample(store: Store) -> None:
     (id,) = write.add_examples(store, [make.example()])
     evaluation = begin(store, run.id)
     write.record_predictions(store, evaluation, [make.prediction(id, sample) for sample in range(3)])
-    with pytest.raises(StoreError, match="(?i)unique"):
+    with pytest.raises(StoreError, match=r"(?i)unique"):
         write.record_predictions(store, evaluation, [make.prediction(id, 1)])
     assert read.evaluations(store, run.id)[0].done == 3
 

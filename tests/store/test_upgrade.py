@@ -11,6 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from filelock import FileLock
 from sqlalchemy import text
 
 from store import read, upgrade, write
@@ -118,6 +119,12 @@ def test_a_newer_database_is_refused(store: Store, readonly: bool) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     with pytest.raises(StoreError, match="update this program"):
         open_store(store.url, readonly=readonly)
+
+
+def test_a_lock_that_never_opens_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "LOCK_SECONDS", 0)
+    with FileLock(tmp_path / "x.db.lock"), pytest.raises(StoreError, match=r"has kept .*x\.db\.lock"):
+        open_store(str(tmp_path / "x.db"))
 
 
 def test_processes_that_start_at_once_take_turns(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def train(store: Store) -> Train:
     def run(preset: str, settings: dict[str, Any] | None = None) -> RunDetail:
         small = config.override(config.preset(preset), SMALL | (settings or {}))
         made, job = launch.create(store, small)
-        execute(store, job)
+        execute(store, read.job(store, job.uid))
         return read.run(store, made.id)
 
     return run

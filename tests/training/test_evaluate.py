@@ -65,3 +65,22 @@ def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
     )
     assert found.kl == pytest.approx(0, abs=1e-9)
     assert found.entropy > 0
+
+
+def test_no_completion_holds_an_image_place_holder(base: Any) -> None:
+    """One that did could not be fed back to the model: image features and image tokens would not match."""
+    examples = datasets.load("shapes-simple", "val", 60, 0)
+    hot = Decoding(40, temperature=5.0)
+    [(_, answers)] = generation.answers(base.model, base.processor, examples, hot, style="cot")
+    sampled = {token for answer in answers for token in answer.ids}
+    assert len(sampled) > 400
+    assert base.model.config.image_token_id not in sampled
+    generation.token_statistics(
+        base.model,
+        base.processor,
+        examples,
+        [answer.ids for answer in answers],
+        style="cot",
+        instruction=None,
+        against_base=False,
+    )

@@ -90,12 +90,13 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(store: Store, train:
     made, job = launch.create(store, config.override(config.preset(preset), SMALL | settings))
     stopper = threading.Thread(target=_stop_after_first_step, args=(store, made.id, job.id))
     stopper.start()
-    assert execute(store, job) == 143
+    assert execute(store, read.job(store, job.uid)) == 143
     stopper.join()
     stopped = read.run(store, made.id)
     assert stopped.status == "stopped"
     assert 1 <= stopped.step < 4
-    assert execute(store, launch.add_resume(store, made.id)) == 0
+    again = launch.add_resume(store, made.id)
+    assert execute(store, read.job(store, again.uid)) == 0
     resumed = read.run(store, made.id)
     assert resumed.status == "finished"
     names = ["loss", "probe/reward", "val/accuracy"] + (["reward", "kl"] if preset == "demo-grpo" else [])

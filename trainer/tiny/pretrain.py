@@ -104,7 +104,8 @@ def main() -> None:
     processor, model = load(args.base) if args.base else make(args.seed)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.peak, weight_decay=0.01, betas=(0.9, 0.98))
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens", flush=True)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{parameters / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens", flush=True)
 
     start, saved, losses = time.monotonic(), time.monotonic(), []
     for step, batch in enumerate(batches(processor, args.seed, stage)):
