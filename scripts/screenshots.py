@@ -12,15 +12,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize
 
 from scripts import browsing
 from store import read
 from store.engine import Store, StoreError, database_url, open_store
 
 SCHEMES = ("light", "dark")
-SETTLED_MILLISECONDS = 1500
-"""Charts are drawn and images loaded well within this."""
+SIZE: ViewportSize = {"width": 1440, "height": 1200}
+DRAWN = "() => [...document.querySelectorAll('.live-chart')].every(chart => chart.querySelector('.main-svg'))"
+SETTLED_MILLISECONDS = 1000
+"""Images are loaded and animations over well within this."""
 
 
 def main() -> int:
@@ -42,9 +44,7 @@ def main() -> int:
         browsing.browser() as browser,
     ):
         for scheme in SCHEMES:
-            page = browser.new_page(
-                viewport={"width": 1440, "height": 900}, color_scheme="dark" if scheme == "dark" else "light"
-            )
+            page = browser.new_page(viewport=SIZE, color_scheme="dark" if scheme == "dark" else "light")
             for name, address in addresses.items():
                 shoot(page, server.url + address, options.out / f"{name}-{scheme}.png")
             page.close()
@@ -60,12 +60,13 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         uid = next((run.uid for run in runs if run.method == "grpo"), "")
     if not uid:
         raise StoreError("There is no GRPO run with steps to show: run 'make demo' first, or name one with --run.")
-    return {"runs": "/runs", "launch": "/launch", "run": f"/run?run={uid}", "traces": f"/traces?run={uid}"}
+    return {"runs": "/", "launch": "/launch", "run": f"/run?run={uid}", "traces": f"/traces?run={uid}"}
 
 
 def shoot(page: Page, url: str, file: Path) -> None:
     browsing.goto(page, url)
     browsing.no_exception(page)
+    page.wait_for_function(DRAWN)
     page.wait_for_timeout(SETTLED_MILLISECONDS)
     page.screenshot(path=file)
     print(file)

@@ -116,6 +116,8 @@ class GrpoConfig(Section):
     """Weight of the KL penalty to the base model; 0 leaves it out."""
     loss: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = "dapo"
     """Loss normalization, by TRL's names."""
+    scale: Literal["group", "batch", "none"] = "group"
+    """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an entropy bonus."""
 
@@ -213,11 +215,11 @@ class RunConfig(Section):
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
-_TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.5}]
+_TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.25}]
 _DEMO: dict[str, Any] = {
     "rewards": _TRIAD,
-    "optimization": {"steps": 170, "learning_rate": 1.3e-3, "schedule": "linear"},
-    "evaluation": {"probe_every": 10, "val_every": 85},
+    "optimization": {"steps": 200, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 3},
+    "evaluation": {"probe_every": 10, "val_every": 100},
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "demo-grpo": _DEMO | {"name": "demo-grpo"},
@@ -227,13 +229,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rewards": _TRIAD,
         "data": {"train_examples": 6000},
         "optimization": {
-            "steps": 500,
+            "steps": 600,
             "learning_rate": 4e-3,
             "batch_size": 32,
             "schedule": "linear",
             "warmup_steps": 20,
         },
-        "evaluation": {"probe_every": 50, "val_every": 250},
+        "evaluation": {"probe_every": 50, "val_every": 300},
     },
     "demo-grpo-no-steps": _DEMO
     | {"name": "demo-grpo-no-steps", "rewards": [*_TRIAD[:2], {"name": "steps", "weight": 0.0}]},
@@ -245,7 +247,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             {"name": "accuracy", "weight": 0.5},
             {"name": "steps", "weight": 4.0},
         ],
-        "optimization": {"steps": 170, "learning_rate": 1.3e-3},
+        "optimization": {"steps": 200, "learning_rate": 1.3e-3},
         "grpo": {"beta": 0.0},
     },
 }

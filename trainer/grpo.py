@@ -93,6 +93,7 @@ def build(
         temperature=settings.temperature,
         beta=settings.beta,
         loss_type=settings.loss,
+        scale_rewards=settings.scale,
         entropy_coef=settings.entropy_coef,
         reward_weights=[reward.weight for reward in rewards],
         log_completions=False,

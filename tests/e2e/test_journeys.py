@@ -154,7 +154,7 @@ def test_every_page_fits_its_window(seeded: browsing.Server, browser_page: Page,
     """Every page of every run shows without an error and without a horizontal scroll bar, light and dark."""
     browser_page.set_viewport_size({"width": width, "height": 900})
     browser_page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    addresses = ["/runs", "/launch"]
+    addresses = ["/", "/launch"]
     for name in ("demo-grpo", "demo-sft", "smolvlm-256m-*r64*"):
         addresses += [f"/{page}?run={uid_of(seeded, name)}" for page in ("run", "traces")]
     for address in addresses:

@@ -18,7 +18,7 @@ from tests import seeded
 
 pytestmark = pytest.mark.e2e
 PLOT = ".js-plotly-plot"
-PATIENCE = 30_000
+PATIENCE = 90_000
 """Milliseconds; the machine may be busy."""
 
 

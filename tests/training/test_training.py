@@ -43,7 +43,7 @@ def test_a_grpo_run_records_every_completion_with_its_group_rewards_and_advantag
                 assert c.rewards["format"] == rewards.format_reward([c.text])[0]
                 assert c.rewards["accuracy"] == rewards.accuracy_reward([c.text], answer=truth)[0]
                 assert c.rewards["steps"] == pytest.approx(rewards.steps_reward([c.text])[0], abs=1e-6)
-                weighted = 1.0 * c.rewards["format"] + 2.0 * c.rewards["accuracy"] + 0.5 * c.rewards["steps"]
+                weighted = sum(weight * (c.rewards[name] or 0.0) for name, weight in run.reward_weights.items())
                 assert c.reward == pytest.approx(weighted)
 
 
