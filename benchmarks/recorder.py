@@ -1,6 +1,6 @@
 """What recording costs a GRPO step: time inside recorder calls, and the difference with and without a recorder.
 
-    python benchmarks/recorder.py [--steps 20] [--repeats 3]
+    python -m benchmarks.recorder [--steps 20] [--repeats 3]
 
 Target: recorder calls take below 1 % of step time. Both kinds of run alternate in one process; medians are printed.
 """
@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from transformers import PrinterCallback, set_seed
 
