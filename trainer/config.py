@@ -410,5 +410,11 @@ def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
 
 def _yaml(value: Any) -> str:
     """A value on one line as `override` reads it."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1_000_000)
+    text = _one_line(value, readable=True)
+    return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
+
+
+def _one_line(value: Any, *, readable: bool) -> str:
+    """`readable` keeps letters of all scripts, but loses the rarer line breaks (U+0085, U+2028)."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=1_000_000)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -42,8 +42,14 @@ def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.Captur
     assert trainer("run", "--preset", "demo-sft", "--set", "lora.rank=8", "--set", "name=mine") == 0
     job = only_job(store)
     run = read.run(store, job.run_id)
-    assert (run.name, run.method, run.lora_rank, run.max_steps, run.status) == ("mine", "sft", 8, 250, "finished")
-    assert run.reward_weights == {"format": 1.0, "accuracy": 2.0, "steps": 0.5}
+    assert (run.name, run.method, run.lora_rank, run.max_steps, run.status) == (
+        "mine",
+        "sft",
+        8,
+        preset("demo-sft").optimization.steps,
+        "finished",
+    )
+    assert run.reward_weights == {reward.label: reward.weight for reward in preset("demo-sft").rewards}
     assert run.output_dir == str(local.output_folder(store, run.uid)) and Path(run.output_dir).is_dir()
     assert (run.quantization, job.kind, job.arguments, job.log_path) == (None, "train", {}, None)
     said = capfd.readouterr().out.splitlines()

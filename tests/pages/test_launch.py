@@ -167,7 +167,7 @@ def test_the_live_example_shows_what_each_reward_pays(database: Store) -> None:
     [example] = [area for area in at.text_area if area.label.startswith("Example completion")]
     example.set_value("I guess 3").run()
     assert not at.exception
-    assert any("1 × 0 \\= 0" in caption.value for caption in at.caption)
+    assert any("2 × 0 \\= 0" in caption.value for caption in at.caption)
 
 
 def test_direct_answers_have_no_reasoning_rewards() -> None:
@@ -194,7 +194,7 @@ def test_the_plan_counts_sequences_and_passes() -> None:
         "170 updates of 64 sequences: 8 prompts × groups of 8.",
         "1,360 prompts in all: 0.68 passes over the 2,000 training examples.",
     ]
-    assert launch_plan.plan(preset("demo-sft"))[0] == "250 updates of 32 references."
+    assert launch_plan.plan(preset("demo-sft"))[0] == "600 updates of 32 references."
     assert launch_plan.plan(from_dict({"method": "none"}))[0].startswith("No training")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.__main__ import parser
@@ -245,7 +245,7 @@ def test_any_list_of_rewards_can_be_told_as_a_command(rewards: list[dict[str, An
     assert read_back(command_line(config)) == config
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     name=st.text(st.characters(exclude_categories=("Cs",)), max_size=30),
     instruction=st.none() | st.text(st.characters(exclude_categories=("Cs",)), max_size=30),
@@ -255,6 +255,7 @@ def test_any_list_of_rewards_can_be_told_as_a_command(rewards: list[dict[str, An
     seed=st.integers(0, 2**32 - 1),
     checkpointing=st.booleans(),
 )
+@example("\x85", None, ["\u2028"], 0.5, 0.0, 0, False)
 def test_any_config_can_be_told_as_a_command(
     name: str, instruction: str | None, words: list[str], rate: float, weight: float, seed: int, checkpointing: bool
 ) -> None:

@@ -295,9 +295,9 @@ def test_any_text_is_parsed(text: str, style: Style) -> None:
 @pytest.mark.parametrize("frame", ["{}", "<think>{}</think><answer>3</answer>", "<answer>{}</answer>"])
 def test_a_hostile_text_takes_no_time(unit: str, frame: str) -> None:
     text = frame.format(unit * (100_000 // len(unit)))
-    begin = time.perf_counter()
+    begin = time.process_time()  # a busy machine is no fault of the parser
     parse(text)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_very_many_steps_take_no_time() -> None:
