@@ -19,8 +19,8 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     "#8A93A0",
 )
-PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-"""Okabe and Ito's colours but black and yellow, which vanish on dark and on light pages."""
+PALETTE = (GREEN, ORANGE, PURPLE, SKY, GREY)
+"""Okabe and Ito's colours but those of the methods, and black and yellow, which vanish on dark and on light pages."""
 METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
 """Method to colour and dash."""
 
@@ -131,7 +131,7 @@ def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: flo
 def _empty(frame: Frame) -> go.Figure:
     uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
     if frame.cursor is not None:
-        uprights.append((frame.cursor, ORANGE, "solid", 1.5))
+        uprights.append((frame.cursor, GREY, "solid", 2.0))
     return go.Figure(
         layout=go.Layout(
             template=go.layout.Template(),
@@ -197,6 +197,7 @@ def _curve(line: Line, y: Floats, share: bool) -> go.Scatter:
         marker={"size": 6, "color": line.color},
         hovertemplate=value,
         connectgaps=False,
+        cliponaxis=not line.sparse,
     )
 
 

@@ -15,7 +15,7 @@ STOP_LEVELS = {
     2: ("Terminate", "Asked to stop already. Ends the process now; what came after the last checkpoint is lost."),
     3: ("Kill", "Asked to terminate already. Kills the process; what came after the last checkpoint is lost."),
 }
-SILENT_AFTER = 60.0
+SILENT_AFTER = 180.0
 """Seconds without a word after which a running process is called silent, unless its steps take long."""
 
 

@@ -51,7 +51,7 @@ def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
         "status": [[status.look(run.status).label] for run in runs],
         "progress": [_percent(status.progress(run)) for run in runs],
         "left": [status.seconds_left(run) for run in runs],
-        "reward": [list(run.sparkline) or None for run in runs],
+        "reward": [list(run.sparkline) if len(run.sparkline) > 1 else None for run in runs],
         "accuracy": [_accuracy(run) for run in runs],
         "created": [datetime.fromtimestamp(run.created_at, UTC) for run in runs],
     }

@@ -16,7 +16,7 @@ from store import read
 from store.engine import open_store
 from tests.seeded import seed_database
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.e2e
 
 PATIENCE = 240
 """Seconds in which a run loads its model, looks at the base and makes its first steps, on a busy machine."""

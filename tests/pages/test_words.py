@@ -95,9 +95,9 @@ def test_a_live_run_in_a_sentence() -> None:
 
 
 def test_a_silent_run_is_called_silent_once_it_is_far_slower_than_usual() -> None:
-    assert status.silence(RUN, 159.0) is None
-    assert "silent for 1 min 41 s" in str(status.silence(RUN, 201.0))
-    assert status.silence(replace(RUN, seconds_per_step=30.0), 201.0) is None
+    assert status.silence(RUN, 270.0) is None
+    assert "silent for 3 min 10 s" in str(status.silence(RUN, 290.0))
+    assert status.silence(replace(RUN, seconds_per_step=30.0), 290.0) is None
     assert status.silence(replace(RUN, status="finished"), 999.0) is None
 
 
