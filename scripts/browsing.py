@@ -36,8 +36,10 @@ class Server:
 
 
 @contextmanager
-def serving(database: str, log: Path, *arguments: str) -> Iterator[Server]:
-    """`python -m app` on a free port and a database URL, until the block ends; its jobs end with it.
+def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False) -> Iterator[Server]:
+    """`python -m app` on a free port and a database URL, until the block ends.
+
+    `jobs_end` also kills whatever else works on that database: for databases that are thrown away, never for real ones.
 
     Raises RuntimeError with the server's log when it does not come up.
     """
@@ -51,8 +53,10 @@ def serving(database: str, log: Path, *arguments: str) -> Iterator[Server]:
         _wait_until_up(server)
         yield server
     finally:
-        end_processes(database)
+        process.kill()
         process.wait(timeout=10)
+        if jobs_end:
+            end_processes(database)
 
 
 def end_processes(database: str) -> None:

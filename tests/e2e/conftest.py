@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[browsing.Server]:
     """The app on an empty database of its own."""
-    with browsing.serving(f"sqlite:///{tmp_path}/test.db", tmp_path / "server.log") as started:
+    with browsing.serving(f"sqlite:///{tmp_path}/test.db", tmp_path / "server.log", jobs_end=True) as started:
         yield started
 
 

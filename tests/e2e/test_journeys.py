@@ -40,7 +40,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
     """The app on a database that holds runs in every state."""
     folder = tmp_path_factory.mktemp("seeded")
     seed_database(folder / "test.db", now=time.time())
-    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log") as server:
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
     folder = tmp_path_factory.mktemp("server")
     store = open_store(str(folder / "runs.db"))
     seeded.examples(store, "train", 1)
-    with browsing.serving(store.url, folder / "server.log") as started:
+    with browsing.serving(store.url, folder / "server.log", jobs_end=True) as started:
         yield started
 
 
@@ -188,3 +189,16 @@ def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(server, "RECONCILE_EVERY", 0.01)
     server._reconcile(open_store(str(tmp_path / "runs.db")), stopped)
     assert calls == [0, 1]
+
+
+def test_a_server_for_screenshots_leaves_other_processes_of_its_database_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'live.db'}"
+    environment = os.environ | {"VR1Z_DATABASE_URL": url}
+    job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
+    try:
+        with browsing.serving(url, tmp_path / "server.log"):
+            pass
+        assert job.poll() is None
+    finally:
+        job.kill()
+        job.wait()
