@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.generation import decode
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -77,7 +79,7 @@ class GenerationCapture:
         return Generation(
             number=self._count,
             inputs=inputs,
-            texts=[completion_text(trainer, ids, ends) for ids in self._ids],
+            texts=[decode(trainer._tokenizer, ids, ends) for ids in self._ids],
             lengths=[len(ids) for ids in self._ids],
             truncated=[not ids or ids[-1] not in ends for ids in self._ids],
             rewards={name: [_number(row[i]) for row in columns] for i, name in enumerate(names)},
@@ -86,14 +88,6 @@ class GenerationCapture:
             generation_seconds=self._generation_seconds,
             scoring_seconds=self._scoring_seconds,
         )
-
-
-def completion_text(trainer: Any, ids: Sequence[int], ends: set[int]) -> str:
-    """Decoded from the token ids: some response templates strip `<think>` from message contents."""
-    kept = list(ids)
-    while kept and (kept[-1] in ends or kept[-1] == trainer._tokenizer.pad_token_id):
-        kept.pop()
-    return trainer._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def _number(value: float) -> float | None:

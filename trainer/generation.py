@@ -82,13 +82,12 @@ def placeholder_ids(model: Any) -> list[int]:
     return sorted({i for i in (getattr(model.config, name, None) for name in names) if i is not None})
 
 
-def decode(processor: Any, ids: Sequence[int], ends: set[int]) -> str:
+def decode(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
     """The text of a completion's token ids, without the end token; special tokens inside it stay visible."""
-    pad = processor.tokenizer.pad_token_id
     kept = list(ids)
-    while kept and (kept[-1] in ends or kept[-1] == pad):
+    while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
         kept.pop()
-    return processor.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def answers(
@@ -142,7 +141,7 @@ def _answer_batch(
 def _answer(processor: Any, ids: list[int], ends: set[int], decoding: Decoding, seconds: float) -> Answer:
     stop = next((i for i, token in enumerate(ids) if token in ends), None)
     kept = ids if stop is None else ids[: stop + 1]
-    return Answer(decoding.forced_prefix + decode(processor, kept, ends), tuple(kept), stop is None, seconds)
+    return Answer(decoding.forced_prefix + decode(processor.tokenizer, kept, ends), tuple(kept), stop is None, seconds)
 
 
 @dataclass(frozen=True)

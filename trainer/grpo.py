@@ -74,7 +74,7 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
     ends = end_ids(base.model, base.processor)
 
     def function(completions: Any, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
-        texts = [decode(base.processor, ids, ends) for ids in completion_ids]
+        texts = [decode(base.processor.tokenizer, ids, ends) for ids in completion_ids]
         return reward.function(texts, completion_ids=completion_ids, **columns)
 
     function.__name__ = reward.name
