@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from app.components.live_chart import LIBRARY_ROUTE
@@ -84,7 +84,12 @@ def routes(store: Store) -> list[Route]:
     def library(_request: Request) -> Response:
         return FileResponse(plotly_js, media_type="text/javascript", headers={"Cache-Control": FOR_EVER})
 
+    def first_page(request: Request) -> Response:
+        # Streamlit serves its default page at the root only.
+        return RedirectResponse(request.url.replace(path="/"), status_code=307)
+
     return [
+        Route("/runs", first_page),
         Route("/api/health", health),
         Route("/api/media/{sha256}", media),
         Route(LIBRARY_ROUTE, library),

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select, update
 from store.connection import DriverCursor, Store, driver_writing, writing
 from store.evaluations import trace_columns
 from store.rows import CompletionRow
-from store.schema import Completion, Evaluation, Metric, MetricName, Run, Step
+from store.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step
 from store.sql import upsert
 from store.values import clean, finite
 
@@ -82,7 +82,7 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
     with writing(store) as connection:
         later = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step > step)
         connection.execute(later)
-        for table in (Step, Completion, Evaluation):
+        for table in (Step, Completion, Evaluation, Checkpoint):
             connection.execute(delete(table).where(table.run_id == run_id, table.step > step))
         connection.execute(update(Run).where(Run.id == run_id, Run.step > step).values(step=max(step, 0)))
 

@@ -49,6 +49,12 @@ def test_health(running: browsing.Server) -> None:
     assert (answer.status, answer.body) == (200, b'{"status":"ok"}')  # type: ignore[attr-defined]
 
 
+def test_the_first_page_answers_to_its_name(running: browsing.Server) -> None:
+    answer = get(running, "/runs?tag=demo")
+    assert answer.status == 307
+    assert urllib.parse.urlsplit(answer.headers["Location"])[2:4] == ("/", "tag=demo")
+
+
 def test_an_image_is_served_by_its_hash_and_cannot_act(running: browsing.Server) -> None:
     store = open_store(running.database, readonly=True)
     answer = get(running, f"/api/media/{read.examples(store, [1])[1].images[0]}")

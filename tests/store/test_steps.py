@@ -74,11 +74,14 @@ def test_truncation_forgets_only_what_came_later(store: Store) -> None:
         for step in range(1, 6):
             write.record_step(store, each.id, step, {"a": step}, at=1.0, completions=[make.completion()])
             write.begin_evaluation(store, each.id, step=step, **EVALUATION)
+        write.set_checkpoint(store, each.id, kind="last", step=3, path="checkpoint-3")
+        write.set_checkpoint(store, each.id, kind="best", step=4, path="checkpoint-4")
     write.truncate_after(store, run.id, 3)
     assert list(values(store, run.id, "a")) == [1, 2, 3]
     assert read.clock(store, run.id).step.tolist() == [1, 2, 3]
     assert read.step_bounds(store, run.id) == (1, 3, 3)
     assert [row.step for row in read.evaluations(store, run.id)] == [1, 2, 3]
+    assert [row.kind for row in read.checkpoints(store, run.id)] == ["last"]
     assert read.run(store, run.id).step == 3
     assert len(values(store, other.id, "a")) == len(read.evaluations(store, other.id)) == 5
 
