@@ -260,3 +260,14 @@ def one_step(folder: Path, accumulation: int) -> tuple[list[int], float]:
     trainer.compute_loss = count
     trainer.train()
     return groups, next(e["grad_norm"] for e in trainer.state.log_history if "grad_norm" in e)
+
+
+def test_only_completions_go_through_the_vocabulary(tmp_path: Path) -> None:
+    rows: list[int] = []
+    head = grpo.trl_utils._ChunkedLogProbFunction
+    with pytest.MonkeyPatch.context() as patch:
+        counting = type("Counting", (), {"apply": staticmethod(lambda *a: rows.append(len(a[0])) or head.apply(*a))})
+        patch.setattr(grpo.trl_utils, "_ChunkedLogProbFunction", counting)
+        one_step(tmp_path, 1)
+    assert len(rows) == 1
+    assert 0 < rows[0] <= 16 * 16
