@@ -44,7 +44,7 @@ def _remembered(query: Query) -> Query:
 
 def forget() -> None:
     """The next reads see what has just been written."""
-    queries: tuple[Any, ...] = (runs, run, jobs, events)
+    queries: tuple[Any, ...] = (runs, run, jobs, events, indexes, splits)
     for query in queries:
         query.clear()
 
@@ -60,3 +60,8 @@ groups = _remembered(read.groups)
 evaluations = _remembered(read.evaluations)
 events = _remembered(read.events)
 checkpoints = _remembered(read.checkpoints)
+experiments = _remembered(read.experiments)
+scores = _remembered(read.scores)
+indexes = _remembered(read.indexes)
+splits = _remembered(read.splits)
+histogram = _remembered(read.histogram)

@@ -128,6 +128,49 @@ def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: flo
     return figure
 
 
+class Bars(NamedTuple):
+    """Bars at whole numbers: `x` and `y` of equal length."""
+
+    name: str
+    x: Sequence[int]
+    y: Sequence[float]
+    color: str = BLUE
+
+
+def bar_chart(
+    groups: Sequence[Bars], frame: Frame = PLAIN, *, last: int, stacked: bool = False, share: bool = False
+) -> go.Figure:
+    """Bars of several groups, side by side or one on the other; what is beyond `last` is added to it, as `last+`.
+
+    `share` shows each group's bars as parts of its own sum.
+    """
+    figure = _empty(frame)
+    for group in groups:
+        heights = (
+            np.bincount(np.minimum(group.x, last), weights=group.y, minlength=last + 1) if group.x else np.zeros(0)
+        )
+        if share and heights.sum():
+            heights = heights / heights.sum()
+        form = ".1%" if share else ","
+        figure.add_trace(
+            go.Bar(
+                uid=group.name,
+                name=_plain(group.name),
+                x=np.arange(len(heights)),
+                y=heights,
+                marker={"color": group.color},
+                hovertemplate=f"%{{y:{form}}}",
+            )
+        )
+    ticks = [*range(0, last, max(1, last // 10)), last]
+    is_cut = any(x > last for group in groups for x in group.x)
+    labels = [*map(str, ticks[:-1]), f"{last}+" if is_cut else str(last)]
+    figure.update_layout(barmode="stack" if stacked else "group", showlegend=len(groups) > 1 or stacked, bargap=0.15)
+    figure.update_xaxes(tickvals=ticks, ticktext=labels, tickangle=0, range=[-0.6, last + 0.6], showgrid=False)
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%" if share else ",")
+    return figure
+
+
 def _empty(frame: Frame) -> go.Figure:
     uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
     if frame.cursor is not None:

@@ -78,6 +78,13 @@ def age(at: float | None, now: float) -> str:
     return f"{largest} ago"
 
 
+def memory(value: float | None) -> str:
+    """Bytes as MiB or GiB: 410 MiB, 7.8 GiB."""
+    if not _known(value):
+        return UNKNOWN
+    return f"{value / 1024**2:.0f} MiB" if value < 1024**3 else f"{value / 1024**3:.1f} GiB"
+
+
 def literal(text: str) -> str:
     """Text that Streamlit's Markdown shows as it stands; line breaks become spaces."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -1,18 +1,21 @@
-"""What a user may do to runs: stop, resume, delete.
+"""What a user may do: stop, resume or delete runs, index datasets.
 
 Writes through the store and the launcher, then has pages read anew. What was done comes back as a sentence;
-what could not be done comes as a StoreError.
+what could not be done comes as a StoreError or a ConfigError.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from app import data, status
 from store import read, write
-from store.rows import RunRow
-from trainer import launch
+from store.rows import IndexRow, JobRow, RunDetail, RunRow
+from trainer import benchmark, launch
+from trainer.config import from_dict
+from trainer.launch import indexing
 
 
 def can_stop(run: RunRow) -> bool:
@@ -35,6 +38,21 @@ def stop(run: RunRow, level: int) -> str:
     return done
 
 
+def stop_job(job: JobRow) -> str:
+    """Asks one job to stop, more urgently than it was asked before, and says what was done."""
+    done = launch.stop(data.writer(), job, min(job.stop_requested + 1, 3))
+    data.forget()
+    return done
+
+
+def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
+    """Queues an evaluation; `arguments` as `trainer.launch.evaluate` takes them. Raises ConfigError."""
+    asked = benchmark.find(from_dict(run.config), arguments)
+    launch.evaluate(data.writer(), run.id, arguments)
+    data.forget()
+    return f"{asked.name} is in the queue."
+
+
 def resume(run: RunRow) -> str:
     launch.resume(data.writer(), run.id)
     data.forget()
@@ -51,3 +69,19 @@ def delete(run: RunRow) -> str:
         shutil.rmtree(folder, ignore_errors=True)
     data.forget()
     return f"{run.name} is deleted."
+
+
+def index(dataset: str, folder: str, split: str, limit: int) -> str:
+    """Starts to index a split in a process of its own; `folder` is empty for a set that is drawn or fetched."""
+    path = str(Path(folder.strip()).expanduser().absolute()) if folder.strip() else None
+    known = from_dict({"method": "none", "data": {"dataset": dataset, "path": path}}).data
+    indexing.start(data.writer(), known, split, limit)
+    data.forget()
+    return f"{dataset} ({split}) is being indexed."
+
+
+def dismiss(index: IndexRow) -> str:
+    """Forgets an indexing that failed, with what an earlier one of the same folder had found."""
+    write.drop_index(data.writer(), index.id)
+    data.forget()
+    return f"{index.name} ({index.split}) is forgotten."

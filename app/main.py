@@ -46,6 +46,13 @@ navigation = st.navigation(
             url_path="traces",
             help="What did it say? Every sampled answer beside its image, step by step, with its rewards.",
         ),
+        st.Page(
+            PAGES / "datasets.py",
+            title="Datasets",
+            icon=":material/dataset:",
+            url_path="datasets",
+            help="What am I training on? Images, questions and counts, images that two sets share, and who saw what.",
+        ),
     ]
 )
 

@@ -26,6 +26,7 @@ from app.components.live_chart import LIBRARY_ROUTE
 from store import read
 from store.engine import Store, StoreError
 from trainer import launch
+from trainer.launch import indexing
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RECONCILE_EVERY = 2.0
@@ -97,7 +98,7 @@ def routes(store: Store) -> list[Route]:
 
 
 def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[None]]:
-    """While the server lives, a thread closes jobs whose process is gone."""
+    """While the server lives, a thread closes jobs and indexes whose process is gone."""
 
     @contextlib.asynccontextmanager
     async def live(_app: st.App) -> AsyncIterator[None]:
@@ -114,7 +115,7 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
 def _reconcile(store: Store, stopped: threading.Event) -> None:
     while not stopped.wait(RECONCILE_EVERY):
         try:
-            for message in launch.reconcile(store):
+            for message in (*launch.reconcile(store), *indexing.close_gone(store)):
                 log.warning(message)
         except Exception:
             log.exception("Could not look after the jobs; trying again in %g seconds.", RECONCILE_EVERY)

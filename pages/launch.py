@@ -7,7 +7,7 @@ import shlex
 import streamlit as st
 
 from app import data, format
-from app.components import config_form, launch_plan, preflight, reward_rows
+from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from app.components.config_form import Checked
 from store import read
 from store.engine import StoreError
@@ -59,19 +59,26 @@ def choose(name: str) -> None:
 
 
 def preset_cards() -> None:
+    chosen = str(st.session_state.get("launch.source")).removeprefix("preset ")
+    real = [name for name, values in PRESETS.items() if "model" in values]
+    cards([name for name in PRESETS if name not in real], chosen)
+    with st.expander("Real models, for one GPU", expanded=chosen in real, key="real-models"):
+        cards(real, chosen)
+
+
+def cards(names: list[str], chosen: str) -> None:
     with st.grid("auto", min_column_width=210):
-        for name, values in PRESETS.items():
-            chosen = st.session_state.get("launch.source") == f"preset {name}"
+        for name in names:
             with st.container(border=True, height="stretch", key=f"card-{name}"):
                 st.button(
                     name,
                     key=f"preset-{name}",
-                    type="primary" if chosen else "secondary",
+                    type="primary" if name == chosen else "secondary",
                     on_click=choose,
                     args=(name,),
                     width="stretch",
                 )
-                config = from_dict(values)
+                config = preset(name)
                 st.caption(f"{PRESET_HELP[name]} {config.method.upper()}, {config.optimization.steps} updates.")
 
 
@@ -147,6 +154,9 @@ def preflight_report(config: RunConfig, look: bool) -> None:
     if look:
         with st.spinner(f"Loading the processor and the dataset; at most {preflight.TIME_LIMIT} s"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config))
+    elif st.session_state.pop("launch.measure", False):
+        with st.spinner(f"Doing one real update; at most {preflight.MEASURING_LIMIT // 60} min"):
+            st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config, measure=True))
     asked, report = st.session_state.get("launch.preflight", ("", None))
     if report is None:
         return
@@ -155,6 +165,12 @@ def preflight_report(config: RunConfig, look: bool) -> None:
         return
     with st.container(border=True):
         preflight.show_report(report)
+        if config.method != "none" and preflight.can_measure(report):
+            st.button("Time one update", icon=":material/timer:", on_click=measure)
+
+
+def measure() -> None:
+    st.session_state["launch.measure"] = True
 
 
 def what_will_happen(config: RunConfig, example: Example | None) -> None:
@@ -162,9 +178,11 @@ def what_will_happen(config: RunConfig, example: Example | None) -> None:
     with st.container(gap="xsmall"):
         for line in launch_plan.plan(config):
             st.text(line)
+        if (pace := earlier.seconds_per_step(config)) is not None:
+            st.text(earlier.in_words(pace, config))
     with st.container(border=True):
         if example is None:
-            st.caption("Preflight shows the prompt of this dataset.")
+            st.caption("Preflight shows the picture and the prompt of an example of this dataset.")
         else:
             picture, words = st.columns([1, 2.2])
             picture.image(example.images[0], width="stretch", alt=f"A drawn scene: {example.question}")

@@ -9,12 +9,13 @@ from app.charts import Chart, Curve
 from app.components import run_actions, run_curves
 from app.components.latest_group import latest_group
 from app.components.run_documents import config_tab, events_tab, log_tab
+from app.components.run_evaluations import evaluate_form, evaluations_tab
 from app.components.run_header import headlines, run_header
 from store.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
 TRACES_PAGE = "../pages/traces.py"
-TABS = ("Curves", "Completions", "Config", "Log", "Events")
+TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
 
 
 def choose_run(runs: list[RunRow]) -> RunRow:
@@ -141,6 +142,9 @@ for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="que
             st.fragment(curves, run_every=every)(chosen.uid)
         elif name == "Completions":
             completions_tab(data.run(data.reader(), chosen.id))
+        elif name == "Evaluations":
+            evaluate_form(data.run(data.reader(), chosen.id))
+            st.fragment(lambda: evaluations_tab(data.run(data.reader(), chosen.id)), run_every=3.0)()
         elif name == "Config":
             config_tab(data.run(data.reader(), chosen.id))
         elif name == "Log":

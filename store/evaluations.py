@@ -51,15 +51,62 @@ def begin_evaluation(
     total: int,
 ) -> int:
     """Opens an evaluation of `total` predictions and returns its id, in place of one like it that never ended."""
-    conditions = storable(conditions)
-    question = {"run_id": run_id, "benchmark": benchmark, "split": split, "kind": kind, "step": step}
-    question["conditions_hash"] = _hash(conditions)
-    same = [Evaluation.__table__.c[name] == value for name, value in question.items()]
-    rest = {"conditions": conditions, "encoder": encoder, "total": total, "done": 0, "metrics": {}}
+    question = _question(run_id, benchmark, split, kind, step, conditions)
     with writing(store) as connection:
-        connection.execute(delete(Evaluation).where(*same, Evaluation.ended_at.is_(None)))
-        opened = insert(Evaluation).values(**question, **rest, started_at=time.time()).returning(Evaluation.id)
-        return connection.execute(opened).scalar_one()
+        connection.execute(delete(Evaluation).where(*_unfinished(question)))
+        return _open(connection, question, conditions, encoder, total)
+
+
+def continue_evaluation(
+    store: Store,
+    run_id: int,
+    *,
+    benchmark: str,
+    split: str,
+    kind: str,
+    step: int,
+    conditions: dict[str, Any],
+    encoder: str | None,
+    total: int,
+    example_ids: Sequence[int],
+) -> tuple[int, set[tuple[int, int]]]:
+    """As `begin_evaluation`, but one like it that never ended goes on: its id, and (example id, sample) of what it has.
+
+    One that has an example which is not among `example_ids`, or another encoder or length, is replaced.
+    """
+    question = _question(run_id, benchmark, split, kind, step, conditions)
+    same = (*_unfinished(question), Evaluation.encoder.is_not_distinct_from(encoder), Evaluation.total == total)
+    with writing(store) as connection:
+        found = connection.scalar(select(Evaluation.id).where(*same).order_by(Evaluation.id.desc()).limit(1))
+        known = _known(connection, found) if found is not None else set()
+        if found is not None and {example for example, _ in known} <= set(example_ids):
+            return found, known
+        connection.execute(delete(Evaluation).where(*_unfinished(question)))
+        return _open(connection, question, conditions, encoder, total), set()
+
+
+def _question(
+    run_id: int, benchmark: str, split: str, kind: str, step: int, conditions: dict[str, Any]
+) -> dict[str, Any]:
+    question = {"run_id": run_id, "benchmark": benchmark, "split": split, "kind": kind, "step": step}
+    return question | {"conditions_hash": _hash(storable(conditions))}
+
+
+def _unfinished(question: Mapping[str, Any]) -> list[Any]:
+    return [*(Evaluation.__table__.c[name] == value for name, value in question.items()), Evaluation.ended_at.is_(None)]
+
+
+def _open(
+    connection: Connection, question: Mapping[str, Any], conditions: dict[str, Any], encoder: str | None, total: int
+) -> int:
+    rest = {"conditions": storable(conditions), "encoder": encoder, "total": total, "done": 0, "metrics": {}}
+    opened = insert(Evaluation).values(**question, **rest, started_at=time.time()).returning(Evaluation.id)
+    return int(connection.execute(opened).scalar_one())
+
+
+def _known(connection: Connection, evaluation_id: int) -> set[tuple[int, int]]:
+    stored = select(Prediction.example_id, Prediction.sample).where(Prediction.evaluation_id == evaluation_id)
+    return {(row.example_id, row.sample) for row in connection.execute(stored)}
 
 
 def record_predictions(store: Store, evaluation_id: int, rows: Sequence[PredictionRow]) -> None:
@@ -123,6 +170,7 @@ def _prediction(evaluation_id: int, row: PredictionRow) -> dict[str, Any]:
         "example_id": row.example_id,
         "sample": row.sample,
         "similarity": finite(row.similarity),
+        "seconds": finite(row.seconds),
     }
 
 

@@ -50,13 +50,20 @@ def add_job(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> 
 
 
 def claim_job(store: Store, host: str) -> JobRef | None:
-    """The oldest queued job, now starting on `host`; None when there is none or the host is busy.
+    """The oldest queued job whose run has no other open one, now starting on `host`; None when there is none.
 
-    Safe for any number of claimers: a job is handed out once.
+    None too while the host is busy. Safe for any number of claimers: a job is handed out once.
     """
-    other = aliased(Job)
+    other, sibling = aliased(Job), aliased(Job)
     busy = select(other.id).where(other.host == host, other.state.in_(ACTIVE)).exists()
-    oldest = select(other.id).where(other.state == JobState.QUEUED).order_by(other.position, other.id).limit(1)
+    # A checkpoint is evaluated once its training has ended, on whatever host.
+    before = select(sibling.id).where(sibling.run_id == other.run_id, sibling.state.in_(OPEN), sibling.id < other.id)
+    oldest = (
+        select(other.id)
+        .where(other.state == JobState.QUEUED, ~before.exists())
+        .order_by(other.position, other.id)
+        .limit(1)
+    )
     claim = (
         update(Job)
         .where(Job.id == oldest.scalar_subquery(), Job.state == JobState.QUEUED, ~busy)

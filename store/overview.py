@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, ScalarSelect, Select, and_, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, func, literal, select, true
 
 from store.connection import Store, reading
 from store.rows import RunRow
@@ -17,6 +17,8 @@ from store.schema import Evaluation, Job, Metric, MetricName, Run, Step, Tag
 RECENT_STEPS = 20
 SPARKLINE_POINTS = 40
 SPARKLINE_METRICS = ("reward", "probe/reward")
+MAIN_JOB_FIRST = ((Job.kind == "train").desc(), Job.id.desc())
+"""A run is what its latest training makes it; what is evaluated afterwards does not change its state."""
 RUN_COLUMNS = (
     *("id", "uid", "name", "method", "style", "model", "dataset", "lora_rank", "quantization", "seed"),
     *("step", "max_steps", "created_at", "parent_id"),
@@ -48,15 +50,10 @@ def runs(store: Store, *, method: str | None = None, tag: str | None = None) -> 
 
 
 def _rows(chosen: Select[Any]) -> Select[Any]:
-    latest_job = select(func.max(Job.id)).where(Job.run_id == Run.id).correlate(Run).scalar_subquery()
-    latest_evaluation = (
-        select(Evaluation.id)
-        .where(Evaluation.run_id == Run.id, Evaluation.kind.in_(("val", "test")), Evaluation.ended_at.is_not(None))
-        .order_by(Evaluation.id.desc())
-        .limit(1)
-        .correlate(Run)
-        .scalar_subquery()
+    main_job = (
+        select(Job.id).where(Job.run_id == Run.id).order_by(*MAIN_JOB_FIRST).limit(1).correlate(Run).scalar_subquery()
     )
+    latest_evaluation = func.coalesce(_latest_evaluation(Evaluation.benchmark == Run.dataset), _latest_evaluation())
     return (
         select(
             *(Run.__table__.c[name] for name in RUN_COLUMNS),
@@ -71,10 +68,16 @@ def _rows(chosen: Select[Any]) -> Select[Any]:
         )
         .select_from(Run)
         .where(Run.id.in_(chosen))
-        .outerjoin(Job, Job.id == latest_job)
+        .outerjoin(Job, Job.id == main_job)
         .outerjoin(Evaluation, Evaluation.id == latest_evaluation)
         .order_by(Run.created_at.desc(), Run.id.desc())
     )
+
+
+def _latest_evaluation(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    finished = select(Evaluation.id).where(Evaluation.run_id == Run.id, Evaluation.ended_at.is_not(None), *which)
+    latest = finished.where(Evaluation.kind.in_(("val", "test"))).order_by(Evaluation.id.desc()).limit(1)
+    return latest.correlate(Run).scalar_subquery()
 
 
 def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:

@@ -1,6 +1,7 @@
 """What the dashboard reads of runs, jobs, evaluations and events, as plain rows. Changes nothing.
 
-Curves are in `store.series`, texts and examples in `store.traces`; all are importable from here.
+Curves are in `store.series`, texts and examples in `store.traces`, datasets in `store.browse`; all are importable
+from here.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select
 
 from store import media as files
+from store.browse import browse, count_examples, histogram, indexes, pictures, splits, verdicts
 from store.connection import Store, StoreError, reading
-from store.overview import runs
+from store.experiments import experiment, experiments
+from store.overview import MAIN_JOB_FIRST, runs
 from store.rows import CheckpointRow, EvaluationRow, EventRow, JobRow, MediaRow, RunDetail, WorkerRow
 from store.schema import OPEN, Base, Checkpoint, Evaluation, Event, Job, Media, Run, Tag, Worker
 from store.series import clock, metric_names, series
@@ -26,33 +29,48 @@ from store.traces import (
     groups,
     iter_completions,
     iter_predictions,
+    iter_predictions_of,
     predictions,
+    predictions_of,
+    scores,
     step_bounds,
 )
 
 __all__ = [
+    "browse",
     "checkpoints",
     "clock",
     "completion",
     "completions",
+    "count_examples",
     "data_version",
     "evaluations",
     "events",
     "examples",
+    "experiment",
+    "experiments",
     "groups",
+    "histogram",
+    "indexes",
     "iter_completions",
     "iter_predictions",
+    "iter_predictions_of",
     "job",
     "jobs",
     "media",
     "media_path",
     "metric_names",
+    "pictures",
     "predictions",
+    "predictions_of",
     "resolve",
     "run",
     "runs",
+    "scores",
     "series",
+    "splits",
     "step_bounds",
+    "verdicts",
     "worker",
 ]
 
@@ -76,14 +94,14 @@ def resolve(store: Store, name_or_uid: str) -> int:
 
 
 def run(store: Store, run_id: int) -> RunDetail:
-    """One run with its latest job; StoreError when it is gone."""
+    """One run with the job that decides its status; StoreError when it is gone."""
     with reading(store) as connection:
         row = connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().first()
         if row is None:
             raise StoreError("This run is no longer in the database.")
         tags = tuple(connection.scalars(select(Tag.name).where(Tag.run_id == run_id).order_by(Tag.name)))
-        latest = connection.execute(_jobs().where(Job.run_id == run_id).order_by(Job.id.desc()).limit(1)).first()
-    return RunDetail(**row, tags=tags, job=JobRow._make(latest) if latest else None)
+        main = connection.execute(_jobs().where(Job.run_id == run_id).order_by(*MAIN_JOB_FIRST).limit(1)).first()
+    return RunDetail(**row, tags=tags, job=JobRow._make(main) if main else None)
 
 
 def jobs(store: Store, *, open_only: bool = False, run_id: int | None = None) -> list[JobRow]:

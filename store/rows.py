@@ -68,6 +68,8 @@ class PredictionRow(TraceFields):
     example_id: int
     sample: int = 0
     similarity: float | None = None
+    seconds: float | None = None
+    """Its share of the time that its batch took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +192,7 @@ class RunRow:
     created_at: float
     parent_id: int | None
     status: str | None
-    """State of the latest job; None when there never was one."""
+    """State of the latest training job, of the latest job where none trains; None when there never was one."""
     job_id: int | None
     job_uid: str | None
     job_kind: str | None
@@ -206,7 +208,10 @@ class RunRow:
     """Median over the latest steps."""
     tokens_per_second: float | None = None
     evaluation: dict[str, Any] | None = None
-    """Metrics of the latest finished `val` or `test` evaluation (`n`, `exact_match`, `exact_match_low`, …)."""
+    """Metrics of the latest finished `val` or `test` evaluation (`n`, `exact_match`, `exact_match_low`, …).
+
+    On the run's own dataset, if it has one there.
+    """
     evaluation_kind: str | None = None
     evaluation_step: int | None = None
     sparkline: tuple[float, ...] = ()
@@ -257,7 +262,7 @@ class RunDetail:
     created_at: float
     tags: tuple[str, ...]
     job: JobRow | None
-    """The latest job."""
+    """The latest training job; the latest job where none trains."""
 
     @property
     def status(self) -> str | None:
@@ -306,6 +311,33 @@ class EvaluationRow(NamedTuple):
     ended_at: float | None
 
 
+class ExperimentRow(NamedTuple):
+    id: int
+    uid: str
+    name: str
+    matrix: dict[str, Any]
+    created_at: float
+    arms: dict[int, str]
+    """Run id to the arm of the matrix that it is."""
+
+
+class Scores(NamedTuple):
+    """The greedy predictions of an evaluation, one entry an example, by example id."""
+
+    evaluation_id: int
+    example_id: NDArray[np.int64]
+    prediction_id: NDArray[np.int64]
+    image: NDArray[np.str_]
+    """SHA-256 of the first image; questions of one image are not independent."""
+    truth: NDArray[np.float64]
+    answer: NDArray[np.float64]
+    """NaN where no answer could be read."""
+    correct: NDArray[np.float64]
+    """1.0 or 0.0."""
+    similarity: NDArray[np.float64]
+    """NaN where there is none."""
+
+
 class EventRow(NamedTuple):
     id: int
     run_id: int
@@ -333,3 +365,78 @@ class MediaRow(NamedTuple):
     height: int
     size: int
     """Bytes."""
+
+
+class IndexRow(NamedTuple):
+    """What is known of a split of a dataset, and of the process that reads it; see `store.schema.DatasetIndex`."""
+
+    id: int
+    name: str
+    path: str
+    split: str
+    dataset: str | None
+    revision: str | None
+    limit: int
+    state: str
+    done: int
+    error: str | None
+    host: str | None
+    boot_id: str | None
+    pid: int | None
+    pid_started: float | None
+    started_at: float
+    indexed_at: float | None
+    rows: int | None
+    usable: int | None
+    images: int | None
+    complete: bool | None
+    skipped: dict[str, int]
+    sizes: dict[str, dict[str, float]]
+
+
+class ImageHashRow(NamedTuple):
+    """By what an image is recognised in another dataset; `phash` is 64 bits, without a sign."""
+
+    sha256: str
+    phash: int
+    origin: str | None
+    """`coco:9`, `vg:107`, or None."""
+
+
+class SplitRow(NamedTuple):
+    """A split of a dataset of which the store holds examples."""
+
+    dataset: str
+    split: str
+    examples: int
+
+
+class Bar(NamedTuple):
+    """How many examples of a split have this difficulty and this true count."""
+
+    split: str
+    difficulty: str | None
+    answer: int | None
+    examples: int
+
+
+class Pictures(NamedTuple):
+    """The hashed images of a split: one place for each image and example, by image."""
+
+    example_id: NDArray[np.int64]
+    sha256: NDArray[np.str_]
+    phash: NDArray[np.uint64]
+    origin: NDArray[np.str_]
+    """Empty text where it is unknown."""
+
+
+class Verdicts(NamedTuple):
+    """The greedy predictions of one finished test; both arrays by example."""
+
+    evaluation_id: int
+    run_id: int
+    run_name: str
+    run_uid: str
+    step: int
+    example_id: NDArray[np.int64]
+    correct: NDArray[np.bool_]

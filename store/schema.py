@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -87,7 +87,7 @@ class Tag(Base):
 
 
 class Job(Base):
-    """One OS process of a run. A run's status is the state of its latest job."""
+    """One OS process of a run. A run's status is the state of its latest training job, else of its latest job."""
 
     __tablename__ = "job"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -188,14 +188,70 @@ class Example(Base):
     reference: Mapped[str | None] = mapped_column(Text)
     difficulty: Mapped[str | None] = mapped_column(String(50))
     meta: Mapped[dict[str, Any]]
-    __table_args__ = (UniqueConstraint("dataset", "split", "key"),)
+    __table_args__ = (
+        UniqueConstraint("dataset", "split", "key"),
+        # Histograms and filters of a large set read this alone.
+        Index("ix_example_facets", "dataset", "split", "difficulty", "answer"),
+    )
 
 
 class ExampleImage(Base):
     __tablename__ = "example_image"
     example_id: Mapped[int] = mapped_column(ForeignKey("example.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"))
+    sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"), index=True)
+
+
+class ImageHash(Base):
+    """By what an image is recognised in another dataset."""
+
+    __tablename__ = "image_hash"
+    sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"), primary_key=True)
+    phash: Mapped[int] = mapped_column(BigInteger)
+    """The 64 bits of the perceptual hash as a signed number."""
+    origin: Mapped[str | None] = mapped_column(String(50))
+    """Its number in a public collection: `coco:9` or `vg:107`; NULL where its name does not say."""
+
+
+class DatasetIndex(Base):
+    """One split of a dataset as the process that indexed it found it; indexing it again replaces the row."""
+
+    __tablename__ = "dataset_index"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    """As it was asked for, for example `folder`."""
+    path: Mapped[str] = mapped_column(String(1000))
+    """Its folder; empty for a set that is drawn or fetched."""
+    split: Mapped[str] = mapped_column(String(50))
+    dataset: Mapped[str | None] = mapped_column(String(200))
+    """The dataset of its examples; NULL until it could be opened."""
+    revision: Mapped[str | None] = mapped_column(String(200))
+    limit: Mapped[int]
+    """Usable questions that were asked for, from the first on."""
+    state: Mapped[str] = mapped_column(String(16))
+    """`starting`, `running`, `finished` or `failed`."""
+    done: Mapped[int] = mapped_column(default=0)
+    """Examples stored so far."""
+    error: Mapped[str | None] = mapped_column(Text)
+    host: Mapped[str | None] = mapped_column(String(200))
+    boot_id: Mapped[str | None] = mapped_column(String(64))
+    pid: Mapped[int | None]
+    pid_started: Mapped[float | None]
+    started_at: Mapped[float]
+    indexed_at: Mapped[float | None]
+    """When what follows was found; NULL until an indexing has finished."""
+    rows: Mapped[int | None]
+    """Rows looked at, usable or not."""
+    usable: Mapped[int | None]
+    images: Mapped[int | None]
+    """Distinct images of the usable rows."""
+    complete: Mapped[bool | None]
+    """Whether the split ended before the limit was reached."""
+    skipped: Mapped[dict[str, Any]]
+    """Reason to number of rows."""
+    sizes: Mapped[dict[str, Any]]
+    """`width` and `height` of the images in pixels: `min`, `median` and `max`."""
+    __table_args__ = (UniqueConstraint("name", "path", "split"),)
 
 
 class _TraceColumns:
@@ -236,7 +292,12 @@ class Completion(_TraceColumns, Base):
     example_id: Mapped[int | None] = mapped_column(ForeignKey("example.id"))
     advantage: Mapped[float | None]
     __table_args__ = (
-        Index("ix_completion_run_step", "run_id", "step", "group", "index"),
+        # Groups are read by its beginning; a filter with any order reads it alone, without the texts.
+        Index(
+            "ix_completion_facets",
+            *("run_id", "step", "group", "index", "reward", "tokens", "steps", "answer"),
+            *("correct", "wellformed", "truncated", "example_id"),
+        ),
         Index("ix_completion_example", "example_id", "run_id", "step"),
     )
 
@@ -251,7 +312,7 @@ class Evaluation(Base):
     """Dataset name, for example `shapes-simple`."""
     split: Mapped[str] = mapped_column(String(50))
     kind: Mapped[str] = mapped_column(String(16))
-    """`probe`, `val` or `test`."""
+    """`probe`, `val`, `test`, or `baseline`: a test of something less than the checkpoint."""
     step: Mapped[int]
     """Updates behind the weights; 0 is the base."""
     conditions: Mapped[dict[str, Any]]
@@ -275,10 +336,33 @@ class Prediction(_TraceColumns, Base):
     sample: Mapped[int]
     similarity: Mapped[float | None]
     """Cosine of the think body and the reference, under the evaluation's encoder."""
+    seconds: Mapped[float | None]
+    """Its share of the time that its batch took."""
     __table_args__ = (
         UniqueConstraint("evaluation_id", "example_id", "sample"),
         Index("ix_prediction_example", "example_id"),
     )
+
+
+class TraceTag(Base):
+    """A word that somebody gave to a completion or to a prediction; one of the two is set."""
+
+    __tablename__ = "trace_tag"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    completion_id: Mapped[int | None] = mapped_column(ForeignKey("completion.id", ondelete="CASCADE"))
+    prediction_id: Mapped[int | None] = mapped_column(ForeignKey("prediction.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(100), index=True)
+    __table_args__ = (UniqueConstraint("completion_id", "name"), UniqueConstraint("prediction_id", "name"))
+
+
+class TraceNote(Base):
+    """What somebody wrote about a completion or a prediction; one of the two is set."""
+
+    __tablename__ = "trace_note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    completion_id: Mapped[int | None] = mapped_column(ForeignKey("completion.id", ondelete="CASCADE"), unique=True)
+    prediction_id: Mapped[int | None] = mapped_column(ForeignKey("prediction.id", ondelete="CASCADE"), unique=True)
+    text: Mapped[str] = mapped_column(Text)
 
 
 class Event(Base):
@@ -292,6 +376,26 @@ class Event(Base):
     """`launched`, `started`, `resumed`, `checkpoint`, `best`, `evaluation`, `stop_asked`, `stopped`, `finished`,
     `failed`, `out_of_memory`, `killed`, `lost`, `recording_failed`, …"""
     message: Mapped[str] = mapped_column(Text)
+
+
+class Experiment(Base):
+    """Runs that were launched together to be compared."""
+
+    __tablename__ = "experiment"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(16), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    matrix: Mapped[dict[str, Any]]
+    """What was multiplied: arms, ranks, seeds, models, learning rates, and the benchmarks of all."""
+    created_at: Mapped[float]
+
+
+class ExperimentRun(Base):
+    __tablename__ = "experiment_run"
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiment.id", ondelete="CASCADE"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True, index=True)
+    arm: Mapped[str] = mapped_column(String(100))
+    """Which preset of the matrix the run is."""
 
 
 class Checkpoint(Base):

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, tuple_
+import numpy as np
+from sqlalchemy import Row, Select, and_, func, select, tuple_
 
 from store.connection import Store, StoreError, reading
-from store.rows import GroupRow, StepBounds, StoredCompletion, StoredExample, StoredPrediction
+from store.rows import GroupRow, Scores, StepBounds, StoredCompletion, StoredExample, StoredPrediction
 from store.schema import Completion, Evaluation, Example, ExampleImage, Prediction
 from store.values import clean
 
@@ -105,16 +106,61 @@ def predictions(store: Store, evaluation_id: int, limit: int = 50, offset: int =
         return [_prediction(row) for row in connection.execute(statement.order_by(*order).limit(limit).offset(offset))]
 
 
+def predictions_of(
+    store: Store, example_id: int, limit: int = 50, offset: int = 0
+) -> list[tuple[int, StoredPrediction]]:
+    """Every prediction of an example with the id of its run, run after run by step."""
+    statement = _predictions().add_columns(Evaluation.run_id).where(Prediction.example_id == example_id)
+    order = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.sample)
+    found = []
+    with reading(store) as connection:
+        for row in connection.execute(statement.order_by(*order).limit(limit).offset(offset)):
+            values = _values(row)
+            found.append((values.pop("run_id"), StoredPrediction(**values)))
+    return found
+
+
 def iter_predictions(store: Store, run_id: int) -> Iterator[StoredPrediction]:
     """All predictions of a run, evaluation after evaluation by step, a page at a time."""
     order = select(Evaluation.id).where(Evaluation.run_id == run_id).order_by(Evaluation.step, Evaluation.id)
     with reading(store) as connection:
         evaluations = list(connection.scalars(order))
     for evaluation_id in evaluations:
-        offset = 0
-        while part := predictions(store, evaluation_id, PAGE, offset):
-            yield from part
-            offset += PAGE
+        yield from iter_predictions_of(store, evaluation_id)
+
+
+def iter_predictions_of(store: Store, evaluation_id: int) -> Iterator[StoredPrediction]:
+    """All predictions of an evaluation, by example and sample, a page at a time."""
+    offset = 0
+    while part := predictions(store, evaluation_id, PAGE, offset):
+        yield from part
+        offset += PAGE
+
+
+def scores(store: Store, evaluation_id: int) -> Scores:
+    """The greedy predictions of an evaluation as arrays, by example id."""
+    first_image = and_(ExampleImage.example_id == Example.id, ExampleImage.position == 0)
+    columns = (Prediction.example_id, Prediction.id, ExampleImage.sha256, Example.answer)
+    statement = (
+        select(*columns, Prediction.answer.label("said"), Prediction.correct, Prediction.similarity)
+        .join(Example, Example.id == Prediction.example_id)
+        .outerjoin(ExampleImage, first_image)
+        .where(Prediction.evaluation_id == evaluation_id, Prediction.sample == 0)
+        .order_by(Prediction.example_id)
+    )
+    with reading(store) as connection:
+        rows = connection.execute(statement).all()
+    example_id, prediction_id, image, truth, said, correct, similarity = zip(*rows, strict=True) if rows else [()] * 7
+    return Scores(
+        evaluation_id,
+        np.array(example_id, np.int64),
+        np.array(prediction_id, np.int64),
+        np.array([sha256 or str(id) for sha256, id in zip(image, example_id, strict=True)], np.str_),
+        np.array(truth, np.float64),
+        np.array(said, np.float64),
+        np.array(correct, np.float64),
+        np.array(similarity, np.float64),
+    )
 
 
 def examples(store: Store, ids: Iterable[int]) -> dict[int, StoredExample]:

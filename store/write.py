@@ -1,7 +1,7 @@
 """Everything that changes a run: the trainer's records and the dashboard's intents. One function, one transaction.
 
-Steps are in `store.steps`, jobs and workers in `store.jobs`, examples and evaluations in `store.evaluations`;
-all are importable from here.
+Steps are in `store.steps`, jobs and workers in `store.jobs`, examples and evaluations in `store.evaluations`,
+indexed datasets in `store.indexes`; all are importable from here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 
 from store.connection import Store, StoreError, writing
-from store.evaluations import add_examples, begin_evaluation, finish_evaluation, record_predictions, set_similarities
+from store.evaluations import (
+    add_examples,
+    begin_evaluation,
+    continue_evaluation,
+    finish_evaluation,
+    record_predictions,
+    set_similarities,
+)
+from store.experiments import add_to_experiment, create_experiment
+from store.indexes import add_image_hashes, advance_index, ask_index, begin_index, drop_index, fail_index, finish_index
 from store.jobs import (
     add_job,
     ask_stop,
@@ -35,18 +44,28 @@ from store.values import clean, finite, storable
 __all__ = [
     "add_event",
     "add_examples",
+    "add_image_hashes",
     "add_job",
     "add_tag",
+    "add_to_experiment",
+    "advance_index",
+    "ask_index",
     "ask_stop",
     "beat",
     "beat_worker",
     "begin_evaluation",
+    "begin_index",
     "claim_job",
+    "continue_evaluation",
+    "create_experiment",
     "create_run",
     "delete_run",
     "describe_run",
+    "drop_index",
     "end_job",
+    "fail_index",
     "finish_evaluation",
+    "finish_index",
     "record_metrics",
     "record_predictions",
     "record_step",

@@ -17,11 +17,14 @@ PACKAGES = ("app", "pages", "store", "trainer")
 FOLDERS = (*PACKAGES, "scripts", "benchmarks", "tests")
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes")
 TORCH_FREE = (
+    "trainer.benchmark",
     "trainer.config",
+    "trainer.experiments",
     "trainer.launch",
     "trainer.trace",
     "trainer.rewards",
     "trainer.prompt",
+    "trainer.statistics",
     "trainer.datasets.example",
     "trainer.datasets.shapes",
 )

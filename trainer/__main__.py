@@ -1,4 +1,4 @@
-"""The trainer's command line: `python -m trainer run | eval | stop | preflight | queue | job`.
+"""The trainer's command line: `python -m trainer run | eval | experiment | export | stop | preflight | data | …`.
 
 Exit codes: 0 finished, 1 failed, 2 a configuration or name that cannot be used, 130 or 143 stopped.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from sqlalchemy import make_url
 from store import read, write
 from store.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.rows import JobRef, RunRef
+from store.schema import JobState
+from trainer import benchmark, experiments, launch
 from trainer import config as configs
-from trainer import launch
-from trainer.config import ConfigError, RunConfig
+from trainer.config import ConfigError, DataConfig, RunConfig
+from trainer.errors import TrainerError
 from trainer.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import local
+from trainer.launch import indexing, local
 
 NICENESS = 5
 """A job in the background gives way to the dashboard."""
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ConfigError, StoreError) as error:
+    except (ConfigError, StoreError, TrainerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_CONFIG
     except KeyboardInterrupt:
@@ -55,18 +58,58 @@ def parser() -> argparse.ArgumentParser:
     what = evaluation.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", metavar="RUN", help="name or uid of a run")
     what.add_argument("--model", metavar="ID", help="tiny, a local folder or a hub id; makes a run without training")
-    evaluation.add_argument("--checkpoint", metavar="STEP|best|last", default="best")
-    evaluation.add_argument("--benchmark", metavar="NAME", help="dataset; default: the run's own")
+    evaluation.add_argument("--checkpoint", metavar="STEP|best|last|final", default="best", help="0 is the base")
+    evaluation.add_argument(
+        "--benchmark", metavar="NAME", help="dataset, or DATASET:simple and :complex; default: the run's own"
+    )
+    evaluation.add_argument("--path", type=Path, metavar="FOLDER", help="folder of the benchmark's files")
     evaluation.add_argument("--limit", type=positive_number, metavar="N", help="at most N examples")
+    evaluation.add_argument("--samples", type=positive_number, metavar="K", help="K samples an example: pass@k, maj@K")
+    evaluation.add_argument(
+        "--baseline",
+        choices=("blind", "shuffled", "majority"),
+        help="image blanked, another example's image, or the most frequent answer of the training questions",
+    )
     evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="put into the model's mouth")
+
+    experiment = _command(commands, "experiment", experiment_command, "queue a matrix of runs with their evaluations")
+    experiment.add_argument("name", choices=list(experiments.NAMED), help="demo-tables: SFT and GRPO at two ranks")
+    experiment.add_argument("--seeds", type=positive_number, default=1, metavar="N", help="runs of each arm; default 1")
+    experiment.add_argument("--queue", action="store_true", help="return at once, rather than when all has ended")
 
     preflight = _command(commands, "preflight", preflight_command, "check a configuration without training")
     _config_options(preflight, preflight.add_mutually_exclusive_group(required=True))
     preflight.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    preflight.add_argument("--calibrate", action="store_true", help="do one real update and say how long it took")
+
+    export = _command(commands, "export", export_run_command, "write a run's checkpoint into a folder, with a card")
+    export.add_argument("--run", metavar="RUN", required=True, help="name or uid of a run")
+    export.add_argument("--checkpoint", metavar="STEP|best|last|final", default="best")
+    export.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="a new or empty folder")
+    export.add_argument("--merge", action="store_true", help="the whole model with the adapter merged into it")
 
     stop = _command(commands, "stop", stop_command, "ask a run's job to stop")
     stop.add_argument("run", metavar="RUN")
     stop.add_argument("--level", type=int, choices=(1, 2, 3), default=1, help="1 save first, 2 at once, 3 kill")
+
+    data = commands.add_parser("data", help="look at a dataset", description="Look at a dataset.")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    inspect = _data_command(actions, "inspect", inspect_command, "say what a dataset holds and what was skipped")
+    inspect.add_argument("--split", metavar="SPLIT", help="one split of the source; default: all that are there")
+    inspect.add_argument("--json", action="store_true", help="print the summary as JSON")
+    index = _data_command(actions, "index", index_command, "store a dataset's examples and figures for the dashboard")
+    index.add_argument("--split", metavar="SPLIT", help="one split of the source; default: all that are there")
+    index.add_argument(
+        "--limit",
+        type=positive_number,
+        default=indexing.DEFAULT_LIMIT,
+        metavar="N",
+        help="the first N usable questions of a split (default: %(default)s)",
+    )
+    index.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
+    export = _data_command(actions, "export", export_command, "write every usable question as a line of JSON")
+    export.add_argument("--split", metavar="SPLIT", required=True, help="a split of the source: train, val or test")
+    export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - is the screen")
 
     _command(commands, "queue", queue_command, "start queued jobs one after the other until there are none")
     job = _command(commands, "job", job_command, "execute one queued job in this process")
@@ -77,6 +120,14 @@ def parser() -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words.capitalize() + ".")
     made.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
+    made.set_defaults(command=function)
+    return made
+
+
+def _data_command(actions: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = actions.add_parser(name, help=words, description=words.capitalize() + ".")
+    made.add_argument("dataset", metavar="NAME", help=f"{', '.join(configs.DATASETS)}, or FILE.py:function")
+    made.add_argument("--path", type=Path, metavar="FOLDER", help="folder that holds the dataset")
     made.set_defaults(command=function)
     return made
 
@@ -107,21 +158,36 @@ def run_command(options: argparse.Namespace) -> int:
 
 def eval_command(options: argparse.Namespace) -> int:
     arguments = {"checkpoint": options.checkpoint, "limit": options.limit, "forced_prefix": options.forced_prefix}
-    if options.benchmark:
-        _check_benchmark(options.benchmark)
-        arguments["benchmark"] = options.benchmark
+    named = {"benchmark": options.benchmark, "samples": options.samples, "baseline": options.baseline}
+    arguments |= {name: value for name, value in named.items() if value}
+    if options.path:
+        arguments["path"] = str(options.path.expanduser().absolute())
+    if options.benchmark or not options.run:
+        data = _data_config(benchmark.split(options.benchmark or configs.DATASETS[0])[0], options.path)
     store = open_store(options.db)
     if options.run:
         run_id = read.resolve(store, options.run)
         return _execute(store, run_id, write.add_job(store, run_id, "evaluate", arguments))
-    run, job = launch.create(store, _model_only(options.model, options.benchmark), arguments=arguments)
+    run, job = launch.create(store, _model_only(options.model, data), arguments=arguments)
     return _execute(store, run.id, job)
+
+
+def experiment_command(options: argparse.Namespace) -> int:
+    store = open_store(options.db)
+    matrix = replace(experiments.NAMED[options.name], seeds=tuple(range(options.seeds)))
+    uid = experiments.start(store, options.name, matrix)
+    print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
+    if options.queue:
+        return FINISHED
+    members = read.experiment(store, uid).arms
+    jobs = import_module("trainer.launch.queue").wait(store, members)
+    return FAILED if any(job.state != JobState.FINISHED for job in jobs) else FINISHED
 
 
 def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
-    report = import_module("trainer.preflight").preflight(_config(options), folder)
+    report = import_module("trainer.preflight").preflight(_config(options), folder, measure=options.calibrate)
     if options.json:
         print(json.dumps(report))
     else:
@@ -129,9 +195,62 @@ def preflight_command(options: argparse.Namespace) -> int:
     return FAILED if any(check["level"] == "fail" for check in report["checks"]) else FINISHED
 
 
+def inspect_command(options: argparse.Namespace) -> int:
+    inspection = import_module("trainer.datasets.inspect")
+    found = inspection.inspect(_real_data(options), options.split)
+    print(json.dumps(found) if options.json else inspection.text(found))
+    return FINISHED
+
+
+def index_command(options: argparse.Namespace) -> int:
+    index = import_module("trainer.datasets.index")
+    config = _data_config(options.dataset, options.path)
+    store = open_store(options.db)
+    indexing.close_gone(store)
+    for split in [options.split] if options.split else index.splits_of(config):
+        tally = index.index(store, config, split, options.limit)
+        end = "" if tally.complete else f"; stopped at {options.limit:,}, choose more with --limit"
+        print(f"{split}: {tally.usable:,} of {tally.rows:,} rows are usable, {len(tally.sizes):,} images{end}")
+    return FINISHED
+
+
+def export_command(options: argparse.Namespace) -> int:
+    inspection = import_module("trainer.datasets.inspect")
+    config = _real_data(options)
+    if options.jsonl == "-":
+        inspection.export(config, options.split, sys.stdout)
+        return FINISHED
+    try:
+        with open(options.jsonl, "w", encoding="utf-8") as file:
+            written = inspection.export(config, options.split, file)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {options.jsonl}: {error.strerror}. Choose another file.") from None
+    print(f"wrote {written} questions to {options.jsonl}")
+    return FINISHED
+
+
+def _real_data(options: argparse.Namespace) -> DataConfig:
+    if options.dataset.startswith("shapes-"):
+        raise ConfigError(f"{options.dataset} is drawn without end: choose one of {', '.join(configs.REAL_DATASETS)}.")
+    return _data_config(options.dataset, options.path)
+
+
+def export_run_command(options: argparse.Namespace) -> int:
+    store = open_store(options.db)
+    run_id = read.resolve(store, options.run)
+    folder = options.to.expanduser()
+    export = import_module("trainer.export").export
+    step = export(store, run_id, options.checkpoint, folder, merge=options.merge)
+    print(f"step {step} is in {folder.absolute()}")
+    return FINISHED
+
+
 def stop_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
-    job = read.run(store, read.resolve(store, options.run)).job
+    run = read.run(store, read.resolve(store, options.run))
+    # What runs now may be an evaluation of a run that was trained long ago.
+    open_jobs = read.jobs(store, open_only=True, run_id=run.id)
+    job = open_jobs[0] if open_jobs else run.job
     print(launch.stop(store, job, options.level) if job else "The run never had a job.")
     return FINISHED
 
@@ -170,14 +289,14 @@ def _config(options: argparse.Namespace) -> RunConfig:
     return configs.override(config, settings)
 
 
-def _model_only(model: str, benchmark: str | None) -> RunConfig:
-    data = {"dataset": benchmark} if benchmark else {}
-    return configs.from_dict({"method": "none", "model": {"id": model}, "data": data})
+def _model_only(model: str, data: DataConfig) -> RunConfig:
+    return configs.from_dict({"method": "none", "model": {"id": model}, "data": data.model_dump()})
 
 
-def _check_benchmark(name: str) -> None:
-    if name not in configs.DATASETS:
-        raise ConfigError(f"--benchmark: unknown dataset {name!r}. Choose one of {', '.join(configs.DATASETS)}.")
+def _data_config(dataset: str, path: Path | None) -> DataConfig:
+    """A dataset with the folder of its files. Raises ConfigError."""
+    data = {"dataset": dataset, "path": None if path is None else str(path.expanduser().absolute())}
+    return configs.from_dict({"method": "none", "data": data}).data
 
 
 def positive_number(text: str) -> int:

@@ -43,7 +43,7 @@ class Checkpoints:
     def final(self, trainer: Any, step: int) -> None:
         """Saves the adapter as it is at the end."""
         path = self.output / "final"
-        trainer.model.save_pretrained(str(path))
+        trainer.model.save_pretrained(str(path), selected_adapters=["default"])
         trainer.processing_class.save_pretrained(str(path))
         write.set_checkpoint(self.store, self.run_id, kind="final", step=step, path=str(path))
 

@@ -14,9 +14,22 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-BUILT_IN_REWARDS = ("format", "accuracy", "steps", "keyword", "cosine")
+from trainer import presets
+
+BUILT_IN_REWARDS = ("format", "accuracy", "steps", "keyword", "cosine", "random")
 NEEDS_THINKING = ("steps", "keyword", "cosine")
-DATASETS = ("shapes-simple", "shapes-complex", "shapes-hard")
+HUB_DATASETS = {
+    "tallyqa-test": ("vikhyatk/tallyqa-test", "data/*.parquet"),
+    "countqa": ("Jayant-Sravan/CountQA", "data/*.parquet"),
+    "quantity-23k": ("dutta18/Quantity-Reasoning-VQA-23K", "data/*.parquet"),
+    "cauldron": ("HuggingFaceM4/the_cauldron", "tallyqa/*.parquet"),
+}
+"""Repository on the hub, and the files of it that are the dataset."""
+FOLDER_DATASETS = ("tdiuc", "vqav2", "tallyqa", "folder")
+REAL_DATASETS = (*FOLDER_DATASETS, *HUB_DATASETS)
+BENCHMARKS = ("tallyqa-test", "countqa")
+"""Sets that have a test split only."""
+DATASETS = ("shapes-simple", "shapes-complex", "shapes-hard", *REAL_DATASETS)
 TINY = "tiny"
 VISUAL_WORDS = (
     *("red", "green", "blue", "yellow", "circle", "square", "triangle", "star"),
@@ -50,6 +63,8 @@ class ModelConfig(Section):
     """Qwen2-VL: smallest image area, in pixels."""
     max_pixels: Annotated[int, Field(ge=784)] | None = None
     """Qwen2-VL: largest image area, in pixels."""
+    adapter: str | None = None
+    """Adapter to start from: a run's name or uid (its best checkpoint), or a folder; empty for none."""
 
 
 class LoraConfig(Section):
@@ -63,9 +78,19 @@ class LoraConfig(Section):
 
 class DataConfig(Section):
     dataset: str = "shapes-simple"
-    """The counting dataset to train on and to hold examples out of."""
+    """The counting dataset to train on and to hold examples out of: a known one, or `FILE.py:function` of your own."""
+    path: str | None = None
+    """Folder of the dataset's files; empty fetches a set of the hub. Drawn datasets need none."""
+    revision: str | None = None
+    """Revision of a set that is fetched from the hub; empty means its newest, whose commit is recorded."""
+    split_rule: Literal["image", "row"] = "image"
+    """image: no image is in two roles. row: the seed project's split of quantity-23k, whose roles share images."""
+    references_only: bool = False
+    """Keep only rows with an accepted reference reasoning (rejection sampling), in every role."""
+    traces: str | None = None
+    """File of quantity-23k's reasoning traces (JSONL); empty looks for it in the dataset's folder."""
     train_examples: Annotated[int, Field(ge=1)] = 2000
-    """Training examples to draw."""
+    """Training examples to draw; all there are where the dataset has fewer."""
     val_examples: Annotated[int, Field(ge=1)] = 200
     """Validation examples; the only ones looked at during training."""
     test_examples: Annotated[int, Field(ge=0)] = 400
@@ -73,10 +98,25 @@ class DataConfig(Section):
     seed: Seed = 0
     """Seed of the data: which examples are drawn for each split."""
 
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.dataset not in DATASETS and ".py:" not in self.dataset:
+            raise ValueError(
+                f"data.dataset: unknown dataset {self.dataset!r}. Choose one of {', '.join(DATASETS)} "
+                "or write FILE.py:function."
+            )
+        if self.dataset in FOLDER_DATASETS and not self.path:
+            raise ValueError(
+                f"data.path: {self.dataset} is read from this machine. Set data.path to the folder that holds it."
+            )
+        if self.split_rule == "row" and self.dataset != "quantity-23k":
+            raise ValueError("data.split_rule: row repeats the split of quantity-23k only. Choose image.")
+        return self
+
 
 class RewardConfig(Section):
     name: str
-    """`format`, `accuracy`, `steps`, `keyword`, `cosine`, or `FILE.py:function` with TRL's signature."""
+    """`format`, `accuracy`, `steps`, `keyword`, `cosine`, `random`, or `FILE.py:function` with TRL's signature."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """Weight in the sum; 0 logs the component without paying for it."""
 
@@ -105,6 +145,8 @@ class OptimizationConfig(Section):
     """Split a batch into this many forward passes to save memory; the update is the same."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, less memory."""
+    retry_on_oom: bool = False
+    """Out of memory: go on from the last checkpoint with accumulation doubled, until a pass holds one sequence."""
 
 
 class GrpoConfig(Section):
@@ -113,7 +155,7 @@ class GrpoConfig(Section):
     temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
     """Sampling temperature."""
     beta: Annotated[float, Field(ge=0)] = 0.02
-    """Weight of the KL penalty to the base model; 0 leaves it out."""
+    """Weight of the KL penalty to the model that the run starts from; 0 leaves it out."""
     loss: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = "dapo"
     """Loss normalization, by TRL's names."""
     scale: Literal["group", "batch", "none"] = "group"
@@ -146,6 +188,8 @@ class RunConfig(Section):
     """Shown everywhere; empty makes one from method, model and rank."""
     method: Literal["grpo", "sft", "none"] = "grpo"
     """grpo learns from reward alone, sft imitates reference reasoning, none only evaluates."""
+    imitate: Literal["references", "own samples"] = "references"
+    """What sft with style cot imitates: the annotated reasoning, or what the base samples rightly by itself."""
     style: Literal["cot", "direct"] = "cot"
     """cot thinks before it answers; direct answers at once."""
     instruction: str | None = None
@@ -182,6 +226,8 @@ class RunConfig(Section):
                 f"optimization.batch_size {batch} is not a multiple of optimization.accumulation "
                 f"{self.optimization.accumulation}."
             )
+        if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
+            raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
         labels = [reward.label for reward in self.rewards]
         if len(set(labels)) != len(labels):
             raise ValueError("rewards: every component may occur once only.")
@@ -193,9 +239,10 @@ class RunConfig(Section):
                     f"rewards: unknown reward {reward.name!r}. Choose one of {', '.join(BUILT_IN_REWARDS)} "
                     "or write FILE.py:function."
                 )
-        if self.data.dataset not in DATASETS:
+        if self.method != "none" and self.data.dataset in BENCHMARKS:
             raise ValueError(
-                f"data.dataset: unknown dataset {self.data.dataset!r}. Choose one of {', '.join(DATASETS)}."
+                f"data.dataset: {self.data.dataset} has a test split only, and a model trained on a benchmark cannot "
+                "be measured by it. Train on another dataset, and evaluate on this one."
             )
         return self
 
@@ -208,6 +255,16 @@ class RunConfig(Section):
     def paid(self) -> tuple[RewardConfig, ...]:
         """The components that the run's style has: `direct` leaves out those that need thinking."""
         return tuple(r for r in self.rewards if self.style == "cot" or r.name not in NEEDS_THINKING)
+
+    @property
+    def imitates(self) -> bool:
+        """Whether training needs reference reasoning."""
+        return self.method == "sft" and self.style == "cot" and self.imitate == "references"
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences in one forward pass of an update."""
+        return self.optimization.batch_size // self.optimization.accumulation
 
     @property
     def prompts_per_step(self) -> int:
@@ -250,13 +307,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimization": {"steps": 200, "learning_rate": 1.3e-3},
         "grpo": {"beta": 0.0},
     },
-}
+} | presets.PRESETS
 PRESET_HELP: dict[str, str] = {
     "demo-grpo": "Reasoning from reward alone, on the embedded model.",
     "demo-sft": "Imitation of annotated reasoning, on the embedded model.",
     "demo-grpo-no-steps": "As demo-grpo, but numbered steps are not paid for.",
     "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
-}
+} | presets.HELP
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

@@ -1,176 +1,95 @@
-"""One evaluation harness for every method and checkpoint: same prompt, pixels, parser and decoding.
+"""Evaluations of a harness, written into the store batch by batch: the probe, the validation split, a benchmark.
 
-Three uses: the probe (a few validation examples, greedy plus samples, every reward), the full validation
-split, and the test split once at the end. Writes progress and predictions into the store as it goes.
+Every method and checkpoint is evaluated by the same functions; what a stop interrupts goes on where it stood.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from store import write
+from store import read, write
 from store.engine import Store
-from store.rows import ExampleRow, PredictionRow
-from trainer import generation, metrics, prompt, scoring, similarity
-from trainer.config import RunConfig
+from trainer import baselines, generation, metrics, prompt, similarity
+from trainer.baselines import Baseline
 from trainer.datasets.example import Example
-from trainer.datasets.images import encode_png
-from trainer.generation import Answer, Decoding
-from trainer.rewards import Reward
+from trainer.datasets.storing import store_examples
+from trainer.harness import Harness
 from trainer.similarity import Encoder
 
 
-@dataclass(frozen=True)
-class Harness:
-    """A model with everything that must be equal for two evaluations to be comparable."""
-
-    model: Any
-    processor: Any
-    config: RunConfig
-    rewards: tuple[Reward, ...]
-    encoder: Encoder | None
-    decoding: Decoding
-
-    def conditions(self, example: Example) -> dict[str, Any]:
-        """What must agree for a comparison, told by one rendered example."""
-        pixels = pixel_settings(self.processor)
-        rendered = generation.render(self.processor, example, self.config.style, self.config.instruction)
-        template = rendered.replace(example.question, "{question}")
-        return {
-            "style": self.config.style,
-            "prompt": template,
-            "prompt_hash": prompt.fingerprint(template, pixels),
-            "pixels": pixels,
-            "decoding": asdict(self.decoding),
-            "reference_rule": "malformed as NULL",
-        }
-
-    def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
-        """`copies` answers for each example."""
-        found: list[list[Answer]] = []
-        for _, answers in self.batches(examples, decoding, copies):
-            found += [answers[i : i + copies] for i in range(0, len(answers), copies)]
-        return found
-
-    def batches(self, examples: Sequence[Example], decoding: Decoding, copies: int) -> Any:
-        return generation.answers(
-            self.model,
-            self.processor,
-            examples,
-            decoding,
-            style=self.config.style,
-            instruction=self.config.instruction,
-            batch_size=max(1, self.config.evaluation.batch_size // copies),
-            copies=copies,
-        )
-
-    def rows(
-        self, examples: Sequence[Example], answers: Sequence[Answer], example_ids: Sequence[int], samples: Sequence[int]
-    ) -> list[PredictionRow]:
-        """Scored predictions, one for each answer."""
-        texts = [answer.text for answer in answers]
-        components = scoring.score(texts, examples, self.rewards)
-        weights = {reward.name: reward.weight for reward in self.rewards}
-        fields = [
-            scoring.trace_fields(
-                answer.text,
-                truth=example.answer,
-                style=self.config.style,
-                tokens=len(answer.ids),
-                truncated=answer.truncated,
-                components=parts,
-                weights=weights,
-            )
-            for answer, example, parts in zip(answers, examples, components, strict=True)
-        ]
-        cosines = self._cosines(examples, fields)
-        return [
-            PredictionRow(**vars(field), example_id=example_id, sample=sample, similarity=cosine)
-            for field, example_id, sample, cosine in zip(fields, example_ids, samples, cosines, strict=True)
-        ]
-
-    def _cosines(self, examples: Sequence[Example], fields: Sequence[Any]) -> list[float | None]:
-        if self.encoder is None or self.config.style == "direct":
-            return [None] * len(examples)
-        known = [i for i, example in enumerate(examples) if example.reference]
-        thinks = [fields[i].text[slice(*fields[i].think)] if fields[i].wellformed else None for i in known]
-        values = similarity.cosines(self.encoder, thinks, [examples[i].reference or "" for i in known])
-        found: list[float | None] = [None] * len(examples)
-        for i, value in zip(known, values, strict=True):
-            found[i] = float(value)
-        return found
-
-
-def pixel_settings(processor: Any) -> dict[str, Any]:
-    """The image settings that change what the model sees."""
-    image_processor = processor.image_processor
-    names = ("size", "max_image_size", "min_pixels", "max_pixels", "do_image_splitting", "do_resize", "image_mean")
-    found = {name: getattr(image_processor, name, None) for name in names}
-    return {
-        name: dict(value) if hasattr(value, "keys") else value for name, value in found.items() if value is not None
-    }
-
-
-def conditions_hash(conditions: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(conditions, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def store_examples(store: Store, examples: Sequence[Example]) -> list[int]:
-    """Database ids of the examples, which are written if they are new."""
-    return write.add_examples(
-        store,
-        [
-            ExampleRow(
-                dataset=e.dataset,
-                split=e.split,
-                key=e.key,
-                question=e.question,
-                answer=e.answer,
-                reference=e.reference,
-                difficulty=e.difficulty,
-                meta=e.meta,
-                images=tuple(encode_png(image) for image in e.images),
-            )
-            for e in examples
-        ],
-    )
-
-
 def evaluate(
-    store: Store, run_id: int, harness: Harness, examples: Sequence[Example], *, kind: str, step: int
-) -> dict[str, float | int | None]:
-    """Greedy predictions of all examples, stored batch by batch; returns the figures (`metrics.summarize`)."""
+    store: Store,
+    run_id: int,
+    harness: Harness,
+    examples: Sequence[Example],
+    *,
+    kind: str,
+    step: int,
+    benchmark: str | None = None,
+    samples: int = 0,
+    baseline: Baseline | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Greedy predictions of all examples and `samples` sampled ones each; returns the figures of `metrics`.
+
+    An evaluation like it that was interrupted (same run, step, benchmark, conditions and examples) goes on. `baseline`
+    changes what the model sees, never what is stored as the example. `pause` is called after each stored batch and
+    may raise, for example Stopped.
+    """
     ids = store_examples(store, examples)
     conditions = harness.conditions(examples[0])
-    evaluation = write.begin_evaluation(
+    if samples:
+        conditions["samples"] = {"n": samples, "temperature": harness.sampling.temperature}
+    if baseline:
+        conditions["baseline"] = baseline
+    evaluation, known = write.continue_evaluation(
         store,
         run_id,
-        benchmark=examples[0].dataset,
+        benchmark=benchmark or examples[0].dataset,
         split=examples[0].split,
         kind=kind,
         step=step,
         conditions=conditions,
         encoder=harness.encoder.name if harness.encoder else None,
-        total=len(examples),
+        total=len(examples) * (1 + samples),
+        example_ids=ids,
     )
-    rows: list[PredictionRow] = []
-    for first, answers in harness.batches(examples, harness.decoding, 1):
-        part = slice(first, first + len(answers))
-        batch = harness.rows(examples[part], answers, ids[part], [0] * len(answers))
-        write.record_predictions(store, evaluation, batch)
-        rows += batch
-    figures = metrics.summarize(rows, [example.answer for example in examples])
-    if harness.encoder is not None and harness.config.style == "cot":
-        figures |= similarity_bounds(harness.encoder, examples)
-        thinks = [row.text[slice(*row.think)] for row in rows if row.think is not None]
-        figures["texts_cut"] = harness.encoder.cut(thinks) if thinks else 0
+    seen = baselines.seen(baseline, examples)
+    for decoding, numbers in ((harness.decoding, [0]), (harness.sampling, [*range(1, samples + 1)])):
+        left = [i for i, example_id in enumerate(ids) if numbers and (example_id, numbers[0]) not in known]
+        for indices, answers in harness.batches([seen[i] for i in left], decoding, len(numbers) or 1):
+            flat = [left[i] for i in indices for _ in numbers]
+            rows = harness.rows([examples[i] for i in flat], answers, [ids[i] for i in flat], numbers * len(indices))
+            write.record_predictions(store, evaluation, rows)
+            pause()
+    figures = _figures(store, evaluation, harness, dict(zip(ids, examples, strict=True)))
     write.finish_evaluation(store, evaluation, figures)
+    return figures
+
+
+def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int, Example]) -> dict[str, Any]:
+    """The figures of all stored predictions, those from before an interruption too."""
+    rows = list(read.iter_predictions_of(store, evaluation))
+    greedy = [row for row in rows if row.sample == 0]
+    sampled = [row for row in rows if row.sample]
+    figures = metrics.summarize(
+        greedy,
+        [examples[row.example_id].answer for row in greedy],
+        [examples[row.example_id].difficulty for row in greedy],
+    )
+    if sampled:
+        figures |= metrics.sampled_figures(sampled, [examples[row.example_id].answer for row in sampled])
+    thinks = [row.think_text for row in greedy if row.think_text is not None]
+    if thinks:
+        lengths = [len(ids) for ids in harness.processor.tokenizer(thinks, add_special_tokens=False)["input_ids"]]
+        figures["mean_think_tokens"] = float(np.mean(lengths))
+    if harness.encoder is not None and harness.config.style == "cot":
+        figures |= similarity_bounds(harness.encoder, list(examples.values()))
+        figures["texts_cut"] = harness.encoder.cut(thinks) if thinks else 0
     return figures
 
 
@@ -230,7 +149,7 @@ def _probe_samples(
     store: Store, evaluation: int, harness: Harness, examples: Sequence[Example], ids: Sequence[int]
 ) -> dict[str, float | None]:
     copies = harness.config.evaluation.probe_samples
-    sampling = replace(harness.decoding, temperature=1.0, seed=harness.config.evaluation.seed, forced_prefix="")
+    sampling = replace(harness.sampling, forced_prefix="")
     groups = harness.predict(examples, sampling, copies)
     flat = [answer for group in groups for answer in group]
     repeated = [example for example in examples for _ in range(copies)]
@@ -244,6 +163,7 @@ def _probe_samples(
         style=harness.config.style,
         instruction=harness.config.instruction,
         against_base=hasattr(harness.model, "disable_adapter"),
+        batch_size=harness.config.micro_batch,
     )
     found = {
         "probe/reward": _mean([row.reward for row in rows]),
@@ -275,6 +195,7 @@ def _reference_entropy(harness: Harness, examples: Sequence[Example]) -> dict[st
         style=harness.config.style,
         instruction=harness.config.instruction,
         against_base=False,
+        batch_size=harness.config.micro_batch,
     )
     return {"probe/entropy_reference": statistics.entropy}
 

@@ -5,6 +5,7 @@ The harness of every evaluation. Knows nothing of rewards, metrics or databases.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from trainer import prompt
 from trainer.datasets.example import Example
@@ -56,7 +57,7 @@ def inference(model: Any) -> Iterator[None]:
 
 def render(processor: Any, example: Example, style: Style, instruction: str | None, forced_prefix: str = "") -> str:
     """The text that the model continues, image place holders not yet expanded."""
-    conversation = prompt.messages(example.question, style, images=len(example.images), instruction=instruction)
+    conversation = prompt.messages(example.question, style, images=len(example.pictures), instruction=instruction)
     if not forced_prefix:
         return processor.apply_chat_template(conversation, add_generation_prompt=True)
     forced = {"role": "assistant", "content": [{"type": "text", "text": forced_prefix}]}
@@ -65,7 +66,8 @@ def render(processor: Any, example: Example, style: Style, instruction: str | No
 
 def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> Any:
     """Model inputs of a batch (a BatchFeature), padded on the left; texts as `render` returns them."""
-    images = [list(example.images) for example in examples]
+    read = {i: list(example.images) for i, example in {id(e): e for e in examples}.items()}
+    images = [read[id(example)] for example in examples]
     return processor(text=list(texts), images=images, padding=True, padding_side="left", return_tensors="pt")
 
 
@@ -105,7 +107,28 @@ def answers(
     for first in range(0, len(examples), batch_size):
         batch = examples[first : first + batch_size]
         repeated = [example for example in batch for _ in range(copies)]
-        yield first, _answer_batch(model, processor, repeated, decoding, style, instruction, first)
+        names = [f"{example.id}/{copy}" for example in batch for copy in range(copies)]
+        yield first, _answer_batch(model, processor, repeated, decoding, style, instruction, names)
+
+
+class Noise(LogitsProcessor):
+    """Turns greedy decoding into sampling: the largest of logits with Gumbel noise is a draw from their softmax.
+
+    Each row has noise of its own, from its own seed, so that what is sampled depends on no other row of the batch.
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self.temperature = temperature
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        width = scores.shape[-1]
+        noise = torch.stack([-torch.empty(width).exponential_(generator=each).log() for each in self.generators])
+        return scores / self.temperature + noise.to(scores.device)
+
+
+def _seed(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
 
 
 def _answer_batch(
@@ -115,24 +138,25 @@ def _answer_batch(
     decoding: Decoding,
     style: Style,
     instruction: str | None,
-    salt: int,
+    names: Sequence[str],
 ) -> list[Answer]:
+    """One answer for each example; `names` tell apart what is sampled."""
     start = time.monotonic()
     texts = [render(processor, example, style, instruction, decoding.forced_prefix) for example in examples]
     inputs = encode(processor, examples, texts).to(model.device)
     ends = end_ids(model, processor)
-    sampling = {} if decoding.temperature is None else {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0}
     config = GenerationConfig(
         max_new_tokens=decoding.max_tokens,
-        do_sample=decoding.temperature is not None,
-        **sampling,
+        do_sample=False,
         suppress_tokens=placeholder_ids(model),
         eos_token_id=sorted(ends),
         pad_token_id=processor.tokenizer.pad_token_id,
     )
+    noise = LogitsProcessorList()
+    if decoding.temperature is not None:
+        noise.append(Noise(decoding.temperature, [_seed(decoding.seed, name) for name in names]))
     with inference(model):
-        torch.manual_seed(decoding.seed * 1_000_003 + salt)
-        generated = model.generate(**inputs, generation_config=config)
+        generated = model.generate(**inputs, generation_config=config, logits_processor=noise)
     new = generated[:, inputs["input_ids"].shape[1] :].tolist()
     seconds = (time.monotonic() - start) / len(examples)
     return [_answer(processor, ids, ends, decoding, seconds) for ids in new]
@@ -163,9 +187,33 @@ def token_statistics(
     style: Style,
     instruction: str | None,
     against_base: bool,
+    batch_size: int,
 ) -> TokenStatistics:
-    """Entropy and KL on completions given as token ids; `against_base` needs a PEFT model (adapter off is the base)."""
-    prompts = encode(processor, examples, [render(processor, e, style, instruction) for e in examples])
+    """Entropy and KL on completions given as token ids; `against_base` needs a PEFT model (adapter off is the base).
+
+    Log-probabilities over the vocabulary are held for `batch_size` completions at once.
+    """
+    entropy = divergence = 0.0
+    for first in range(0, len(examples), batch_size):
+        part = slice(first, first + batch_size)
+        texts = [render(processor, example, style, instruction) for example in examples[part]]
+        inputs, tokens, mask = continued(model, processor, encode(processor, examples[part], texts), completions[part])
+        with inference(model):
+            logps, entropies = _token_logps(model, inputs, tokens)
+            entropy += float(entropies[mask].sum())
+            if against_base:
+                with model.disable_adapter():
+                    base_logps, _ = _token_logps(model, inputs, tokens)
+                ratio = (base_logps - logps)[mask]
+                divergence += float((ratio.exp() - ratio - 1).sum())
+    n = sum(len(ids) for ids in completions)
+    return TokenStatistics(entropy / n, divergence / n if against_base else None)
+
+
+def continued(
+    model: Any, processor: Any, prompts: Any, completions: Sequence[Sequence[int]]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Model inputs of prompts with their completions, the completions' tokens and which of them are not padding."""
     width = max(len(ids) for ids in completions)
     pad = processor.tokenizer.pad_token_id
     tokens = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in completions])
@@ -173,26 +221,17 @@ def token_statistics(
     inputs = dict(prompts)
     inputs["input_ids"] = torch.cat([prompts["input_ids"], tokens], dim=1)
     inputs["attention_mask"] = torch.cat([prompts["attention_mask"], mask], dim=1)
-    inputs = {name: value.to(model.device) for name, value in inputs.items()}
     for name in ("token_type_ids", "mm_token_type_ids"):
         if name in inputs:
-            inputs[name] = torch.cat([inputs[name], torch.zeros_like(tokens).to(model.device)], dim=1)
-    tokens, mask = tokens.to(model.device), mask.to(model.device).bool()
-    with inference(model):
-        logps, entropy = _token_logps(model, inputs, tokens)
-        kl = None
-        if against_base:
-            with model.disable_adapter():
-                base_logps, _ = _token_logps(model, inputs, tokens)
-            ratio = (base_logps - logps)[mask]
-            kl = float((ratio.exp() - ratio - 1).mean())
-        return TokenStatistics(float(entropy[mask].mean()), kl)
+            inputs[name] = torch.cat([inputs[name], torch.zeros_like(tokens)], dim=1)
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
+    return inputs, tokens.to(model.device), mask.to(model.device).bool()
 
 
 def _token_logps(
     model: Any, inputs: dict[str, torch.Tensor], tokens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each completion token and entropy of the distribution that it was drawn from, (B, T)."""
-    logits = model(**inputs).logits[:, -tokens.shape[1] - 1 : -1].float()
+    logits = model(**inputs, logits_to_keep=tokens.shape[1] + 1).logits[:, :-1].float()
     logps = logits.log_softmax(-1)
     return logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1), -(logps.exp() * logps).sum(-1)

@@ -1,20 +1,24 @@
 """GRPO on TRL's GRPOTrainer. Knows how a RunConfig becomes TRL arguments; nothing of databases.
 
 How it differs from DeepSeek's paper (arXiv 2402.03300): one update a generation (no clipping ever bites),
-token-level loss normalization by default (`dapo`, arXiv 2503.14476), KL against the base with the adapter off.
+token-level loss normalization by default (`dapo`, arXiv 2503.14476), KL against the policy that the run starts from:
+the base with the adapter off, or a frozen copy of the adapter that it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import grpo_trainer
+from trl.trainer import utils as trl_utils
 
-from trainer import models, prompt
+from trainer import adapters, lazy_rows, models, prompt
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.generation import decode, end_ids, placeholder_ids
@@ -28,7 +32,7 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(output),
-        "per_device_train_batch_size": settings.batch_size // settings.accumulation,
+        "per_device_train_batch_size": config.micro_batch,
         "gradient_accumulation_steps": settings.accumulation,
         "max_steps": settings.steps,
         "learning_rate": settings.learning_rate,
@@ -52,21 +56,17 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
 
 def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
     """Columns `prompt`, `images`, and those that rewards may read; `example` is the index in `examples`."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt": prompt.messages(
-                    e.question, config.style, images=len(e.images), instruction=config.instruction
-                ),
-                "images": list(e.images),
-                "answer": e.answer,
-                "reference": e.reference,
-                "question": e.question,
-                "example": i,
-            }
-            for i, e in enumerate(examples)
-        ]
-    )
+
+    def row(i: int, e: Example) -> dict[str, Any]:
+        return {
+            "prompt": prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction),
+            "answer": e.answer,
+            "reference": e.reference,
+            "question": e.question,
+            "example": i,
+        }
+
+    return lazy_rows.dataset(examples, row)
 
 
 def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]:
@@ -81,10 +81,42 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
     return function
 
 
+class GroupedTrainer(GRPOTrainer):
+    """Keeps the completions of a prompt together where a batch is split for accumulation, so that they share it.
+
+    TRL shuffles a generation before it splits it; every row goes into the same update in any order. Off the GPU it
+    also sends the prompt's positions through the vocabulary, only to mask them.
+    """
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        with _replaced(grpo_trainer, "shuffle_sequence_dict", lambda batch: batch):
+            return super()._prepare_inputs(generation_batch)
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
+        with _replaced(trl_utils, "_use_triton", lambda device: True):
+            return super()._get_per_token_logps_and_entropies(*arguments, **inputs)
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """A module's function stands aside; it must exist, or TRL has changed."""
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
 def build(
-    config: RunConfig, base: Base, examples: Sequence[Example], rewards: Sequence[Reward], output: Path
+    config: RunConfig,
+    base: Base,
+    examples: Sequence[Example],
+    rewards: Sequence[Reward],
+    output: Path,
+    start: Path | None = None,
 ) -> GRPOTrainer:
-    """A GRPOTrainer ready for `train()`; one generation an update."""
+    """A GRPOTrainer ready for `train()`; one generation an update. `start` holds the adapter to go on from."""
     settings = config.grpo
     arguments = GRPOConfig(
         **common_arguments(config, output),
@@ -99,11 +131,10 @@ def build(
         log_completions=False,
         generation_kwargs={"suppress_tokens": placeholder_ids(base.model)},
     )
-    return GRPOTrainer(
-        model=base.model,
+    return GroupedTrainer(
+        **adapters.policy(base, config.lora, start),
         reward_funcs=[reading_ids(reward, base) for reward in rewards],
         args=arguments,
         train_dataset=rows(examples, config),
         processing_class=base.processor,
-        peft_config=models.adapter(config.lora),
     )

@@ -17,6 +17,7 @@ from store import write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import JobState
+from trainer import launch
 from trainer.errors import Stopped, classify
 from trainer.heartbeat import Heartbeat
 from trainer.launch import identity
@@ -56,9 +57,11 @@ def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Pa
     os.environ[JOB_VARIABLE] = job.uid  # marks what the work may start
     flag = StopFlag()
     with flag.listening():
-        with Heartbeat(store, job.id, flag), Progress(store, job.run_id):
+        with Heartbeat(store, job.id, flag), Progress(store, job.uid):
             outcome = _outcome(store, job.id, work or _training, flag)
         _close(store, job.id, outcome)
+    if outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job):
+        launch.ensure_worker(store)
     return outcome.exit_code
 
 

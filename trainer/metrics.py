@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
 from store.rows import PredictionRow
 from trainer.similarity import CLOSE
+from trainer.statistics import majority_right, pass_at_k, wilson
+from trainer.trace import NUMBER_WORDS
 
+RELAXED = 0.05
+"""Relative error up to which `relaxed` calls an answer right, as CountQA does (arXiv 2508.06585)."""
 _INTEGER = re.compile(r"[0-9]{1,9}")
-
-
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); (0, 1) when n is 0."""
-    if n == 0:
-        return 0.0, 1.0
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+_NUMBER = re.compile(rf"\b(?:[0-9]{{1,9}}|{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 
 
 def lenient_answer(text: str) -> int | None:
@@ -30,31 +26,52 @@ def lenient_answer(text: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def summarize(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dict[str, float | int | None]:
-    """Figures of greedy predictions; `truths` in the order of `rows`.
+def concluded(think: str) -> int | None:
+    """The last number that the thinking states, as digits (a step's number counts) or as a word."""
+    found = _NUMBER.findall(think)
+    if not found:
+        return None
+    last = found[-1].lower()
+    return NUMBER_WORDS.index(last) if last in NUMBER_WORDS else int(last)
 
-    `steps_equal_count` is the share of right, well-formed traces with as many counted steps as they count.
+
+def summarize(
+    rows: Sequence[PredictionRow], truths: Sequence[int], difficulties: Sequence[str | None] | None = None
+) -> dict[str, Any]:
+    """Figures of greedy predictions; `truths` and `difficulties` in the order of `rows`.
+
+    Errors (`mean_absolute_error`, `rmse`) are over the answered, shares over all. `steps_equal_count` is the share of
+    right, well-formed traces with as many counted steps as they count; `consistent` the share of well-formed traces
+    whose thinking ends on the number that they answer, of those whose thinking states one. `by_count` and
+    `by_difficulty` hold [right, n].
     """
     n = len(rows)
-    right = sum(bool(row.correct) for row in rows)
-    low, high = wilson(right, n)
+    right = [bool(row.correct) for row in rows]
+    low, high = wilson(sum(right), n)
     errors = [abs(row.answer - truth) for row, truth in zip(rows, truths, strict=True) if row.answer is not None]
     sound = [(row, truth) for row, truth in zip(rows, truths, strict=True) if row.correct and row.wellformed]
-    figures: dict[str, float | int | None] = {
+    figures: dict[str, Any] = {
         "n": n,
-        "exact_match": right / n,
+        "exact_match": sum(right) / n,
         "exact_match_low": low,
         "exact_match_high": high,
         "exact_match_lenient": _share([lenient_answer(r.text) == t for r, t in zip(rows, truths, strict=True)]),
+        "off_by_one": _share_within(rows, truths, lambda truth: 1),
+        "relaxed": _share_within(rows, truths, lambda truth: RELAXED * truth),
         "wellformed": _share([row.wellformed for row in rows]),
         "answered": _share([row.answer is not None for row in rows]),
         "truncated": _share([row.truncated for row in rows]),
         "mean_absolute_error": float(np.mean(errors)) if errors else None,
+        "rmse": float(np.sqrt(np.mean(np.square(errors)))) if errors else None,
         "mean_steps": float(np.mean([row.steps for row in rows])),
         "mean_tokens": float(np.mean([row.tokens or 0 for row in rows])),
         "mean_truth": float(np.mean(truths)),
         "steps_equal_count": _share([row.steps == truth for row, truth in sound]) if sound else None,
+        "consistent": _consistent(rows),
+        "by_count": _tally(right, truths),
     }
+    if difficulties is not None and any(difficulties):
+        figures["by_difficulty"] = _tally(right, [difficulty or "unknown" for difficulty in difficulties])
     return figures | similarity_figures(rows)
 
 
@@ -70,6 +87,40 @@ def similarity_figures(rows: Sequence[PredictionRow]) -> dict[str, float | int |
         "cos_mean_wellformed": float(np.mean(sound)) if sound else None,
         "cos_at_0.8_wellformed": _share([value > CLOSE for value in sound]) if sound else None,
     }
+
+
+def sampled_figures(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dict[str, float]:
+    """`pass@k` for k of 1, 2, 4, … and K, and `maj@K`, of K samples an example; rows of one example follow each other.
+
+    `truths` in the order of `rows`.
+    """
+    numbered = zip(rows, truths, strict=True)
+    examples = [list(group) for _, group in groupby(numbered, key=lambda pair: pair[0].example_id)]
+    samples = len(examples[0])
+    right = [sum(bool(row.correct) for row, _ in group) for group in examples]
+    ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < samples} | {samples})
+    figures = {f"pass@{k}": float(np.mean([pass_at_k(samples, each, k) for each in right])) for k in ks}
+    votes = [majority_right([row.answer for row, _ in group], group[0][1]) for group in examples]
+    return figures | {f"maj@{samples}": float(np.mean(votes))}
+
+
+def _consistent(rows: Sequence[PredictionRow]) -> float | None:
+    pairs = [(concluded(row.think_text or ""), row.answer) for row in rows if row.wellformed]
+    stated = [said == answer for said, answer in pairs if said is not None and answer is not None]
+    return _share(stated) if stated else None
+
+
+def _share_within(rows: Sequence[PredictionRow], truths: Sequence[int], allowed: Callable[[int], float]) -> float:
+    return _share([r.answer is not None and abs(r.answer - t) <= allowed(t) for r, t in zip(rows, truths, strict=True)])
+
+
+def _tally(right: Sequence[bool], keys: Sequence[int | str]) -> dict[str, list[int]]:
+    """[right, n] by key, in the keys' order."""
+    found: dict[str, list[int]] = {str(key): [0, 0] for key in sorted(set(keys))}
+    for is_right, key in zip(right, keys, strict=True):
+        found[str(key)][0] += is_right
+        found[str(key)][1] += 1
+    return found
 
 
 def _share(flags: Sequence[bool]) -> float:

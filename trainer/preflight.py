@@ -13,55 +13,91 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import init_empty_weights
-from transformers import AutoConfig, AutoModelForImageTextToText
 
-from trainer import datasets, evaluate, generation, models, prompt
+from trainer import calibration, datasets, generation, harness, memory, models, prompt
 from trainer.config import ConfigError, RunConfig
 from trainer.datasets.images import encode_png
 from trainer.errors import TrainerError
 from trainer.rewards import build
 
-BYTES_PER_WEIGHT = {"nf4": 0.55, "int8": 1.05}
-ADAM_BYTES = 16
-"""fp32 weight, gradient and two moments of an adapter's parameter."""
+Level = Literal["ok", "warn", "fail"]
 LITTLE_DISK = 2 * 1024**3
+CHECKPOINT_SHARE = 7
+"""Quarters of the adapter's memory on disk: weights and two moments in the last and the best checkpoint, one final."""
+TOKEN_BYTES, ROW_BYTES = 4, 300
+"""Of a text in the database, and of its row with its indexes."""
+TIGHT = 0.85
+"""Share of the free memory beyond which an estimate is too close."""
+SHOWN_EDGE = 512
+"""Pixels of the example's picture in the report."""
 
 
 @dataclass(frozen=True)
 class Check:
     name: str
-    level: Literal["ok", "warn", "fail"]
+    level: Level
     sentence: str
 
 
-def preflight(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """`checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory` (bytes).
+def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict[str, Any]:
+    """`checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory`.
 
-    What follows a failed check is left out; `folder` is where the run's output will go.
+    Memory is the estimate's `peak`, `available`, `phase`, `parts` and `parameters`, in bytes. What follows a failed
+    check is left out; `folder` is where the run's output will go; `measure` does one real update, too.
     """
-    checks = [_disk(folder), _device(config)]
+    checks = [_device(config)]
     report: dict[str, Any] = {}
-    for step in (_rewards, _data_and_prompt, _memory):
+    for step in (_rewards, _data_and_prompt, _memory, *([_pace] if measure else [])):
         try:
-            check, found = step(config)
+            check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
             check, found = Check(step.__name__.strip("_").replace("_", " "), "fail", str(error)), {}
         checks.append(check)
         report |= found
-    return {"checks": [asdict(check) for check in checks], **report}
+    disk, found = _disk(config, folder, report.get("memory", {}).get("parts", {}).get("adapter and optimizer", 0))
+    return {"checks": [asdict(check) for check in (*checks, disk)], **report, **found}
 
 
-def _disk(folder: Path) -> Check:
+def _pace(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    if config.method == "none":
+        raise ConfigError("method none trains nothing: there is no update to time.")
+    if "memory" not in report:
+        raise TrainerError("data", "No update was timed, since a check before it failed.")
+    found = calibration.calibrate(config)
+    minutes = found.seconds * config.optimization.steps / 60
+    sentence = (
+        f"The first update, which is the slowest, took {found.seconds:.1f} s: {config.optimization.steps} take at most "
+        f"{minutes:,.0f} min without evaluations. The memory's peak was {memory.gib(found.peak)} GiB."
+    )
+    return Check("pace", "ok", sentence), {"pace": found._asdict()}
+
+
+def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[str, Any]]:
+    """Space for checkpoints and rows; `adapter` is the adapter's size in memory with gradient and moments, in bytes."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        return Check(
-            "disk", "fail", f"{existing} cannot be written to. Choose another database or change its permissions."
-        )
+        sentence = f"{existing} cannot be written to. Choose another database or change its permissions."
+        return Check("disk", "fail", sentence), {}
+    need = {"checkpoints": adapter * CHECKPOINT_SHARE // 4, "database": 1000 * _row_bytes(config)}
+    rows = need["database"] * config.optimization.steps // 1000
     free = shutil.disk_usage(existing).free
-    if free < LITTLE_DISK:
-        return Check("disk", "warn", f"Only {free / 1024**3:.1f} GiB are free at {existing}; checkpoints may fill it.")
-    return Check("disk", "ok", f"{free / 1024**3:.0f} GiB are free.")
+    sentence = (
+        f"{memory.gib(free)} GiB are free; the checkpoints take {memory.gib(need['checkpoints'])} and 1,000 updates "
+        f"{memory.gib(need['database'])} in the database."
+    )
+    if free < LITTLE_DISK + need["checkpoints"] + rows:
+        return Check("disk", "warn", f"{sentence} Free some, or choose another database."), {"disk": need}
+    return Check("disk", "ok", sentence), {"disk": need}
+
+
+def _row_bytes(config: RunConfig) -> int:
+    """An update's rows in the database at most, its share of the probes' and validations' included."""
+    each = config.max_tokens * TOKEN_BYTES + ROW_BYTES
+    evaluation = config.evaluation
+    probed = evaluation.probe_examples * (1 + evaluation.probe_samples) / evaluation.probe_every
+    validated = config.data.val_examples / evaluation.val_every
+    completions = config.optimization.batch_size if config.method == "grpo" else 0
+    return int((completions + probed + validated) * each)
 
 
 def _device(config: RunConfig) -> Check:
@@ -72,62 +108,48 @@ def _device(config: RunConfig) -> Check:
     return Check("device", "warn", "No GPU was found: a step of this model will take minutes on the CPU.")
 
 
-def _rewards(config: RunConfig) -> tuple[Check, dict[str, Any]]:
+def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
     rewards = build(config, lambda texts: torch.zeros(len(texts), 1).numpy())
     paid = ", ".join(f"{reward.name} × {reward.weight:g}" for reward in rewards)
     return Check("rewards", "ok", f"{paid}."), {}
 
 
-def _data_and_prompt(config: RunConfig) -> tuple[Check, dict[str, Any]]:
-    example = datasets.load(config.data.dataset, "train", 1, config.data.seed)[0]
+def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    role = "train" if config.method != "none" else "test"
+    examples = datasets.load_role(config.data, role, memory.SAMPLE)
+    example = examples[0]
     processor = models.load_processor(config.model)
     text = generation.render(processor, example, config.style, config.instruction)
     inputs = generation.encode(processor, [example], [text])
     length = inputs["input_ids"].shape[1]
+    picture = example.images[0]
+    picture.thumbnail((SHOWN_EDGE, SHOWN_EDGE))
     image_id = processor.tokenizer.convert_tokens_to_ids(getattr(processor, "image_token", "<image>"))
     found = {
         "prompt": text,
         "prompt_hash": prompt.fingerprint(
-            text.replace(example.question, "{question}"), evaluate.pixel_settings(processor)
+            text.replace(prompt.plain(example.question), "{question}"), harness.pixel_settings(processor)
         ),
         "prompt_tokens": length,
+        "largest": asdict(memory.largest(processor, examples, config)),
         "image_tokens": int((inputs["input_ids"] == image_id).sum()),
-        "image": "data:image/png;base64," + base64.b64encode(encode_png(example.images[0])).decode(),
+        "image": "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode(),
     }
-    return Check("data", "ok", f"{config.data.dataset} is readable; a prompt has {length} tokens."), found
+    sentence = f"{example.dataset} is readable; a prompt has {length} tokens."
+    if config.data.split_rule == "row":
+        return Check("data", "warn", f"{sentence} Split by row, as a replication: its roles share images."), found
+    return Check("data", "ok", sentence), found
 
 
-def _memory(config: RunConfig) -> tuple[Check, dict[str, Any]]:
-    """Weights and adapter only: activations depend on the batch and are not estimated."""
-    try:
-        described = AutoConfig.from_pretrained(models.location(config.model), revision=config.model.revision)
-    except (OSError, ValueError) as error:
-        raise TrainerError("model", f"Cannot read the model's configuration: {str(error).splitlines()[0]}") from error
-    with init_empty_weights():
-        model = AutoModelForImageTextToText.from_config(described)
-    parameters = sum(p.numel() for p in model.parameters())
-    per_weight = BYTES_PER_WEIGHT.get(
-        config.model.quantization, 2 if models.dtype_of(config.model) == torch.bfloat16 else 4
-    )
-    adapter = _adapter_parameters(model, config.lora.rank)
-    memory = {
-        "parameters": parameters,
-        "weights": int(parameters * per_weight),
-        "adapter_parameters": adapter,
-        "adapter_and_optimizer": adapter * ADAM_BYTES,
-    }
-    total = memory["weights"] + memory["adapter_and_optimizer"]
-    available = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
-    sentence = (
-        f"{parameters / 1e6:,.1f} M parameters; weights, adapter and optimizer take {total / 1024**2:,.0f} MiB "
-        "(activations come on top)."
-    )
-    return Check("memory", "fail" if available and total > available else "ok", sentence), {"memory": memory}
-
-
-def _adapter_parameters(model: torch.nn.Module, rank: int) -> int:
-    import re
-
-    wanted = re.compile(models.LANGUAGE_PROJECTIONS)
-    linear = [m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and wanted.fullmatch(name)]
-    return sum(rank * (m.in_features + m.out_features) for m in linear)
+def _memory(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    """By the largest example of those that were looked at; without one the images' cost is unknown."""
+    if "largest" not in report:
+        raise TrainerError("data", "The memory was not estimated, since no example could be prepared.")
+    found = memory.estimate(config, memory.Workload(**report["largest"]))
+    level: Level = "ok"
+    sentence = memory.in_words(found)
+    if found.peak > TIGHT * found.available:
+        level = "fail" if found.peak > found.available else "warn"
+        sentence = f"{sentence} {memory.ADVICE[found.phase]}"
+    numbers = {"peak": found.peak, "available": found.available, "phase": found.phase, "parts": found.parts}
+    return Check("memory", level, sentence), {"memory": numbers | {"parameters": found.parameters}}

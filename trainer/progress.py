@@ -24,11 +24,11 @@ SHOWN = {
 
 
 class Progress:
-    """Prints a line whenever the run has a new step or its job a new activity, while it is entered."""
+    """Prints a line whenever the job has a new activity or its run a new step, while it is entered."""
 
-    def __init__(self, store: Store, run_id: int) -> None:
+    def __init__(self, store: Store, job_uid: str) -> None:
         self.store = store
-        self.run_id = run_id
+        self.job_uid = job_uid
         self._said: tuple[int, str | None] = (0, None)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -50,12 +50,13 @@ class Progress:
 
     def _look(self) -> None:
         try:
-            run = read.run(self.store, self.run_id)
-            now = (run.step, run.job.activity if run.job else None)
+            job = read.job(self.store, self.job_uid)
+            run = read.run(self.store, job.run_id)
+            now = (run.step, job.activity)
             if now == self._said:
                 return
             self._said = now
-            text = line(self.store, self.run_id, run.step, run.max_steps, now[1])
+            text = line(self.store, run.id, run.step, run.max_steps, job.activity)
         except StoreError as error:
             text = f"Progress cannot be read: {error}"
         with suppress(OSError):  # a terminal that has gone, or a full disk, must not end the job

@@ -19,9 +19,14 @@ INSTRUCTIONS: dict[Style, str] = {
 }
 
 
+def plain(text: str) -> str:
+    """A dataset's text with its angle brackets taken apart: none of it may become a tag or a special token."""
+    return text.replace("<", "< ")
+
+
 def user_text(question: str, style: Style, instruction: str | None = None) -> str:
     """The text of the user's turn; `instruction` replaces the style's own."""
-    return f"{question} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
+    return f"{plain(question)} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
 
 
 def messages(question: str, style: Style, *, images: int = 1, instruction: str | None = None) -> list[dict[str, Any]]:
@@ -33,7 +38,11 @@ def messages(question: str, style: Style, *, images: int = 1, instruction: str |
 
 def target(reasoning: str, answer: int, style: Style) -> str:
     """The completion that SFT imitates."""
-    return f"<think>{reasoning}</think><answer>{answer}</answer>" if style == "cot" else f"<answer>{answer}</answer>"
+    return (
+        f"<think>{plain(reasoning)}</think><answer>{answer}</answer>"
+        if style == "cot"
+        else f"<answer>{answer}</answer>"
+    )
 
 
 def fingerprint(rendered: str, pixels: dict[str, Any]) -> str:

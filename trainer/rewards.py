@@ -7,17 +7,14 @@ argument. Knows nothing of models or trainers.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib.abc import ExecutionLoader
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer import foreign
 from trainer.config import BUILT_IN_REWARDS, VISUAL_WORDS, ConfigError, RewardConfig, RunConfig
 from trainer.prompt import Style
 from trainer.trace import Trace, parse, read_count
@@ -104,6 +101,18 @@ def cosine_reward(
     return values
 
 
+def random_reward(
+    completions: Sequence[Completion], *, question: Sequence[str], seed: int = 0, **columns: Any
+) -> list[float | None]:
+    """1.0 or 0.0 by the toss of a coin that knows nothing of the completion: a control for what reward teaches.
+
+    The toss is a hash of seed, question, text and place in the batch: a resumed run repeats it, and equal texts of a
+    group get tosses of their own.
+    """
+    names = (f"{seed}/{i}/{asked}/{_text(c)}" for i, (c, asked) in enumerate(zip(completions, question, strict=True)))
+    return [float(hashlib.sha256(name.encode(errors="replace")).digest()[0] % 2) for name in names]
+
+
 def _traces(completions: Sequence[Completion], style: Style) -> list[Trace]:
     return [parse(_text(completion), style) for completion in completions]
 
@@ -152,6 +161,7 @@ def _build(reward: RewardConfig, config: RunConfig, encoder: Encoder | None) -> 
         "steps": (steps_reward, {}),
         "keyword": (keyword_reward, {"words": config.visual_words}),
         "cosine": (cosine_reward, {"encoder": encoder}),
+        "random": (random_reward, {"seed": config.seed}),
     }
     function, settings = functions[reward.name]
     return Reward(reward.name, reward.weight, _bind(reward.label, function, style=config.style, **settings))
@@ -169,40 +179,8 @@ def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFuncti
 
 def load_custom(reward: RewardConfig) -> Reward:
     """The reward in `FILE.py:function`; its source is kept, and is exactly what runs. Raises ConfigError."""
-    path_text, _, name = reward.name.rpartition(":")
-    path = Path(path_text).expanduser()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"rewards: cannot read {path} ({error.strerror}). Check the path of {reward.name}.") from None
-    digest = hashlib.sha256(content).hexdigest()
-    loader = _HeldSource(path, content)
-    spec = importlib.util.spec_from_loader(f"reward_{digest[:16]}", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        fault = f"{type(error).__name__}: {error}".rstrip(".")
-        raise ConfigError(f"rewards: {path} failed to import ({fault}). Correct the file.") from error
-    function = getattr(module, name, None)
-    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
-        raise ConfigError(f"rewards: {path} has no plain function {name}(completions, **columns). Define it there.")
-    return Reward(reward.label, reward.weight, _bind(reward.label, function), loader.get_source(), digest)
-
-
-class _HeldSource(ExecutionLoader):
-    """Imports a file from bytes that were read before: what was hashed is what runs, and no stale cache."""
-
-    def __init__(self, path: Path, content: bytes) -> None:
-        self.path = path
-        self.content = content
-
-    def get_filename(self, fullname: str = "") -> str:
-        return str(self.path)
-
-    def get_source(self, fullname: str = "") -> str:
-        return importlib.util.decode_source(self.content)
+    found = foreign.load(reward.name, "rewards", "(completions, **columns)")
+    return Reward(reward.label, reward.weight, _bind(reward.label, found.call), found.source, found.sha256)
 
 
 def explain(
@@ -214,12 +192,12 @@ def explain(
 ) -> list[Explained]:
     """Each component's value and the reason in words, for a completion whose true count is `answer`.
 
-    What needs an encoder or somebody's own code is not computed: its value is taken from `recorded`.
+    What needs an encoder, a batch or somebody's own code is not computed: its value is taken from `recorded`.
     """
     trace = parse(text, config.style)
     found = []
     for reward in config.paid:
-        if reward.name in BUILT_IN_REWARDS and reward.name != "cosine":
+        if reward.name in BUILT_IN_REWARDS and reward.name not in ("cosine", "random"):
             value, reason = _explain(reward.name, trace, answer, config.visual_words)
         else:
             value = (recorded or {}).get(reward.label)
@@ -264,6 +242,8 @@ def _times(count: int, cap: int) -> str:
 
 
 def _explain_recorded(reward: RewardConfig, value: float | None, trace: Trace, encoder: str) -> str:
+    if reward.name == "random":
+        return "the toss of a coin, whatever the text"
     if reward.name != "cosine":
         return f"computed by {reward.name}"
     if not trace.wellformed:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from trainer import models, prompt
+from trainer import adapters, lazy_rows, prompt
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.errors import TrainerError
@@ -26,32 +27,31 @@ def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
         raise TrainerError(
             "data", f"{config.data.dataset} has no annotated reasoning to imitate. Choose style direct, or GRPO."
         )
-    return Dataset.from_list(
-        [
-            {
-                "prompt": prompt.messages(
-                    e.question, config.style, images=len(e.images), instruction=config.instruction
-                ),
-                "completion": [
-                    {
-                        "role": "assistant",
-                        "content": [{"type": "text", "text": prompt.target(e.reference or "", e.answer, config.style)}],
-                    }
-                ],
-                "images": list(e.images),
-            }
-            for e in usable
-        ]
+
+    def row(i: int, e: Example) -> dict[str, Any]:
+        target = prompt.target(e.reference or "", e.answer, config.style)
+        return {
+            "prompt": prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction),
+            "completion": [{"role": "assistant", "content": [{"type": "text", "text": target}]}],
+        }
+
+    return lazy_rows.dataset(usable, row)
+
+
+def build(
+    config: RunConfig, base: Base, examples: Sequence[Example], output: Path, start: Path | None = None
+) -> SFTTrainer:
+    """An SFTTrainer ready for `train()`. `start` holds the adapter to go on from."""
+    arguments = SFTConfig(
+        **common_arguments(config, output),
+        max_length=None,
+        completion_only_loss=True,
+        # The columns are made on the way; those that lie in the dataset are none of the model's.
+        remove_unused_columns=False,
     )
-
-
-def build(config: RunConfig, base: Base, examples: Sequence[Example], output: Path) -> SFTTrainer:
-    """An SFTTrainer ready for `train()`."""
-    arguments = SFTConfig(**common_arguments(config, output), max_length=None, completion_only_loss=True)
     return SFTTrainer(
-        model=base.model,
+        **adapters.policy(base, config.lora, start),
         args=arguments,
         train_dataset=rows(examples, config),
         processing_class=base.processor,
-        peft_config=models.adapter(config.lora),
     )

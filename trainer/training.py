@@ -6,71 +6,97 @@ Knows the store and TRL; knows nothing of processes, signals or queues.
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from store import read, write
 from store.engine import Store
-from trainer import datasets, evaluate, generation, grpo, models, sft
+from trainer import (
+    adapters,
+    calibration,
+    datasets,
+    evaluate,
+    evaluation_job,
+    grpo,
+    memory,
+    models,
+    own_samples,
+    provenance,
+    sft,
+)
+from trainer.activity import obey, say
 from trainer.capture import GenerationCapture
 from trainer.checkpoints import Checkpoints
-from trainer.config import RunConfig, from_dict
+from trainer.config import RunConfig
 from trainer.datasets.example import Example
+from trainer.datasets.storing import store_examples
 from trainer.errors import Stopped, TrainerError
-from trainer.evaluate import Harness
-from trainer.generation import Decoding
-from trainer.models import Base
+from trainer.harness import Harness, harness_for
 from trainer.recorder import Recorder
 from trainer.rewards import Reward, build
 from trainer.similarity import Encoder
-
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "sentence-transformers")
 
 
 def run_job(store: Store, job_id: int) -> None:
     """Executes a job that was claimed. Raises Stopped after a graceful stop, TrainerError for known faults."""
     job = next(job for job in read.jobs(store, open_only=True) if job.id == job_id)
     run = read.run(store, job.run_id)
-    config = from_dict(run.config)
+    config = provenance.config_of(run)
     if job.kind == "train":
+        config = _accumulating(config, job.arguments.get("accumulation"))
         train(store, job.run_id, job_id, config, Path(str(run.output_dir)), resume=bool(job.arguments.get("resume")))
     elif job.kind == "evaluate":
-        evaluate_run(store, job.run_id, job_id, config, job.arguments)
+        evaluation_job.run(store, job.run_id, job_id, config, job.arguments)
     else:
         raise TrainerError("config", f"There is no way to execute a job of kind {job.kind!r}.")
 
 
+def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
+    """The config with the accumulation of a retry after running out of memory."""
+    if accumulation is None:
+        return config
+    optimization = config.optimization.model_copy(update={"accumulation": accumulation})
+    return config.model_copy(update={"optimization": optimization})
+
+
 def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path, *, resume: bool) -> None:
-    """SFT or GRPO from the base, or from the last checkpoint where `resume` is set."""
+    """SFT or GRPO from the base or another adapter, or from the last checkpoint where `resume` is set."""
     set_seed(config.seed)
     say(store, job_id, "loading the model")
+    origin = adapters.starting_point(store, run_id, job_id, config, output)
     base = models.load_base(config.model)
     encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
     rewards = tuple(build(config, encoder))
-    splits = {split: datasets.load_split(config.data, split) for split in ("train", "val", "test")}
-    describe(store, run_id, config, base, rewards, splits["train"][0])
+    say(store, job_id, "reading the data")
+    splits, data_facts = datasets.load_run(config.data, imitates=config.imitates)
+    if config.imitate == "own samples":
+        say(store, job_id, "sampling what to imitate")
+        itself = harness_for(config, base.model, base.processor, rewards, None)
+        splits["train"] = own_samples.references(itself, splits["train"], lambda: obey(store, job_id))
+        data_facts |= {"own_samples": len(splits["train"])}
 
     trainer: Any
     if config.method == "grpo":
-        trainer = grpo.build(config, base, splits["train"], rewards, output)
+        trainer = grpo.build(config, base, splits["train"], rewards, output, origin)
     else:
-        trainer = sft.build(config, base, splits["train"], output)
+        trainer = sft.build(config, base, splits["train"], output, origin)
     harness = harness_for(config, trainer.model, base.processor, rewards, encoder)
+    expected = memory.estimate(config, memory.largest(base.processor, splits["train"], config))
+    facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
+    provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
     recorder = _recorder(store, run_id, job_id, config, rewards, splits["train"])
     if config.method == "grpo":
         GenerationCapture(trainer, recorder.keep)
     checkpoints = Checkpoints(store, run_id, output)
     watch = Watch(store, run_id, job_id, config, harness, splits["val"], recorder, checkpoints)
+    if torch.cuda.is_available():
+        say(store, job_id, "rehearsing the heaviest pass")
+        calibration.rehearse(trainer, base.processor, splits["train"], config)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(recorder)
     trainer.add_callback(watch)
@@ -89,13 +115,6 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     finish(store, run_id, job_id, trainer, harness, splits["test"], checkpoints)
 
 
-def harness_for(
-    config: RunConfig, model: Any, processor: Any, rewards: Sequence[Reward], encoder: Encoder | None, prefix: str = ""
-) -> Harness:
-    decoding = Decoding(max_tokens=config.max_tokens, seed=config.evaluation.seed, forced_prefix=prefix)
-    return Harness(model, processor, config, tuple(rewards), encoder, decoding)
-
-
 def _recorder(
     store: Store, run_id: int, job_id: int, config: RunConfig, rewards: Sequence[Reward], examples: Sequence[Example]
 ) -> Recorder:
@@ -104,7 +123,7 @@ def _recorder(
     def identify(rows: Sequence[dict[str, Any]]) -> list[int | None]:
         new = sorted({int(row["example"]) for row in rows} - known.keys())
         if new:
-            known.update(zip(new, evaluate.store_examples(store, [examples[i] for i in new]), strict=True))
+            known.update(zip(new, store_examples(store, [examples[i] for i in new]), strict=True))
         return [known[int(row["example"])] for row in rows]
 
     weights = {reward.name: reward.weight for reward in rewards}
@@ -206,99 +225,14 @@ def finish(
 ) -> None:
     """Saves the final adapter and answers the test split once, with the checkpoint that validation chose."""
     checkpoints.final(trainer, trainer.state.global_step)
+    provenance.add_facts(store, run_id, measured_memory=memory.measured_peak())
     if not test:
         return
     say(store, job_id, "testing")
     best = checkpoints.best()
     step = trainer.state.global_step
     if best is not None and best.step != step:
-        load_adapter(harness.model, best.path)
+        adapters.load_adapter(harness.model, best.path)
         step = best.step
-    figures = evaluate.evaluate(store, run_id, harness, test, kind="test", step=step)
+    figures = evaluate.evaluate(store, run_id, harness, test, kind="test", step=step, pause=lambda: obey(store, job_id))
     write.record_metrics(store, run_id, step, curves("test", figures))
-
-
-def load_adapter(model: Any, folder: Path) -> None:
-    """Puts a saved adapter's weights into a PEFT model. Raises TrainerError when the file is gone."""
-    path = folder / "adapter_model.safetensors"
-    if not path.exists():
-        raise TrainerError("disk", f"The checkpoint {folder} holds no adapter. Choose another checkpoint.")
-    set_peft_model_state_dict(model, load_file(path))
-
-
-def evaluate_run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
-    """Adds one evaluation; `arguments` may hold checkpoint, benchmark, split, limit and forced_prefix.
-
-    `checkpoint` is best, last, final or a step number; step 0 and method `none` are the base as it is.
-    """
-    set_seed(config.seed)
-    say(store, job_id, "loading the model")
-    base = models.load_base(config.model)
-    model, step = base.model, 0
-    wanted = str(arguments.get("checkpoint") or "best")
-    if config.method != "none" and wanted != "0":
-        found = Checkpoints(store, run_id, Path()).named(wanted)
-        model, step = trainable(base, config), found.step
-        load_adapter(model, found.path)
-    encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
-    rewards = tuple(build(config, encoder))
-    split = str(arguments.get("split") or "test")
-    limit = int(arguments.get("limit") or config.data.test_examples)
-    examples = datasets.load(str(arguments.get("benchmark") or config.data.dataset), split, limit, config.data.seed)
-    harness = harness_for(config, model, base.processor, rewards, encoder, str(arguments.get("forced_prefix") or ""))
-    if config.method == "none":
-        describe(store, run_id, config, base, rewards, examples[0])
-    say(store, job_id, f"evaluating {examples[0].dataset}")
-    evaluate.evaluate(store, run_id, harness, examples, kind=split, step=step)
-
-
-def trainable(base: Base, config: RunConfig) -> Any:
-    """The base with a fresh adapter of the run's shape."""
-    from peft import get_peft_model
-
-    return get_peft_model(base.model, models.adapter(config.lora))
-
-
-def say(store: Store, job_id: int, activity: str) -> None:
-    """What the process is doing, for whoever watches."""
-    write.beat(store, job_id, activity)
-
-
-def describe(
-    store: Store, run_id: int, config: RunConfig, base: Base, rewards: Sequence[Reward], example: Example
-) -> None:
-    """Writes what makes the run reproducible: versions, device, commit, resolved prompt, reward sources."""
-    rendered = generation.render(base.processor, example, config.style, config.instruction)
-    probe = harness_for(config, base.model, base.processor, rewards, None).conditions(example)
-    write.describe_run(
-        store,
-        run_id,
-        prompt=rendered,
-        prompt_hash=probe["prompt_hash"],
-        environment={
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-            "threads": torch.get_num_threads(),
-            "model_revision": base.revision,
-            "git_commit": git_commit(),
-            **{name: version(name) for name in PACKAGES},
-        },
-        sources={r.name: {"source": r.source, "sha256": r.sha256} for r in rewards if r.source is not None},
-    )
-
-
-def git_commit() -> str | None:
-    """The commit of the trainer's own source, where it is a git checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None

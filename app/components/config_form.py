@@ -38,6 +38,10 @@ LABELS = {
     "model.id": "Base model",
     "data.dataset": "Dataset",
     "data.seed": "Seed of the data",
+    "data.path": "Folder of the data",
+    "data.revision": "Revision of the data",
+    "data.traces": "File of reasoning traces",
+    "data.references_only": "Only with a reference",
     "lora.rank": "LoRA rank",
     "lora.alpha": "LoRA alpha",
     "lora.dropout": "LoRA dropout",
@@ -133,7 +137,10 @@ def collect() -> Checked:
         value = form_state.value(field.path, field.default)
         target[leaf] = None if value == "" and field.optional else value
     values["rewards"] = reward_rows.collect()
-    outside = reward_rows.forbidden(values["rewards"])
+    outside = [
+        *reward_rows.forbidden(values["rewards"]),
+        *reward_rows.forbidden_code("data.dataset", [values["data"]["dataset"]]),
+    ]
     try:
         config = from_dict(values)
     except ConfigError as error:
@@ -215,7 +222,7 @@ def _choice(field: Field) -> None:
 def _suggestions(field: Field) -> None:
     value = form_state.filled(field.path)
     options = list(dict.fromkeys((*SUGGESTIONS[field.path], value)))
-    own = field.path == "model.id"
+    own = field.path in ("model.id", "data.dataset")
     st.selectbox(field.label, options, index=options.index(value), accept_new_options=own, **_common(field))
 
 

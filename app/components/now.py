@@ -12,10 +12,13 @@ RUN_PAGE = "../pages/run.py"
 @st.fragment(run_every=2.0)
 def now_box() -> None:
     runs = data.runs(data.reader())
+    jobs = data.jobs(data.reader(), open_only=True)
     live = [run for run in runs if run.status in status.ACTIVE]
-    waiting = sum(run.status == "queued" for run in runs)
+    # An evaluation of a run that was trained before leaves that run's status alone.
+    others = [job for job in jobs if job.state in status.ACTIVE and job.run_id not in {run.id for run in live}]
+    waiting = sum(job.state == "queued" for job in jobs)
     with st.container(border=True, key="now", gap="xsmall"):
-        if not live:
+        if not live and not others:
             st.caption("Nothing runs now.")
         for run in live:
             icon = status.look(run.status).icon
@@ -23,5 +26,9 @@ def now_box() -> None:
             st.progress(status.progress(run) or 0.0)
             left = status.seconds_left(run)
             st.caption(status.steps(run) + (f" · {format.duration(left)} left" if left is not None else ""))
+        for job in others:
+            query = {"run": job.run_uid, "tab": "Evaluations"}
+            st.page_link(RUN_PAGE, label=format.literal(job.run_name), icon=":material/fact_check:", query_params=query)
+            st.caption(format.literal(job.activity or job.kind))
         if waiting:
             st.caption(f"{waiting} waiting in the queue")

@@ -19,13 +19,14 @@ from app.components import form_state
 from trainer.config import BUILT_IN_REWARDS, RewardConfig
 
 FOLDER_VARIABLE = "VR1Z_REWARDS_DIR"
-DEFAULT_WEIGHTS = {"format": 1.0, "accuracy": 2.0, "steps": 0.5, "keyword": 0.5, "cosine": 1.0}
+DEFAULT_WEIGHTS = {"format": 1.0, "accuracy": 2.0, "steps": 0.5, "keyword": 0.5, "cosine": 1.0, "random": 1.0}
 PAYS_FOR = {
     "format": "1 if the whole completion keeps to the form",
     "accuracy": "1 if the answer is the true count",
     "steps": "0.1 for each numbered reasoning step, at most 1",
     "keyword": "0.1 for each visual word while thinking, at most 0.5",
     "cosine": "closeness of the thinking to the reference, 0 to 1",
+    "random": "1 or 0 by the toss of a coin: a control",
 }
 
 
@@ -57,15 +58,19 @@ def _functions(path: Path) -> list[str]:
 
 def forbidden(rewards: Iterable[Mapping[str, Any]]) -> list[str]:
     """A sentence for each reward whose code the browser may not choose."""
-    root = folder()
-    custom = [str(reward["name"]) for reward in rewards if reward["name"] not in BUILT_IN_REWARDS]
-    if not custom:
-        return []
+    names = [str(reward["name"]) for reward in rewards if reward["name"] not in BUILT_IN_REWARDS]
+    return forbidden_code("rewards", names)
+
+
+def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
+    """A sentence for each name that is code from a file which the browser may not choose."""
+    custom = [str(name) for name in names if ".py:" in str(name)]
+    root = folder() if custom else None
     if root is None:
         advice = f"launch it from the command line, or name its folder in {FOLDER_VARIABLE}"
-        return [f"rewards: {name} is code from a file; {advice}." for name in custom]
+        return [f"{field}: {name} is code from a file; {advice}." for name in custom]
     allowed = offered(root)
-    return [f"rewards: {name} is no function of a file in {root}." for name in custom if name not in allowed]
+    return [f"{field}: {name} is no function of a file in {root}." for name in custom if name not in allowed]
 
 
 def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:

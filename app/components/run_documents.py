@@ -28,6 +28,10 @@ def config_tab(run: RunDetail) -> None:
             st.code(yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True), language="yaml")
         else:
             st.caption("Filled in when the process starts.")
+        measured, said = (run.environment.get(f"{kind}_memory") for kind in ("measured", "estimated"))
+        if said is not None:
+            peak = f"measured {format.memory(measured)}" if measured else "measured when the run has ended"
+            st.caption(format.literal(f"Memory at the peak: estimated {format.memory(said)}, {peak}."))
         for name, source in run.sources.items():
             st.markdown(f"**Reward {format.literal(name)}**")
             st.code(source["source"] if isinstance(source, dict) else str(source), language="python")

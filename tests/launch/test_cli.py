@@ -96,6 +96,19 @@ def test_evaluate_a_run(store: Store, trainer: Main) -> None:
     }
 
 
+def test_evaluate_with_samples_a_difficulty_and_a_baseline(store: Store, trainer: Main) -> None:
+    assert trainer("run", "--preset", "demo-grpo") == 0
+    uid = only_job(store).run_uid
+    asked = ("--benchmark", "tallyqa-test:simple", "--samples", "8", "--baseline", "shuffled")
+    assert trainer("eval", "--run", uid, *asked) == 0
+    arguments = read.jobs(store)[-1].arguments
+    assert {name: arguments[name] for name in ("benchmark", "samples", "baseline")} == {
+        "benchmark": "tallyqa-test:simple",
+        "samples": 8,
+        "baseline": "shuffled",
+    }
+
+
 def test_evaluate_a_model(store: Store, trainer: Main) -> None:
     assert trainer("eval", "--model", "tiny", "--benchmark", "shapes-complex") == 0
     job = only_job(store)
@@ -175,16 +188,17 @@ def test_stop(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) ->
 def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     asked: list[Any] = []
 
-    def report(config: Any, folder: Path) -> dict[str, Any]:
-        asked.append((config, folder))
+    def report(config: Any, folder: Path, *, measure: bool) -> dict[str, Any]:
+        asked.append((config, folder, measure))
         level = "ok" if config.seed else "fail"
         return {"checks": [{"name": "disk", "level": level, "sentence": "Plenty."}]}
 
     monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=report))
     assert trainer("preflight", "--preset", "demo-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
-    assert asked[0][1] == Path("/tmp/x") and asked[0][0].name == "demo-grpo"
+    assert asked[0][1:] == (Path("/tmp/x"), False) and asked[0][0].name == "demo-grpo"
     assert capfd.readouterr().out == "ok   disk: Plenty.\n"
-    assert trainer("preflight", "--preset", "demo-grpo", "--json") == 1
+    assert trainer("preflight", "--preset", "demo-grpo", "--json", "--calibrate") == 1
+    assert asked[1][2]
     assert json.loads(capfd.readouterr().out)["checks"][0]["level"] == "fail"
 
 

@@ -14,8 +14,8 @@ from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from tests.launch.processes import queued
-from trainer import heartbeat
-from trainer.config import ConfigError
+from trainer import heartbeat, launch
+from trainer.config import ConfigError, from_dict
 from trainer.errors import Stopped, TrainerError
 from trainer.job import execute
 from trainer.launch import identity, local
@@ -199,3 +199,35 @@ def test_progress_is_told_in_lines(
 
     assert execute(store, job, work) == 0
     assert "step 12/170 · training · reward 1.23 · format 0.5\nfinished\n" in capfd.readouterr().out
+
+
+def test_out_of_memory_is_tried_again_in_smaller_passes_while_there_are_any(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(store: Store, job_id: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
+    settings = {"optimization": {"batch_size": 8, "accumulation": 2, "retry_on_oom": True}}
+    run, first = launch.create(store, from_dict(settings))
+    execute(store, read.job(store, first.uid), work)
+    for accumulation in (4, 8):
+        *_, retry = read.jobs(store, run_id=run.id)
+        assert (retry.state, retry.arguments) == ("queued", {"resume": True, "accumulation": accumulation})
+        execute(store, retry, work)
+    assert len(read.jobs(store, run_id=run.id)) == 3, "a pass of one sequence cannot be split"
+    assert [event.message for event in read.events(store, run.id) if event.kind == "retry"] == [
+        "Out of memory: goes on with accumulation 4.",
+        "Out of memory: goes on with accumulation 8.",
+    ]
+    again = launch.add_resume(store, run.id)
+    assert read.job(store, again.uid).arguments == {"resume": True, "accumulation": 8}
+
+
+def test_out_of_memory_is_final_unless_asked_otherwise(store: Store) -> None:
+    def work(store: Store, job_id: int) -> None:
+        raise MemoryError
+
+    run, job = launch.create(store, from_dict({}))
+    execute(store, read.job(store, job.uid), work)
+    assert len(read.jobs(store, run_id=run.id)) == 1

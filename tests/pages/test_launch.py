@@ -11,12 +11,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import data
-from app.components import config_form, launch_plan, preflight, reward_rows
+from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from store import read, write
 from store.engine import Store, open_store
 from tests import seeded
 from trainer import launch
-from trainer.config import PRESETS, RunConfig, command_line, from_dict, preset
+from trainer.config import PRESETS, RunConfig, command_line, from_dict, override, preset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -282,6 +282,48 @@ def test_the_preflight_is_shown_until_the_form_changes(database: Store, monkeypa
     assert any(caption.value == "memory\\: It \\*fits\\*\\." for caption in at.caption)
     field(at, "seed").set_value(5).run()
     assert any("changed since" in caption.value for caption in at.caption)
+
+
+def test_the_estimated_memory_is_a_bar_with_its_parts(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {"peak": 3 * 1024**3, "available": 4 * 1024**3, "parts": {"weights": 2 * 1024**3, "logits": 1024**3}}
+    report = preflight.run_preflight(RunConfig(), command=answer_with(json.dumps({"checks": [], "memory": numbers})))
+    monkeypatch.setattr(preflight, "run_preflight", lambda config: report)
+    at = page()
+    next(button for button in at.button if button.label == "Preflight").click().run()
+    assert not at.exception
+    [bar] = at.get("progress")
+    assert bar.value == 75
+    assert any(caption.value == "weights 2\\.0 GiB, logits 1\\.0 GiB" for caption in at.caption)
+
+
+def test_one_update_is_timed_on_request(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def report(config: RunConfig, *, measure: bool = False) -> preflight.Report:
+        asked.append(measure)
+        pace = (preflight.Check("pace", "ok", "It took 2 s."),) if measure else ()
+        return preflight.Report((preflight.Check("device", "ok", "A GPU."), *pace))
+
+    monkeypatch.setattr(preflight, "run_preflight", report)
+    at = page()
+    next(button for button in at.button if button.label == "Preflight").click().run()
+    next(button for button in at.button if button.label == "Time one update").click().run()
+    assert not at.exception
+    assert asked == [False, True]
+    assert any("It took 2 s" in caption.value for caption in at.caption)
+    assert not [button for button in at.button if button.label == "Time one update"]
+
+
+def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) -> None:
+    small = preset("demo-grpo")
+    assert earlier.seconds_per_step(small) is None
+    run = seeded.new_run(database, small)
+    for step in (1, 2, 3):
+        write.record_step(database, run.id, step, {"loss": 1.0}, at=2.0 * step)
+    data.forget()
+    assert earlier.seconds_per_step(small) == 2.0
+    assert earlier.seconds_per_step(override(small, {"optimization.accumulation": "2"})) is None
+    assert any("took 2.0 s an update" in text.value for text in page(preset="demo-grpo").text)
 
 
 def test_the_page_loads_no_model_library(database: Store) -> None:

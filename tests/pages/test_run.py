@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from streamlit.testing.v1 import AppTest
 from app import charts, format
 from app.axis import axis, step_at
 from app.components import run_curves, run_header
-from store import write
+from store import read, write
 from store.engine import Store
 from store.rows import Clock, CompletionRow, EventRow, Series
 from tests import seeded
+from trainer import launch
 
 Open = Callable[..., AppTest]
 
@@ -153,3 +155,31 @@ def test_headlines_compare_the_end_with_the_start() -> None:
     assert run_header.ends(run_header.HEADLINES[1], series) == (None, None)
     assert run_header.change(0.001, False) == 0
     assert run_header.change(0.5, True) == "+50 points"
+
+
+def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    app = open_page("run", run=run.uid, tab="Evaluations")
+    app.selectbox(key="evaluate.benchmark").set_value("shapes-complex")
+    app.selectbox(key="evaluate.checkpoint").set_value("final")
+    app.number_input(key="evaluate.samples").set_value(4)
+    app.selectbox(key="evaluate.baseline").set_value("blind")
+    with mock.patch.object(launch, "ensure_worker"):
+        app.button(key="evaluate.go").click().run()
+    assert not app.exception
+    asked = read.jobs(seeded_store, run_id=run.id)[-1]
+    wanted = {"benchmark": "shapes-complex", "checkpoint": "final", "limit": 400, "samples": 4, "baseline": "blind"}
+    assert (asked.kind, asked.state, asked.arguments) == ("evaluate", "queued", wanted)
+    assert "shapes-complex · waits its turn" in texts(app)
+    assert seeded.find(seeded_store, "demo-grpo").status == "finished"
+    app.button(key=f"stop-{asked.uid}").click().run()
+    assert read.job(seeded_store, asked.uid).state == "stopped"
+
+
+def test_a_benchmark_without_its_folder_is_refused(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    app = open_page("run", run=run.uid, tab="Evaluations")
+    app.selectbox(key="evaluate.benchmark").set_value("tdiuc").run()
+    app.button(key="evaluate.go").click().run()
+    assert "Set data\\.path to the folder" in app.toast[0].value
+    assert [job.kind for job in read.jobs(seeded_store, run_id=run.id)] == ["train"]

@@ -18,8 +18,8 @@ def run(store: Store, name: str = "demo", **fields: Any) -> RunRef:
     return write.create_run(store, name=name, **{"config": {}, "reward_weights": {"format": 1.0}, **words, **fields})
 
 
-def running_job(store: Store, run_id: int, host: str = "here") -> int:
-    job = write.add_job(store, run_id, "train", {})
+def running_job(store: Store, run_id: int, host: str = "here", kind: str = "train") -> int:
+    job = write.add_job(store, run_id, kind, {})
     claimed = write.claim_job(store, host)
     assert claimed == job
     write.start_job(store, job.id, host=host, boot_id="boot", pid=7, pid_started=1.0, log_path="log.txt")

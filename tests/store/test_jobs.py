@@ -19,7 +19,7 @@ def kinds(store: Store, run_id: int) -> list[str]:
 
 def test_jobs_are_claimed_in_order_and_one_at_a_time(store: Store) -> None:
     run = make.run(store)
-    first, second = (write.add_job(store, run.id, "train", {"n": n}) for n in range(2))
+    first, second = (write.add_job(store, each.id, "train", {"n": n}) for n, each in enumerate((run, make.run(store))))
     assert [job.position for job in read.jobs(store)] == [1.0, 2.0]
     assert write.claim_job(store, "here") == first
     assert write.claim_job(store, "here") is None
@@ -28,6 +28,31 @@ def test_jobs_are_claimed_in_order_and_one_at_a_time(store: Store) -> None:
     write.end_job(store, first.id, JobState.FINISHED, exit_code=0)
     third = write.add_job(store, run.id, "evaluate", {})
     assert write.claim_job(store, "here") == third
+
+
+def test_an_evaluation_waits_for_its_training_on_whatever_host(store: Store) -> None:
+    run, other = make.run(store), make.run(store)
+    training = write.add_job(store, run.id, "train", {})
+    evaluation = write.add_job(store, run.id, "evaluate", {})
+    unrelated = write.add_job(store, other.id, "evaluate", {})
+    assert write.claim_job(store, "here") == training
+    assert write.claim_job(store, "elsewhere") == unrelated
+    write.end_job(store, training.id, JobState.FAILED)
+    assert write.claim_job(store, "here") == evaluation
+
+
+def test_a_run_is_what_its_training_made_it(store: Store) -> None:
+    run = make.run(store)
+    training = make.running_job(store, run.id)
+    write.end_job(store, training, JobState.FINISHED)
+    evaluation = make.running_job(store, run.id, kind="evaluate")
+    for _ in range(2):
+        assert (read.runs(store)[0].status, read.runs(store)[0].job_id) == (JobState.FINISHED, training)
+        assert read.run(store, run.id).status == JobState.FINISHED
+        write.end_job(store, evaluation, JobState.FAILED)
+    only = make.run(store, "base", method="none")
+    make.running_job(store, only.id, host="elsewhere", kind="evaluate")
+    assert read.run(store, only.id).status == JobState.RUNNING
 
 
 def test_a_job_lives(store: Store) -> None:

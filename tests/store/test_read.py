@@ -43,6 +43,19 @@ def test_a_run_is_found_by_uid_or_unique_name(store: Store) -> None:
         read.resolve(store, "completely other")
 
 
+def test_the_accuracy_of_a_run_is_that_of_its_own_dataset(store: Store) -> None:
+    run = make.run(store)
+    conditions: dict[str, Any] = {"split": "test", "step": 3, "conditions": {}, "encoder": None, "total": 1}
+    for kind, benchmark, score in (("test", "shapes-hard", 0.2), ("test", "shapes-simple", 0.9)):
+        opened = write.begin_evaluation(store, run.id, kind=kind, benchmark=benchmark, **conditions)
+        write.finish_evaluation(store, opened, {"exact_match": score})
+        assert read.runs(store)[0].accuracy == score
+    for kind, benchmark in (("test", "shapes-complex"), ("baseline", "shapes-simple")):
+        opened = write.begin_evaluation(store, run.id, kind=kind, benchmark=benchmark, **conditions)
+        write.finish_evaluation(store, opened, {"exact_match": 0.1})
+        assert read.runs(store)[0].accuracy == 0.9
+
+
 def test_the_runs_table(store: Store) -> None:
     run = make.run(store, max_steps=60, lora_rank=32)
     job_id = make.running_job(store, run.id)
@@ -115,14 +128,14 @@ def test_a_run_in_full(store: Store) -> None:
     run = make.run(store, "child", parent_id=parent.id, config={"a": {"b": 1}}, seed=3)
     write.describe_run(store, run.id, environment={"torch": "2"}, prompt="Count.", note="n", sources={"r.py": "…"})
     write.add_tag(store, run.id, "t")
-    write.add_job(store, run.id, "train", {})
-    last = write.add_job(store, run.id, "evaluate", {})
+    training = write.add_job(store, run.id, "train", {})
+    write.add_job(store, run.id, "evaluate", {})
     found = read.run(store, run.id)
     assert (found.name, found.config, found.prompt) == ("child", {"a": {"b": 1}}, "Count.")
     assert (found.environment, found.sources) == ({"torch": "2"}, {"r.py": "…"})
     assert (found.parent_id, found.seed, found.tags, found.note) == (parent.id, 3, ("t",), "n")
     assert found.job is not None
-    assert (found.job.uid, found.status) == (last.uid, JobState.QUEUED)
+    assert (found.job.uid, found.status) == (training.uid, JobState.QUEUED)
     write.delete_run(store, parent.id)
     assert read.run(store, run.id).parent_id is None
     with pytest.raises(StoreError, match="no longer"):

@@ -20,14 +20,15 @@ from store.engine import Store, open_store
 from store.schema import Base
 from tests.store import make
 
-SECOND = '''
+NEXT = f"{int(upgrade.HEAD) + 1:04}"
+SECOND = f'''
 """Adds a column and renames another."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{upgrade.HEAD}"
 
 
 def upgrade() -> None:
@@ -42,10 +43,10 @@ def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This program, one revision later; returns the file of that revision."""
     folder = tmp_path / "migrations"
     shutil.copytree(upgrade.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / "versions" / "0002_second.py"
+    path = folder / "versions" / f"{NEXT}_second.py"
     path.write_text(SECOND)
     monkeypatch.setattr(upgrade, "MIGRATIONS", folder)
-    monkeypatch.setattr(upgrade, "HEAD", "0002")
+    monkeypatch.setattr(upgrade, "HEAD", NEXT)
     return path
 
 
@@ -82,28 +83,30 @@ def test_opening_again_changes_nothing(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_older_database_is_copied_and_upgraded(store: Store, second: Path, tmp_path: Path) -> None:
+    (before,) = query(store, "SELECT version_num FROM alembic_version")
     run = make.run(store)
     write.add_tag(store, run.id, "kept")
     write.describe_run(store, run.id, note="mine")
     store.close()
     upgraded = open_store(store.url)
-    assert query(upgraded, "SELECT version_num FROM alembic_version") == ["0002"]
+    assert query(upgraded, "SELECT version_num FROM alembic_version") == [NEXT]
     assert query(upgraded, "SELECT remark || colour FROM run") == ["minered"]
     assert query(upgraded, "SELECT name FROM tag") == ["kept"]
     upgraded.close()
-    (copy,) = tmp_path.glob("test-schema-0001-*.db")
+    (copy,) = tmp_path.glob(f"test-schema-{before}-*.db")
     with sqlite3.connect(copy) as old:
         assert old.execute("SELECT note FROM run").fetchall() == [("mine",)]
     old.close()
 
 
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(store: Store, second: Path) -> None:
+    before = query(store, "SELECT version_num FROM alembic_version")
     make.run(store)
     store.close()
     second.write_text(SECOND + '        op.execute("SELECT * FROM nowhere")\n')
     with pytest.raises(StoreError, match="no such table: nowhere"):
         open_store(store.url)
-    assert query(store, "SELECT version_num FROM alembic_version") == ["0001"]
+    assert query(store, "SELECT version_num FROM alembic_version") == before
     assert query(store, "SELECT name FROM run WHERE note IS NULL") == ["demo"]
     assert query(store, "SELECT name FROM sqlite_schema WHERE name LIKE '%alembic_tmp%'") == []
 

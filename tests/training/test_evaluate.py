@@ -60,11 +60,22 @@ def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
     model = get_peft_model(models.load_base(config.ModelConfig()).model, models.adapter(config.LoraConfig()))
     examples = datasets.load("shapes-simple", "val", 2, 0)
     ids = [base.processor.tokenizer(" <think>1. red")["input_ids"], base.processor.tokenizer(" 4")["input_ids"]]
-    found = generation.token_statistics(
-        model, base.processor, examples, ids, style="cot", instruction=None, against_base=True
+    found, split = (
+        generation.token_statistics(
+            model,
+            base.processor,
+            examples,
+            ids,
+            style="cot",
+            instruction=None,
+            against_base=True,
+            batch_size=batch_size,
+        )
+        for batch_size in (2, 1)
     )
     assert found.kl == pytest.approx(0, abs=1e-9)
     assert found.entropy > 0
+    assert split.entropy == pytest.approx(found.entropy, rel=1e-5)
 
 
 def test_no_completion_holds_an_image_place_holder(base: Any) -> None:
@@ -83,4 +94,5 @@ def test_no_completion_holds_an_image_place_holder(base: Any) -> None:
         style="cot",
         instruction=None,
         against_base=False,
+        batch_size=60,
     )

@@ -22,6 +22,7 @@ from trainer.rewards import (
     format_reward,
     keyword_reward,
     load_custom,
+    random_reward,
     steps_reward,
 )
 
@@ -276,3 +277,13 @@ def test_every_value_is_in_range_and_explained_alike(texts: list[str], style: st
 def test_a_run_config_is_all_that_explain_needs() -> None:
     assert list(inspect.signature(explain).parameters)[:3] == ["text", "answer", "config"]
     assert [found.weight for found in explain("", 1, RunConfig())] == [1.0, 2.0, 0.5]
+
+
+def test_the_random_reward_is_a_fair_coin_that_repeats_with_its_seed() -> None:
+    texts = [GOOD] * 2000
+    asked = ["How many?"] * 2000
+    first = random_reward(texts, question=asked, seed=1)
+    assert first == random_reward(texts, question=asked, seed=1)
+    assert first != random_reward(texts, question=asked, seed=2)
+    assert set(first) == {0.0, 1.0}
+    assert 0.45 < sum(value or 0 for value in first) / 2000 < 0.55

@@ -1,26 +1,119 @@
-"""Counting datasets: named lists of examples. Knows nothing of models or prompts."""
+"""Counting datasets: the examples of a run by role, drawn or from a real set. Knows nothing of models or prompts."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from trainer.config import DataConfig
-from trainer.datasets import shapes
+from trainer.datasets import shapes, splits
 from trainer.datasets.example import Example
+from trainer.datasets.source import open_source
+from trainer.datasets.splits import ROLES, Drawn, Role
 from trainer.errors import TrainerError
 
 
+class Loaded(NamedTuple):
+    """Examples by role; `facts` say what was loaded, for the record of the run."""
+
+    examples: dict[Role, list[Example]]
+    facts: dict[str, Any]
+
+
 def load(dataset: str, split: str, n: int, seed: int) -> list[Example]:
-    """`n` examples of a split, the same for the same arguments.
+    """`n` examples of a drawn dataset, the same for the same arguments."""
+    return load_role(DataConfig(dataset=dataset, seed=seed), split, n)
 
-    Raises TrainerError (kind `data`) for an unknown dataset.
+
+def load_role(config: DataConfig, role: str, n: int, difficulty: str | None = None) -> list[Example]:
+    """At most `n` examples of one role and, if it is given, of one difficulty. Raises TrainerError as `load_roles`."""
+    asked: Role = next(known for known in ROLES if known == role)
+    return load_roles(config, {asked: n}, difficulty=difficulty).examples[asked]
+
+
+def load_run(config: DataConfig, *, imitates: bool) -> Loaded:
+    """What a run trains on and is measured by; a run that imitates trains on rows with a reference only."""
+    counts: dict[Role, int] = {
+        "train": config.train_examples,
+        "val": config.val_examples,
+        "test": config.test_examples,
+    }
+    return load_roles(config, counts, imitates=imitates)
+
+
+def load_roles(
+    config: DataConfig, counts: Mapping[Role, int], *, imitates: bool = False, difficulty: str | None = None
+) -> Loaded:
+    """At most so many examples of each role, all of them decoded once; of one `difficulty` if it is given.
+
+    Raises TrainerError (kind `data`) when the set cannot be read, has no such role, or none of its rows can be used.
     """
-    family, _, difficulty = dataset.partition("-")
-    if family != "shapes" or difficulty not in shapes.DIFFICULTIES:
-        known = ", ".join(f"shapes-{d}" for d in shapes.DIFFICULTIES)
-        raise TrainerError("data", f"Unknown dataset {dataset!r}: choose one of {known}.")
-    return shapes.examples(difficulty, split, n, seed)
+    family, _, world = config.dataset.partition("-")
+    if family == "shapes":
+        if difficulty not in (None, world):
+            raise TrainerError("config", f"{config.dataset} holds nothing {difficulty}: choose shapes-{difficulty}.")
+        drawn = {role: shapes.examples(world, role, n, config.seed) for role, n in counts.items()}
+        return Loaded(drawn, {"dataset": config.dataset})
+    opened = open_source(config)
+    parts = splits.shares(opened.source.splits)
+    for role in counts:
+        if role not in parts:
+            raise TrainerError("data", _no_role(opened.source.name, role, opened.source.splits))
+    if config.split_rule == "row":
+        candidates = splits.by_row(splits.collect(opened.source.read("train")))
+    else:
+        sets = {
+            split: splits.collect(opened.source.read(split)) for split in dict.fromkeys(s.split for s in parts.values())
+        }
+        candidates = splits.by_image(sets, parts, references_only=config.references_only)
+    if imitates and "train" in counts:
+        candidates["train"] = _with_reference(candidates["train"])
+    if difficulty is not None:
+        candidates = {role: _of_difficulty(drawn, difficulty) for role, drawn in candidates.items()}
+    found = {role: splits.draw(candidates[role], n, config.seed) for role, n in counts.items()}
+    for role, drawn_role in found.items():
+        if counts[role] and not drawn_role.examples:
+            raise TrainerError("data", _nothing_usable(opened.source.name, role, drawn_role.skipped))
+    return Loaded({role: each.examples for role, each in found.items()}, _facts(config, opened.revision, found))
 
 
-def load_split(config: DataConfig, split: str) -> list[Example]:
-    """The examples of a run's split."""
-    n = {"train": config.train_examples, "val": config.val_examples, "test": config.test_examples}[split]
-    return load(config.dataset, split, n, config.seed)
+def _with_reference(candidates: Drawn) -> Drawn:
+    known = [example for example in candidates.examples if example.reference]
+    without = Counter({splits.NO_REFERENCE: len(candidates.examples) - len(known)})
+    return Drawn(known, candidates.skipped + without)
+
+
+def _of_difficulty(candidates: Drawn, difficulty: str) -> Drawn:
+    kept = [example for example in candidates.examples if example.difficulty == difficulty]
+    others = Counter({f"not {difficulty}": len(candidates.examples) - len(kept)})
+    return Drawn(kept, candidates.skipped + others)
+
+
+def _no_role(name: str, role: Role, there: tuple[str, ...]) -> str:
+    only = " and ".join(there)
+    if role == "test" or "test" not in there:
+        return f"{name} has no examples for {role}: it holds {only}. Add a split train, or choose another dataset."
+    return (
+        f"{name} has no examples for {role}: it holds {only} only, and a model trained on a benchmark cannot be "
+        "measured by it. Train on another set and evaluate with `eval --benchmark`."
+    )
+
+
+def _nothing_usable(name: str, role: Role, skipped: Counter[str]) -> str:
+    reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.most_common()) or "the part is empty"
+    advice = " Choose style direct, or GRPO." if skipped[splits.NO_REFERENCE] else " Check the dataset's files."
+    return f"{name} has no usable example for {role} ({reasons}).{advice}"
+
+
+def _facts(config: DataConfig, revision: str | None, found: Mapping[Role, Drawn]) -> dict[str, Any]:
+    rule = (
+        "by image" if config.split_rule == "image" else "by row: a replication, rows of one image are in several roles"
+    )
+    return {
+        "dataset": config.dataset,
+        "revision": revision,
+        "split": rule,
+        "examples": {role: len(drawn.examples) for role, drawn in found.items()},
+        "skipped": {role: dict(drawn.skipped) for role, drawn in found.items()},
+    }

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
+
+from trainer.datasets import images
+
+
+class Picture(Protocol):
+    """A picture that is read when it is needed, so that a set never lies in memory decoded."""
+
+    @property
+    def identity(self) -> str:
+        """Equal for two pictures of a set exactly where they are the same picture."""
+
+    def load(self) -> Image.Image:
+        """The whole picture, RGB and upright. Raises PictureError."""
+
+    def encoded(self) -> bytes:
+        """A PNG, JPEG or WebP file for the store. Raises PictureError."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +29,7 @@ class Example:
     """A counting question.
 
     `key` is unique within `dataset` and `split` and does not depend on seeds or order, so that
-    `id` names the same question in every run and every database.
+    `id` names the same question in every run and every database. `split` is the split of the source.
     """
 
     dataset: str
@@ -21,7 +37,7 @@ class Example:
     key: str
     question: str
     answer: int
-    images: tuple[Image.Image, ...] = field(repr=False)
+    pictures: tuple[Picture, ...] = field(repr=False)
     reference: str | None = None
     difficulty: str | None = None
     meta: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -29,3 +45,8 @@ class Example:
     @property
     def id(self) -> str:
         return f"{self.dataset}/{self.split}/{self.key}"
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """The pictures as models take them (RGB, `images.fit`), read and decoded at every call."""
+        return tuple(images.fit(picture.load()) for picture in self.pictures)

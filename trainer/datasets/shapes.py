@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from trainer.datasets.example import Example
+from trainer.datasets.images import encode_png
 from trainer.datasets.shapes_text import write_reference
 
 SIZE = 96
@@ -104,6 +105,23 @@ def draw(scene: Scene) -> Image.Image:
 def _star(x: int, y: int, radius: int) -> list[tuple[float, float]]:
     spokes = [(radius if i % 2 == 0 else radius * 0.42, math.pi * (i / 5 - 0.5)) for i in range(10)]
     return [(x + length * math.cos(angle), y + length * math.sin(angle)) for length, angle in spokes]
+
+
+@dataclass(frozen=True)
+class DrawnPicture:
+    """A scene's picture, drawn whenever it is asked for."""
+
+    scene: Scene
+
+    @property
+    def identity(self) -> str:
+        return self.scene.canonical()
+
+    def load(self) -> Image.Image:
+        return draw(self.scene)
+
+    def encoded(self) -> bytes:
+        return encode_png(self.load())
 
 
 def plural(color: str | None, kind: str | None) -> str:
@@ -280,12 +298,12 @@ def key_of(scene: Scene, question: Question) -> str:
 def examples(difficulty: str, split: str, n: int, seed: int) -> list[Example]:
     """`n` distinct examples of one split; the same arguments give the same examples, byte for byte."""
     found: dict[str, Example] = {}
-    for scene, question, rng in scenes(difficulty, split, seed):
+    drawn = scenes(difficulty, split, seed)
+    while len(found) < n:
+        scene, question, rng = next(drawn)
         key = key_of(scene, question)
         if key not in found:
             found[key] = _example(difficulty, split, key, scene, question, rng)
-        if len(found) >= n:
-            break
     return list(found.values())
 
 
@@ -297,7 +315,7 @@ def _example(difficulty: str, split: str, key: str, scene: Scene, question: Ques
         key=key,
         question=question.text,
         answer=len(hits),
-        images=(draw(scene),),
+        pictures=(DrawnPicture(scene),),
         reference=write_reference(question.noun, hits, rng),
         difficulty=difficulty,
         meta={

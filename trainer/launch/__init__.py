@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from store import read, write
 from store.engine import Store, StoreError
-from store.rows import JobRef, RunRef
+from store.rows import JobRef, JobRow, RunRef
 from store.schema import OPEN, JobState
-from trainer.config import TINY, ConfigError, RunConfig
+from trainer.config import TINY, ConfigError, DataConfig, RunConfig
 from trainer.launch import endings, identity, local
 from trainer.launch.identity import Identity
 
@@ -42,7 +43,11 @@ def resume(store: Store, run_id: int) -> JobRef:
 
 
 def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
-    """Queues one evaluation; `arguments` may hold checkpoint, benchmark, split, limit and forced_prefix."""
+    """Queues one evaluation of a run.
+
+    `arguments` may hold checkpoint (best, last, final or a step; 0 is what the run starts from), benchmark, path,
+    split, limit, samples (K for each example), baseline (blind, shuffled, majority) and forced_prefix.
+    """
     job = write.add_job(store, run_id, "evaluate", arguments)
     ensure_worker(store)
     return job
@@ -52,7 +57,7 @@ def create(
     store: Store, config: RunConfig, *, parent_id: int | None = None, arguments: dict[str, Any] | None = None
 ) -> tuple[RunRef, JobRef]:
     """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
-    config = _pinned(config)
+    config = _pinned(store, config)
     folder = local.output_folder(store, "")
     _make_folder(folder)
     trains = config.method != "none"
@@ -84,7 +89,30 @@ def add_resume(store: Store, run_id: int) -> JobRef:
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
     if run.method == "none":
         raise StoreError(f"{run.name} trains nothing: evaluate it instead.")
-    return write.add_job(store, run_id, "train", {"resume": True})
+    return write.add_job(store, run_id, "train", {"resume": True, **_accumulation(store, run_id)})
+
+
+def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
+    """What an earlier retry found to fit."""
+    known = [
+        job.arguments["accumulation"] for job in read.jobs(store, run_id=run_id) if "accumulation" in job.arguments
+    ]
+    return {"accumulation": max(known)} if known else {}
+
+
+def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
+    """After a training job ran out of memory: one more with accumulation doubled, if the run asks for that.
+
+    None where it does not, or where a pass holds a single sequence already.
+    """
+    optimization = read.run(store, job.run_id).config.get("optimization", {})
+    if job.kind != "train" or not optimization.get("retry_on_oom"):
+        return None
+    doubled = 2 * int(job.arguments.get("accumulation", optimization["accumulation"]))
+    if optimization["batch_size"] % doubled:
+        return None
+    write.add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
+    return write.add_job(store, job.run_id, "train", {"resume": True, "accumulation": doubled})
 
 
 def ensure_worker(store: Store) -> None:
@@ -146,8 +174,11 @@ def _signal(process: Identity, job_uid: str, level: int) -> None:
             time.sleep(0.02)
 
 
-def _pinned(config: RunConfig) -> RunConfig:
-    """The config with absolute paths: the job may start in another folder. Raises ConfigError for a missing file."""
+def _pinned(store: Store, config: RunConfig) -> RunConfig:
+    """The config with absolute paths and run ids: the job may start in another folder, and names are given twice.
+
+    Raises ConfigError for a missing file, StoreError for an unknown run.
+    """
     rewards = []
     for reward in config.rewards:
         path, is_file, function = reward.name.rpartition(":")
@@ -158,7 +189,34 @@ def _pinned(config: RunConfig) -> RunConfig:
     model, folder = config.model, Path(config.model.id).expanduser()
     if model.id != TINY and folder.is_dir():
         model = model.model_copy(update={"id": str(folder.absolute())})
-    return config.model_copy(update={"rewards": tuple(rewards), "model": model})
+    if model.adapter is not None:
+        model = model.model_copy(update={"adapter": _pinned_adapter(store, model.adapter)})
+    return config.model_copy(update={"rewards": tuple(rewards), "model": model, "data": _pinned_data(config.data)})
+
+
+def _pinned_data(data: DataConfig) -> DataConfig:
+    path, is_file, function = data.dataset.rpartition(":")
+    pinned: dict[str, str] = {}
+    if is_file:
+        pinned["dataset"] = f"{_there('data.dataset', path, Path.is_file)}:{function}"
+    if data.path:
+        pinned["path"] = _there("data.path", data.path, Path.is_dir)
+    if data.traces:
+        pinned["traces"] = _there("data.traces", data.traces, Path.is_file)
+    return data.model_copy(update=pinned)
+
+
+def _there(field: str, text: str, is_right: Callable[[Path], bool]) -> str:
+    """The absolute path of what must exist."""
+    path = Path(text).expanduser()
+    if not is_right(path):
+        raise ConfigError(f"{field}: there is no {'folder' if is_right is Path.is_dir else 'file'} {text}. Check it.")
+    return str(path.absolute())
+
+
+def _pinned_adapter(store: Store, reference: str) -> str:
+    folder = Path(reference).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else read.run(store, read.resolve(store, reference)).uid
 
 
 def _make_folder(folder: Path) -> None:

@@ -63,9 +63,17 @@ def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
 
 def start_worker(store: Store) -> None:
     """Starts `python -m trainer queue` on its own; whether it may work is for its lock to decide."""
+    start_alone(store, "queue.log", "queue")
+
+
+def start_alone(store: Store, log: str, *arguments: str) -> None:
+    """Starts a process of the trainer that no job stands for, its output in a file beside the database.
+
+    Raises OSError when that cannot be written.
+    """
     folder = data_folder(store)
     folder.mkdir(parents=True, exist_ok=True)
-    process = _spawn(command("queue"), folder / "queue.log", _environment(store))
+    process = _spawn(command(*arguments), folder / log, _environment(store))
     # Somebody must collect its exit code, or it stays a zombie for as long as this process lives.
     threading.Thread(target=process.wait, daemon=True).start()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
-from store.schema import JobState
+from store.schema import OPEN, JobState
 from trainer import errors
 from trainer.launch import endings, identity, local
 from trainer.launch.identity import Identity
@@ -25,6 +26,7 @@ from trainer.launch.identity import Identity
 IDLE_SECONDS = 30.0
 TICK_SECONDS = 0.5
 BEAT_SECONDS = 5.0
+WAIT_SECONDS = 1.0
 LOCK_SECONDS = 5.0
 """Patience with a worker that is just leaving."""
 PATIENCE_SECONDS = 600.0
@@ -136,6 +138,20 @@ class Worker:
         """Whether anything is queued, or runs on this host."""
         jobs = read.jobs(self.store, open_only=True)
         return any(job.state == JobState.QUEUED or job.host == self.me.host for job in jobs)
+
+
+def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
+    """The jobs of these runs once all have ended; says when one starts or ends."""
+    seen: dict[str, str] = {}
+    while True:
+        jobs = [job for job in read.jobs(store) if job.run_id in run_ids]
+        for job in jobs:
+            if seen.setdefault(job.uid, JobState.QUEUED) != job.state:
+                seen[job.uid] = job.state
+                say(f"{job.run_name}: {job.kind} {job.arguments.get('benchmark', '')} {job.state}")
+        if all(job.state not in OPEN for job in jobs):
+            return jobs
+        time.sleep(WAIT_SECONDS)
 
 
 def say(text: str) -> None:

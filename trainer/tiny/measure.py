@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from trainer import generation, metrics, models, trace
+from trainer import generation, metrics, models, statistics, trace
 from trainer.config import ModelConfig
 from trainer.datasets import shapes
 from trainer.datasets.example import Example
@@ -30,7 +30,7 @@ def right(answers: Sequence[Answer], examples: Sequence[Example]) -> list[bool]:
 
 
 def share(flags: Sequence[bool]) -> str:
-    low, high = metrics.wilson(sum(flags), len(flags))
+    low, high = statistics.wilson(sum(flags), len(flags))
     return f"{sum(flags) / len(flags):.3f} (95 % {low:.3f}-{high:.3f}, n {len(flags)})"
 
 

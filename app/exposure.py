@@ -1,0 +1,74 @@
+"""What is publicly known of the pictures and questions that base models were trained on. Nothing here is measured."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Exposure(NamedTuple):
+    """`seen` is `yes`, `no` or `unknown`: whether the base model was trained on the dataset or on its images."""
+
+    model: str
+    dataset: str
+    seen: str
+    what: str
+    source: str
+    """Address of the page, or file of this project, that says so."""
+
+
+_CAULDRON = "https://huggingface.co/datasets/HuggingFaceM4/the_cauldron"
+_SMOLVLM = "https://huggingface.co/HuggingFaceTB/SmolVLM-256M-Instruct"
+_QWEN = "https://arxiv.org/abs/2409.12191"
+_TINY = "trainer/tiny/base/README.md"
+_SMOL = "SmolVLM-256M and -500M"
+_MIXTURE = "The Cauldron is the larger part of SmolVLM's training mixture, and"
+
+KNOWN = (
+    Exposure(
+        "tiny (embedded)",
+        "shapes, train",
+        "yes",
+        "Pre-trained on drawn scenes whose hash falls into train, with generated captions and loosely written answers.",
+        _TINY,
+    ),
+    Exposure(
+        "tiny (embedded)",
+        "shapes, val and test",
+        "no",
+        "A scene's hash decides its split, and pre-training draws from train's hashes only.",
+        _TINY,
+    ),
+    Exposure("tiny (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", _TINY),
+    Exposure(_SMOL, "tallyqa, train; cauldron", "yes", f"{_MIXTURE} holds TallyQA's train split.", _CAULDRON),
+    Exposure(
+        _SMOL,
+        "vqav2, train",
+        "yes",
+        f"{_MIXTURE} holds VQAv2's train split, whose images are COCO's train2014.",
+        _CAULDRON,
+    ),
+    Exposure(
+        _SMOL,
+        "tdiuc; quantity-23k",
+        "unknown",
+        "TDIUC is not named in the mixture, but its images are COCO's and Visual Genome's, which the mixture shows "
+        "with other questions: expect pictures that were seen.",
+        "https://arxiv.org/abs/1703.09684",
+    ),
+    Exposure(
+        _SMOL,
+        "tallyqa-test",
+        "unknown",
+        "The questions are not named in the mixture; the images are Visual Genome's, which other parts of it show.",
+        "https://arxiv.org/abs/1810.12440",
+    ),
+    Exposure(_SMOL, "countqa", "unknown", "Not named in the model's card or its mixture.", _SMOLVLM),
+    Exposure(
+        "Qwen2-VL-2B",
+        "every public set",
+        "unknown",
+        "The report names kinds of data (image-text pairs, visual question answering and others) but no list of sets: "
+        "any public train split may have been seen.",
+        _QWEN,
+    ),
+)

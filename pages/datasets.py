@@ -1,0 +1,149 @@
+"""Datasets: what am I training on, and what am I measured by?"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Literal, NamedTuple
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import data, exposure, format
+from app.components import dataset_facts, example_grid, trace_view
+from app.components.example_detail import show_answers, show_example
+from app.components.index_form import at_work, index_form
+from app.components.overlap_view import overlap_view
+from store import read
+from store.engine import Store
+from store.rows import IndexRow, SplitRow, StoredExample
+
+VIEWS = ("Examples", "Overlap", "Known exposure")
+
+
+class Seen(NamedTuple):
+    icon: str
+    color: Literal["orange", "green", "gray"]
+
+
+SEEN = {
+    "yes": Seen(":material/visibility:", "orange"),
+    "no": Seen(":material/visibility_off:", "green"),
+    "unknown": Seen(":material/question_mark:", "gray"),
+}
+
+
+def address(example: StoredExample) -> str:
+    return "?" + urlencode({"dataset": example.dataset, "split": example.split, "example": example.id})
+
+
+def choose(splits: list[SplitRow]) -> SplitRow:
+    """The dataset and split in the address, else the largest."""
+    by_name: dict[str, dict[str, SplitRow]] = {}
+    for row in sorted(splits, key=lambda row: (row.dataset, *dataset_facts.split_order(row.split))):
+        by_name.setdefault(row.dataset, {})[row.split] = row
+    largest = max(splits, key=lambda row: row.examples)
+    wanted = st.query_params.get("dataset")
+    if wanted and wanted not in by_name:
+        st.warning(f"There is no dataset {format.literal(wanted)}; this is another one.", icon=":material/warning:")
+    st.session_state["datasets.dataset"] = dataset = wanted if wanted in by_name else largest.dataset
+    own = by_name[dataset]
+    fallback = max(own.values(), key=lambda row: row.examples).split
+    st.session_state["datasets.split"] = (
+        st.query_params.get("split") if st.query_params.get("split") in own else fallback
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.selectbox("Dataset", list(by_name), key="datasets.dataset", on_change=go_to_dataset, width=320)
+        split = st.selectbox(
+            "Split", list(own), key="datasets.split", on_change=go_to_split, width=140, format_func=str
+        )
+    return own[split]
+
+
+def go_to_dataset() -> None:
+    go_to({"dataset": st.session_state["datasets.dataset"]})
+
+
+def go_to_split() -> None:
+    go_to({"dataset": st.session_state["datasets.dataset"], "split": st.session_state["datasets.split"]})
+
+
+def go_to(place: dict[str, str]) -> None:
+    """Another set has other counts and difficulties: its filters start anew."""
+    for key in example_grid.FILTERS:
+        st.session_state.pop(key, None)
+    st.query_params.from_dict(place)
+
+
+def index_of(indexes: list[IndexRow], row: SplitRow) -> IndexRow | None:
+    return next((each for each in indexes if (each.dataset, each.split) == (row.dataset, row.split)), None)
+
+
+def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> None:
+    chosen = choose(splits)
+    bars = data.histogram(store, chosen.dataset)
+    dataset_facts.facts(index_of(indexes, chosen), chosen.examples)
+    dataset_facts.histograms(bars, chosen.split)
+    wanted = example_grid.filters(bars, chosen.split)
+    example_grid.browser(store, chosen.dataset, chosen.split, wanted, address)
+
+
+def one_example(store: Store, number: str) -> None:
+    found = read.examples(store, [int(number)]) if number.isascii() and number.isdigit() and len(number) < 12 else {}
+    st.page_link("../pages/datasets.py", label="All examples", icon=":material/arrow_back:", query_params=whole_split())
+    if not found:
+        st.warning("There is no such example in this database.", icon=":material/warning:")
+        return
+    (example,) = found.values()
+    show_example(example)
+    show_answers(store, example)
+
+
+def whole_split() -> dict[str, str]:
+    return {name: st.query_params[name] for name in ("dataset", "split") if name in st.query_params}
+
+
+def known_exposure() -> None:
+    st.markdown(
+        "A benchmark measures less where the base model has seen it, or its images. This is what is publicly said of "
+        "the base models that this project names; nothing here is measured, and a fine-tuned copy inherits it."
+    )
+    for model, rows in groupby(exposure.KNOWN, key=lambda row: row.model):
+        with st.container(border=True, gap="small"):
+            st.markdown(f"**{model}**")
+            for row in rows:
+                with st.container(horizontal=True, wrap=False, gap="small"):
+                    st.badge(row.seen, icon=SEEN[row.seen].icon, color=SEEN[row.seen].color)
+                    is_page = row.source.startswith("https://")
+                    source = f"[source]({row.source})" if is_page else f"source: `{row.source}`"
+                    st.markdown(f"**{row.dataset}**: {row.what} {source}", width="stretch")
+
+
+def nothing_yet() -> None:
+    st.info(
+        "There are no examples yet. Index a dataset here, or launch a run: what it uses appears by itself. "
+        "shapes-simple needs no files.",
+        icon=":material/dataset:",
+    )
+
+
+st.title("Datasets")
+trace_view.show_style()
+example_grid.show_style()
+store = data.reader()
+number = st.query_params.get("example")
+if number is not None:
+    one_example(store, number)
+    st.stop()
+splits = data.splits(store)
+indexes = [row for row in data.indexes(store) if row.indexed_at is not None]
+index_form(opened=not splits)
+at_work()
+view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
+if view == VIEWS[2]:
+    known_exposure()
+elif not splits:
+    nothing_yet()
+elif view == VIEWS[1]:
+    overlap_view(store, indexes, address)
+else:
+    examples(store, splits, indexes)

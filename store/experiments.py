@@ -1,0 +1,46 @@
+"""Experiments: runs that were launched together to be compared. Writes and reads; one function, one transaction."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from store.connection import Store, StoreError, reading, writing
+from store.jobs import new_uid
+from store.rows import ExperimentRow, RunRef
+from store.schema import Experiment, ExperimentRun
+from store.values import clean, storable
+
+
+def create_experiment(store: Store, *, name: str, matrix: dict[str, Any]) -> RunRef:
+    """A new experiment without runs."""
+    values = {"uid": new_uid(), "name": clean(name)[:200], "matrix": storable(matrix), "created_at": time.time()}
+    with writing(store) as connection:
+        new = insert(Experiment).values(values).returning(Experiment.id)
+        return RunRef(connection.execute(new).scalar_one(), str(values["uid"]))
+
+
+def add_to_experiment(store: Store, experiment_id: int, run_id: int, arm: str) -> None:
+    with writing(store) as connection:
+        connection.execute(insert(ExperimentRun).values(experiment_id=experiment_id, run_id=run_id, arm=clean(arm)))
+
+
+def experiments(store: Store) -> list[ExperimentRow]:
+    """All experiments, newest first, with their runs in the order in which they were added."""
+    columns = (Experiment.id, Experiment.uid, Experiment.name, Experiment.matrix, Experiment.created_at)
+    members = select(ExperimentRun.experiment_id, ExperimentRun.run_id, ExperimentRun.arm)
+    with reading(store) as connection:
+        arms: dict[int, dict[int, str]] = {}
+        for experiment_id, run_id, arm in connection.execute(members.order_by(ExperimentRun.run_id)):
+            arms.setdefault(experiment_id, {})[run_id] = arm
+        rows = connection.execute(select(*columns).order_by(Experiment.created_at.desc(), Experiment.id.desc()))
+        return [ExperimentRow._make((*row, arms.get(row.id, {}))) for row in rows]
+
+
+def experiment(store: Store, uid: str) -> ExperimentRow:
+    found = next((row for row in experiments(store) if row.uid == uid), None)
+    if found is None:
+        raise StoreError(f"There is no experiment {uid!r} in {store.where}.")
+    return found

@@ -1,0 +1,108 @@
+"""Going on from the adapter of another run: what it starts with, what it is held to, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from store import read
+from store.engine import Store, StoreError
+from store.rows import RunDetail
+from tests.training.conftest import SMALL, Train
+from trainer import adapters, config, datasets, grpo, launch, models, rewards
+from trainer.config import LoraConfig
+from trainer.errors import TrainerError
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture
+def source(train: Train) -> RunDetail:
+    run = train("demo-sft", {"name": "source", "lora.rank": "8"})
+    assert run.status == "finished", run.job
+    return run
+
+
+def best_of(store: Store, run: RunDetail) -> Path:
+    return Path(next(row.path for row in read.checkpoints(store, run.id) if row.kind in ("best", "final")))
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_a_run_starts_from_the_best_checkpoint_of_another(
+    store: Store, train: Train, source: RunDetail, method: str
+) -> None:
+    run = train(f"demo-{method}", {"model.adapter": "source", "lora.rank": "8", "optimization.steps": "1"})
+    assert run.status == "finished", run.job
+    chosen = adapters.find(store, source.uid)
+    start = Path(str(run.environment["adapter"]))
+    assert (start / adapters.WEIGHTS).read_bytes() == (chosen / adapters.WEIGHTS).read_bytes()
+    assert run.config["model"]["adapter"] == source.uid
+    assert any(event.kind == "adapter" and str(chosen) in event.message for event in read.events(store, run.id))
+    probes = [e.metrics for e in read.evaluations(store, run.id) if e.kind == "probe" and e.step == 0]
+    assert probes[0]["kl"] > 0, "the adapter was not in the model when the run began"
+
+
+def trainer_from(store: Store, run: RunDetail, output: Path, steps: int) -> tuple[Any, Path]:
+    """A GRPO trainer that starts from the run's adapter, and the adapter's folder."""
+    settings = SMALL | {"lora.rank": "8", "grpo.beta": "0.1", "optimization.steps": str(steps)}
+    chosen = config.override(config.preset("demo-grpo"), settings)
+    start = adapters.find(store, run.uid)
+    examples = datasets.load("shapes-simple", "train", 8, 0)
+    return grpo.build(chosen, models.load_base(chosen.model), examples, rewards.build(chosen), output, start), start
+
+
+def test_the_kl_reference_is_the_adapter_at_the_start_and_stays_it_after_a_resume(
+    store: Store, source: RunDetail, tmp_path: Path
+) -> None:
+    trainer, start = trainer_from(store, source, tmp_path / "out", 1)
+    begun = load_file(start / adapters.WEIGHTS)
+    trainer.train()
+    trainer._save_checkpoint(trainer.model, trial=None)
+    [checkpoint] = (tmp_path / "out").glob("checkpoint-*")
+    resumed, _ = trainer_from(store, source, tmp_path / "out", 2)
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    weights = dict(resumed.model.named_parameters())
+    moved = False
+    for name, value in begun.items():
+        stem, _, kind = name.rpartition(".")
+        assert torch.equal(weights[f"{stem}.ref.{kind}"], value), name
+        assert not weights[f"{stem}.ref.{kind}"].requires_grad
+        moved |= not torch.equal(weights[f"{stem}.default.{kind}"], value)
+    assert moved
+
+
+def test_an_adapter_of_another_shape_is_refused(store: Store, source: RunDetail, tmp_path: Path) -> None:
+    folder = best_of(store, source)
+    with pytest.raises(TrainerError, match=r"has rank 8 and alpha 16, the run 4 and 8: set lora\.rank"):
+        adapters.check_shape(folder, LoraConfig(rank=4))
+    with pytest.raises(TrainerError, match="alpha 16, the run 8 and 8"):
+        adapters.check_shape(folder, LoraConfig(rank=8, alpha=8))
+    (tmp_path / adapters.SHAPE).write_text(json.dumps({"peft_type": "IA3"}))
+    with pytest.raises(TrainerError, match="not a plain LoRA"):
+        adapters.check_shape(tmp_path, LoraConfig())
+    (tmp_path / adapters.SHAPE).write_text("{")
+    with pytest.raises(TrainerError, match="damaged"):
+        adapters.check_shape(tmp_path, LoraConfig())
+
+
+def test_an_adapter_of_another_base_is_refused(
+    store: Store, source: RunDetail, tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    base = models.load_base(config.ModelConfig(id=str(folders["qwen2vl"])))
+    with pytest.raises(TrainerError, match="does not fit the base model"):
+        adapters.with_adapter(base, LoraConfig(rank=8), best_of(store, source))
+
+
+def test_a_run_or_folder_that_gives_no_adapter_is_said_before_anything_is_queued(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="There is no run 'nobody'"):
+        launch.create(store, config.from_dict({"model": {"adapter": "nobody"}}))
+    with pytest.raises(TrainerError, match=r"holds no adapter_model\.safetensors"):
+        adapters.find(store, str(tmp_path))
+    fresh, _ = launch.create(store, config.from_dict({"name": "fresh"}))
+    with pytest.raises(TrainerError, match="There is no checkpoint 'final'"):
+        adapters.find(store, fresh.uid)

@@ -1,0 +1,108 @@
+"""The memory estimate against what models and autograd really take, and that every knob moves it the right way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from store.engine import Store
+from tests.training.conftest import Train
+from trainer import config, datasets, generation, memory, models
+from trainer.config import RunConfig
+from trainer.memory import Workload
+
+pytestmark = pytest.mark.training
+EXAMPLE = Workload(tokens=60, pixels=3 * 96 * 96)
+
+
+def preset(name: str = "demo-grpo", **settings: str) -> RunConfig:
+    return config.override(config.preset(name), {key.replace("__", "."): value for key, value in settings.items()})
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+@pytest.mark.parametrize("model", ["tiny", "qwen2vl"])
+def test_weights_take_what_is_said(folders: dict[str, Path], model: str, quantization: str) -> None:
+    chosen = preset(model__id=str(folders.get(model, model)), model__quantization=quantization)
+    loaded = models.load_base(chosen.model).model
+    real = sum(p.numel() * p.element_size() for p in loaded.parameters())
+    assert memory.estimate(chosen, EXAMPLE).parts["weights"] == pytest.approx(real, rel=0.03)
+
+
+def test_an_adapter_takes_what_is_said() -> None:
+    chosen = preset(lora__rank="8")
+    model = get_peft_model(models.load_base(chosen.model).model, models.adapter(chosen.lora))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    for p in trained:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    moments = [t for state in optimizer.state.values() for t in state.values() if t.ndim]
+    real = sum(t.numel() * t.element_size() for t in (*trained, *(p.grad for p in trained), *moments))  # type: ignore[union-attr]
+    assert memory.estimate(chosen, EXAMPLE).parts["adapter and optimizer"] == real
+
+
+@pytest.mark.parametrize("model", ["tiny", "qwen2vl"])
+def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: str) -> None:
+    chosen = preset(model__id=str(folders.get(model, model)))
+    base = models.load_base(chosen.model)
+    policy = get_peft_model(base.model, models.adapter(chosen.lora))
+    examples = datasets.load("shapes-simple", "train", 4, 0)
+    texts = [generation.render(base.processor, example, "cot", None) for example in examples]
+    inputs = generation.encode(base.processor, examples, texts)
+    own = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        found = policy.model.model(**inputs)
+    assert found is not None
+    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    text = base.model.config.get_text_config()
+    said = memory.activation_bytes(chosen, text, inputs["input_ids"].numel())
+    assert said == pytest.approx(real, rel=0.25)
+
+
+def phases(**settings: str) -> dict[Any, int]:
+    chosen = preset(**settings)
+    found = memory.phase_parts(chosen, models.architecture(chosen.model), EXAMPLE)
+    return {phase: sum(parts.values()) for phase, parts in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("phase", "settings"),
+    [
+        ("the update", {"optimization__accumulation": "4"}),
+        ("the update", {"optimization__gradient_checkpointing": "true"}),
+        ("the update", {"max_tokens": "20"}),
+        ("generation", {"optimization__batch_size": "8", "evaluation__batch_size": "8"}),
+        ("generation", {"max_tokens": "20"}),
+        ("the probe", {"optimization__accumulation": "4"}),
+    ],
+)
+def test_what_the_advice_names_saves_memory(phase: Any, settings: dict[str, str]) -> None:
+    assert phases(**settings)[phase] < 0.9 * phases()[phase]
+    assert set(memory.ADVICE) == set(phases())
+
+
+def test_the_largest_example_is_the_one_with_most_pixels() -> None:
+    chosen = preset()
+    processor = models.load_processor(chosen.model)
+    found = memory.largest(processor, datasets.load("shapes-simple", "train", 3, 0), chosen)
+    assert found.pixels == 3 * 96 * 96
+    assert 9 < found.tokens < 100
+
+
+def test_a_run_records_estimate_and_measurement(store: Store, train: Train) -> None:
+    run = train("demo-sft", {"optimization.steps": "1"})
+    assert run.status == "finished", run.job
+    said, measured = run.environment["estimated_memory"], run.environment["measured_memory"]
+    assert said > 100 * 1024**2
+    assert measured > 100 * 1024**2

@@ -1,0 +1,115 @@
+"""Statistics against values computed by hand and against second implementations."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+from statsmodels.stats.contingency_tables import mcnemar as other_mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+from trainer import statistics
+
+
+def test_wilson_by_hand() -> None:
+    """8 of 10 by Wilson's formula with z = 1.96."""
+    z, p, n = 1.959964, 0.8, 10
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert statistics.wilson(8, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert statistics.wilson(0, 0) == (0.0, 1.0)
+    assert statistics.wilson(0, 5)[0] == 0.0
+
+
+@given(st.integers(0, 60), st.integers(1, 60))
+def test_wilson_against_statsmodels(successes: int, n: int) -> None:
+    successes = min(successes, n)
+    expected = proportion_confint(successes, n, method="wilson")
+    assert statistics.wilson(successes, n) == pytest.approx(expected, abs=1e-9)
+
+
+def test_mcnemar_by_hand() -> None:
+    """One against seven: 2 · (1 + 8) / 2^8."""
+    assert statistics.mcnemar(1, 7) == pytest.approx(18 / 256)
+    assert statistics.mcnemar(7, 1) == pytest.approx(18 / 256)
+    assert statistics.mcnemar(0, 0) == 1.0
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_against_statsmodels(first: int, second: int) -> None:
+    if first + second:
+        expected = other_mcnemar([[5, first], [second, 3]], exact=True).pvalue
+        assert statistics.mcnemar(first, second) == pytest.approx(min(1.0, expected), abs=1e-9)
+
+
+def test_holm_by_hand() -> None:
+    """0.01 · 4, then 0.02 · 3, then 0.03 · 2, then 0.04, each at least the one before."""
+    assert statistics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert statistics.holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert statistics.holm([]) == []
+
+
+def test_welch_needs_a_seed_that_differs() -> None:
+    assert statistics.welch([0.5, 0.5, 0.5], [0.6, 0.6, 0.6]) is None
+    assert statistics.welch([0.5, 0.52, 0.51], [0.9, 0.92, 0.91]) < 0.001
+
+
+def test_the_bootstrap_of_two_checkpoints_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(5)
+    first, second = (rng.random(300) < 0.7).astype(float), (rng.random(300) < 0.6).astype(float)
+    found = statistics.difference(first[None], second[None], range(300))
+    expected = bootstrap((first - second,), np.mean, method="percentile", rng=rng).confidence_interval
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_questions_of_one_image_are_drawn_together() -> None:
+    """Ten equal questions an image carry the information of one: the interval is about sqrt(10) times as wide."""
+    rng = np.random.default_rng(6)
+    per_image = (rng.random(60) < 0.5).astype(float)
+    scores = np.repeat(per_image, 10)[None]
+    apart = statistics.mean(scores, range(600))
+    together = statistics.mean(scores, np.repeat(np.arange(60), 10).tolist())
+    assert (together.high - together.low) / (apart.high - apart.low) == pytest.approx(sqrt(10), rel=0.1)
+    alone = statistics.mean(per_image[None], range(60))
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_seeds_are_drawn_too() -> None:
+    """Seeds that are right or wrong on everything: images say nothing, seeds all."""
+    scores = np.array([[1.0] * 50, [1.0] * 50, [0.0] * 50])
+    found = statistics.difference(scores, np.zeros((3, 50)), range(50))
+    assert found.value == pytest.approx(2 / 3)
+    assert (found.low, found.high) == pytest.approx((0.0, 1.0))
+
+
+def test_the_same_scores_have_no_difference() -> None:
+    scores = (np.random.default_rng(7).random((1, 80)) < 0.4).astype(float)
+    assert statistics.difference(scores, scores, range(80)) == (0.0, 0.0, 0.0)
+
+
+@given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(case: tuple[int, int, int]) -> None:
+    n, right, k = case
+    subsets = list(combinations([True] * right + [False] * (n - right), k))
+    assert statistics.pass_at_k(n, right, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+@pytest.mark.parametrize(
+    ("answers", "truth", "expected"),
+    [
+        ([3, 3, 4], 3, 1.0),
+        ([3, 4, 4], 3, 0.0),
+        ([3, 4], 3, 0.5),
+        ([None, None, 3], 3, 1.0),
+        ([None, None], 3, 0.0),
+        ([], 3, 0.0),
+    ],
+)
+def test_the_majority_of_answers(answers: list[int | None], truth: int, expected: float) -> None:
+    assert statistics.majority_right(answers, truth) == expected

@@ -1,0 +1,109 @@
+"""Saved adapters: finding the one that a run starts from, keeping a copy of it, and putting its weights into a model.
+
+Knows folders, PEFT and the store's checkpoint rows; knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from store import read, write
+from store.engine import Store
+from trainer import models
+from trainer.checkpoints import Checkpoints
+from trainer.config import LoraConfig, RunConfig
+from trainer.errors import TrainerError
+from trainer.models import Base
+
+WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
+
+
+def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path) -> Path | None:
+    """A folder with a copy of the adapter that the run starts from; None where it starts from the base alone.
+
+    Copied at the first start: the other run may train on, and a resumed run must find what it began with.
+    Raises TrainerError when there is none, or it does not have the run's shape.
+    """
+    if config.model.adapter is None:
+        return None
+    kept = output / "start"
+    if not (kept / WEIGHTS).is_file():
+        source = find(store, config.model.adapter)
+        check_shape(source, config.lora)
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in (SHAPE, WEIGHTS):
+            shutil.copyfile(source / name, kept / name)
+        write.add_event(store, run_id, "adapter", f"Starts from the adapter in {source}.", job_id=job_id)
+    return kept
+
+
+def find(store: Store, reference: str) -> Path:
+    """The folder of an adapter: `reference` itself, or the best checkpoint of the run of this name or uid.
+
+    A run that chose no checkpoint gives its final one.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
+            return folder.absolute()
+        raise TrainerError("config", f"model.adapter: {folder} holds no {WEIGHTS} with its {SHAPE}: choose another.")
+    checkpoints = Checkpoints(store, read.resolve(store, reference), Path())
+    chosen = checkpoints.best() or checkpoints.named("final")
+    return chosen.path
+
+
+def check_shape(folder: Path, lora: LoraConfig) -> None:
+    """Raises TrainerError unless the adapter is a LoRA of this rank and scaling."""
+    try:
+        saved = json.loads((folder / SHAPE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainerError("data", f"{folder / SHAPE} is damaged: choose another adapter.") from error
+    if saved.get("peft_type") != "LORA" or saved.get("use_dora") or saved.get("use_rslora"):
+        raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter: choose another.")
+    wanted = models.adapter(lora)
+    if (saved.get("r"), saved.get("lora_alpha")) != (wanted.r, wanted.lora_alpha):
+        raise TrainerError(
+            "config",
+            f"The adapter in {folder} has rank {saved.get('r')} and alpha {saved.get('lora_alpha')}, the run "
+            f"{wanted.r} and {wanted.lora_alpha}: set lora.rank and lora.alpha to the adapter's.",
+        )
+
+
+def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
+    """`model` and `peft_config` for a TRL trainer.
+
+    A new adapter is left to TRL, which then takes the base as the KL reference; of one that is given as a PEFT model
+    it keeps a frozen copy for that. So the reference is always the policy that the run started with.
+    """
+    if start is None:
+        return {"model": base.model, "peft_config": models.adapter(lora)}
+    return {"model": with_adapter(base, lora, start), "peft_config": None}
+
+
+def with_adapter(base: Base, lora: LoraConfig, folder: Path) -> Any:
+    """The base with an adapter of this shape and the folder's weights, a PEFT model."""
+    model = get_peft_model(base.model, models.adapter(lora))
+    load_adapter(model, folder)
+    return model
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Puts a saved adapter's weights into a PEFT model. Raises TrainerError when the file is gone or does not fit."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise TrainerError("disk", f"The checkpoint {folder} holds no adapter. Choose another checkpoint.")
+    try:
+        found = set_peft_model_state_dict(model, load_file(path))
+    except RuntimeError as error:
+        raise TrainerError(
+            "model", f"The adapter in {folder} does not fit the base model: its sizes differ."
+        ) from error
+    missing = [key for key in found.missing_keys if ".default." in key]
+    if missing or found.unexpected_keys:
+        raise TrainerError("model", f"The adapter in {folder} does not fit the base model: its layers differ.")

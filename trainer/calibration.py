@@ -1,0 +1,66 @@
+"""Trying a configuration out before it runs: one real update, timed, and the heaviest pass. Keeps nothing."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PrinterCallback
+
+from trainer import datasets, generation, grpo, memory, models, sft
+from trainer.config import RunConfig
+from trainer.datasets.example import Example
+from trainer.rewards import build
+from trainer.similarity import Encoder
+
+
+class Calibration(NamedTuple):
+    seconds: float
+    """Of one update; the first is slower than those that follow."""
+    peak: int
+    """Bytes that the process needed at most."""
+
+
+def calibrate(config: RunConfig) -> Calibration:
+    """Loads the base and does one update in a temporary folder. Raises TrainerError, or whatever a run would."""
+    once = config.model_copy(update={"optimization": config.optimization.model_copy(update={"steps": 1})})
+    base = models.load_base(config.model)
+    examples = datasets.load_role(config.data, "train", config.prompts_per_step)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer: Any
+        if config.method == "grpo":
+            encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
+            trainer = grpo.build(once, base, examples, tuple(build(config, encoder)), Path(folder))
+        else:
+            trainer = sft.build(once, base, examples, Path(folder))
+        trainer.remove_callback(PrinterCallback)
+        start = time.perf_counter()
+        trainer.train()
+        return Calibration(time.perf_counter() - start, memory.measured_peak())
+
+
+def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: RunConfig) -> None:
+    """A forward and a backward pass over the largest examples with the longest completions, at the run's micro-batch.
+
+    What does not fit into memory fails here, not hours later. Weights, gradients and random state stay as they were.
+    """
+    model = trainer.model
+    rows = list(islice(cycle(memory.by_size(examples)), config.micro_batch))
+    texts = [generation.render(processor, example, config.style, config.instruction) for example in rows]
+    prompts = generation.encode(processor, rows, texts)
+    # A token of its own for each row: what begins alike would be computed once.
+    fillers = [[256 + i % 256] * config.max_tokens for i in range(len(rows))]
+    inputs, tokens, _ = generation.continued(model, processor, prompts, fillers)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, -tokens.shape[1] :] = tokens
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), trainer.accelerator.autocast():
+        model.train()
+        # TRL's own loss: the plain one would hold the logits of every token, which an update never does.
+        model(**inputs, labels=labels, fused_lm_head=True).loss.backward()
+    model.zero_grad(set_to_none=True)

@@ -1,0 +1,111 @@
+"""TDIUC and VQA v2: a JSON file of questions and one of annotations, joined by question_id, with COCO's images.
+
+Knows the two layouts; what is counting is a rule of each set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.datasets import files, questions
+from trainer.datasets.example import Example
+from trainer.datasets.questions import Asked, Skipped
+from trainer.errors import TrainerError
+
+NO_ANNOTATION = "question has no annotation"
+_OTHER = object()
+"""The answer to a question that asks for no count."""
+
+
+@dataclass(frozen=True)
+class CocoVqa:
+    """Paths are patterns with `{split}`, relative to `root`."""
+
+    name: str
+    root: Path
+    questions: str
+    annotations: str
+    images: str
+    counts: Callable[[dict[str, Any]], bool]
+    answer: Callable[[dict[str, Any]], object]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(s for s in ("train", "val") if (self.root / self.questions.format(split=s)).is_file())
+
+    def read(self, split: str) -> Iterator[Example | Skipped]:
+        """Rows in the order of the questions' file. Raises TrainerError where a file is not what it should be."""
+        answers = self._answers(split)
+        folder = self.root / self.images.format(split=split)
+        seen: set[str] = set()
+        for row in _rows(self.root / self.questions.format(split=split), "questions"):
+            key = questions.identifier(row.get("question_id"))
+            if key is None or key not in answers:
+                yield Skipped(NO_ANNOTATION)
+            elif key in seen:
+                yield Skipped(questions.REPEATED)
+            elif answers[key] is _OTHER:
+                yield Skipped(questions.NOT_COUNTING)
+            else:
+                picture = files.in_folder(folder, _file_name(split, row.get("image_id")))
+                yield questions.example(self.name, split, Asked(key, row.get("question"), answers[key], (picture,)))
+            if key is not None:
+                seen.add(key)
+
+    def _answers(self, split: str) -> dict[str, object]:
+        """Answer, or _OTHER, by question_id."""
+        found: dict[str, object] = {}
+        for row in _rows(self.root / self.annotations.format(split=split), "annotations"):
+            key = questions.identifier(row.get("question_id"))
+            if key is not None:
+                found.setdefault(key, self.answer(row) if self.counts(row) else _OTHER)
+        return found
+
+
+def _rows(path: Path, field: str) -> Iterator[dict[str, Any]]:
+    """The objects in the list `field`; another kind of entry is an empty one."""
+    found = files.read_json(path)
+    rows = found.get(field) if isinstance(found, dict) else None
+    if not isinstance(rows, list):
+        raise TrainerError("data", f"{path} holds no list `{field}`. Fetch it again.")
+    for row in rows:
+        yield row if isinstance(row, dict) else {}
+
+
+def _file_name(split: str, image_id: object) -> str | None:
+    number = str(image_id)
+    return f"COCO_{split}2014_{number.zfill(12)}.jpg" if number.isascii() and number.isdigit() else None
+
+
+def tdiuc(root: Path) -> CocoVqa:
+    """`root` is the folder TDIUC or the one that holds it."""
+
+    def answer(row: dict[str, Any]) -> object:
+        answers = row.get("answers")
+        first = answers[0] if isinstance(answers, list) and answers else None
+        return first.get("answer") if isinstance(first, dict) else None
+
+    return CocoVqa(
+        "tdiuc",
+        root / "TDIUC" if (root / "TDIUC").is_dir() else root,
+        "Questions/OpenEnded_mscoco_{split}2014_questions.json",
+        "Annotations/mscoco_{split}2014_annotations.json",
+        "Images/{split}2014",
+        lambda row: row.get("question_type") == "counting",
+        answer,
+    )
+
+
+def vqav2(root: Path) -> CocoVqa:
+    return CocoVqa(
+        "vqav2",
+        root,
+        "v2_OpenEnded_mscoco_{split}2014_questions.json",
+        "v2_mscoco_{split}2014_annotations.json",
+        "{split}2014",
+        lambda row: str(row.get("question_type")).startswith("how many"),
+        lambda row: row.get("multiple_choice_answer"),
+    )

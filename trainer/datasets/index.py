@@ -1,0 +1,180 @@
+"""Indexing: reads a split of a dataset from its first row on, and leaves its usable examples, its figures and what its
+images are recognised by in the store. Knows nothing of roles, seeds or models.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import imagehash
+from PIL import Image
+
+from store import read, write
+from store.engine import Store
+from store.rows import ImageHashRow
+from trainer.config import DataConfig
+from trainer.datasets import images, shapes, splits
+from trainer.datasets.example import Example, Picture
+from trainer.datasets.images import PictureError
+from trainer.datasets.questions import Skipped
+from trainer.datasets.source import open_source
+from trainer.datasets.storing import EXAMPLES_AT_ONCE, store_examples
+from trainer.errors import TrainerError, classify
+from trainer.launch import identity
+
+INTERRUPTED = "It was interrupted: index it again."
+_ORIGINS = {
+    "coco": re.compile(r"COCO_[a-z]+2014_0*([0-9]+)\.jpg"),
+    "vg": re.compile(r"VG_100K(?:_2)?/0*([0-9]+)\.jpg"),
+}
+
+
+@dataclass
+class Tally:
+    """What has been seen so far; `sizes` are those of the usable rows' images, in pixels, by identity."""
+
+    rows: int = 0
+    usable: int = 0
+    complete: bool = True
+    skipped: Counter[str] = field(default_factory=Counter)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    hashed: set[str] = field(default_factory=set)
+
+
+def splits_of(config: DataConfig) -> tuple[str, ...]:
+    """The splits that there are to index. Raises TrainerError when the set cannot be read."""
+    return shapes.SPLITS if config.dataset.startswith("shapes-") else open_source(config).source.splits
+
+
+def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
+    """Indexes the first `limit` usable questions of a split.
+
+    Raises TrainerError when it cannot be read, StoreError while another process indexes it; the store keeps the reason.
+    """
+    name, path, me = config.dataset, config.path or "", identity.current()
+    index_id = write.begin_index(
+        store,
+        name=name,
+        path=path,
+        split=split,
+        limit=limit,
+        host=me.host,
+        boot_id=me.boot_id,
+        pid=me.pid,
+        pid_started=me.started,
+    )
+    try:
+        dataset, revision, rows = _open(config, split, limit)
+        tally = Tally()
+        for batch in _batches(rows, tally, limit):
+            _keep(store, batch, tally)
+            write.advance_index(store, index_id, tally.usable)
+    except BaseException as error:
+        # Whatever ends it, who watches must be told.
+        write.fail_index(store, index_id, classify(error)[1] if isinstance(error, Exception) else INTERRUPTED)
+        raise
+    write.finish_index(
+        store,
+        index_id,
+        dataset=dataset,
+        revision=revision,
+        rows=tally.rows,
+        usable=tally.usable,
+        images=len(tally.sizes),
+        complete=tally.complete,
+        skipped=dict(tally.skipped.most_common()),
+        sizes=_spreads(list(tally.sizes.values())),
+    )
+    return tally
+
+
+def _open(config: DataConfig, split: str, limit: int) -> tuple[str, str | None, Iterable[Example | Skipped]]:
+    """The dataset's name as its examples carry it, its revision, and its rows in file order."""
+    known = splits_of(config)
+    if split not in known:
+        raise TrainerError("data", f"{config.dataset} has no split {split!r}. Choose one of {', '.join(known)}.")
+    family, _, difficulty = config.dataset.partition("-")
+    if family == "shapes":
+        # One more than is wanted: drawn sets have no end.
+        return config.dataset, None, shapes.examples(difficulty, split, limit + 1, config.seed)
+    source, revision = open_source(config)
+    return source.name, revision, source.read(split)
+
+
+def _batches(rows: Iterable[Example | Skipped], tally: Tally, limit: int) -> Iterator[list[Example]]:
+    """The usable ones, few at a time; the last batch may be empty."""
+    batch: list[Example] = []
+    for row in rows:
+        if tally.usable == limit:
+            tally.complete = False
+            break
+        tally.rows += 1
+        fault = row.reason if isinstance(row, Skipped) else splits.unfit(row) or _picture_fault(row.pictures, tally)
+        if isinstance(row, Skipped) or fault:
+            tally.skipped[str(fault)] += 1
+            continue
+        tally.usable += 1
+        batch.append(row)
+        if len(batch) == EXAMPLES_AT_ONCE:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
+    """Why one of the pictures cannot be used; if none, their sizes are noted."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for picture in pictures:
+        known = picture.identity
+        if known not in tally.sizes and known not in tally.faults:
+            try:
+                sizes[known] = picture.load().size
+            except PictureError as error:
+                tally.faults[known] = error.reason
+        if known in tally.faults:
+            return tally.faults[known]
+    tally.sizes |= sizes
+    return None
+
+
+def _keep(store: Store, examples: Sequence[Example], tally: Tally) -> None:
+    """Stores examples and hashes their images as they are in the store."""
+    ids = store_examples(store, examples)
+    stored = read.examples(store, ids)
+    rows = []
+    for example, example_id in zip(examples, ids, strict=True):
+        for picture, sha256 in zip(example.pictures, stored[example_id].images, strict=False):
+            if sha256 not in tally.hashed:
+                tally.hashed.add(sha256)
+                image = images.decode(read.media_path(store, sha256).read_bytes(), picture.identity)
+                rows.append(ImageHashRow(sha256, phash(image), origin(picture.identity)))
+    write.add_image_hashes(store, rows)
+
+
+def phash(image: Image.Image) -> int:
+    """64 bits that resizing and compression hardly change: which low frequencies of the grey picture are strong."""
+    return int(str(imagehash.phash(image)), 16)
+
+
+def origin(name: str) -> str | None:
+    """The number in COCO or Visual Genome that a file's name tells: `coco:9`, `vg:107`."""
+    for collection, pattern in _ORIGINS.items():
+        if match := pattern.search(name):
+            return f"{collection}:{match[1]}"
+    return None
+
+
+def _spreads(sizes: Sequence[tuple[int, int]]) -> dict[str, dict[str, float]]:
+    """Smallest, median and largest width and height, in pixels."""
+    if not sizes:
+        return {}
+    edges = dict(zip(("width", "height"), zip(*sizes, strict=True), strict=True))
+    return {
+        edge: {"min": min(values), "median": statistics.median(values), "max": max(values)}
+        for edge, values in edges.items()
+    }

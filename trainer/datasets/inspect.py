@@ -1,0 +1,150 @@
+"""What a dataset on disk holds: a summary for people, and every usable question as a line of JSON.
+
+Decodes each picture once. Knows nothing of roles, seeds or models.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any, NamedTuple
+
+from PIL import ImageStat
+
+from trainer.config import DataConfig
+from trainer.datasets.example import Example
+from trainer.datasets.images import PictureError
+from trainer.datasets.questions import Skipped
+from trainer.datasets.source import Source, open_source
+from trainer.errors import TrainerError
+
+
+class Size(NamedTuple):
+    """Pixels of the upright picture, and the means of red, green and blue, 0 to 255."""
+
+    width: int
+    height: int
+    mean: tuple[float, ...]
+
+
+@dataclass
+class Pictures:
+    """Every picture that was looked at: its size, or the reason why it cannot be used."""
+
+    known: dict[str, Size | str] = field(default_factory=dict)
+
+    def sizes(self, example: Example) -> list[Size] | Skipped:
+        """The sizes of all its pictures, or why one of them cannot be used."""
+        found: list[Size] = []
+        for picture in example.pictures:
+            if picture.identity not in self.known:
+                try:
+                    image = picture.load()
+                    self.known[picture.identity] = Size(*image.size, tuple(ImageStat.Stat(image).mean))
+                except PictureError as error:
+                    self.known[picture.identity] = error.reason
+            size = self.known[picture.identity]
+            if isinstance(size, str):
+                return Skipped(size)
+            found.append(size)
+        return found
+
+
+def usable(rows: Iterable[Example | Skipped], pictures: Pictures) -> Iterator[tuple[Example, list[Size]] | Skipped]:
+    """Every row in file order, with the sizes of its pictures where it is usable."""
+    for row in rows:
+        sizes = row if isinstance(row, Skipped) else pictures.sizes(row)
+        if isinstance(sizes, Skipped):
+            yield sizes
+        elif isinstance(row, Example):
+            yield row, sizes
+
+
+def inspect(config: DataConfig, split: str | None = None) -> dict[str, Any]:
+    """`dataset`, `revision`, `notes`, and `splits` with a summary of each. Raises TrainerError."""
+    source, revision = open_source(config)
+    chosen = [_known(source, split)] if split else list(source.splits)
+    summaries = {each: _summary(source.read(each)) for each in chosen}
+    notes = list(getattr(source, "notes", ()))
+    return {"dataset": source.name, "revision": revision, "notes": notes, "splits": summaries}
+
+
+def _summary(rows: Iterable[Example | Skipped]) -> dict[str, Any]:
+    pictures, skipped, answers, levels = Pictures(), Counter[str](), Counter[int](), Counter[str]()
+    sizes: dict[str, Size] = {}
+    references = 0
+    for found in usable(rows, pictures):
+        if isinstance(found, Skipped):
+            skipped[found.reason] += 1
+            continue
+        example, own = found
+        answers[example.answer] += 1
+        levels[example.difficulty or "unknown"] += 1
+        references += example.reference is not None
+        sizes |= {picture.identity: size for picture, size in zip(example.pictures, own, strict=True)}
+    return {
+        "rows": answers.total() + skipped.total(),
+        "usable": answers.total(),
+        "skipped": dict(skipped.most_common()),
+        "answers": {str(answer): answers[answer] for answer in sorted(answers)},
+        "difficulty": dict(sorted(levels.items())),
+        "traces_accepted": references,
+        "images": len(sizes),
+        "width": _spread([size.width for size in sizes.values()]),
+        "height": _spread([size.height for size in sizes.values()]),
+    }
+
+
+def _spread(values: list[int]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def text(found: dict[str, Any]) -> str:
+    """The answer of `inspect` for a terminal."""
+    lines = [f"{found['dataset']}" + (f" at {found['revision']}" if found["revision"] else ""), *found["notes"]]
+    for split, facts in found["splits"].items():
+        lines += ["", f"{split}: {facts['usable']:,} of {facts['rows']:,} rows are usable, {facts['images']:,} images"]
+        for edge in ("width", "height"):
+            if spread := facts[edge]:
+                lines.append(f"  {edge}  {spread['min']} to {spread['max']} px, median {spread['median']:g}")
+        lines.append(f"  traces accepted  {facts['traces_accepted']:,}")
+        for name in ("answers", "difficulty", "skipped"):
+            lines += [f"  {name}"] + [f"    {n:>9,}  {what}" for what, n in facts[name].items()]
+    return "\n".join(lines)
+
+
+def export(config: DataConfig, split: str, out: IO[str]) -> int:
+    """A line of JSON for each usable question in file order; returns their number. Raises TrainerError."""
+    source = open_source(config).source
+    written = 0
+    for found in usable(source.read(_known(source, split)), Pictures()):
+        if not isinstance(found, Skipped):
+            out.write(json.dumps(_line(*found)) + "\n")
+            written += 1
+    return written
+
+
+def _line(example: Example, sizes: list[Size]) -> dict[str, Any]:
+    """The size and means are those of the first picture; the reference is the trace as the set has it."""
+    return {
+        "key": example.key,
+        "question": example.question,
+        "answer": example.answer,
+        "difficulty": example.difficulty,
+        "reference": example.meta.get("trace", example.reference),
+        "image_width": sizes[0].width,
+        "image_height": sizes[0].height,
+        "image_mean": list(sizes[0].mean),
+    }
+
+
+def _known(source: Source, split: str) -> str:
+    if split not in source.splits:
+        there = ", ".join(source.splits)
+        raise TrainerError("data", f"{source.name} has no split {split!r} here. Choose one of {there}.")
+    return split

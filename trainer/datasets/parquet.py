@@ -1,0 +1,177 @@
+"""Counting sets as the hub keeps them: parquet shards with image cells, one or several questions a row.
+
+Read by `datasets`, which keeps an uncompressed copy in its cache that is mapped into memory: no set is held in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainer.datasets import files, questions, traces
+from trainer.datasets.example import Example
+from trainer.datasets.files import EncodedPicture
+from trainer.datasets.images import MISSING, PictureError
+from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.traces import Traces
+from trainer.errors import TrainerError
+
+_SHARD = re.compile(r"-(\d{5,})-of-\d{5,}")
+
+
+class Turn(NamedTuple):
+    """A question of a row, unchecked."""
+
+    question: object
+    answer: object
+    difficulty: str | None = None
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """`pattern` names the shards below `root`; `images` is the column of the image cell or of a list of them."""
+
+    name: str
+    root: Path
+    pattern: str
+    split: str
+    images: str
+    columns: tuple[str, ...]
+    turns: Callable[[dict[str, Any]], list[Turn]]
+    trace_file: Path | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return (self.split,) if self.shards else ()
+
+    @cached_property
+    def shards(self) -> list[Path]:
+        """In the order of their names, which is the order of the rows. Raises TrainerError for a gap."""
+        found = sorted(self.root.glob(self.pattern))
+        numbers = [int(match[1]) for path in found if (match := _SHARD.search(path.name))]
+        if numbers and numbers != list(range(len(found))):
+            raise TrainerError(
+                "data",
+                f"{self.root} does not hold the shards of {self.name} from the first one without a gap, which the keys "
+                "of its questions count on. Fetch the missing ones.",
+            )
+        return found
+
+    @cached_property
+    def table(self) -> Any:
+        """The needed columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
+        import pyarrow
+        import pyarrow.parquet
+        from datasets import Dataset, Features
+        from datasets.exceptions import DatasetGenerationError
+
+        try:
+            schema = pyarrow.parquet.read_schema(self.shards[0])
+            missing = [column for column in (self.images, *self.columns) if column not in schema.names]
+            if missing:
+                raise TrainerError("data", f"{self.shards[0]} has no column {missing[0]}. Is it a copy of {self.name}?")
+            wanted = pyarrow.schema([schema.field(column) for column in (self.images, *self.columns)])
+            return Dataset.from_parquet(
+                [str(path) for path in self.shards],
+                # Without the hub's description an image cell stays what it is: bytes and a path.
+                features=Features.from_arrow_schema(wanted),
+                columns=wanted.names,
+            )
+        except (pyarrow.ArrowException, DatasetGenerationError, OSError) as error:
+            fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
+            raise TrainerError("data", f"The shards of {self.name} in {self.root} cannot be read: {fault}.") from error
+
+    @cached_property
+    def traces(self) -> Traces:
+        return traces.load(self.trace_file, len(self.table)) if self.trace_file else Traces()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.traces.note,) if self.traces.note else ()
+
+    def read(self, split: str) -> Iterator[Example | Skipped]:
+        """Questions in the order of rows."""
+        for number, row in enumerate(self.table):
+            pictures = self._pictures(number, row)
+            for turn_number, turn in enumerate(self.turns(row)):
+                trace = self.traces.accepted(number, turn.question, turn.answer)
+                asked = Asked(
+                    f"{number}-{turn_number}",
+                    turn.question,
+                    turn.answer,
+                    pictures,
+                    turn.difficulty,
+                    None if trace is None else traces.reasoning(trace),
+                    {} if trace is None else {"trace": trace},
+                )
+                yield questions.example(self.name, split, asked)
+
+    def _pictures(self, number: int, row: dict[str, Any]) -> tuple[EncodedPicture, ...]:
+        def picture(i: int) -> EncodedPicture:
+            return EncodedPicture(
+                self._identity(cells[i]), lambda: self._bytes(_cells(self.table[number][self.images])[i])
+            )
+
+        cells = _cells(row[self.images])
+        return tuple(picture(i) for i in range(len(cells)))
+
+    def _identity(self, cell: dict[str, Any]) -> str:
+        try:
+            return files.digest(self._bytes(cell))
+        except PictureError:
+            return f"{MISSING}: {cell.get('path')}"
+
+    def _bytes(self, cell: dict[str, Any]) -> bytes:
+        """A cell without bytes names a file beside its shard."""
+        data = cell.get("bytes")
+        return data if data is not None else files.in_folder(self.shards[0].parent, cell.get("path")).read()
+
+
+def _cells(value: Any) -> list[dict[str, Any]]:
+    """The image cells of a row; an empty one is none."""
+    cells = value if isinstance(value, list) else [value]
+    return [cell for cell in cells if cell and (cell["bytes"] is not None or cell["path"])]
+
+
+def tallyqa_test(root: Path) -> Parquet:
+    def turns(row: dict[str, Any]) -> list[Turn]:
+        return [Turn(q["question"], q["answer"], questions.difficulty(q["is_simple"])) for q in row["qa"] or [] if q]
+
+    return Parquet("tallyqa-test", root, "data/test-*.parquet", "test", "image", ("qa",), turns)
+
+
+def countqa(root: Path) -> Parquet:
+    def turns(row: dict[str, Any]) -> list[Turn]:
+        asked, answers = row["questions"] or [], row["answers"] or []
+        return [Turn(q, answers[i] if i < len(answers) else None) for i, q in enumerate(asked)]
+
+    return Parquet("countqa", root, "data/test-*.parquet", "test", "image", ("questions", "answers"), turns)
+
+
+def quantity(root: Path, trace_file: Path | None) -> Parquet:
+    """`trace_file` is looked for in `root` where none is given."""
+
+    def turns(row: dict[str, Any]) -> list[Turn]:
+        return [Turn(row["question"], row["answer"])]
+
+    return Parquet(
+        "quantity-23k",
+        root,
+        "data/train-*.parquet",
+        "train",
+        "image",
+        ("question", "answer"),
+        turns,
+        trace_file or root / traces.FILE_NAME,
+    )
+
+
+def cauldron(root: Path) -> Parquet:
+    def turns(row: dict[str, Any]) -> list[Turn]:
+        return [Turn(text["user"], text["assistant"]) for text in row["texts"] or [] if text]
+
+    return Parquet("cauldron", root, "tallyqa/train-*.parquet", "train", "images", ("texts",), turns)

@@ -1,0 +1,99 @@
+"""From a dataset's name to what reads it: a folder on this machine, or a copy fetched from the hub.
+
+Knows where each set lies; nothing of roles, seeds or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from trainer.config import HUB_DATASETS, DataConfig
+from trainer.datasets import coco_vqa, parquet
+from trainer.datasets.example import Example
+from trainer.datasets.folder import Folder
+from trainer.datasets.python_file import PythonFile
+from trainer.datasets.questions import Skipped
+from trainer.datasets.tallyqa import TallyQa
+from trainer.errors import TrainerError
+
+
+class Source(Protocol):
+    """A dataset as it lies on disk."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are there."""
+
+    def read(self, split: str) -> Iterator[Example | Skipped]:
+        """Every row of a split in file order; pictures are not decoded. Raises TrainerError."""
+
+
+class Opened(NamedTuple):
+    """`revision` is the commit of a copy from the hub."""
+
+    source: Source
+    revision: str | None
+
+
+_READERS: dict[str, Callable[[Path], Source]] = {
+    "tdiuc": coco_vqa.tdiuc,
+    "vqav2": coco_vqa.vqav2,
+    "tallyqa": TallyQa,
+    "tallyqa-test": parquet.tallyqa_test,
+    "countqa": parquet.countqa,
+    "cauldron": parquet.cauldron,
+    "folder": Folder,
+}
+
+
+def open_source(config: DataConfig) -> Opened:
+    """Raises TrainerError when the set is not there, ConfigError when its code cannot be imported."""
+    if ".py:" in config.dataset:
+        return Opened(PythonFile(config.dataset), None)
+    root, revision = (Path(config.path).expanduser(), None) if config.path else _fetch(config)
+    if not root.is_dir():
+        raise TrainerError("data", f"There is no folder {root}. Check data.path.")
+    if config.dataset == "quantity-23k":
+        trace_file = Path(config.traces).expanduser() if config.traces else None
+        source: Source = parquet.quantity(root, trace_file)
+    else:
+        source = _READERS[config.dataset](root)
+    if not source.splits:
+        raise TrainerError("data", f"{root} does not hold {config.dataset} in its layout. Check data.path.")
+    return Opened(source, revision)
+
+
+def _fetch(config: DataConfig) -> tuple[Path, str]:
+    """The copy of a hub dataset in the hub's cache, fetched if it is not there, and its commit."""
+    from huggingface_hub import errors, snapshot_download
+
+    repository, pattern = HUB_DATASETS[config.dataset]
+    where = f"the dataset {repository}"
+    folder = f"set data.path to the folder of a copy of {config.dataset}"
+    try:
+        found = Path(
+            snapshot_download(repository, repo_type="dataset", revision=config.revision, allow_patterns=pattern)
+        )
+    except errors.GatedRepoError as error:
+        sentence = (
+            f"Access to {where} must be asked for: do so on its page and log in with `hf auth login`, or {folder}."
+        )
+        raise TrainerError("data", sentence) from error
+    except errors.RevisionNotFoundError as error:
+        raise TrainerError(
+            "data", f"There is no revision {config.revision!r} of {where}. Correct data.revision."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise TrainerError("data", f"The hub does not know {where} any more: {folder}.") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        sentence = f"There is no copy of {where} here and the hub cannot be reached: go online, or {folder}."
+        raise TrainerError("data", sentence) from error
+    except (errors.HfHubHTTPError, errors.IncompleteSnapshotError, OSError) as error:
+        fault = str(error).strip().splitlines()[0].rstrip(".")
+        raise TrainerError("data", f"Fetching {where} failed ({fault}): try again, or {folder}.") from error
+    return found, found.name

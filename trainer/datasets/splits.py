@@ -1,0 +1,169 @@
+"""From the splits of a source to the roles of a run (train, val, test), and from a role to the examples drawn for it.
+
+No image is in two roles, but by the rule `row`. What is drawn is decoded once, so that no run fails on it later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from trainer.datasets import images
+from trainer.datasets.example import Example
+from trainer.datasets.images import PictureError
+from trainer.datasets.questions import Skipped
+
+Role = Literal["train", "val", "test"]
+ROLES: tuple[Role, ...] = ("train", "val", "test")
+HELD_OUT = "image is held out"
+NO_REFERENCE = "no reference reasoning"
+TOO_LONG = "text or key is too long"
+NOT_UNICODE = "text is not valid Unicode"
+BIG_COUNT = "answer has more than nine digits"
+LONGEST_TEXT = 2000
+LONGEST_KEY = 200
+SMALL = 100
+"""Images below which shares are counted out: hashing alone could leave a role without any."""
+ROW_SEED = 42
+"""Of the seed project's split, which the rule `row` repeats."""
+
+
+class Share(NamedTuple):
+    """The images of a source split whose place, 0 to 99, is in [first, end)."""
+
+    split: str
+    first: int = 0
+    end: int = 100
+
+
+class Drawn(NamedTuple):
+    """Examples in drawn order, and how many rows were skipped for which reason."""
+
+    examples: list[Example]
+    skipped: Counter[str]
+
+
+def shares(splits: Collection[str]) -> dict[Role, Share]:
+    """Which part of a source is which role; a source without a train split can only be a test."""
+    if "train" not in splits:
+        return {"test": Share("test" if "test" in splits else next(iter(splits)))}
+    others = [split for split in ("test", "val") if split in splits]
+    if len(others) == 2:
+        return {role: Share(role) for role in ROLES}
+    if others:
+        return {"train": Share("train", 0, 90), "val": Share("train", 90), "test": Share(others[0])}
+    return {"train": Share("train", 0, 75), "val": Share("train", 75, 85), "test": Share("train", 85)}
+
+
+def places(images: Collection[str]) -> dict[str, int]:
+    """Each picture's place, 0 to 99, from a hash of its identity; in a small set by rank, so that no role is empty."""
+    if len(images) >= SMALL:
+        return {image: int.from_bytes(_hash(image)[:4], "big") % 100 for image in images}
+    order, n = sorted(images, key=_hash), len(images)
+    few = [*[0] * n, 80, 99][-n:]
+    return {image: few[rank] if n < 10 else rank * 100 // n for rank, image in enumerate(order)}
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def collect(rows: Iterable[Example | Skipped]) -> Drawn:
+    """The usable ones of a source's rows, and how many were not for which reason."""
+    found = Drawn([], Counter())
+    for row in rows:
+        if isinstance(row, Skipped):
+            found.skipped[row.reason] += 1
+        else:
+            found.examples.append(row)
+    return found
+
+
+def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, references_only: bool) -> dict[Role, Drawn]:
+    """All candidates of each role, from the rows of each source split.
+
+    What shares an image with test, or with val, is left out of the roles before it.
+    """
+    found: dict[Role, Drawn] = {}
+    held: set[str] = set()
+    place = {split: places({row.pictures[0].identity for row in each.examples}) for split, each in sets.items()}
+    for role in reversed(ROLES):
+        if role not in parts:
+            continue
+        share = parts[role]
+        drawn = Drawn([], sets[share.split].skipped.copy())
+        for row in sets[share.split].examples:
+            if not share.first <= place[share.split][row.pictures[0].identity] < share.end:
+                continue
+            if references_only and row.reference is None:
+                drawn.skipped[NO_REFERENCE] += 1
+            elif not held.isdisjoint(picture.identity for picture in row.pictures):
+                drawn.skipped[HELD_OUT] += 1
+            else:
+                drawn.examples.append(row)
+        held |= {picture.identity for row in drawn.examples for picture in row.pictures}
+        found[role] = drawn
+    return found
+
+
+def by_row(rows: Drawn) -> dict[Role, Drawn]:
+    """The seed project's split: rows with a reference, shuffled, 75/10/15; rows of one image fall apart."""
+    candidates = [row for row in rows.examples if row.reference is not None]
+    skipped = rows.skipped + Counter({NO_REFERENCE: len(rows.examples) - len(candidates)})
+    order = np.random.default_rng(ROW_SEED).permutation(len(candidates))
+    cuts = (0, int(0.75 * len(candidates)), int(0.85 * len(candidates)), len(candidates))
+    return {
+        role: Drawn([candidates[i] for i in order[cuts[n] : cuts[n + 1]]], skipped.copy())
+        for n, role in enumerate(ROLES)
+    }
+
+
+def draw(candidates: Drawn, n: int, seed: int) -> Drawn:
+    """At most `n` examples that a run can use, in an order that depends on keys and seed only.
+
+    Pictures are decoded until enough are found; a smaller `n` gives the beginning of a larger one's.
+    """
+
+    def place(example: Example) -> bytes:
+        return _hash(f"{seed}/{example.key}")
+
+    examples: list[Example] = []
+    skipped = candidates.skipped.copy()
+    looked_at: dict[str, str | None] = {}
+    for example in sorted(candidates.examples, key=place):
+        if len(examples) == n:
+            break
+        fault = unfit(example) or picture_fault(example, looked_at)
+        if fault:
+            skipped[fault] += 1
+        else:
+            examples.append(example)
+    return Drawn(examples, skipped)
+
+
+def unfit(example: Example) -> str | None:
+    """Why no tokenizer, database or answer could hold the example, in words."""
+    texts = (example.question, example.key, example.reference or "")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        return NOT_UNICODE
+    if len(example.question) > LONGEST_TEXT or len(example.key) > LONGEST_KEY:
+        return TOO_LONG
+    return BIG_COUNT if example.answer >= 10**9 else None
+
+
+def picture_fault(example: Example, looked_at: dict[str, str | None]) -> str | None:
+    """Why one of its pictures cannot be used; `looked_at` remembers each picture's fault by its identity."""
+    for picture in example.pictures:
+        if picture.identity not in looked_at:
+            try:
+                images.fit(picture.load())
+                looked_at[picture.identity] = None
+            except PictureError as error:
+                looked_at[picture.identity] = error.reason
+        if fault := looked_at[picture.identity]:
+            return fault
+    return None

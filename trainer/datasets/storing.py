@@ -1,0 +1,34 @@
+"""Puts examples with their pictures into the store. Knows nothing of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from store import write
+from store.engine import Store
+from store.rows import ExampleRow
+from trainer.datasets.example import Example
+
+EXAMPLES_AT_ONCE = 100
+
+
+def store_examples(store: Store, examples: Sequence[Example]) -> list[int]:
+    """Database ids of the examples, which are written if they are new; few pictures are in memory at once."""
+    ids: list[int] = []
+    for first in range(0, len(examples), EXAMPLES_AT_ONCE):
+        ids += write.add_examples(store, [_row(example) for example in examples[first : first + EXAMPLES_AT_ONCE]])
+    return ids
+
+
+def _row(example: Example) -> ExampleRow:
+    return ExampleRow(
+        dataset=example.dataset,
+        split=example.split,
+        key=example.key,
+        question=example.question,
+        answer=example.answer,
+        reference=example.reference,
+        difficulty=example.difficulty,
+        meta=example.meta,
+        images=tuple(picture.encoded() for picture in example.pictures),
+    )

@@ -1,0 +1,44 @@
+"""TallyQA as its authors publish it: train.json and test.json, and a folder of images. Knows this one layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.datasets import files, questions
+from trainer.datasets.example import Example
+from trainer.datasets.questions import Asked, Skipped
+from trainer.errors import TrainerError
+
+
+@dataclass(frozen=True)
+class TallyQa:
+    root: Path
+    name: str = "tallyqa"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split in ("train", "test") if (self.root / f"{split}.json").is_file())
+
+    def read(self, split: str) -> Iterator[Example | Skipped]:
+        """Rows in file order. Raises TrainerError where the file is not what it should be."""
+        path = self.root / f"{split}.json"
+        rows = files.read_json(path)
+        if not isinstance(rows, list):
+            raise TrainerError("data", f"{path} holds no list of questions. Fetch it again.")
+        seen: set[str] = set()
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict):
+                yield Skipped(questions.NO_OBJECT)
+                continue
+            key = questions.identifier(row.get("question_id")) or f"{number}-0"
+            if key in seen:
+                yield Skipped(questions.REPEATED)
+                continue
+            seen.add(key)
+            picture = files.in_folder(self.root / "images", row.get("image"))
+            level = questions.difficulty(row.get("issimple"))
+            yield questions.example(
+                self.name, split, Asked(key, row.get("question"), row.get("answer"), (picture,), level)
+            )

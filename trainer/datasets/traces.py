@@ -1,0 +1,55 @@
+"""The reasoning traces of Quantity-23K: a JSONL file whose line i belongs to row i. Knows nothing of pictures."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.datasets import files
+from trainer.datasets.questions import count
+
+FILE_NAME = "Quantity-Reasoning-VQA-23K-Reasoning-Trace.jsonl"
+_ANSWER = re.compile("<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+_TAG = re.compile("</?(?:think|answer)>")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """`note` says in a sentence why there are none."""
+
+    lines: tuple[dict[str, Any], ...] = ()
+    note: str = ""
+
+    def accepted(self, row: int, question: object, answer: object) -> str | None:
+        """The trace of a row, where its `<answer>` states the row's count."""
+        line = self.lines[row] if self.lines else {}
+        trace, truth = line.get("generated_cot"), count(answer)
+        if not isinstance(trace, str) or truth is None:
+            return None
+        if line.get("question") not in (None, question):
+            return None
+        if line.get("answer") is not None and count(line["answer"]) != truth:
+            return None
+        answers = _ANSWER.findall(trace)
+        return trace if answers and count(answers[-1]) == truth else None
+
+
+def load(path: Path, rows: int) -> Traces:
+    """The traces of a set of `rows` rows. Raises TrainerError when the file cannot be read."""
+    if not path.is_file():
+        return Traces(note=f"There is no {path.name}: no question has a reference.")
+    lines = files.json_lines(path)
+    if len(lines) != rows:
+        counts = f"{len(lines)} lines for {rows} rows"
+        return Traces(note=f"{path.name} has {counts} and cannot be joined: no question has a reference.")
+    return Traces(tuple(files.json_object(line) for line in lines))
+
+
+def reasoning(trace: str) -> str:
+    """The text between the tags, without the marks of emphasis."""
+    body = trace[: trace.rfind("<answer>")] if "<answer>" in trace else trace
+    _, opened, inner = body.rpartition("<think>")
+    inner = (inner if opened else body).partition("</think>")[0]
+    return _TAG.sub("", inner).replace("*", "").strip()

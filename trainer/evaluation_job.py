@@ -1,0 +1,116 @@
+"""One evaluation of a run's checkpoint, or of a model as it is, from a job's arguments to the stored figures.
+
+Knows the store and models; knows nothing of processes, signals or queues.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from transformers import set_seed
+
+from store import read, write
+from store.engine import Store
+from store.rows import PredictionRow
+from trainer import adapters, baselines, benchmark, datasets, evaluate, metrics, models, prompt, provenance, scoring
+from trainer.activity import obey, say
+from trainer.baselines import Baseline
+from trainer.benchmark import Benchmark
+from trainer.checkpoints import Checkpoints
+from trainer.config import DataConfig, RunConfig
+from trainer.datasets.example import Example
+from trainer.datasets.storing import store_examples
+from trainer.errors import TrainerError
+from trainer.harness import harness_for
+from trainer.rewards import build
+from trainer.similarity import Encoder
+
+
+def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
+    """Adds one evaluation; `arguments` may hold those of `trainer.launch.evaluate`.
+
+    Raises Stopped after the batch in which a stop was asked for; the same arguments then go on from there.
+    """
+    set_seed(config.seed)
+    asked = benchmark.find(config, arguments)
+    baseline = _baseline(arguments.get("baseline"))
+    split = str(arguments.get("split") or "test")
+    limit = int(arguments.get("limit") or asked.data.test_examples or DataConfig().test_examples)
+    say(store, job_id, "reading the data")
+    examples = datasets.load_role(asked.data, split, limit, asked.difficulty)
+    if baseline == "majority":
+        say(store, job_id, f"answering {asked.name} by majority")
+        answer_by_majority(store, run_id, config, examples, asked)
+        return
+    say(store, job_id, "loading the model")
+    base = models.load_base(config.model)
+    output = Path(str(read.run(store, run_id).output_dir))
+    folder, step = adapters.starting_point(store, run_id, job_id, config, output), 0
+    wanted = str(arguments.get("checkpoint") or "best")
+    if config.method != "none" and wanted != "0":
+        found = Checkpoints(store, run_id, output).named(wanted)
+        folder, step = found.path, found.step
+    model = adapters.with_adapter(base, config.lora, folder) if folder else base.model
+    encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
+    rewards = tuple(build(config, encoder))
+    harness = harness_for(config, model, base.processor, rewards, encoder, str(arguments.get("forced_prefix") or ""))
+    if config.method == "none":
+        provenance.describe(store, run_id, base, harness, rewards, examples[0])
+    say(store, job_id, f"evaluating {asked.name}")
+    evaluate.evaluate(
+        store,
+        run_id,
+        harness,
+        examples,
+        kind="baseline" if baseline else split,
+        step=step,
+        benchmark=asked.name,
+        samples=int(arguments.get("samples") or 0),
+        baseline=baseline,
+        pause=lambda: obey(store, job_id),
+    )
+
+
+def _baseline(name: str | None) -> Baseline | None:
+    if name is None:
+        return None
+    for known in get_args(Baseline):
+        if name == known:
+            return known
+    raise TrainerError("config", f"There is no baseline {name!r}. Choose one of {', '.join(get_args(Baseline))}.")
+
+
+def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: list[Example], asked: Benchmark) -> None:
+    """Stores the most frequent answer of the run's training questions of the same type as predictions."""
+    train = datasets.load_role(config.data, "train", config.data.train_examples)
+    answers = baselines.majority(train, [example.question for example in examples])
+    ids = store_examples(store, examples)
+    evaluation = write.begin_evaluation(
+        store,
+        run_id,
+        benchmark=asked.name,
+        split=examples[0].split,
+        kind="baseline",
+        step=0,
+        conditions={"baseline": "majority", "style": "direct", "train": config.data.dataset},
+        encoder=None,
+        total=len(examples),
+    )
+    rows = []
+    for example_id, example, answer in zip(ids, examples, answers, strict=True):
+        fields = scoring.trace_fields(
+            prompt.target("", answer, "direct"),
+            truth=example.answer,
+            style="direct",
+            tokens=0,
+            truncated=False,
+            components={},
+            weights={},
+        )
+        rows.append(PredictionRow(**vars(fields), example_id=example_id))
+    write.record_predictions(store, evaluation, rows)
+    difficulties = [example.difficulty for example in examples]
+    write.finish_evaluation(
+        store, evaluation, metrics.summarize(rows, [example.answer for example in examples], difficulties)
+    )

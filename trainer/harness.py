@@ -1,0 +1,133 @@
+"""A model with everything that must be equal for two evaluations to be comparable, and the answers it gives.
+
+Answers do not depend on batch size or order. Knows nothing of databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from store.rows import PredictionRow
+from trainer import generation, prompt, scoring, similarity
+from trainer.config import RunConfig
+from trainer.datasets.example import Example
+from trainer.generation import Answer, Decoding
+from trainer.rewards import Reward
+from trainer.similarity import Encoder
+
+
+@dataclass(frozen=True)
+class Harness:
+    """A model with everything that must be equal for two evaluations to be comparable."""
+
+    model: Any
+    processor: Any
+    config: RunConfig
+    rewards: tuple[Reward, ...]
+    encoder: Encoder | None
+    decoding: Decoding
+
+    def conditions(self, example: Example) -> dict[str, Any]:
+        """What must agree for a comparison, told by one rendered example."""
+        pixels = pixel_settings(self.processor)
+        rendered = generation.render(self.processor, example, self.config.style, self.config.instruction)
+        template = rendered.replace(prompt.plain(example.question), "{question}")
+        return {
+            "style": self.config.style,
+            "prompt": template,
+            "prompt_hash": prompt.fingerprint(template, pixels),
+            "pixels": pixels,
+            "decoding": asdict(self.decoding),
+            "reference_rule": "malformed as NULL",
+        }
+
+    @property
+    def sampling(self) -> Decoding:
+        """Decoding of sampled answers, beside the greedy one of the harness."""
+        return replace(self.decoding, temperature=1.0)
+
+    def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
+        """`copies` answers for each example."""
+        found: dict[int, list[Answer]] = {}
+        for indices, answers in self.batches(examples, decoding, copies):
+            for place, i in enumerate(indices):
+                found[i] = answers[place * copies : (place + 1) * copies]
+        return [found[i] for i in range(len(examples))]
+
+    def batches(
+        self, examples: Sequence[Example], decoding: Decoding, copies: int
+    ) -> Iterator[tuple[list[int], list[Answer]]]:
+        """Yields the indices of a batch's examples and `copies` answers for each of them, short questions first."""
+        order = sorted(range(len(examples)), key=lambda i: (len(examples[i].pictures), len(examples[i].question)))
+        batches = generation.answers(
+            self.model,
+            self.processor,
+            [examples[i] for i in order],
+            decoding,
+            style=self.config.style,
+            instruction=self.config.instruction,
+            batch_size=max(1, self.config.evaluation.batch_size // copies),
+            copies=copies,
+        )
+        for first, answers in batches:
+            yield order[first : first + len(answers) // copies], answers
+
+    def rows(
+        self, examples: Sequence[Example], answers: Sequence[Answer], example_ids: Sequence[int], samples: Sequence[int]
+    ) -> list[PredictionRow]:
+        """Scored predictions, one for each answer."""
+        texts = [answer.text for answer in answers]
+        components = scoring.score(texts, examples, self.rewards)
+        weights = {reward.name: reward.weight for reward in self.rewards}
+        fields = [
+            scoring.trace_fields(
+                answer.text,
+                truth=example.answer,
+                style=self.config.style,
+                tokens=len(answer.ids),
+                truncated=answer.truncated,
+                components=parts,
+                weights=weights,
+            )
+            for answer, example, parts in zip(answers, examples, components, strict=True)
+        ]
+        cosines = self._cosines(examples, fields)
+        return [
+            PredictionRow(
+                **vars(field), example_id=example_id, sample=sample, similarity=cosine, seconds=answer.seconds
+            )
+            for field, answer, example_id, sample, cosine in zip(
+                fields, answers, example_ids, samples, cosines, strict=True
+            )
+        ]
+
+    def _cosines(self, examples: Sequence[Example], fields: Sequence[Any]) -> list[float | None]:
+        if self.encoder is None or self.config.style == "direct":
+            return [None] * len(examples)
+        known = [i for i, example in enumerate(examples) if example.reference]
+        thinks = [fields[i].text[slice(*fields[i].think)] if fields[i].wellformed else None for i in known]
+        values = similarity.cosines(self.encoder, thinks, [examples[i].reference or "" for i in known])
+        found: list[float | None] = [None] * len(examples)
+        for i, value in zip(known, values, strict=True):
+            found[i] = float(value)
+        return found
+
+
+def pixel_settings(processor: Any) -> dict[str, Any]:
+    """The image settings that change what the model sees."""
+    image_processor = processor.image_processor
+    names = ("size", "max_image_size", "min_pixels", "max_pixels", "do_image_splitting", "do_resize", "image_mean")
+    found = {name: getattr(image_processor, name, None) for name in names}
+    return {
+        name: dict(value) if hasattr(value, "keys") else value for name, value in found.items() if value is not None
+    }
+
+
+def harness_for(
+    config: RunConfig, model: Any, processor: Any, rewards: Sequence[Reward], encoder: Encoder | None, prefix: str = ""
+) -> Harness:
+    """The harness of a run; `prefix` is what completions are made to begin with."""
+    decoding = Decoding(max_tokens=config.max_tokens, seed=config.evaluation.seed, forced_prefix=prefix)
+    return Harness(model, processor, config, tuple(rewards), encoder, decoding)

@@ -1,0 +1,60 @@
+"""Indexing a dataset in a process of its own: starts it, and closes what its process has left open.
+
+The process itself is `python -m trainer data index`; what it does is in `trainer.datasets.index`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from store import read, write
+from store.engine import Store
+from store.rows import IndexRow
+from trainer.config import ConfigError, DataConfig
+from trainer.launch import identity, local
+from trainer.launch.identity import Identity
+
+DEFAULT_LIMIT = 5000
+"""Usable questions of a split."""
+LOG = "index.log"
+START_SECONDS = 60.0
+"""In which a process that was started says so."""
+
+
+def start(store: Store, config: DataConfig, split: str, limit: int) -> None:
+    """Starts to index a split. Raises ConfigError when it cannot, StoreError while another process does."""
+    if config.path and not Path(config.path).is_dir():
+        raise ConfigError(f"data.path: there is no folder {config.path}. Check it.")
+    close_gone(store)
+    index_id = write.ask_index(store, name=config.dataset, path=config.path or "", split=split, limit=limit)
+    folder = ["--path", config.path] if config.path else []
+    try:
+        local.start_alone(store, LOG, "data", "index", config.dataset, *folder, "--split", split, "--limit", str(limit))
+    except OSError as error:
+        sentence = f"The process could not be started ({error.strerror}): see whether {log(store)} can be written."
+        write.fail_index(store, index_id, sentence)
+        raise ConfigError(sentence) from error
+
+
+def log(store: Store) -> Path:
+    """Where the processes write."""
+    return local.data_folder(store) / LOG
+
+
+def close_gone(store: Store) -> list[str]:
+    """Closes the indexes of this host whose process is gone, and says so."""
+    closed = []
+    for row in read.indexes(store):
+        if _is_gone(row):
+            write.fail_index(store, row.id, f"Its process is gone; {log(store)} may say why. Index it again.")
+            closed.append(f"The process that indexed {row.name} ({row.split}) is gone.")
+    return closed
+
+
+def _is_gone(row: IndexRow) -> bool:
+    if row.state == "starting":
+        return time.time() - row.started_at > START_SECONDS
+    if row.state != "running" or row.host is None or row.pid is None:
+        return False
+    return not identity.is_alive(Identity(row.host, row.boot_id, row.pid, row.pid_started))

@@ -1,0 +1,106 @@
+"""Intervals, tests and sampling estimators of a fair comparison. Pure functions of arrays.
+
+Torch-free: the dashboard imports it. Knows nothing of runs, models or databases.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, ttest_ind
+from statsmodels.stats.multitest import multipletests
+
+LEVEL = 0.95
+RESAMPLES = 4000
+Scores = NDArray[np.floating]
+"""Shape (seeds, items): what each seed scored on each item, 1.0 where it is right."""
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); (0, 1) when n is 0."""
+    if n == 0:
+        return 0.0, 1.0
+    found = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Exact two-sided p of McNemar's test, from the items that only one of two checkpoints has right."""
+    discordant = first_only + second_only
+    return float(binomtest(first_only, discordant).pvalue) if discordant else 1.0
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Two-sided p of Welch's t-test on one score a seed; None where no seed differs from another of its method."""
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        return None
+    return float(ttest_ind(first, second, equal_var=False).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for each other (Holm 1979), in their order."""
+    return multipletests(p_values, method="holm")[1].tolist() if p_values else []
+
+
+def mean(scores: Scores, images: Sequence[int]) -> Estimate:
+    """Mean of `scores` (seeds, items) with a bootstrap interval over images, and over seeds if there are several.
+
+    `images` names each item's image: questions about one image are drawn together.
+    """
+    return _estimate(scores, np.zeros((1, scores.shape[1])), images)
+
+
+def difference(first: Scores, second: Scores, images: Sequence[int]) -> Estimate:
+    """Mean of `first` minus mean of `second` on the same items, with a paired bootstrap interval.
+
+    Every resample draws images, the same for both, and seeds of each where it has several. Both arrays are
+    (seeds, items), with as many items as `images`, which names each item's image.
+    """
+    return _estimate(first, second, images)
+
+
+def _estimate(first: Scores, second: Scores, images: Sequence[int]) -> Estimate:
+    rng = np.random.default_rng(0)
+    _, place = np.unique(np.asarray(images), return_inverse=True)
+    n = int(place.max()) + 1
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
+    items = drawn @ np.bincount(place)
+    means = [_resampled(rng, drawn, each, place) / items for each in (first, second)]
+    low, high = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(first.mean() - second.mean()), float(low), float(high))
+
+
+def _resampled(rng: np.random.Generator, drawn: Scores, scores: Scores, place: NDArray[np.integer]) -> Scores:
+    """Sums over the drawn images, as means over drawn seeds: shape (resamples,)."""
+    seeds = len(scores)
+    by_image = np.stack([np.bincount(place, weights=row) for row in scores])
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(drawn)) / seeds
+    return ((drawn @ by_image.T) * weights).sum(axis=1)
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """Unbiased estimate of the chance that one of k samples is right, from n >= k of which `right` are.
+
+    Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, section 2.1.
+    """
+    return float(1 - np.prod(1 - k / np.arange(n - right + 1, n + 1))) if n - right >= k else 1.0
+
+
+def majority_right(answers: Sequence[int | None], truth: int) -> float:
+    """1.0 where the most frequent answer is the truth, its share where several are; None does not vote."""
+    votes = Counter(answer for answer in answers if answer is not None)
+    most = max(votes.values(), default=0)
+    winners = [answer for answer, count in votes.items() if count == most]
+    return 1 / len(winners) if truth in winners else 0.0
