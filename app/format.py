@@ -44,6 +44,13 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
+def p_value(value: float | None) -> str:
+    """0.034, or < 0.001."""
+    if not _known(value):
+        return UNKNOWN
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
 def seconds(value: float | None) -> str:
     """A short time: 320 ms, 1.4 s, 75 s."""
     if not _known(value):

@@ -302,6 +302,19 @@ class Completion(_TraceColumns, Base):
     )
 
 
+class StepSummary(Base):
+    """What the completions of one step add up to (see `store.summary`): a long run is read without its texts.
+
+    Steps of older databases have none until somebody asks for them.
+    """
+
+    __tablename__ = "step_summary"
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    figures: Mapped[dict[str, Any]]
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
 class Evaluation(Base):
     """One benchmark and one checkpoint under stated conditions."""
 

@@ -16,8 +16,9 @@ from sqlalchemy import delete, select, update
 from store.connection import DriverCursor, Store, driver_writing, writing
 from store.evaluations import trace_columns
 from store.rows import CompletionRow
-from store.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step
+from store.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step, StepSummary
 from store.sql import upsert
+from store.summary import summarize
 from store.values import clean, finite
 
 ADD_STEP = 'INSERT INTO step (run_id, step, "at", tokens) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'
@@ -29,6 +30,9 @@ PUT_METRIC = (
 # Naming every metric lets the key (run, name, step) serve a condition on the step.
 DELETE_METRICS = "DELETE FROM metric WHERE run_id = ? AND step = ? AND name_id IN (SELECT id FROM metric_name)"
 DELETE_COMPLETIONS = "DELETE FROM completion WHERE run_id = ? AND step = ?"
+DELETE_SUMMARY = "DELETE FROM step_summary WHERE run_id = ? AND step = ?"
+ADD_SUMMARY = "INSERT INTO step_summary (run_id, step, figures) VALUES (?, ?, ?)"
+TRUE_COUNTS = "SELECT id, answer FROM example WHERE id IN ({places})"
 ADD_COMPLETION = (
     'INSERT INTO completion (run_id, step, generation, "group", "index", example_id, advantage, text, think_start, '
     "think_end, answer_start, answer_end, answer, wellformed, correct, steps, tokens, truncated, reward, rewards) "
@@ -63,8 +67,12 @@ def record_step(
             cursor.execute(CHANGE_STEP, (at, finite(tokens), run_id, step))
             cursor.execute(DELETE_METRICS, (run_id, step))
             cursor.execute(DELETE_COMPLETIONS, (run_id, step))
+            cursor.execute(DELETE_SUMMARY, (run_id, step))
         cursor.executemany(PUT_METRIC, values)
         cursor.executemany(ADD_COMPLETION, texts)
+        if completions:
+            figures = summarize(completions, _true_counts(cursor, completions))
+            cursor.execute(ADD_SUMMARY, (run_id, step, json.dumps(figures)))
         cursor.execute(ADVANCE_RUN, (step, run_id, step))
         return 0 if job_id is None else _beat(cursor, job_id)
 
@@ -82,7 +90,7 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
     with writing(store) as connection:
         later = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step > step)
         connection.execute(later)
-        for table in (Step, Completion, Evaluation, Checkpoint):
+        for table in (Step, Completion, StepSummary, Evaluation, Checkpoint):
             connection.execute(delete(table).where(table.run_id == run_id, table.step > step))
         connection.execute(update(Run).where(Run.id == run_id, Run.step > step).values(step=max(step, 0)))
 
@@ -90,6 +98,14 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
 def _beat(cursor: DriverCursor, job_id: int) -> int:
     row = cursor.execute(BEAT_JOB, (time.time(), job_id)).fetchone()
     return row[0] if row else 0
+
+
+def _true_counts(cursor: DriverCursor, completions: Sequence[CompletionRow]) -> dict[int, int | None]:
+    """Example id to true count."""
+    ids = tuple({row.example_id for row in completions if row.example_id is not None})
+    if not ids:
+        return {}
+    return dict(cursor.execute(TRUE_COUNTS.format(places=", ".join("?" * len(ids))), ids).fetchall())
 
 
 def _metric_rows(store: Store, run_id: int, step: int, metrics: Mapping[str, float | None]) -> list[tuple[Any, ...]]:

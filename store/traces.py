@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,16 @@ def completion(store: Store, id: int) -> StoredCompletion:
     if row is None:
         raise StoreError("This completion is no longer in the database.")
     return _completion(row)
+
+
+def completions_by_id(store: Store, ids: Sequence[int]) -> list[StoredCompletion]:
+    """Completions in the order of `ids`; those that are gone are left out."""
+    found: dict[int, StoredCompletion] = {}
+    with reading(store) as connection:
+        for start in range(0, len(ids), PAGE):
+            rows = connection.execute(_completions().where(Completion.id.in_(ids[start : start + PAGE])))
+            found.update((row.id, _completion(row)) for row in rows)
+    return [found[id] for id in ids if id in found]
 
 
 def completions(

@@ -1,13 +1,14 @@
 """How much memory a run will need at its peak, by formula, in bytes. Loads no weights and no data.
 
 Three phases alternate over what stays (weights, adapter, optimizer): the training pass, generation, and the probe's
-log-probabilities. The largest decides. Prompts that are computed once for their group need less than is said here.
-Coefficients of the training pass were fitted to the tensors that autograd keeps for LoRA on Llama and Qwen2 layers,
-float32 and bfloat16; expect them right within a quarter.
+log-probabilities. The largest decides. A group's prompt is computed once, in the training pass too unless that
+recomputes its activations. Coefficients of the training pass were fitted to the tensors that autograd keeps for LoRA
+on Llama and Qwen2 layers, float32 and bfloat16; expect them right within a quarter.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -130,14 +131,15 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
     size = models.dtype_of(config.model).itemsize
     text = described.get_text_config()
     total = example.tokens + config.max_tokens
-    at_once = config.evaluation.batch_size
+    at_once, prompts_at_once = config.evaluation.batch_size, config.evaluation.batch_size
     if config.method == "grpo":
         at_once = max(at_once, config.optimization.batch_size)
+        prompts_at_once = max(prompts_at_once, config.prompts_per_step)
     kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     generating = {
         "key-value cache": at_once * total * text.num_hidden_layers * 2 * kv_heads * head * size,
-        "activations": at_once * example.tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * size,
+        "activations": prompts_at_once * example.tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * size,
         "logits": 3 * at_once * text.vocab_size * 4,
         "vision": vision_bytes(described, example, at_once, size),
     }
@@ -145,7 +147,12 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
         return {"generation": generating}
     tokens = config.micro_batch * total
     update = {
-        "activations": activation_bytes(config, text, tokens),
+        "activations": activation_bytes(config, text, update_tokens(config, example)),
+        "copies of keys and values": (
+            config.micro_batch * total * text.num_hidden_layers * 2 * kv_heads * head * size
+            if shares_prompts(config)
+            else 0
+        ),
         "logits": min(tokens, LOSS_TILE[0]) * min(text.vocab_size, LOSS_TILE[1]) * (size + 4),
         "vision": vision_bytes(described, example, config.micro_batch, size),
     }
@@ -155,6 +162,18 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
         "vision": vision_bytes(described, example, config.micro_batch, size),
     }
     return {"the update": update, "generation": generating, "the probe": probe}
+
+
+def shares_prompts(config: RunConfig) -> bool:
+    """Whether the training pass computes a prompt once for several completions (`trainer.prefix_sharing`)."""
+    return config.method == "grpo" and config.micro_batch > 1 and not config.optimization.gradient_checkpointing
+
+
+def update_tokens(config: RunConfig, example: Workload) -> int:
+    """Tokens of one training pass."""
+    rows = config.micro_batch
+    prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config) else rows
+    return prompts * example.tokens + rows * config.max_tokens
 
 
 def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:

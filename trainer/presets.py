@@ -39,8 +39,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "smolvlm-256m-sft": _SFT | {"model": _SMALL, "optimization": _updates(32, 2, 1e-4, **_IMITATION)},
     "smolvlm-500m-grpo": _GRPO | {"model": _MIDDLE, "optimization": _updates(64, 8, 1e-5)},
     "smolvlm-500m-sft": _SFT | {"model": _MIDDLE, "optimization": _updates(32, 4, 1e-4, **_IMITATION)},
-    "qwen2-vl-2b-grpo": _GRPO
-    | {"model": _LARGE, "optimization": _updates(32, 8, 1e-5, gradient_checkpointing=True, max_grad_norm=0.5)},
+    "qwen2-vl-2b-grpo": _GRPO | {"model": _LARGE, "optimization": _updates(32, 8, 1e-5, max_grad_norm=0.5)},
     "qwen2-vl-2b-sft": _SFT
     | {"model": _LARGE, "optimization": _updates(16, 4, 5e-5, gradient_checkpointing=True, **_IMITATION)},
 }

@@ -45,14 +45,21 @@ def test_an_adapter_takes_what_is_said() -> None:
     assert memory.estimate(chosen, EXAMPLE).parts["adapter and optimizer"] == real
 
 
+@pytest.mark.parametrize("copies", [1, 8])
 @pytest.mark.parametrize("model", ["tiny", "qwen2vl"])
-def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: str) -> None:
-    chosen = preset(model__id=str(folders.get(model, model)))
+def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: str, copies: int) -> None:
+    settings = {"optimization__batch_size": str(2 * copies), "grpo__group_size": str(copies), "max_tokens": "24"}
+    chosen = preset(model__id=str(folders.get(model, model)), **(settings if copies > 1 else {"method": "sft"}))
     base = models.load_base(chosen.model)
     policy = get_peft_model(base.model, models.adapter(chosen.lora))
-    examples = datasets.load("shapes-simple", "train", 4, 0)
+    examples = [e for e in datasets.load("shapes-simple", "train", 2, 0) for _ in range(copies)]
     texts = [generation.render(base.processor, example, "cot", None) for example in examples]
-    inputs = generation.encode(base.processor, examples, texts)
+    inputs = dict(generation.encode(base.processor, examples, texts))
+    prompt = inputs["input_ids"].shape[1]
+    for name, fill in (("input_ids", 7), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+        if name in inputs:
+            inputs[name] = torch.cat([inputs[name], torch.full((len(examples), 24), fill)], dim=1)
+    inputs["input_ids"][:, prompt] = 20 + torch.arange(len(examples))
     own = {p.untyped_storage().data_ptr() for p in policy.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -62,11 +69,16 @@ def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: s
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        found = policy.model.model(**inputs)
+        found = policy.model.model(**inputs, use_cache=False)
     assert found is not None
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     text = base.model.config.get_text_config()
-    said = memory.activation_bytes(chosen, text, inputs["input_ids"].numel())
+    workload = Workload(tokens=prompt, pixels=3 * 96 * 96)
+    if copies == 1:
+        said = memory.activation_bytes(chosen, text, len(examples) * (prompt + 24))
+    else:
+        parts = memory.phase_parts(chosen, base.model.config, workload)["the update"]
+        said = parts["activations"] + parts["copies of keys and values"]
     assert said == pytest.approx(real, rel=0.25)
 
 

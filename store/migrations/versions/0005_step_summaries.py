@@ -12,10 +12,8 @@ def upgrade() -> None:
         "step_summary",
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("sums", sa.JSON(), nullable=False),
-        sa.Column("counts", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["run.id"], name=op.f("fk_step_summary_run_id_run"), ondelete="CASCADE"
-        ),
+        sa.Column("figures", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_step_summary_run_id_run"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "step", name=op.f("pk_step_summary")),
+        sqlite_with_rowid=False,
     )

@@ -1,0 +1,222 @@
+"""The three tables of a comparison, as text with its sources: measured rows, and the reported ones beside them.
+
+Pure functions of groups; how a table is drawn or exported is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from app import comparison, format, reported
+from app.comparison import Contrast, GetScores, Group, Measured
+from store.rows import EvaluationRow
+from trainer import statistics
+
+Kind = Literal["measured", "reported"]
+NO_VALUE = format.UNKNOWN
+
+
+class Cell(NamedTuple):
+    text: str
+    source: EvaluationRow | None = None
+    """The evaluation whose predictions are behind it; of the first seed where there are several."""
+
+
+@dataclass(frozen=True)
+class Line:
+    cells: tuple[Cell, ...]
+    kind: Kind = "measured"
+    contrast: Contrast | None = None
+    """What the last two cells say; filled in once all p-values of the table are known."""
+
+
+@dataclass(frozen=True)
+class Table:
+    key: str
+    title: str
+    head: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+
+def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
+    """Accuracy and similarity by model and method on each run's own dataset, at the lowest rank; against SFT."""
+    lines = []
+    for model in _models(groups):
+        of_model = _lowest_rank([group for group in groups if group.first.model == model])
+        sft = next((g for g in of_model if _is(g, "sft", "cot")), None)
+        for group in of_model:
+            right = comparison.measured(group, group.first.dataset, scores)
+            close = comparison.measured(group, group.first.dataset, scores, close=True)
+            if right is None:
+                continue
+            against = _contrast(group, sft, group.first.dataset, scores)
+            words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
+            cells = (*map(Cell, words), _share(right), _share(close), Cell(_figure(right, "wellformed")))
+            lines.append(Line(cells, contrast=against))
+    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Well-formed", "Less SFT CoT", "p")
+    rows = [
+        _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "", "")
+        for r in reported.STYLE
+    ]
+    return _table("style", "Accuracy and similarity to the reference reasoning", head, lines, rows)
+
+
+def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
+    """Benchmarks that nobody was trained on: SFT against GRPO of the same model, style and rank."""
+    lines = []
+    for grpo in (group for group in groups if _is(group, "grpo", None)):
+        run = grpo.first
+        sft = _partner(groups, grpo, "sft", run.lora_rank)
+        base = _partner(groups, grpo, "none", None)
+        for name in benchmarks:
+            if name == run.dataset or (right := comparison.measured(grpo, name, scores)) is None:
+                continue
+            others = [comparison.measured(each, name, scores) if each else None for each in (base, sft)]
+            words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
+            cells = (*map(Cell, words), *map(_share, others), _share(right))
+            lines.append(Line(cells, contrast=_contrast(grpo, sft, name, scores)))
+    head = ("Model", "Benchmark", "Method", "Rank", "n", "Zero-shot", "SFT", "GRPO", "GRPO less SFT", "p")
+    rows = [
+        _reported(
+            *("Qwen2-VL 2B", name, "GRPO", "32 / 64", "", "", _percent(sft_share), _percent(grpo_share)),
+            *(f"{100 * (grpo_share - sft_share):+.2f}", ""),
+        )
+        for name, sft_share, grpo_share in reported.BENCHMARKS
+    ]
+    return _table("benchmarks", "Benchmarks that training did not see", head, lines, rows)
+
+
+def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
+    """Each method at its ranks, against its own lowest rank."""
+    lines = []
+    for lowest in groups:
+        same = [g for g in groups if g.first.lora_rank and _but_rank(g) == _but_rank(lowest)]
+        if not same or lowest is not same[0] or len(same) < 2:
+            continue
+        for group in same:
+            dataset = group.first.dataset
+            if (right := comparison.measured(group, dataset, scores)) is None:
+                continue
+            close = comparison.measured(group, dataset, scores, close=True)
+            words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
+            against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
+            lines.append(Line((*map(Cell, words), _share(right), _share(close)), contrast=against))
+    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Less lowest rank", "p")
+    rows = [
+        _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
+        for r in reported.RANKS
+    ]
+    return _table("ranks", "LoRA rank", head, lines, rows)
+
+
+def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:
+    """Adds the differences with p-values corrected for those of the table, what they speak of, and the reported rows."""
+    raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
+    corrected = iter(statistics.holm(raw))
+    done = []
+    for line in lines:
+        is_tested = line.contrast is not None and line.contrast.p is not None
+        done.append(
+            replace(line, cells=(*line.cells, *_verdict(line.contrast, next(corrected) if is_tested else None)))
+        )
+    return Table(key, title, head, (*done, *rows), _notes([line.contrast for line in lines if line.contrast]))
+
+
+def _verdict(contrast: Contrast | None, p: float | None) -> tuple[Cell, Cell]:
+    if contrast is None:
+        return Cell(NO_VALUE), Cell(NO_VALUE)
+    if contrast.accuracy is None:
+        return Cell(f"not comparable: {', '.join(contrast.reasons)}"), Cell(NO_VALUE)
+    value, low, high = (100 * part for part in contrast.accuracy)
+    return Cell(f"{value:+.1f} ({low:+.1f} to {high:+.1f})"), Cell(format.p_value(p))
+
+
+def _notes(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    measured = [each for each in contrasts if each.accuracy is not None]
+    if not measured:
+        return ()
+    seeds = {each.seeds for each in measured}
+    of_two = (
+        "One seed a side: a difference speaks of these two checkpoints, not of methods. Its p is McNemar's exact test, "
+        "its interval a paired bootstrap over images."
+    )
+    of_methods = (
+        "Three or more seeds a side: a difference speaks of methods. Its p is Welch's test over seeds, its interval a "
+        "bootstrap over seeds and images."
+    )
+    chosen = [*([of_two] if 1 in seeds else []), *([of_methods] if max(seeds) > 1 else [])]
+    return (
+        *chosen,
+        "Differences are in points, on the examples that both sides answered; p is corrected by Holm's rule.",
+    )
+
+
+def _contrast(group: Group, other: Group | None, benchmark: str, scores: GetScores) -> Contrast | None:
+    return None if other is None or other is group else comparison.contrast(group, other, benchmark, scores)
+
+
+def _models(groups: Sequence[Group]) -> list[str]:
+    return list(dict.fromkeys(group.first.model for group in groups))
+
+
+def _lowest_rank(groups: Sequence[Group]) -> list[Group]:
+    known = [group.first.lora_rank for group in groups if group.first.lora_rank]
+    return [group for group in groups if group.first.lora_rank in (None, min(known, default=None))]
+
+
+def _is(group: Group, method: str, style: str | None) -> bool:
+    run = group.first
+    return run.method == method and style in (None, run.style) and not comparison.is_control(group)
+
+
+def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | None) -> Group | None:
+    """The group of another method with the same model, quantization, style, dataset and rank."""
+    run = group.first
+    same = (run.model, run.quantization, run.dataset, run.style, rank)
+
+    def key(other: Group) -> tuple[object, ...]:
+        its = other.first
+        return its.model, its.quantization, its.dataset, its.style, its.lora_rank
+
+    return next((other for other in groups if _is(other, method, None) and key(other) == same), None)
+
+
+def _but_rank(group: Group) -> tuple[object, ...]:
+    run = group.first
+    fields = comparison.flat(run.config)
+    kept = {k: v for k, v in fields.items() if k not in ("lora.rank", "lora.alpha", "name", "seed")}
+    return run.model, run.method, group.label, str(sorted(kept.items(), key=str))
+
+
+def _model(group: Group) -> str:
+    run = group.first
+    name = run.model.rstrip("/").rpartition("/")[2]
+    return f"{name} {run.quantization}" if run.quantization and run.quantization != "none" else name
+
+
+def _rank(group: Group) -> str:
+    return str(group.first.lora_rank or NO_VALUE)
+
+
+def _share(found: Measured | None) -> Cell:
+    if found is None:
+        return Cell(NO_VALUE)
+    value, low, high = (100 * part for part in found.estimate)
+    return Cell(f"{value:.1f} % ({low:.1f}–{high:.1f})", found.evaluations[0])
+
+
+def _figure(found: Measured, name: str) -> str:
+    values = [each.metrics.get(name) for each in found.evaluations]
+    present = [value for value in values if value is not None]
+    return format.percent(sum(present) / len(present)) if present else NO_VALUE
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _reported(*texts: str) -> Line:
+    return Line(tuple(map(Cell, texts)), "reported")

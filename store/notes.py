@@ -1,0 +1,79 @@
+"""Tags and notes that people put on completions and predictions: both how they are written and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import delete, select
+
+from store.connection import Store, StoreError, reading, writing
+from store.schema import TraceNote, TraceTag
+from store.sql import upsert
+from store.values import clean
+
+TraceKind = Literal["completion", "prediction"]
+LONGEST_TAG, LONGEST_NOTE = 100, 10_000
+PAGE = 500
+
+
+class Remarks(NamedTuple):
+    """What people said about a trace."""
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+
+def tag_traces(store: Store, kind: TraceKind, ids: Iterable[int], name: str) -> None:
+    """Puts one tag on traces; those that have it keep it. Raises StoreError for an empty or very long tag."""
+    tag = clean(name).strip()
+    if not 0 < len(tag) <= LONGEST_TAG:
+        raise StoreError(f"A tag has 1 to {LONGEST_TAG} characters: write another one.")
+    rows = [{f"{kind}_id": id, "name": tag} for id in ids]
+    if rows:
+        with writing(store) as connection:
+            connection.execute(upsert(connection.dialect.name, TraceTag).on_conflict_do_nothing(), rows)
+
+
+def untag_trace(store: Store, kind: TraceKind, id: int, name: str) -> None:
+    with writing(store) as connection:
+        connection.execute(delete(TraceTag).where(_owner(TraceTag, kind) == id, TraceTag.name == clean(name)))
+
+
+def note_trace(store: Store, kind: TraceKind, id: int, text: str) -> None:
+    """Replaces the note of a trace; an empty one removes it. Raises StoreError for a very long one."""
+    note = clean(text).strip()
+    if len(note) > LONGEST_NOTE:
+        raise StoreError(f"A note has at most {LONGEST_NOTE:,} characters: shorten it.")
+    with writing(store) as connection:
+        connection.execute(delete(TraceNote).where(_owner(TraceNote, kind) == id))
+        if note:
+            add = upsert(connection.dialect.name, TraceNote)
+            connection.execute(add.values({f"{kind}_id": id, "text": note}))
+
+
+def trace_tags(store: Store) -> list[str]:
+    """Every tag that some completion or prediction has, by name."""
+    with reading(store) as connection:
+        return list(connection.scalars(select(TraceTag.name).distinct().order_by(TraceTag.name)))
+
+
+def remarks(store: Store, kind: TraceKind, ids: Iterable[int]) -> dict[int, Remarks]:
+    """Tags and notes by id of the trace; traces without any are left out."""
+    wanted = sorted(set(ids))
+    found: dict[int, Remarks] = {}
+    with reading(store) as connection:
+        for start in range(0, len(wanted), PAGE):
+            part = wanted[start : start + PAGE]
+            tag_owner, note_owner = _owner(TraceTag, kind), _owner(TraceNote, kind)
+            tags = select(tag_owner, TraceTag.name).where(tag_owner.in_(part)).order_by(TraceTag.name)
+            for id, name in connection.execute(tags):
+                known = found.get(id, Remarks())
+                found[id] = known._replace(tags=(*known.tags, name))
+            for id, text in connection.execute(select(note_owner, TraceNote.text).where(note_owner.in_(part))):
+                found[id] = found.get(id, Remarks())._replace(note=text)
+    return found
+
+
+def _owner(table: type[TraceTag] | type[TraceNote], kind: TraceKind) -> Any:
+    return table.completion_id if kind == "completion" else table.prediction_id

@@ -1,0 +1,195 @@
+"""Finding completions: filters, orders, pages by key, texts within a time, tags and notes."""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import pairwise
+
+import pytest
+from sqlalchemy import text
+
+from store import read, write
+from store.engine import Store, StoreError, reading
+from store.find import ORDERS, Order, TraceFilter, count_found, find, iter_found, search
+from store.notes import Remarks, note_trace, remarks, tag_traces, trace_tags, untag_trace
+from store.patterns import LONGEST_PATTERN, containing, matching
+from store.rows import StoredCompletion
+from tests.store import make
+
+CATASTROPHES = [r"(a+)+$", r"(a|aa)+$", r"(?R)?a", r"(\w+\s?)*\1$", r"\w+" * 40 + "!"]
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """Two runs of 30 steps with 4 completions each, some without a reward or a token count."""
+    dice = random.Random(1)
+    ids = write.add_examples(store, [make.example(key) for key in "abc"])
+    for name in ("one", "two"):
+        run = make.run(store, name)
+        for step in range(1, 31):
+            rows = [
+                make.completion(
+                    index,
+                    text=f"{name} says {step} and {index}: ÄPFEL" if step % 7 == 0 else "1. red 2. blue",
+                    example_id=dice.choice(ids),
+                    answer=dice.choice((None, 1, 2, 3)),
+                    correct=dice.choice((True, False, None)),
+                    wellformed=dice.random() < 0.5,
+                    truncated=dice.random() < 0.2,
+                    steps=dice.randrange(5),
+                    tokens=dice.choice((None, 5, 10, 20)),
+                    reward=dice.choice((None, 0.0, 0.5, 1.0, 2.0)),
+                )
+                for index in range(4)
+            ]
+            write.record_step(store, run.id, step, {}, at=float(step), completions=rows)
+    return store
+
+
+def everything(store: Store) -> list[StoredCompletion]:
+    return list(iter_found(store, TraceFilter()))
+
+
+FILTERS = {
+    "all": (TraceFilter(), lambda row: True),
+    "run": (TraceFilter(run_id=2), lambda row: row.run_id == 2),
+    "steps": (TraceFilter(step=(3, 9)), lambda row: 3 <= row.step <= 9),
+    "reward": (TraceFilter(reward=(0.5, 1.0)), lambda row: row.reward in (0.5, 1.0)),
+    "length": (TraceFilter(tokens=(10, None)), lambda row: row.tokens in (10, 20)),
+    "reasoning": (TraceFilter(steps=(None, 1)), lambda row: row.steps <= 1),
+    "wrong": (TraceFilter(correct=False), lambda row: row.correct is False),
+    "malformed": (TraceFilter(wellformed=False), lambda row: not row.wellformed),
+    "cut off": (TraceFilter(truncated=True), lambda row: row.truncated),
+    "example": (TraceFilter(example_id=2), lambda row: row.example_id == 2),
+    "answer": (TraceFilter(run_id=1, answer=3), lambda row: row.answer == 3 and row.run_id == 1),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_leaves_what_it_says(filled: Store, name: str) -> None:
+    wanted, is_kept = FILTERS[name]
+    kept = [row.id for row in everything(filled) if is_kept(row)]
+    assert kept
+    assert {row.id for row in iter_found(filled, wanted)} == set(kept)
+    assert count_found(filled, wanted) == len(kept)
+
+
+@pytest.mark.parametrize("by", ORDERS)
+@pytest.mark.parametrize("descending", [True, False])
+def test_pages_bring_everything_once_and_in_order(filled: Store, by: str, descending: bool) -> None:
+    order, pages, after = Order(by, descending), [], None
+    while True:
+        page = find(filled, TraceFilter(run_id=1), order, after=after, limit=7)
+        pages += page.rows
+        after = page.after
+        if after is None:
+            break
+    assert sorted(row.id for row in pages) == sorted(row.id for row in everything(filled) if row.run_id == 1)
+    values = [getattr(row, by) for row in pages]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=descending)
+    assert values == known + [None] * (len(values) - len(known)), "what has no value comes last"
+
+
+def test_filters_and_orders_read_the_index_alone(filled: Store) -> None:
+    wanted = "reward >= 1 AND correct IS 1 AND tokens > 3 AND truncated IS 0 AND wellformed IS 1 AND answer = 3"
+    sql = f"EXPLAIN QUERY PLAN SELECT steps, id FROM completion WHERE {wanted} ORDER BY steps DESC, id DESC LIMIT 9"
+    with reading(filled) as connection:
+        plan = [row[3] for row in connection.execute(text(sql))]
+    assert any("COVERING INDEX ix_completion_facets" in line for line in plan), plan
+
+
+def test_a_text_is_found_in_any_case(filled: Store) -> None:
+    found = search(filled, TraceFilter(run_id=1), containing("äpfel"), limit=99, seconds=30)
+    assert {row.step for row in found.rows} == {7, 14, 21, 28}
+    assert (found.looked_at, found.after) == (120, None)
+    found = search(filled, TraceFilter(), matching(r"two says (7|14)\b.*3"), limit=99, seconds=30)
+    assert [(row.step, row.index) for row in found.rows] == [(14, 3), (7, 3)]
+
+
+def test_a_search_goes_on_where_it_stopped(filled: Store) -> None:
+    matches, after, found, rounds = containing("says"), None, [], 0
+    while True:
+        part = search(filled, TraceFilter(), matches, Order("reward"), after=after, limit=3, seconds=30)
+        found += part.rows
+        rounds += 1
+        after = part.after
+        if after is None:
+            break
+    assert rounds > 5
+    whole = search(filled, TraceFilter(), matches, Order("reward"), limit=10**6, seconds=30)
+    assert [row.id for row in found] == [row.id for row in whole.rows]
+    assert len(found) == 32
+
+
+def test_a_search_without_time_looks_at_one_text_and_says_where_to_go_on(filled: Store) -> None:
+    first = search(filled, TraceFilter(), containing("nowhere"), limit=9, seconds=0)
+    assert first.looked_at == 1 and first.after is not None
+    second = search(filled, TraceFilter(), containing("nowhere"), after=first.after, limit=9, seconds=0)
+    assert second.after is not None and second.after < first.after
+
+
+@pytest.mark.parametrize("pattern", CATASTROPHES)
+def test_an_expression_that_would_never_end_is_given_up(pattern: str) -> None:
+    matches = matching(pattern)
+    start = time.monotonic()
+    with pytest.raises(StoreError, match="make it simpler"):
+        matches("a" * 5000 + " ! " + "ab " * 30_000 + "\n")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("pattern", ["(", "[a", "(?P<a>x)(?P<a>", "*", "a{2}{3}(?<", "x" * (LONGEST_PATTERN + 1)])
+def test_what_is_no_expression_says_so(pattern: str) -> None:
+    with pytest.raises(StoreError, match=r"correct it|shorten it"):
+        matching(pattern)
+
+
+def test_pages_stay_right_while_completions_arrive(filled: Store) -> None:
+    first = find(filled, TraceFilter(run_id=1), limit=10)
+    write.record_step(filled, 1, 31, {}, at=31.0, completions=[make.completion(0)])
+    second = find(filled, TraceFilter(run_id=1), after=first.after, limit=10)
+    assert not {row.id for row in first.rows} & {row.id for row in second.rows}
+    assert {row.step for row in second.rows} <= {26, 27, 28}
+
+
+def test_tags_and_notes_stay_with_their_trace(filled: Store) -> None:
+    tag_traces(filled, "completion", [3, 5, 3], " odd ")
+    tag_traces(filled, "completion", [5], "odd")
+    tag_traces(filled, "completion", [5], "<b>nice</b>")
+    note_trace(filled, "completion", 5, "first")
+    note_trace(filled, "completion", 5, " counts the border \0")
+    assert remarks(filled, "completion", [3, 4, 5]) == {
+        3: Remarks(("odd",)),
+        5: Remarks(("<b>nice</b>", "odd"), "counts the border \ufffd"),
+    }
+    assert {row.id for row in iter_found(filled, TraceFilter(tag="odd"))} == {3, 5}
+    assert trace_tags(filled) == ["<b>nice</b>", "odd"]
+    untag_trace(filled, "completion", 5, "odd")
+    note_trace(filled, "completion", 5, " ")
+    assert remarks(filled, "completion", [5]) == {5: Remarks(("<b>nice</b>",))}
+
+
+def test_predictions_have_tags_of_their_own(filled: Store) -> None:
+    evaluation = write.begin_evaluation(
+        filled, 1, benchmark="b", split="val", kind="val", step=1, conditions={}, encoder=None, total=1
+    )
+    write.record_predictions(filled, evaluation, [make.prediction(1)])
+    [prediction] = read.predictions(filled, evaluation)
+    tag_traces(filled, "prediction", [prediction.id], "odd")
+    note_trace(filled, "prediction", prediction.id, "why?")
+    assert remarks(filled, "prediction", [prediction.id]) == {prediction.id: Remarks(("odd",), "why?")}
+    assert count_found(filled, TraceFilter(tag="odd")) == 0
+    write.delete_run(filled, 1)
+    assert trace_tags(filled) == []
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101])
+def test_a_tag_that_cannot_be_is_refused(filled: Store, name: str) -> None:
+    with pytest.raises(StoreError, match="1 to 100 characters"):
+        tag_traces(filled, "completion", [1], name)
+
+
+def test_a_tag_for_a_completion_that_is_gone_is_refused_in_words(filled: Store) -> None:
+    with pytest.raises(StoreError, match="no longer"):
+        tag_traces(filled, "completion", [99_999], "odd")
