@@ -105,53 +105,12 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
 
 def _completions(store: Store, options: argparse.Namespace) -> None:
     run = read.run(store, read.resolve(store, options.run))
-    _write(options.jsonl, (_completion(run.uid, row) for row in read.iter_completions(store, run.id)))
-
-
-def _completion(uid: str, row: StoredCompletion) -> dict[str, Any]:
-    return {
-        "run": uid,
-        "step": row.step,
-        "example": row.example,
-        "group": row.group,
-        "index": row.index,
-        "text": row.text,
-        "think": row.think_text if row.wellformed else None,
-        "answer": row.answer,
-        "truth": row.truth,
-        "wellformed": row.wellformed,
-        "correct": row.correct,
-        "steps": row.steps,
-        "tokens": row.tokens,
-        "truncated": row.truncated,
-        "reward": row.reward,
-        "rewards": row.rewards,
-        "advantage": row.advantage,
-    }
+    _write(options.jsonl, (completion_fields(run.uid, row) for row in read.iter_completions(store, run.id)))
 
 
 def _predictions(store: Store, options: argparse.Namespace) -> None:
     run = read.run(store, read.resolve(store, options.run))
-    _write(options.jsonl, (_prediction(run.uid, row) for row in read.iter_predictions(store, run.id)))
-
-
-def _prediction(uid: str, row: StoredPrediction) -> dict[str, Any]:
-    return {
-        "run": uid,
-        "step": row.step,
-        "benchmark": row.benchmark,
-        "kind": row.kind,
-        "example": row.example,
-        "sample": row.sample,
-        "text": row.text,
-        "think": row.think_text if row.wellformed else None,
-        "answer": row.answer,
-        "truth": row.truth,
-        "wellformed": row.wellformed,
-        "correct": row.correct,
-        "similarity": row.similarity,
-        "tokens": row.tokens,
-    }
+    _write(options.jsonl, (prediction_fields(run.uid, row) for row in read.iter_predictions(store, run.id)))
 
 
 @contextmanager

@@ -276,6 +276,7 @@ _TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}
 _DEMO: dict[str, Any] = {
     "rewards": _TRIAD,
     "optimization": {"steps": 200, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 3},
+    "grpo": {"scale": "batch"},
     "evaluation": {"probe_every": 10, "val_every": 100},
 }
 PRESETS: dict[str, dict[str, Any]] = {
