@@ -22,6 +22,8 @@ SEEDS_FOR_METHODS = 3
 """Seeds of each side from which a difference speaks of methods and not of two checkpoints."""
 DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_prefix": "forced prefix"}
 PIXELS = "pixels"
+METHODS = ("none", "sft", "grpo")
+"""In the order of the tables; a foreign script's run may have another, and is not compared."""
 GetScores = Callable[[int], Scores]
 
 
@@ -85,14 +87,14 @@ def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
     """Runs by configuration, in order of method, style and rank; `arms` gives names to runs of an experiment."""
     found: dict[str, dict[int | None, Member]] = {}
     for member in sorted(members, key=lambda each: each.run.id):
-        found.setdefault(_configuration(member.run), {})[member.run.seed] = member
+        found.setdefault(configuration(member.run), {})[member.run.seed] = member
     made = [Group(tuple(by_seed[seed] for seed in sorted(by_seed, key=str))) for by_seed in found.values()]
     named = [Group(group.members, arms.get(group.first.id)) for group in made]
-    order = ("none", "sft", "grpo")
-    return sorted(named, key=lambda g: (g.first.model, order.index(g.first.method), g.label, g.first.lora_rank or 0))
+    return sorted(named, key=lambda g: (g.first.model, METHODS.index(g.first.method), g.label, g.first.lora_rank or 0))
 
 
-def _configuration(run: RunDetail) -> str:
+def configuration(run: RunDetail) -> str:
+    """The same for runs that differ in seed and name only."""
     return json.dumps({**run.config, "name": "", "seed": 0}, sort_keys=True) if run.config else run.uid
 
 
@@ -115,7 +117,7 @@ def benchmarks(members: Sequence[Member]) -> list[str]:
 
 
 def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
-    """Exact match, or where `close` the share above 0.8 similarity; None unless every seed was tested and has values."""
+    """Exact match, or where `close` the share above 0.8 similarity; None unless every seed was tested and has one."""
     evaluations = [tested(member, benchmark) for member in group.used]
     present = tuple(each for each in evaluations if each is not None)
     if len(present) < len(evaluations):
@@ -128,6 +130,21 @@ def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = F
         low, high = statistics.wilson(int(matrix.sum()), n)
         return Measured(Estimate(float(matrix.mean()), low, high), n, 1, present)
     return Measured(statistics.mean(matrix, images), n, len(present), present)
+
+
+def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Measured]:
+    """The newest finished baseline of each kind of the group's first seed."""
+    evaluations = {
+        str(each.conditions.get("baseline")): each
+        for each in group.members[0].evaluations
+        if each.kind == "baseline" and each.benchmark == benchmark and each.ended_at is not None
+    }
+    found = {}
+    for name, each in evaluations.items():
+        correct = scores(each.id).correct
+        estimate = Estimate(float(correct.mean()), *statistics.wilson(int(correct.sum()), len(correct)))
+        found[name] = Measured(estimate, len(correct), 1, (each,))
+    return found
 
 
 def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> Contrast:
@@ -215,9 +232,10 @@ def _word(value: object) -> str:
 
 def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
     """Dotted field to its value in each run, for the fields in which they differ (names and seeds too)."""
-    flat = [flat(run.config) for run in runs]
-    keys = dict.fromkeys(key for each in flat for key in each)
-    return {key: [e.get(key) for e in flat] for key in keys if len({str(e.get(key)) for e in flat}) > 1}
+    configs = [flat(run.config) for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    found = {key: [config.get(key) for config in configs] for key in keys}
+    return {key: values for key, values in found.items() if len(set(map(str, values))) > 1}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

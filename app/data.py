@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from store import read
+from store import find, read
 from store.engine import Store, database_url, open_store
 
 SECONDS = 1.0
@@ -42,6 +42,17 @@ def _remembered(query: Query) -> Query:
     return remembered
 
 
+def kept(entries: int) -> Callable[[Query], Query]:
+    """Remembers a query for good: its arguments must name one state of what it reads."""
+    decorate: Any = st.cache_data(max_entries=entries, show_spinner=False, hash_funcs={Store: attrgetter("url")})
+
+    def keep(query: Query) -> Query:
+        remembered: Query = decorate(query)
+        return remembered
+
+    return keep
+
+
 def forget() -> None:
     """The next reads see what has just been written."""
     queries: tuple[Any, ...] = (runs, run, jobs, events, indexes, splits)
@@ -65,3 +76,4 @@ scores = _remembered(read.scores)
 indexes = _remembered(read.indexes)
 splits = _remembered(read.splits)
 histogram = _remembered(read.histogram)
+count_found = _remembered(find.count_found)

@@ -12,8 +12,8 @@ class Exposure(NamedTuple):
     dataset: str
     seen: str
     what: str
-    source: str
-    """Address of the page, or file of this project, that says so."""
+    sources: tuple[str, ...]
+    """Addresses of the pages, or the file of this project, that say so."""
 
 
 _CAULDRON = "https://huggingface.co/datasets/HuggingFaceM4/the_cauldron"
@@ -21,7 +21,7 @@ _SMOLVLM = "https://huggingface.co/HuggingFaceTB/SmolVLM-256M-Instruct"
 _QWEN = "https://arxiv.org/abs/2409.12191"
 _TINY = "trainer/tiny/base/README.md"
 _SMOL = "SmolVLM-256M and -500M"
-_MIXTURE = "The Cauldron is the larger part of SmolVLM's training mixture, and"
+_MIXTURE = "The model's card names The Cauldron as training data, which"
 
 KNOWN = (
     Exposure(
@@ -29,46 +29,49 @@ KNOWN = (
         "shapes, train",
         "yes",
         "Pre-trained on drawn scenes whose hash falls into train, with generated captions and loosely written answers.",
-        _TINY,
+        (_TINY,),
     ),
     Exposure(
         "tiny (embedded)",
         "shapes, val and test",
         "no",
         "A scene's hash decides its split, and pre-training draws from train's hashes only.",
-        _TINY,
+        (_TINY,),
     ),
-    Exposure("tiny (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", _TINY),
-    Exposure(_SMOL, "tallyqa, train; cauldron", "yes", f"{_MIXTURE} holds TallyQA's train split.", _CAULDRON),
+    Exposure("tiny (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", (_TINY,)),
+    Exposure(
+        _SMOL, "tallyqa, train; cauldron", "yes", f"{_MIXTURE} holds TallyQA's train split.", (_SMOLVLM, _CAULDRON)
+    ),
     Exposure(
         _SMOL,
         "vqav2, train",
         "yes",
         f"{_MIXTURE} holds VQAv2's train split, whose images are COCO's train2014.",
-        _CAULDRON,
+        (_SMOLVLM, _CAULDRON),
     ),
     Exposure(
         _SMOL,
         "tdiuc; quantity-23k",
         "unknown",
-        "TDIUC is not named in the mixture, but its images are COCO's and Visual Genome's, which the mixture shows "
-        "with other questions: expect pictures that were seen.",
-        "https://arxiv.org/abs/1703.09684",
+        "Not named, but the images are COCO's and Visual Genome's, and VQAv2's part of The Cauldron shows COCO's "
+        "train2014 with other questions: expect pictures that were seen.",
+        ("https://arxiv.org/abs/1703.09684", _CAULDRON),
     ),
     Exposure(
         _SMOL,
         "tallyqa-test",
         "unknown",
-        "The questions are not named in the mixture; the images are Visual Genome's, which other parts of it show.",
-        "https://arxiv.org/abs/1810.12440",
+        "Not named. The images are Visual Genome's, many of which are COCO's too: some may have been seen with other "
+        "questions.",
+        ("https://arxiv.org/abs/1810.12440", _CAULDRON),
     ),
-    Exposure(_SMOL, "countqa", "unknown", "Not named in the model's card or its mixture.", _SMOLVLM),
+    Exposure(_SMOL, "countqa", "unknown", "Not named in the model's card.", (_SMOLVLM,)),
     Exposure(
         "Qwen2-VL-2B",
         "every public set",
         "unknown",
         "The report names kinds of data (image-text pairs, visual question answering and others) but no list of sets: "
         "any public train split may have been seen.",
-        _QWEN,
+        (_QWEN,),
     ),
 )

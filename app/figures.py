@@ -93,7 +93,7 @@ def line_chart(
 
     `share` fixes the y axis to 0–100 %, whatever `log` says.
     """
-    figure = _empty(frame)
+    figure = empty(frame)
     for line in lines:
         if line.low is not None and line.high is not None:
             figure.add_traces(_band(line))
@@ -119,10 +119,10 @@ def _constant(lines: Sequence[Line]) -> float | None:
 
 def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0) -> go.Figure:
     """Parts of a whole, one on the other, in the order given."""
-    figure = _empty(frame)
+    figure = empty(frame)
     for line in lines:
         trace = _curve(line, smooth(line.x, line.y, smoothing), share=False)
-        figure.add_trace(trace.update(stackgroup="all", line={"width": 0.5}, fillcolor=_faded(line.color, 0.55)))
+        figure.add_trace(trace.update(stackgroup="all", line={"width": 0.5}, fillcolor=faded(line.color, 0.55)))
     figure.update_layout(showlegend=True)
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -144,7 +144,7 @@ def bar_chart(
 
     `share` shows each group's bars as parts of its own sum.
     """
-    figure = _empty(frame)
+    figure = empty(frame)
     for group in groups:
         heights = (
             np.bincount(np.minimum(group.x, last), weights=group.y, minlength=last + 1) if group.x else np.zeros(0)
@@ -155,7 +155,7 @@ def bar_chart(
         figure.add_trace(
             go.Bar(
                 uid=group.name,
-                name=_plain(group.name),
+                name=plain(group.name),
                 x=np.arange(len(heights)),
                 y=heights,
                 marker={"color": group.color},
@@ -171,7 +171,8 @@ def bar_chart(
     return figure
 
 
-def _empty(frame: Frame) -> go.Figure:
+def empty(frame: Frame) -> go.Figure:
+    """Axes, marks and cursor of a frame, without any data."""
     uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
     if frame.cursor is not None:
         uprights.append((frame.cursor, GREY, "solid", 2.0))
@@ -212,7 +213,7 @@ def _empty(frame: Frame) -> go.Figure:
                     "yanchor": "bottom",
                     "showarrow": False,
                     "text": mark.sign,
-                    "hovertext": _plain(mark.text),
+                    "hovertext": plain(mark.text),
                     "font": {"color": mark.color, "size": 11},
                 }
                 for mark in frame.marks
@@ -230,7 +231,7 @@ def _curve(line: Line, y: Floats, share: bool) -> go.Scatter:
         value += f" (%{{customdata[0]:{form}}} – %{{customdata[1]:{form}}})"
     return go.Scatter(
         uid=line.name,
-        name=_plain(line.name),
+        name=plain(line.name),
         legendgroup=line.name,
         x=line.x,
         y=y,
@@ -273,9 +274,9 @@ def _band(line: Line) -> list[go.Scatter]:
                 x=x,
                 y=y,
                 mode="lines",
-                line={"width": 3 if len(x) == 2 else 0, "color": _faded(line.color, 0.45)},
+                line={"width": 3 if len(x) == 2 else 0, "color": faded(line.color, 0.45)},
                 fill="toself",
-                fillcolor=_faded(line.color, 0.18),
+                fillcolor=faded(line.color, 0.18),
                 hoverinfo="skip",
             )
         )
@@ -288,11 +289,11 @@ def _runs(mask: npt.NDArray[np.bool_]) -> list[slice]:
     return [slice(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _faded(color: str, opacity: float) -> str:
+def faded(color: str, opacity: float) -> str:
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Plotly reads a little HTML in labels; names and messages are shown as they stand."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -7,15 +7,22 @@ what could not be done comes as a StoreError or a ConfigError.
 from __future__ import annotations
 
 import shutil
+import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from app import data, status
-from store import read, write
+from app.finding import Asked
+from store import export, notes, read, write
+from store.engine import StoreError
+from store.find import iter_found
 from store.rows import IndexRow, JobRow, RunDetail, RunRow
 from trainer import benchmark, launch
 from trainer.config import from_dict
 from trainer.launch import indexing
+
+MOST_TAGGED = 50_000
 
 
 def can_stop(run: RunRow) -> bool:
@@ -85,3 +92,22 @@ def dismiss(index: IndexRow) -> str:
     write.drop_index(data.writer(), index.id)
     data.forget()
     return f"{index.name} ({index.split}) is forgotten."
+
+
+def tag_found(asked: Asked, name: str) -> str:
+    """Tags everything that a search finds. Raises StoreError when it is too much."""
+    found = iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
+    ids = [row.id for row in islice(found, MOST_TAGGED + 1)]
+    if len(ids) > MOST_TAGGED:
+        raise StoreError(f"More than {MOST_TAGGED:,} completions are found: narrow the selection before you tag it.")
+    notes.tag_traces(data.writer(), "completion", ids, name)
+    return f"{len(ids):,} completions are tagged."
+
+
+def dataset_of(asked: Asked) -> str:
+    """The folder of a new dataset beside the database: the right traces that a search finds. Raises StoreError."""
+    store = data.reader()
+    folder = store.media.parent / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
+    right = asked.wanted._replace(correct=True)
+    export.write_dataset(store, iter_found(store, right, asked.order, asked.matcher()), folder)
+    return str(folder)

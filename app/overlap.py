@@ -6,7 +6,7 @@ bits of their perceptual hashes differ.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,23 @@ def score(correct: NDArray[np.bool_]) -> Score:
     return Score(n, right / n, *wilson(right, n)) if n else Score(0, None, None, None)
 
 
-def scores(verdicts: Verdicts, ids: NDArray[Any]) -> tuple[Score, Score, Score]:
-    """Exact match of all examples, of those whose id is not in `ids`, and of those whose id is."""
-    hit = np.isin(verdicts.example_id, ids)
-    return score(verdicts.correct), score(verdicts.correct[~hit]), score(verdicts.correct[hit])
+class Scores(NamedTuple):
+    """Exact match of one test by what is known of its examples' images."""
+
+    everything: Score
+    clean: Score
+    shared: Score
+    unknown: int
+    """Examples whose images were never hashed: they are in neither part."""
+
+
+def scores(verdicts: Verdicts, benchmark: Pictures, ids: NDArray[np.int64]) -> Scores:
+    """`ids` are the examples that show an image of the training set."""
+    is_shared = np.isin(verdicts.example_id, ids)
+    is_known = np.isin(verdicts.example_id, benchmark.example_id)
+    return Scores(
+        score(verdicts.correct),
+        score(verdicts.correct[is_known & ~is_shared]),
+        score(verdicts.correct[is_shared]),
+        int((~is_known).sum()),
+    )

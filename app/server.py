@@ -6,9 +6,10 @@ Knows the store and the launcher; knows nothing of pages.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from pathlib import Path
@@ -19,12 +20,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app import finding
 from app.components.live_chart import LIBRARY_ROUTE
+from app.finding import Asked
 from store import read
 from store.engine import Store, StoreError
+from store.patterns import Matcher
 from trainer import launch
 from trainer.launch import indexing
 
@@ -82,6 +86,19 @@ def routes(store: Store) -> list[Route]:
         }
         return FileResponse(path, media_type=mime, headers=headers)
 
+    def completions(request: Request) -> Response:
+        try:
+            uid = request.query_params.get("run")
+            search = finding.asked(request.query_params, read.resolve(store, uid) if uid else None)
+            matches = search.matcher()
+        except StoreError as error:
+            raise HTTPException(400, str(error)) from None
+        headers = {
+            "Content-Disposition": 'attachment; filename="completions.jsonl"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(_json_lines(store, search, matches), media_type="application/jsonl", headers=headers)
+
     def library(_request: Request) -> Response:
         return FileResponse(plotly_js, media_type="text/javascript", headers={"Cache-Control": FOR_EVER})
 
@@ -93,8 +110,18 @@ def routes(store: Store) -> list[Route]:
         Route("/runs", first_page),
         Route("/api/health", health),
         Route("/api/media/{sha256}", media),
+        Route("/api/completions.jsonl", completions),
         Route(LIBRARY_ROUTE, library),
     ]
+
+
+def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[str]:
+    """What is found, a line each; where it must end early, the last line says why."""
+    try:
+        for line in finding.lines(store, search, matches):
+            yield json.dumps(line, ensure_ascii=False) + "\n"
+    except StoreError as error:
+        yield json.dumps({"error": str(error)}) + "\n"
 
 
 def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[None]]:

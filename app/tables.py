@@ -16,6 +16,7 @@ from trainer import statistics
 
 Kind = Literal["measured", "reported"]
 NO_VALUE = format.UNKNOWN
+BASELINES = {"blind": "image blanked", "shuffled": "another image", "majority": "majority answer of train"}
 
 
 class Cell(NamedTuple):
@@ -54,11 +55,29 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
                 continue
             against = _contrast(group, sft, group.first.dataset, scores)
             words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
-            cells = (*map(Cell, words), _share(right), _share(close), Cell(_figure(right, "wellformed")))
-            lines.append(Line(cells, contrast=against))
-    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Well-formed", "Less SFT CoT", "p")
+            cells = (
+                *map(Cell, words),
+                _share(right),
+                _share(close),
+                Cell(_figure(right, "wellformed")),
+                _sampled(right),
+            )
+            lines += [Line(cells, contrast=against), *_baselines(group, scores)]
+    head = (
+        "Model",
+        "Method",
+        "Rank",
+        "Seeds",
+        "n",
+        "Exact match",
+        "cos@0.8",
+        "Well-formed",
+        "Sampled",
+        "Minus SFT CoT",
+        "p",
+    )
     rows = [
-        _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "", "")
+        _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "", "", "")
         for r in reported.STYLE
     ]
     return _table("style", "Accuracy and similarity to the reference reasoning", head, lines, rows)
@@ -78,7 +97,7 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
             words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
             cells = (*map(Cell, words), *map(_share, others), _share(right))
             lines.append(Line(cells, contrast=_contrast(grpo, sft, name, scores)))
-    head = ("Model", "Benchmark", "Method", "Rank", "n", "Zero-shot", "SFT", "GRPO", "GRPO less SFT", "p")
+    head = ("Model", "Benchmark", "Method", "Rank", "n", "Zero-shot", "SFT", "GRPO", "GRPO minus SFT", "p")
     rows = [
         _reported(
             *("Qwen2-VL 2B", name, "GRPO", "32 / 64", "", "", _percent(sft_share), _percent(grpo_share)),
@@ -104,7 +123,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
             words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
             against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
             lines.append(Line((*map(Cell, words), _share(right), _share(close)), contrast=against))
-    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Less lowest rank", "p")
+    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Minus lowest rank", "p")
     rows = [
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
         for r in reported.RANKS
@@ -113,7 +132,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
 
 
 def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:
-    """Adds the differences with p-values corrected for those of the table, what they speak of, and the reported rows."""
+    """Adds the differences with p-values corrected for those of the table, notes on them, and the reported rows."""
     raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
     corrected = iter(statistics.holm(raw))
     done = []
@@ -212,6 +231,23 @@ def _figure(found: Measured, name: str) -> str:
     values = [each.metrics.get(name) for each in found.evaluations]
     present = [value for value in values if value is not None]
     return format.percent(sum(present) / len(present)) if present else NO_VALUE
+
+
+def _sampled(found: Measured) -> Cell:
+    """The chance that one of K samples is right, of the first seed."""
+    metrics = found.evaluations[0].metrics
+    most = max((int(name[5:]) for name in metrics if name.startswith("pass@")), default=None)
+    return Cell(NO_VALUE if most is None else f"pass@{most} {100 * metrics[f'pass@{most}']:.1f} %")
+
+
+def _baselines(group: Group, scores: GetScores) -> list[Line]:
+    """What the first seed of a group gets on its own dataset without seeing the image, or without a model."""
+    lines = []
+    for name, found in comparison.baselines(group, group.first.dataset, scores).items():
+        words = (_model(group), f"{group.label}: {BASELINES[name]}", _rank(group), "1", str(found.n))
+        rest = (Cell(NO_VALUE), Cell(_figure(found, "wellformed")), Cell(NO_VALUE))
+        lines.append(Line((*map(Cell, words), _share(found), *rest)))
+    return lines
 
 
 def _percent(share: float) -> str:

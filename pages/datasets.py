@@ -74,6 +74,13 @@ def go_to(place: dict[str, str]) -> None:
     st.query_params.from_dict(place)
 
 
+def with_empty(splits: list[SplitRow], indexes: list[IndexRow]) -> list[SplitRow]:
+    """Also the splits of which no row was usable."""
+    known = {(row.dataset, row.split) for row in splits}
+    found = {(row.dataset or row.name, row.split) for row in indexes}
+    return [*splits, *(SplitRow(*each, 0) for each in sorted(found - known))]
+
+
 def index_of(indexes: list[IndexRow], row: SplitRow) -> IndexRow | None:
     return next((each for each in indexes if (each.dataset, each.split) == (row.dataset, row.split)), None)
 
@@ -82,6 +89,9 @@ def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> N
     chosen = choose(splits)
     bars = data.histogram(store, chosen.dataset)
     dataset_facts.facts(index_of(indexes, chosen), chosen.examples)
+    if not chosen.examples:
+        st.info("None of its rows is a usable counting question; above is why.", icon=":material/filter_alt_off:")
+        return
     dataset_facts.histograms(bars, chosen.split)
     wanted = example_grid.filters(bars, chosen.split)
     example_grid.browser(store, chosen.dataset, chosen.split, wanted, address)
@@ -89,17 +99,14 @@ def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> N
 
 def one_example(store: Store, number: str) -> None:
     found = read.examples(store, [int(number)]) if number.isascii() and number.isdigit() and len(number) < 12 else {}
-    st.page_link("../pages/datasets.py", label="All examples", icon=":material/arrow_back:", query_params=whole_split())
-    if not found:
+    example = next(iter(found.values()), None)
+    place = {"dataset": example.dataset, "split": example.split} if example else {}
+    st.button("All examples", icon=":material/arrow_back:", key="all_examples", on_click=go_to, args=(place,))
+    if example is None:
         st.warning("There is no such example in this database.", icon=":material/warning:")
         return
-    (example,) = found.values()
     show_example(example)
     show_answers(store, example)
-
-
-def whole_split() -> dict[str, str]:
-    return {name: st.query_params[name] for name in ("dataset", "split") if name in st.query_params}
 
 
 def known_exposure() -> None:
@@ -113,9 +120,12 @@ def known_exposure() -> None:
             for row in rows:
                 with st.container(horizontal=True, wrap=False, gap="small"):
                     st.badge(row.seen, icon=SEEN[row.seen].icon, color=SEEN[row.seen].color)
-                    is_page = row.source.startswith("https://")
-                    source = f"[source]({row.source})" if is_page else f"source: `{row.source}`"
-                    st.markdown(f"**{row.dataset}**: {row.what} {source}", width="stretch")
+                    st.markdown(f"**{row.dataset}**: {row.what} {sources(row.sources)}", width="stretch")
+
+
+def sources(addresses: tuple[str, ...]) -> str:
+    named = [f"[{a.removeprefix('https://')}]({a})" if a.startswith("https://") else f"`{a}`" for a in addresses]
+    return f":gray[Source: {' · '.join(named)}]"
 
 
 def nothing_yet() -> None:
@@ -134,8 +144,8 @@ number = st.query_params.get("example")
 if number is not None:
     one_example(store, number)
     st.stop()
-splits = data.splits(store)
 indexes = [row for row in data.indexes(store) if row.indexed_at is not None]
+splits = with_empty(data.splits(store), indexes)
 index_form(opened=not splits)
 at_work()
 view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import streamlit as st
 
 from app import data, format
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from app.components.config_form import Checked
+from app.components.experiment_form import experiment_form
 from store import read
 from store.engine import StoreError
 from trainer import launch, prompt
@@ -28,15 +30,19 @@ div:has(> .st-key-launch_side) {
 
 def prefill() -> None:
     """Fills the form on the first visit, and when the address names another preset or run."""
-    clone, name = st.query_params.get("clone"), st.query_params.get("preset")
+    clone, name, folder = (st.query_params.get(each) for each in ("clone", "preset", "folder"))
     source = f"clone {clone}" if clone else f"preset {name or FIRST}"
+    if folder:
+        source = f"folder {folder} {clone}"
     before = st.session_state.get("launch.source")
-    if before == source or (before and not (clone or name)):
+    if before == source or (before and not (clone or name or folder)):
         return
     st.session_state["launch.source"] = source
     st.session_state["launch.parent"] = None
     try:
         config = cloned(clone) if clone else preset(name or FIRST)
+        if folder:
+            config = imitating(folder, config if clone else preset("demo-sft"))
         st.session_state["launch.problem"] = None
     except (ConfigError, StoreError) as error:
         st.session_state["launch.problem"] = str(error)
@@ -51,6 +57,16 @@ def cloned(uid: str) -> RunConfig:
     config = from_dict(data.run(store, run_id).config)
     st.session_state["launch.parent"] = run_id
     return config.model_copy(update={"name": f"{config.title}-copy"})
+
+
+def imitating(folder: str, like: RunConfig) -> RunConfig:
+    """SFT on a dataset folder, with the model and prompt of another run. Raises ConfigError."""
+    values = preset("demo-sft").model_dump(mode="json") | {
+        "name": f"sft-{Path(folder).name}"[:100],
+        "data": {"dataset": "folder", "path": folder},
+    }
+    alike = like.model_dump(mode="json")
+    return from_dict(values | {name: alike[name] for name in ("model", "lora", "instruction", "max_tokens")})
 
 
 def choose(name: str) -> None:
@@ -195,6 +211,7 @@ def what_will_happen(config: RunConfig, example: Example | None) -> None:
 st.title("Launch")
 st.html(PLACES)
 prefill()
+experiment_form()
 preset_cards()
 if st.session_state["launch.problem"]:
     st.warning(format.literal(st.session_state["launch.problem"]), icon=":material/warning:")

@@ -14,6 +14,7 @@ from store.rows import JobRow, RunRow
 
 LAUNCH_PAGE = "../pages/launch.py"
 RUN_PAGE = "../pages/run.py"
+COMPARE_PAGE = "../pages/compare.py"
 
 
 def welcome() -> None:
@@ -125,6 +126,9 @@ def actions(selected: Sequence[RunRow]) -> None:
         explanation = "Opens the run." if one else "Select one run to open it."
         if st.button("Open", icon=":material/monitoring:", key="open", disabled=one is None, help=explanation) and one:
             st.switch_page(RUN_PAGE, query_params={"run": one.uid})
+        explanation = "Accuracy, similarity and examples of the selected runs, with intervals."
+        if st.button("Compare", icon=":material/leaderboard:", key="compare", disabled=not selected, help=explanation):
+            st.switch_page(COMPARE_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
         asked = {job.run_id: job.stop_requested for job in data.jobs(data.reader(), open_only=True)}
         run_actions.stop_button(selected, [asked.get(run.id, 0) for run in selected], key="stop")
         run_actions.resume_button(selected, key="resume")

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
-from typing import NamedTuple
+from collections.abc import Callable
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import data, format, status
-from app.components.group_view import ORDERS, SHOWN, Block, select, show_block
+from app.components import group_view, inspector, prediction_view
+from app.components.group_view import SHOWN, Block, Look, nothing_left, select, show_block
 from app.components.sparkline import sparkline
 from app.components.trace_view import Row, show_style
-from store import read
+from store import answers, read
 from store.engine import Store, StoreError
-from store.rows import EvaluationRow, RunRow
+from store.rows import RunRow, StoredCompletion, StoredPrediction
 from trainer.prompt import Style
 
 VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
-
-
-class Filter(NamedTuple):
-    """What is shown: a word of SHOWN, a word of ORDERS, and whether every row is opened."""
-
-    only: str
-    order: str
-    opened: bool
 
 
 def choose_run(runs: list[RunRow]) -> RunRow:
@@ -67,14 +58,12 @@ def whole(name: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
 
 
-def choose_step(store: Store, run: RunRow) -> int | None:
-    """The step in the address, or of the completion in the address, else the last one; None if there is none."""
+def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> int | None:
+    """The step of the chosen completion, or in the address, else the last one; None if there is none."""
     bounds = data.step_bounds(store, run.id)
     if bounds is None:
         return None
-    wanted = whole("step")
-    if wanted is None:
-        wanted = step_of_completion(store, run)
+    wanted = whole("step") if chosen is None else chosen.step
     step = bounds.last if wanted is None else min(max(wanted, bounds.first), bounds.last)
     if bounds.first == bounds.last:
         return step
@@ -110,97 +99,73 @@ def move(place: DeltaGenerator, key: str, icon: str, step: int, *, disabled: boo
     )
 
 
-def step_of_completion(store: Store, run: RunRow) -> int | None:
-    wanted = whole("completion")
-    if wanted is None:
-        return None
+def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
+    """The trace in the address, if there is one of its number."""
     try:
-        found = read.completion(store, wanted)
-    except StoreError:
-        return None
-    return found.step if found.run_id == run.id else None
+        if (number := whole("completion")) is not None:
+            return read.completion(store, number)
+        if (number := whole("prediction")) is not None:
+            return answers.prediction(store, number)
+    except StoreError as error:
+        st.warning(str(error), icon=":material/warning:")
+    return None
 
 
-def filters(shown: Sequence[str]) -> Filter:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        only = st.segmented_control(
-            "Show", shown, default="All", key="only", required=True, bind="query-params", wrap=True
-        )
-        order = st.selectbox("Sort by", list(ORDERS), key="order", bind="query-params", width=190)
-        opened = st.toggle("Open all", key="traces.open", help="Show the thinking of every row.")
-    return Filter(str(only), str(order), opened)
+def view_of(trace: StoredCompletion | StoredPrediction | None) -> str:
+    return VIEWS[1] if isinstance(trace, StoredPrediction) else VIEWS[0]
 
 
-def completions(store: Store, run: RunRow) -> None:
-    step = choose_step(store, run)
+def choose_view() -> str:
+    return str(st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params"))
+
+
+def run_of(store: Store, runs: list[RunRow], trace: StoredCompletion | StoredPrediction) -> RunRow | None:
+    if isinstance(trace, StoredCompletion):
+        return next((run for run in runs if run.id == trace.run_id), None)
+    run_id = answers.run_of_evaluation(store, trace.evaluation_id)
+    return next((run for run in runs if run.id == run_id), None)
+
+
+def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> None:
+    step = choose_step(store, run, chosen)
     if step is None:
         nothing_sampled(run)
         return
-    chosen_filter = filters(SHOWN)
-    blocks = [
-        Block(group.group, group.example, group.completions, group.completions)
-        for group in data.groups(store, run.id, step)
-    ]
-    chosen, wanted = whole("completion"), whole("group")
+    groups = data.groups(store, run.id, step)
+    style = style_of(run.style)
     if chosen is not None:
-        wanted = next((block.number for block in blocks if any(row.id == chosen for row in block.rows)), wanted)
-    if wanted is not None and len(blocks) > 1 and any(block.number == wanted for block in blocks):
+        siblings = next(each.completions for each in groups if any(row.id == chosen.id for row in each.completions))
+        inspector.inspect(store, data.run(store, run.id), chosen, siblings, style)
+    look = group_view.filters(SHOWN)
+    blocks = [Block(group.group, group.example, group.completions, group.completions) for group in groups]
+    wanted = whole("group")
+    if chosen is not None:
+        wanted = next(i for i, block in enumerate(blocks) if any(row.id == chosen.id for row in block.rows))
+        alone = [blocks[wanted]]
+    else:
+        alone = [block for block in blocks if block.number == wanted and wanted is not None]
+    if alone and len(blocks) > 1:
         name = f"Show all {len(blocks)} groups of step {step}"
         st.button(name, icon=":material/arrow_back:", on_click=go_to_step, args=(step,))
-        blocks = [block for block in blocks if block.number == wanted]
+        blocks = alone
 
     def link(row: Row) -> str:
         return f"?run={run.uid}&step={step}&completion={row.id}"
 
-    cards(blocks, style_of(run.style), chosen_filter, link, where=f"step {step}", chosen=chosen)
+    cards(blocks, style, look, link, where=f"step {step}", chosen=chosen.id if chosen else None)
 
 
-def predictions(store: Store, run: RunRow) -> None:
+def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> None:
     found = [evaluation for evaluation in data.evaluations(store, run.id) if evaluation.done]
     if not found:
-        nothing_evaluated(run)
+        prediction_view.nothing_evaluated(run, soon=run.status in status.OPEN)
         return
-    by_id = {evaluation.id: evaluation for evaluation in found}
-    wanted = whole("evaluation")
-    st.session_state["traces.evaluation"] = wanted if wanted in by_id else found[-1].id
-    chosen = st.selectbox(
-        "Evaluation",
-        list(reversed(by_id)),
-        key="traces.evaluation",
-        format_func=lambda key: describe(by_id[key]),
-        on_change=lambda: go_to_evaluation(st.session_state["traces.evaluation"]),
-    )
-    evaluation = by_id[chosen]
-    chosen_filter = filters(SHOWN[:-1])
-
-    def link(row: Row) -> str:
-        return f"?run={run.uid}&view=Predictions&evaluation={evaluation.id}&prediction={row.id}"
-
+    evaluation = prediction_view.choose_evaluation(found, chosen.evaluation_id if chosen else whole("evaluation"))
     style = style_of(evaluation.conditions.get("style", run.style))
-    cards(blocks_of(store, evaluation), style, chosen_filter, link, where="this evaluation", chosen=whole("prediction"))
-
-
-def blocks_of(store: Store, evaluation: EvaluationRow) -> list[Block]:
-    """The predictions of an evaluation by example, the greedy answer first."""
-    rows = read.predictions(store, evaluation.id, limit=evaluation.done)
-    examples = read.examples(store, {row.example_id for row in rows})
-    by_example = groupby(rows, key=lambda row: row.example_id)
-    blocks = []
-    for example_id, answers in by_example:
-        listed = list(answers)
-        blocks.append(Block(example_id, examples.get(example_id), listed, listed))
-    return blocks
-
-
-def describe(evaluation: EvaluationRow) -> str:
-    right = evaluation.metrics.get("exact_match")
-    result = f"{format.percent(right)} right" if right is not None else "not finished"
-    return f"step {evaluation.step} · {evaluation.kind} · {evaluation.benchmark} · {evaluation.done} answers · {result}"
-
-
-def go_to_evaluation(evaluation_id: int) -> None:
-    st.query_params.pop("prediction", None)
-    st.query_params["evaluation"] = str(evaluation_id)
+    if chosen is not None:
+        siblings = answers.predictions_to(store, evaluation.id, [chosen.example_id])
+        inspector.inspect(store, data.run(store, run.id), chosen, siblings, style)
+    prediction_view.show(store, run, evaluation, style, chosen)
 
 
 def style_of(name: str) -> Style:
@@ -210,30 +175,21 @@ def style_of(name: str) -> Style:
 def cards(
     blocks: list[Block],
     style: Style,
-    chosen_filter: Filter,
+    look: Look,
     link: Callable[[Row], str],
     *,
     where: str,
     chosen: int | None,
 ) -> None:
-    """The blocks that the filter leaves, some a page; the page with the chosen trace first."""
-    kept = select(blocks, chosen_filter.only, chosen_filter.order)
+    """The blocks that the filter leaves, some a page."""
+    kept = select(blocks, look.only, look.order)
     if not kept:
-        st.info(nothing_left(chosen_filter.only, where), icon=":material/filter_alt_off:")
+        st.info(nothing_left(look.only, where), icon=":material/filter_alt_off:")
         return
     pages = -(-len(kept) // BLOCKS_A_PAGE)
-    first = next((i for i, block in enumerate(kept) if any(row.id == chosen for row in block.rows)), 0)
-    page = st.pagination(pages, default=first // BLOCKS_A_PAGE + 1, key=f"page of {where}") if pages > 1 else 1
+    page = st.pagination(pages, key=f"page of {where}") if pages > 1 else 1
     for block in kept[(page - 1) * BLOCKS_A_PAGE : page * BLOCKS_A_PAGE]:
-        show_block(block, style, link=link, chosen=chosen, everything=chosen_filter.opened)
-
-
-def nothing_left(only: str, where: str) -> str:
-    if only == "All":
-        return f"Nothing was recorded for {where}."
-    if only == "Dead groups":
-        return f"No dead groups in {where}: every group has rewards that differ."
-    return f"No {only.lower()} answers in {where}. Choose All to see the others."
+        show_block(block, style, link=link, chosen=chosen, look=look)
 
 
 def nothing_sampled(run: RunRow) -> None:
@@ -250,13 +206,6 @@ def nothing_sampled(run: RunRow) -> None:
     st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": run.uid})
 
 
-def nothing_evaluated(run: RunRow) -> None:
-    soon = run.status in status.OPEN
-    text = "The first evaluation is not finished yet." if soon else "This run was never evaluated."
-    st.info(text, icon=":material/info:")
-    st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": run.uid})
-
-
 def no_runs() -> None:
     st.info("There are no runs yet, so there is nothing to read.", icon=":material/psychology:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
@@ -269,10 +218,15 @@ runs = data.runs(store)
 if not runs:
     no_runs()
     st.stop()
+trace = chosen_trace(store)
+owner = run_of(store, runs, trace) if trace else None
+if owner:
+    st.query_params["run"] = owner.uid
 with st.container(horizontal=True, vertical_alignment="bottom"):
     chosen_run = choose_run(runs)
-    view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
+    # The trace in the address decides, whatever else stands there.
+    view = view_of(trace) if owner else choose_view()
 if view == VIEWS[1]:
-    predictions(store, chosen_run)
+    predictions(store, chosen_run, trace if isinstance(trace, StoredPrediction) else None)
 else:
-    completions(store, chosen_run)
+    completions(store, chosen_run, trace if isinstance(trace, StoredCompletion) else None)

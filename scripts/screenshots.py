@@ -60,7 +60,13 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         uid = next((run.uid for run in runs if run.method == "grpo"), "")
     if not uid:
         raise StoreError("There is no GRPO run with steps to show: run 'make demo' first, or name one with --run.")
-    return {"runs": "/", "launch": "/launch", "run": f"/run?run={uid}", "traces": f"/traces?run={uid}"}
+    return {
+        "runs": "/",
+        "launch": "/launch",
+        "run": f"/run?run={uid}",
+        "traces": f"/traces?run={uid}",
+        "datasets": "/datasets",
+    }
 
 
 def shoot(page: Page, url: str, file: Path) -> None:

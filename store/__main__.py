@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 from store import read
 from store.engine import Store, StoreError, open_store
-from store.rows import RunRow, StoredCompletion, StoredPrediction
+from store.export import completion_fields, prediction_fields
+from store.rows import RunRow
 
 EVERY_POINT = 10**9
 COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")

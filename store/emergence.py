@@ -5,9 +5,9 @@ The summaries come with each recorded step; `add_summaries` makes them for steps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ SUMS = (
 MOST_STEPS = 20
 """Completions with more reasoning steps are counted with these."""
 TOKEN_BINS = 24
+_UNREAD = -1
 STEPS_AT_ONCE = 50
 """Steps that are summarized in one transaction: a trainer waits for it no longer than a moment."""
 
@@ -89,29 +90,103 @@ def emergence(store: Store, run_id: int) -> Emergence:
     return of_figures([row.step for row in rows], [row.figures for row in rows])
 
 
-def of_figures(steps: list[int], figures: list[dict[str, Any]]) -> Emergence:
+def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Emergence:
     """The figures of `store.summary.summarize`, one for each step, as arrays."""
+    height = len(figures)
     names = sorted({name for each in figures for name in each["covariance"]})
-    lengths = [_values(each["tokens"]) for each in figures]
-    longest = max((int(values.max()) for values, _ in lengths if len(values)), default=0)
-    width = max(1, -(-(longest + 1) // TOKEN_BINS))
-    counted = [_values(each["steps"]) for each in figures]
-    answers = [_values({key: n for key, n in each["answers"].items() if key != UNREAD}) for each in figures]
-    truths = [_values(each["truths"]) for each in figures]
+    counted, lengths = _histogram(figures, "steps"), _histogram(figures, "tokens")
+    answers, truths = _histogram(figures, "answers"), _histogram(figures, "truths")
+    width = max(1, -(-(int(lengths.value.max(initial=0)) + 1) // TOKEN_BINS))
     return Emergence(
         step=np.array(steps, np.int64),
         sums={name: np.array([each[name] for each in figures], float) for name in SUMS},
         groups={kind: np.array([each["groups"].get(kind, 0) for each in figures], float) for kind in LIVENESS},
         covariance={name: np.array([each["covariance"].get(name, 0.0) for each in figures]) for name in names},
-        steps=_table(((np.minimum(values, MOST_STEPS), n) for values, n in counted), len(figures), MOST_STEPS + 1),
-        tokens=_table(((values // width, n) for values, n in lengths), len(figures), TOKEN_BINS),
+        steps=counted.table(np.minimum(counted.value, MOST_STEPS), MOST_STEPS + 1, height),
+        tokens=lengths.table(lengths.value // width, TOKEN_BINS, height),
         token_width=width,
-        mean_steps=_each(_mean, counted),
-        mean_tokens=_each(_mean, lengths),
-        answer_entropy=np.array([_entropy(np.array(list(each["answers"].values()), float)) for each in figures]),
-        truth_entropy=np.array([_entropy(n) for _, n in truths]),
-        top_answer=np.array([_top(n) for _, n in answers]),
-        top_truth=np.array([_top(n) for _, n in truths]),
+        mean_steps=counted.mean(height),
+        mean_tokens=lengths.mean(height),
+        answer_entropy=answers.entropy(height),
+        truth_entropy=truths.entropy(height),
+        top_answer=answers.where(answers.value != _UNREAD).top(height),
+        top_truth=truths.top(height),
+    )
+
+
+class _Histogram(NamedTuple):
+    """Histograms of many steps, end to end: entry `row` of the steps has `count` completions of `value`."""
+
+    row: NDArray[np.int64]
+    value: NDArray[np.int64]
+    count: Floats
+
+    def where(self, mask: NDArray[np.bool_]) -> _Histogram:
+        return _Histogram(self.row[mask], self.value[mask], self.count[mask])
+
+    def table(self, columns: NDArray[np.int64], width: int, height: int) -> Floats:
+        """Counts, (height, width); `columns` says where each entry goes."""
+        return np.bincount(self.row * width + columns, self.count, minlength=height * width).reshape(height, width)
+
+    def total(self, height: int) -> Floats:
+        return np.bincount(self.row, self.count, minlength=height)
+
+    def mean(self, height: int) -> Floats:
+        return _ratio(np.bincount(self.row, self.count * self.value, minlength=height), self.total(height))
+
+    def entropy(self, height: int) -> Floats:
+        """Bits; NaN of nothing."""
+        total = self.total(height)
+        share = self.count / total[self.row]
+        bits = np.bincount(self.row, -share * np.log2(share), minlength=height)
+        return np.where(total > 0, np.maximum(bits, 0.0), np.nan)
+
+    def top(self, height: int) -> Floats:
+        """The share of the commonest value."""
+        highest = np.zeros(height)
+        np.maximum.at(highest, self.row, self.count)
+        return _ratio(highest, self.total(height))
+
+
+def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
+    """JSON has made texts of the values."""
+    rows: list[int] = []
+    values: list[int] = []
+    counts: list[int] = []
+    for i, each in enumerate(figures):
+        rows += [i] * len(each[name])
+        values += [_UNREAD if key == UNREAD else int(key) for key in each[name]]
+        counts += each[name].values()
+    return _Histogram(np.array(rows, np.int64), np.array(values, np.int64), np.array(counts, float))
+
+
+def thinned(found: Emergence, most: int) -> Emergence:
+    """At most `most` entries: neighbouring steps put together under the first of them."""
+    size = -(-len(found.step) // most)
+    if size <= 1:
+        return found
+    starts = np.arange(0, len(found.step), size)
+
+    def added(values: Floats) -> Floats:
+        return np.add.reduceat(values, starts, axis=0)
+
+    def averaged(values: Floats) -> Floats:
+        return _ratio(added(np.nan_to_num(values)), added(np.isfinite(values).astype(float)))
+
+    return Emergence(
+        step=found.step[starts],
+        sums={name: added(values) for name, values in found.sums.items()},
+        groups={kind: added(values) for kind, values in found.groups.items()},
+        covariance={name: added(values) for name, values in found.covariance.items()},
+        steps=added(found.steps),
+        tokens=added(found.tokens),
+        token_width=found.token_width,
+        mean_steps=averaged(found.mean_steps),
+        mean_tokens=averaged(found.mean_tokens),
+        answer_entropy=averaged(found.answer_entropy),
+        truth_entropy=averaged(found.truth_entropy),
+        top_answer=averaged(found.top_answer),
+        top_truth=averaged(found.top_truth),
     )
 
 
@@ -136,40 +211,6 @@ def _figures(store: Store, run_id: int, step: int) -> dict[str, Any]:
     found = groups(store, run_id, step)
     truths = {group.example.id: group.example.answer for group in found if group.example}
     return summarize([row for group in found for row in group.completions], truths)
-
-
-def _values(histogram: Mapping[Any, int]) -> tuple[NDArray[np.int64], Floats]:
-    """A histogram as values, in any order, and their counts; JSON has made texts of the values."""
-    return np.array([int(key) for key in histogram], np.int64), np.array(list(histogram.values()), float)
-
-
-def _table(rows: Iterable[tuple[NDArray[np.int64], Floats]], height: int, width: int) -> Floats:
-    table = np.zeros((height, width))
-    for i, (places, counts) in enumerate(rows):
-        np.add.at(table[i], places, counts)
-    return table
-
-
-def _each(
-    figure: Callable[[NDArray[np.int64], Floats], float], histograms: Iterable[tuple[NDArray[np.int64], Floats]]
-) -> Floats:
-    return np.array([figure(values, counts) for values, counts in histograms], float)
-
-
-def _mean(values: NDArray[np.int64], counts: Floats) -> float:
-    return float(values @ counts / counts.sum()) if len(values) else np.nan
-
-
-def _entropy(counts: Floats) -> float:
-    """Bits; NaN of nothing."""
-    if not counts.sum():
-        return np.nan
-    shares = counts[counts > 0] / counts.sum()
-    return float(max(0.0, -(shares * np.log2(shares)).sum()))
-
-
-def _top(counts: Floats) -> float:
-    return float(counts.max() / counts.sum()) if len(counts) else np.nan
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

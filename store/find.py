@@ -50,8 +50,11 @@ class TraceFilter(NamedTuple):
 class Order(NamedTuple):
     """`by` is a name in ORDERS."""
 
-    by: str = "step"
-    descending: bool = True
+    by: str
+    descending: bool
+
+
+LATEST = Order("step", True)
 
 
 class FoundPage(NamedTuple):
@@ -83,7 +86,7 @@ def count_found(store: Store, wanted: TraceFilter) -> int:
 
 
 def find(
-    store: Store, wanted: TraceFilter, order: Order = Order(), *, after: Place | None = None, limit: int
+    store: Store, wanted: TraceFilter, order: Order = LATEST, *, after: Place | None = None, limit: int
 ) -> FoundPage:
     """One page of completions; `after` is that of the page before."""
     places = _places(store, wanted, order, after, limit)
@@ -95,7 +98,7 @@ def search(
     store: Store,
     wanted: TraceFilter,
     matches: Matcher,
-    order: Order = Order(),
+    order: Order = LATEST,
     *,
     after: Place | None = None,
     limit: int,
@@ -115,7 +118,7 @@ def search(
 
 
 def iter_found(
-    store: Store, wanted: TraceFilter, order: Order = Order(), matches: Matcher | None = None
+    store: Store, wanted: TraceFilter, order: Order = LATEST, matches: Matcher | None = None
 ) -> Iterator[StoredCompletion]:
     """Everything that is found, a chunk at a time: no transaction stays open, and memory stays small."""
     for places in _slices(store, wanted, order, None):
@@ -146,7 +149,7 @@ def _slices(store: Store, wanted: TraceFilter, order: Order, after: Place | None
 
 def _places(store: Store, wanted: TraceFilter, order: Order, after: Place | None, limit: int) -> list[Place]:
     key: ColumnElement[Any] = ORDERS[order.by]
-    if key.nullable:  # type: ignore[attr-defined]  # a column
+    if key.nullable:
         key = func.coalesce(key, -BEYOND if order.descending else BEYOND)
     statement = select(key, Completion.id).where(*_matches(wanted))
     place = tuple_(key, Completion.id)

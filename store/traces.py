@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 
 from store.connection import Store, StoreError, reading
 from store.rows import GroupRow, Scores, StepBounds, StoredCompletion, StoredExample, StoredPrediction
@@ -116,6 +116,14 @@ def predictions(store: Store, evaluation_id: int, limit: int = 50, offset: int =
         return [_prediction(row) for row in connection.execute(statement.order_by(*order).limit(limit).offset(offset))]
 
 
+def predictions_where(store: Store, *conditions: ColumnElement[bool]) -> list[StoredPrediction]:
+    """Predictions that meet all conditions, by evaluation, example and sample."""
+    order = (Prediction.evaluation_id, Prediction.example_id, Prediction.sample)
+    with reading(store) as connection:
+        rows = connection.execute(_predictions().where(*conditions).order_by(*order))
+        return [_prediction(row) for row in rows]
+
+
 def predictions_of(
     store: Store, example_id: int, limit: int = 50, offset: int = 0
 ) -> list[tuple[int, StoredPrediction]]:
@@ -128,6 +136,19 @@ def predictions_of(
             values = _values(row)
             found.append((values.pop("run_id"), StoredPrediction(**values)))
     return found
+
+
+def greedy_answers(store: Store, run_id: int, example_id: int, kinds: Iterable[str]) -> list[StoredPrediction]:
+    """The greedy answers of a run to one example in evaluations of these kinds, by kind and step."""
+    statement = _predictions().where(
+        Evaluation.run_id == run_id,
+        Evaluation.kind.in_(list(kinds)),
+        Prediction.example_id == example_id,
+        Prediction.sample == 0,
+    )
+    with reading(store) as connection:
+        rows = connection.execute(statement.order_by(Evaluation.kind, Evaluation.step, Evaluation.id))
+        return [_prediction(row) for row in rows]
 
 
 def iter_predictions(store: Store, run_id: int) -> Iterator[StoredPrediction]:

@@ -210,7 +210,7 @@ def index_command(options: argparse.Namespace) -> int:
     for split in [options.split] if options.split else index.splits_of(config):
         tally = index.index(store, config, split, options.limit)
         end = "" if tally.complete else f"; stopped at {options.limit:,}, choose more with --limit"
-        print(f"{split}: {tally.usable:,} of {tally.rows:,} rows are usable, {len(tally.sizes):,} images{end}")
+        print(f"{split}: {tally.usable:,} of {tally.rows:,} rows are usable, {len(tally.hashed):,} images{end}")
     return FINISHED
 
 

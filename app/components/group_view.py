@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from app.components.group_compare import side_by_side
 from app.components.trace_text import marked, visible
 from app.components.trace_view import Row, show_trace, summarize
 from store.rows import StoredCompletion, StoredExample
@@ -27,8 +28,22 @@ ORDERS: dict[str, Callable[[Row], float]] = {
 DEAD_HELP = "Every reward is the same, so every advantage is zero and the group teaches nothing."
 PICTURE_WIDTH = 184
 """Pixels."""
+NO_ADVANTAGE = 1e-4
+"""What rounding leaves of the advantages of a dead group is less."""
 OPEN_AT_MOST = 3
 """Groups of up to so many rows are shown opened."""
+
+
+class Look(NamedTuple):
+    """What is shown, and how: a word of SHOWN, a word of ORDERS, every row opened, rows as columns."""
+
+    only: str = SHOWN[0]
+    order: str = "Reward"
+    opened: bool = False
+    columns: bool = False
+
+
+DEFAULT_LOOK = Look()
 
 
 class Block(NamedTuple):
@@ -38,6 +53,31 @@ class Block(NamedTuple):
     example: StoredExample | None
     rows: Sequence[Row]
     shown: Sequence[Row]
+
+
+def filters(shown: Sequence[str]) -> Look:
+    """Widgets whose values stand in the address."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        only = st.segmented_control(
+            "Show", shown, default="All", key="only", required=True, bind="query-params", wrap=True
+        )
+        order = st.selectbox("Sort by", list(ORDERS), key="order", bind="query-params", width=190)
+        columns = st.toggle(
+            "Side by side",
+            key="columns",
+            bind="query-params",
+            help="Columns, identical answers folded; words that differ from the first are marked.",
+        )
+        opened = st.toggle("Open all", key="traces.open", help="Show the thinking of every row.", disabled=columns)
+    return Look(str(only), str(order), opened, columns)
+
+
+def nothing_left(only: str, where: str) -> str:
+    if only == "All":
+        return f"Nothing was recorded for {where}."
+    if only == "Dead groups":
+        return f"No dead groups in {where}: every group has rewards that differ."
+    return f"No {only.lower()} answers in {where}. Choose All to see the others."
 
 
 def select(blocks: Sequence[Block], only: str, order: str) -> list[Block]:
@@ -65,15 +105,19 @@ def show_block(
     *,
     link: Callable[[Row], str],
     chosen: int | None = None,
-    everything: bool = False,
+    look: Look = DEFAULT_LOOK,
 ) -> None:
     """A bordered card; the trace of id `chosen` stands out, and the best and the worst are opened, or all."""
+    advantages = [abs(r.advantage) for r in block.rows if isinstance(r, StoredCompletion) and r.advantage]
+    strongest = max((size for size in advantages if size > NO_ADVANTAGE), default=None)
     with st.container(border=True, horizontal=True, gap="medium"):
         with st.container(width=PICTURE_WIDTH):
             _picture(block.example)
         with st.container(key=f"rows-of-{type(block.rows[0]).__name__}-{block.rows[0].id}"):
             _heading(block)
-            advantages = [abs(r.advantage) for r in block.rows if isinstance(r, StoredCompletion) and r.advantage]
+            if look.columns:
+                st.html(side_by_side(block.shown, chosen=chosen, strongest=strongest))
+                return
             opened = {block.shown[0].id, block.shown[-1].id} if len(block.shown) > OPEN_AT_MOST else None
             with st.container(gap=None):
                 for row in block.shown:
@@ -81,9 +125,9 @@ def show_block(
                         row,
                         style,
                         key=f"trace-{type(row).__name__}-{row.id}",
-                        opened=everything or opened is None or row.id in opened,
+                        opened=look.opened or opened is None or row.id in opened,
                         chosen=row.id == chosen,
-                        strongest=max(advantages, default=None),
+                        strongest=strongest,
                         link=link(row),
                     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import data, format, intents
+from app.components.config_form import sentence
 from app.components.run_actions import attempt
 from store.rows import IndexRow
 from trainer.config import DATASETS, FOLDER_DATASETS
@@ -74,7 +75,8 @@ def title(row: IndexRow) -> str:
 
 def _failed(row: IndexRow) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.error(format.literal(f"{title(row)} was not indexed. {row.error}"), icon=":material/error:", width="stretch")
+        fault = sentence(f"{title(row)} was not indexed. {row.error}")
+        st.error(format.literal(fault), icon=":material/error:", width="stretch")
         if st.button("Dismiss", key=f"dismiss_{row.id}"):
             attempt(intents.dismiss, row)
             st.rerun(scope="app")

@@ -24,8 +24,8 @@ WHAT_IT_TELLS = (
     "copy differs by up to 4 bits, one cut by 2 % at each edge by up to 8, two different photos mostly by 20 to 40. "
     "It cannot tell a mirrored, turned or widely cropped copy, and not that two photos show the same scene. Drawn "
     "scenes are simple by design: few shapes on a plain ground look alike to it, so that near matches there are mostly "
-    "different scenes. Numbers of COCO and of Visual Genome are not translated into each other, though half of Visual "
-    "Genome's images are COCO's: those are found by hash only."
+    "different scenes. Many images of Visual Genome are COCO's too; the two numbers are not translated into each "
+    "other, so that such pairs are found by hash only."
 )
 Link = Callable[[StoredExample], str]
 
@@ -51,9 +51,13 @@ def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
     same = found.within(most)
     ids = overlap.touched(found, theirs, most)
     _numbers(found, same, len(np.unique(theirs.example_id)), len(ids))
+    partial = [index for index in (training, benchmark) if not index.complete]
+    if partial:
+        parts = " and ".join(f"{index.dataset} ({index.split}): {format.count(index.usable)}" for index in partial)
+        st.caption(format.literal(f"Not wholly indexed, so that images beyond are not compared: {parts} questions."))
     with st.expander("What the hash can and cannot tell", icon=":material/info:"):
         st.markdown(WHAT_IT_TELLS)
-    _accuracy(store, benchmark, ids)
+    _accuracy(store, benchmark, theirs, ids)
     _pairs(store, ours, theirs, found, np.flatnonzero(same), link)
 
 
@@ -92,7 +96,7 @@ def _numbers(found: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
             st.metric(name, value, width="content")
 
 
-def _accuracy(store: Store, benchmark: IndexRow, ids: np.ndarray) -> None:
+def _accuracy(store: Store, benchmark: IndexRow, theirs: Pictures, ids: np.ndarray) -> None:
     st.subheader("Accuracy without them", anchor=False)
     tests = read.verdicts(store, benchmark.dataset or "", benchmark.split)
     if not tests:
@@ -100,15 +104,16 @@ def _accuracy(store: Store, benchmark: IndexRow, ids: np.ndarray) -> None:
         return
     rows = []
     for test in tests:
-        everything, clean, shared = overlap.scores(test, ids)
+        found = overlap.scores(test, theirs, ids)
         rows.append(
             {
                 "run": test.run_name,
                 "step": test.step,
-                "all": _words(everything),
-                "without shared images": _words(clean),
-                "difference": _difference(everything, clean),
-                "only shared images": _words(shared),
+                "all": _words(found.everything),
+                "without shared images": _words(found.clean),
+                "difference": _difference(found.everything, found.clean),
+                "only shared images": _words(found.shared),
+                "not indexed": found.unknown,
                 "traces": f"traces?run={test.run_uid}&view=Predictions&evaluation={test.evaluation_id}",
             }
         )
@@ -120,7 +125,8 @@ def _accuracy(store: Store, benchmark: IndexRow, ids: np.ndarray) -> None:
     )
     st.caption(
         "Exact match with Wilson's 95 % interval and the number of examples. The difference is in percentage points; "
-        "the two shares rest on mostly the same answers, so compare shared images with the others to judge it."
+        "the two shares rest on mostly the same answers, so compare shared images with the others to judge it. "
+        "Examples that were tested but not indexed are counted under “all” only."
     )
 
 

@@ -14,6 +14,7 @@ from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
 from store import read
 from store.engine import open_store
+from tests.compared import compare_database
 from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
@@ -145,7 +146,7 @@ def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: P
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
-PAGES = ("runs", "launch", "run", "traces")
+PAGES = ("runs", "launch", "run", "traces", "datasets")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -154,7 +155,7 @@ def test_every_page_fits_its_window(seeded: browsing.Server, browser_page: Page,
     """Every page of every run shows without an error and without a horizontal scroll bar, light and dark."""
     browser_page.set_viewport_size({"width": width, "height": 900})
     browser_page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    addresses = ["/", "/launch"]
+    addresses = ["/", "/launch", "/datasets", "/datasets?view=Overlap", "/datasets?view=Known+exposure"]
     for name in ("demo-grpo", "demo-sft", "smolvlm-256m-*r64*"):
         addresses += [f"/{page}?run={uid_of(seeded, name)}" for page in ("run", "traces")]
     for address in addresses:
@@ -166,3 +167,39 @@ def test_every_page_fits_its_window(seeded: browsing.Server, browser_page: Page,
 def test_the_browser_pages_are_all_visited() -> None:
     found = {path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")}
     assert found == set(PAGES)
+
+
+def test_two_methods_are_compared_down_to_one_example(
+    browser_page: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """From the runs table to the tables, to the pictures that decide them, to one trace; the report opens offline."""
+    folder = tmp_path_factory.mktemp("compared")
+    compare_database(folder / "test.db", n=24)
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        goto(browser_page, f"{server.url}/compare")
+        no_exception(browser_page)
+        expect(browser_page.locator("tr.measured")).to_have_count(11)
+        expect(browser_page.locator("tr.reported")).to_have_count(13)
+        assert overflow(browser_page) == 0
+        browser_page.set_viewport_size({"width": 800, "height": 900})
+        wait_until_idle(browser_page)
+        assert overflow(browser_page) == 0
+        with browser_page.expect_download() as download:
+            browser_page.get_by_role("button", name="HTML report").click()
+        report = folder / "report.html"
+        download.value.save_as(report)
+        browser_page.locator(".duel-card a").first.click()
+        wait_until_idle(browser_page)
+        no_exception(browser_page)
+        assert "/traces?" in browser_page.url and "prediction=" in browser_page.url
+        expect(browser_page.get_by_text("Predictions").first).to_be_visible()
+        goto_file(browser_page, report)
+
+
+def goto_file(page: Page, path: Path) -> None:
+    """The exported page draws its figures with nothing but itself."""
+    page.context.set_offline(True)
+    page.goto(path.as_uri())
+    expect(page.locator("tr.reported")).to_have_count(13)
+    expect(page.locator(".plotly-graph-div .main-svg").first).to_be_visible()
+    page.context.set_offline(False)

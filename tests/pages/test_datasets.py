@@ -62,6 +62,15 @@ def test_examples_of_runs_are_shown_without_an_index(seeded_store: Store, open_p
     assert len(cards(at)) == 24
 
 
+def test_a_split_without_a_usable_row_says_why(empty_store: Store, open_page: OpenPage, tmp_path: Path) -> None:
+    layouts.put(tmp_path / "set/examples.jsonl", '{"question": "How many?", "answer": "many", "image": "a.png"}\n')
+    index(empty_store, DataConfig(dataset="folder", path=str(tmp_path / "set")), "train", 10)
+    at = open_page("datasets")
+    assert (metrics(at)["Rows"], metrics(at)["Usable"]) == ("1", "0")
+    assert at.code[0].value.strip() == "1  answer is not a whole number"
+    assert "None of its rows" in at.info[0].value
+
+
 def test_filters_and_pages_are_the_databases(indexed: Store, open_page: OpenPage) -> None:
     at = open_page("datasets", dataset="shapes-simple", split="train")
     assert len(cards(at)) == A_PAGE

@@ -9,7 +9,7 @@ import pytest
 
 from app import charts, figures
 from app.components.live_chart import figure_json
-from app.figures import Frame, Line, Mark, line_chart, smooth, stacked_chart
+from app.figures import Bars, Frame, Line, Mark, bar_chart, line_chart, smooth, stacked_chart
 
 STEPS = np.arange(1.0, 6.0)
 
@@ -99,6 +99,19 @@ def test_one_revision_keeps_what_a_user_did() -> None:
 def test_parts_are_stacked() -> None:
     figure = stacked_chart([Line("generation", STEPS, STEPS), Line("update", STEPS, STEPS)])
     assert {trace.stackgroup for trace in figure.data} == {"all"}
+
+
+def test_bars_beyond_the_last_place_stand_on_it() -> None:
+    figure = bar_chart([Bars("<b>a</b>", [0, 2, 3, 1_000_000_000], [1, 2, 3, 4])], last=3)
+    assert figure.data[0].y.tolist() == [1, 0, 2, 7]
+    assert figure.data[0].name == "&lt;b&gt;a&lt;/b&gt;"
+    assert figure.layout.xaxis.ticktext == ("0", "1", "2", "3+")
+
+
+def test_shares_of_bars_are_of_their_own_group() -> None:
+    figure = bar_chart([Bars("a", [0, 1], [1, 3]), Bars("b", [1], [9]), Bars("c", [], [])], last=1, share=True)
+    assert [list(trace.y) for trace in figure.data] == [[0.25, 0.75], [0, 1], []]
+    assert figure.layout.xaxis.ticktext == ("0", "1")
 
 
 def test_names_are_not_html() -> None:

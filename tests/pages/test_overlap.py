@@ -85,13 +85,15 @@ def test_an_image_of_many_questions_is_one_image() -> None:
 def test_accuracy_falls_apart_into_shared_and_other_examples() -> None:
     ids = np.arange(10)
     verdicts = Verdicts(1, 1, "run", "uid", 5, ids, ids < 6)
-    everything, clean, shared = overlap.scores(verdicts, np.array([0, 1, 2, 99]))
+    hashed = pictures(*((i, str(i), 0, "") for i in range(9)))
+    everything, clean, shared, unknown = overlap.scores(verdicts, hashed, np.array([0, 1, 2, 99]))
     assert (everything.n, everything.share) == (10, 0.6)
-    assert (clean.n, clean.share) == (7, pytest.approx(3 / 7))
+    assert (clean.n, clean.share) == (6, 0.5)
     assert (shared.n, shared.share) == (3, 1.0)
+    assert unknown == 1
     # Wilson's interval of 6 of 10, by hand: (0.6 + z²/20 ± z √(0.6 · 0.4 / 10 + z²/400)) / (1 + z²/10)
     assert (everything.low, everything.high) == (pytest.approx(0.3127, abs=1e-4), pytest.approx(0.8318, abs=1e-4))
-    assert overlap.scores(verdicts, ids)[1] == (0, None, None, None)
+    assert overlap.scores(verdicts, hashed, ids).clean == (0, None, None, None)
 
 
 def test_large_sets_are_compared_in_seconds() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
@@ -111,14 +110,14 @@ def test_a_text_is_found_in_any_case(filled: Store) -> None:
 def test_a_search_goes_on_where_it_stopped(filled: Store) -> None:
     matches, after, found, rounds = containing("says"), None, [], 0
     while True:
-        part = search(filled, TraceFilter(), matches, Order("reward"), after=after, limit=3, seconds=30)
+        part = search(filled, TraceFilter(), matches, Order("reward", True), after=after, limit=3, seconds=30)
         found += part.rows
         rounds += 1
         after = part.after
         if after is None:
             break
     assert rounds > 5
-    whole = search(filled, TraceFilter(), matches, Order("reward"), limit=10**6, seconds=30)
+    whole = search(filled, TraceFilter(), matches, Order("reward", True), limit=10**6, seconds=30)
     assert [row.id for row in found] == [row.id for row in whole.rows]
     assert len(found) == 32
 

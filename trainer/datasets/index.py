@@ -35,7 +35,10 @@ _ORIGINS = {
 
 @dataclass
 class Tally:
-    """What has been seen so far; `sizes` are those of the usable rows' images, in pixels, by identity."""
+    """What has been seen so far.
+
+    `sizes` are those of the usable rows' images in pixels, by identity; `hashed` are the SHA-256 of the stored ones.
+    """
 
     rows: int = 0
     usable: int = 0
@@ -85,7 +88,7 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
         revision=revision,
         rows=tally.rows,
         usable=tally.usable,
-        images=len(tally.sizes),
+        images=len(tally.hashed),
         complete=tally.complete,
         skipped=dict(tally.skipped.most_common()),
         sizes=_spreads(list(tally.sizes.values())),

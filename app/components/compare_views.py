@@ -1,0 +1,208 @@
+"""What stands behind the tables: curves of accuracy, who wins where, conditions and budgets of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import comparison, data, format, status
+from app.compare_figures import Path, Tally, by_count, heat, paths
+from app.comparison import Group, Member
+from app.components.compared_runs import names, rank_place
+from app.components.live_chart import live_chart
+from app.components.trace_text import marked, visible
+from store import read
+from store.engine import Store
+from store.rows import Scores
+
+TRACES = "traces"
+SHOWN = 12
+"""Examples of the gallery."""
+
+
+def path_figure(groups: Sequence[Group]) -> Any:
+    """Validation accuracy against similarity over the checkpoints of the first seed of each group."""
+    drawn = []
+    for name, group in names(groups).items():
+        points = {
+            e.step: (e.metrics["exact_match"], e.metrics["cos_mean"])
+            for e in group.members[0].evaluations
+            if e.kind == "val" and e.metrics.get("cos_mean") is not None
+        }
+        if points:
+            steps = sorted(points)
+            accuracy, similarity = zip(*(points[step] for step in steps), strict=True)
+            drawn.append(Path(name, group.first.method, rank_place(groups, group), steps, accuracy, similarity))
+    return paths(drawn) if drawn else None
+
+
+def count_figure(groups: Sequence[Group], benchmark: str) -> Any:
+    drawn = []
+    for name, group in names(groups).items():
+        evaluation = comparison.tested(group.members[0], benchmark)
+        counts = evaluation.metrics.get("by_count") if evaluation else None
+        if counts:
+            tally = {int(count): pair for count, pair in counts.items()}
+            drawn.append(Tally(name, group.first.method, rank_place(groups, group), tally))
+    return by_count(drawn) if drawn else None
+
+
+def charts(groups: Sequence[Group], benchmark: str) -> None:
+    both = st.grid(2, min_column_width=400)
+    with both, st.container(border=True):
+        st.markdown("**Accuracy against similarity**", help="On validation, one path a run over its checkpoints.")
+        figure = path_figure(groups)
+        if figure is None:
+            st.caption("No run was validated with a sentence encoder.")
+        else:
+            live_chart(figure, key="compare.paths", alt="Accuracy against similarity to the reference, one path a run")
+    with both, st.container(border=True):
+        st.markdown("**Accuracy by true count**", help="Bars and bands are Wilson's 95 % intervals; first seeds only.")
+        figure = count_figure(groups, benchmark)
+        if figure is None:
+            st.caption(f"Nothing was measured by count on {format.literal(benchmark)}.")
+        else:
+            live_chart(figure, key="compare.counts", alt=f"Accuracy by true count on {benchmark}")
+
+
+def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
+    """What one group answers to each true count."""
+    by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
+    if not by_name:
+        return
+    name = st.selectbox("Answers of", list(by_name), index=len(by_name) - 1, key="compare.heat", width=320)
+    evaluation = comparison.tested(by_name[name].members[0], benchmark)
+    if evaluation is not None:
+        found = data.scores(store, evaluation.id)
+        alt = f"Answers of {name} to each true count on {benchmark}"
+        live_chart(heat(found.truth, found.answer), key="compare.confusion", alt=alt)
+
+
+def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
+    """Two checkpoints example by example: how many only one of them has right, and which."""
+    by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
+    if len(by_name) < 2:
+        st.caption("Two runs that were tested on this benchmark are needed.")
+        return
+    options = list(by_name)
+    methods = [group.first.method for group in by_name.values()]
+    rival = next((i for i in reversed(range(len(options))) if methods[i] != methods[-1]), 0)
+    with st.container(horizontal=True):
+        first = st.selectbox("One", options, index=len(options) - 1, key="compare.one", width=300)
+        second = st.selectbox("Other", options, index=rival, key="compare.other", width=300)
+    tested = [comparison.tested(by_name[name].members[0], benchmark) for name in (first, second)]
+    one, other = (data.scores(store, each.id) for each in tested if each is not None)
+    shared, i, j = np.intersect1d(one.example_id, other.example_id, return_indices=True)
+    outcomes = {
+        f"only {first} right": (one.correct[i] > 0) & (other.correct[j] == 0),
+        f"only {second} right": (one.correct[i] == 0) & (other.correct[j] > 0),
+        "both right": (one.correct[i] > 0) & (other.correct[j] > 0),
+        "both wrong": (one.correct[i] == 0) & (other.correct[j] == 0),
+    }
+    for name, side in ((first, one), (second, other)):
+        answered_and_right(name, side)
+    outcome = st.segmented_control(
+        "Examples",
+        list(outcomes),
+        default=next(iter(outcomes)),
+        key="compare.outcome",
+        required=True,
+        wrap=True,
+        format_func=lambda key: f"{key}: {int(outcomes[key].sum())}",
+    )
+    places = np.flatnonzero(outcomes[str(outcome)])[:SHOWN]
+    examples = read.examples(store, shared[places].tolist())
+    cards = [
+        card(
+            examples[int(shared[p])],
+            (first, one, int(i[p]), by_name[first]),
+            (second, other, int(j[p]), by_name[second]),
+        )
+        for p in places
+    ]
+    st.html(f'<div class="duel">{"".join(cards)}</div>' if cards else '<p class="duel-none">No example.</p>')
+
+
+def answered_and_right(name: str, scores: Scores) -> None:
+    """Takes accuracy apart: more answers, or better ones."""
+    answered = ~np.isnan(scores.answer)
+    right = scores.correct[answered].mean() if answered.any() else float("nan")
+    st.caption(
+        f"{format.literal(name)}: {format.percent(answered.mean())} answered, {format.percent(right)} of those right."
+    )
+
+
+Side = tuple[str, Scores, int, Group]
+
+
+def card(example: Any, *sides: Side) -> str:
+    """One example with both answers, each a link to its trace; all text is shown as it stands."""
+    images = "".join(
+        f'<img loading="lazy" src="/api/media/{visible(sha256)}" alt="The picture">' for sha256 in example.images[:1]
+    )
+    answers = "".join(answer(*side) for side in sides)
+    question = f"{marked(example.question)} <b>{example.answer}</b>"
+    return f'<div class="duel-card">{images}<div>{question}{answers}</div></div>'
+
+
+def answer(name: str, scores: Scores, place: int, group: Group) -> str:
+    said = scores.answer[place]
+    text = "no answer" if np.isnan(said) else f"{said:.0f}"
+    sign = "✔" if scores.correct[place] else "✘"
+    query = f"run={group.first.uid}&view=Predictions&evaluation={scores.evaluation_id}"
+    link = visible(f"{TRACES}?{query}&prediction={scores.prediction_id[place]}")
+    return f'<div><a target="_self" href="{link}">{sign} {text}</a> {visible(name)}</div>'
+
+
+def budget(store: Store, member: Member, members: Sequence[Member], benchmark: str) -> dict[str, Any]:
+    """What a run was given, and under which conditions it was tested."""
+    run, tested = member.run, comparison.tested(member, benchmark)
+    clock = data.clock(store, run.id)
+    conditions: dict[str, Any] = tested.conditions if tested else {}
+    decoding = conditions.get("decoding") or {}
+    best = next((row for row in member.checkpoints if row.kind == "best"), None)
+    alike = [m for m in members if (m.run.method, m.run.model) == (run.method, run.model)]
+    return {
+        "run": run.name,
+        "seed": run.seed,
+        "n": tested.total if tested else None,
+        "step": tested.step if tested else None,
+        "chosen by": "validation accuracy" if best else "the last step",
+        "encoder": tested.encoder if tested else None,
+        "prompt": conditions.get("prompt"),
+        "pixels": str(conditions.get("pixels", format.UNKNOWN)),
+        "decoding": ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, "")) or format.UNKNOWN,
+        "updates": run.step,
+        "examples": _examples(run.config, run.step),
+        "tokens": float(clock.tokens[-1]) if len(clock.tokens) else None,
+        "device seconds": float(clock.at[-1] - clock.at[0]) if len(clock.at) else None,
+        "configurations tried": len({comparison.configuration(m.run) for m in alike}),
+        "status": status.look(run.status).label,
+    }
+
+
+def _examples(config: dict[str, Any], steps: int) -> int | None:
+    batch = (config.get("optimization") or {}).get("batch_size")
+    group = (config.get("grpo") or {}).get("group_size", 1) if config.get("method") == "grpo" else 1
+    return steps * batch // group if batch and config.get("method") != "none" else None
+
+
+def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Conditions and budgets, one run a line."""
+    st.dataframe(
+        {key: [row[key] for row in rows] for key in rows[0]},
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        alt="Conditions and budgets of the compared runs",
+    )
+
+
+def config_table(groups: Sequence[Group]) -> None:
+    """The fields in which the configurations differ."""
+    by_name = names(groups)
+    found = comparison.config_differences([group.first for group in by_name.values()])
+    columns = {name: [str(values[i]) for values in found.values()] for i, name in enumerate(by_name)}
+    st.dataframe({"field": list(found), **columns}, hide_index=True, alt="Fields in which the configurations differ")

@@ -1,0 +1,43 @@
+"""Completions of any run and step as rows that open, each with its example and a link to its own page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.components.trace_text import excerpt, visible
+from app.components.trace_view import show_trace
+from store import notes, read
+from store.engine import Store
+from store.notes import Remarks
+from store.rows import RunRow, StoredCompletion, StoredExample
+from trainer.prompt import Style
+
+QUESTION = 90
+
+
+def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow]) -> None:
+    """Nothing for no rows."""
+    by_id = {run.id: run for run in runs}
+    examples = read.examples(store, {row.example_id for row in rows if row.example_id is not None})
+    said = notes.remarks(store, "completion", [row.id for row in rows])
+    with st.container(gap=None, key="found"):
+        for row in rows:
+            run = by_id.get(row.run_id)
+            st.html(_place(row, run, examples.get(row.example_id or 0), said.get(row.id, Remarks())))
+            style: Style = "direct" if run and run.style == "direct" else "cot"
+            show_trace(row, style, key=f"found-{row.id}", link=f"/traces?completion={row.id}")
+
+
+def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | None, said: Remarks) -> str:
+    """Run, step and question of a row as inert HTML, with what people said about it."""
+    name = visible(run.name) if run else "a run that is gone"
+    parts = [f"<b>{name}</b>", f"step {row.step}"]
+    if example:
+        truth = "" if example.answer is None else f" (true count {example.answer})"
+        parts.append(f"{excerpt(example.question, QUESTION)}{truth}")
+    parts += [f'<span class="tv-tag">{visible(tag)}</span>' for tag in said.tags]
+    if said.note:
+        parts.append(f"<i>{excerpt(said.note, QUESTION)}</i>")
+    return f'<div class="tv-place">{" · ".join(parts)}</div>'

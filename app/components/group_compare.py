@@ -1,0 +1,90 @@
+"""The answers of one group side by side: identical ones folded, and what differs from the best marked word by word.
+
+Knows no database. Everything is inert HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from app.components.trace_text import marked, visible
+from app.components.trace_view import Row, chip
+from store.rows import StoredCompletion
+
+MOST_COMPARED = 800
+"""Characters of a text that are compared: the time grows with their square."""
+_WORDS = re.compile(r"</?(?:think|answer)>|\w+|\s+|[^\w\s]")
+
+
+class Fold(NamedTuple):
+    """Rows with one text; `row` is the first of them."""
+
+    row: Row
+    ids: tuple[int, ...]
+
+
+def fold(rows: Sequence[Row]) -> list[Fold]:
+    """Identical texts together, in the order of their first."""
+    found: dict[str, Fold] = {}
+    for row in rows:
+        known = found.get(row.text)
+        found[row.text] = Fold(row, (row.id,)) if known is None else Fold(known.row, (*known.ids, row.id))
+    return list(found.values())
+
+
+def side_by_side(rows: Sequence[Row], *, chosen: int | None, strongest: float | None) -> str:
+    """A column for each different text; all are compared with the first."""
+    folds = fold(rows)
+    if not folds:
+        return ""
+    base = folds[0].row.text
+    columns = [_column(each, base, first=i == 0, chosen=chosen, strongest=strongest) for i, each in enumerate(folds)]
+    return f'<div class="tv-columns">{"".join(columns)}</div>'
+
+
+def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest: float | None) -> str:
+    row = each.row
+    times = f' <b title="{len(each.ids)} identical answers">×{len(each.ids)}</b>' if len(each.ids) > 1 else ""
+    reward = "" if row.reward is None else f'<span class="tv-number">reward <b>{row.reward:.3g}</b></span>'
+    bar = ""
+    if isinstance(row, StoredCompletion) and row.advantage is not None:
+        bar = advantage_bar(row.advantage, strongest)
+    kind = "completion" if isinstance(row, StoredCompletion) else "prediction"
+    link = f'<a class="tv-link" target="_self" href="/traces?{kind}={row.id}">#{row.id}</a>'
+    text = marked(row.text[:MOST_COMPARED]) if first else differences(base, row.text)
+    more = "…" if len(row.text) > MOST_COMPARED else ""
+    name = "tv-column tv-chosen" if chosen in each.ids else "tv-column"
+    return (
+        f'<div class="{name}"><div class="tv-head">{chip(row)}{times}{reward}{link}</div>{bar}'
+        f'<div class="tv-compared">{text}{more}</div></div>'
+    )
+
+
+def advantage_bar(value: float, strongest: float | None) -> str:
+    """The advantage as a bar left or right of the middle, with its number."""
+    share = min(1.0, abs(value) / strongest) * 50 if strongest else 0.0
+    side = "tv-up" if value >= 0 else "tv-down"
+    number = visible(f"{value:+.2f}".replace("-", "−"))
+    return (
+        f'<div class="tv-wide" title="Advantage"><span class="tv-bar"><i class="{side}" style="width:{share:.0f}%"></i>'
+        f'</span> <span class="tv-number">A {number}</span></div>'
+    )
+
+
+def differences(base: str, text: str) -> str:
+    """`text` with the words that `base` has not marked, and those struck out that only `base` has."""
+    old, new = _WORDS.findall(base[:MOST_COMPARED]), _WORDS.findall(text[:MOST_COMPARED])
+    parts = []
+    for kind, old_start, old_end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts.append(marked("".join(new[new_start:new_end])))
+            continue
+        gone, come = "".join(old[old_start:old_end]), "".join(new[new_start:new_end])
+        if gone.strip():
+            parts.append(f"<del>{marked(gone)}</del>")
+        if come:
+            parts.append(f"<ins>{marked(come)}</ins>")
+    return "".join(parts)

@@ -1,0 +1,11 @@
+// Tells Python which of the wanted keys was pressed, unless somebody is typing.
+export default function ({ data, setTriggerValue }) {
+  const listen = (event) => {
+    const isTyping = event.target.closest?.("input, textarea, select, [contenteditable='true']")
+    if (!isTyping && !event.ctrlKey && !event.metaKey && !event.altKey && data.keys.includes(event.key)) {
+      setTriggerValue("pressed", event.key)
+    }
+  }
+  document.addEventListener("keydown", listen)
+  return () => document.removeEventListener("keydown", listen)
+}

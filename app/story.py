@@ -1,0 +1,118 @@
+"""How reasoning emerged in one run: everything that is shown of it, read and remembered. Knows nothing of drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from app import data, milestones, status, watch
+from app.milestones import Milestone
+from app.reasoning import Reading, Said, read_step
+from app.watch import Finding, HeldOut
+from app.windows import Floats
+from store import emergence, read
+from store.emergence import Emergence
+from store.engine import Store
+from store.rows import RunDetail
+from trainer.prompt import Style
+
+MOST_READ = 64
+"""Steps whose texts are read, evenly spread."""
+MOST_TEXTS = 64
+"""Completions that are read of one step."""
+
+
+class Story(NamedTuple):
+    """One run; `reward` has an entry for each step of `found`, and the fewer `readings` stand at `read_at`."""
+
+    run: RunDetail
+    found: Emergence
+    reward: Floats
+    held_out: list[HeldOut]
+    milestones: list[Milestone]
+    findings: list[Finding]
+
+
+class Texts(NamedTuple):
+    """What the texts tell, at some steps."""
+
+    step: Floats
+    readings: list[Reading]
+
+    def ratio(self, part: str, whole: str) -> Floats:
+        """One count of the readings per another, NaN where that is 0; `part` may be a word of reasoning.MATCHES."""
+        counts = [(getattr(each, part, None), each.matches[part], getattr(each, whole)) for each in self.readings]
+        return np.array([(own if own is not None else m) / n if n else np.nan for own, m, n in counts], float)
+
+
+def tell(run: RunDetail) -> Story | None:
+    """What is known of the completions of a run; None where it has none that are summarized."""
+    store = data.reader()
+    found = _emergence(store, run.id, version(run))
+    if not len(found.step):
+        return None
+    reward = data.series(store, run.id, ("reward",), points=100_000)["reward"]
+    known = np.isfinite(reward.value)
+    if known.any():
+        at_steps = np.interp(found.step, reward.step[known], reward.value[known])
+    else:
+        at_steps = np.full(len(found.step), np.nan)
+    samples = run.config.get("evaluation", {}).get("probe_samples", 0)
+    tested = watch.held_out(data.evaluations(store, run.id), samples)
+    return Story(run, found, at_steps, tested, milestones.milestones(found), watch.findings(found, at_steps, tested))
+
+
+def version(run: RunDetail) -> str:
+    """Changes when the run's completions do: with its steps (of a long run each hundredth part) and its job."""
+    part = max(1, run.step // 100) if run.status in status.OPEN else 1
+    return f"{run.step - run.step % part} of {_job(run)}"
+
+
+def _job(run: RunDetail) -> str:
+    return run.job.uid if run.job else ""
+
+
+def is_summarized(run: RunDetail) -> bool:
+    """Whether all its completions are in the figures; False for those of an older database until `summarize`."""
+    return not emergence.unsummarized(data.reader(), run.id)
+
+
+def summarize(run: RunDetail) -> Iterator[float]:
+    """Summarizes the steps of an older database, a few at a time; yields the share that is done."""
+    steps = emergence.unsummarized(data.reader(), run.id)
+    for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
+        emergence.add_summaries(data.writer(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
+        yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))
+    _emergence.clear()  # type: ignore[attr-defined]
+
+
+def texts(story: Story) -> Texts:
+    """Reads some of the texts; each step once, since the steps that are chosen stay so while a run grows."""
+    steps = chosen(story.found.step)
+    store, run = data.reader(), story.run
+    style: Style = "direct" if run.style == "direct" else "cot"
+    return Texts(steps.astype(float), [_reading(store, run.id, int(step), style, _job(run)) for step in steps])
+
+
+def chosen(steps: np.ndarray) -> np.ndarray:
+    """At most MOST_READ of them: every 1st, 2nd, 4th, 8th … from the first on."""
+    stride = 1
+    while -(-len(steps) // stride) > MOST_READ:
+        stride *= 2
+    return steps[::stride]
+
+
+@data.kept(16)
+def _emergence(store: Store, run_id: int, version: str) -> Emergence:
+    return emergence.emergence(store, run_id)
+
+
+@data.kept(4096)
+def _reading(store: Store, run_id: int, step: int, style: Style, job: str) -> Reading:
+    """Reads completions of one step; `job` tells a step from the one that was recorded before a resume."""
+    rows = read.completions(store, run_id, steps=(step, step), limit=MOST_TEXTS)
+    known = read.examples(store, {row.example_id for row in rows if row.example_id is not None})
+    scenes = {id: example.meta.get("objects") for id, example in known.items()}
+    return read_step([Said(row.text, scenes.get(row.example_id or 0)) for row in rows], style)

@@ -1,0 +1,136 @@
+"""How long does the story of a run of 500,000 completions take? On this machine: `python -m benchmarks.emergence`.
+
+Seconds of this process on the processor, so that a busy machine does not matter. Exits 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import emergence_figures, emergence_rows, milestones, watch
+from app.reasoning import Said, read_step
+from app.story import MOST_READ, MOST_TEXTS, Story, Texts, chosen
+from store import emergence, read, write
+from store.engine import Store, open_store
+from store.rows import CompletionRow, ExampleRow
+
+STEPS, GROUPS, SIZE, EXAMPLES = 7813, 8, 8, 400
+REPEATS = 5
+
+
+class Result(NamedTuple):
+    what: str
+    seconds: float
+    target: float
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "emergence.db"))
+        if not read.runs(store):
+            fill(store)
+        results = list(measure(store))
+        store.close()
+    for row in results:
+        print(f"{row.what:58} {1000 * row.seconds:8.0f} ms  {'met' if row.seconds <= row.target else 'MISSED'}")
+    return 0 if all(row.seconds <= row.target for row in results) else 1
+
+
+def fill(store: Store) -> None:
+    """One run whose form, steps and accuracy grow."""
+    dice = random.Random(0)
+    rows = [ExampleRow(dataset="d", split="train", key=str(i), question="?", answer=i % 10) for i in range(EXAMPLES)]
+    ids = write.add_examples(store, rows)
+    run = write.create_run(
+        store,
+        name="long",
+        method="grpo",
+        style="cot",
+        model="tiny",
+        dataset="d",
+        config={},
+        reward_weights={"format": 1.0, "accuracy": 2.0, "steps": 0.5},
+    )
+    for step in range(1, STEPS + 1):
+        said = [_completion(dice, step, group, index, ids) for group in range(GROUPS) for index in range(SIZE)]
+        reward = sum(row.reward or 0.0 for row in said) / len(said)
+        write.record_step(store, run.id, step, {"reward": reward}, at=float(step), completions=said)
+
+
+def _completion(dice: random.Random, step: int, group: int, index: int, ids: list[int]) -> CompletionRow:
+    place = (step * GROUPS + group) % EXAMPLES
+    formed, right = dice.random() < 0.1 + step / STEPS, dice.random() < 0.3 + 0.5 * step / STEPS
+    answer = place % 10 if right else dice.randrange(10)
+    steps = answer if formed else 0
+    thought = " ".join(f"{number}. a red circle at the top left" for number in range(1, answer + 1)) or "none"
+    text = f"<think>{thought}</think><answer>{answer}</answer>"
+    parts: dict[str, float | None] = {"format": float(formed), "accuracy": float(right), "steps": steps / 10}
+    return CompletionRow(
+        text=text,
+        answer=answer,
+        wellformed=formed,
+        correct=right,
+        steps=steps,
+        tokens=10 + 12 * answer,
+        reward=float(formed) + 2 * right + steps / 20,
+        rewards=parts,
+        generation=step,
+        group=group,
+        index=index,
+        example_id=ids[place],
+        advantage=0.0,
+    )
+
+
+def measure(store: Store) -> Iterator[Result]:
+    run = read.run(store, 1)
+    yield Result("steps without a summary looked for", _timed(lambda: emergence.unsummarized(store, run.id)), 0.05)
+    yield Result("all figures of the run read", _timed(lambda: emergence.emergence(store, run.id)), 0.3)
+    found = emergence.emergence(store, run.id)
+    reward = read.series(store, run.id, ["reward"], points=10**6)["reward"].value
+
+    def judged() -> tuple[list[milestones.Milestone], list[watch.Finding]]:
+        return milestones.milestones(found), watch.findings(found, reward, [])
+
+    yield Result("milestones and findings", _timed(judged), 0.1)
+    steps = chosen(found.step)
+    yield Result(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 1.0)
+    story = Story(run, found, reward, [], *judged())
+    texts = _texts(store, steps)
+    yield Result("figure made", _timed(lambda: _figure(story, texts)), 0.3)
+
+
+def _texts(store: Store, steps: NDArray[np.int64]) -> Texts:
+    readings = []
+    for step in steps:
+        rows = read.completions(store, 1, steps=(int(step), int(step)), limit=MOST_TEXTS)
+        readings.append(read_step([Said(row.text, None) for row in rows], "cot"))
+    return Texts(steps.astype(float), readings)
+
+
+def _figure(story: Story, texts: Texts) -> None:
+    rows = emergence_rows.rows(story, texts, None)
+    emergence_figures.score(rows, emergence_rows.flags(story), cursor=None, revision="").to_plotly_json()
+
+
+def _timed(act: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        act()
+        seconds.append(time.process_time() - start)
+    return median(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Emergence: when did it start to reason, and what moves the policy?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import data, emergence_figures, emergence_rows, format, status, story
+from app.components import emergence_notes
+from app.components.live_chart import live_chart
+from app.components.time_machine import time_machine
+from app.components.trace_view import show_style
+from app.components.vocabulary import vocabulary_table
+from app.figures import Mark
+from app.story import Story, Texts
+from store.rows import RunRow
+
+NONE = "none"
+SUMMARIZING = "Adding up the completions of this run; this happens once."
+HELP = """
+- **Form, reasoning, accuracy**: shares of the completions that were sampled for each step, and greedy accuracy on
+  held-out examples. Flags are milestones: each says its rule in its card above.
+- **Heat maps**: the darker, the more completions of that step have so many counted steps or tokens.
+- **Answers**: entropy of a step's answers. It falls below that of the true counts when the policy always says the same.
+- **Texts**: what completions have in common; the last two are read from at most 64 texts of at most 64 steps.
+- **Groups**: a group is live when its rewards differ. Through accuracy: some are right, some wrong. Through style only:
+  the difference is form. Dead groups teach nothing.
+- **Why the policy moves**: each component's covariance with the reward within groups, as a share of the reward's
+  variance there. What moves nothing counts as nothing.
+- **Steps and objects**: only for drawn scenes, which are known. Each step is matched to an object by the colour, kind
+  and position that it names; mean numbers of a well-formed trace with steps.
+"""
+
+
+def choose(runs: list[RunRow]) -> tuple[RunRow, RunRow | None]:
+    """The run in the address, else the newest that has sampled; and the one to lay over it, if any."""
+    by_uid = {run.uid: run for run in runs}
+    wanted, beside = st.query_params.get("run"), st.query_params.get("with")
+    if wanted and wanted not in by_uid:
+        st.warning(f"There is no run {format.literal(wanted)}; this is another one.", icon=":material/warning:")
+    newest = next((run for run in runs if run.step and run.method == "grpo"), runs[0])
+    st.session_state["emergence.run"] = wanted if wanted in by_uid else newest.uid
+    st.session_state["emergence.with"] = beside if beside in by_uid else NONE
+    with st.grid(2, min_column_width=320):
+        uid = st.selectbox(
+            "Run",
+            list(by_uid),
+            key="emergence.run",
+            format_func=lambda u: label(by_uid[u]),
+            on_change=go_to,
+            args=("run",),
+        )
+        other = st.selectbox(
+            "Laid over it, dotted",
+            [NONE, *(u for u in by_uid if u != uid)],
+            key="emergence.with",
+            format_func=lambda u: label(by_uid[u]) if u in by_uid else "no other run",
+            on_change=go_to,
+            args=("with",),
+        )
+    return by_uid[uid], by_uid.get(other)
+
+
+def label(run: RunRow) -> str:
+    return f"{run.name} · {status.METHODS.get(run.method, run.method)} · step {run.step} · {run.uid}"
+
+
+def go_to(name: str) -> None:
+    chosen = st.session_state[f"emergence.{name}"]
+    if chosen == NONE:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = chosen
+
+
+def cursor() -> int | None:
+    text = st.query_params.get("step", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def clear_cursor() -> None:
+    st.query_params.pop("step", None)
+
+
+def told(row: RunRow) -> Story | None:
+    """The story of a run; an older database is summarized first, with a bar that says how far."""
+    store = data.reader()
+    run = data.run(store, row.id)
+    if story.is_summarized(run):
+        return story.tell(run)
+    bar = st.progress(0.0, text=SUMMARIZING)
+    for share in story.summarize(run):
+        bar.progress(share, text=SUMMARIZING)
+    bar.empty()
+    return story.tell(run)
+
+
+def emergence(row: RunRow, beside: RunRow | None) -> None:
+    found, other = told(row), None if beside is None else told(beside)
+    if found is None:
+        nothing_sampled(row)
+        return
+    emergence_notes.findings_box(found)
+    st.subheader("Milestones", anchor=False)
+    emergence_notes.milestone_cards(found)
+    st.subheader("Step by step", anchor=False, help=HELP)
+    step_bar(found)
+    read = story.texts(found)
+    draw(found, read, other)
+    st.subheader("Words that came and went", anchor=False)
+    vocabulary_table(read)
+
+
+def draw(found: Story, read: Texts, other: Story | None) -> None:
+    rows = emergence_rows.rows(found, read, other)
+    flags = emergence_rows.flags(found)
+    marks = [*flags, *(Mark(one.since, f"{one.title} · {one.since}", one.sentence) for one in found.findings)]
+    at = cursor()
+    figure = emergence_figures.score(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
+    live_chart(
+        figure,
+        key=f"emergence_{found.run.uid}",
+        alt=takeaway(found),
+        on_click=lambda point: st.query_params.update(step=str(round(point.x))),
+    )
+
+
+def takeaway(found: Story) -> str:
+    """`demo-grpo over 170 steps: Format locked in at step 45; …`"""
+    came = "; ".join(f"{one.title.lower()} at step {one.step}" for one in found.milestones)
+    return f"{found.run.name} over {found.found.step[-1]} steps: {came or 'no milestone yet'}."
+
+
+def step_bar(found: Story) -> None:
+    """What the cursor is at, and the way to the texts of that step."""
+    at = cursor()
+    with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
+        if at is None:
+            st.caption("One axis for all rows: click sets the cursor, drag zooms, double-click zooms out.")
+            return
+        st.markdown(f"Cursor at **step {at}**", width="content")
+        query = {"run": found.run.uid, "step": str(at)}
+        st.page_link("../pages/traces.py", label="Its traces", icon=":material/psychology:", query_params=query)
+        st.button("Clear", icon=":material/close:", type="tertiary", on_click=clear_cursor)
+
+
+def nothing_sampled(row: RunRow) -> None:
+    if row.method == "grpo" and row.status in status.OPEN:
+        st.info("The first step is not finished yet; the story begins with it.", icon=":material/hourglass_top:")
+    elif row.method == "grpo":
+        st.info("This run ended before its first step; its log says why.", icon=":material/error:")
+    else:
+        st.info(
+            "Only reinforcement samples completions while it trains, and this run does not. "
+            "How its answers to held-out examples change is below.",
+            icon=":material/info:",
+        )
+
+
+st.title("Emergence")
+show_style()
+st.html(emergence_notes.STYLE)
+runs = data.runs(data.reader())
+if not runs:
+    st.info("There are no runs yet, so nothing has emerged.", icon=":material/timeline:")
+    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
+    st.stop()
+chosen, laid_over = choose(runs)
+every = 5.0 if chosen.status in status.OPEN else None
+st.fragment(emergence, run_every=every)(chosen, laid_over)
+st.subheader("Time machine", anchor=False, help="The same held-out example, answered greedily at every evaluation.")
+time_machine(data.run(data.reader(), chosen.id))

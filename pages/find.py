@@ -1,0 +1,296 @@
+"""Find: where did it say that? Filters, sorts and searches every completion, and makes a selection useful."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import data, finding, format, intents
+from app.components import found_list, trace_view
+from app.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
+from store import notes
+from store.engine import StoreError
+from store.find import Place, find, search
+from store.patterns import Matcher
+from store.rows import RunRow, StoredCompletion
+
+A_PAGE = 25
+# Of a text search; what was found is shown between rounds.
+SECONDS_A_ROUND = 0.6
+STATE, PLACES = "find.search", "find.places"
+ALL_RUNS = "All runs"
+WHOLE = ("step", "tokens", "steps")
+
+
+class Progress(NamedTuple):
+    """A text search so far; `wanted` is how many matches are asked for."""
+
+    asked: Asked
+    rows: list[StoredCompletion]
+    looked_at: int
+    after: Place | None
+    wanted: int
+    seconds: float
+    is_over: bool
+
+
+def choose_run(runs: list[RunRow]) -> int | None:
+    """The run in the address; None for all of them."""
+    by_uid = {run.uid: run for run in runs}
+    wanted = st.query_params.get("run", "")
+    st.session_state["find.run"] = wanted if wanted in by_uid else ALL_RUNS
+    uid = st.selectbox(
+        "Run",
+        [ALL_RUNS, *by_uid],
+        key="find.run",
+        format_func=lambda uid: f"{by_uid[uid].name} · step {by_uid[uid].step}" if uid in by_uid else uid,
+        on_change=go_to_run,
+        width=260,
+    )
+    return by_uid[uid].id if uid in by_uid else None
+
+
+def go_to_run() -> None:
+    uid = st.session_state["find.run"]
+    if uid == ALL_RUNS:
+        st.query_params.pop("run", None)
+    else:
+        st.query_params["run"] = uid
+
+
+def filters(runs: list[RunRow]) -> Asked:
+    """Widgets whose values stand in the address, from where they are read."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        run_id = choose_run(runs)
+        text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
+        is_expression = st.toggle(
+            "Expression", key="regex", bind="query-params", help="The text is a regular expression, in any case."
+        )
+        sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        judged = st.selectbox("Answer is", list(JUDGED), key="judged", bind="query-params", width=120)
+        form = st.selectbox("Form", list(FORMS), key="form", bind="query-params", width=140)
+        cut = st.selectbox("Token limit", list(CUT), key="cut", bind="query-params", width=130)
+        tags = notes.trace_tags(data.reader())
+        tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
+    with st.expander("Ranges, answer and example", key="find-ranges"):
+        ranges = numbers()
+    query = {
+        **{name: "" if value is None else str(value) for name, value in ranges.items()},
+        "q": text,
+        "regex": "true" if is_expression else "",
+        "sort": sort,
+        "judged": judged,
+        "form": form,
+        "cut": cut,
+        "tag": tagged or "",
+    }
+    st.session_state["find.query"] = {
+        name: value
+        for name, value in query.items()
+        if value and value != "Any" and (name, value) != ("sort", next(iter(ORDERS)))
+    }
+    return finding.asked(query, run_id)
+
+
+def numbers() -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    with st.grid("auto", min_column_width=210):
+        for name, label in RANGES.items():
+            with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+                for end in ("from", "to"):
+                    key = f"{name}_{end}"
+                    found[key] = number(f"{label} {end}", key, whole=name in WHOLE)
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            found["answer"] = number("Answer", "answer", whole=True)
+            found["example"] = number("Example", "example", whole=True, help="Its number, as in the address.")
+    return found
+
+
+def number(label: str, key: str, *, whole: bool, help: str | None = None) -> float | None:
+    step: float = 1 if whole else 0.1
+    format = None if whole else "%g"
+    value: float | None = st.number_input(
+        label, value=None, key=key, bind="query-params", step=step, format=format, help=help, min_value=None
+    )
+    return value
+
+
+def by_columns(asked: Asked) -> list[StoredCompletion]:
+    """One page; the places where the earlier ones began are kept, so that one can go back."""
+    total = data.count_found(data.reader(), asked.wanted)
+    places = places_of(asked)
+    page = find(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
+    first = (len(places) - 1) * A_PAGE
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        shown = f"{first + 1:,} to {first + len(page.rows):,} of {total:,}" if page.rows else f"{total:,}"
+        st.caption(f"{shown} completions", width="content")
+        with st.container(horizontal=True, width="content"):
+            st.button(
+                "Back",
+                icon=":material/chevron_left:",
+                shortcut="k",
+                disabled=len(places) == 1,
+                on_click=go_back,
+            )
+            st.button(
+                "Next",
+                icon=":material/chevron_right:",
+                shortcut="j",
+                disabled=page.after is None,
+                on_click=go_to_place,
+                args=(page.after,),
+            )
+    if not page.rows:
+        st.info("No completion matches these filters: widen or clear one.", icon=":material/filter_alt_off:")
+    return page.rows
+
+
+def go_back() -> None:
+    st.session_state[PLACES][1].pop()
+
+
+def go_to_place(place: Place) -> None:
+    st.session_state[PLACES][1].append(place)
+
+
+def places_of(asked: Asked) -> list[Place | None]:
+    places: list[Place | None]
+    known, places = st.session_state.get(PLACES, (None, []))
+    if known != asked:
+        places = [None]
+        st.session_state[PLACES] = (asked, places)
+    return places
+
+
+def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
+    """Rounds of a search until enough is found; each shows what there is."""
+    progress: Progress | None = st.session_state.get(STATE)
+    if progress is None or progress.asked != asked:
+        progress = Progress(asked, [], 0, None, A_PAGE, 0.0, False)
+        st.session_state[STATE] = progress
+    is_working = not progress.is_over and len(progress.rows) < progress.wanted
+    st.fragment(run_every=0.1 if is_working else None)(one_round)(asked, matches, runs)
+
+
+def one_round(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
+    progress: Progress = st.session_state[STATE]
+    was_working = not progress.is_over and len(progress.rows) < progress.wanted
+    if was_working:
+        progress = go_on(progress, matches)
+        st.session_state[STATE] = progress
+    show_progress(progress)
+    found_list.show(data.reader(), progress.rows, runs)
+    if was_working and (progress.is_over or len(progress.rows) >= progress.wanted):
+        st.rerun()
+
+
+def go_on(progress: Progress, matches: Matcher) -> Progress:
+    """One round more. Raises StoreError when the expression takes too long."""
+    start = time.monotonic()
+    part = search(
+        data.reader(),
+        progress.asked.wanted,
+        matches,
+        progress.asked.order,
+        after=progress.after,
+        limit=progress.wanted - len(progress.rows),
+        seconds=SECONDS_A_ROUND,
+    )
+    return progress._replace(
+        rows=progress.rows + part.rows,
+        looked_at=progress.looked_at + part.looked_at,
+        after=part.after,
+        seconds=progress.seconds + time.monotonic() - start,
+        is_over=part.after is None,
+    )
+
+
+def show_progress(progress: Progress) -> None:
+    total = max(data.count_found(data.reader(), progress.asked.wanted), progress.looked_at)
+    words = f"{len(progress.rows):,} found in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
+    if progress.is_over:
+        st.caption(words)
+        if not progress.rows:
+            st.info("No text matches: try other words, or widen a filter.", icon=":material/search_off:")
+        return
+    st.progress(progress.looked_at / max(1, total), text=words)
+    if len(progress.rows) >= progress.wanted:
+        st.button("Look for more", icon=":material/search:", on_click=more)
+
+
+def more() -> None:
+    progress: Progress = st.session_state[STATE]
+    st.session_state[STATE] = progress._replace(wanted=progress.wanted + A_PAGE)
+
+
+def selection(asked: Asked, runs: list[RunRow]) -> None:
+    """What can be done with everything that is found."""
+    uid = st.query_params.get("run", "")
+    query = {**st.session_state["find.query"], **({"run": uid} if uid else {})}
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.link_button(
+            "Export as JSONL",
+            f"/api/completions.jsonl?{urlencode(query)}",
+            icon=":material/download:",
+            help="All that is found, a line each, with rewards, trace fields and image hashes.",
+        )
+        if st.button(
+            "Train on this selection",
+            icon=":material/model_training:",
+            help="Imitation (SFT) of the right, well-formed traces among all that is found.",
+        ):
+            train(asked, runs)
+        with (
+            st.popover("Tag", icon=":material/sell:", help="Put a tag on all that is found."),
+            st.form("find-tag", border=False, clear_on_submit=True),
+        ):
+            name = st.text_input("Tag", max_chars=notes.LONGEST_TAG)
+            if st.form_submit_button("Tag all that is found"):
+                tag(asked, name)
+
+
+def tag(asked: Asked, name: str) -> None:
+    if done := attempt(lambda: intents.tag_found(asked, name)):
+        st.toast(done)
+
+
+def train(asked: Asked, runs: list[RunRow]) -> None:
+    with st.spinner("Writing the selected traces and their images"):
+        folder = attempt(lambda: intents.dataset_of(asked))
+    if folder:
+        source = next((run.uid for run in runs if run.id == asked.wanted.run_id), "")
+        st.switch_page("../pages/launch.py", query_params={"folder": folder, **({"clone": source} if source else {})})
+
+
+def attempt(intent: Callable[[], str]) -> str | None:
+    """What the intent gives; None after its error is shown."""
+    try:
+        return intent()
+    except StoreError as error:
+        st.error(format.literal(str(error)), icon=":material/error:")
+        return None
+
+
+st.title("Find")
+trace_view.show_style()
+store = data.reader()
+runs = data.runs(store)
+if not runs:
+    st.info("There are no runs yet, so there is nothing to find.", icon=":material/search:")
+    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
+    st.stop()
+asked = filters(runs)
+try:
+    matches = asked.matcher()
+    selection(asked, runs)
+    if matches is None:
+        found_list.show(store, by_columns(asked), runs)
+    else:
+        by_text(asked, matches, runs)
+except StoreError as error:
+    st.error(format.literal(str(error)), icon=":material/error:")

@@ -1,0 +1,171 @@
+"""Rewards: what is an answer paid, and why? For one text, or for a whole past run under other weights or rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app import data, format
+from app.components import bench_result, trace_view
+from app.components.inspector import reward_table
+from app.components.trace_text import body
+from app.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
+from store import read
+from store.engine import Store, StoreError
+from store.rows import RunRow
+from trainer.config import ConfigError, RunConfig, from_dict
+from trainer.rewards import explain
+from trainer.trace import parse
+
+VIEWS = ("One answer", "A whole run")
+SECONDS_A_ROUND = 0.5
+STATE = "rewards.again"
+FIRST = "<think>1. red circle top left 2. red circle bottom right</think><answer>2</answer>"
+
+
+class Again(NamedTuple):
+    """A run that is being scored again."""
+
+    run_id: int
+    scheme: Scheme
+    steps: Iterator[StepScores]
+    scores: list[StepScores]
+    is_over: bool
+
+
+def choose_run(runs: list[RunRow]) -> RunRow | None:
+    """The run whose weights and completions are used; None when there is none."""
+    sampled = {run.uid: run for run in runs if run.method == "grpo" and run.step}
+    if not sampled:
+        return None
+    wanted = st.query_params.get("run", "")
+    st.session_state["rewards.run"] = wanted if wanted in sampled else next(iter(sampled))
+    uid = st.selectbox(
+        "Run",
+        list(sampled),
+        key="rewards.run",
+        format_func=lambda uid: f"{sampled[uid].name} · step {sampled[uid].step}",
+        on_change=go_to_run,
+        width=320,
+    )
+    return sampled[uid]
+
+
+def go_to_run() -> None:
+    st.query_params["run"] = st.session_state["rewards.run"]
+
+
+def config_of(store: Store, run: RunRow | None) -> RunConfig:
+    """The run's configuration; today's defaults where it cannot be read any more."""
+    if run is None:
+        return RunConfig()
+    try:
+        return from_dict(data.run(store, run.id).config)
+    except ConfigError:
+        return RunConfig()
+
+
+def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
+    """Weights of every component that is recorded or can be computed, and the rules."""
+    own = {reward.label: reward.weight for reward in config.paid}
+    labels = [*own, *(label for label in COMPUTABLE if label not in own)]
+    key = f"rewards.{run.uid if run else ''}"
+    with st.container(border=True, key="scheme"):
+        with st.grid("auto", min_column_width=150):
+            weights = {
+                label: st.number_input(
+                    format.literal(label), value=own.get(label, 0.0), step=0.25, format="%g", key=f"{key}.{label}"
+                )
+                for label in labels
+            }
+        with st.container(horizontal=True, gap="large"):
+            form = st.toggle("Accuracy only when well-formed", key="rewards.form")
+            right = st.toggle("Steps only when the answer is right", key="rewards.right")
+    return Scheme(weights, answer_needs_form=form, steps_need_answer=right)
+
+
+def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
+    picked, truth = picked_completion(store)
+    with st.container(horizontal=True, gap="medium"):
+        text = st.text_area("Completion", picked, key=f"rewards.text.{hash(picked)}", height=170)
+        count = st.number_input(
+            "True count", value=truth, min_value=0, step=1, key=f"rewards.truth.{hash(picked)}", width=140
+        )
+    labels = [{"name": name, "weight": weight} for name, weight in scheme.weights.items() if name in COMPUTABLE]
+    scored = config.model_copy(update={"rewards": RunConfig(rewards=labels, method="sft").rewards})
+    found = explain(text, None if count is None else int(count), scored)
+    trace = parse(text, config.style)
+    values = {each.name: np.array([np.nan if each.value is None else each.value]) for each in found}
+    paid = float(total(values, scheme, np.array([trace.wellformed]))[0])
+    st.html(reward_table(found, {}, paid))
+    if scheme.answer_needs_form or scheme.steps_need_answer:
+        st.caption("The sum follows the rules above, the rows do not.")
+    st.html(body(trace).html)
+
+
+def picked_completion(store: Store) -> tuple[str, int | None]:
+    """Text and true count of the completion of this number, or something to begin with."""
+    number = st.number_input(
+        "Completion number", value=None, min_value=1, step=1, key="completion", bind="query-params", width=200
+    )
+    if number is None:
+        return FIRST, 2
+    try:
+        row = read.completion(store, int(number))
+    except StoreError as error:
+        st.warning(str(error), icon=":material/warning:")
+        return FIRST, 2
+    return row.text, row.truth
+
+
+def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> None:
+    again: Again | None = st.session_state.get(STATE)
+    if again is not None and (again.run_id, again.scheme) != (run.id, scheme):
+        again = None
+    if st.button("Score again", type="primary", icon=":material/replay:"):
+        again = Again(run.id, scheme, rescore(read.iter_completions(store, run.id), config, scheme), [], False)
+    st.session_state[STATE] = again
+    if again is None:
+        st.caption("Nothing is trained: what this run sampled is scored once more, and its groups are compared.")
+        return
+    st.fragment(run_every=None if again.is_over else 0.1)(one_round)(run)
+
+
+def one_round(run: RunRow) -> None:
+    """Some more steps, within the time of a round; what there is so far is shown."""
+    again: Again = st.session_state[STATE]
+    if again.is_over:
+        bench_result.show(again.scores)
+        return
+    deadline = time.monotonic() + SECONDS_A_ROUND
+    for scores in again.steps:
+        again.scores.append(scores)
+        if time.monotonic() > deadline:
+            break
+    else:
+        st.session_state[STATE] = again._replace(is_over=True)
+        st.rerun()
+    last = again.scores[-1].step
+    st.progress(min(1.0, last / max(1, run.step)), text=f"step {last:,} of {run.step:,}")
+    bench_result.show(again.scores)
+
+
+st.title("Rewards")
+trace_view.show_style()
+store = data.reader()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    run = choose_run(data.runs(store))
+    view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
+config = config_of(store, run)
+scheme = scheme_of(config, run)
+if view == VIEWS[0]:
+    one_answer(store, config, scheme)
+elif run is None:
+    st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")
+    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
+else:
+    whole_run(store, run, config, scheme)

@@ -1,0 +1,53 @@
+"""A dataset from the form to its examples and to what it shares with another, in a real browser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from scripts.browsing import Server, goto, no_exception, overflow, wait_until_idle
+
+pytestmark = pytest.mark.e2e
+PATIENCE = 90_000
+"""Milliseconds in which a process starts and indexes a few drawn scenes on a busy machine."""
+
+
+def index(page: Page, split: str, number: int) -> None:
+    """Fills the form in and sends it."""
+    for name, value, done in (("split", split, "Enter"), ("limit", str(number), "Tab")):
+        field = page.locator(f".st-key-index-{name} input")
+        field.fill(value)
+        field.press(done)
+    page.get_by_role("button", name="Index", exact=True).click()
+    expect(page.get_by_text(f"shapes-simple ({split}) is being indexed.")).to_be_visible()
+
+
+def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page: Page) -> None:
+    """Somebody without runs indexes two splits, opens an example at its own address, and sees what the splits share."""
+    page = browser_page
+    goto(page, f"{server.url}/datasets")
+    expect(page.get_by_text("There are no examples yet.")).to_be_visible()
+    index(page, "train", 60)
+    expect(page.locator(".eg-card")).to_have_count(24, timeout=PATIENCE)
+    image = page.locator("img.eg-image").first
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+
+    page.locator(".eg-card").first.click()
+    page.wait_for_url("**/datasets?**example=*")
+    wait_until_idle(page)
+    expect(page.get_by_text(re.compile(r"true count \d"))).to_be_visible()
+    page.get_by_role("button", name="All examples").click()
+    page.wait_for_url(lambda url: "example=" not in url)
+    expect(page.locator(".eg-card")).to_have_count(24)
+    wait_until_idle(page)
+
+    page.locator(".st-key-index summary").click()
+    index(page, "test", 50)
+    page.get_by_test_id("stMain").get_by_text("Overlap", exact=True).click()
+    expect(page.get_by_text("Benchmark questions touched")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("No run was tested on this benchmark yet.")).to_be_visible()
+    wait_until_idle(page)
+    no_exception(page)
+    assert overflow(page) <= 0

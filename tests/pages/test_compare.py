@@ -1,0 +1,96 @@
+"""The compare page, the experiment form and what follows an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store import read, write
+from store.engine import Store
+from store.schema import JobState
+from tests import compared, seeded
+from trainer import launch
+from trainer.experiments import DEMO_TABLES
+
+Open = Callable[..., AppTest]
+
+
+def htmls(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def words(app: AppTest) -> str:
+    elements = (*app.title, *app.caption, *app.text, *app.info, *app.error, *app.subheader, *app.markdown)
+    return "\n".join(element.value for element in elements)
+
+
+def test_without_runs_it_points_to_the_launch(empty_store: Store, open_page: Open) -> None:
+    assert "There is no run yet" in words(open_page("compare"))
+
+
+def test_without_tests_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
+    seeded.new_run(empty_store, seeded.config("demo-grpo"))
+    assert "No run has been tested yet" in words(open_page("compare"))
+
+
+def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, DEMO_TABLES, n=12)
+    app = open_page("compare")
+    shown = htmls(app)
+    assert [each.value for each in app.subheader][:3] == [
+        "Accuracy and similarity to the reference reasoning",
+        "Benchmarks that training did not see",
+        "LoRA rank",
+    ]
+    assert shown.count("<tr class='measured'>") == 3 + 4 + 4
+    assert shown.count("<tr class='reported'>") == 6 + 3 + 4
+    assert "these two checkpoints" in shown and "traces?run=" in shown
+    assert "only GRPO CoT r64 · tiny right" in app.segmented_control(key="compare.outcome").options[0]
+
+
+def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, DEMO_TABLES, n=8)
+    uids = [run.uid for run in read.runs(empty_store) if run.lora_rank == 32]
+    app = open_page("compare", runs=",".join(uids))
+    assert "2 chosen runs" in words(app)
+    assert htmls(app).count("<tr class='measured'>") == 2 + 2
+
+
+def test_other_conditions_are_said_to_be_not_comparable(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8, decoding={"SFT CoT": {"max_tokens": 40}})
+    assert "not comparable: token limit 112 against 40" in htmls(open_page("compare"))
+
+
+def test_the_progress_of_an_experiment_with_what_failed(empty_store: Store, open_page: Open) -> None:
+    uid = compared.fill(empty_store, DEMO_TABLES, n=8)
+    run = seeded.find(empty_store, "grpo-cot-tiny-r32-s0")
+    job = write.add_job(empty_store, run.id, "evaluate", {"benchmark": "shapes-hard"})
+    write.end_job(empty_store, job.id, JobState.FAILED, error="There is no checkpoint 'best'.")
+    shown = words(open_page("compare", experiment=uid))
+    assert "There is no checkpoint 'best'." in shown
+
+
+def test_an_experiment_is_launched_in_one_action(
+    empty_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
+    app = open_page("launch")
+    app.text_input(key="experiment.ranks").set_value("8, 16")
+    app.text_input(key="experiment.name").set_value("mine").run()
+    assert "5 runs (4 train), each answers 3 benchmarks" in words(app)
+    next(button for button in app.button if button.label == "Launch the experiment").click().run()
+    assert not app.exception
+    (made,) = read.experiments(empty_store)
+    assert (made.name, len(made.arms)) == ("mine", 5)
+    assert {run.lora_rank for run in read.runs(empty_store)} == {None, 8, 16}
+
+
+@pytest.mark.parametrize(("field", "value"), [("ranks", "many"), ("ranks", "0"), ("rates", "fast")])
+def test_what_cannot_be_launched_is_said(empty_store: Store, open_page: Open, field: str, value: str) -> None:
+    app = open_page("launch")
+    app.text_input(key=f"experiment.{field}").set_value(value).run()
+    assert not app.exception and app.error
+    assert not [button for button in app.button if button.label == "Launch the experiment"]

@@ -1,0 +1,222 @@
+"""Who is compared with whom, whether that is fair, and what the three tables say."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app import comparison, export, tables
+from app.comparison import Group, Member
+from store import read
+from store.engine import Store, open_store
+from tests import compared
+from trainer import statistics
+from trainer.config import from_dict
+from trainer.experiments import DEMO_TABLES, Matrix
+
+SMALL = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The demonstration's matrix with one seed."""
+    path = tmp_path_factory.mktemp("compared") / "runs.db"
+    compared.compare_database(path)
+    return open_store(str(path))
+
+
+def members(store: Store) -> list[Member]:
+    runs = [read.run(store, row.id) for row in read.runs(store)]
+    return [Member(run, read.evaluations(store, run.id), read.checkpoints(store, run.id)) for run in runs]
+
+
+def groups(store: Store) -> list[Group]:
+    return comparison.groups(members(store), read.experiments(store)[0].arms)
+
+
+def scores(store: Store) -> Any:
+    return lambda evaluation_id: read.scores(store, evaluation_id)
+
+
+def texts(table: tables.Table, kind: str = "measured") -> list[list[str]]:
+    return [[cell.text for cell in line.cells] for line in table.lines if line.kind == kind]
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_group(tmp_path: Any) -> None:
+    compared.compare_database(tmp_path / "runs.db", seeds=(0, 1, 2), n=8)
+    found = groups(open_store(str(tmp_path / "runs.db")))
+    assert [(g.label, g.first.lora_rank, len(g.members)) for g in found] == [
+        ("zero-shot CoT", None, 1),
+        ("SFT CoT", 32, 3),
+        ("SFT CoT", 64, 3),
+        ("GRPO CoT", 32, 3),
+        ("GRPO CoT", 64, 3),
+    ]
+
+
+def test_the_test_has_no_say_in_which_checkpoint_is_shown(store: Store) -> None:
+    """A test of another step that went better is not taken."""
+    member = next(m for m in members(store) if m.run.method == "grpo")
+    best = member.checkpoints[0].step
+    shown = comparison.tested(member, "shapes-simple")
+    assert shown is not None and shown.step == best
+    lucky = shown._replace(id=10_000, step=best // 2, metrics={**shown.metrics, "exact_match": 1.0})
+    tempting = member._replace(evaluations=[*member.evaluations, lucky])
+    assert comparison.tested(tempting, "shapes-simple") == shown
+    later = lucky._replace(step=best + 50)
+    assert comparison.tested(tempting._replace(evaluations=[*member.evaluations, later]), "shapes-simple") == shown
+
+
+def test_a_difference_is_paired_and_tested_by_mcnemar(store: Store) -> None:
+    grpo, sft = (next(g for g in groups(store) if g.label == f"{name} CoT") for name in ("GRPO", "SFT"))
+    found = comparison.contrast(grpo, sft, "shapes-simple", scores(store))
+    one, other = (read.scores(store, comparison.tested(g.members[0], "shapes-simple").id).correct for g in (grpo, sft))
+    assert found.accuracy is not None and found.accuracy.value == pytest.approx(one.mean() - other.mean())
+    assert found.p == statistics.mcnemar(int((one > other).sum()), int((other > one).sum()))
+    assert (found.n, found.seeds, found.reasons) == (60, 1, ())
+    assert found.close is not None and found.close.value < -0.5
+
+
+def test_three_seeds_a_side_speak_of_methods(tmp_path: Any) -> None:
+    compared.compare_database(tmp_path / "runs.db", seeds=(0, 1, 2), n=20)
+    store = open_store(str(tmp_path / "runs.db"))
+    found = groups(store)
+    grpo, sft = (next(g for g in found if g.label == f"{name} CoT") for name in ("GRPO", "SFT"))
+    contrast = comparison.contrast(grpo, sft, "shapes-simple", scores(store))
+    means = [
+        [read.scores(store, comparison.tested(m, "shapes-simple").id).correct.mean() for m in g.members]
+        for g in (grpo, sft)
+    ]
+    assert contrast.seeds == 3 and contrast.p == pytest.approx(statistics.welch(*means))
+    assert contrast.accuracy is not None and contrast.accuracy.value == pytest.approx(
+        np.mean(means[0]) - np.mean(means[1])
+    )
+    drift = tables.style_drift(found, scores(store))
+    assert any("speaks of methods" in note for note in drift.notes)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"max_tokens": 64}, "token limit 64 against 112"),
+        ({"temperature": 1.0}, "temperature 1.0 against none"),
+        ({"forced_prefix": "<think>1."}, "forced prefix <think>1. against none"),
+    ],
+)
+def test_other_decoding_of_one_arm_makes_its_rows_not_comparable(
+    tmp_path: Any, changed: dict[str, Any], reason: str
+) -> None:
+    store = open_store(str(tmp_path / "runs.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=8, decoding={"GRPO CoT": changed})
+    found = groups(store)
+    for table in (
+        tables.style_drift(found, scores(store)),
+        tables.generalization(found, ["shapes-hard"], scores(store)),
+    ):
+        verdicts = [cell.text for line in table.lines for cell in line.cells if cell.text.startswith("not comparable")]
+        assert verdicts == [f"not comparable: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        ({}, []),
+        ({"style": "direct", "prompt": "User:{question} Give only the number inside <answer> </answer> tags."}, []),
+        ({"prompt": "User:{question} Count!"}, ["another prompt"]),
+        ({"pixels": {"size": 32}}, ["other pixels"]),
+        ({"baseline": "blind"}, ["one is a baseline"]),
+        ({"samples": {"n": 8}}, []),
+    ],
+)
+def test_what_makes_two_evaluations_comparable(change: dict[str, Any], reasons: list[str]) -> None:
+    """The style and more samples beside the greedy answer are no difference."""
+    style = (
+        "First think step by step inside <think> </think> tags, then give the number inside <answer> </answer> tags."
+    )
+    first = {
+        "style": "cot",
+        "prompt": f"User:{{question}} {style}",
+        "pixels": {"size": 64},
+        "decoding": {"max_tokens": 9},
+    }
+    assert comparison.differences(first, {**first, **change}) == reasons
+
+
+def test_the_three_tables(store: Store) -> None:
+    found = groups(store)
+    drift = tables.style_drift(found, scores(store))
+    assert [row[:3] for row in texts(drift)] == [
+        ["tiny", "zero-shot CoT", "–"],
+        ["tiny", "SFT CoT", "32"],
+        ["tiny", "GRPO CoT", "32"],
+    ]
+    assert [row[1:3] for row in texts(drift, "reported")][:2] == [["SFT", "32"], ["GRPO", "32"]]
+    unseen = tables.generalization(found, comparison.benchmarks(members(store)), scores(store))
+    assert [(row[1], row[3]) for row in texts(unseen)] == [
+        (name, rank) for rank in ("32", "64") for name in ("shapes-complex", "shapes-hard")
+    ]
+    by_rank = tables.ranks(found, scores(store))
+    assert [(row[1], row[2]) for row in texts(by_rank)] == [
+        (name, rank) for name in ("SFT CoT", "GRPO CoT") for rank in ("32", "64")
+    ]
+    for table in (drift, unseen, by_rank):
+        assert {len(line.cells) for line in table.lines} == {len(table.head)}
+        assert "these two checkpoints" in table.notes[0]
+
+
+def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> None:
+    store = open_store(str(tmp_path / "runs.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=10)
+    run = next(row for row in read.runs(store) if row.method == "grpo")
+    settings = read.run(store, run.id)
+    config = from_dict(settings.config)
+    drawn = compared.shapes.examples("simple", "test", 10, 0)
+    changed = compared.conditions(config) | {"baseline": "blind"}
+    compared.measure(store, run.id, config, changed, drawn, kind="baseline", step=run.step, progress=1.0, skill=2.0)
+    drift = tables.style_drift(groups(store), scores(store))
+    assert [row[1] for row in texts(drift)] == ["zero-shot CoT", "SFT CoT", "GRPO CoT", "GRPO CoT: image blanked"]
+    assert texts(drift)[-1][-2:] == ["–", "–"]
+    assert comparison.benchmarks(members(store)) == ["shapes-simple", "shapes-complex", "shapes-hard"]
+
+
+def test_p_values_are_corrected_within_a_table(store: Store) -> None:
+    found = groups(store)
+    drift = tables.style_drift(found, scores(store))
+    raw = [line.contrast.p for line in drift.lines if line.contrast]
+    assert len(raw) == 2
+    shown = [row[-1] for row in texts(drift) if row[-1] != "–"]
+    assert shown == [tables.format.p_value(p) for p in statistics.holm(raw)]
+
+
+def test_exports_hold_every_row_and_say_what_was_reported(store: Store) -> None:
+    found = groups(store)
+    three = [
+        tables.style_drift(found, scores(store)),
+        tables.generalization(found, ["shapes-hard"], scores(store)),
+        tables.ranks(found, scores(store)),
+    ]
+    count = sum(len(table.lines) for table in three)
+    written = export.markdown(three)
+    assert written.count("\n| measured |") + written.count(f"\n| {export.REPORTED} |") == count
+    assert export.latex(three).count(r" \\") == count + 3
+    read_back = list(csv.reader(io.StringIO(export.comma_separated(three))))
+    assert len(read_back) == count + 3
+    report = export.report("Tables", three, [], "n 60")
+    assert report.count("<tr class='reported'>") == sum(len(texts(table, "reported")) for table in three)
+    assert "http" not in report.partition("<body>")[2] and "src=" not in report.partition("<body>")[2]
+
+
+def test_hostile_text_is_escaped_in_every_format() -> None:
+    evil = "<script>alert(1)</script> | =1+1 & 50 % \\input{x} *b*"
+    table = tables.Table("t", evil, (evil,), (tables.Line((tables.Cell(evil),)),))
+    assert "<script>alert" not in export.html_table(table, None)
+    assert "<script>alert" not in export.report(evil, [table], [], evil).partition("</head>")[2]
+    assert "\\textbackslash{}input\\{x\\}" in export.latex([table])
+    assert "\\*b\\*" in export.markdown([table]) and "\\<script" in export.markdown([table])
+    formula = tables.Table("t", "", ("=1",), (tables.Line((tables.Cell("=cmd()"),)),))
+    assert "'=cmd()" in export.comma_separated([formula])
