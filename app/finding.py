@@ -17,8 +17,8 @@ from store.patterns import Matcher, containing, matching
 from store.rows import StoredCompletion
 
 ORDERS = {
-    "Latest": Order("step", True),
-    "Earliest": Order("step", False),
+    "Latest step": Order("step", True),
+    "Earliest step": Order("step", False),
     "Highest reward": Order("reward", True),
     "Lowest reward": Order("reward", False),
     "Longest": Order("tokens", True),
@@ -62,7 +62,7 @@ def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
         **{name: _range(query, name) for name in RANGES},
     )
     text = query.get("q", "")
-    return Asked(wanted, ORDERS.get(query.get("sort", ""), ORDERS["Latest"]), text, query.get("regex") == "true")
+    return Asked(wanted, ORDERS.get(query.get("sort", ""), ORDERS["Latest step"]), text, query.get("regex") == "true")
 
 
 def _range(query: Mapping[str, str], name: str) -> Range:

@@ -45,8 +45,16 @@ def milestones(found: Emergence) -> list[Milestone]:
 
 def locked(found: Emergence) -> int | None:
     """The entry from which the format is locked in."""
-    size = windows.width(len(found.step))
-    return windows.crossed(found.share("wellformed"), LOCKED, size=size, slack=LOCKED_SLACK)
+    return emerged(found.share("wellformed"), LOCKED, LOCKED_SLACK)
+
+
+def emerged(curve: Floats, line: float, slack: float) -> int | None:
+    """The entry from which a curve has crossed a line for good, if it rose there by more than noise explains."""
+    size = windows.width(len(curve))
+    at = windows.crossed(curve, line, size=size, slack=slack)
+    if at is None or not windows.rose(windows.level(curve, 0, min(at, size)), windows.level(curve, at, size), RISE):
+        return None
+    return at
 
 
 def _format(found: Emergence) -> Milestone | None:
@@ -61,10 +69,9 @@ def _format(found: Emergence) -> Milestone | None:
 
 def _numbered(found: Emergence) -> Milestone | None:
     stepped = found.share("stepped")
-    size = windows.width(len(found.step))
     return _milestone(
         found,
-        windows.crossed(stepped, STEPPED, size=size, slack=STEPPED_SLACK),
+        emerged(stepped, STEPPED, STEPPED_SLACK),
         stepped,
         ("steps", "N", "Numbered steps in half of the samples", "Completions with numbered steps"),
         "first step from which {size} steps average 50 % with a counted reasoning step, never below 40 % afterwards.",
@@ -78,7 +85,7 @@ def _accuracy(found: Emergence) -> Milestone | None:
     rise = max(RISE, windows.SURE * start.error * np.sqrt(2))
     return _milestone(
         found,
-        windows.crossed(right, start.mean + rise, size=size, slack=rise / 2),
+        emerged(right, start.mean + rise, rise / 2),
         right,
         ("accuracy", "A", "Accuracy begins to rise", "Right"),
         f"first step from which {{size}} steps average {100 * rise:.0f} points above the first {{size}}, "

@@ -15,15 +15,14 @@ import numpy.typing as npt
 
 from store.rows import StoredCompletion
 from trainer.config import RunConfig
-from trainer.prompt import Style
-from trainer.rewards import accuracy_reward, format_reward, keyword_reward, steps_reward
+from trainer.rewards import RewardFunction, accuracy_reward, format_reward, keyword_reward, steps_reward
 
 Floats = npt.NDArray[np.float64]
 SAME = 1e-6
 """Rewards that differ by less carry no gradient."""
 EPSILON = 1e-4
 """Added to the spread before dividing, as the trainer does."""
-COMPUTABLE = {
+COMPUTABLE: dict[str, RewardFunction] = {
     "format": format_reward,
     "accuracy": accuracy_reward,
     "steps": steps_reward,
@@ -88,12 +87,9 @@ def components(rows: Sequence[StoredCompletion], labels: Iterable[str], config: 
     return found
 
 
-def compute(
-    label: str, texts: Sequence[str], truths: Sequence[int | None], config: RunConfig, style: Style | None = None
-) -> list[float | None]:
+def compute(label: str, texts: Sequence[str], truths: Sequence[int | None], config: RunConfig) -> list[float | None]:
     """One of COMPUTABLE on texts."""
-    columns = {"answer": truths, "words": config.visual_words, "style": style or config.style}
-    return COMPUTABLE[label](texts, **columns)
+    return COMPUTABLE[label](texts, answer=truths, words=config.visual_words, style=config.style)
 
 
 def total(values: Mapping[str, Floats], scheme: Scheme, wellformed: npt.NDArray[np.bool_]) -> Floats:

@@ -131,6 +131,24 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
     return _table("ranks", "LoRA rank", head, lines, rows)
 
 
+def load_bearing(groups: Sequence[Group]) -> Table:
+    """How often the answer changes with altered thinking, of the first seed of each group, by checkpoint."""
+    lines = []
+    for group in groups:
+        for each in group.members[0].evaluations:
+            if each.kind != "thinking" or each.ended_at is None:
+                continue
+            figures = each.metrics
+            changed = [100 * figures[name] for name in ("changed", "changed_low", "changed_high")]
+            words = (_model(group), group.label, _rank(group), each.benchmark, str(each.step))
+            share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", each)
+            rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
+            lines.append(Line((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
+    head = ("Model", "Method", "Rank", "Benchmark", "Step", "Thinking", "n", "Answer changed", "Answered its number")
+    notes = ("Well-formed answers, taken again after altered thinking: one that stays the same was not reached by it.",)
+    return Table("thinking", "Is the thinking load-bearing?", head, tuple(lines), notes)
+
+
 def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:
     """Adds the differences with p-values corrected for those of the table, notes on them, and the reported rows."""
     raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]

@@ -1,6 +1,6 @@
 """Noisy curves over steps: levels with their errors, and when a curve has crossed a line for good. Pure functions.
 
-A window is a run of neighbouring steps, a tenth of all, from 5 to 50; NaN entries of a curve are left out.
+A window is a run of neighbouring steps, a tenth of all, from 10 to 50; NaN entries of a curve are left out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-ENOUGH = 20
+ENOUGH = 40
 """Steps below which nothing is said."""
-SURE = 3.0
+SURE = 4.0
 """Standard errors by which two levels differ when they are said to differ."""
 
 
 class Level(NamedTuple):
-    """The mean over a window and its standard error."""
+    """The mean over a window and its standard error, a slope within the window left aside."""
 
     mean: float
     error: float
@@ -26,7 +26,7 @@ class Level(NamedTuple):
 
 def width(steps: int) -> int:
     """Steps in a window of a run of so many."""
-    return int(np.clip(steps // 10, 5, 50))
+    return int(np.clip(steps // 10, 10, 50))
 
 
 def level(curve: Floats, start: int, size: int) -> Level:
@@ -35,7 +35,9 @@ def level(curve: Floats, start: int, size: int) -> Level:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return Level(float(values[0]) if len(values) else np.nan, np.inf)
-    return Level(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
+    # From one entry to the next, noise shows and a slope hardly does.
+    noise = np.sqrt((np.diff(values) ** 2).mean() / 2)
+    return Level(float(values.mean()), float(noise / np.sqrt(len(values))))
 
 
 def forward_mean(curve: Floats, size: int) -> Floats:

@@ -26,6 +26,7 @@ from store import read, write
 from store.engine import Store, open_store
 from store.rows import CompletionRow
 from store.series import range_extremes
+from store.summary import summarize
 
 STEPS, BLOCKS = 2000, 10
 METRICS = [f"metric/{number}" for number in range(40)]
@@ -44,6 +45,7 @@ ADD_COMPLETION = (
     "think_end, answer_start, answer_end, answer, wellformed, correct, steps, tokens, truncated, reward, rewards) "
     f"VALUES ({', '.join('?' * 20)})"
 )
+ADD_SUMMARY = "INSERT INTO step_summary (run_id, step, figures) VALUES (?, ?, ?)"
 ADVANCE = "UPDATE run SET step = ? WHERE id = ? AND step < ?"
 BEAT = "UPDATE job SET heartbeat = heartbeat + 1, spoke_at = ?, activity = 'training' WHERE id = ? RETURNING id"
 
@@ -186,6 +188,7 @@ def _bare_step(connection: sqlite3.Connection, run_id: int, step: int, rows: lis
     connection.executemany(ADD_METRIC, [(run_id, number, step, metrics[name]) for number, name in enumerate(METRICS)])
     if rows:
         connection.executemany(ADD_COMPLETION, [(run_id, step, *_bare_completion(row)) for row in rows])
+        connection.execute(ADD_SUMMARY, (run_id, step, json.dumps(summarize(rows, {}))))
     connection.execute(ADVANCE, (step, run_id, step))
     connection.execute(BEAT, (time.time(), job_id)).fetchone()
     connection.execute("COMMIT")

@@ -22,10 +22,11 @@ STYLE = f"""<style>{export.STYLE}
 .duel-card img {{ width: 5rem; height: 5rem; object-fit: contain; image-rendering: pixelated; }}
 </style>"""
 LAUNCH_PAGE = "../pages/launch.py"
+SHOWN_KINDS = ("test", "baseline", "thinking")
 
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
-def three_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) -> list[Table]:
+def make_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) -> list[Table]:
     """The tables of the chosen runs; `evaluations` are all that they can rest on, and never change once finished."""
     names = comparison.benchmarks(_chosen.members)
 
@@ -36,11 +37,12 @@ def three_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) -
         tables.style_drift(_chosen.groups, scores),
         tables.generalization(_chosen.groups, names, scores),
         tables.ranks(_chosen.groups, scores),
+        *(table for table in [tables.load_bearing(_chosen.groups)] if table.lines),
     ]
 
 
 def finished(members: Sequence[Member]) -> tuple[int, ...]:
-    return tuple(sorted(e.id for m in members for e in m.evaluations if e.kind in ("test", "baseline") and e.ended_at))
+    return tuple(sorted(e.id for m in members for e in m.evaluations if e.kind in SHOWN_KINDS and e.ended_at))
 
 
 def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
@@ -77,7 +79,7 @@ def take_away(found: Sequence[Table], chosen: Chosen, benchmark: str, facts: str
 
 def body(store: Store, chosen: Chosen) -> None:
     names = comparison.benchmarks(chosen.members)
-    found = three_tables(finished(chosen.members), chosen, store)
+    found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)
     st.subheader("Behind the tables", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)

@@ -77,7 +77,8 @@ def filters(runs: list[RunRow]) -> Asked:
         cut = st.selectbox("Token limit", list(CUT), key="cut", bind="query-params", width=130)
         tags = notes.trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
-    with st.expander("Ranges, answer and example", key="find-ranges"):
+    names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
+    with st.expander("Ranges, answer and example", expanded=any(st.query_params.get(name) for name in names)):
         ranges = numbers()
     query = {
         **{name: "" if value is None else str(value) for name, value in ranges.items()},

@@ -17,7 +17,7 @@ from app.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
 from store import read
 from store.engine import Store, StoreError
 from store.rows import RunRow
-from trainer.config import ConfigError, RunConfig, from_dict
+from trainer.config import ConfigError, RewardConfig, RunConfig, from_dict
 from trainer.rewards import explain
 from trainer.trace import parse
 
@@ -95,8 +95,10 @@ def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
         count = st.number_input(
             "True count", value=truth, min_value=0, step=1, key=f"rewards.truth.{hash(picked)}", width=140
         )
-    labels = [{"name": name, "weight": weight} for name, weight in scheme.weights.items() if name in COMPUTABLE]
-    scored = config.model_copy(update={"rewards": RunConfig(rewards=labels, method="sft").rewards})
+    rows = tuple(
+        RewardConfig(name=name, weight=weight) for name, weight in scheme.weights.items() if name in COMPUTABLE
+    )
+    scored = config.model_copy(update={"rewards": rows})
     found = explain(text, None if count is None else int(count), scored)
     trace = parse(text, config.style)
     values = {each.name: np.array([np.nan if each.value is None else each.value]) for each in found}

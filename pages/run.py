@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts, data, format, status
+from app import charts, data, format, status, story
 from app.charts import Chart, Curve
 from app.components import run_actions, run_curves
+from app.components.emergence_notes import findings_line
 from app.components.latest_group import latest_group
 from app.components.run_documents import config_tab, events_tab, log_tab
 from app.components.run_evaluations import evaluate_form, evaluations_tab
@@ -15,6 +16,7 @@ from store.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
 TRACES_PAGE = "../pages/traces.py"
+EMERGENCE_PAGE = "../pages/emergence.py"
 TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
 
 
@@ -79,6 +81,7 @@ def curves(uid: str) -> None:
         st.caption("No step yet: curves appear with the first one.")
         return
     headlines(run)
+    findings(run)
     step = cursor()
     view = run_curves.view(run, step)
     step_bar(run, step)
@@ -94,6 +97,16 @@ def curves(uid: str) -> None:
         if rest.open:
             chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose what to draw")
             run_curves.draw(run, [alone(name) for name in chosen], view, on_step=set_cursor)
+
+
+def findings(run: RunDetail) -> None:
+    """A line that names what to look at, with the way to the evidence; nothing without findings."""
+    told = story.tell(run)
+    if told is None or not told.findings:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="findings"):
+        st.markdown(f":material/visibility: {findings_line(told.findings)}", width="content")
+        st.page_link(EMERGENCE_PAGE, label="Look", icon=":material/timeline:", query_params={"run": run.uid})
 
 
 def alone(name: str) -> Chart:

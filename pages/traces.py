@@ -111,12 +111,20 @@ def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
     return None
 
 
-def view_of(trace: StoredCompletion | StoredPrediction | None) -> str:
-    return VIEWS[1] if isinstance(trace, StoredPrediction) else VIEWS[0]
+def choose_view(trace: StoredCompletion | StoredPrediction | None) -> str:
+    """The view in the address; with a trace its own, and choosing the other one leaves the trace."""
+    if trace is None:
+        chosen = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
+        return str(chosen)
+    own = VIEWS[1] if isinstance(trace, StoredPrediction) else VIEWS[0]
+    st.segmented_control("View", VIEWS, default=own, key=f"traces.{own}", required=True, on_change=leave, args=(own,))
+    return own
 
 
-def choose_view() -> str:
-    return str(st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params"))
+def leave(own: str) -> None:
+    for name in ("completion", "prediction"):
+        st.query_params.pop(name, None)
+    st.session_state["view"] = st.session_state[f"traces.{own}"]
 
 
 def run_of(store: Store, runs: list[RunRow], trace: StoredCompletion | StoredPrediction) -> RunRow | None:
@@ -225,7 +233,7 @@ if owner:
 with st.container(horizontal=True, vertical_alignment="bottom"):
     chosen_run = choose_run(runs)
     # The trace in the address decides, whatever else stands there.
-    view = view_of(trace) if owner else choose_view()
+    view = choose_view(trace if owner else None)
 if view == VIEWS[1]:
     predictions(store, chosen_run, trace if isinstance(trace, StoredPrediction) else None)
 else:

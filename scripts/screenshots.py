@@ -65,6 +65,8 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "launch": "/launch",
         "run": f"/run?run={uid}",
         "traces": f"/traces?run={uid}",
+        "find": f"/find?run={uid}&judged=Wrong&sort=Most+steps",
+        "rewards": f"/rewards?run={uid}",
         "datasets": "/datasets",
     }
 

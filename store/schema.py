@@ -325,7 +325,7 @@ class Evaluation(Base):
     """Dataset name, for example `shapes-simple`."""
     split: Mapped[str] = mapped_column(String(50))
     kind: Mapped[str] = mapped_column(String(16))
-    """`probe`, `val`, `test`, or `baseline`: a test of something less than the checkpoint."""
+    """`probe`, `val`, `test`; `baseline`, a test of less than the checkpoint; `thinking`, of altered think bodies."""
     step: Mapped[int]
     """Updates behind the weights; 0 is the base."""
     conditions: Mapped[dict[str, Any]]

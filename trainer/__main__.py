@@ -70,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
         choices=("blind", "shuffled", "majority"),
         help="image blanked, another example's image, or the most frequent answer of the training questions",
     )
+    evaluation.add_argument(
+        "--thinking", action="store_true", help="answer again after altered thinking: does the answer follow it?"
+    )
     evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="put into the model's mouth")
 
     experiment = _command(commands, "experiment", experiment_command, "queue a matrix of runs with their evaluations")
@@ -159,6 +162,7 @@ def run_command(options: argparse.Namespace) -> int:
 def eval_command(options: argparse.Namespace) -> int:
     arguments = {"checkpoint": options.checkpoint, "limit": options.limit, "forced_prefix": options.forced_prefix}
     named = {"benchmark": options.benchmark, "samples": options.samples, "baseline": options.baseline}
+    named["thinking"] = options.thinking
     arguments |= {name: value for name, value in named.items() if value}
     if options.path:
         arguments["path"] = str(options.path.expanduser().absolute())

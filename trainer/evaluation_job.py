@@ -13,7 +13,19 @@ from transformers import set_seed
 from store import read, write
 from store.engine import Store
 from store.rows import PredictionRow
-from trainer import adapters, baselines, benchmark, datasets, evaluate, metrics, models, prompt, provenance, scoring
+from trainer import (
+    adapters,
+    baselines,
+    benchmark,
+    datasets,
+    evaluate,
+    metrics,
+    models,
+    prompt,
+    provenance,
+    scoring,
+    thinking,
+)
 from trainer.activity import obey, say
 from trainer.baselines import Baseline
 from trainer.benchmark import Benchmark
@@ -52,11 +64,19 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         found = Checkpoints(store, run_id, output).named(wanted)
         folder, step = found.path, found.step
     model = adapters.with_adapter(base, config.lora, folder) if folder else base.model
+    if arguments.get("thinking") and config.style != "cot":
+        raise TrainerError("config", "A run of style direct has no thinking to alter: choose one of style cot.")
     encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
     rewards = tuple(build(config, encoder))
     harness = harness_for(config, model, base.processor, rewards, encoder, str(arguments.get("forced_prefix") or ""))
     if config.method == "none":
         provenance.describe(store, run_id, base, harness, rewards, examples[0])
+    if arguments.get("thinking"):
+        say(store, job_id, f"altering the thinking on {asked.name}")
+        thinking.probe(
+            store, run_id, harness, examples, step=step, benchmark=asked.name, pause=lambda: obey(store, job_id)
+        )
+        return
     say(store, job_id, f"evaluating {asked.name}")
     evaluate.evaluate(
         store,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -102,13 +102,29 @@ def answers(
     instruction: str | None = None,
     batch_size: int = 100,
     copies: int = 1,
+    prefixes: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, list[Answer]]]:
-    """Yields (index of the first example, `copies` answers for each example of a batch), in order."""
+    """Yields (index of the first example, `copies` answers for each example of a batch), in order.
+
+    `prefixes` are one for each example, in place of the decoding's forced prefix.
+    """
     for first in range(0, len(examples), batch_size):
-        batch = examples[first : first + batch_size]
-        repeated = [example for example in batch for _ in range(copies)]
-        names = [f"{example.id}/{copy}" for example in batch for copy in range(copies)]
-        yield first, _answer_batch(model, processor, repeated, decoding, style, instruction, names)
+        part = slice(first, first + batch_size)
+        begun = prefixes[part] if prefixes is not None else [decoding.forced_prefix] * len(examples[part])
+        tasks = [
+            _Task(example, prefix, _seed(decoding.seed, f"{example.id}/{copy}"))
+            for example, prefix in zip(examples[part], begun, strict=True)
+            for copy in range(copies)
+        ]
+        yield first, _answer_batch(model, processor, tasks, decoding, style, instruction)
+
+
+class _Task(NamedTuple):
+    """One answer to make: how it begins, and the seed of its noise if it is sampled."""
+
+    example: Example
+    prefix: str
+    seed: int
 
 
 class Noise(LogitsProcessor):
@@ -134,16 +150,14 @@ def _seed(seed: int, name: str) -> int:
 def _answer_batch(
     model: Any,
     processor: Any,
-    examples: Sequence[Example],
+    tasks: Sequence[_Task],
     decoding: Decoding,
     style: Style,
     instruction: str | None,
-    names: Sequence[str],
 ) -> list[Answer]:
-    """One answer for each example; `names` tell apart what is sampled."""
     start = time.monotonic()
-    texts = [render(processor, example, style, instruction, decoding.forced_prefix) for example in examples]
-    inputs = encode(processor, examples, texts).to(model.device)
+    texts = [render(processor, task.example, style, instruction, task.prefix) for task in tasks]
+    inputs = encode(processor, [task.example for task in tasks], texts).to(model.device)
     ends = end_ids(model, processor)
     config = GenerationConfig(
         max_new_tokens=decoding.max_tokens,
@@ -154,18 +168,18 @@ def _answer_batch(
     )
     noise = LogitsProcessorList()
     if decoding.temperature is not None:
-        noise.append(Noise(decoding.temperature, [_seed(decoding.seed, name) for name in names]))
+        noise.append(Noise(decoding.temperature, [task.seed for task in tasks]))
     with inference(model):
         generated = model.generate(**inputs, generation_config=config, logits_processor=noise)
     new = generated[:, inputs["input_ids"].shape[1] :].tolist()
-    seconds = (time.monotonic() - start) / len(examples)
-    return [_answer(processor, ids, ends, decoding, seconds) for ids in new]
+    seconds = (time.monotonic() - start) / len(tasks)
+    return [_answer(processor, ids, ends, task.prefix, seconds) for task, ids in zip(tasks, new, strict=True)]
 
 
-def _answer(processor: Any, ids: list[int], ends: set[int], decoding: Decoding, seconds: float) -> Answer:
+def _answer(processor: Any, ids: list[int], ends: set[int], prefix: str, seconds: float) -> Answer:
     stop = next((i for i, token in enumerate(ids) if token in ends), None)
     kept = ids if stop is None else ids[: stop + 1]
-    return Answer(decoding.forced_prefix + decode(processor.tokenizer, kept, ends), tuple(kept), stop is None, seconds)
+    return Answer(prefix + decode(processor.tokenizer, kept, ends), tuple(kept), stop is None, seconds)
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,12 @@ class Harness:
         return [found[i] for i in range(len(examples))]
 
     def batches(
-        self, examples: Sequence[Example], decoding: Decoding, copies: int
+        self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None = None
     ) -> Iterator[tuple[list[int], list[Answer]]]:
-        """Yields the indices of a batch's examples and `copies` answers for each of them, short questions first."""
+        """Yields the indices of a batch's examples and `copies` answers for each of them, short questions first.
+
+        `prefixes` begin the answers of each example, in place of the decoding's forced prefix.
+        """
         order = sorted(range(len(examples)), key=lambda i: (len(examples[i].pictures), len(examples[i].question)))
         batches = generation.answers(
             self.model,
@@ -70,6 +73,7 @@ class Harness:
             instruction=self.config.instruction,
             batch_size=max(1, self.config.evaluation.batch_size // copies),
             copies=copies,
+            prefixes=None if prefixes is None else [prefixes[i] for i in order],
         )
         for first, answers in batches:
             yield order[first : first + len(answers) // copies], answers

@@ -5,6 +5,7 @@ Knows processes, signals and the store; what the work is, it learns from `traine
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -66,6 +67,8 @@ def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Pa
 
 
 def _training(store: Store, job_id: int) -> None:
+    # Its first import advises, in every log, a kernel without gradients.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     import_module("trainer.training").run_job(store, job_id)
 
 

@@ -17,7 +17,8 @@ from trainer.trace import NUMBER_WORDS
 RELAXED = 0.05
 """Relative error up to which `relaxed` calls an answer right, as CountQA does (arXiv 2508.06585)."""
 _INTEGER = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(rf"\b(?:[0-9]{{1,9}}|{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
+NUMBER = re.compile(rf"\b(?:[0-9]{{1,9}}|{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
+"""A number as digits or as a word."""
 
 
 def lenient_answer(text: str) -> int | None:
@@ -28,7 +29,7 @@ def lenient_answer(text: str) -> int | None:
 
 def concluded(think: str) -> int | None:
     """The last number that the thinking states, as digits (a step's number counts) or as a word."""
-    found = _NUMBER.findall(think)
+    found = NUMBER.findall(think)
     if not found:
         return None
     last = found[-1].lower()

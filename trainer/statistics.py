@@ -88,7 +88,9 @@ def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
     return Estimate(float(first.mean() - second.mean()), float(low), float(high))
 
 
-def _resampled(rng: np.random.Generator, drawn: NDArray[np.integer], scores: Scores, place: NDArray[np.integer]) -> Scores:
+def _resampled(
+    rng: np.random.Generator, drawn: NDArray[np.integer], scores: Scores, place: NDArray[np.integer]
+) -> Scores:
     """Sums over the drawn images, as means over drawn seeds: shape (resamples,)."""
     seeds = len(scores)
     by_image = np.stack([np.bincount(place, weights=row) for row in scores])

@@ -1,4 +1,4 @@
-"""A run scored again: how many groups would have taught something, and which answers would have been judged otherwise."""
+"""A run scored again: how many groups would have taught something, and which answers are judged otherwise."""
 
 from __future__ import annotations
 

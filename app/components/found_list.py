@@ -22,18 +22,23 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
     by_id = {run.id: run for run in runs}
     examples = read.examples(store, {row.example_id for row in rows if row.example_id is not None})
     said = notes.remarks(store, "completion", [row.id for row in rows])
+    strongest = max((abs(row.advantage) for row in rows if row.advantage), default=None)
     with st.container(gap=None, key="found"):
         for row in rows:
             run = by_id.get(row.run_id)
             st.html(_place(row, run, examples.get(row.example_id or 0), said.get(row.id, Remarks())))
             style: Style = "direct" if run and run.style == "direct" else "cot"
-            show_trace(row, style, key=f"found-{row.id}", link=f"/traces?completion={row.id}")
+            show_trace(row, style, key=f"found-{row.id}", strongest=strongest, link=address(row))
+
+
+def address(row: StoredCompletion) -> str:
+    return f"/traces?completion={row.id}"
 
 
 def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | None, said: Remarks) -> str:
     """Run, step and question of a row as inert HTML, with what people said about it."""
     name = visible(run.name) if run else "a run that is gone"
-    parts = [f"<b>{name}</b>", f"step {row.step}"]
+    parts = [f'<a target="_self" href="{address(row)}"><b>{name}</b> · step {row.step}</a>']
     if example:
         truth = "" if example.answer is None else f" (true count {example.answer})"
         parts.append(f"{excerpt(example.question, QUESTION)}{truth}")

@@ -19,7 +19,7 @@ _SEEN = "datasets.at_work"
 
 
 def index_form(*, opened: bool) -> None:
-    """A folded form that starts an indexing in a process of its own."""
+    """A folded form that starts an indexing in a process of its own; to be drawn before what it changes."""
     with (
         st.expander("Index a dataset", icon=":material/playlist_add:", expanded=opened, key="index"),
         st.form("index_form", border=False),
@@ -45,7 +45,6 @@ def index_form(*, opened: bool) -> None:
         )
     if is_sent:
         attempt(intents.index, dataset, folder, split, int(limit))
-        st.rerun()
 
 
 @st.fragment(run_every=2.0)

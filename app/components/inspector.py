@@ -153,8 +153,12 @@ def _trace(row: Row, style: Style) -> None:
 
 def _rewards(run: RunDetail, row: Row) -> None:
     found = explained(run, row)
-    if found:
-        st.html(reward_table(found, row.rewards, row.reward))
+    if not found:
+        return
+    st.html(reward_table(found, row.rewards, row.reward))
+    if isinstance(row, StoredCompletion):
+        where = {"run": run.uid, "completion": str(row.id)}
+        st.page_link("../pages/rewards.py", label="Try other rewards", icon=":material/balance:", query_params=where)
 
 
 def explained(run: RunDetail, row: Row) -> list[Explained]:

@@ -25,7 +25,8 @@ def show(store: Store, example_id: int, run_id: int, step: int) -> None:
         own = [each for each in found if each.run_id == run_id]
         others = [each for each in found if each.run_id != run_id and each.run_id in names]
         if own or others:
-            with st.expander(f"{title}: {_times(len(own))} in this run, {_times(len(others))} in others"):
+            summary = f"{title}: {_times(len(own))} in this run, {_times(len(others))} in others"
+            with st.expander(summary, expanded=True):
                 if own:
                     st.html(strip("this run", own, kind, step))
                 for other, each in groupby(others, key=lambda meeting: meeting.run_id):

@@ -59,6 +59,8 @@ def evaluations_tab(run: RunDetail) -> None:
 
 
 def what(each: EvaluationRow) -> str:
+    if each.kind == "thinking":
+        return f"thinking {each.conditions.get('thinking')}"
     baseline = each.conditions.get("baseline")
     return f"{each.kind}: {SEEN.get(baseline, baseline)}" if baseline else each.kind
 
@@ -135,7 +137,10 @@ def wishes(choices: dict[str, str]) -> dict[str, Any]:
     path = ""
     if benchmark.split(name)[0] in REAL_DATASETS:
         path = st.text_input("Folder of its files", key="evaluate.path", help="On the machine that runs the queue.")
-    optional = {"samples": int(samples), "baseline": baseline, "path": path}
+    altered = st.toggle(
+        "Only alter its thinking", key="evaluate.thinking", help="Answers again after altered thinking: does it follow?"
+    )
+    optional = {"samples": int(samples), "baseline": baseline, "path": path, "thinking": altered}
     chosen = {"benchmark": name, "checkpoint": wanted, "limit": int(limit)}
     return chosen | {key: value for key, value in optional.items() if value}
 

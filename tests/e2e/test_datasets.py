@@ -21,7 +21,7 @@ def index(page: Page, split: str, number: int) -> None:
         field.fill(value)
         field.press(done)
     page.get_by_role("button", name="Index", exact=True).click()
-    expect(page.get_by_text(f"shapes-simple ({split}) is being indexed.")).to_be_visible()
+    expect(page.get_by_text(f"shapes-simple ({split}) is being indexed.")).to_be_visible(timeout=PATIENCE)
 
 
 def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page: Page) -> None:
@@ -37,17 +37,17 @@ def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page:
     page.locator(".eg-card").first.click()
     page.wait_for_url("**/datasets?**example=*")
     wait_until_idle(page)
-    expect(page.get_by_text(re.compile(r"true count \d"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"true count \d"))).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="All examples").click()
     page.wait_for_url(lambda url: "example=" not in url)
-    expect(page.locator(".eg-card")).to_have_count(24)
+    expect(page.locator(".eg-card")).to_have_count(24, timeout=PATIENCE)
     wait_until_idle(page)
 
     page.locator(".st-key-index summary").click()
     index(page, "test", 50)
     page.get_by_test_id("stMain").get_by_text("Overlap", exact=True).click()
     expect(page.get_by_text("Benchmark questions touched")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("No run was tested on this benchmark yet.")).to_be_visible()
+    expect(page.get_by_text("No run was tested on this benchmark yet.")).to_be_visible(timeout=PATIENCE)
     wait_until_idle(page)
     no_exception(page)
     assert overflow(page) <= 0

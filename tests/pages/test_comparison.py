@@ -184,6 +184,19 @@ def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> 
     assert comparison.benchmarks(members(store)) == ["shapes-simple", "shapes-complex", "shapes-hard"]
 
 
+def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
+    store = open_store(str(tmp_path / "runs.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=4)
+    assert tables.load_bearing(groups(store)).lines == ()
+    run = next(row for row in read.runs(store) if row.method == "grpo")
+    conditions = {"benchmark": "shapes-simple", "split": "test", "kind": "thinking", "step": 200, "encoder": None}
+    opened = compared.write.begin_evaluation(store, run.id, **conditions, conditions={"thinking": "filler"}, total=9)
+    figures = {"n": 9, "changed": 0.5, "changed_low": 0.25, "changed_high": 0.75, "followed": None}
+    compared.write.finish_evaluation(store, opened, figures)
+    (row,) = texts(tables.load_bearing(groups(store)))
+    assert row[3:] == ["shapes-simple", "200", "filler", "9", "50.0 % (25.0–75.0)", "–"]
+
+
 def test_p_values_are_corrected_within_a_table(store: Store) -> None:
     found = groups(store)
     drift = tables.style_drift(found, scores(store))

@@ -21,7 +21,7 @@ Open = Callable[..., AppTest]
 
 
 def ids(at: AppTest) -> list[int]:
-    links = [element.value for element in at.html if "/traces?completion=" in element.value]
+    links = [element.value for element in at.html if element.value.startswith("<details")]
     return [int(link.split("completion=")[1].split('"')[0]) for link in links]
 
 
@@ -57,7 +57,7 @@ def test_pages_go_on_and_back(seeded_store: Store, open_page: Open) -> None:
 
 
 def test_a_text_is_searched_in_rounds(seeded_store: Store, open_page: Open) -> None:
-    at = wait_for_search(open_page("find", q="alert(1)", sort="Earliest"))
+    at = wait_for_search(open_page("find", q="alert(1)", sort="Earliest step"))
     found = ids(at)
     assert len(found) == 25
     assert all("alert(1)" in read.completion(seeded_store, id).text for id in found)
@@ -123,7 +123,7 @@ def test_the_export_holds_what_the_page_finds(seeded_store: Store, client: TestC
     run = seeded.find(seeded_store, "demo-grpo")
     notes.note_trace(seeded_store, "completion", 1, "first")
     wanted = TraceFilter(run_id=run.id, wellformed=False)
-    answer = client.get("/api/completions.jsonl", params={"run": run.uid, "form": "Malformed", "sort": "Earliest"})
+    answer = client.get("/api/completions.jsonl", params={"run": run.uid, "form": "Malformed", "sort": "Earliest step"})
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert len(lines) == count_found(seeded_store, wanted) > 0
     assert "attachment" in answer.headers["content-disposition"]

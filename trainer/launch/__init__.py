@@ -46,7 +46,8 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
     """Queues one evaluation of a run.
 
     `arguments` may hold checkpoint (best, last, final or a step; 0 is what the run starts from), benchmark, path,
-    split, limit, samples (K for each example), baseline (blind, shuffled, majority) and forced_prefix.
+    split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (answers again after
+    altered thinking, nothing else) and forced_prefix.
     """
     job = write.add_job(store, run_id, "evaluate", arguments)
     ensure_worker(store)
