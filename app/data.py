@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from store import find, read
+from store import read
 from store.engine import Store, database_url, open_store
 
 SECONDS = 1.0
@@ -55,7 +55,7 @@ def kept(entries: int) -> Callable[[Query], Query]:
 
 def forget() -> None:
     """The next reads see what has just been written."""
-    queries: tuple[Any, ...] = (runs, run, jobs, events, indexes, splits)
+    queries: tuple[Any, ...] = (runs, run, jobs, events, indexes, splits, count_found)
     for query in queries:
         query.clear()
 
@@ -76,4 +76,4 @@ scores = _remembered(read.scores)
 indexes = _remembered(read.indexes)
 splits = _remembered(read.splits)
 histogram = _remembered(read.histogram)
-count_found = _remembered(find.count_found)
+count_found = _remembered(read.count_found)

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 
 from app.figures import BLUE, GREY, Floats, Mark, faded, plain, smooth
 
-ROW_PIXELS, GAP_PIXELS, BOTTOM_PIXELS = 112, 44, 44
-FIRST_FLAG, FLAG_PIXELS = 22, 16
+ROW_PIXELS, GAP_PIXELS, BOTTOM_PIXELS = 112, 58, 44
+FIRST_FLAG, FLAG_PIXELS = 40, 16
 SMOOTHING = 0.75
 
 
@@ -121,7 +121,7 @@ def _heading(row: Row) -> str:
         for curve in row.curves
         if not curve.dotted
     ]
-    return f"<b>{plain(row.title)}</b>   " + "  ".join(names)
+    return f"<b>{plain(row.title)}</b><br>" + "  ".join(names)
 
 
 def _traces(row: Row, axis: str) -> list[go.Scatter | go.Heatmap]:
@@ -207,7 +207,7 @@ def _flags(figure: go.Figure, marks: Sequence[Mark], cursor: float | None) -> No
         lines.append((cursor, GREY, "solid", 2.0))
     for x, color, dash, width in lines:
         line = {"color": color, "dash": dash, "width": width}
-        figure.add_shape(type="line", xref="x", yref="paper", x0=x, x1=x, y0=0, y1=1, line=line)
+        figure.add_shape(type="line", xref="x", yref="paper", x0=x, x1=x, y0=0, y1=1, line=line, layer="below")
     for level, mark in enumerate(marks):
         figure.add_annotation(
             text=f"⚑ {plain(mark.sign)}",

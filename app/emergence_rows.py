@@ -15,10 +15,10 @@ POINTS = 250
 FLAG_COLORS = {"format": BLUE, "steps": GREEN, "accuracy": ORANGE, "length": PURPLE}
 HELD_OUT_COLORS = {"validation": VERMILLION, "probe": PURPLE}
 GROUPS = {
-    "accuracy": ("live through accuracy", BLUE),
-    "style": ("live through style only", ORANGE),
-    "wrong": ("dead, not all right", VERMILLION),
-    "right": ("dead, all right", GREY),
+    "accuracy": ("live: accuracy", BLUE),
+    "style": ("live: style only", ORANGE),
+    "wrong": ("dead: not right", VERMILLION),
+    "right": ("dead: all right", GREY),
 }
 MATCHED = {
     "hit": ("hit", GREEN),
@@ -40,8 +40,8 @@ def rows(story: Story, read: Texts, other: Story | None) -> list[Row]:
         _length(found, beside),
         Row("Answers (bits)", _answers(found, beside)),
         Row("Texts", _texts(found, read), "share"),
-        Row("Groups: what can still be learnt from", _groups(found), "stacked share"),
-        Row("Why the policy moves: parts of the reward's spread within groups", _movers(story, found), "stacked share"),
+        Row("Groups", _groups(found), "stacked share"),
+        Row("Why the policy moves", _movers(story, found), "stacked share"),
     ]
     matches = _matches(read)
     return [*made, Row("Steps and objects, a trace", matches, "stacked")] if matches else made
@@ -61,13 +61,11 @@ def _outcome(story: Story, found: Emergence, other: Story | None, beside: Emerge
         dotted, x = run is not story, each.step.astype(float)
         curves += [
             Curve("well-formed", x, each.share("wellformed"), BLUE, dotted),
-            Curve("with numbered steps", x, each.share("stepped"), GREEN, dotted),
-            Curve("right when sampled", x, each.share("right", "judged"), ORANGE, dotted),
+            Curve("numbered steps", x, each.share("stepped"), GREEN, dotted),
+            Curve("right, sampled", x, each.share("right", "judged"), ORANGE, dotted),
         ]
         curves += [
-            Curve(
-                f"right when greedy ({held.name})", held.step, held.accuracy, HELD_OUT_COLORS[held.name], dotted, True
-            )
+            Curve(f"right, {held.name}", held.step, held.accuracy, HELD_OUT_COLORS[held.name], dotted, True)
             for held in run.held_out
         ]
     return _named(curves)
@@ -78,9 +76,9 @@ def _steps(found: Emergence, beside: Emergence | None) -> Row:
     heat = Heat(found.step.astype(float), np.arange(most + 1.0), _shares(found.steps)[: most + 1], "reasoning steps")
     x = found.step.astype(float)
     curves = [
-        Curve("mean", x, found.mean_steps, VERMILLION),
-        Curve("true count, of well-formed ones", x, _per(found, "true"), GREY),
-        Curve("steps, of well-formed ones", x, _per(found, "listed"), GREEN),
+        Curve("mean of all", x, found.mean_steps, VERMILLION),
+        Curve("mean of well-formed", x, _per(found, "listed"), GREEN),
+        Curve("true count there", x, _per(found, "true"), GREY),
     ]
     if beside is not None:
         curves.append(Curve("mean", beside.step.astype(float), beside.mean_steps, VERMILLION, True))
@@ -115,8 +113,9 @@ def _texts(found: Emergence, read: Texts) -> list[Curve]:
         Curve("distinct", x, found.share("distinct"), BLUE),
         Curve("cut off", x, found.share("truncated"), GREY),
         Curve("several answers", x, found.share("several"), PURPLE),
-        Curve("answer is the last step's number", read.step, read.ratio("agreeing", "stepped"), GREEN),
-        Curve("answer named before the first step", read.step, read.ratio("early", "stepped"), ORANGE),
+        Curve("too many steps", x, found.share("over", "compared"), VERMILLION),
+        Curve("last step agrees", read.step, read.ratio("agreeing", "stepped"), GREEN),
+        Curve("answer first", read.step, read.ratio("early", "stepped"), ORANGE),
     ]
 
 

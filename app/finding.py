@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from store import find, notes, read
+from store import read
 from store.engine import Store
 from store.export import completion_fields
 from store.find import Order, Range, TraceFilter
+from store.notes import Remarks
 from store.patterns import Matcher, containing, matching
 from store.rows import StoredCompletion
 
@@ -86,7 +87,7 @@ def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict
     """Everything that is found, as the lines of an export."""
     uids = {run.id: run.uid for run in read.runs(store)}
     part: list[StoredCompletion] = []
-    for row in find.iter_found(store, search.wanted, search.order, matches):
+    for row in read.iter_found(store, search.wanted, search.order, matches):
         part.append(row)
         if len(part) == AT_ONCE:
             yield from _lines(store, part, uids)
@@ -96,9 +97,9 @@ def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict
 
 def _lines(store: Store, rows: list[StoredCompletion], uids: Mapping[int, str]) -> Iterator[dict[str, object]]:
     examples = read.examples(store, {row.example_id for row in rows if row.example_id is not None})
-    said = notes.remarks(store, "completion", [row.id for row in rows])
+    said = read.remarks(store, "completion", [row.id for row in rows])
     for row in rows:
-        example, remarks = examples.get(row.example_id or 0), said.get(row.id, notes.Remarks())
+        example, remarks = examples.get(row.example_id or 0), said.get(row.id, Remarks())
         yield {
             **completion_fields(uids.get(row.run_id, ""), row),
             "id": row.id,

@@ -14,9 +14,8 @@ from typing import Any
 
 from app import data, status
 from app.finding import Asked
-from store import export, notes, read, write
+from store import export, read, write
 from store.engine import StoreError
-from store.find import iter_found
 from store.rows import IndexRow, JobRow, RunDetail, RunRow
 from trainer import benchmark, launch
 from trainer.config import from_dict
@@ -96,11 +95,12 @@ def dismiss(index: IndexRow) -> str:
 
 def tag_found(asked: Asked, name: str) -> str:
     """Tags everything that a search finds. Raises StoreError when it is too much."""
-    found = iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
+    found = read.iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
     ids = [row.id for row in islice(found, MOST_TAGGED + 1)]
     if len(ids) > MOST_TAGGED:
         raise StoreError(f"More than {MOST_TAGGED:,} completions are found: narrow the selection before you tag it.")
-    notes.tag_traces(data.writer(), "completion", ids, name)
+    write.tag_traces(data.writer(), "completion", ids, name)
+    data.forget()
     return f"{len(ids):,} completions are tagged."
 
 
@@ -109,5 +109,5 @@ def dataset_of(asked: Asked) -> str:
     store = data.reader()
     folder = store.media.parent / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
     right = asked.wanted._replace(correct=True)
-    export.write_dataset(store, iter_found(store, right, asked.order, asked.matcher()), folder)
+    export.write_dataset(store, read.iter_found(store, right, asked.order, asked.matcher()), folder)
     return str(folder)

@@ -23,8 +23,6 @@ class Milestone(NamedTuple):
     """`before` and `after` are steps whose traces show the difference."""
 
     kind: str
-    sign: str
-    """One letter for the chart."""
     title: str
     step: int
     measured: str
@@ -62,7 +60,7 @@ def _format(found: Emergence) -> Milestone | None:
         found,
         locked(found),
         found.share("wellformed"),
-        ("format", "F", "Format locked in", "Well-formed"),
+        ("format", "Format locked in", "Well-formed"),
         "first step from which {size} steps average 90 % well-formed, never below 80 % afterwards.",
     )
 
@@ -73,7 +71,7 @@ def _numbered(found: Emergence) -> Milestone | None:
         found,
         emerged(stepped, STEPPED, STEPPED_SLACK),
         stepped,
-        ("steps", "N", "Numbered steps in half of the samples", "Completions with numbered steps"),
+        ("steps", "Numbered steps in half of the samples", "Completions with numbered steps"),
         "first step from which {size} steps average 50 % with a counted reasoning step, never below 40 % afterwards.",
     )
 
@@ -85,9 +83,9 @@ def _accuracy(found: Emergence) -> Milestone | None:
     rise = max(RISE, windows.SURE * start.error * np.sqrt(2))
     return _milestone(
         found,
-        emerged(right, start.mean + rise, rise / 2),
+        windows.crossed(right, start.mean + rise, size=size, slack=rise / 2),
         right,
-        ("accuracy", "A", "Accuracy begins to rise", "Right"),
+        ("accuracy", "Accuracy begins to rise", "Right"),
         f"first step from which {{size}} steps average {100 * rise:.0f} points above the first {{size}}, "
         "and never lose half of that again. Sampled training answers, not held-out ones.",
     )
@@ -100,12 +98,11 @@ def _length(found: Emergence) -> Milestone | None:
     room = max(SETTLED * end.mean, windows.SURE * end.error * np.sqrt(2))
     outside = np.flatnonzero(np.abs(means - end.mean) > room)
     at = int(outside[-1]) + 1 if len(outside) else None
-    if at is None or at > len(found.step) - 3 * size:
+    if at is None or at > len(found.step) - 3 * size or not end.mean:
         return None
     before = windows.level(found.mean_tokens, 0, size)
     return Milestone(
         "length",
-        "L",
         "Reasoning length settles",
         int(found.step[at]),
         f"{before.mean:.0f} tokens a completion at first, {end.mean:.0f} from here on.",
@@ -116,16 +113,15 @@ def _length(found: Emergence) -> Milestone | None:
 
 
 def _milestone(
-    found: Emergence, at: int | None, curve: Floats, words: tuple[str, str, str, str], rule: str
+    found: Emergence, at: int | None, curve: Floats, words: tuple[str, str, str], rule: str
 ) -> Milestone | None:
     if at is None:
         return None
-    kind, sign, title, what = words
+    kind, title, what = words
     size = windows.width(len(found.step))
     before, after = around(curve, at, size)
     return Milestone(
         kind,
-        sign,
         title,
         int(found.step[at]),
         f"{what}: {before.mean:.0%} in the {min(size, at)} steps before, {after.mean:.0%} in the {size} from here on.",

@@ -1,4 +1,4 @@
-"""One trace to take along: as Markdown in which nothing of the model's text is markup, and as JSON. Knows no Streamlit."""
+"""One trace to take along: as Markdown in which nothing of its text is markup, and as JSON. Knows no Streamlit."""
 
 from __future__ import annotations
 

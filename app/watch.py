@@ -18,7 +18,7 @@ from store.rows import EvaluationRow
 
 FLAT = 0.05
 """A change of accuracy that counts as none."""
-LEARNT = 0.8
+LEARNT = 0.7
 """Accuracy from which a standstill is no wonder."""
 SMALL_GAIN = 0.1
 PADDED = 0.15

@@ -18,14 +18,16 @@ NONE = "none"
 SUMMARIZING = "Adding up the completions of this run; this happens once."
 HELP = """
 - **Form, reasoning, accuracy**: shares of the completions that were sampled for each step, and greedy accuracy on
-  held-out examples. Flags are milestones: each says its rule in its card above.
+  held-out examples: validation and probe. Flags are milestones: each says its rule in its card above.
 - **Heat maps**: the darker, the more completions of that step have so many counted steps or tokens.
 - **Answers**: entropy of a step's answers. It falls below that of the true counts when the policy always says the same.
-- **Texts**: what completions have in common; the last two are read from at most 64 texts of at most 64 steps.
-- **Groups**: a group is live when its rewards differ. Through accuracy: some are right, some wrong. Through style only:
-  the difference is form. Dead groups teach nothing.
-- **Why the policy moves**: each component's covariance with the reward within groups, as a share of the reward's
-  variance there. What moves nothing counts as nothing.
+- **Texts**: distinct ones, cut off ones, ones that give several answers; of well-formed ones, those with more steps
+  than there is to count. Of traces with steps, those that answer with their last step's number, and those that name
+  their answer before the first step (64 texts of at most 64 steps).
+- **Groups**: a group is live when its rewards differ: through accuracy, when some answers are right and some wrong,
+  else through style only. Dead groups teach nothing.
+- **Why the policy moves**: each component's part of the reward's variance within groups (its covariance with the
+  reward). What goes against the reward counts as nothing.
 - **Steps and objects**: only for drawn scenes, which are known. Each step is matched to an object by the colour, kind
   and position that it names; mean numbers of a well-formed trace with steps.
 """
@@ -38,8 +40,8 @@ def choose(runs: list[RunRow]) -> tuple[RunRow, RunRow | None]:
     if wanted and wanted not in by_uid:
         st.warning(f"There is no run {format.literal(wanted)}; this is another one.", icon=":material/warning:")
     newest = next((run for run in runs if run.step and run.method == "grpo"), runs[0])
-    st.session_state["emergence.run"] = wanted if wanted in by_uid else newest.uid
-    st.session_state["emergence.with"] = beside if beside in by_uid else NONE
+    shown = st.session_state["emergence.run"] = wanted if wanted in by_uid else newest.uid
+    st.session_state["emergence.with"] = beside if beside in by_uid and beside != shown else NONE
     with st.grid(2, min_column_width=320):
         uid = st.selectbox(
             "Run",
@@ -95,6 +97,9 @@ def told(row: RunRow) -> Story | None:
 
 
 def emergence(row: RunRow, beside: RunRow | None) -> None:
+    if row.id not in {run.id for run in data.runs(data.reader())}:
+        st.info("This run has been deleted.", icon=":material/delete:")
+        return
     found, other = told(row), None if beside is None else told(beside)
     if found is None:
         nothing_sampled(row)

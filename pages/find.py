@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -12,15 +12,16 @@ import streamlit as st
 from app import data, finding, format, intents
 from app.components import found_list, trace_view
 from app.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
-from store import notes
+from store import read
 from store.engine import StoreError
-from store.find import Place, find, search
+from store.find import Place
+from store.notes import LONGEST_TAG
 from store.patterns import Matcher
 from store.rows import RunRow, StoredCompletion
 
 A_PAGE = 25
-# Of a text search; what was found is shown between rounds.
-SECONDS_A_ROUND = 0.6
+# Rounds of a text search; what was found is shown between them.
+SECONDS_OF_THE_FIRST, SECONDS_A_ROUND = 0.3, 1.0
 STATE, PLACES = "find.search", "find.places"
 ALL_RUNS = "All runs"
 WHOLE = ("step", "tokens", "steps")
@@ -30,12 +31,16 @@ class Progress(NamedTuple):
     """A text search so far; `wanted` is how many matches are asked for."""
 
     asked: Asked
+    scan: Iterator[int | None]
     rows: list[StoredCompletion]
     looked_at: int
-    after: Place | None
     wanted: int
     seconds: float
     is_over: bool
+
+    @property
+    def is_working(self) -> bool:
+        return not self.is_over and len(self.rows) < self.wanted
 
 
 def choose_run(runs: list[RunRow]) -> int | None:
@@ -75,7 +80,7 @@ def filters(runs: list[RunRow]) -> Asked:
         judged = st.selectbox("Answer is", list(JUDGED), key="judged", bind="query-params", width=120)
         form = st.selectbox("Form", list(FORMS), key="form", bind="query-params", width=140)
         cut = st.selectbox("Token limit", list(CUT), key="cut", bind="query-params", width=130)
-        tags = notes.trace_tags(data.reader())
+        tags = read.trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
     names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
     with st.expander("Ranges, answer and example", expanded=any(st.query_params.get(name) for name in names)):
@@ -125,7 +130,7 @@ def by_columns(asked: Asked) -> list[StoredCompletion]:
     """One page; the places where the earlier ones began are kept, so that one can go back."""
     total = data.count_found(data.reader(), asked.wanted)
     places = places_of(asked)
-    page = find(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
+    page = read.find(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
     first = (len(places) - 1) * A_PAGE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         shown = f"{first + 1:,} to {first + len(page.rows):,} of {total:,}" if page.rows else f"{total:,}"
@@ -172,43 +177,43 @@ def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
     """Rounds of a search until enough is found; each shows what there is."""
     progress: Progress | None = st.session_state.get(STATE)
     if progress is None or progress.asked != asked:
-        progress = Progress(asked, [], 0, None, A_PAGE, 0.0, False)
-        st.session_state[STATE] = progress
-    is_working = not progress.is_over and len(progress.rows) < progress.wanted
-    st.fragment(run_every=0.1 if is_working else None)(one_round)(asked, matches, runs)
+        scan = read.scan(data.reader(), asked.wanted, matches, asked.order)
+        progress = st.session_state[STATE] = Progress(asked, scan, [], 0, A_PAGE, 0.0, False)
+    st.fragment(run_every=0.1 if progress.is_working else None)(one_round)(runs)
 
 
-def one_round(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
+def one_round(runs: list[RunRow]) -> None:
     progress: Progress = st.session_state[STATE]
-    was_working = not progress.is_over and len(progress.rows) < progress.wanted
+    was_working = progress.is_working
     if was_working:
-        progress = go_on(progress, matches)
-        st.session_state[STATE] = progress
+        try:
+            progress = st.session_state[STATE] = go_on(progress)
+        except StoreError as error:
+            st.session_state.pop(STATE)
+            st.error(format.literal(str(error)), icon=":material/error:")
+            return
     show_progress(progress)
     found_list.show(data.reader(), progress.rows, runs)
-    if was_working and (progress.is_over or len(progress.rows) >= progress.wanted):
+    if was_working and not progress.is_working:
         st.rerun()
 
 
-def go_on(progress: Progress, matches: Matcher) -> Progress:
+def go_on(progress: Progress) -> Progress:
     """One round more. Raises StoreError when the expression takes too long."""
     start = time.monotonic()
-    part = search(
-        data.reader(),
-        progress.asked.wanted,
-        matches,
-        progress.asked.order,
-        after=progress.after,
-        limit=progress.wanted - len(progress.rows),
-        seconds=SECONDS_A_ROUND,
-    )
-    return progress._replace(
-        rows=progress.rows + part.rows,
-        looked_at=progress.looked_at + part.looked_at,
-        after=part.after,
-        seconds=progress.seconds + time.monotonic() - start,
-        is_over=part.after is None,
-    )
+    deadline = start + (SECONDS_A_ROUND if progress.looked_at else SECONDS_OF_THE_FIRST)
+    missing, looked_at, is_over = progress.wanted - len(progress.rows), progress.looked_at, True
+    found: list[int] = []
+    for id in progress.scan:
+        looked_at += 1
+        if id is not None:
+            found.append(id)
+        if len(found) == missing or time.monotonic() > deadline:
+            is_over = False
+            break
+    rows = progress.rows + read.completions_by_id(data.reader(), found)
+    seconds = progress.seconds + time.monotonic() - start
+    return progress._replace(rows=rows, looked_at=looked_at, seconds=seconds, is_over=is_over)
 
 
 def show_progress(progress: Progress) -> None:
@@ -250,7 +255,7 @@ def selection(asked: Asked, runs: list[RunRow]) -> None:
             st.popover("Tag", icon=":material/sell:", help="Put a tag on all that is found."),
             st.form("find-tag", border=False, clear_on_submit=True),
         ):
-            name = st.text_input("Tag", max_chars=notes.LONGEST_TAG)
+            name = st.text_input("Tag", max_chars=LONGEST_TAG)
             if st.form_submit_button("Tag all that is found"):
                 tag(asked, name)
 

@@ -64,6 +64,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "runs": "/",
         "launch": "/launch",
         "run": f"/run?run={uid}",
+        "emergence": f"/emergence?run={uid}",
         "traces": f"/traces?run={uid}",
         "find": f"/find?run={uid}&judged=Wrong&sort=Most+steps",
         "rewards": f"/rewards?run={uid}",

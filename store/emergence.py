@@ -204,7 +204,7 @@ def unsummarized(store: Store, run_id: int) -> list[int]:
 
 
 def add_summaries(store: Store, run_id: int, steps: Iterable[int]) -> None:
-    """Summarizes steps whose completions are stored; STEPS_AT_ONCE or fewer at a time, please."""
+    """Summarizes steps whose completions are stored, in one transaction: STEPS_AT_ONCE at most."""
     rows = [{"run_id": run_id, "step": step, "figures": _figures(store, run_id, step)} for step in steps]
     if rows:
         with writing(store) as connection:

@@ -6,7 +6,6 @@ are read afterwards, by id.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -64,14 +63,6 @@ class FoundPage(NamedTuple):
     after: Place | None
 
 
-class Searched(NamedTuple):
-    """What was found in the texts so far; `after` is where to go on, None when all were looked at."""
-
-    rows: list[StoredCompletion]
-    looked_at: int
-    after: Place | None
-
-
 ORDERS: dict[str, ColumnElement[Any]] = {
     "step": Completion.__table__.c.step,
     "reward": Completion.__table__.c.reward,
@@ -94,52 +85,34 @@ def find(
     return FoundPage(rows, places[-1] if len(places) == limit else None)
 
 
-def search(
-    store: Store,
-    wanted: TraceFilter,
-    matches: Matcher,
-    order: Order = LATEST,
-    *,
-    after: Place | None = None,
-    limit: int,
-    seconds: float,
-) -> Searched:
-    """Looks through the texts for at most `seconds`, or until `limit` are found. Raises what the matcher raises."""
-    deadline = time.monotonic() + seconds
-    found: list[int] = []
-    looked_at = 0
-    for place, text in _texts(store, wanted, order, after):
-        looked_at, after = looked_at + 1, place
-        if matches(text):
-            found.append(place[1])
-        if len(found) == limit or time.monotonic() > deadline:
-            return Searched(completions_by_id(store, found), looked_at, after)
-    return Searched(completions_by_id(store, found), looked_at, None)
+def scan(store: Store, wanted: TraceFilter, matches: Matcher, order: Order = LATEST) -> Iterator[int | None]:
+    """For each text in order: the id of its completion if it matches, else None. Raises what the matcher raises.
+
+    No transaction stays open between two of them, so that a caller may stop at any time and go on later.
+    """
+    for places in _slices(store, wanted, order):
+        for start in range(0, len(places), CHUNK):
+            ids = [id for _, id in places[start : start + CHUNK]]
+            statement = select(Completion.id, Completion.text).where(Completion.id.in_(ids))
+            with reading(store) as connection:
+                texts = {row.id: row.text for row in connection.execute(statement)}
+            yield from (id if matches(texts[id]) else None for id in ids if id in texts)
 
 
 def iter_found(
     store: Store, wanted: TraceFilter, order: Order = LATEST, matches: Matcher | None = None
 ) -> Iterator[StoredCompletion]:
     """Everything that is found, a chunk at a time: no transaction stays open, and memory stays small."""
-    for places in _slices(store, wanted, order, None):
+    for places in _slices(store, wanted, order):
         for start in range(0, len(places), CHUNK):
             rows = completions_by_id(store, [id for _, id in places[start : start + CHUNK]])
             yield from (row for row in rows if matches is None or matches(row.text))
 
 
-def _texts(store: Store, wanted: TraceFilter, order: Order, after: Place | None) -> Iterator[tuple[Place, str]]:
-    for places in _slices(store, wanted, order, after):
-        for start in range(0, len(places), CHUNK):
-            part = places[start : start + CHUNK]
-            statement = select(Completion.id, Completion.text).where(Completion.id.in_([id for _, id in part]))
-            with reading(store) as connection:
-                texts = {row.id: row.text for row in connection.execute(statement)}
-            yield from ((place, texts[place[1]]) for place in part if place[1] in texts)
-
-
-def _slices(store: Store, wanted: TraceFilter, order: Order, after: Place | None) -> Iterator[list[Place]]:
+def _slices(store: Store, wanted: TraceFilter, order: Order) -> Iterator[list[Place]]:
     """Every place in order. Small slices come soon, large ones read the index seldom."""
     size = FIRST_SLICE
+    after: Place | None = None
     while places := _places(store, wanted, order, after, size):
         yield places
         if len(places) < size:

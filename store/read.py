@@ -18,6 +18,8 @@ from store import media as files
 from store.browse import browse, count_examples, histogram, indexes, pictures, splits, verdicts
 from store.connection import Store, StoreError, reading
 from store.experiments import experiment, experiments
+from store.find import count_found, find, iter_found, scan
+from store.notes import remarks, trace_tags
 from store.overview import MAIN_JOB_FIRST, runs
 from store.rows import CheckpointRow, EvaluationRow, EventRow, JobRow, MediaRow, RunDetail, WorkerRow
 from store.schema import OPEN, Base, Checkpoint, Evaluation, Event, Job, Media, Run, Tag, Worker
@@ -25,6 +27,7 @@ from store.series import clock, metric_names, series
 from store.traces import (
     completion,
     completions,
+    completions_by_id,
     examples,
     groups,
     iter_completions,
@@ -42,17 +45,21 @@ __all__ = [
     "clock",
     "completion",
     "completions",
+    "completions_by_id",
     "count_examples",
+    "count_found",
     "data_version",
     "evaluations",
     "events",
     "examples",
     "experiment",
     "experiments",
+    "find",
     "groups",
     "histogram",
     "indexes",
     "iter_completions",
+    "iter_found",
     "iter_predictions",
     "iter_predictions_of",
     "job",
@@ -63,13 +70,16 @@ __all__ = [
     "pictures",
     "predictions",
     "predictions_of",
+    "remarks",
     "resolve",
     "run",
     "runs",
+    "scan",
     "scores",
     "series",
     "splits",
     "step_bounds",
+    "trace_tags",
     "verdicts",
     "worker",
 ]

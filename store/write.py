@@ -35,6 +35,7 @@ from store.jobs import (
     start_job,
     upsert_worker,
 )
+from store.notes import note_trace, tag_traces, untag_trace
 from store.rows import RunRef
 from store.schema import ACTIVE, Checkpoint, Job, Run, Tag
 from store.sql import upsert
@@ -66,6 +67,7 @@ __all__ = [
     "fail_index",
     "finish_evaluation",
     "finish_index",
+    "note_trace",
     "record_metrics",
     "record_predictions",
     "record_step",
@@ -74,7 +76,9 @@ __all__ = [
     "set_checkpoint",
     "set_similarities",
     "start_job",
+    "tag_traces",
     "truncate_after",
+    "untag_trace",
     "upsert_worker",
 ]
 

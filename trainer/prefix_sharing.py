@@ -110,9 +110,12 @@ class SharedPrefix:
         per_row = len(features) // len(input_ids)
         tokens = input_ids.tolist()
         seen = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
+        # By first appearance, not by address: the order of rows must not differ from run to run.
+        number: dict[int, int] = {}
+        picture = [number.setdefault(id(feature), len(number)) for feature in features]
         rows = [
             (
-                tuple(id(f) for f in features[i * per_row : (i + 1) * per_row]),
+                tuple(picture[i * per_row : (i + 1) * per_row]),
                 *(token if visible else -1 for token, visible in zip(tokens[i], seen[i], strict=True)),
             )
             for i in range(len(tokens))

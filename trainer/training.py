@@ -234,5 +234,14 @@ def finish(
     if best is not None and best.step != step:
         adapters.load_adapter(harness.model, best.path)
         step = best.step
-    figures = evaluate.evaluate(store, run_id, harness, test, kind="test", step=step, pause=lambda: obey(store, job_id))
+    figures = evaluate.evaluate(
+        store,
+        run_id,
+        harness,
+        test,
+        kind="test",
+        step=step,
+        benchmark=harness.config.data.dataset,
+        pause=lambda: obey(store, job_id),
+    )
     write.record_metrics(store, run_id, step, curves("test", figures))

@@ -168,7 +168,7 @@ def budget(store: Store, member: Member, members: Sequence[Member], benchmark: s
     return {
         "run": run.name,
         "seed": run.seed,
-        "n": tested.total if tested else None,
+        "n": tested.metrics.get("n") if tested else None,
         "step": tested.step if tested else None,
         "chosen by": "validation accuracy" if best else "the last step",
         "encoder": tested.encoder if tested else None,

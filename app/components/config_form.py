@@ -25,7 +25,7 @@ SECTIONS = {
     "Optimization": ("optimization.", "lora."),
     "Generation and GRPO": ("max_tokens", "grpo."),
     "Evaluation": ("evaluation.",),
-    "Data": ("data.",),
+    "Data": ("imitate", "data."),
     "Model": ("model.",),
     "Prompt": ("instruction",),
 }

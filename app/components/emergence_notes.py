@@ -25,7 +25,7 @@ SHOWS: Mapping[str, Sort] = {
 }
 """What an example after a milestone has more of than one before, by kind."""
 PICK: Mapping[str, Sort] = {
-    "padding": lambda row: (row.wellformed, row.steps - (row.truth or 0)),
+    "padding": lambda row: (row.wellformed, row.steps - (row.truth or 0), row.correct is False),
     "shotgun": lambda row: (row.answer is None, row.text.count("<answer>")),
     "collapse": lambda row: (-(row.tokens or 0),),
 }

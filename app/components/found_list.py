@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.trace_text import excerpt, visible
 from app.components.trace_view import show_trace
-from store import notes, read
+from store import read
 from store.engine import Store
 from store.notes import Remarks
 from store.rows import RunRow, StoredCompletion, StoredExample
@@ -21,7 +21,7 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
     """Nothing for no rows."""
     by_id = {run.id: run for run in runs}
     examples = read.examples(store, {row.example_id for row in rows if row.example_id is not None})
-    said = notes.remarks(store, "completion", [row.id for row in rows])
+    said = read.remarks(store, "completion", [row.id for row in rows])
     strongest = max((abs(row.advantage) for row in rows if row.advantage), default=None)
     with st.container(gap=None, key="found"):
         for row in rows:

@@ -13,7 +13,7 @@ from app import data, format, trace_copy
 from app.components import keys, meetings_view
 from app.components.trace_text import MOST_SHOWN, body, marked, visible
 from app.components.trace_view import Row, chip
-from store import notes, read
+from store import read, write
 from store.engine import Store, StoreError
 from store.notes import Remarks, TraceKind
 from store.rows import RunDetail, StoredCompletion, StoredExample
@@ -192,11 +192,11 @@ def reward_table(found: Sequence[Explained], recorded: dict[str, float | None], 
 
 def _remarks(store: Store, row: Row) -> None:
     kind = kind_of(row)
-    said = notes.remarks(store, kind, [row.id]).get(row.id, Remarks())
+    said = read.remarks(store, kind, [row.id]).get(row.id, Remarks())
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         tags = st.multiselect(
             "Tags",
-            sorted({*said.tags, *notes.trace_tags(store)}),
+            sorted({*said.tags, *read.trace_tags(store)}),
             default=list(said.tags),
             key=f"inspect-tags-{kind}-{row.id}",
             accept_new_options=True,
@@ -212,9 +212,9 @@ def _save(kind: TraceKind, id: int, said: Remarks, tags: Sequence[str], note: st
     writer = data.writer()
     try:
         for name in set(tags) - set(said.tags):
-            notes.tag_traces(writer, kind, [id], name)
+            write.tag_traces(writer, kind, [id], name)
         for name in set(said.tags) - set(tags):
-            notes.untag_trace(writer, kind, id, name)
-        notes.note_trace(writer, kind, id, note)
+            write.untag_trace(writer, kind, id, name)
+        write.note_trace(writer, kind, id, note)
     except StoreError as error:
         st.error(format.literal(str(error)), icon=":material/error:")

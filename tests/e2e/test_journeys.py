@@ -146,7 +146,7 @@ def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: P
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
-PAGES = ("runs", "launch", "run", "traces", "datasets", "find", "rewards")
+PAGES = ("runs", "launch", "run", "traces", "datasets", "find", "rewards", "emergence")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -157,7 +157,9 @@ def test_every_page_fits_its_window(seeded: browsing.Server, browser_page: Page,
     browser_page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     addresses = ["/", "/launch", "/datasets", "/datasets?view=Overlap", "/datasets?view=Known+exposure"]
     for name in ("demo-grpo", "demo-sft", "smolvlm-256m-*r64*"):
-        addresses += [f"/{page}?run={uid_of(seeded, name)}" for page in ("run", "traces", "find", "rewards")]
+        addresses += [
+            f"/{page}?run={uid_of(seeded, name)}" for page in ("run", "traces", "find", "rewards", "emergence")
+        ]
     for address in addresses:
         goto(browser_page, seeded.url + address)
         no_exception(browser_page)

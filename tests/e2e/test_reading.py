@@ -145,7 +145,7 @@ def test_a_run_is_scored_again_under_other_weights(seeded: browsing.Server, brow
     wait_until_idle(page)
     page.get_by_role("button", name="Score again").click()
     expect(page.get_by_text("Judged most differently")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".stProgress")).to_have_count(0, timeout=PATIENCE)
+    expect(page.get_by_test_id("stMain").locator(".stProgress")).to_have_count(0, timeout=PATIENCE)
     expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=PATIENCE)
     no_exception(page)
     assert overflow(page) <= 0

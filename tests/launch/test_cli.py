@@ -15,6 +15,7 @@ import pytest
 from store import read, write
 from store.engine import Store
 from store.rows import JobRow
+from store.schema import JobState
 from tests.launch.processes import ended, eventually, process, queued, submitted
 from trainer import launch
 from trainer.__main__ import main
@@ -107,6 +108,28 @@ def test_evaluate_with_samples_a_difficulty_and_a_baseline(store: Store, trainer
         "samples": 8,
         "baseline": "shuffled",
     }
+
+
+def test_an_experiment_queues_its_matrix(
+    store: Store, trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
+    assert trainer("experiment", "demo-tables", "--seeds", "2", "--queue") == 0
+    (made,) = read.experiments(store)
+    assert capfd.readouterr().out == f"queued experiment {made.uid}: 9 runs\n"
+    assert (made.name, len(made.arms), len(read.jobs(store))) == ("demo-tables", 9, 27)
+
+
+def test_an_experiment_in_the_foreground_ends_with_its_last_job(
+    store: Store, trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail_all(store: Store) -> None:
+        for job in read.jobs(store):
+            write.end_job(store, job.id, JobState.FAILED, error="no")
+
+    monkeypatch.setattr(launch, "ensure_worker", fail_all)
+    assert trainer("experiment", "demo-tables") == 1
+    assert "grpo-cot-tiny-r64-s0: train" in capfd.readouterr().out
 
 
 def test_evaluate_a_model(store: Store, trainer: Main) -> None:

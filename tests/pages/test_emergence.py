@@ -87,6 +87,11 @@ def test_another_run_is_laid_over(seeded_store: Store, open_page: Open) -> None:
     assert not app.exception
 
 
+def test_a_run_is_not_laid_over_itself(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    assert open_page("emergence", run=run.uid, **{"with": run.uid}).selectbox(key="emergence.with").value == "none"
+
+
 def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, open_page: Open) -> None:
     app = open_page("emergence", run=seeded.find(seeded_store, "demo-sft").uid)
     assert "Only reinforcement samples" in shown(app)
@@ -127,7 +132,7 @@ def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> Non
     texts = story.texts(told)
     rows = emergence_rows.rows(told, texts, told)
     assert [row.title.split(" ")[0] for row in rows] == [
-        *("Form,", "Reasoning", "Length", "Answers", "Texts", "Groups:", "Why", "Steps"),
+        *("Form,", "Reasoning", "Length", "Answers", "Texts", "Groups", "Why", "Steps"),
     ]
     figure = score(rows, emergence_rows.flags(told), cursor=7.0, revision="r")
     assert {trace.xaxis for trace in figure.data} == {None}

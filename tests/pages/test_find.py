@@ -12,10 +12,11 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from app import finding, server
-from store import notes, read
+from store import notes, read, write
 from store.engine import Store
 from store.find import Order, TraceFilter, count_found, find
 from tests import seeded
+from tests.store import make
 
 Open = Callable[..., AppTest]
 
@@ -137,6 +138,14 @@ def test_the_export_holds_what_the_page_finds(seeded_store: Store, client: TestC
 def test_an_export_of_nonsense_is_refused_in_a_sentence(client: TestClient) -> None:
     assert client.get("/api/completions.jsonl", params={"q": "(", "regex": "true"}).status_code == 400
     assert client.get("/api/completions.jsonl", params={"run": "nobody"}).status_code == 400
+
+
+def test_an_export_that_must_end_early_says_why(seeded_store: Store, client: TestClient) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    slow = make.completion(text="a" * 5000 + "!")
+    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[slow])
+    answer = client.get("/api/completions.jsonl", params={"q": "^(a+)+$", "regex": "true"})
+    assert "make it simpler" in json.loads(answer.text.splitlines()[-1])["error"]
 
 
 def test_a_selection_becomes_a_dataset_that_the_trainer_loads(

@@ -74,7 +74,7 @@ def test_reward_up_and_held_out_accuracy_down_is_a_finding() -> None:
     assert kinds(found, reward[::-1], curve([0.1, 0.6, 0.8, 0.5])) == []
 
 
-# Derandomized: noise makes a milestone in one of some thousand runs, and that would be no error.
+# Derandomized: noise makes a milestone in two of a thousand runs, and that would be no error.
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     steps=st.integers(0, 120),

@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from store import read, write
 from store.engine import Store, StoreError, reading
-from store.find import ORDERS, Order, TraceFilter, count_found, find, iter_found, search
+from store.find import LATEST, ORDERS, Order, TraceFilter, count_found, find, iter_found, scan
 from store.notes import Remarks, note_trace, remarks, tag_traces, trace_tags, untag_trace
-from store.patterns import LONGEST_PATTERN, containing, matching
+from store.patterns import LONGEST_PATTERN, Matcher, containing, matching
 from store.rows import StoredCompletion
 from tests.store import make
 
@@ -99,34 +99,32 @@ def test_filters_and_orders_read_the_index_alone(filled: Store) -> None:
     assert any("COVERING INDEX ix_completion_facets" in line for line in plan), plan
 
 
+def found(store: Store, wanted: TraceFilter, matches: Matcher, order: Order = LATEST) -> list[StoredCompletion]:
+    return [read.completion(store, id) for id in scan(store, wanted, matches, order) if id is not None]
+
+
 def test_a_text_is_found_in_any_case(filled: Store) -> None:
-    found = search(filled, TraceFilter(run_id=1), containing("äpfel"), limit=99, seconds=30)
-    assert {row.step for row in found.rows} == {7, 14, 21, 28}
-    assert (found.looked_at, found.after) == (120, None)
-    found = search(filled, TraceFilter(), matching(r"two says (7|14)\b.*3"), limit=99, seconds=30)
-    assert [(row.step, row.index) for row in found.rows] == [(14, 3), (7, 3)]
+    assert {row.step for row in found(filled, TraceFilter(run_id=1), containing("äpfel"))} == {7, 14, 21, 28}
+    assert len(list(scan(filled, TraceFilter(run_id=1), containing("äpfel")))) == 120
+    rows = found(filled, TraceFilter(), matching(r"two says (7|14)\b.*3"))
+    assert [(row.step, row.index) for row in rows] == [(14, 3), (7, 3)]
 
 
-def test_a_search_goes_on_where_it_stopped(filled: Store) -> None:
-    matches, after, found, rounds = containing("says"), None, [], 0
-    while True:
-        part = search(filled, TraceFilter(), matches, Order("reward", True), after=after, limit=3, seconds=30)
-        found += part.rows
-        rounds += 1
-        after = part.after
-        if after is None:
-            break
-    assert rounds > 5
-    whole = search(filled, TraceFilter(), matches, Order("reward", True), limit=10**6, seconds=30)
-    assert [row.id for row in found] == [row.id for row in whole.rows]
-    assert len(found) == 32
+def test_a_scan_keeps_to_the_order_and_goes_on_after_a_pause(filled: Store) -> None:
+    order = Order("reward", True)
+    whole = [row.id for row in iter_found(filled, TraceFilter(), order)]
+    going = scan(filled, TraceFilter(), containing(""), order)
+    first = [next(going) for _ in range(50)]
+    write.record_step(filled, 2, 31, {}, at=31.0, completions=[make.completion(0, reward=None)])
+    assert first + list(going) == whole
 
 
-def test_a_search_without_time_looks_at_one_text_and_says_where_to_go_on(filled: Store) -> None:
-    first = search(filled, TraceFilter(), containing("nowhere"), limit=9, seconds=0)
-    assert first.looked_at == 1 and first.after is not None
-    second = search(filled, TraceFilter(), containing("nowhere"), after=first.after, limit=9, seconds=0)
-    assert second.after is not None and second.after < first.after
+def test_a_scan_leaves_out_what_is_gone_meanwhile(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.find.CHUNK", 10)
+    going = scan(filled, TraceFilter(), containing(""), Order("step", False))
+    assert next(going) is not None
+    write.truncate_after(filled, 1, 0)
+    assert len(list(going)) < 239 - 100
 
 
 @pytest.mark.parametrize("pattern", CATASTROPHES)
@@ -181,6 +179,14 @@ def test_predictions_have_tags_of_their_own(filled: Store) -> None:
     assert count_found(filled, TraceFilter(tag="odd")) == 0
     write.delete_run(filled, 1)
     assert trace_tags(filled) == []
+
+
+def test_a_step_that_is_recorded_again_takes_its_remarks_with_it(filled: Store) -> None:
+    ids = [row.id for row in iter_found(filled, TraceFilter(run_id=1, step=(5, 5)))]
+    tag_traces(filled, "completion", ids, "odd")
+    note_trace(filled, "completion", ids[0], "why?")
+    write.record_step(filled, 1, 5, {}, at=5.0, completions=[make.completion(0)])
+    assert (trace_tags(filled), remarks(filled, "completion", ids)) == ([], {})
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101])

@@ -48,7 +48,8 @@ def test_the_controls_train(store: Store, train: Train) -> None:
     own = train("demo-sft", {"imitate": "own samples", "data.train_examples": "60", "max_tokens": "48"})
     assert own.status == "finished", own.job
     assert own.environment["data"]["own_samples"] >= 1
-    coin = train("demo-grpo", {"rewards.format": "0", "rewards.accuracy": "0", "rewards.steps": "0", "rewards.random": "1"})
+    unpaid = {f"rewards.{name}": "0" for name in ("format", "accuracy", "steps")}
+    coin = train("demo-grpo", unpaid | {"rewards.random": "1"})
     assert coin.status == "finished", coin.job
     found = [c.rewards["random"] for group in read.groups(store, coin.id, 1) for c in group.completions]
     assert set(found) == {0.0, 1.0}

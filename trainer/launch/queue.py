@@ -19,7 +19,7 @@ from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import OPEN, JobState
-from trainer import errors
+from trainer import errors, launch
 from trainer.launch import endings, identity, local
 from trainer.launch.identity import Identity
 
@@ -141,9 +141,10 @@ class Worker:
 
 
 def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
-    """The jobs of these runs once all have ended; says when one starts or ends."""
+    """The jobs of these runs once all have ended; says when one starts or ends, and replaces a worker that died."""
     seen: dict[str, str] = {}
     while True:
+        launch.reconcile(store)
         jobs = [job for job in read.jobs(store) if job.run_id in run_ids]
         for job in jobs:
             if seen.setdefault(job.uid, JobState.QUEUED) != job.state:

@@ -1,0 +1,80 @@
+"""When did it start to reason? From the milestones to the traces, through training with one question, in a browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from scripts import browsing
+from scripts.browsing import Server, goto, no_exception, wait_until_idle
+from store import read
+from store.engine import open_store
+from tests.seeded import seed_database
+
+pytestmark = pytest.mark.e2e
+PATIENCE = 90_000
+"""Milliseconds; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("emergence")
+    seed_database(folder / "test.db", now=time.time())
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        yield server
+
+
+@pytest.fixture
+def page(seeded: Server, browser_page: Page) -> Page:
+    """The story of the finished GRPO run."""
+    store = open_store(seeded.database, readonly=True)
+    uid = next(run.uid for run in read.runs(store) if run.name == "demo-grpo")
+    store.close()
+    goto(browser_page, f"{seeded.url}/emergence?run={uid}")
+    expect(browser_page.locator(".live-chart .main-svg").first).to_be_visible(timeout=PATIENCE)
+    return browser_page
+
+
+def test_a_milestone_leads_to_the_traces_around_it(page: Page) -> None:
+    """Somebody sees when the format locked in, reads what was said before, and opens that very trace."""
+    card = page.locator(".st-key-milestone_format")
+    expect(card).to_contain_text(re.compile(r"Format locked in · step \d+"))
+    before = card.get_by_role("link", name="Just before")
+    step = int(re.findall(r"step (\d+)", before.inner_text())[0])
+    before.click()
+    page.wait_for_url(f"**/traces?**step={step}**")
+    wait_until_idle(page)
+    no_exception(page)
+    expect(page.locator(".tv-chosen")).to_have_count(1, timeout=PATIENCE)
+
+
+def test_all_rows_share_one_cursor(page: Page) -> None:
+    """A click into any row sets the step for all, the address keeps it, and zooming one row zooms them all."""
+    rows = page.locator(".live-chart .nsewdrag")
+    assert rows.count() == 8
+    rows.nth(3).scroll_into_view_if_needed()
+    rows.nth(3).hover()
+    page.wait_for_timeout(300)  # Plotly finds the hovered point a moment later
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.get_by_text("Cursor at step")).to_be_visible(timeout=PATIENCE)
+    assert re.search(r"[?&]step=\d+", page.url)
+    axes = "chart => Object.keys(chart._fullLayout).filter(name => /^xaxis\\d*$/.test(name)).length"
+    assert page.locator(".live-chart").evaluate(axes) == 1
+
+
+def test_the_time_machine_shows_what_changed(page: Page) -> None:
+    """The arrow key goes back to the evaluation before; the words that changed since the one before that are marked."""
+    slider = page.get_by_test_id("stSlider").get_by_role("slider")
+    slider.scroll_into_view_if_needed()
+    slider.focus()
+    slider.press("ArrowLeft")
+    expect(page.get_by_text("marked: what changed since step 50")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".wd ins, .wd del").first).to_be_visible(timeout=PATIENCE)
+    image = page.locator("img.tv-image").first
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    no_exception(page)
