@@ -33,6 +33,8 @@ class Story(NamedTuple):
     held_out: list[HeldOut]
     milestones: list[Milestone]
     findings: list[Finding]
+    is_sampled: bool
+    """False where it is told from probes, since the run samples nothing while it trains."""
 
 
 class Texts(NamedTuple):
@@ -48,9 +50,12 @@ class Texts(NamedTuple):
 
 
 def tell(run: RunDetail) -> Story | None:
-    """What is known of the completions of a run; None where it has none that are summarized."""
+    """What is known of the completions of a run, else of its probes; None where it has neither."""
     store = data.reader()
     found = _emergence(store, run.id, version(run))
+    is_sampled = len(found.step) > 0
+    if not is_sampled and run.method == "sft":
+        found = _probed(store, run.id, f"{version(run)} {len(data.evaluations(store, run.id))}")
     if not len(found.step):
         return None
     reward = data.series(store, run.id, ("reward",), points=100_000)["reward"]
@@ -61,7 +66,8 @@ def tell(run: RunDetail) -> Story | None:
         at_steps = np.full(len(found.step), np.nan)
     samples = run.config.get("evaluation", {}).get("probe_samples", 0)
     tested = watch.held_out(data.evaluations(store, run.id), samples)
-    return Story(run, found, at_steps, tested, milestones.milestones(found), watch.findings(found, at_steps, tested))
+    came, noted = milestones.milestones(found), watch.findings(found, at_steps, tested)
+    return Story(run, found, at_steps, tested, came, noted, is_sampled)
 
 
 def version(run: RunDetail) -> str:
@@ -90,7 +96,7 @@ def summarize(run: RunDetail) -> Iterator[float]:
 
 def texts(story: Story) -> Texts:
     """Reads some of the texts; each step once, since the steps that are chosen stay so while a run grows."""
-    steps = chosen(story.found.step)
+    steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
     store, run = data.reader(), story.run
     style: Style = "direct" if run.style == "direct" else "cot"
     return Texts(steps.astype(float), [_reading(store, run.id, int(step), style, _job(run)) for step in steps])
@@ -107,6 +113,11 @@ def chosen(steps: np.ndarray) -> np.ndarray:
 @data.kept(16)
 def _emergence(store: Store, run_id: int, version: str) -> Emergence:
     return emergence.emergence(store, run_id)
+
+
+@data.kept(16)
+def _probed(store: Store, run_id: int, version: str) -> Emergence:
+    return emergence.probed(store, run_id)
 
 
 @data.kept(4096)

@@ -105,7 +105,7 @@ def measure(store: Store) -> Iterator[Result]:
     yield Result("milestones and findings", _timed(judged), 0.1)
     steps = chosen(found.step)
     yield Result(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 1.0)
-    story = Story(run, found, reward, [], *judged())
+    story = Story(run, found, reward, [], *judged(), is_sampled=True)
     texts = _texts(store, steps)
     yield Result("figure made", _timed(lambda: _figure(story, texts)), 0.3)
 

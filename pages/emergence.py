@@ -104,6 +104,10 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
     if found is None:
         nothing_sampled(row)
         return
+    if not found.is_sampled:
+        st.info("This run samples nothing while it trains: what follows are its probes.", icon=":material/info:")
+        draw(found, story.texts(found), other)
+        return
     emergence_notes.findings_box(found)
     st.subheader("Milestones", anchor=False)
     emergence_notes.milestone_cards(found)

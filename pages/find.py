@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
-from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data, finding, format, intents
-from app.components import found_list, trace_view
+from app import data, finding, format
+from app.components import found_list, selection, trace_view
 from app.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
 from store import read
 from store.engine import StoreError
 from store.find import Place
-from store.notes import LONGEST_TAG
 from store.patterns import Matcher
 from store.rows import RunRow, StoredCompletion
 
@@ -36,7 +34,9 @@ class Progress(NamedTuple):
     looked_at: int
     wanted: int
     seconds: float
-    is_over: bool
+    is_over: bool = False
+    problem: str = ""
+    """Why it ended early."""
 
     @property
     def is_working(self) -> bool:
@@ -178,7 +178,7 @@ def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
     progress: Progress | None = st.session_state.get(STATE)
     if progress is None or progress.asked != asked:
         scan = read.scan(data.reader(), asked.wanted, matches, asked.order)
-        progress = st.session_state[STATE] = Progress(asked, scan, [], 0, A_PAGE, 0.0, False)
+        progress = st.session_state[STATE] = Progress(asked, scan, [], 0, A_PAGE, 0.0)
     st.fragment(run_every=0.1 if progress.is_working else None)(one_round)(runs)
 
 
@@ -186,12 +186,7 @@ def one_round(runs: list[RunRow]) -> None:
     progress: Progress = st.session_state[STATE]
     was_working = progress.is_working
     if was_working:
-        try:
-            progress = st.session_state[STATE] = go_on(progress)
-        except StoreError as error:
-            st.session_state.pop(STATE)
-            st.error(format.literal(str(error)), icon=":material/error:")
-            return
+        progress = st.session_state[STATE] = go_on(progress)
     show_progress(progress)
     found_list.show(data.reader(), progress.rows, runs)
     if was_working and not progress.is_working:
@@ -199,21 +194,25 @@ def one_round(runs: list[RunRow]) -> None:
 
 
 def go_on(progress: Progress) -> Progress:
-    """One round more. Raises StoreError when the expression takes too long."""
+    """One round more; an expression that takes too long ends the search."""
     start = time.monotonic()
     deadline = start + (SECONDS_A_ROUND if progress.looked_at else SECONDS_OF_THE_FIRST)
     missing, looked_at, is_over = progress.wanted - len(progress.rows), progress.looked_at, True
     found: list[int] = []
-    for id in progress.scan:
-        looked_at += 1
-        if id is not None:
-            found.append(id)
-        if len(found) == missing or time.monotonic() > deadline:
-            is_over = False
-            break
+    problem = ""
+    try:
+        for id in progress.scan:
+            looked_at += 1
+            if id is not None:
+                found.append(id)
+            if len(found) == missing or time.monotonic() > deadline:
+                is_over = False
+                break
+    except StoreError as error:
+        problem = str(error)
     rows = progress.rows + read.completions_by_id(data.reader(), found)
     seconds = progress.seconds + time.monotonic() - start
-    return progress._replace(rows=rows, looked_at=looked_at, seconds=seconds, is_over=is_over)
+    return progress._replace(rows=rows, looked_at=looked_at, seconds=seconds, is_over=is_over, problem=problem)
 
 
 def show_progress(progress: Progress) -> None:
@@ -221,7 +220,9 @@ def show_progress(progress: Progress) -> None:
     words = f"{len(progress.rows):,} found in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
     if progress.is_over:
         st.caption(words)
-        if not progress.rows:
+        if progress.problem:
+            st.error(format.literal(progress.problem), icon=":material/error:")
+        elif not progress.rows:
             st.info("No text matches: try other words, or widen a filter.", icon=":material/search_off:")
         return
     st.progress(progress.looked_at / max(1, total), text=words)
@@ -232,54 +233,6 @@ def show_progress(progress: Progress) -> None:
 def more() -> None:
     progress: Progress = st.session_state[STATE]
     st.session_state[STATE] = progress._replace(wanted=progress.wanted + A_PAGE)
-
-
-def selection(asked: Asked, runs: list[RunRow]) -> None:
-    """What can be done with everything that is found."""
-    uid = st.query_params.get("run", "")
-    query = {**st.session_state["find.query"], **({"run": uid} if uid else {})}
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.link_button(
-            "Export as JSONL",
-            f"/api/completions.jsonl?{urlencode(query)}",
-            icon=":material/download:",
-            help="All that is found, a line each, with rewards, trace fields and image hashes.",
-        )
-        if st.button(
-            "Train on this selection",
-            icon=":material/model_training:",
-            help="Imitation (SFT) of the right, well-formed traces among all that is found.",
-        ):
-            train(asked, runs)
-        with (
-            st.popover("Tag", icon=":material/sell:", help="Put a tag on all that is found."),
-            st.form("find-tag", border=False, clear_on_submit=True),
-        ):
-            name = st.text_input("Tag", max_chars=LONGEST_TAG)
-            if st.form_submit_button("Tag all that is found"):
-                tag(asked, name)
-
-
-def tag(asked: Asked, name: str) -> None:
-    if done := attempt(lambda: intents.tag_found(asked, name)):
-        st.toast(done)
-
-
-def train(asked: Asked, runs: list[RunRow]) -> None:
-    with st.spinner("Writing the selected traces and their images"):
-        folder = attempt(lambda: intents.dataset_of(asked))
-    if folder:
-        source = next((run.uid for run in runs if run.id == asked.wanted.run_id), "")
-        st.switch_page("../pages/launch.py", query_params={"folder": folder, **({"clone": source} if source else {})})
-
-
-def attempt(intent: Callable[[], str]) -> str | None:
-    """What the intent gives; None after its error is shown."""
-    try:
-        return intent()
-    except StoreError as error:
-        st.error(format.literal(str(error)), icon=":material/error:")
-        return None
 
 
 st.title("Find")
@@ -293,7 +246,8 @@ if not runs:
 asked = filters(runs)
 try:
     matches = asked.matcher()
-    selection(asked, runs)
+    run = {"run": st.query_params["run"]} if asked.wanted.run_id is not None else {}
+    selection.show(asked, st.session_state["find.query"] | run, runs)
     if matches is None:
         found_list.show(store, by_columns(asked), runs)
     else:

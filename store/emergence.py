@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Text, cast, select
 
 from store.connection import Store, reading, writing
-from store.schema import Completion, Step, StepSummary
+from store.rows import CompletionRow, StoredPrediction, TraceFields
+from store.schema import Completion, Evaluation, Step, StepSummary
 from store.sql import upsert
 from store.summary import LIVENESS, UNREAD, summarize
-from store.traces import groups
+from store.traces import groups, iter_predictions_of
 
 Floats = NDArray[np.float64]
 SUMS = (
@@ -90,6 +91,28 @@ def emergence(store: Store, run_id: int) -> Emergence:
     with reading(store) as connection:
         rows = connection.execute(statement.order_by(StepSummary.step)).all()
     return of_figures([row[0] for row in rows], json.loads(f"[{','.join(row[1] for row in rows)}]"))
+
+
+def probed(store: Store, run_id: int) -> Emergence:
+    """The same of a run that samples nothing while it trains, from its finished probes: a group is an example."""
+    probes = (Evaluation.run_id == run_id, Evaluation.kind == "probe", Evaluation.ended_at.is_not(None))
+    with reading(store) as connection:
+        found = connection.execute(
+            select(Evaluation.step, Evaluation.id).where(*probes).order_by(Evaluation.step)
+        ).all()
+    by_step = {row.step: list(iter_predictions_of(store, row.id)) for row in found}
+    figures = [
+        summarize([_as_sampled(row) for row in rows], {row.example_id: row.truth for row in rows})
+        for rows in by_step.values()
+    ]
+    return of_figures(list(by_step), figures)
+
+
+def _as_sampled(row: StoredPrediction) -> CompletionRow:
+    trace = {each.name: getattr(row, each.name) for each in fields(TraceFields)}
+    return CompletionRow(
+        **trace, generation=row.step, group=row.example_id, index=row.sample, example_id=row.example_id
+    )
 
 
 def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Emergence:

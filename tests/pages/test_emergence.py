@@ -99,6 +99,21 @@ def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, ope
     assert "tv-question" in shown(app)
 
 
+def test_a_run_that_imitates_is_told_from_its_probes(seeded_store: Store, open_page: Open) -> None:
+    run = make.run(seeded_store, "imitator", method="sft")
+    (example_id,) = write.add_examples(seeded_store, [make.example("probed")])
+    for step in (0, 10):
+        words = {"benchmark": "b", "split": "val", "kind": "probe", "step": step, "conditions": {}}
+        evaluation = write.begin_evaluation(seeded_store, run.id, encoder=None, total=1, **words)
+        write.record_predictions(seeded_store, evaluation, [make.prediction(example_id)])
+        write.finish_evaluation(seeded_store, evaluation, {"accuracy": 1.0})
+    app = open_page("emergence", run=run.uid)
+    assert "what follows are its probes" in shown(app)
+    assert app.select_slider[0].options == ["0", "10"]
+    sampled = seeded.find(seeded_store, "demo-grpo")
+    assert "Milestones" in shown(open_page("emergence", run=sampled.uid, **{"with": run.uid}))
+
+
 def test_the_time_machine_goes_through_the_evaluations(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
     app = open_page("emergence", run=run.uid)

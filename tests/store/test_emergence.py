@@ -210,6 +210,22 @@ def test_thinned_steps_are_put_together(store: Store) -> None:
     assert emergence.thinned(whole, 10) is whole
 
 
+def test_a_run_that_samples_nothing_is_told_from_its_probes(store: Store) -> None:
+    run_id = make.run(store).id
+    ids = write.add_examples(store, [make.example(key, answer=1) for key in "ab"])
+    for step, kind in ((0, "probe"), (10, "probe"), (10, "val")):
+        words = {"benchmark": "b", "split": "val", "kind": kind, "step": step, "conditions": {}}
+        evaluation = write.begin_evaluation(store, run_id, encoder=None, total=4, **words)
+        rows = [make.prediction(id, sample, steps=step, wellformed=True) for id in ids for sample in (0, 1)]
+        write.record_predictions(store, evaluation, rows)
+        write.finish_evaluation(store, evaluation, {})
+    found = emergence.probed(store, run_id)
+    assert found.step.tolist() == [0, 10]
+    assert found.sums["n"].tolist() == [4, 4]
+    assert found.excess.tolist() == [-1, 9]
+    assert emergence.emergence(store, run_id).step.tolist() == []
+
+
 def test_a_run_without_completions_has_no_steps(store: Store) -> None:
     run_id = make.run(store).id
     write.record_step(store, run_id, 1, {"loss": 1.0}, at=1.0)
