@@ -5,18 +5,16 @@ Knows no database. Everything is inert HTML.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from app.components.trace_text import marked, visible
+from app.components.trace_text import visible
 from app.components.trace_view import Row, chip
+from app.components.word_diff import word_diff
 from store.rows import StoredCompletion
 
 MOST_COMPARED = 800
 """Characters of a text that are compared: the time grows with their square."""
-_WORDS = re.compile(r"</?(?:think|answer)>|\w+|\s+|[^\w\s]")
 
 
 class Fold(NamedTuple):
@@ -54,7 +52,7 @@ def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest
         bar = advantage_bar(row.advantage, strongest)
     kind = "completion" if isinstance(row, StoredCompletion) else "prediction"
     link = f'<a class="tv-link" target="_self" href="/traces?{kind}={row.id}">#{row.id}</a>'
-    text = marked(row.text[:MOST_COMPARED]) if first else differences(base, row.text)
+    text = word_diff(None if first else base[:MOST_COMPARED], row.text[:MOST_COMPARED])
     more = "…" if len(row.text) > MOST_COMPARED else ""
     name = "tv-column tv-chosen" if chosen in each.ids else "tv-column"
     return (
@@ -72,19 +70,3 @@ def advantage_bar(value: float, strongest: float | None) -> str:
         f'<div class="tv-wide" title="Advantage"><span class="tv-bar"><i class="{side}" style="width:{share:.0f}%"></i>'
         f'</span> <span class="tv-number">A {number}</span></div>'
     )
-
-
-def differences(base: str, text: str) -> str:
-    """`text` with the words that `base` has not marked, and those struck out that only `base` has."""
-    old, new = _WORDS.findall(base[:MOST_COMPARED]), _WORDS.findall(text[:MOST_COMPARED])
-    parts = []
-    for kind, old_start, old_end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            parts.append(marked("".join(new[new_start:new_end])))
-            continue
-        gone, come = "".join(old[old_start:old_end]), "".join(new[new_start:new_end])
-        if gone.strip():
-            parts.append(f"<del>{marked(gone)}</del>")
-        if come:
-            parts.append(f"<ins>{marked(come)}</ins>")
-    return "".join(parts)

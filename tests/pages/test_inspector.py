@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import trace_copy
-from app.components.group_compare import MOST_COMPARED, differences, fold, side_by_side
+from app.components.group_compare import MOST_COMPARED, fold, side_by_side
 from app.components.inspector import reward_table
 from store import answers, notes, read
 from store.engine import Store
@@ -144,9 +144,11 @@ def test_identical_answers_are_folded_in_order() -> None:
     assert side_by_side([], chosen=None, strongest=None) == ""
 
 
-def test_differences_are_by_word() -> None:
-    html = differences("1. red circle top 2. blue", "1. red square top 2. blue star")
-    assert html == "1. red <del>circle</del><ins>square</ins> top 2. blue<ins> star</ins>"
+def test_what_differs_from_the_best_is_marked() -> None:
+    rows = [a_row(id=1, text="1. red circle top"), a_row(id=2, text="1. red square top")]
+    html = side_by_side(rows, chosen=None, strongest=None)
+    assert "1. red <del>circle</del><ins>square</ins> top" in html
+    assert html.count("<ins>") == 1
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "x" * 100_000, "a " * 50_000, "<b>" * 30_000])

@@ -89,8 +89,7 @@ def test_kill_9_loses_no_step_that_was_recorded(store: Store) -> None:
     ("hosts", "claimed"), [(("a{}", "b{}"), 40), (("same", "same"), 1)], ids=["many hosts", "one busy host"]
 )
 def test_two_claimers_never_get_the_same_job(store: Store, hosts: tuple[str, str], claimed: int) -> None:
-    run = make.run(store)
-    jobs = [write.add_job(store, run.id, "train", {}).id for _ in range(40)]
+    jobs = [write.add_job(store, make.run(store).id, "train", {}).id for _ in range(40)]
     with python(CLAIMER, store.url, hosts[0]) as first, python(CLAIMER, store.url, hosts[1]) as second:
         for process in (first, second):
             assert process.stdin is not None
