@@ -78,8 +78,7 @@ class SharedPrefix:
         if input_ids is None or not self._may_share(input_ids, inputs):
             return self._forward(input_ids=input_ids, **inputs)
         features = self._features(inputs)
-        per_row = len(features) // len(input_ids)
-        if len(features) != per_row * len(input_ids):
+        if not self._evenly(input_ids, features):
             return self._forward(input_ids=input_ids, **inputs)
         found = self._plan(input_ids, inputs.get("attention_mask"), features)
         if len(found.leaders) == len(input_ids):
@@ -105,6 +104,17 @@ class SharedPrefix:
         layout = inputs.get("pixel_attention_mask", inputs.get("image_grid_thw"))
         output = self._backbone.get_image_features(inputs["pixel_values"], layout, return_dict=True)
         return list(output.pooler_output)
+
+    def _evenly(self, input_ids: torch.Tensor, features: list[torch.Tensor]) -> bool:
+        """Whether every row has as many pictures: features that come by the image are told apart by that alone."""
+        per_row, rest = divmod(len(features), len(input_ids))
+        if rest:
+            return False
+        tokens = (input_ids == self._backbone.config.image_token_id).sum(1).tolist()
+        return all(
+            sum(len(feature) for feature in features[i * per_row : (i + 1) * per_row]) == tokens[i]
+            for i in range(len(tokens))
+        )
 
     def _plan(self, input_ids: torch.Tensor, mask: torch.Tensor | None, features: list[torch.Tensor]) -> Plan:
         per_row = len(features) // len(input_ids)

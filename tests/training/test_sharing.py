@@ -1,6 +1,7 @@
 """A prompt's pictures and tokens are computed once, and nothing changes but the time."""
 
 import copy
+import dataclasses
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,25 @@ def test_only_completions_go_through_the_vocabulary(tmp_path: Path) -> None:
         one_step(tmp_path, 1)
     assert len(rows) == 1
     assert 0 < rows[0] <= 16 * 16
+
+
+@pytest.mark.parametrize("kind", ["smolvlm", "qwen2vl"])
+@pytest.mark.parametrize("counts", [(1, 1), (2, 2), (1, 3)])
+def test_rows_with_several_pictures_give_the_same_logits(
+    folders: dict[str, Path], kind: str, counts: tuple[int, ...]
+) -> None:
+    base = models.load_base(ModelConfig(id=str(folders[kind])))
+    first, second = shapes.examples("simple", "train", 2, 0)
+    made = [
+        dataclasses.replace(example, pictures=(first.pictures * 2 + second.pictures)[:count])
+        for example, count in zip((first, second), counts, strict=True)
+        for _ in range(2)
+    ]
+    texts = [generation.render(base.processor, example, "cot", None) for example in made]
+    inputs = dict(generation.encode(base.processor, made, texts))
+    with torch.no_grad():
+        found = base.model(**inputs).logits
+        del base.model.model.forward, base.model.model.get_image_features
+        expected = base.model(**inputs).logits
+    seen = inputs["attention_mask"].bool()
+    torch.testing.assert_close(found[seen], expected[seen], rtol=1e-4, atol=1e-4)
