@@ -78,12 +78,14 @@ class SharedPrefix:
         if input_ids is None or not self._may_share(input_ids, inputs):
             return self._forward(input_ids=input_ids, **inputs)
         features = self._features(inputs)
-        if not self._evenly(input_ids, features):
+        inputs = {k: v for k, v in inputs.items() if k not in _PIXELS} | {"mm_encoder_outputs": _encoded(features)}
+        pictures = self._by_row(input_ids, features)
+        if pictures is None:
             return self._forward(input_ids=input_ids, **inputs)
-        found = self._plan(input_ids, inputs.get("attention_mask"), features)
+        found = self._plan(input_ids, inputs.get("attention_mask"), pictures)
         if len(found.leaders) == len(input_ids):
             return self._forward(input_ids=input_ids, **inputs)
-        return self._shared(found, input_ids, inputs, features)
+        return self._shared(found, input_ids, inputs, pictures)
 
     def _may_share(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> bool:
         cache = inputs.get("past_key_values")
@@ -105,27 +107,22 @@ class SharedPrefix:
         output = self._backbone.get_image_features(inputs["pixel_values"], layout, return_dict=True)
         return list(output.pooler_output)
 
-    def _evenly(self, input_ids: torch.Tensor, features: list[torch.Tensor]) -> bool:
-        """Whether every row has as many pictures: features that come by the image are told apart by that alone."""
+    def _by_row(self, input_ids: torch.Tensor, features: list[torch.Tensor]) -> list[list[torch.Tensor]] | None:
+        """The features of each row's pictures; None where rows have different numbers, so that it cannot be told."""
         per_row, rest = divmod(len(features), len(input_ids))
-        if rest:
-            return False
+        rows = [features[i * per_row : (i + 1) * per_row] for i in range(len(input_ids))]
         tokens = (input_ids == self._backbone.config.image_token_id).sum(1).tolist()
-        return all(
-            sum(len(feature) for feature in features[i * per_row : (i + 1) * per_row]) == tokens[i]
-            for i in range(len(tokens))
-        )
+        even = not rest and all(sum(map(len, row)) == n for row, n in zip(rows, tokens, strict=True))
+        return rows if even else None
 
-    def _plan(self, input_ids: torch.Tensor, mask: torch.Tensor | None, features: list[torch.Tensor]) -> Plan:
-        per_row = len(features) // len(input_ids)
+    def _plan(self, input_ids: torch.Tensor, mask: torch.Tensor | None, pictures: list[list[torch.Tensor]]) -> Plan:
         tokens = input_ids.tolist()
         seen = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
         # By first appearance, not by address: the order of rows must not differ from run to run.
         number: dict[int, int] = {}
-        picture = [number.setdefault(id(feature), len(number)) for feature in features]
         rows = [
             (
-                tuple(picture[i * per_row : (i + 1) * per_row]),
+                tuple(number.setdefault(id(feature), len(number)) for feature in pictures[i]),
                 *(token if visible else -1 for token, visible in zip(tokens[i], seen[i], strict=True)),
             )
             for i in range(len(tokens))
@@ -134,7 +131,7 @@ class SharedPrefix:
         return plan(rows, len(tokens[0]), int(pictured.max()) + 1 if len(pictured) else 0)
 
     def _shared(
-        self, found: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], features: list[torch.Tensor]
+        self, found: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[torch.Tensor]]
     ) -> Any:
         rest = {k: v for k, v in inputs.items() if k not in _PICTURE_INPUTS}
         rest["position_ids"] = self._positions(input_ids, inputs)
@@ -144,14 +141,13 @@ class SharedPrefix:
             cache = DynamicCache(config=self._backbone.config)
         leaders = torch.tensor(found.leaders, device=input_ids.device)
         leader_of = torch.tensor(found.leader_of, device=input_ids.device)
-        per_row = len(features) // len(input_ids)
-        chosen = [f for row in found.leaders for f in features[row * per_row : (row + 1) * per_row]]
+        chosen = [feature for row in found.leaders for feature in pictures[row]]
 
         beginning = self._forward(
             input_ids=input_ids[leaders, : found.length],
             past_key_values=cache,
             use_cache=True,
-            mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=chosen)},
+            mm_encoder_outputs=_encoded(chosen),
             **{k: _cut(k, v, leaders, slice(0, found.length)) for k, v in rest.items()},
         )
         cache.batch_select_indices(leader_of)
@@ -182,10 +178,13 @@ class SharedPrefix:
         )
 
 
-_PICTURE_INPUTS = (
-    *("pixel_values", "pixel_attention_mask", "image_grid_thw", "mm_token_type_ids"),
-    *("mm_encoder_outputs", "logits_to_keep"),
-)
+_PIXELS = ("pixel_values", "pixel_attention_mask")
+_PICTURE_INPUTS = (*_PIXELS, "image_grid_thw", "mm_token_type_ids", "mm_encoder_outputs", "logits_to_keep")
+
+
+def _encoded(features: list[torch.Tensor]) -> dict[str, BaseModelOutputWithPooling]:
+    """Features as a backbone takes them in place of pixels."""
+    return {"image": BaseModelOutputWithPooling(pooler_output=features)}
 
 
 def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> Any:

@@ -37,7 +37,8 @@ def progress(experiment: ExperimentRow, was_open: bool) -> None:
             st.page_link(RUN_PAGE, label=doing(job), icon=":material/play_arrow:", query_params={"run": job.run_uid})
         for job in failed:
             st.page_link(RUN_PAGE, label=doing(job), icon=":material/error:", query_params={"run": job.run_uid})
-            st.text(job.error or status.look(job.state).label)
+            if job.error:
+                st.text(job.error)
     if was_open and not any(job.state in status.OPEN for job in jobs):
         st.rerun()
 

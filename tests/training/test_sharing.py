@@ -167,6 +167,17 @@ def test_a_tower_in_training_is_never_cached(shared):
     assert backbone.get_image_features.asked == 0
 
 
+def test_a_tower_in_training_is_asked_once_a_pass(shared: tuple[Any, Any]) -> None:
+    inputs, *_ = batch(shared[1])
+    tower = shared[0].base_model.model.model.vision_model
+    next(tower.parameters()).requires_grad_(True)
+    passes: list[int] = []
+    handle = tower.register_forward_hook(lambda *_: passes.append(1))
+    shared[0](**inputs, use_cache=False)
+    handle.remove()
+    assert len(passes) == 1
+
+
 def test_features_are_kept_within_the_memory_limit(plain):
     backbone = plain[0].base_model.model.model
     features = backbone.get_image_features(torch.rand(1, 1, 3, 96, 96)).pooler_output[0]
