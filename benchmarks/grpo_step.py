@@ -114,9 +114,12 @@ def stock(base: Base) -> Base:
     return base
 
 
-def spread(texts: list[str], **columns: Any) -> list[float | None]:
-    """A reward that differs within any group, so that there is a gradient to compare."""
-    return [float(sum(map(ord, text)) % 7) for text in texts]
+def spread(texts: list[str], *, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
+    """A reward that differs within any group, so that there is a gradient to compare.
+
+    Of the ids: most ids of a large vocabulary with random weights have no text.
+    """
+    return [float(sum(ids) % 7) for ids in completion_ids]
 
 
 def measure(base: Base, settings: RunConfig, examples: list[Example], folder: Path, *, shared: bool) -> Measured:
