@@ -1,4 +1,4 @@
-"""Why a job ended early, for people: the kind of fault, its usual cause, what to turn, and the telling lines of its log.
+"""Why a job ended early, for people: the kind of fault, its usual cause, what to turn, the lines of the log that tell.
 
 Pure functions of rows; the kinds are those of `trainer.errors`.
 """

@@ -54,7 +54,10 @@ def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go
 
 
 def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.Figure:
-    """Accuracy against similarity, one path a run in its colour, with the steps written where there is room; `levels` are uprights."""
+    """Accuracy against similarity, one path a run in its colour, steps written where there is room.
+
+    `levels` are uprights, with their names.
+    """
     figure = paths([path for path, _ in runs])
     for drawn, (path, color) in zip(figure.data, runs, strict=True):
         drawn.update(line={"color": color}, marker={"color": color})

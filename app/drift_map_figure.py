@@ -28,9 +28,9 @@ class Cloud(NamedTuple):
 
 
 def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, shaded: str = "") -> go.Figure:
-    """Clouds under that of the references (m, 2), which are rings; `explained` (2,) goes to the axes, `shaded` names the colour scale.
+    """Clouds under that of the references (m, 2), which are rings.
 
-    A point's `customdata` is its id.
+    `explained` (2,) goes to the axes, `shaded` names the colour scale; a point's `customdata` is its id.
     """
     figure = go.Figure()
     shades = np.concatenate([cloud.shade for cloud in clouds if cloud.shade is not None] or [np.zeros(1)])

@@ -103,10 +103,13 @@ def resume(run: RunRow) -> str:
 def folder_of(run: RunRow) -> Path | None:
     """The output folder that goes with a run.
 
-    A foreign recorder may name any folder as its own; only those that the launcher made are ours to remove.
+    A foreign recorder may name any folder as its own, and a copied database those of the one that it was copied from:
+    only what the launcher made beside this very database is ours to remove.
     """
-    folder = Path(read.run(data.reader(), run.id).output_dir or "")
-    return folder if folder.name == run.uid and folder.parent.name == "runs" and folder.is_dir() else None
+    store = data.reader()
+    folder = launch.local.output_folder(store, run.uid)
+    is_ours = read.run(store, run.id).output_dir == str(folder)
+    return folder if is_ours and folder.is_dir() else None
 
 
 def delete(run: RunRow) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import data, format
+from app import access, data, format
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from app.components.config_form import Checked
 from app.components.experiment_form import experiment_form
@@ -173,14 +173,17 @@ def start(config: RunConfig) -> None:
 
 def preflight_report(config: RunConfig, look: bool) -> None:
     resolved = config.model_dump_json()
-    if look:
+    may = access.may_write()
+    if look and may:
         with st.spinner(f"Loading the processor and the dataset; at most {preflight.TIME_LIMIT} s"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config))
-    elif st.session_state.pop("launch.measure", False):
+    elif st.session_state.pop("launch.measure", False) and may:
         with st.spinner(f"Doing one real update; at most {preflight.MEASURING_LIMIT // 60} min"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config, measure=True))
     asked, report = st.session_state.get("launch.preflight", ("", None))
     if report is None:
+        if look:
+            st.caption("Only who may launch can have it checked.")
         return
     if asked != resolved:
         st.caption("The form has changed since the last preflight.")

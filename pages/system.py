@@ -35,7 +35,7 @@ def work() -> health.Work:
 
 
 def table(title: str, rows: dict[str, str], alt: str) -> None:
-    with st.container(border=True, height="stretch"):
+    with st.container(border=True):
         st.markdown(f"**{title}**")
         st.table({name: format.literal(text) for name, text in rows.items()}, border="horizontal", alt=alt)
 
@@ -61,7 +61,8 @@ def computing() -> None:
     known = devices()
     names = [f"{gpu.name}, {format.memory(gpu.free)} of {format.memory(gpu.total)} free" for gpu in known.gpus]
     rows = {
-        "Device": "; ".join(names) or f"CPU, {known.threads} threads",
+        "Device": "; ".join(names) or "CPU",
+        "Threads": format.count(known.threads),
         "CUDA of PyTorch": known.cuda or "none",
         "Host": identity.host(),
     }
@@ -114,9 +115,10 @@ if not sentences:
     st.success("Nothing is off.", icon=":material/check:")
 with st.grid(2, min_column_width=380):
     database(described, free, total)
-    at_work(now)
+    with st.container():
+        at_work(now)
+        devices_place = st.container()
     table("Versions", machine.versions(), "Versions of packages")
-    devices_place = st.container()
 care(found)
 with devices_place:
     computing()

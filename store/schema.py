@@ -95,7 +95,7 @@ class Tag(Base):
 
 
 class Job(Base):
-    """One OS process of a run. A run's status is the state of its latest training job, else of its latest evaluation."""
+    """One OS process of a run, whose status is the state of its latest training job, else of its latest evaluation."""
 
     __tablename__ = "job"
     id: Mapped[int] = mapped_column(primary_key=True)

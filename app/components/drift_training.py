@@ -68,7 +68,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> None:
     answers = by_kind[str(kind)]
     if is_strict:
         answers = [_keep(each, found.wellformed) for each in answers]
-    _charts(found, answers, used, imitator)
+    _charts(found, answers, used, imitator, colors(runs))
 
 
 def _answers(store: Store, found: Drift, runs: Sequence[RunRow], kind: str) -> list[Answers]:
@@ -86,7 +86,9 @@ def _keep(answers: Answers, kept: NDArray[np.bool_]) -> Answers:
     return Answers(answers.run, answers.rows[is_kept], answers.step[is_kept])
 
 
-def _charts(found: Drift, answers: Sequence[Answers], used: EncoderRow, imitator: RunRow | None) -> None:
+def _charts(
+    found: Drift, answers: Sequence[Answers], used: EncoderRow, imitator: RunRow | None, color: Mapping[int, str]
+) -> None:
     near = [drift_curves.to_reference(found, each.rows) for each in answers]
     levels = _levels(found, answers, near)
     imitation = next((each for each in answers if imitator and each.run.id == imitator.id), None)
@@ -94,11 +96,11 @@ def _charts(found: Drift, answers: Sequence[Answers], used: EncoderRow, imitator
     columns = st.grid(2, min_column_width=400)
     with columns, st.container(border=True):
         st.markdown("**To the reference**", help=CONSTRUCTION)
-        _chart(answers, near, found, levels, key="reference", to="the reference")
+        _chart(answers, near, found, levels, color, key="reference", to="the reference")
     with columns, st.container(border=True):
         st.markdown("**To the base’s own trace**", help="What the same run’s model said of the same example at step 0.")
         starts = [drift_curves.to_answers(found, each.rows, each.rows[each.step == 0]) for each in answers]
-        _chart(answers, starts, found, {}, key="base", to="the base’s own trace")
+        _chart(answers, starts, found, {}, color, key="base", to="the base’s own trace")
     with columns, st.container(border=True):
         st.markdown("**To the SFT trace**", help="What the chosen SFT run said of the same example at its last step.")
         if imitation is None or not others:
@@ -110,12 +112,13 @@ def _charts(found: Drift, answers: Sequence[Answers], used: EncoderRow, imitator
                 [drift_curves.to_answers(found, each.rows, end) for each in others],
                 found,
                 {},
+                color,
                 key="imitation",
                 to=f"what {imitation.run.name} says at its end",
             )
     with columns, st.container(border=True):
         st.markdown("**Accuracy against similarity**", help="One path a run over its checkpoints; numbers are steps.")
-        figure = plane(_paths(found, answers, near), levels)
+        figure = plane(_paths(found, answers, near, color), levels)
         live_chart(figure, key="drift.plane", alt="Accuracy against similarity to the reference, one path a run")
     st.markdown(CONSTRUCTION)
     st.caption(_legend(found, answers, used, levels))
@@ -126,12 +129,12 @@ def _chart(
     values: Sequence[Floats],
     found: Drift,
     levels: Mapping[str, float],
+    color: Mapping[int, str],
     *,
     key: str,
     to: str,
 ) -> None:
     drawn = [(each, drift_curves.spread(each.step, value)) for each, value in zip(answers, values, strict=True)]
-    color = colors([each.run for each in answers])
     lines = [
         Trained(each.run.name, color[each.run.id], METHOD_STYLE[each.run.method][1], curve, _accuracy(found, each))
         for each, curve in drawn
@@ -163,8 +166,9 @@ def _levels(found: Drift, answers: Sequence[Answers], near: Sequence[Floats]) ->
     return {name: level for name, level in levels.items() if level is not None}
 
 
-def _paths(found: Drift, answers: Sequence[Answers], near: Sequence[Floats]) -> list[tuple[Path, str]]:
-    color = colors([each.run for each in answers])
+def _paths(
+    found: Drift, answers: Sequence[Answers], near: Sequence[Floats], color: Mapping[int, str]
+) -> list[tuple[Path, str]]:
     made = []
     for each, value in zip(answers, near, strict=True):
         curve, right = drift_curves.spread(each.step, value), _accuracy(found, each)

@@ -142,7 +142,9 @@ def _heading(block: Block) -> None:
             st.badge(f"true count {example.answer}", color="blue")
         if _is_unknown(block):
             st.badge("group unknown", icon=":material/question_mark:", color="gray", help=UNKNOWN_HELP)
-        st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
+            st.caption(f"{len(block.rows)} answers", width="content")
+        else:
+            st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
         if summary.malformed and len(block.rows) > 1:
             st.badge(f"{summary.malformed} malformed", color="orange")
         if summary.dead and not _is_unknown(block):

@@ -71,7 +71,7 @@ def _head(run: RunDetail, row: Row, ranked: Sequence[Row], example: StoredExampl
 
 def _facts(row: Row, rank: int, of: int) -> list[str]:
     facts = [f"step {row.step}"]
-    if of > 1:
+    if of > 1 and row.reward is not None:
         facts.append(f"rank {rank + 1} of {of} by reward")
     if isinstance(row, StoredCompletion):
         facts.append(f"sample {row.index + 1}")

@@ -60,7 +60,7 @@ class FoundRun:
         if place is None or _END in known:
             return
         row = {
-            trl_keys.metric_name(name)[:LONGEST_NAME]: None if math.isnan(number) else number
+            trl_keys.metric_name(name): None if math.isnan(number) else number
             for name, number in known.items()
             if name not in trl_keys.SKIPPED and not name.startswith("_")
         }
@@ -97,8 +97,13 @@ class FoundRun:
         }
 
 
+def printable(name: str) -> str:
+    """A name without what a screen obeys or hides: controls, direction marks, characters of no width."""
+    return "".join(each for each in name if each.isprintable())[:LONGEST_NAME]
+
+
 def _plain(name: str) -> str:
-    return name.removeprefix("train/")
+    return printable(name.removeprefix("train/"))
 
 
 def _is_component(name: str) -> bool:

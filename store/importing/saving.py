@@ -11,7 +11,7 @@ from sqlalchemy import select
 from store import write
 from store.connection import Store, StoreError, reading
 from store.importing import tensorboard, trackio, trl, wandb
-from store.importing.found import LAST_STEP, FoundRun, Said
+from store.importing.found import LAST_STEP, FoundRun, Said, printable
 from store.redaction import redacted_values
 from store.rows import CompletionRow, ExampleRow
 from store.schema import Run
@@ -48,25 +48,26 @@ def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> 
     found = READERS[tool](path)
     if name is not None and len(found) > 1:
         raise StoreError(f"{path} holds {len(found)} runs: leave the name out, and each keeps its own.")
-    return [_import(store, tool, path, run, name or run.name) for run in found]
+    return [_import(store, tool, path, run, printable(name or run.name) or tool) for run in found]
 
 
 def _import(store: Store, tool: str, path: str, run: FoundRun, name: str) -> Imported:
     uid = hashlib.sha256(f"{tool}\n{run.identity}".encode("utf-8", "replace")).hexdigest()[:10]
+    steps = sorted(run.metrics.keys() | run.completions.keys())
     said = sum(map(len, run.completions.values()))
     with reading(store) as connection:
         known = connection.execute(select(Run.name).where(Run.uid == uid)).first()
     if known:
-        return Imported(known.name, uid, len(run.metrics), said, False)
+        return Imported(known.name, uid, len(steps), said, False)
     weights = run.weights()
     style = _style(run)
     made = write.create_run(
         store,
         uid=uid,
-        name=name[:200],
+        name=name,
         method=run.method,
         style=style or UNKNOWN,
-        model=_first(run.config, MODEL_KEYS)[:400],
+        model=printable(_first(run.config, MODEL_KEYS)),
         dataset=DATASET,
         config={
             "imported": {"from": tool, "path": path, "notes": run.notes},
@@ -77,17 +78,17 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str) -> Imp
         max_steps=_whole(run.config.get("max_steps")) or None,
     )
     try:
-        for step in sorted(run.metrics.keys() | run.completions.keys()):
+        for step in steps:
             rows = _completions(store, uid, step, run.completions.get(step, []), weights, style or "cot")
             at = run.at.get(step)
             write.record_step(store, made.id, step, run.metrics.get(step, {}), at=at, completions=rows)
-        steps = f"{len(run.metrics)} steps, {said} completions"
-        write.add_event(store, made.id, "imported", f"Imported from {tool}: {path} ({steps}).")
+        what = f"{len(steps)} steps, {said} completions"
+        write.add_event(store, made.id, "imported", f"Imported from {tool}: {path} ({what}).")
     except BaseException:
         # Half a run would pass for a whole one at the next attempt.
         write.delete_run(store, made.id)
         raise
-    return Imported(name, uid, len(run.metrics), said, True)
+    return Imported(name, uid, len(steps), said, True)
 
 
 def _completions(

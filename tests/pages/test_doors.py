@@ -290,6 +290,8 @@ def test_a_reader_sees_runs_and_can_neither_stop_nor_launch(seeded_store: Store,
     app = enter("bob@example.org").switch_page("../pages/launch.py").run()
     next(button for button in app.button if button.label == "Launch").click().run()
     assert "change nothing" in app.error[0].value
+    next(button for button in app.button if button.label == "Preflight").click().run()
+    assert "launch.preflight" not in app.session_state
     assert len(read.runs(seeded_store)) == before
 
 

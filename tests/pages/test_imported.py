@@ -74,6 +74,7 @@ def test_traces_say_which_groups_are_unknown(empty_store: Store, from_trl: RunDe
     at = open_page("traces", run=from_trl.uid, step="3")
     assert not [each for each in at.html if "<script" in each.value]
     assert sum("group unknown" in str(each.value) for each in at.markdown) == 1
+    assert [each.value for each in at.caption if each.value.startswith("group of")] == ["group of 2"] * 2
     for row in read.completions(empty_store, from_trl.id, steps=(3, 3)):
         at = open_page("traces", completion=str(row.id))
         assert f"**Completion {row.id}**" in texts_of(at)

@@ -142,10 +142,10 @@ def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None
     assert seeded.find(seeded_store, "smolvlm-256m-*r64*").status == "queued"
 
 
-def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open, tmp_path: Path) -> None:
+def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-sft")
-    folder = tmp_path / "runs" / run.uid
-    folder.mkdir(parents=True)
+    folder = seeded_store.folder / "runs" / run.uid
+    folder.mkdir(parents=True, exist_ok=True)
     write.describe_run(seeded_store, run.id, output_dir=str(folder))
     app = select(open_page("runs"), "demo-sft")
     app.button(key="delete").click().run()
@@ -156,6 +156,15 @@ def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, ope
     app.button(key="deletion_yes").click().run()
     assert "demo-sft" not in [run.name for run in read.runs(seeded_store)]
     assert not folder.exists()
+
+
+def test_deletion_in_a_copied_database_spares_the_folder_of_the_original(seeded_store: Store, tmp_path: Path) -> None:
+    run = seeded.find(seeded_store, "demo-sft")
+    folder = tmp_path / "original" / "runs" / run.uid
+    folder.mkdir(parents=True)
+    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    intents.delete(run)
+    assert folder.exists()
 
 
 def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store, tmp_path: Path) -> None:

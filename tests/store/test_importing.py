@@ -125,7 +125,7 @@ def test_messages_and_hostile_texts_are_kept_as_they_are(store: Store, tmp_path:
 
 def test_other_trackers_bring_their_metrics(store: Store, tmp_path: Path) -> None:
     run = only(store, "wandb", IMPORTED)
-    assert (run.name, run.model, run.seed, run.method) == ("cows \u202e<b>", "acme/vlm-2b", 7, "unknown")
+    assert (run.name, run.model, run.seed, run.method) == ("cows <b>", "acme/vlm-2b", 7, "unknown")
     assert run.reward_weights == {"accuracy": 2.0, "format": 1.0}
     assert sorted(curve(store, run, "reward")) == [5 * step for step in range(1, 13)]
     assert math.isnan(curve(store, run, "loss")[15]) and math.isnan(curve(store, run, "big")[10])

@@ -1,4 +1,4 @@
-"""What a user wants of runs: launch, resume, evaluate, embed, stop. Writes the wish; a worker or `trainer.job` fulfils it.
+"""What a user wants of runs: launch, resume, evaluate, embed, stop. Writes the wish; a worker or a job fulfils it.
 
 State lives in the database only, and its transitions in `store.jobs`: whoever restarts finds everything as it is.
 """
