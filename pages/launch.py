@@ -16,6 +16,7 @@ from store.engine import StoreError
 from trainer import launch, prompt
 from trainer.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
 from trainer.datasets.shapes import Example
+from trainer.launch import devices, identity
 
 FIRST = next(iter(PRESETS))
 SIDE_WIDTH = 400
@@ -149,9 +150,9 @@ def side(checked: Checked, example: Example | None) -> None:
 
 def turn() -> str:
     """Whether a launched run starts now or waits."""
-    here = launch.identity.host()
+    here = identity.host()
     before = sum(job.host in (None, here) for job in data.jobs(data.reader(), open_only=True))
-    if not before:
+    if before < len(devices.here()):
         return "It starts at once."
     return f"It starts after {before} other {'job' if before == 1 else 'jobs'}."
 

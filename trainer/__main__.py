@@ -1,6 +1,7 @@
 """The trainer's command line: `python -m trainer run | eval | embed | experiment | export | stop | data | …`.
 
-Exit codes: 0 finished, 1 failed, 2 a configuration or name that cannot be used, 130 or 143 stopped.
+Exit codes: 0 finished, 1 failed, 2 a configuration or name that cannot be used, 74 a disk or database that refuses,
+130 or 143 stopped.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from trainer.config import ConfigError
 
 Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "bug"]
 
+NO_DISK = 74
+"""Exit code of a job whose disk or database refused: it may have found no place to say so."""
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
 _MODEL_SIGNS = ("size mismatch for", "not a valid model identifier", "error(s) in loading state_dict", "can't load the")
 _MODEL_PACKAGES = ("huggingface_hub", "safetensors", "safetensors_rust")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer import utils as trl_utils
@@ -81,12 +82,32 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
     return function
 
 
+class ByEpoch(Sampler[int]):
+    """TRL's sampler in the order of the epoch at hand: left alone, it begins with the first epoch's after a resume."""
+
+    def __init__(self, sampler: Any, epoch: Callable[[], int]) -> None:
+        self.sampler, self.epoch = sampler, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.sampler.generator.manual_seed(self.sampler.seed)
+        for _ in range(self.epoch()):
+            torch.randperm(self.sampler.num_samples, generator=self.sampler.generator)
+        yield from self.sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
 class GroupedTrainer(GRPOTrainer):
     """Keeps the completions of a prompt together where a batch is split for accumulation, so that they share it.
 
     TRL shuffles a generation before it splits it; every row goes into the same update in any order. Off the GPU it
     also sends the prompt's positions through the vocabulary, only to mask them.
     """
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        # A whole epoch may fall short of its number by a rounding.
+        return ByEpoch(super()._get_train_sampler(dataset), lambda: int((self.state.epoch or 0.0) + 1e-6))
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         with _replaced(grpo_trainer, "shuffle_sequence_dict", lambda batch: batch):

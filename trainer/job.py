@@ -20,7 +20,7 @@ from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import JobState
 from trainer import launch
-from trainer.errors import Stopped, classify
+from trainer.errors import NO_DISK, Stopped, classify
 from trainer.heartbeat import Heartbeat
 from trainer.launch import identity, webhook
 from trainer.launch.local import JOB_VARIABLE
@@ -97,7 +97,7 @@ def _outcome(store: Store, job_id: int, work: Work, flag: StopFlag) -> Outcome:
 def _failure(error: BaseException) -> Outcome:
     kind, sentence = classify(error)
     state = JobState.OUT_OF_MEMORY if kind == "out_of_memory" else JobState.FAILED
-    exit_code = BAD_CONFIG if kind == "config" else FAILED
+    exit_code = {"config": BAD_CONFIG, "disk": NO_DISK, "database": NO_DISK}.get(kind, FAILED)
     return Outcome(state, exit_code, kind, sentence, "".join(traceback.format_exception(error)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import deaths, storage
+from tests.faults import deaths
 from tests.faults.__main__ import FAULTS, ROOT
 from tests.faults.upstream import CASES
 
@@ -23,11 +23,6 @@ def test_a_killed_trainer_is_shown_as_killed_loses_no_step_and_resumes(tmp_path:
 @training
 def test_training_goes_on_when_the_dashboard_is_killed(tmp_path: Path) -> None:
     assert "training went on each time" in deaths.dashboard(tmp_path, 1)
-
-
-@training
-def test_a_resume_without_its_folder_says_what_is_gone(tmp_path: Path) -> None:
-    assert "launch anew" in storage.deleted_folder(tmp_path, 1)
 
 
 @pytest.mark.parametrize("case", [test for _, test in CASES], ids=lambda test: test.rpartition("::")[2])

@@ -38,6 +38,7 @@ def job(**columns: Any) -> JobRow:
         ({}, -11, NO_LOG, "killed", "Crashed inside a library by signal 11 (SIGSEGV)"),
         ({}, None, NO_LOG, "lost", "gone without a word"),
         ({}, None, TRACEBACK, "failed", "The process ended: ValueError: bad number."),
+        ({}, 74, NO_LOG, "failed", "Free space on both, then resume the run."),
         ({"pid": None}, None, NO_LOG, "lost", "never started"),
         ({"pid": None}, 1, TRACEBACK, "failed", "exit code 1: ValueError"),
         ({"boot_id": "before"}, None, TRACEBACK, "lost", "The machine was restarted"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -61,6 +62,7 @@ def test_a_job_reports_itself_and_finishes(store: Store, job: JobRow, capfd: pyt
     [
         (TrainerError("data", "No images."), "failed", 1, "data", "No images."),
         (ConfigError("seed must be at least 0."), "failed", 2, "config", "seed must be at least 0."),
+        (OSError(errno.ENOSPC, "No space left on device"), "failed", 74, "disk", "The disk refused"),
         (MemoryError(), "out_of_memory", 1, "out_of_memory", "Out of memory."),
         (ZeroDivisionError("oh"), "failed", 1, "bug", "ZeroDivisionError: oh. This is a bug"),
         (SystemExit(3), "failed", 1, "bug", "SystemExit: 3."),

@@ -81,7 +81,7 @@ def test_a_failed_run_says_what_happened_and_what_to_do(seeded_store: Store, ope
     assert app.error[0].value.startswith("**Out of memory** · exit code 1")
     assert "ran out of memory" in app.error[0].value
     assert "torch.OutOfMemoryError" in texts(app)
-    assert "optimization.accumulation: double it" in texts(app)
+    assert format.literal("optimization.accumulation: double it") in texts(app)
     assert app.button(key="run_resume")
 
 

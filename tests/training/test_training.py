@@ -120,6 +120,16 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(store: Store, train:
     equals(store, resumed(store, stopped), whole)
 
 
+@pytest.mark.parametrize(("preset", "examples"), [("demo-grpo", "6"), ("demo-sft", "24")])
+def test_a_run_resumed_in_a_later_epoch_sees_its_examples_in_that_epochs_order(
+    store: Store, train: Train, preset: str, examples: str
+) -> None:
+    settings = {"optimization.steps": "9", "data.train_examples": examples, "evaluation.val_every": "4"}
+    whole = train(preset, settings)
+    stopped = stop_when(store, preset, settings, lambda run: run.step >= 5)
+    equals(store, resumed(store, stopped), whole)
+
+
 @pytest.mark.parametrize("step", [2, 4], ids=["between", "last"])
 def test_a_stop_during_a_validation_is_obeyed_after_the_batch_and_the_rest_follows_later(
     store: Store, train: Train, step: int

@@ -101,6 +101,9 @@ def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
             return Ending(JobState.LOST, "The process was never started. Resume the run.")
         return Ending(JobState.LOST, "The process is gone without a word: killed, or out of memory. Resume the run.")
     code = "" if exit_code is None else f" with exit code {exit_code}"
+    if last is None and exit_code == errors.NO_DISK:
+        what = "The disk of the run or of the database could not be written."
+        return Ending(JobState.FAILED, f"{what} Free space on both, then resume the run.", "disk")
     if last is None:
         return Ending(JobState.FAILED, f"The process ended{code}: it gave no reason; see the log.", "bug")
     kind, advice = errors.classify_line(last) or ("bug", "")
