@@ -1,4 +1,4 @@
-"""Hands out what runs recorded: `python -m store runs|metrics|completions|predictions`. Changes nothing."""
+"""Hands out what runs recorded, `python -m store runs|metrics|completions|predictions`, or moves it all: `copy`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, TextIO
 
-from store import read
+from store import copying, read
 from store.engine import Store, StoreError, open_store
 from store.export import completion_fields, prediction_fields
 from store.rows import RunRow
@@ -26,12 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 after one sentence on the standard error."""
     options = _parser().parse_args(arguments)
     try:
-        store = open_store(options.db, readonly=True)
-        try:
+        with closing(open_store(options.db, readonly=True)) as store:
             options.command(store, options)
             sys.stdout.flush()
-        finally:
-            store.close()
     except StoreError as error:
         print(error, file=sys.stderr)
     except BrokenPipeError:
@@ -68,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(command=_completions)
     add = commands.add_parser("predictions", parents=[lines], help="every answer of every evaluation")
     add.set_defaults(command=_predictions)
+    add = commands.add_parser("copy", help="all rows and images into an empty database, proven by checksums")
+    add.add_argument("db", metavar="FROM", help="database URL or path")
+    add.add_argument("target", metavar="TO", help="database URL or path")
+    add.add_argument(
+        "--media", metavar="FOLDER", help="where images go (default: $VR1Z_MEDIA, else beside TO)"
+    )
+    add.set_defaults(command=_copy)
     return parser
 
 
@@ -112,6 +117,12 @@ def _completions(store: Store, options: argparse.Namespace) -> None:
 def _predictions(store: Store, options: argparse.Namespace) -> None:
     run = read.run(store, read.resolve(store, options.run))
     _write(options.jsonl, (prediction_fields(run.uid, row) for row in read.iter_predictions(store, run.id)))
+
+
+def _copy(store: Store, options: argparse.Namespace) -> None:
+    with closing(open_store(options.target)) as opened:
+        target = replace(opened, media=Path(options.media).absolute()) if options.media else opened
+        copying.copy(store, target, lambda copied: print(f"{copied.table}: {copied.rows:,}", file=sys.stderr))
 
 
 @contextmanager
