@@ -69,9 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("copy", help="all rows and images into an empty database, proven by checksums")
     add.add_argument("db", metavar="FROM", help="database URL or path")
     add.add_argument("target", metavar="TO", help="database URL or path")
-    add.add_argument(
-        "--media", metavar="FOLDER", help="where images go (default: $VR1Z_MEDIA, else beside TO)"
-    )
+    add.add_argument("--media", metavar="FOLDER", help="where images go (default: $VR1Z_MEDIA, else beside TO)")
     add.set_defaults(command=_copy)
     return parser
 

