@@ -16,7 +16,7 @@ CANDIDATES := $(PYTHON)
 endif
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: demo serve install test lint bench screenshots clean
+.PHONY: demo serve install test lint bench faults screenshots clean
 
 demo: install  ## the dashboard on a demonstration of its own
 	@exec $(RUN) -m app --demo
@@ -37,6 +37,9 @@ lint: $(VENV)/requirements-dev.txt  ## style and types
 
 bench: install  ## measures what the README states
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(RUN) -m benchmarks.$$(basename "$$script" .py); done
+
+faults: $(VENV)/requirements-dev.txt  ## an hour of accidents to real trainings, written to docs/faults.md
+	@$(RUN) -m tests.faults
 
 screenshots: $(VENV)/requirements-dev.txt  ## docs/screenshots from a demonstration database
 	@$(RUN) -m scripts.provide_browser

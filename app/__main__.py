@@ -6,8 +6,12 @@ import argparse
 import os
 import socket
 import sys
+from pathlib import Path
 
-from app import demo, server
+from streamlit.auth_util import is_authlib_installed
+
+from app import access, demo, server
+from app.access import SignIn
 from store.engine import StoreError, database_url, open_store
 
 BAD_USE = 2
@@ -19,21 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     if problem:
         return _refuse(problem)
     try:
+        sign_in = _sign_in(options.host, options.sign_in)
         url = database_url(options.db)
         store = open_store(url)
     except StoreError as error:
         return _refuse(str(error))
     # Pages and the processes that they start read it from here.
     os.environ["VR1Z_DATABASE_URL"] = url
-    if options.host not in server.LOOPBACK:
-        print(
-            f"Warning: whoever can reach {options.host}:{options.port} can start and stop training on this machine; "
-            "there is no password. Prefer the default host and an SSH tunnel.",
-            file=sys.stderr,
-        )
     if options.demo:
         print(demo.start_once(store))
-    server.build(store, options.host).run(config=server.settings(options.host, options.port))
+    server.build(store, sign_in).run(config=server.settings(options.host, options.port, sign_in))
     return 0
 
 
@@ -42,8 +41,28 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--db", metavar="URL", help="database URL or SQLite file (default: $VR1Z_DATABASE_URL)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--sign-in", metavar="FILE.toml", type=Path, help="let people in by OpenID Connect: see docs/threats.md"
+    )
     parser.add_argument("--demo", action="store_true", help="queue the two demo runs unless there are runs already")
     return parser.parse_args(argv)
+
+
+def _sign_in(host: str, path: Path | None) -> SignIn | None:
+    """The sign-in that was asked for. Raises StoreError when there is none and others could reach the server."""
+    os.environ.pop(access.VARIABLE, None)
+    if path is None:
+        if host not in access.LOOPBACK:
+            raise StoreError(
+                f"Whoever reaches {host} could start processes on this machine: leave --host out and use an SSH "
+                "tunnel, or let people sign in with --sign-in FILE.toml."
+            )
+        return None
+    found = access.load(path)
+    if not is_authlib_installed():
+        raise StoreError("Sign-in needs the package Authlib: install it with `pip install streamlit[auth]`.")
+    os.environ[access.VARIABLE] = str(path.absolute())
+    return found
 
 
 def _cannot_listen(host: str, port: int) -> str | None:

@@ -19,6 +19,8 @@ class Axis(NamedTuple):
     title: str
     steps: npt.NDArray[np.float64]
     places: npt.NDArray[np.float64]
+    unit: float = 1.0
+    """Seconds, tokens or steps that one of its numbers stands for."""
 
     def place(self, step: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Where steps lie; those beyond the knots lie at the ends."""
@@ -38,7 +40,7 @@ def axis(kind: Kind, clock: Clock) -> Axis:
     if kind == "time" and len(steps):
         elapsed = np.maximum.accumulate(clock.at - clock.at[0])
         _, size, unit = next(each for each in _UNITS if elapsed[-1] >= each[0])
-        return Axis(f"time ({unit})", steps, elapsed / size)
+        return Axis(f"time ({unit})", steps, elapsed / size, size)
     if kind == "tokens" and np.isfinite(clock.tokens).any():
         known = np.isfinite(clock.tokens)
         return Axis("tokens", steps[known], np.maximum.accumulate(clock.tokens[known]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from app.figures import METHOD_STYLE, PLAIN, Floats, Frame, Line, empty, line_chart, plain
+from app.figures import METHOD_STYLE, PALETTE, PLAIN, Floats, Frame, Line, empty, line_chart, plain
 from trainer.statistics import wilson
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -66,6 +66,74 @@ def paths(runs: Sequence[Path]) -> go.Figure:
     figure.update_xaxes(range=[-0.02, 1.02], rangemode="normal")
     figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
     return figure
+
+
+class Track(NamedTuple):
+    """Shares of right answers along a budget, with the number of examples behind each."""
+
+    name: str
+    method: str
+    rank: int
+    places: Floats
+    right: Sequence[int]
+    n: Sequence[int]
+
+
+def along(tracks: Sequence[Track], title: str, cursor: float | None) -> go.Figure:
+    """Accuracy with Wilson's intervals over what was spent; `cursor` is the budget that the runs are compared at."""
+    lines = []
+    for each in tracks:
+        bounds = np.array([wilson(right, n) for right, n in zip(each.right, each.n, strict=True)])
+        color, dash = METHOD_STYLE[each.method]
+        share = np.array(each.right) / np.array(each.n)
+        lines.append(Line(each.name, each.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
+    figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
+    return _marked(figure, tracks)
+
+
+class Rewarded(NamedTuple):
+    """Mean totals along a budget, all under one definition."""
+
+    name: str
+    method: str
+    rank: int
+    places: Floats
+    totals: Floats
+
+
+def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
+    lines = [Line(each.name, each.places, each.totals, *METHOD_STYLE[each.method], sparse=True) for each in runs]
+    figure = line_chart(lines, Frame(x_title=title, revision=title, height=340))
+    figure.update_layout(showlegend=True)
+    return _marked(figure, runs)
+
+
+def _marked(figure: go.Figure, runs: Sequence[Track] | Sequence[Rewarded]) -> go.Figure:
+    """Tells the ranks of a method apart by the form of the marks."""
+    for each in runs:
+        figure.update_traces(marker_symbol=SYMBOLS[each.rank % len(SYMBOLS)], selector={"uid": each.name})
+    return figure
+
+
+class Alteration(NamedTuple):
+    """By checkpoint: how many of n answers changed after the thinking was altered in this way."""
+
+    name: str
+    steps: Sequence[int]
+    changed: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def altered(alterations: Sequence[Alteration]) -> go.Figure:
+    """Shares of changed answers with their intervals over the checkpoints of one run."""
+    lines = []
+    for i, each in enumerate(alterations):
+        steps, changed, low, high = (np.array(column, float) for column in each[1:])
+        lines.append(
+            Line(each.name, steps, changed, PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)], low, high, True)
+        )
+    return line_chart(lines, PLAIN._replace(height=300), share=True)
 
 
 def by_count(tallies: Sequence[Tally]) -> go.Figure:

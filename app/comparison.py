@@ -95,7 +95,16 @@ def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
 
 def configuration(run: RunDetail) -> str:
     """The same for runs that differ in seed and name only."""
-    return json.dumps({**run.config, "name": "", "seed": 0}, sort_keys=True) if run.config else run.uid
+    return _but_seed(run.config) if run.config else run.uid
+
+
+def tried(configs: Sequence[Mapping[str, Any]]) -> int:
+    """How many configurations there are, whatever their seeds and names."""
+    return len(set(map(_but_seed, configs)))
+
+
+def _but_seed(config: Mapping[str, Any]) -> str:
+    return json.dumps({**config, "name": "", "seed": 0}, sort_keys=True)
 
 
 def tested(member: Member, benchmark: str) -> EvaluationRow | None:
@@ -109,9 +118,20 @@ def tested(member: Member, benchmark: str) -> EvaluationRow | None:
     return max(chosen, key=lambda each: (each.step, each.id), default=None)
 
 
+def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
+    """The newest finished test with samples of the checkpoint that `tested` gives."""
+    shown = tested(member, benchmark)
+    found = [
+        each
+        for each in member.evaluations
+        if (each.kind, each.benchmark) == ("test", benchmark) and each.ended_at is not None and "pass@1" in each.metrics
+    ]
+    return max([e for e in found if shown and e.step == shown.step], key=lambda e: e.id, default=None)
+
+
 def benchmarks(members: Sequence[Member]) -> list[str]:
     """Names of what was tested, the runs' own datasets first."""
-    own = {member.run.dataset for member in members}
+    own = {member.run.dataset for member in members if member.run.method != "none"}
     found = {e.benchmark for member in members for e in member.evaluations if e.kind == "test" and e.ended_at}
     return sorted(found, key=lambda name: (name not in own, name))
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from app import access
 from store import read
 from store.engine import Store, database_url, open_store
 
@@ -25,7 +26,13 @@ def _open(url: str, readonly: bool) -> Store:
 
 
 def writer() -> Store:
-    """The store for intents; creates the database if there is none. Raises StoreError."""
+    """The store for intents. Raises StoreError for somebody who may only read."""
+    access.require_write()
+    return keeper()
+
+
+def keeper() -> Store:
+    """The store for what the dashboard itself keeps, whoever looks; creates the database. Raises StoreError."""
     return _open(database_url(), readonly=False)
 
 
@@ -63,9 +70,11 @@ def forget() -> None:
 runs = _remembered(read.runs)
 run = _remembered(read.run)
 jobs = _remembered(read.jobs)
+job_lengths = _remembered(read.job_lengths)
 metric_names = _remembered(read.metric_names)
 series = _remembered(read.series)
 clock = _remembered(read.clock)
+running_total = _remembered(read.running_total)
 step_bounds = _remembered(read.step_bounds)
 groups = _remembered(read.groups)
 evaluations = _remembered(read.evaluations)

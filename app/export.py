@@ -28,6 +28,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "–": "--",
 }
+_DIFFERENCE = re.compile(r"[+-][\d.]+( \([+-][\d.]+ to [+-][\d.]+\))?")
 STYLE = """
 .cmp { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 .cmp th, .cmp td { white-space: nowrap; text-align: left; }
@@ -65,7 +66,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_~$&\[\]<>|])", r"\\\1", " ".join(text.split()))
 
 
 def latex(tables: Sequence[Table]) -> str:
@@ -98,8 +99,8 @@ def comma_separated(tables: Sequence[Table]) -> str:
 
 
 def _unformulaic(text: str) -> str:
-    """Spreadsheets run what begins like a formula, unless it is a number."""
-    return f"'{text}" if re.match(r"[=@\t\r]|[+-](?![\d.])", text) else text
+    """Spreadsheets run what begins like a formula; a difference with its interval is none."""
+    return f"'{text}" if re.match(r"[=@\t\r+-]", text) and not _DIFFERENCE.fullmatch(text) else text
 
 
 def html_table(table: Table, link: Link | None = None) -> str:

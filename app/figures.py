@@ -28,7 +28,8 @@ METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (G
 class Line(NamedTuple):
     """A curve: `x` and `y` of equal length, NaN where there is no value.
 
-    `low` and `high` bound an interval around y; `sparse` lines are few measurements: marked, never smoothed.
+    `low` and `high` bound an interval around y; `sparse` lines are few measurements: marked, never smoothed. `dim` ones
+    stand behind the others, for comparison.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Line(NamedTuple):
     low: Floats | None = None
     high: Floats | None = None
     sparse: bool = False
+    dim: bool = False
 
 
 class Mark(NamedTuple):
@@ -98,7 +100,7 @@ def line_chart(
         if line.low is not None and line.high is not None:
             figure.add_traces(_band(line))
         is_smoothed = smoothing > 0 and not line.sparse
-        if is_smoothed:
+        if is_smoothed and not line.dim:
             figure.add_trace(_raw(line))
         figure.add_trace(_curve(line, smooth(line.x, line.y, smoothing) if is_smoothed else line.y, share))
     figure.update_layout(showlegend=len(lines) > 1 or any(line.sparse for line in lines))
@@ -239,6 +241,7 @@ def _curve(line: Line, y: Floats, share: bool) -> go.Scatter:
         mode="lines+markers" if line.sparse else "lines",
         line={"color": line.color, "dash": line.dash, "width": 2},
         marker={"size": 6, "color": line.color},
+        opacity=0.35 if line.dim else 1.0,
         hovertemplate=value,
         connectgaps=False,
         cliponaxis=not line.sparse,

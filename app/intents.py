@@ -1,4 +1,4 @@
-"""What a user may do: stop, resume or delete runs, index datasets.
+"""What a user may do: stop, resume, embed or delete runs, index datasets.
 
 Writes through the store and the launcher, then has pages read anew. What was done comes back as a sentence;
 what could not be done comes as a StoreError or a ConfigError.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app import data, status
+from app import access, data, demo, format, places, status
 from app.finding import Asked
-from store import export, read, write
+from store import export, orphans, read, write
 from store.engine import StoreError
-from store.rows import IndexRow, JobRow, RunDetail, RunRow
+from store.rows import IndexRow, JobRow, RunDetail, RunRow, StoredCompletion
 from trainer import benchmark, launch
 from trainer.config import from_dict
 from trainer.launch import indexing
@@ -29,13 +30,18 @@ def can_stop(run: RunRow) -> bool:
 
 
 def can_resume(run: RunRow) -> bool:
-    """True if training ended before its last step."""
+    """True if training, or the test at its end, ended early."""
     is_over = run.status is not None and run.status not in status.OPEN
-    return is_over and run.job_kind == "train" and run.max_steps is not None and run.step < run.max_steps
+    return is_over and run.job_kind == "train" and run.max_steps is not None and run.status != "finished"
+
+
+def strongest_stop(run: RunRow) -> int:
+    """How far Stop can insist: only what runs elsewhere can be given up."""
+    return launch.strongest_stop(run.host)
 
 
 def stop(run: RunRow, level: int) -> str:
-    """Asks the run's latest job to stop (1 after this step, 2 at once, 3 by force) and says what was done."""
+    """Asks the run's latest job to stop (a level of `status.STOP_LEVELS`) and says what was done."""
     if run.job_uid is None:
         return f"{run.name} has no process to stop."
     store = data.writer()
@@ -46,17 +52,46 @@ def stop(run: RunRow, level: int) -> str:
 
 def stop_job(job: JobRow) -> str:
     """Asks one job to stop, more urgently than it was asked before, and says what was done."""
-    done = launch.stop(data.writer(), job, min(job.stop_requested + 1, 3))
+    done = launch.stop(data.writer(), job, job.stop_requested + 1)
     data.forget()
     return done
 
 
+def shift(job: JobRow, earlier: bool) -> str:
+    """Exchanges a job with its neighbour in the queue."""
+    moved = write.shift_job(data.writer(), job.id, earlier=earlier)
+    data.forget()
+    return f"{job.run_name} starts {'earlier' if earlier else 'later'}." if moved else "It waits no more."
+
+
 def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
     """Queues an evaluation; `arguments` as `trainer.launch.evaluate` takes them. Raises ConfigError."""
+    if arguments.get("path"):
+        arguments = arguments | {"path": places.check("path", arguments["path"])}
     asked = benchmark.find(from_dict(run.config), arguments)
     launch.evaluate(data.writer(), run.id, arguments)
     data.forget()
     return f"{asked.name} is in the queue."
+
+
+def embed(runs: Sequence[RunRow], encoder: str) -> str:
+    """Queues the embedding of what the runs said, one job each."""
+    jobs = launch.embed(data.writer(), [run.id for run in runs], encoder)
+    data.forget()
+    return f"{len(jobs)} {'job is' if len(jobs) == 1 else 'jobs are'} in the queue."
+
+
+def measure_tokens(run: RunDetail, row: StoredCompletion) -> str:
+    launch.measure_tokens(data.writer(), run.id, row.id)
+    data.forget()
+    return f"The tokens of completion {row.id} are in the queue."
+
+
+def start_demo() -> str:
+    """Queues the two demonstration runs."""
+    done = demo.start_once(data.writer())
+    data.forget()
+    return done
 
 
 def resume(run: RunRow) -> str:
@@ -65,21 +100,39 @@ def resume(run: RunRow) -> str:
     return f"{run.name} is in the queue."
 
 
+def folder_of(run: RunRow) -> Path | None:
+    """The output folder that goes with a run.
+
+    A foreign recorder may name any folder as its own, and a copied database those of the one that it was copied from:
+    only what the launcher made beside this very database is ours to remove.
+    """
+    store = data.reader()
+    folder = launch.local.output_folder(store, run.uid)
+    is_ours = read.run(store, run.id).output_dir == str(folder)
+    return folder if is_ours and folder.is_dir() else None
+
+
 def delete(run: RunRow) -> str:
     """Removes the run, its measurements and its output folder; not while it is active."""
     store = data.writer()
-    folder = read.run(store, run.id).output_dir
+    folder = folder_of(run)
     write.delete_run(store, run.id)
-    # A foreign recorder may name any folder as its own; only those that the launcher made are ours to remove.
-    if folder and Path(folder).name == run.uid and Path(folder).parent.name == "runs":
+    if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     data.forget()
     return f"{run.name} is deleted."
 
 
+def remove_orphans() -> str:
+    """Removes what no run needs. Raises StoreError while something is at work."""
+    removed = orphans.remove(data.writer())
+    data.forget()
+    return f"{format.memory(removed.size)} are free again."
+
+
 def index(dataset: str, folder: str, split: str, limit: int) -> str:
     """Starts to index a split in a process of its own; `folder` is empty for a set that is drawn or fetched."""
-    path = str(Path(folder.strip()).expanduser().absolute()) if folder.strip() else None
+    path = places.check("data.path", folder) if folder.strip() else None
     known = from_dict({"method": "none", "data": {"dataset": dataset, "path": path}}).data
     indexing.start(data.writer(), known, split, limit)
     data.forget()
@@ -106,6 +159,7 @@ def tag_found(asked: Asked, name: str) -> str:
 
 def dataset_of(asked: Asked) -> str:
     """The folder of a new dataset beside the database: the right traces that a search finds. Raises StoreError."""
+    access.require_write()
     store = data.reader()
     folder = store.media.parent / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
     right = asked.wanted._replace(correct=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from store.redaction import redacted
+
 LIMIT = 200_000
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -20,7 +22,7 @@ def tail(path: Path, limit: int = LIMIT) -> str | None:
         content = file.read()
     if size > limit:
         content = content.partition(b"\n")[2]
-    return plain(content.decode("utf-8", errors="replace"))
+    return redacted(plain(content.decode("utf-8", errors="replace")))
 
 
 def plain(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import data
+from app import access, data
 from app.components.now import now_box
 from store.engine import StoreError
 
@@ -75,17 +75,32 @@ navigation = st.navigation(
             help="Which one wins, and is that sure? Tables with intervals, and the examples that decide them.",
         ),
         st.Page(
+            PAGES / "drift.py",
+            title="Drift",
+            icon=":material/compare:",
+            url_path="drift",
+            help="How do the styles differ? Methods side by side, sentence by sentence, and what each says more often.",
+        ),
+        st.Page(
             PAGES / "datasets.py",
             title="Datasets",
             icon=":material/dataset:",
             url_path="datasets",
             help="What am I training on? Images, questions and counts, images that two sets share, and who saw what.",
         ),
+        st.Page(
+            PAGES / "system.py",
+            title="System",
+            icon=":material/health_and_safety:",
+            url_path="system",
+            help="Is the machine well, and the database? Versions, devices, disk, workers, and what to do.",
+        ),
     ]
 )
 
 try:
-    data.writer()
+    access.gate()
+    data.keeper()
 except StoreError as error:
     st.error("The database cannot be used.")
     st.text(str(error))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from store.rows import StoredCompletion
+from store.rows import StoredCompletion, StoredPrediction
 from trainer.config import RunConfig
 from trainer.rewards import RewardFunction, accuracy_reward, format_reward, keyword_reward, steps_reward
 
@@ -76,7 +76,23 @@ def rescore(rows: Iterable[StoredCompletion], config: RunConfig, scheme: Scheme)
         yield _step(step, [row for row in each if row.reward is not None], config, scheme)
 
 
-def components(rows: Sequence[StoredCompletion], labels: Iterable[str], config: RunConfig) -> dict[str, Floats]:
+def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Scheme) -> float | None:
+    """Mean reward of predictions under the scheme.
+
+    None where there are none, or where a component that it pays for was not recorded and cannot be computed.
+    """
+    if not rows:
+        return None
+    paid = scheme._replace(weights={label: weight for label, weight in scheme.weights.items() if weight})
+    values = components(rows, paid.weights, config)
+    if any(np.isnan(each).all() for each in values.values()):
+        return None
+    return float(total(values, paid, np.array([row.wellformed for row in rows], dtype=bool)).mean())
+
+
+def components(
+    rows: Sequence[StoredCompletion] | Sequence[StoredPrediction], labels: Iterable[str], config: RunConfig
+) -> dict[str, Floats]:
     """Raw values by component, shape (rows,); NaN where there is none and none can be computed."""
     found = {}
     for label in labels:

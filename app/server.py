@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
@@ -23,40 +25,49 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import finding
+from app import access, finding, herald
+from app.access import LOOPBACK, SignIn
 from app.components.live_chart import LIBRARY_ROUTE
 from app.finding import Asked
+from app.guard import Guard
+from app.pulse import PULSE
 from store import read
 from store.engine import Store, StoreError
 from store.patterns import Matcher
-from trainer import launch
 from trainer.launch import indexing
+from trainer.launch.supervision import Supervisor
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RECONCILE_EVERY = 2.0
+FINDINGS_EVERY = 60.0
 FOR_EVER = "public, max-age=31536000, immutable"
 MAIN = Path(__file__).with_name("main.py").resolve()
 log = logging.getLogger(__name__)
 
 
-def build(store: Store, host: str) -> st.App:
-    """The application, ready to run on `host`; on a loopback host it answers to loopback names only."""
-    guard = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host) or ["*"], www_redirect=False)]
-    return st.App(MAIN, routes=routes(store), middleware=guard, lifespan=lifespan(store))
+def build(store: Store, sign_in: SignIn | None = None) -> st.App:
+    """The application, ready to run; it answers to loopback names and to the one that people sign in at."""
+    names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False),
+        Middleware(Guard, sign_in=sign_in),
+    ]
+    return st.App(MAIN, routes=routes(store), middleware=middleware, lifespan=lifespan(store))
 
 
-def allowed_hosts(host: str) -> list[str]:
-    """Names that a request may ask for; empty means any."""
-    return ["127.0.0.1", "localhost", "[::1]"] if host in LOOPBACK else []
+def allowed_hosts(sign_in: SignIn | None) -> list[str]:
+    """Names that a request may ask for, whatever port a tunnel gives them."""
+    return [*LOOPBACK, *([sign_in.host] if sign_in else [])]
 
 
-def settings(host: str, port: int) -> dict[str, Any]:
+def settings(host: str, port: int, sign_in: SignIn | None = None) -> dict[str, Any]:
     """What Streamlit must not take from a file or the shell."""
-    return {
+    secrets = {"secrets.files": [os.environ[access.VARIABLE]]} if sign_in else {}
+    return secrets | {
         "server.address": host,
         "server.port": port,
         "server.headless": True,
-        "server.allowedHosts": ["127.0.0.1", "localhost", "::1"] if host in LOOPBACK else [],
+        "server.allowedHosts": allowed_hosts(sign_in),
+        "server.enableAgentApi": False,
         "server.enableXsrfProtection": True,
         "server.enableCORS": True,
         "server.fileWatcherType": "none",
@@ -80,8 +91,8 @@ def routes(store: Store) -> list[Route]:
         if not path.is_file():
             raise HTTPException(404, "The file of this image is gone.")
         headers = {
-            "Cache-Control": FOR_EVER,
-            "Content-Security-Policy": "default-src 'none'",
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
             "X-Content-Type-Options": "nosniff",
         }
         return FileResponse(path, media_type=mime, headers=headers)
@@ -140,9 +151,16 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
 
 
 def _reconcile(store: Store, stopped: threading.Event) -> None:
-    while not stopped.wait(RECONCILE_EVERY):
+    supervisor, herald_at = Supervisor(store), 0.0
+    while True:
         try:
-            for message in (*launch.reconcile(store), *indexing.close_gone(store)):
+            PULSE.look(read.jobs(store, open_only=True))
+            for message in (*supervisor.look(), *indexing.close_gone(store)):
                 log.warning(message)
+            if time.monotonic() - herald_at > FINDINGS_EVERY:
+                herald_at = time.monotonic()
+                herald.tell_findings(store)
         except Exception:
             log.exception("Could not look after the jobs; trying again in %g seconds.", RECONCILE_EVERY)
+        if stopped.wait(RECONCILE_EVERY):
+            return

@@ -20,7 +20,7 @@ from trainer.prompt import Style
 
 MOST_READ = 64
 """Steps whose texts are read, evenly spread."""
-MOST_TEXTS = 64
+MOST_TEXTS = 32
 """Completions that are read of one step."""
 
 
@@ -59,11 +59,7 @@ def tell(run: RunDetail) -> Story | None:
     if not len(found.step):
         return None
     reward = data.series(store, run.id, ("reward",), points=100_000)["reward"]
-    known = np.isfinite(reward.value)
-    if known.any():
-        at_steps = np.interp(found.step, reward.step[known], reward.value[known])
-    else:
-        at_steps = np.full(len(found.step), np.nan)
+    at_steps = watch.at_steps(reward, found.step)
     samples = run.config.get("evaluation", {}).get("probe_samples", 0)
     tested = watch.held_out(data.evaluations(store, run.id), samples)
     came, noted = milestones.milestones(found), watch.findings(found, at_steps, tested)
@@ -89,17 +85,17 @@ def summarize(run: RunDetail) -> Iterator[float]:
     """Summarizes the steps of an older database, a few at a time; yields the share that is done."""
     steps = emergence.unsummarized(data.reader(), run.id)
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
-        emergence.add_summaries(data.writer(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
+        emergence.add_summaries(data.keeper(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
         yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))
     _emergence.clear()  # type: ignore[attr-defined]
 
 
 def texts(story: Story) -> Texts:
-    """Reads some of the texts; each step once, since the steps that are chosen stay so while a run grows."""
+    """Reads some of the texts; of a run that grows again only when another step is chosen."""
     steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
     store, run = data.reader(), story.run
     style: Style = "direct" if run.style == "direct" else "cot"
-    return Texts(steps.astype(float), [_reading(store, run.id, int(step), style, _job(run)) for step in steps])
+    return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), style, _job(run)))
 
 
 def chosen(steps: np.ndarray) -> np.ndarray:
@@ -120,10 +116,8 @@ def _probed(store: Store, run_id: int, version: str) -> Emergence:
     return emergence.probed(store, run_id)
 
 
-@data.kept(4096)
-def _reading(store: Store, run_id: int, step: int, style: Style, job: str) -> Reading:
-    """Reads completions of one step; `job` tells a step from the one that was recorded before a resume."""
-    rows = read.completions(store, run_id, steps=(step, step), limit=MOST_TEXTS)
-    known = read.examples(store, {row.example_id for row in rows if row.example_id is not None})
-    scenes = {id: example.meta.get("objects") for id, example in known.items()}
-    return read_step([Said(row.text, scenes.get(row.example_id or 0)) for row in rows], style)
+@data.kept(16)
+def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Style, job: str) -> list[Reading]:
+    """Reads completions of some steps; `job` tells a step from the one that was recorded before a resume."""
+    said = read.texts_of_steps(store, run_id, steps, MOST_TEXTS)
+    return [read_step([Said(text, (meta or {}).get("objects")) for text, meta in said[step]], style) for step in steps]

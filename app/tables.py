@@ -46,7 +46,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
     """Accuracy and similarity by model and method on each run's own dataset, at the lowest rank; against SFT."""
     lines = []
     for model in _models(groups):
-        of_model = _lowest_rank([group for group in groups if group.first.model == model])
+        of_model = _trained_datasets(_lowest_rank([group for group in groups if group.first.model == model]))
         sft = next((g for g in of_model if _is(g, "sft", "cot")), None)
         for group in of_model:
             right = comparison.measured(group, group.first.dataset, scores)
@@ -60,7 +60,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
                 _share(right),
                 _share(close),
                 Cell(_figure(right, "wellformed")),
-                _sampled(right),
+                _best_sample(_base(groups, group, group.first.dataset), group.first.dataset),
             )
             lines += [Line(cells, contrast=against), *_baselines(group, scores)]
     head = (
@@ -72,7 +72,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
         "Exact match",
         "cos@0.8",
         "Well-formed",
-        "Sampled",
+        "Base's samples",
         "Minus SFT CoT",
         "p",
     )
@@ -89,18 +89,19 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
     for grpo in (group for group in groups if _is(group, "grpo", None)):
         run = grpo.first
         sft = _partner(groups, grpo, "sft", run.lora_rank)
-        base = _partner(groups, grpo, "none", None)
         for name in benchmarks:
             if name == run.dataset or (right := comparison.measured(grpo, name, scores)) is None:
                 continue
+            base = _base(groups, grpo, name)
             others = [comparison.measured(each, name, scores) if each else None for each in (base, sft)]
             words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
-            cells = (*map(Cell, words), *map(_share, others), _share(right))
+            cells = (*map(Cell, words), *map(_share, others), _best_sample(base, name), _share(right))
             lines.append(Line(cells, contrast=_contrast(grpo, sft, name, scores)))
-    head = ("Model", "Benchmark", "Method", "Rank", "n", "Zero-shot", "SFT", "GRPO", "GRPO minus SFT", "p")
+    outcome = ("Zero-shot", "SFT", "Base's samples", "GRPO", "GRPO minus SFT", "p")
+    head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
     rows = [
         _reported(
-            *("Qwen2-VL 2B", name, "GRPO", "32 / 64", "", "", _percent(sft_share), _percent(grpo_share)),
+            *("Qwen2-VL 2B", name, "GRPO", "32 / 64", "", "", _percent(sft_share), "", _percent(grpo_share)),
             *(f"{100 * (grpo_share - sft_share):+.2f}", ""),
         )
         for name, sft_share, grpo_share in reported.BENCHMARKS
@@ -129,6 +130,31 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
         for r in reported.RANKS
     ]
     return _table("ranks", "LoRA rank", head, lines, rows)
+
+
+def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
+    """What sampling gives, of first seeds: does training find what the base could not, or what it seldom said?"""
+    found = []
+    for group in groups:
+        for name in benchmarks:
+            evaluation = _sampled(group, name)
+            greedy = comparison.measured(Group(group.members[:1]), name, scores)
+            if greedy and (evaluation or _sampled(_base(groups, group, name), name)):
+                found.append((group, name, greedy, evaluation))
+    drawn = {key for *_, each in found if each for key in each.metrics if key.startswith(("pass@", "maj@"))}
+    keys = sorted(drawn, key=lambda key: (not key.startswith("pass"), int(key.partition("@")[2])))
+    lines = []
+    for group, name, greedy, evaluation in found:
+        words = (_model(group), group.label, _rank(group), name, str(greedy.n))
+        shares = [None if evaluation is None else evaluation.metrics.get(key) for key in keys]
+        cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
+        lines.append(Line((*map(Cell, words), _share(greedy), *cells)))
+    notes = (
+        "pass@k: the chance that one of k samples is right; maj@k: that the most frequent answer of k is. Both are "
+        "means over all subsets of the samples. A greedy answer is one try without chance.",
+    )
+    head = ("Model", "Method", "Rank", "Benchmark", "n", "Greedy", *keys)
+    return Table("samples", "Greedy answers beside samples", head, tuple(lines), notes)
 
 
 def load_bearing(groups: Sequence[Group]) -> Table:
@@ -204,6 +230,12 @@ def _lowest_rank(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group.first.lora_rank in (None, min(known, default=None))]
 
 
+def _trained_datasets(groups: Sequence[Group]) -> list[Group]:
+    """Without the bases that were tested on what nobody trained on: they belong to the other benchmarks."""
+    trained = {group.first.dataset for group in groups if group.first.method != "none"}
+    return [group for group in groups if not trained or group.first.dataset in trained]
+
+
 def _is(group: Group, method: str, style: str | None) -> bool:
     run = group.first
     return run.method == method and style in (None, run.style) and not comparison.is_control(group)
@@ -251,11 +283,27 @@ def _figure(found: Measured, name: str) -> str:
     return format.percent(sum(present) / len(present)) if present else NO_VALUE
 
 
-def _sampled(found: Measured) -> Cell:
-    """The chance that one of K samples is right, of the first seed."""
-    metrics = found.evaluations[0].metrics
-    most = max((int(name[5:]) for name in metrics if name.startswith("pass@")), default=None)
-    return Cell(NO_VALUE if most is None else f"pass@{most} {100 * metrics[f'pass@{most}']:.1f} %")
+def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None:
+    """What a group was trained from, as it was tested on a benchmark; itself where nothing was trained."""
+    run = group.first
+    if run.method == "none":
+        return group
+    same = (run.model, run.quantization, run.style)
+    alike = (g for g in groups if _is(g, "none", None) and (g.first.model, g.first.quantization, g.first.style) == same)
+    return next((each for each in alike if comparison.tested(each.members[0], benchmark)), None)
+
+
+def _sampled(group: Group | None, benchmark: str) -> EvaluationRow | None:
+    return None if group is None else comparison.sampled(group.members[0], benchmark)
+
+
+def _best_sample(group: Group | None, benchmark: str) -> Cell:
+    """The chance that one of the most samples is right, of the first seed."""
+    found = _sampled(group, benchmark)
+    if found is None:
+        return Cell(NO_VALUE)
+    most = max(int(name[5:]) for name in found.metrics if name.startswith("pass@"))
+    return Cell(f"pass@{most} {100 * found.metrics[f'pass@{most}']:.1f} %", found)
 
 
 def _baselines(group: Group, scores: GetScores) -> list[Line]:

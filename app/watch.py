@@ -6,15 +6,16 @@ Evidence, not alarms: each says what was measured and since when. Pure functions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app import windows
 from app.milestones import locked
 from app.windows import Floats, Level, level, rose
 from store.emergence import Emergence
-from store.rows import EvaluationRow
+from store.rows import EvaluationRow, Series
 
 FLAT = 0.05
 """A change of accuracy that counts as none."""
@@ -60,6 +61,14 @@ def held_out(evaluations: Sequence[EvaluationRow], probe_samples: int) -> list[H
             columns = [(row.step, row.metrics[figure], row.done / copies) for row in rows]
             curves.append(HeldOut(name, *np.array(columns, float).T))
     return curves
+
+
+def at_steps(curve: Series, steps: NDArray[Any]) -> Floats:
+    """The curve's value at each of the steps, NaN where it has none at all."""
+    known = np.isfinite(curve.value)
+    if not known.any():
+        return np.full(len(steps), np.nan)
+    return np.interp(steps, curve.step[known], curve.value[known])
 
 
 def findings(found: Emergence, reward: Floats, tested: Sequence[HeldOut]) -> list[Finding]:

@@ -104,17 +104,15 @@ def measure(store: Store) -> Iterator[Result]:
 
     yield Result("milestones and findings", _timed(judged), 0.1)
     steps = chosen(found.step)
-    yield Result(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 1.0)
+    yield Result(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 0.2)
     story = Story(run, found, reward, [], *judged(), is_sampled=True)
     texts = _texts(store, steps)
     yield Result("figure made", _timed(lambda: _figure(story, texts)), 0.3)
 
 
 def _texts(store: Store, steps: NDArray[np.int64]) -> Texts:
-    readings = []
-    for step in steps:
-        rows = read.completions(store, 1, steps=(int(step), int(step)), limit=MOST_TEXTS)
-        readings.append(read_step([Said(row.text, None) for row in rows], "cot"))
+    said = read.texts_of_steps(store, 1, steps.tolist(), MOST_TEXTS)
+    readings = [read_step([Said(text, None) for text, _ in said[step]], "cot") for step in steps.tolist()]
     return Texts(steps.astype(float), readings)
 
 

@@ -9,7 +9,15 @@ import streamlit as st
 
 from app import comparison, data, export, tables
 from app.comparison import Member
-from app.components import compare_views, compared_runs, experiment_progress
+from app.components import (
+    compare_budgets,
+    compare_matched,
+    compare_rewards,
+    compare_thinking,
+    compare_views,
+    compared_runs,
+    experiment_progress,
+)
 from app.components.compared_runs import Chosen
 from app.tables import Table
 from store.engine import Store
@@ -22,6 +30,7 @@ STYLE = f"""<style>{export.STYLE}
 .duel-card img {{ width: 5rem; height: 5rem; object-fit: contain; image-rendering: pixelated; }}
 </style>"""
 LAUNCH_PAGE = "../pages/launch.py"
+DRIFT_PAGE = "../pages/drift.py"
 SHOWN_KINDS = ("test", "baseline", "thinking")
 
 
@@ -33,11 +42,12 @@ def make_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) ->
     def scores(evaluation_id: int) -> Scores:
         return data.scores(_store, evaluation_id)
 
+    on_request = (tables.samples(_chosen.groups, names, scores), tables.load_bearing(_chosen.groups))
     return [
         tables.style_drift(_chosen.groups, scores),
         tables.generalization(_chosen.groups, names, scores),
         tables.ranks(_chosen.groups, scores),
-        *(table for table in [tables.load_bearing(_chosen.groups)] if table.lines),
+        *(table for table in on_request if table.lines),
     ]
 
 
@@ -56,13 +66,14 @@ def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
         st.html(export.html_table(table, link))
 
 
-def take_away(found: Sequence[Table], chosen: Chosen, benchmark: str, facts: str) -> None:
+def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: str, facts: str) -> None:
     """Downloads, made when they are asked for."""
 
     def report() -> str:
         drawn = [
             ("Accuracy against similarity", compare_views.path_figure(chosen.groups)),
             (f"Accuracy by true count on {benchmark}", compare_views.count_figure(chosen.groups, benchmark)),
+            *compare_matched.every_budget(store, chosen.groups),
         ]
         return export.report("Vision-R1-Zero: comparison", found, [pair for pair in drawn if pair[1]], facts)
 
@@ -81,15 +92,31 @@ def body(store: Store, chosen: Chosen) -> None:
     names = comparison.benchmarks(chosen.members)
     found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)
+    methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
+    query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
+    st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
     st.subheader("Behind the tables", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
-    rows = [compare_views.budget(store, member, chosen.members, benchmark) for member in chosen.members]
-    take_away(found, chosen, benchmark, json.dumps(rows, indent=1, ensure_ascii=False))
+    rows = [compare_budgets.conditions(store, member, benchmark) for member in chosen.members]
+    take_away(store, found, chosen, benchmark, json.dumps(rows, indent=1, ensure_ascii=False))
     with st.expander("Conditions and budgets", icon=":material/rule:"):
-        compare_views.conditions_table(rows)
+        compare_budgets.conditions_table(rows)
         st.markdown("**What the configurations differ in**")
-        compare_views.config_table(chosen.groups)
+        compare_budgets.config_table(chosen.groups)
+    with st.expander("Further figures", icon=":material/table_rows:"):
+        compare_views.figures_table(chosen.groups, benchmark)
     compare_views.charts(chosen.groups, benchmark)
+    with st.container(border=True):
+        st.markdown("**At equal cost**", help="Bands are Wilson's 95 % intervals; validation only, first seeds only.")
+        budget = compare_matched.show(store, chosen.groups)
+    with st.container(border=True):
+        st.markdown(
+            "**Total reward under one definition**",
+            help="Totals of runs that were paid differently mean different things. The answers of the probes, which "
+            "ask every run the same validation examples, are scored again under the definition chosen here.",
+        )
+        compare_rewards.show(store, chosen.groups, budget)
+    compare_thinking.show(chosen.groups)
     with st.container(border=True):
         st.markdown("**Answers to each true count**")
         compare_views.confusion(store, chosen.groups, benchmark)

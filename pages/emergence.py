@@ -23,7 +23,7 @@ HELP = """
 - **Answers**: entropy of a step's answers. It falls below that of the true counts when the policy always says the same.
 - **Texts**: distinct ones, cut off ones, ones that give several answers; of well-formed ones, those with more steps
   than there is to count. Of traces with steps, those that answer with their last step's number, and those that name
-  their answer before the first step (64 texts of at most 64 steps).
+  their answer before the first step (32 texts of at most 64 steps).
 - **Groups**: a group is live when its rewards differ: through accuracy, when some answers are right and some wrong,
   else through style only. Dead groups teach nothing.
 - **Why the policy moves**: each component's part of the reward's variance within groups (its covariance with the
@@ -153,7 +153,9 @@ def step_bar(found: Story) -> None:
 
 
 def nothing_sampled(row: RunRow) -> None:
-    if row.method == "grpo" and row.status in status.OPEN:
+    if row.status is None:
+        st.info("This run was imported without completions: there are no texts to follow.", icon=":material/download:")
+    elif row.method == "grpo" and row.status in status.OPEN:
         st.info("The first step is not finished yet; the story begins with it.", icon=":material/hourglass_top:")
     elif row.method == "grpo":
         st.info("This run ended before its first step; its log says why.", icon=":material/error:")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import data, format
+from app import access, data, format
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from app.components.config_form import Checked
 from app.components.experiment_form import experiment_form
@@ -30,8 +30,8 @@ div:has(> .st-key-launch_side) {
 
 def prefill() -> None:
     """Fills the form on the first visit, and when the address names another preset or run."""
-    clone, name, folder = (st.query_params.get(each) for each in ("clone", "preset", "folder"))
-    source = f"clone {clone}" if clone else f"preset {name or FIRST}"
+    clone, name, folder, step = (st.query_params.get(each) for each in ("clone", "preset", "folder", "from"))
+    source = f"clone {clone} {step}" if clone else f"preset {name or FIRST}"
     if folder:
         source = f"folder {folder} {clone}"
     before = st.session_state.get("launch.source")
@@ -40,7 +40,7 @@ def prefill() -> None:
     st.session_state["launch.source"] = source
     st.session_state["launch.parent"] = None
     try:
-        config = cloned(clone) if clone else preset(name or FIRST)
+        config = cloned(clone, step) if clone else preset(name or FIRST)
         if folder:
             config = imitating(folder, config if clone else preset("demo-sft"))
         st.session_state["launch.problem"] = None
@@ -50,13 +50,19 @@ def prefill() -> None:
     config_form.fill(config)
 
 
-def cloned(uid: str) -> RunConfig:
-    """The config of a run under a new name. Raises StoreError, or ConfigError where today's trainer cannot run it."""
+def cloned(uid: str, step: str | None) -> RunConfig:
+    """The config of a run under a new name, which may start from its checkpoint of a step.
+
+    Raises StoreError, or ConfigError where today's trainer cannot run it.
+    """
     store = data.reader()
     run_id = read.resolve(store, uid)
     config = from_dict(data.run(store, run_id).config)
     st.session_state["launch.parent"] = run_id
-    return config.model_copy(update={"name": f"{config.title}-copy"})
+    if step is None:
+        return config.model_copy(update={"name": f"{config.title}-copy"})
+    model = config.model.model_copy(update={"adapter": f"{uid}:{step}"})
+    return config.model_copy(update={"name": f"{config.title}-from-{step}"[:200], "model": model})
 
 
 def imitating(folder: str, like: RunConfig) -> RunConfig:
@@ -167,14 +173,17 @@ def start(config: RunConfig) -> None:
 
 def preflight_report(config: RunConfig, look: bool) -> None:
     resolved = config.model_dump_json()
-    if look:
+    may = access.may_write()
+    if look and may:
         with st.spinner(f"Loading the processor and the dataset; at most {preflight.TIME_LIMIT} s"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config))
-    elif st.session_state.pop("launch.measure", False):
+    elif st.session_state.pop("launch.measure", False) and may:
         with st.spinner(f"Doing one real update; at most {preflight.MEASURING_LIMIT // 60} min"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config, measure=True))
     asked, report = st.session_state.get("launch.preflight", ("", None))
     if report is None:
+        if look:
+            st.caption("Only who may launch can have it checked.")
         return
     if asked != resolved:
         st.caption("The form has changed since the last preflight.")

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import data, demo, format, status
+from app import data, format, intents, status
 from app.components import run_actions
+from app.components.queue_view import queue
 from app.components.runs_table import runs_table
+from app.pulse import PULSE
 from store.rows import JobRow, RunRow
 
 LAUNCH_PAGE = "../pages/launch.py"
 RUN_PAGE = "../pages/run.py"
 COMPARE_PAGE = "../pages/compare.py"
+DRIFT_PAGE = "../pages/drift.py"
 
 
 def welcome() -> None:
@@ -31,8 +34,7 @@ def welcome() -> None:
         )
         with st.container(horizontal=True):
             if st.button("Start the demo", type="primary", icon=":material/play_arrow:", key="start_demo"):
-                run_actions.attempt(demo.start_once, data.writer())
-                data.forget()
+                run_actions.attempt(intents.start_demo)
                 st.rerun()
             if st.button("Set up a run of my own", icon=":material/tune:", key="own_run"):
                 st.switch_page(LAUNCH_PAGE)
@@ -61,16 +63,9 @@ def facts(run: RunRow) -> list[str]:
         f"{format.duration(left)} left" if left is not None else None,
         format.literal(run.activity) if run.activity else None,
         f"on {format.literal(run.host)}" if run.host else None,
-        status.silence(run, time.time()),
+        status.silence(run, time.time(), PULSE.still_for(run.job_id, run.host)),
     ]
     return [part for part in parts if part]
-
-
-def queue(waiting: Sequence[JobRow], next_in: float | None) -> None:
-    starts = f"; the next starts in about {format.duration(next_in)}" if next_in else ""
-    with st.container(border=True, key="queue", gap="xsmall"):
-        st.markdown(f"**Queue** · {len(waiting)} waiting{starts}")
-        st.text("\n".join(f"{number}. {job.run_name} ({job.kind})" for number, job in enumerate(waiting, 1)))
 
 
 def going_on(runs: Sequence[RunRow]) -> None:
@@ -79,10 +74,7 @@ def going_on(runs: Sequence[RunRow]) -> None:
     live = [run for run in runs if run.status in status.ACTIVE]
     for run in live:
         now_card(run, jobs.get(run.job_uid or ""))
-    waiting = [job for job in open_jobs if job.state == "queued"]
-    if waiting:
-        remaining = [left for left in map(status.seconds_left, live) if left is not None]
-        queue(waiting, min(remaining, default=None))
+    queue()
 
 
 def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
@@ -129,6 +121,9 @@ def actions(selected: Sequence[RunRow]) -> None:
         explanation = "Accuracy, similarity and examples of the selected runs, with intervals."
         if st.button("Compare", icon=":material/leaderboard:", key="compare", disabled=not selected, help=explanation):
             st.switch_page(COMPARE_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
+        explanation = "How the reasoning of the selected runs differs; of one run, from that of another method."
+        if st.button("Drift", icon=":material/compare:", key="drift", disabled=not selected, help=explanation):
+            st.switch_page(DRIFT_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
         asked = {job.run_id: job.stop_requested for job in data.jobs(data.reader(), open_only=True)}
         run_actions.stop_button(selected, [asked.get(run.id, 0) for run in selected], key="stop")
         run_actions.resume_button(selected, key="resume")

@@ -202,7 +202,9 @@ def cards(
 
 def nothing_sampled(run: RunRow) -> None:
     """Why there are no completions, and what to do about it."""
-    if run.method != "grpo":
+    if run.status is None:
+        st.info("This run was imported without completions.", icon=":material/download:")
+    elif run.method != "grpo":
         method = "Imitation samples nothing while it trains" if run.method == "sft" else "This run only evaluates"
         st.info(f"{method}: its answers are under Predictions.", icon=":material/info:")
     elif run.status == "queued":

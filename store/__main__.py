@@ -1,4 +1,9 @@
-"""Hands out what runs recorded, `python -m store runs|metrics|completions|predictions`, or moves it all: `copy`."""
+"""Hands out what runs recorded, and takes care of the database: `python -m store COMMAND`.
+
+`runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
+`orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools. Only `import`, `import-run`,
+`restore`, `copy` and `orphans --remove` write to a database.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from store import copying, read
-from store.engine import Store, StoreError, open_store
+from store import backup, copying, orphans, read, transfer
+from store.engine import Store, StoreError, database_url, open_store
 from store.export import completion_fields, prediction_fields
+from store.importing import saving
 from store.rows import RunRow
 
 EVERY_POINT = 10**9
@@ -27,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 after one sentence on the standard error."""
     options = _parser().parse_args(arguments)
     try:
-        with closing(open_store(options.db, readonly=True)) as store:
+        if options.command is _restore:
+            _restore(options)
+            return 0
+        with closing(open_store(options.db, readonly=not options.writes)) as store:
             options.command(store, options)
             sys.stdout.flush()
     except StoreError as error:
@@ -53,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "--jsonl", metavar="FILE", required=True, help="where to write, an object a line; - for standard output"
     )
 
-    parser = argparse.ArgumentParser(prog="python -m store", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m store", description=(__doc__ or "").splitlines()[0])
+    parser.set_defaults(writes=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("runs", parents=[common], help="all runs, newest first")
     add.add_argument("--json", action="store_true", help="as a JSON array, with everything that the runs table shows")
@@ -71,7 +81,38 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("target", metavar="TO", help="database URL or path")
     add.add_argument("--media", metavar="FOLDER", help="where images go (default: $VR1Z_MEDIA, else beside TO)")
     add.set_defaults(command=_copy)
+    add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
+    add.add_argument("tool", choices=list(saving.READERS), help="whose files they are")
+    add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
+    add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
+    add.set_defaults(command=_import, writes=True)
+    _add_care(commands, common, of_run)
     return parser
+
+
+def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.ArgumentParser) -> None:
+    add = commands.add_parser("backup", parents=[common], help="copy database and images, while they are in use")
+    add.add_argument("folder", metavar="FOLDER", type=Path, help="new or empty; it can be used as a database itself")
+    add.set_defaults(command=_backup)
+    add = commands.add_parser("restore", parents=[common], help="make a database from a backup, where there is none")
+    add.add_argument("folder", metavar="FOLDER", type=Path, help="what `backup` made")
+    add.set_defaults(command=_restore)
+    add = commands.add_parser("export-run", parents=[of_run], help="one run with its images, as a file")
+    add.add_argument("file", metavar="FILE", type=Path, help="a new zip file")
+    add.set_defaults(command=_export_run)
+    add = commands.add_parser("import-run", parents=[common], help="take in the run of such a file")
+    add.add_argument("file", metavar="FILE", type=Path)
+    add.add_argument("--anew", action="store_true", help="under a new uid, so that it may come twice")
+    add.set_defaults(command=_import_run, writes=True)
+    add = commands.add_parser("orphans", parents=[common], help="examples, images and folders that no run needs")
+    add.add_argument("--remove", dest="writes", action="store_true", help="remove them, while no job is at work")
+    add.set_defaults(command=_orphans)
+
+
+def _import(store: Store, options: argparse.Namespace) -> None:
+    for run in saving.import_runs(store, options.tool, options.path, options.name):
+        what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"
+        print(f"imported {what}" if run.is_new else f"already here, delete it to import it again: {what}")
 
 
 def _runs(store: Store, options: argparse.Namespace) -> None:
@@ -121,6 +162,40 @@ def _copy(store: Store, options: argparse.Namespace) -> None:
     with closing(open_store(options.target)) as opened:
         target = replace(opened, media=Path(options.media).absolute()) if options.media else opened
         copying.copy(store, target, lambda copied: print(f"{copied.table}: {copied.rows:,}", file=sys.stderr))
+
+
+def _backup(store: Store, options: argparse.Namespace) -> None:
+    _say_copied(backup.backup(store, options.folder))
+
+
+def _restore(options: argparse.Namespace) -> None:
+    _say_copied(backup.restore(options.folder, database_url(options.db)))
+
+
+def _say_copied(copied: backup.Copied) -> None:
+    print(f"{copied.path} is written and checked, with {copied.images:,} images. Logs and checkpoints are not in it.")
+    if copied.lost:
+        print(f"{copied.lost:,} images were gone or damaged where it was copied from.", file=sys.stderr)
+
+
+def _export_run(store: Store, options: argparse.Namespace) -> None:
+    transfer.export_run(store, read.resolve(store, options.run), options.file)
+    print(f"{options.file} is written. Checkpoints and logs are not in it.")
+
+
+def _import_run(store: Store, options: argparse.Namespace) -> None:
+    print(f"imported run {transfer.import_run(store, options.file, anew=options.anew).uid}")
+
+
+def _orphans(store: Store, options: argparse.Namespace) -> None:
+    found = orphans.remove(store) if options.writes else orphans.find(store)
+    for path in (*found.files, *found.folders):
+        print(path)
+    verb = "were removed" if options.writes else "can be removed with --remove"
+    print(
+        f"{found.examples:,} examples, {found.images:,} images, {len(found.files):,} stray files and "
+        f"{len(found.folders):,} output folders ({found.size / 1e6:,.1f} MB) {verb}."
+    )
 
 
 @contextmanager

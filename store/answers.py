@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Integer, case, cast, func, select
 
 from store.connection import Store, StoreError, reading
-from store.rows import StoredPrediction
+from store.rows import Span, StoredPrediction
 from store.schema import Completion, Evaluation, Prediction
 from store.traces import predictions_where
 
@@ -29,6 +29,17 @@ class Meeting(NamedTuple):
     """Of its answers: the right one, else the first."""
 
 
+class GreedyText(NamedTuple):
+    """What was said to one example, with the little that parsing found."""
+
+    example_id: int
+    text: str
+    think: Span | None
+    wellformed: bool
+    steps: int
+    tokens: int | None
+
+
 def prediction(store: Store, id: int) -> StoredPrediction:
     """Raises StoreError when it is gone."""
     found = predictions_where(store, Prediction.id == id)
@@ -45,6 +56,24 @@ def run_of_evaluation(store: Store, evaluation_id: int) -> int | None:
 def predictions_to(store: Store, evaluation_id: int, example_ids: list[int]) -> list[StoredPrediction]:
     """The predictions of an evaluation for some examples, by example and sample."""
     return predictions_where(store, Prediction.evaluation_id == evaluation_id, Prediction.example_id.in_(example_ids))
+
+
+def greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
+    """The greedy answers of an evaluation, by example id: as many as `scores` has, in its order."""
+    table = Prediction
+    said = (table.example_id, table.text, table.think_start, table.think_end)
+    statement = select(*said, table.wellformed, table.steps, table.tokens)
+    statement = statement.where(table.evaluation_id == evaluation_id, table.sample == 0)
+    with reading(store) as connection:
+        rows = connection.execute(statement.order_by(Prediction.example_id)).all()
+    return [
+        GreedyText(example_id, text, _span(start, end), wellformed, steps, tokens)
+        for example_id, text, start, end, wellformed, steps, tokens in rows
+    ]
+
+
+def _span(start: int | None, end: int | None) -> Span | None:
+    return None if start is None or end is None else (start, end)
 
 
 def count_predicted(

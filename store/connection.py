@@ -92,6 +92,12 @@ class Store:
         url = make_url(self.url)
         return str(sqlite_path(url) or url.render_as_string(hide_password=True))
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the database file; without one, the folder that holds the media."""
+        path = sqlite_path(make_url(self.url))
+        return path.parent if path else self.media.parent
+
     def close(self) -> None:
         if "watcher" in self.__dict__:
             self.watcher.close()
@@ -213,6 +219,8 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
+        # A database may come from elsewhere, and what its schema calls must not act here.
+        connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -20000")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,15 +177,15 @@ class _Histogram(NamedTuple):
 
 
 def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
-    """JSON has made texts of the values."""
-    rows: list[int] = []
-    values: list[int] = []
-    counts: list[int] = []
-    for i, each in enumerate(figures):
-        rows += [i] * len(each[name])
-        values += [_UNREAD if key == UNREAD else int(key) for key in each[name]]
-        counts += each[name].values()
-    return _Histogram(np.array(rows, np.int64), np.array(values, np.int64), np.array(counts, float))
+    """JSON has made texts of the values, few of which differ."""
+    found = [each[name] for each in figures]
+    keys = list(chain.from_iterable(found))
+    number = {key: _UNREAD if key == UNREAD else int(key) for key in set(keys)}
+    return _Histogram(
+        np.repeat(np.arange(len(found)), list(map(len, found))),
+        np.fromiter(map(number.__getitem__, keys), np.int64, len(keys)),
+        np.fromiter(chain.from_iterable(map(dict.values, found)), float, len(keys)),
+    )
 
 
 def thinned(found: Emergence, most: int) -> Emergence:

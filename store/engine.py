@@ -21,6 +21,7 @@ __all__ = [
     "Store",
     "StoreError",
     "database_url",
+    "media_folder",
     "open_store",
     "reading",
     "sqlite_path",
@@ -32,8 +33,8 @@ URL_VARIABLE = "VR1Z_DATABASE_URL"
 MEDIA_VARIABLE = "VR1Z_MEDIA"
 # fmt: off
 NETWORK_FILE_SYSTEMS = frozenset((
-    "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gpfs", "lustre",
-    "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+    "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone",
+    "fuse.s3fs", "fuse.sshfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
 ))
 # fmt: on
 
@@ -74,7 +75,7 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
         raise StoreError(
             f"No driver for {parsed.drivername} is installed ({error}): pip install -r requirements-cluster.txt."
         ) from None
-    store = Store(address, engine, _media_folder(path))
+    store = Store(address, engine, media_folder(path))
     try:
         if readonly:
             upgrade.check(store)
@@ -96,7 +97,7 @@ def _check_place(path: Path, *, must_exist: bool) -> None:
             f"Cannot create the folder {path.parent} ({error.strerror}): choose another with --db."
         ) from None
     mounts = Path("/proc/self/mountinfo")
-    kind = network_file_system(path.parent.resolve(), mounts.read_text(errors="replace")) if mounts.exists() else None
+    kind = network_file_system(path.resolve().parent, mounts.read_text(errors="replace")) if mounts.exists() else None
     if kind:
         raise StoreError(
             f"{path.parent} is on a network file system ({kind}), where SQLite can lose data: "
@@ -115,7 +116,8 @@ def network_file_system(folder: Path, mountinfo: str) -> str | None:
     return found if found in NETWORK_FILE_SYSTEMS else None
 
 
-def _media_folder(path: Path | None) -> Path:
+def media_folder(path: Path | None) -> Path:
+    """Where the images of an SQLite file lie, or of a database that is none."""
     chosen = os.environ.get(MEDIA_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()

@@ -1,24 +1,27 @@
 """Writes of the queue: jobs, their processes and the workers that start them. Knows nothing of processes themselves.
 
-A job is open (queued, starting, running, stopping) until `end_job` closes it, once.
+A job is open (queued, starting, running, stopping) until `end_job` closes it, once. `schema.COMES_FROM` says which
+state may follow which, and `_move` is the one statement that changes it.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from store.connection import Store, StoreError, writing
+from store.redaction import redacted, redacted_values
 from store.rows import JobRef
-from store.schema import ACTIVE, OPEN, Event, Job, JobState, Run, Worker
+from store.schema import ACTIVE, COMES_FROM, OPEN, Event, Job, JobState, Run, Worker
 from store.sql import upsert
 from store.values import clean, storable
 
-STOP_WORDS = {1: "finish the step and save", 2: "terminate", 3: "kill"}
+STOP_WORDS = {1: "finish the step and save", 2: "terminate", 3: "kill", 4: "give up"}
 
 
 def new_uid() -> str:
@@ -49,30 +52,50 @@ def add_job(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> 
     return JobRef(job_id, uid)
 
 
-def claim_job(store: Store, host: str) -> JobRef | None:
-    """The oldest queued job whose run has no other open one, now starting on `host`; None when there is none.
+def _move(
+    connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any
+) -> Row[int, str, int, str] | None:
+    """Brings a job into a state if it may come there from its own; its id, uid, run and kind, or None."""
+    move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
+    return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind)).first()
 
-    None too while the host is busy. Safe for any number of claimers: a job is handed out once.
+
+def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
+    """The first queued job whose run has no earlier open one, now starting on a free device of `host`; else None.
+
+    A job that runs there without a device of its own holds them all. Safe for any number of claimers: a job is handed
+    out once.
     """
     other, sibling = aliased(Job), aliased(Job)
-    busy = select(other.id).where(other.host == host, other.state.in_(ACTIVE)).exists()
     # A checkpoint is evaluated once its training has ended, on whatever host.
     before = select(sibling.id).where(sibling.run_id == other.run_id, sibling.state.in_(OPEN), sibling.id < other.id)
-    oldest = (
+    first = (
         select(other.id)
         .where(other.state == JobState.QUEUED, ~before.exists())
         .order_by(other.position, other.id)
         .limit(1)
     )
-    claim = (
-        update(Job)
-        .where(Job.id == oldest.scalar_subquery(), Job.state == JobState.QUEUED, ~busy)
-        .values(state=JobState.STARTING, host=host)
-        .returning(Job.id, Job.uid)
-    )
     with writing(store) as connection:
-        row = connection.execute(claim).first()
-    return JobRef(*row) if row else None
+        taken = set(connection.scalars(select(Job.device).where(Job.host == host, Job.state.in_(ACTIVE))))
+        free = [device for device in devices if device not in taken]
+        if None in taken or not free:
+            return None
+        row = _move(connection, Job.id == first.scalar_subquery(), JobState.STARTING, host=host, device=free[0])
+    return JobRef(row.id, row.uid) if row else None
+
+
+def shift_job(store: Store, job_id: int, *, earlier: bool) -> bool:
+    """Exchanges a queued job with its neighbour in the queue; False when there is none, or it waits no more."""
+    queue = select(Job.id, Job.position).where(Job.state == JobState.QUEUED).order_by(Job.position, Job.id)
+    with writing(store) as connection:
+        rows = connection.execute(queue).all()
+        place = next((i for i, row in enumerate(rows) if row.id == job_id), None)
+        if place is None or not 0 <= (other := place + (-1 if earlier else 1)) < len(rows):
+            return False
+        for here, there in ((place, other), (other, place)):
+            change = update(Job).where(Job.id == rows[here].id).values(position=rows[there].position)
+            connection.execute(change)
+    return True
 
 
 def start_job(
@@ -86,24 +109,22 @@ def start_job(
     log_path: str | None,
 ) -> None:
     """The process of a job reports itself. StoreError when the job has ended or another process has it."""
-    state = case((Job.state == JobState.STOPPING, literal(JobState.STOPPING)), else_=literal(JobState.RUNNING))
-    start = (
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(OPEN), Job.started_at.is_(None))
-        .values(
-            state=state,
-            started_at=time.time(),
-            spoke_at=time.time(),
-            host=host,
-            boot_id=boot_id,
-            pid=pid,
-            pid_started=pid_started,
-            log_path=log_path,
-        )
-        .returning(Job.run_id, Job.kind)
-    )
+    now = time.time()
+    columns = {
+        "started_at": now,
+        "spoke_at": now,
+        "host": host,
+        "boot_id": boot_id,
+        "pid": pid,
+        "pid_started": pid_started,
+        "log_path": log_path,
+    }
+    which = (Job.id == job_id) & Job.started_at.is_(None)
     with writing(store) as connection:
-        row = connection.execute(start).first()
+        # A stop that was asked for meanwhile stays asked for.
+        row = _move(connection, which, JobState.RUNNING, **columns) or _move(
+            connection, which, JobState.STOPPING, **columns
+        )
         if row is None:
             raise StoreError(f"Job {job_id} cannot start: it has ended, or another process runs it.")
         step = connection.scalar(select(Run.step).where(Run.id == row.run_id)) or 0
@@ -129,8 +150,16 @@ def beat(store: Store, job_id: int, activity: str | None = None) -> int:
         return connection.scalar(statement) or 0
 
 
+def advance_job(store: Store, job_id: int, done: int, total: int) -> int:
+    """Says how far a job has come; returns the stop level that was asked for (0 none)."""
+    values = {"done": done, "total": total, "heartbeat": Job.heartbeat + 1, "spoke_at": time.time()}
+    with writing(store) as connection:
+        statement = update(Job).where(Job.id == job_id).values(values).returning(Job.stop_requested)
+        return connection.scalar(statement) or 0
+
+
 def ask_stop(store: Store, job_id: int, level: int = 1) -> None:
-    """Takes a queued job out of the queue; asks an active one to stop (1 save first, 2 terminate, 3 kill)."""
+    """Takes a queued job out of the queue; asks an active one to stop, with a level of STOP_WORDS."""
     with writing(store) as connection:
         row = connection.execute(select(Job.run_id, Job.state, Job.stop_requested).where(Job.id == job_id)).first()
         if row is None or row.state not in OPEN or row.stop_requested >= level:
@@ -139,8 +168,7 @@ def ask_stop(store: Store, job_id: int, level: int = 1) -> None:
         if row.state == JobState.QUEUED:
             _end(connection, job_id, JobState.STOPPED, error="Taken out of the queue.")
         else:
-            values = {"stop_requested": level, "state": JobState.STOPPING}
-            connection.execute(update(Job).where(Job.id == job_id).values(values))
+            _move(connection, Job.id == job_id, JobState.STOPPING, stop_requested=level)
 
 
 def end_job(
@@ -161,13 +189,8 @@ def end_job(
 
 
 def _end(connection: Connection, job_id: int, state: JobState, **columns: Any) -> bool:
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(OPEN))
-        .values(state=state, ended_at=time.time(), activity=None, **{name: storable(v) for name, v in columns.items()})
-        .returning(Job.run_id, Job.kind)
-    )
-    row = connection.execute(statement).first()
+    values = {name: redacted_values(storable(value), name) for name, value in columns.items()}
+    row = _move(connection, Job.id == job_id, state, ended_at=time.time(), activity=None, **values)
     if row is None:
         return False
     words = f"{row.kind.capitalize()} job {state.value.replace('_', ' ')}."
@@ -207,4 +230,4 @@ def note(
 ) -> None:
     """Adds an event inside a transaction."""
     row = {"run_id": run_id, "job_id": job_id, "at": at or time.time(), "step": step, "kind": kind}
-    connection.execute(insert(Event).values(message=clean(message), **row))
+    connection.execute(insert(Event).values(message=clean(redacted(message)), **row))

@@ -10,32 +10,36 @@ import io
 import os
 import re
 import tempfile
+import warnings
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from store.connection import StoreError
 from store.rows import MediaRow
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MOST_BYTES = 64 * 1024**2
+MOST_PIXELS = 100_000_000
+"""A browser that is shown more runs out of memory."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def inspect(data: bytes) -> MediaRow:
-    """Hash, type and size of an encoded image; StoreError when it is none of PNG, JPEG, WebP and GIF."""
+    """Hash, type and size of an encoded image, by its header; StoreError when it is no image of ours, or too large."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return MediaRow(
-                hashlib.sha256(data).hexdigest(),
-                image.get_format_mimetype() or "",
-                image.width,
-                image.height,
-                len(data),
-            )
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                mime, (width, height) = image.get_format_mimetype() or "", image.size
+    except Exception as error:
+        # Decoders answer hostile bytes with a dozen kinds of exception.
         raise StoreError(
             f"An image cannot be read ({error}): give the bytes of a PNG, JPEG, WebP or GIF file."
         ) from None
+    if len(data) > MOST_BYTES or width * height > MOST_PIXELS:
+        raise StoreError(f"An image of {width} x {height} pixels in {len(data):,} bytes is too large: shrink it.")
+    return MediaRow(hashlib.sha256(data).hexdigest(), mime, width, height, len(data))
 
 
 def save(folder: Path, data: bytes) -> MediaRow:

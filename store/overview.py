@@ -17,8 +17,8 @@ from store.schema import Evaluation, Job, Metric, MetricName, Run, Step, Tag
 RECENT_STEPS = 20
 SPARKLINE_POINTS = 40
 SPARKLINE_METRICS = ("reward", "probe/reward")
-MAIN_JOB_FIRST = ((Job.kind == "train").desc(), Job.id.desc())
-"""A run is what its latest training makes it; what is evaluated afterwards does not change its state."""
+MAIN_JOB_FIRST = ((Job.kind == "train").desc(), (Job.kind != "embed").desc(), Job.id.desc())
+"""A run is what its latest training makes it; what is evaluated or embedded afterwards does not change its state."""
 RUN_COLUMNS = (
     *("id", "uid", "name", "method", "style", "model", "dataset", "lora_rank", "quantization", "seed"),
     *("step", "max_steps", "created_at", "parent_id"),
@@ -47,6 +47,13 @@ def runs(store: Store, *, method: str | None = None, tag: str | None = None) -> 
         )
         for row in rows
     ]
+
+
+def configurations(store: Store, *, method: str, model: str, dataset: str) -> list[dict[str, Any]]:
+    """The configurations of all runs of a method on a base model and a dataset."""
+    alike = (Run.method == method, Run.model == model, Run.dataset == dataset)
+    with reading(store) as connection:
+        return list(connection.scalars(select(Run.config).where(*alike).order_by(Run.id)))
 
 
 def _rows(chosen: Select[Any]) -> Select[Any]:

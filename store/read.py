@@ -10,6 +10,7 @@ import difflib
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
@@ -20,10 +21,11 @@ from store.connection import Store, StoreError, reading
 from store.experiments import experiment, experiments
 from store.find import count_found, find, iter_found, scan
 from store.notes import remarks, trace_tags
-from store.overview import MAIN_JOB_FIRST, runs
+from store.overview import MAIN_JOB_FIRST, configurations, runs
 from store.rows import CheckpointRow, EvaluationRow, EventRow, JobRow, MediaRow, RunDetail, WorkerRow
-from store.schema import OPEN, Base, Checkpoint, Evaluation, Event, Job, Media, Run, Tag, Worker
-from store.series import clock, metric_names, series
+from store.schema import OPEN, Base, Checkpoint, Evaluation, Event, Job, JobState, Media, Run, Tag, Worker
+from store.series import clock, metric_names, running_total, series
+from store.tokens import tokens_of
 from store.traces import (
     completion,
     completions,
@@ -37,6 +39,7 @@ from store.traces import (
     predictions_of,
     scores,
     step_bounds,
+    texts_of_steps,
 )
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "completion",
     "completions",
     "completions_by_id",
+    "configurations",
     "count_examples",
     "count_found",
     "data_version",
@@ -63,6 +67,7 @@ __all__ = [
     "iter_predictions",
     "iter_predictions_of",
     "job",
+    "job_lengths",
     "jobs",
     "media",
     "media_path",
@@ -73,17 +78,21 @@ __all__ = [
     "remarks",
     "resolve",
     "run",
+    "running_total",
     "runs",
     "scan",
     "scores",
     "series",
     "splits",
     "step_bounds",
+    "texts_of_steps",
+    "tokens_of",
     "trace_tags",
     "verdicts",
     "worker",
 ]
 
+RECENT_JOBS = 200
 _watching = threading.Lock()
 
 
@@ -131,6 +140,16 @@ def job(store: Store, job_uid: str) -> JobRow:
     if row is None:
         raise StoreError(f"There is no job {job_uid!r} in {store.where}.")
     return JobRow._make(row)
+
+
+def job_lengths(store: Store) -> dict[str, float]:
+    """Median seconds that the latest finished jobs of each kind took."""
+    finished = select(Job.kind, Job.started_at, Job.ended_at).where(Job.state == JobState.FINISHED)
+    lengths: dict[str, list[float]] = {}
+    with reading(store) as connection:
+        for kind, started_at, ended_at in connection.execute(finished.order_by(Job.id.desc()).limit(RECENT_JOBS)):
+            lengths.setdefault(kind, []).append((ended_at or 0.0) - (started_at or 0.0))
+    return {kind: median(each) for kind, each in lengths.items()}
 
 
 def worker(store: Store, host: str) -> WorkerRow | None:

@@ -27,7 +27,7 @@ class JobRef(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFields:
-    """A text and what `trainer.trace.parse` and the rewards found in it."""
+    """A text and what `store.trace.parse` and the rewards found in it."""
 
     text: str
     think: Span | None = None
@@ -59,6 +59,27 @@ class CompletionRow(TraceFields):
     index: int
     example_id: int | None = None
     advantage: float | None = None
+
+
+class TokenRow(NamedTuple):
+    """A completion's tokens, the end token included; None where a figure is not finite."""
+
+    ends: tuple[int, ...]
+    """Index of the character in the text after each token."""
+    entropy: tuple[float | None, ...]
+    """Nats, of the policy's distribution that each token was drawn from."""
+    logp: tuple[float | None, ...]
+    """Log-probability of each token under the policy."""
+    base_logp: tuple[float | None, ...]
+    """The same with the adapter off."""
+
+
+class StoredTokens(NamedTuple):
+    step: int
+    """Updates behind the policy's weights."""
+    exact: bool
+    """The very tokens and weights of the sampling; else the text in tokens anew, under a checkpoint's weights."""
+    tokens: TokenRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +171,7 @@ class JobRow(NamedTuple):
     started_at: float | None
     ended_at: float | None
     host: str | None
+    device: str | None
     boot_id: str | None
     pid: int | None
     pid_started: float | None
@@ -162,6 +184,8 @@ class JobRow(NamedTuple):
     error: str | None
     traceback: str | None
     log_path: str | None
+    done: int | None
+    total: int | None
 
 
 class WorkerRow(NamedTuple):

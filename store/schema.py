@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -42,6 +42,14 @@ class JobState(StrEnum):
 
 ACTIVE = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
 OPEN = (JobState.QUEUED, *ACTIVE)
+CLOSED = tuple(state for state in JobState if state not in OPEN)
+COMES_FROM: dict[JobState, tuple[JobState, ...]] = {
+    JobState.STARTING: (JobState.QUEUED,),
+    JobState.RUNNING: (JobState.QUEUED, JobState.STARTING),
+    JobState.STOPPING: ACTIVE,
+    **dict.fromkeys(CLOSED, OPEN),
+}
+"""The state machine: to each state, those from which a job may enter it. `store.jobs` is the only one to move it."""
 
 
 class Run(Base):
@@ -53,7 +61,7 @@ class Run(Base):
     """Public identity, in URLs, on the command line and in exports."""
     name: Mapped[str] = mapped_column(String(200), index=True)
     method: Mapped[str] = mapped_column(String(16))
-    """`grpo`, `sft` or `none` (evaluation only)."""
+    """`grpo`, `sft`, `none` (evaluation only), or `unknown` of a run that was imported."""
     style: Mapped[str] = mapped_column(String(16))
     model: Mapped[str] = mapped_column(String(400))
     dataset: Mapped[str] = mapped_column(String(200))
@@ -87,14 +95,14 @@ class Tag(Base):
 
 
 class Job(Base):
-    """One OS process of a run. A run's status is the state of its latest training job, else of its latest job."""
+    """One OS process of a run, whose status is the state of its latest training job, else of its latest evaluation."""
 
     __tablename__ = "job"
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(16), unique=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
-    """`train`, `evaluate` or `embed`."""
+    """`train`, `evaluate`, `embed` or `tokens`."""
     arguments: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(String(16), index=True)
     position: Mapped[float]
@@ -103,6 +111,8 @@ class Job(Base):
     started_at: Mapped[float | None]
     ended_at: Mapped[float | None]
     host: Mapped[str | None] = mapped_column(String(200))
+    device: Mapped[str | None] = mapped_column(String(32))
+    """What it has to itself there: a GPU's index or uuid, or `cpu`; NULL for a job that took whatever it found."""
     boot_id: Mapped[str | None] = mapped_column(String(64))
     pid: Mapped[int | None]
     pid_started: Mapped[float | None]
@@ -121,6 +131,9 @@ class Job(Base):
     """One sentence that says what happened and what to do."""
     traceback: Mapped[str | None] = mapped_column(Text)
     log_path: Mapped[str | None] = mapped_column(String(1000))
+    done: Mapped[int | None]
+    """Of `total` things, where the job can count them; NULL where it cannot."""
+    total: Mapped[int | None]
 
 
 class Worker(Base):
@@ -255,7 +268,7 @@ class DatasetIndex(Base):
 
 
 class _TraceColumns:
-    """A text and what `trainer.trace.parse` found in it; think and answer are character spans of the text."""
+    """A text and what `store.trace.parse` found in it; think and answer are character spans of the text."""
 
     text: Mapped[str] = mapped_column(Text)
     think_start: Mapped[int | None]
@@ -300,6 +313,28 @@ class Completion(_TraceColumns, Base):
         ),
         Index("ix_completion_example", "example_id", "run_id", "step"),
     )
+
+
+class CompletionTokens(Base):
+    """What policy and base think of each token of a completion; most completions have none.
+
+    The lists have an entry a token, the end token included.
+    """
+
+    __tablename__ = "completion_tokens"
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completion.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int]
+    """Updates behind the policy's weights."""
+    exact: Mapped[bool]
+    """The very tokens and weights of the sampling; else the text in tokens anew, under a checkpoint's weights."""
+    ends: Mapped[list[Any]]
+    """Index of the character in the text after each token."""
+    entropy: Mapped[list[Any]]
+    """Nats, of the policy's distribution that each token was drawn from."""
+    logp: Mapped[list[Any]]
+    """Log-probability of each token under the policy."""
+    base_logp: Mapped[list[Any]]
+    """The same with the adapter off."""
 
 
 class StepSummary(Base):
@@ -355,6 +390,31 @@ class Prediction(_TraceColumns, Base):
         UniqueConstraint("evaluation_id", "example_id", "sample"),
         Index("ix_prediction_example", "example_id"),
     )
+
+
+class Encoder(Base):
+    """A sentence encoder as it was when it was used: another version is another row."""
+
+    __tablename__ = "encoder"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    version: Mapped[str] = mapped_column(String(64))
+    """A hash of weights, tokenizer and settings."""
+    dimension: Mapped[int]
+    used_at: Mapped[float]
+    """When it was last loaded."""
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+
+class Embedding(Base):
+    """The vector of one text under one encoder."""
+
+    __tablename__ = "embedding"
+    encoder_id: Mapped[int] = mapped_column(ForeignKey("encoder.id", ondelete="CASCADE"), primary_key=True)
+    text_hash: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    """See `store.embeddings.text_hash`."""
+    vector: Mapped[bytes]
+    """A unit vector, 16-bit floats, little-endian."""
 
 
 class TraceTag(Base):

@@ -38,6 +38,15 @@ def series(
         }
 
 
+def running_total(store: Store, run_id: int, name: str) -> Series:
+    """The sum of a metric up to and with each step that has it."""
+    total = func.sum(Metric.value).over(order_by=Metric.step)
+    statement = select(Metric.step, total).join(MetricName, MetricName.id == Metric.name_id)
+    statement = statement.where(Metric.run_id == run_id, MetricName.name == clean(name), Metric.value.is_not(None))
+    with reading(store) as connection:
+        return _series(connection.execute(statement).all())
+
+
 def clock(store: Store, run_id: int) -> Clock:
     """When each step was recorded and the tokens until then: the other two x axes."""
     statement = select(Step.step, Step.at, Step.tokens).where(Step.run_id == run_id).order_by(Step.step)

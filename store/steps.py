@@ -15,10 +15,11 @@ from sqlalchemy import delete, select, update
 
 from store.connection import DriverCursor, Store, driver_writing, writing
 from store.evaluations import trace_columns
-from store.rows import CompletionRow
+from store.rows import CompletionRow, TokenRow
 from store.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step, StepSummary
 from store.sql import upsert
 from store.summary import summarize
+from store.tokens import add_sampled
 from store.values import clean, finite
 
 ADD_STEP = 'INSERT INTO step (run_id, step, "at", tokens) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'
@@ -51,25 +52,29 @@ def record_step(
     step: int,
     metrics: Mapping[str, float | None],
     *,
-    at: float,
+    at: float | None,
     tokens: float | None = None,
     completions: Sequence[CompletionRow] = (),
+    measured: Mapping[int, TokenRow] | None = None,
     job_id: int | None = None,
 ) -> int:
     """All that one update brought, in one commit; returns the stop level asked of the job (0 none, or no job).
 
-    `tokens` counts from the run's beginning. A step that is recorded again replaces its metrics and completions.
+    `tokens` counts from the run's beginning; `measured` are figures of completions by their place. A step that is
+    recorded again replaces its metrics and completions, unless nobody knows when it was (`at` None).
     """
     values = _metric_rows(store, run_id, step, metrics)
     texts = [_completion_row(run_id, step, completion) for completion in completions]
     with driver_writing(store) as cursor:
-        if cursor.execute(ADD_STEP, (run_id, step, at, finite(tokens))).rowcount == 0:
+        is_new = at is None or cursor.execute(ADD_STEP, (run_id, step, at, finite(tokens))).rowcount
+        if not is_new:
             cursor.execute(CHANGE_STEP, (at, finite(tokens), run_id, step))
             cursor.execute(DELETE_METRICS, (run_id, step))
             cursor.execute(DELETE_COMPLETIONS, (run_id, step))
             cursor.execute(DELETE_SUMMARY, (run_id, step))
         cursor.executemany(PUT_METRIC, values)
         cursor.executemany(ADD_COMPLETION, texts)
+        add_sampled(cursor, run_id, step, completions, measured or {})
         if completions:
             figures = summarize(completions, _true_counts(cursor, completions))
             cursor.execute(ADD_SUMMARY, (run_id, step, json.dumps(figures)))

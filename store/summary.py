@@ -28,8 +28,8 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
     Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
     (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
     is known `compared`, those with more steps than that `over`, with the sums `listed` (steps) and `true` (counts).
-    Histograms, value to completions: `steps`, `tokens`, `answers`, `truths`. Of groups: `groups` by LIVENESS,
-    `variance` and, by component, `covariance` with the reward, summed over groups, of raw component values.
+    Histograms, value to completions: `steps`, `tokens`, `answers`, `truths`. Of judged groups: `groups` by LIVENESS; of
+    all, summed over groups: `variance` and, by component, `covariance` of its raw value with the reward.
     """
     known = [(row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None]
     compared = [(row.steps, truth) for row, truth in known if truth is not None]
@@ -77,7 +77,8 @@ def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
             variance += share * reward
             for name, value in row.rewards.items():
                 covariance[name] += share * (finite(value) or 0.0)
-    return {"groups": Counter(map(liveness, groups.values())), "variance": max(0.0, variance), "covariance": covariance}
+    judged = [members for members in groups.values() if all(row.correct is not None for row in members)]
+    return {"groups": Counter(map(liveness, judged)), "variance": max(0.0, variance), "covariance": covariance}
 
 
 def liveness(group: Sequence[CompletionRow]) -> str:

@@ -1,7 +1,7 @@
 """Everything that changes a run: the trainer's records and the dashboard's intents. One function, one transaction.
 
 Steps are in `store.steps`, jobs and workers in `store.jobs`, examples and evaluations in `store.evaluations`,
-indexed datasets in `store.indexes`; all are importable from here.
+indexed datasets in `store.indexes`, vectors in `store.embeddings`; all are importable from here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 
 from store.connection import Store, StoreError, writing
+from store.embeddings import add_embeddings, use_encoder
 from store.evaluations import (
     add_examples,
     begin_evaluation,
@@ -24,6 +25,7 @@ from store.experiments import add_to_experiment, create_experiment
 from store.indexes import add_image_hashes, advance_index, ask_index, begin_index, drop_index, fail_index, finish_index
 from store.jobs import (
     add_job,
+    advance_job,
     ask_stop,
     beat,
     beat_worker,
@@ -32,17 +34,21 @@ from store.jobs import (
     new_uid,
     note,
     remove_worker,
+    shift_job,
     start_job,
     upsert_worker,
 )
 from store.notes import note_trace, tag_traces, untag_trace
+from store.redaction import redacted_values
 from store.rows import RunRef
-from store.schema import ACTIVE, Checkpoint, Job, Run, Tag
+from store.schema import OPEN, Checkpoint, Job, Run, Tag
 from store.sql import upsert
 from store.steps import record_metrics, record_step, truncate_after
+from store.tokens import put_tokens
 from store.values import clean, finite, storable
 
 __all__ = [
+    "add_embeddings",
     "add_event",
     "add_examples",
     "add_image_hashes",
@@ -50,6 +56,7 @@ __all__ = [
     "add_tag",
     "add_to_experiment",
     "advance_index",
+    "advance_job",
     "ask_index",
     "ask_stop",
     "beat",
@@ -68,6 +75,7 @@ __all__ = [
     "finish_evaluation",
     "finish_index",
     "note_trace",
+    "put_tokens",
     "record_metrics",
     "record_predictions",
     "record_step",
@@ -75,11 +83,13 @@ __all__ = [
     "remove_worker",
     "set_checkpoint",
     "set_similarities",
+    "shift_job",
     "start_job",
     "tag_traces",
     "truncate_after",
     "untag_trace",
     "upsert_worker",
+    "use_encoder",
 ]
 
 
@@ -99,9 +109,10 @@ def create_run(
     max_steps: int | None = None,
     output_dir: str | None = None,
     parent_id: int | None = None,
+    uid: str | None = None,
 ) -> RunRef:
-    """A new run at step 0, without a job."""
-    uid = new_uid()
+    """A new run at step 0, without a job; with a new `uid` unless it has one from elsewhere."""
+    uid = uid or new_uid()
     values = {
         "name": name,
         "method": method,
@@ -119,24 +130,28 @@ def create_run(
     }
     fixed = {"uid": uid, "environment": {}, "sources": {}, "step": 0, "created_at": time.time()}
     with writing(store) as connection:
-        new = insert(Run).values(**fixed, **{key: storable(value) for key, value in values.items()}).returning(Run.id)
+        new = insert(Run).values(**fixed, **_kept(values)).returning(Run.id)
         return RunRef(connection.execute(new).scalar_one(), uid)
 
 
 def describe_run(store: Store, run_id: int, **columns: Any) -> None:
     """Sets columns of a run, for example `environment`, `prompt`, `prompt_hash`, `sources`, `note`, `name`."""
     with writing(store) as connection:
-        values = {key: storable(value) for key, value in columns.items()}
-        connection.execute(update(Run).where(Run.id == run_id).values(values))
+        connection.execute(update(Run).where(Run.id == run_id).values(_kept(columns)))
+
+
+def _kept(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns of a run as they may be kept: storable, and without secrets."""
+    return {key: redacted_values(storable(value)) for key, value in columns.items()}
 
 
 def delete_run(store: Store, run_id: int) -> None:
-    """Removes a run and all its rows; StoreError while one of its jobs is active. Files are the caller's."""
-    active = select(Job.uid).where(Job.run_id == run_id, Job.state.in_(ACTIVE)).limit(1)
+    """Removes a run and all its rows; StoreError while one of its jobs is open. Files are the caller's."""
+    is_open = select(Job.uid).where(Job.run_id == run_id, Job.state.in_(OPEN)).limit(1)
     with writing(store) as connection:
-        job = connection.scalar(active)
+        job = connection.scalar(is_open)
         if job:
-            raise StoreError(f"The run has an active job ({job}): stop it first.")
+            raise StoreError(f"The run has an open job ({job}): stop it first.")
         connection.execute(delete(Run).where(Run.id == run_id))
 
 
@@ -159,13 +174,25 @@ def add_event(
         note(connection, run_id, kind, message, job_id=job_id, step=step)
 
 
-def set_checkpoint(store: Store, run_id: int, *, kind: str, step: int, path: str, value: float | None = None) -> None:
-    """Says where the `last`, `best` or `final` weights lie now; `value` is the accuracy that chose them."""
+def set_checkpoint(
+    store: Store,
+    run_id: int,
+    *,
+    kind: str,
+    step: int,
+    path: str,
+    value: float | None = None,
+    is_best: bool = False,
+) -> None:
+    """Says where the `last`, `best` or `final` weights lie now; `value` is the accuracy that chose them.
+
+    `is_best` makes them the `best` ones, too, at once: no process that dies between two writes can lose that.
+    """
     row = {"step": step, "path": clean(path), "value": finite(value), "created_at": time.time()}
-    event = "best" if kind == "best" else "checkpoint"
-    message = f"{kind.capitalize()} checkpoint saved at step {step}"
-    message += "." if row["value"] is None else f" (accuracy {row['value']:.3f})."
+    accuracy = "" if row["value"] is None else f" (accuracy {row['value']:.3f})"
     with writing(store) as connection:
-        statement = upsert(connection.dialect.name, Checkpoint).values(run_id=run_id, kind=kind, **row)
-        connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_=row))
-        note(connection, run_id, event, message, step=step)
+        for each in (kind, "best") if is_best else (kind,):
+            statement = upsert(connection.dialect.name, Checkpoint).values(run_id=run_id, kind=each, **row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_=row))
+            message = f"{each.capitalize()} checkpoint saved at step {step}{accuracy}."
+            note(connection, run_id, "best" if each == "best" else "checkpoint", message, step=step)

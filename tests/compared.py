@@ -42,8 +42,18 @@ def conditions(config: RunConfig, **decoding: Any) -> dict[str, Any]:
     }
 
 
-def fill(store: Store, matrix: Matrix, *, n: int = 60, decoding: dict[str, dict[str, Any]] | None = None) -> str:
-    """Runs and tests of a matrix as an experiment, whose uid it returns; `decoding` changes that of an arm."""
+def fill(
+    store: Store,
+    matrix: Matrix,
+    *,
+    n: int = 60,
+    decoding: dict[str, dict[str, Any]] | None = None,
+    other: dict[str, dict[str, Any]] | None = None,
+) -> str:
+    """Runs and tests of a matrix as an experiment, whose uid it returns.
+
+    `decoding` changes that of an arm, `other` its further conditions.
+    """
     made = write.create_experiment(store, name="demo-tables", matrix={"arms": list(matrix.arms)})
     held_out = {name: shapes.examples(name, "test", n, 0) for name in BENCHMARKS}
     for arm, config in experiments.planned(matrix):
@@ -53,7 +63,7 @@ def fill(store: Store, matrix: Matrix, *, n: int = 60, decoding: dict[str, dict[
         write.add_to_experiment(store, made.id, run.id, arm)
         last = config.optimization.steps if config.method != "none" else 0
         train(store, run.id, config, last)
-        changed = conditions(config, **(decoding or {}).get(arm, {}))
+        changed = conditions(config, **(decoding or {}).get(arm, {})) | (other or {}).get(arm, {})
         for step in sorted({0, last // 2, last}):
             measure(
                 store, run.id, config, changed, held_out["simple"], kind="val", step=step, progress=step / (last or 1)
@@ -67,8 +77,9 @@ def train(store: Store, run_id: int, config: RunConfig, last: int) -> None:
     job = write.add_job(store, run_id, "evaluate" if config.method == "none" else "train", {})
     write.start_job(store, job.id, host="here", boot_id="boot", pid=1, pid_started=1.0, log_path=None)
     if last:
-        write.record_step(store, run_id, 1, {"loss": 1.0}, at=seeded.NOW, tokens=0.0)
-        write.record_step(store, run_id, last, {"loss": 0.1}, at=seeded.NOW + 2 * last, tokens=900.0 * last)
+        spent = {"time/step": last / 2, "completion_length": 20.0 * (config.method == "grpo") or None}
+        write.record_step(store, run_id, last // 2, {"loss": 1.0, **spent}, at=seeded.NOW, tokens=450.0 * last)
+        write.record_step(store, run_id, last, {"loss": 0.1, **spent}, at=seeded.NOW + 2 * last, tokens=900.0 * last)
         write.set_checkpoint(store, run_id, kind="best", step=last, path="best", value=0.5)
     write.end_job(store, job.id, JobState.FINISHED, exit_code=0)
 

@@ -25,6 +25,7 @@ TORCH_FREE = (
     "trainer.rewards",
     "trainer.prompt",
     "trainer.statistics",
+    "trainer.wording",
     "trainer.datasets.example",
     "trainer.datasets.shapes",
 )

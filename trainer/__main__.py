@@ -1,4 +1,4 @@
-"""The trainer's command line: `python -m trainer run | eval | experiment | export | stop | preflight | data | …`.
+"""The trainer's command line: `python -m trainer run | eval | embed | experiment | export | stop | data | …`.
 
 Exit codes: 0 finished, 1 failed, 2 a configuration or name that cannot be used, 130 or 143 stopped.
 """
@@ -23,7 +23,7 @@ from store.rows import JobRef, RunRef
 from store.schema import JobState
 from trainer import benchmark, experiments, launch
 from trainer import config as configs
-from trainer.config import ConfigError, DataConfig, RunConfig
+from trainer.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
 from trainer.errors import TrainerError
 from trainer.job import BAD_CONFIG, FAILED, FINISHED, execute
 from trainer.launch import indexing, local
@@ -75,6 +75,13 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="put into the model's mouth")
 
+    embed = _command(commands, "embed", embed_command, "embed what runs said, for the figures of style drift")
+    which = embed.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", nargs="+", metavar="RUN", help="names or uids of runs")
+    which.add_argument("--all", action="store_true", help="every run that thinks")
+    embed.add_argument("--encoder", metavar="NAME", default=EvaluationConfig().encoder, help="default: %(default)s")
+    embed.add_argument("--queue", action="store_true", help="leave it to the queue and return at once")
+
     experiment = _command(commands, "experiment", experiment_command, "queue a matrix of runs with their evaluations")
     experiment.add_argument("name", choices=list(experiments.NAMED), help="demo-tables: SFT and GRPO at two ranks")
     experiment.add_argument("--seeds", type=positive_number, default=1, metavar="N", help="runs of each arm; default 1")
@@ -85,11 +92,18 @@ def parser() -> argparse.ArgumentParser:
     preflight.add_argument("--json", action="store_true", help="print the whole report as JSON")
     preflight.add_argument("--calibrate", action="store_true", help="do one real update and say how long it took")
 
+    machine = _command(commands, "machine", machine_command, "say what this machine computes with")
+    machine.add_argument("--json", action="store_true", help="print it as JSON")
+
     export = _command(commands, "export", export_run_command, "write a run's checkpoint into a folder, with a card")
     export.add_argument("--run", metavar="RUN", required=True, help="name or uid of a run")
     export.add_argument("--checkpoint", metavar="STEP|best|last|final", default="best")
     export.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="a new or empty folder")
     export.add_argument("--merge", action="store_true", help="the whole model with the adapter merged into it")
+
+    tokens = _command(commands, "tokens", tokens_command, "measure the tokens of one completion")
+    tokens.add_argument("--run", metavar="RUN", required=True, help="name or uid of a run")
+    tokens.add_argument("--completion", type=positive_number, metavar="ID", required=True, help="its number")
 
     stop = _command(commands, "stop", stop_command, "ask a run's job to stop")
     stop.add_argument("run", metavar="RUN")
@@ -176,6 +190,22 @@ def eval_command(options: argparse.Namespace) -> int:
     return _execute(store, run.id, job)
 
 
+def embed_command(options: argparse.Namespace) -> int:
+    store = open_store(options.db)
+    if options.all:
+        runs = [run.id for run in read.runs(store) if run.style == "cot"]
+    else:
+        runs = [read.resolve(store, name) for name in options.run]
+    if options.queue:
+        print(f"queued {len(launch.embed(store, runs, options.encoder))} jobs")
+        return FINISHED
+    for job in launch.add_embeddings(store, runs, options.encoder):
+        code = execute(store, read.job(store, job.uid))
+        if code != FINISHED:
+            return code
+    return FINISHED
+
+
 def experiment_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
     matrix = replace(experiments.NAMED[options.name], seeds=tuple(range(options.seeds)))
@@ -197,6 +227,18 @@ def preflight_command(options: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{check['level']:4} {check['name']}: {check['sentence']}" for check in report["checks"]))
     return FAILED if any(check["level"] == "fail" for check in report["checks"]) else FINISHED
+
+
+def machine_command(options: argparse.Namespace) -> int:
+    found = import_module("trainer.machine").describe()
+    if options.json:
+        print(json.dumps(found))
+        return FINISHED
+    for device in found["devices"]:
+        print(f"{device['name']}: {device['free'] / 2**30:.1f} of {device['total'] / 2**30:.1f} GiB free")
+    free, total = (found[name] / 2**30 for name in ("memory_available", "memory"))
+    print(f"CPU: {found['threads']} threads, {free:.1f} of {total:.1f} GiB free")
+    return FINISHED
 
 
 def inspect_command(options: argparse.Namespace) -> int:
@@ -247,6 +289,12 @@ def export_run_command(options: argparse.Namespace) -> int:
     step = export(store, run_id, options.checkpoint, folder, merge=options.merge)
     print(f"step {step} is in {folder.absolute()}")
     return FINISHED
+
+
+def tokens_command(options: argparse.Namespace) -> int:
+    store = open_store(options.db)
+    run_id = read.resolve(store, options.run)
+    return _execute(store, run_id, write.add_job(store, run_id, "tokens", {"completion": options.completion}))
 
 
 def stop_command(options: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ Knows folders, PEFT and the store's checkpoint rows; knows nothing of training.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +15,43 @@ from safetensors.torch import load_file
 from store import read, write
 from store.engine import Store
 from trainer import models
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import SHAPE, START, WEIGHTS, Checkpoints, keep_start, split
 from trainer.config import LoraConfig, RunConfig
 from trainer.errors import TrainerError
 from trainer.models import Base
-
-WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
 
 
 def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path) -> Path | None:
     """A folder with a copy of the adapter that the run starts from; None where it starts from the base alone.
 
-    Copied at the first start: the other run may train on, and a resumed run must find what it began with.
-    Raises TrainerError when there is none, or it does not have the run's shape.
+    Copied at the first start, unless the launch did so. Raises TrainerError when there is none, or it does not have the
+    run's shape.
     """
     if config.model.adapter is None:
         return None
-    kept = output / "start"
+    kept = output / START
     if not (kept / WEIGHTS).is_file():
         source = find(store, config.model.adapter)
-        check_shape(source, config.lora)
-        kept.mkdir(parents=True, exist_ok=True)
-        for name in (SHAPE, WEIGHTS):
-            shutil.copyfile(source / name, kept / name)
+        keep_start(source, output)
         write.add_event(store, run_id, "adapter", f"Starts from the adapter in {source}.", job_id=job_id)
+    check_shape(kept, config.lora)
     return kept
 
 
 def find(store: Store, reference: str) -> Path:
-    """The folder of an adapter: `reference` itself, or the best checkpoint of the run of this name or uid.
+    """The folder of an adapter: `reference` itself, or a checkpoint of the run of this name or uid (see `split`).
 
-    A run that chose no checkpoint gives its final one.
+    Without a checkpoint it is the best; a run that chose none gives its final one.
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():
         if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
             return folder.absolute()
         raise TrainerError("config", f"model.adapter: {folder} holds no {WEIGHTS} with its {SHAPE}: choose another.")
-    checkpoints = Checkpoints(store, read.resolve(store, reference), Path())
+    name, checkpoint = split(reference)
+    checkpoints = Checkpoints(store, read.resolve(store, name), Path())
+    if checkpoint is not None:
+        return checkpoints.named(checkpoint).path
     chosen = checkpoints.best() or checkpoints.named("final")
     return chosen.path
 

@@ -21,9 +21,10 @@ class Generation:
     number: int
     inputs: Sequence[dict[str, Any]]
     """Dataset rows, repeated G times each."""
+    ids: Sequence[Sequence[int]]
+    """Generated tokens, end token included."""
     texts: Sequence[str]
     lengths: Sequence[int]
-    """Generated tokens, end token included."""
     truncated: Sequence[bool]
     rewards: dict[str, list[float | None]]
     """Raw values by reward function name."""
@@ -79,6 +80,7 @@ class GenerationCapture:
         return Generation(
             number=self._count,
             inputs=inputs,
+            ids=self._ids,
             texts=[decode(trainer._tokenizer, ids, ends) for ids in self._ids],
             lengths=[len(ids) for ids in self._ids],
             truncated=[not ids or ids[-1] not in ends for ids in self._ids],

@@ -14,6 +14,10 @@ from store import read, write
 from store.engine import Store
 from trainer.errors import TrainerError
 
+WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
+START = "start"
+"""Folder below a run's output with the adapter that it begins with."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -32,9 +36,7 @@ class Checkpoints:
     def saved(self, step: int, value: float | None, *, best: bool) -> None:
         """Takes note of a checkpoint that TRL just wrote and removes the ones that nothing refers to."""
         path = self.output / f"checkpoint-{step}"
-        write.set_checkpoint(self.store, self.run_id, kind="last", step=step, path=str(path), value=value)
-        if best:
-            write.set_checkpoint(self.store, self.run_id, kind="best", step=step, path=str(path), value=value)
+        write.set_checkpoint(self.store, self.run_id, kind="last", step=step, path=str(path), value=value, is_best=best)
         wanted = {Path(row.path) for row in read.checkpoints(self.store, self.run_id)}
         for folder in self.output.glob("checkpoint-*"):
             if folder not in wanted:
@@ -73,3 +75,17 @@ def _existing(path: str) -> Path:
     if not folder.is_dir():
         raise TrainerError("disk", f"The checkpoint folder {folder} is gone. Launch the run anew.")
     return folder
+
+
+def split(reference: str) -> tuple[str, str | None]:
+    """Run and checkpoint of `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final`; a run alone has no checkpoint."""
+    run, colon, name = reference.rpartition(":")
+    return (run, name) if colon and (name.isdigit() or name in ("best", "last", "final")) else (reference, None)
+
+
+def keep_start(source: Path, output: Path) -> None:
+    """Copies an adapter to where a run begins: the other run may train on, and a resumed run must find it again."""
+    kept = output / START
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in (SHAPE, WEIGHTS):
+        shutil.copyfile(source / name, kept / name)

@@ -64,7 +64,7 @@ class ModelConfig(Section):
     max_pixels: Annotated[int, Field(ge=784)] | None = None
     """Qwen2-VL: largest image area, in pixels."""
     adapter: str | None = None
-    """Adapter to start from: a run's name or uid (its best checkpoint), or a folder; empty for none."""
+    """Adapter to start from: a run's name or uid (its best checkpoint), `RUN:STEP`, or a folder; empty for none."""
 
 
 class LoraConfig(Section):
@@ -162,6 +162,8 @@ class GrpoConfig(Section):
     """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an entropy bonus."""
+    token_samples: Annotated[int, Field(ge=0)] = 8
+    """Completions of each step whose tokens are measured: entropy, and change against the base; 0 measures none."""
 
 
 class EvaluationConfig(Section):
@@ -344,7 +346,8 @@ _REQUIREMENTS = {
 
 
 def _sentence(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    # The name of a field that does not exist may hold anything, and must not break the line.
+    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
     kind = fault["type"]
     if kind == "value_error":
         return str(fault["ctx"]["error"])

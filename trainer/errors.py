@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
-import sqlite3
-from typing import Literal
-
-from sqlalchemy.exc import SQLAlchemyError
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 from store.engine import StoreError
 from trainer.config import ConfigError
@@ -17,7 +17,8 @@ _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memo
 _MODEL_SIGNS = ("size mismatch for", "not a valid model identifier", "error(s) in loading state_dict", "can't load the")
 _MODEL_PACKAGES = ("huggingface_hub", "safetensors", "safetensors_rust")
 _DATA_TYPES = ("UnidentifiedImageError", "DecompressionBombError", "JSONDecodeError", "DatasetGenerationError")
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK_SIGNS = ("no space left", "file too large", "disk is full", "disk i/o error", "readonly database")
 
 
 class TrainerError(Exception):
@@ -36,35 +37,67 @@ class Stopped(BaseException):
     """
 
 
+class _Fault(NamedTuple):
+    """What is known of an exception, met in this process or read in a log."""
+
+    name: str
+    names: frozenset[str]
+    """Of its class and, where they are known, of the classes above it."""
+    package: str
+    text: str
+    """Its message."""
+    errno: int | None
+
+    @property
+    def first(self) -> str:
+        """The first line of the message."""
+        return (self.text.strip().splitlines() or [""])[0].rstrip(".")[:500]
+
+    @property
+    def named(self) -> str:
+        return f"{self.name}: {self.first}".removesuffix(": ")
+
+    def says(self, signs: Iterable[str]) -> bool:
+        return any(sign in self.text.lower() for sign in signs)
+
+
 def classify(error: BaseException) -> tuple[Kind, str]:
     """Kind and sentence of whatever ended a job; an exception that says nothing itself is judged by its cause."""
     cause: BaseException | None = error
     while cause is not None:
-        if found := _classify(cause):
+        if isinstance(cause, TrainerError):
+            return cause.kind, cause.message
+        if isinstance(cause, ConfigError):
+            return "config", str(cause)
+        if isinstance(cause, StoreError):
+            behind = cause.__cause__
+            return ("disk" if behind and _met(behind).says(_DISK_SIGNS) else "database"), str(cause)
+        if found := _classify(_met(cause)):
             return found
         cause = cause.__cause__
-    return "bug", f"{_named(error)}. This is a bug in the trainer or a library: see the traceback."
+    return "bug", f"{_met(error).named}. This is a bug in the trainer or a library: see the traceback."
 
 
-def _classify(error: BaseException) -> tuple[Kind, str] | None:
-    if isinstance(error, TrainerError):
-        return error.kind, error.message
-    if isinstance(error, ConfigError):
-        return "config", str(error)
-    if isinstance(error, StoreError):
-        return "database", str(error)
-    if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
-        return "database", f"The database failed ({_named(error)}). Check its disk and connection, then resume the run."
-    if _is_out_of_memory(error):
+def classify_line(line: str) -> tuple[Kind, str] | None:
+    """Kind and sentence of a traceback's last line, `torch.OutOfMemoryError: CUDA out of memory`; None if unknown."""
+    return _classify(_read(line))
+
+
+def _classify(fault: _Fault) -> tuple[Kind, str] | None:
+    if _is_out_of_memory(fault):
         return "out_of_memory", _MEMORY_ADVICE
-    if (isinstance(error, OSError) and error.errno in _DISK_ERRORS) or "no space left" in str(error).lower():
-        return "disk", f"The disk refused: {_first_line(error)}. Free space or permit writing, then resume the run."
-    if isinstance(error, ImportError):
-        return "dependency", f"{_named(error)}. Install {error.name or 'the package'} and resume the run."
-    if _is_about_the_model(error):
-        return "model", f"The model could not be loaded: {_first_line(error)}. Check model.id, revision and network."
-    if type(error).__name__ in _DATA_TYPES or isinstance(error, (UnicodeDecodeError, FileNotFoundError)):
-        return "data", f"The data could not be read: {_first_line(error)}. Check the dataset's files."
+    if ("OSError" in fault.names and fault.errno in _DISK_ERRORS) or fault.says(_DISK_SIGNS):
+        return "disk", f"The disk refused: {fault.first}. Free space or permit writing, then resume the run."
+    if fault.names & {"SQLAlchemyError", "DBAPIError"} or fault.package in ("sqlalchemy", "sqlite3"):
+        return "database", f"The database failed ({fault.named}). Check its disk and connection, then resume the run."
+    if "ImportError" in fault.names:
+        missing = re.search(r"(?:module named|from) '([\w.-]+)'", fault.text)
+        package = missing.group(1) if missing else "the package"
+        return "dependency", f"{fault.named}. Install {package} and resume the run."
+    if _is_about_the_model(fault):
+        return "model", f"The model could not be loaded: {fault.first}. Check model.id, revision and network."
+    if fault.names & {*_DATA_TYPES, "UnicodeDecodeError", "FileNotFoundError"}:
+        return "data", f"The data could not be read: {fault.first}. Check the dataset's files."
     return None
 
 
@@ -74,26 +107,29 @@ _MEMORY_ADVICE = (
 )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, (RuntimeError, OSError)) and any(sign in text for sign in _MEMORY_SIGNS))
+def _is_out_of_memory(fault: _Fault) -> bool:
+    return bool(fault.names & {"MemoryError", "OutOfMemoryError"}) or (
+        bool(fault.names & {"RuntimeError", "OSError"}) and fault.says(_MEMORY_SIGNS)
     )
 
 
-def _is_about_the_model(error: BaseException) -> bool:
-    text = str(error).lower()
-    package = type(error).__module__.partition(".")[0]
-    return package in _MODEL_PACKAGES or (
-        isinstance(error, (OSError, RuntimeError, ValueError)) and any(sign in text for sign in _MODEL_SIGNS)
+def _is_about_the_model(fault: _Fault) -> bool:
+    return fault.package in _MODEL_PACKAGES or (
+        bool(fault.names & {"OSError", "RuntimeError", "ValueError"}) and fault.says(_MODEL_SIGNS)
     )
 
 
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}".removesuffix(": ")
+def _met(error: BaseException) -> _Fault:
+    kind = type(error)
+    names = frozenset(above.__name__ for above in kind.__mro__)
+    number = error.errno if isinstance(error, OSError) else None
+    return _Fault(kind.__name__, names, kind.__module__.partition(".")[0], str(error), number)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0].rstrip(".")[:500]
+def _read(line: str) -> _Fault:
+    qualified, _, text = line.partition(": ")
+    module, _, name = qualified.strip().rpartition(".")
+    known = getattr(builtins, name, None)
+    names = [above.__name__ for above in known.__mro__] if isinstance(known, type) else [name]
+    number = re.match(r"\[Errno (\d+)\]", text)
+    return _Fault(name, frozenset(names), module.partition(".")[0], text, int(number.group(1)) if number else None)

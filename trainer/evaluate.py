@@ -20,6 +20,9 @@ from trainer.datasets.storing import store_examples
 from trainer.harness import Harness
 from trainer.similarity import Encoder
 
+CEILING_EXAMPLES = 200
+"""Second references are read by nothing else, so that each costs as much as a prediction's thinking."""
+
 
 def evaluate(
     store: Store,
@@ -94,8 +97,12 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Floor (references shuffled among the examples) and ceiling (a second annotator's reference)."""
-    references = [example.reference for example in examples if example.reference]
+    """Floor (references shuffled among the examples) and ceiling (a second annotator's reference).
+
+    The ceiling is that of `CEILING_EXAMPLES` examples, evenly spread.
+    """
+    known = [example for example in examples if example.reference]
+    references = [example.reference or "" for example in known]
     if not references:
         return {}
     order = np.random.default_rng(0).permutation(len(references))
@@ -104,9 +111,10 @@ def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str
         "cos_floor": float(floor.mean()),
         "cos_at_0.8_floor": float((floor > similarity.CLOSE).mean()),
     }
-    seconds = [e.meta.get("second_reference") for e in examples if e.reference]
+    spread = np.unique(np.linspace(0, len(known) - 1, CEILING_EXAMPLES).round().astype(int))
+    seconds = [known[i].meta.get("second_reference") for i in spread]
     if all(seconds):
-        ceiling = similarity.cosines(encoder, [str(s) for s in seconds], references)
+        ceiling = similarity.cosines(encoder, [str(s) for s in seconds], [references[i] for i in spread])
         found |= {
             "cos_ceiling": float(ceiling.mean()),
             "cos_at_0.8_ceiling": float((ceiling > similarity.CLOSE).mean()),

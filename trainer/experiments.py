@@ -36,7 +36,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}
 """Model to what the names of its presets for GRPO and SFT begin with."""
 BASE_SAMPLES = 8
-"""Samples of an arm that trains nothing, for its pass@k beside the others' pass@1."""
+"""Samples of an arm that trains nothing, on every benchmark, for its pass@k beside the others' pass@1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ def start(store: Store, name: str, matrix: Matrix) -> str:
     for arm, config in runs:
         trains = config.method != "none"
         own = config.data.dataset
-        first = {} if trains else {"benchmark": own, "samples": BASE_SAMPLES}
-        made, _ = launch.create(store, config, arguments=first)
+        sampled = {} if trains else {"samples": BASE_SAMPLES}
+        made, _ = launch.create(store, config, arguments={} if trains else {"benchmark": own, **sampled})
         write.add_to_experiment(store, experiment.id, made.id, arm)
         for asked in matrix.benchmarks:
             if asked != own:
-                write.add_job(store, made.id, "evaluate", {"benchmark": asked, "checkpoint": "best"})
+                write.add_job(store, made.id, "evaluate", {"benchmark": asked, "checkpoint": "best", **sampled})
     launch.ensure_worker(store)
     return experiment.uid
 

@@ -213,11 +213,11 @@ def token_statistics(
         texts = [render(processor, example, style, instruction) for example in examples[part]]
         inputs, tokens, mask = continued(model, processor, encode(processor, examples[part], texts), completions[part])
         with inference(model):
-            logps, entropies = _token_logps(model, inputs, tokens)
+            logps, entropies = token_logps(model, inputs, tokens)
             entropy += float(entropies[mask].sum())
             if against_base:
                 with model.disable_adapter():
-                    base_logps, _ = _token_logps(model, inputs, tokens)
+                    base_logps, _ = token_logps(model, inputs, tokens)
                 ratio = (base_logps - logps)[mask]
                 divergence += float((ratio.exp() - ratio - 1).sum())
     n = sum(len(ids) for ids in completions)
@@ -242,9 +242,7 @@ def continued(
     return inputs, tokens.to(model.device), mask.to(model.device).bool()
 
 
-def _token_logps(
-    model: Any, inputs: dict[str, torch.Tensor], tokens: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def token_logps(model: Any, inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each completion token and entropy of the distribution that it was drawn from, (B, T)."""
     logits = model(**inputs, logits_to_keep=tokens.shape[1] + 1).logits[:, :-1].float()
     logps = logits.log_softmax(-1)

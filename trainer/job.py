@@ -1,6 +1,6 @@
 """Executes one job in this very process: reports itself, beats, works, and closes the job with the reason in words.
 
-Knows processes, signals and the store; what the work is, it learns from `trainer.training` when it begins.
+Knows processes, signals and the store; what the work is, it learns from the module of its kind when it begins.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from store import write
 from store.engine import Store, StoreError
@@ -21,7 +22,7 @@ from store.schema import JobState
 from trainer import launch
 from trainer.errors import Stopped, classify
 from trainer.heartbeat import Heartbeat
-from trainer.launch import identity
+from trainer.launch import identity, webhook
 from trainer.launch.local import JOB_VARIABLE
 from trainer.progress import Progress
 from trainer.stopping import StopFlag
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None) -> int:
-    """Runs a queued or claimed job to its end and returns the exit code; `work` replaces `trainer.training.run_job`.
+    """Runs a queued or claimed job to its end and returns the exit code; `work` replaces what its kind asks for.
 
     Only in the main thread. Raises StoreError when the job has ended or another process has it.
     """
@@ -59,17 +60,23 @@ def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Pa
     flag = StopFlag()
     with flag.listening():
         with Heartbeat(store, job.id, flag), Progress(store, job.uid):
-            outcome = _outcome(store, job.id, work or _training, flag)
+            outcome = _outcome(store, job.id, work or _work(job.kind), flag)
         _close(store, job.id, outcome)
+        webhook.tell_end(store, job.uid)
     if outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job):
         launch.ensure_worker(store)
     return outcome.exit_code
 
 
-def _training(store: Store, job_id: int) -> None:
-    # Its first import advises, in every log, a kernel without gradients.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    import_module("trainer.training").run_job(store, job_id)
+def _work(kind: str) -> Work:
+    """Imports nothing before it is called: a module that cannot be imported must fail the job, with its reason."""
+
+    def run(store: Store, job_id: int) -> None:
+        # Its first import advises, in every log, a kernel without gradients.
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+        import_module("trainer.embedding" if kind == "embed" else "trainer.training").run_job(store, job_id)
+
+    return run
 
 
 def _outcome(store: Store, job_id: int, work: Work, flag: StopFlag) -> Outcome:
@@ -108,8 +115,13 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
         )
     except StoreError as error:
         # The worker, or the next look at this process, closes the job from its exit code.
-        print(f"The end of the job could not be recorded: {error}", file=sys.stderr)
+        _say(f"The end of the job could not be recorded: {error}", sys.stderr)
     if outcome.traceback:
-        print(outcome.traceback, file=sys.stderr)
+        _say(outcome.traceback, sys.stderr)
     words = outcome.state.value.replace("_", " ")
-    print(f"{words}: {outcome.error}" if outcome.error else words, flush=True)
+    _say(f"{words}: {outcome.error}" if outcome.error else words, sys.stdout)
+
+
+def _say(text: str, stream: TextIO) -> None:
+    with suppress(OSError):  # a full disk under the log must not change the exit code
+        print(text, file=stream, flush=True)

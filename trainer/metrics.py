@@ -11,7 +11,7 @@ import numpy as np
 
 from store.rows import PredictionRow
 from trainer.similarity import CLOSE
-from trainer.statistics import majority_right, pass_at_k, wilson
+from trainer.statistics import majority_at_k, pass_at_k, wilson
 from trainer.trace import NUMBER_WORDS
 
 RELAXED = 0.05
@@ -42,15 +42,15 @@ def summarize(
     """Figures of greedy predictions; `truths` and `difficulties` in the order of `rows`.
 
     Errors (`mean_absolute_error`, `rmse`) are over the answered, shares over all. `steps_equal_count` is the share of
-    right, well-formed traces with as many counted steps as they count; `consistent` the share of well-formed traces
-    whose thinking ends on the number that they answer, of those whose thinking states one. `by_count` and
-    `by_difficulty` hold [right, n].
+    right, well-formed traces with numbered steps that have as many as they count, None where none numbers its steps;
+    `consistent` the share of well-formed traces whose thinking ends on the number that they answer, of those whose
+    thinking states one. `by_count` and `by_difficulty` hold [right, n].
     """
     n = len(rows)
     right = [bool(row.correct) for row in rows]
     low, high = wilson(sum(right), n)
     errors = [abs(row.answer - truth) for row, truth in zip(rows, truths, strict=True) if row.answer is not None]
-    sound = [(row, truth) for row, truth in zip(rows, truths, strict=True) if row.correct and row.wellformed]
+    listed = [row.steps == truth for row, truth in zip(rows, truths, strict=True) if row.correct and row.steps]
     figures: dict[str, Any] = {
         "n": n,
         "exact_match": sum(right) / n,
@@ -67,7 +67,7 @@ def summarize(
         "mean_steps": float(np.mean([row.steps for row in rows])),
         "mean_tokens": float(np.mean([row.tokens or 0 for row in rows])),
         "mean_truth": float(np.mean(truths)),
-        "steps_equal_count": _share([row.steps == truth for row, truth in sound]) if sound else None,
+        "steps_equal_count": _share(listed) if listed else None,
         "consistent": _consistent(rows),
         "by_count": _tally(right, truths),
     }
@@ -91,9 +91,10 @@ def similarity_figures(rows: Sequence[PredictionRow]) -> dict[str, float | int |
 
 
 def sampled_figures(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dict[str, float]:
-    """`pass@k` for k of 1, 2, 4, … and K, and `maj@K`, of K samples an example; rows of one example follow each other.
+    """`pass@k` for k of 1, 2, 4, … and K, and `maj@k` for those above 1, of K samples an example.
 
-    `truths` in the order of `rows`.
+    Both are unbiased: means over all subsets of k samples. Rows of one example follow each other; `truths` in the order
+    of `rows`.
     """
     numbered = zip(rows, truths, strict=True)
     examples = [list(group) for _, group in groupby(numbered, key=lambda pair: pair[0].example_id)]
@@ -101,8 +102,10 @@ def sampled_figures(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dic
     right = [sum(bool(row.correct) for row, _ in group) for group in examples]
     ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64) if k < samples} | {samples})
     figures = {f"pass@{k}": float(np.mean([pass_at_k(samples, each, k) for each in right])) for k in ks}
-    votes = [majority_right([row.answer for row, _ in group], group[0][1]) for group in examples]
-    return figures | {f"maj@{samples}": float(np.mean(votes))}
+    voted = [([row.answer for row, _ in group], group[0][1]) for group in examples]
+    for k in ks[1:] or ks:
+        figures[f"maj@{k}"] = float(np.mean([majority_at_k(answers, truth, k) for answers, truth in voted]))
+    return figures
 
 
 def _consistent(rows: Sequence[PredictionRow]) -> float | None:

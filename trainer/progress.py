@@ -24,12 +24,12 @@ SHOWN = {
 
 
 class Progress:
-    """Prints a line whenever the job has a new activity or its run a new step, while it is entered."""
+    """Prints a line whenever the job has a new activity or count, or its run a new step, while it is entered."""
 
     def __init__(self, store: Store, job_uid: str) -> None:
         self.store = store
         self.job_uid = job_uid
-        self._said: tuple[int, str | None] = (0, None)
+        self._said: tuple[int, str | None, int | None] = (0, None, None)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
@@ -52,11 +52,14 @@ class Progress:
         try:
             job = read.job(self.store, self.job_uid)
             run = read.run(self.store, job.run_id)
-            now = (run.step, job.activity)
+            now = (run.step, job.activity, job.done)
             if now == self._said:
                 return
             self._said = now
-            text = line(self.store, run.id, run.step, run.max_steps, job.activity)
+            if job.kind == "embed":
+                text = f"{job.activity}: {job.done:,} of {job.total:,}" if job.total else str(job.activity or "")
+            else:
+                text = line(self.store, run.id, run.step, run.max_steps, job.activity)
         except StoreError as error:
             text = f"Progress cannot be read: {error}"
         with suppress(OSError):  # a terminal that has gone, or a full disk, must not end the job

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any
 
-Style = Literal["cot", "direct"]
+from store.trace import Style
 
 INSTRUCTIONS: dict[Style, str] = {
     "cot": (

@@ -5,7 +5,7 @@ For a script of your own, two lines (your `report_to` stays as it is):
     from trainer.recorder import record
     record(trainer, name="my run")          # before trainer.train()
 
-Knows TRL's log keys and the store's writes; knows nothing of models or prompts. A failure to record never stops
+Knows TRL's callbacks and the store's writes; knows nothing of models or prompts. A failure to record never stops
 training: it is printed, counted and written as an event once the store answers again.
 """
 
@@ -21,36 +21,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from store import write
 from store.engine import Store, open_store
-from store.rows import CompletionRow
+from store.rows import CompletionRow, TokenRow
 from store.schema import JobState
+from store.trl_keys import SKIPPED, metric_name
 from trainer import scoring
 from trainer.capture import Generation, GenerationCapture
 from trainer.heartbeat import Heartbeat
-from trainer.launch import identity
+from trainer.launch import identity, webhook
 from trainer.prompt import Style
 from trainer.stopping import StopFlag
 
 logger = logging.getLogger(__name__)
-
-NAMES = {
-    "completions/mean_length": "completion_length",
-    "completions/min_length": "completion_length_min",
-    "completions/max_length": "completion_length_max",
-    "completions/clipped_ratio": "clipped_share",
-    "num_tokens": "tokens",
-    "step_time": "time/step",
-}
-"""TRL's log key to the name in the store; other keys keep their own."""
-SKIPPED = ("epoch", "total_flos")
-
-
-def metric_name(key: str) -> str:
-    """`rewards/format/mean` becomes `reward/format`, other keys go by NAMES or keep their name."""
-    if key.startswith("rewards/") and key.endswith("/mean"):
-        return f"reward/{key[8:-5]}"
-    if key.startswith("rewards/") and key.endswith("/std"):
-        return f"reward/{key[8:-4]}/std"
-    return NAMES.get(key, key)
 
 
 @dataclass
@@ -64,20 +45,43 @@ class Recorder(TrainerCallback):
     weights: dict[str, float] = field(default_factory=dict)
     identify: Callable[[Sequence[dict[str, Any]]], list[int | None]] = lambda rows: [None] * len(rows)
     """Database ids of the examples behind dataset rows."""
+    measure: Callable[[Generation], list[TokenRow]] = lambda generation: []
+    """What policy and base think of the tokens of a generation's first completions."""
     failures: int = 0
     seconds: float = 0.0
     """Time spent in recording so far."""
     stop_requested: int = 0
+    last_tokens: float = 0.0
+    """The trainer's count at the last step."""
     _pending: list[Generation] = field(default_factory=list)
+    _measured: dict[int, TokenRow] = field(default_factory=dict)
+    """By place among the completions of the pending generations."""
+    _measuring: float = 0.0
+    """Seconds since the last logged step."""
     _last_log: float = field(default_factory=time.perf_counter)
-    _last_tokens: float = 0.0
+    _has_logged: bool = False
 
     def keep(self, generation: Generation) -> None:
-        """Takes a generation; it is written with the next logged step."""
+        """Takes a generation and measures it while the weights are those that sampled it.
+
+        It is written with the next logged step.
+        """
+        start = time.perf_counter()
+        place = sum(len(each.texts) for each in self._pending)
         self._pending.append(generation)
+        try:
+            self._measured.update(enumerate(self.measure(generation), place))
+        except Exception as error:
+            self.failures += 1
+            logger.warning("The tokens of a generation could not be measured (%s); training goes on.", error)
+        self._measuring += time.perf_counter() - start
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._last_log = time.perf_counter()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._has_logged:  # what other callbacks did since then, a validation for example, is no training
+            self._last_log, self._has_logged = time.perf_counter(), False
 
     def on_log(
         self,
@@ -95,12 +99,13 @@ class Recorder(TrainerCallback):
         except Exception as error:
             self.failures += 1
             logger.warning("Step %s could not be recorded (%s); training goes on.", state.global_step, error)
-        self._last_log = time.perf_counter()
+        self._last_log, self._has_logged = time.perf_counter(), True
         self.seconds += self._last_log - start
 
     def _record(self, step: int, logs: dict[str, Any], elapsed: float) -> None:
         metrics = {metric_name(key): value for key, value in logs.items() if key not in SKIPPED and _is_number(value)}
         generations, self._pending = self._pending, []
+        measured, self._measured = self._measured, {}
         completions = [row for generation in generations for row in self._rows(generation)]
         metrics |= self._derived(metrics, generations, completions, elapsed)
         self.stop_requested = write.record_step(
@@ -111,6 +116,7 @@ class Recorder(TrainerCallback):
             at=time.time(),
             tokens=metrics.get("tokens"),
             completions=completions,
+            measured=measured,
             job_id=self.job_id,
         )
         if self.failures:
@@ -118,7 +124,7 @@ class Recorder(TrainerCallback):
                 self.store,
                 self.run_id,
                 "recording_failed",
-                f"{self.failures} steps could not be recorded.",
+                f"{self.failures} steps could not be recorded in full.",
                 job_id=self.job_id,
                 step=step,
             )
@@ -136,16 +142,18 @@ class Recorder(TrainerCallback):
         if not generations:
             tokens = metrics.get("tokens")
             if tokens is not None:
-                found["tokens_per_second"] = max(0.0, tokens - self._last_tokens) / whole if whole else None
-                self._last_tokens = tokens
+                found["tokens_per_second"] = max(0.0, tokens - self.last_tokens) / whole if whole else None
+                self.last_tokens = tokens
             return found
         generating = sum(g.generation_seconds for g in generations)
         scoring_time = sum(g.scoring_seconds for g in generations)
+        measuring, self._measuring = self._measuring, 0.0
         n = len(completions)
         return found | {
             "time/generation": generating,
             "time/scoring": scoring_time,
-            "time/update": max(0.0, whole - generating - scoring_time),
+            "time/tokens": measuring,
+            "time/update": max(0.0, whole - generating - scoring_time - measuring),
             "tokens_per_second": sum(sum(g.lengths) for g in generations) / whole if whole else None,
             "wellformed_share": sum(row.wellformed for row in completions) / n,
             "correct_share": sum(bool(row.correct) for row in completions) / n,
@@ -214,6 +222,7 @@ def record(trainer: Any, *, name: str, db: str | None = None) -> Recorder:
     me = identity.current()
     write.start_job(store, job.id, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started, log_path=None)
     recorder = _Attached(store, run.id, job.id, weights=weights)
+    recorder.job_uid = job.uid
     if generates:
         GenerationCapture(trainer, recorder.keep)
     trainer.add_callback(recorder)
@@ -224,6 +233,7 @@ class _Attached(Recorder):
     """A Recorder that is its own job: it beats while training goes on and closes the job at its end."""
 
     _heart: Heartbeat | None = None
+    job_uid: str = ""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         super().on_train_begin(args, state, control)
@@ -240,6 +250,7 @@ class _Attached(Recorder):
             self._heart.__exit__(None, None, None)
             ended = JobState.STOPPED if self.stop_requested else JobState.FINISHED
             write.end_job(self.store, self.job_id, ended, exit_code=0)
+            webhook.tell_end(self.store, self.job_uid)
 
 
 def _weights(trainer: Any) -> dict[str, float]:

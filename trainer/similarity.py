@@ -6,19 +6,21 @@ figures over well-formed ones only stand beside it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.errors import TrainerError
+from trainer.wording import NULL
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-NULL = "NULL"
 CLOSE = 0.8
 """Threshold of `cos@0.8`."""
 
@@ -38,9 +40,23 @@ class Encoder:
             if len(self._known) > 50_000:
                 self._known.clear()
                 missing = sorted(set(texts), key=len)
-            vectors = self._model.encode(missing, normalize_embeddings=True, show_progress_bar=False, batch_size=64)
+            vectors = self._model.encode(missing, normalize_embeddings=True, show_progress_bar=False, batch_size=32)
             self._known.update(zip(missing, vectors, strict=True))
         return np.stack([self._known[text] for text in texts])
+
+    @cached_property
+    def version(self) -> str:
+        """Another one when weights, tokenizer, pooling or length limit are others, wherever they came from."""
+        found = hashlib.sha256(repr(self._model).encode())
+        found.update(json.dumps(self._model.tokenizer.get_vocab(), sort_keys=True).encode())
+        for name, tensor in sorted(self._model.state_dict().items()):
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().float().numpy().tobytes())
+        return found.hexdigest()[:12]
+
+    @property
+    def dimension(self) -> int:
+        return int(self._model.get_embedding_dimension() or 0)
 
     def cut(self, texts: Sequence[str]) -> int:
         """How many texts are longer than the encoder reads."""
@@ -57,7 +73,7 @@ def _load(name: str) -> SentenceTransformer:
 
         return SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
     try:
-        return SentenceTransformer(name)
+        return SentenceTransformer(name, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         raise TrainerError(
             "model",

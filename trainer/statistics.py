@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, ttest_ind
+from scipy.stats import binomtest, norm, t, ttest_ind
 from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
@@ -69,8 +72,9 @@ def mean(scores: Scores, images: Images) -> Estimate:
 def difference(first: Scores, second: Scores, images: Images) -> Estimate:
     """Mean of `first` minus mean of `second` on the same items, with a paired bootstrap interval.
 
-    Every resample draws images, the same for both, and seeds of each where it has several. Both arrays are
-    (seeds, items), with as many items as `images`, which names each item's image.
+    Every resample draws images, the same for both, and seeds of each where it has several; how far these lie from
+    their mean is stretched as Student's t is, since resampling a few seeds understates how much seeds differ. Both
+    arrays are (seeds, items), with as many items as `images`, which names each item's image.
     """
     return _estimate(first, second, images)
 
@@ -83,18 +87,23 @@ def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
     places = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     drawn = np.bincount(places.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
     items = drawn @ np.bincount(place)
-    means = [_resampled(rng, drawn, each, place) / items for each in (first, second)]
-    low, high = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    freedom = len(first) + len(second) - 2
+    means = [_resampled(rng, drawn, each, place, freedom) / items for each in (first, second)]
+    bounds = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.clip(bounds, first.min() - second.max(), first.max() - second.min())
     return Estimate(float(first.mean() - second.mean()), float(low), float(high))
 
 
 def _resampled(
-    rng: np.random.Generator, drawn: NDArray[np.integer], scores: Scores, place: NDArray[np.integer]
+    rng: np.random.Generator, drawn: NDArray[np.integer], scores: Scores, place: NDArray[np.integer], freedom: int
 ) -> Scores:
     """Sums over the drawn images, as means over drawn seeds: shape (resamples,)."""
     seeds = len(scores)
     by_image = np.stack([np.bincount(place, weights=row) for row in scores])
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(drawn)) / seeds
+    if seeds > 1:
+        stretch = np.sqrt(seeds / (seeds - 1)) * t.ppf((1 + LEVEL) / 2, freedom) / norm.ppf((1 + LEVEL) / 2)
+        weights = 1 / seeds + stretch * (weights - 1 / seeds)
     return ((drawn @ by_image.T) * weights).sum(axis=1)
 
 
@@ -106,9 +115,35 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     return float(1 - np.prod(1 - k / np.arange(n - right + 1, n + 1))) if n - right >= k else 1.0
 
 
-def majority_right(answers: Sequence[int | None], truth: int) -> float:
-    """1.0 where the most frequent answer is the truth, its share where several are; None does not vote."""
+def majority_at_k(answers: Sequence[int | None], truth: int, k: int) -> float:
+    """Mean over all subsets of k answers of: is the most frequent answer the truth? Unbiased, as `pass_at_k` is.
+
+    Where several answers are equally frequent, the truth has its share of them; None does not vote.
+    """
     votes = Counter(answer for answer in answers if answer is not None)
-    most = max(votes.values(), default=0)
-    winners = [answer for answer, count in votes.items() if count == most]
-    return 1 / len(winners) if truth in winners else 0.0
+    right = votes.pop(truth, 0)
+    return _majority(right, tuple(sorted(votes.values())), len(answers) - right - votes.total(), k)
+
+
+@lru_cache(maxsize=4096)
+def _majority(right: int, rivals: tuple[int, ...], silent: int, k: int) -> float:
+    """From how many answers are the truth, each of the other answers, and none."""
+    won = Fraction(0)
+    for votes in range(1, min(right, k) + 1):
+        rest = k - votes
+        # (answers drawn of the rivals, rivals with as many votes as the truth) to the number of such draws.
+        ways = {(0, 0): comb(right, votes)}
+        for count in rivals:
+            ways = _with_rival(ways, count, votes, rest)
+        for (drawn, equals), number in ways.items():
+            won += Fraction(number * comb(silent, rest - drawn), equals + 1)
+    return float(won / comb(right + sum(rivals) + silent, k))
+
+
+def _with_rival(ways: dict[tuple[int, int], int], count: int, votes: int, rest: int) -> dict[tuple[int, int], int]:
+    found: dict[tuple[int, int], int] = {}
+    for (drawn, equals), number in ways.items():
+        for own in range(min(count, votes, rest - drawn) + 1):
+            key = (drawn + own, equals + (own == votes))
+            found[key] = found.get(key, 0) + number * comb(count, own)
+    return found

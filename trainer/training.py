@@ -6,16 +6,17 @@ Knows the store and TRL; knows nothing of processes, signals or queues.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import PrinterCallback, set_seed
 
 from store import read, write
 from store.engine import Store
+from store.rows import TokenRow
 from trainer import (
     adapters,
     calibration,
@@ -28,18 +29,21 @@ from trainer import (
     own_samples,
     provenance,
     sft,
+    tokens,
+    tokens_job,
 )
 from trainer.activity import obey, say
-from trainer.capture import GenerationCapture
-from trainer.checkpoints import Checkpoints
+from trainer.capture import Generation, GenerationCapture
+from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.errors import Stopped, TrainerError
 from trainer.harness import Harness, harness_for
 from trainer.recorder import Recorder
-from trainer.rewards import Reward, build
+from trainer.rewards import build
 from trainer.similarity import Encoder
+from trainer.watch import Watch, curves
 
 
 def run_job(store: Store, job_id: int) -> None:
@@ -52,6 +56,8 @@ def run_job(store: Store, job_id: int) -> None:
         train(store, job.run_id, job_id, config, Path(str(run.output_dir)), resume=bool(job.arguments.get("resume")))
     elif job.kind == "evaluate":
         evaluation_job.run(store, job.run_id, job_id, config, job.arguments)
+    elif job.kind == "tokens":
+        tokens_job.run(store, job.run_id, job_id, config, job.arguments)
     else:
         raise TrainerError("config", f"There is no way to execute a job of kind {job.kind!r}.")
 
@@ -89,7 +95,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     expected = memory.estimate(config, memory.largest(base.processor, splits["train"], config))
     facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
     provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
-    recorder = _recorder(store, run_id, job_id, config, rewards, splits["train"])
+    recorder = _recorder(store, run_id, job_id, harness, splits["train"])
     if config.method == "grpo":
         GenerationCapture(trainer, recorder.keep)
     checkpoints = Checkpoints(store, run_id, output)
@@ -104,20 +110,39 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     start = checkpoints.resume_point() if resume else None
     if resume:
         write.truncate_after(store, run_id, start.step if start else -1)
-    if start is not None:
-        watch.remember(start.step)
-    else:
-        watch.look(0)
-    say(store, job_id, "training")
-    trainer.train(resume_from_checkpoint=str(start.path) if start else None)
-    if recorder.stop_requested and trainer.state.global_step < config.optimization.steps:
-        raise Stopped
+    advance(trainer, watch, start)
     finish(store, run_id, job_id, trainer, harness, splits["test"], checkpoints)
 
 
-def _recorder(
-    store: Store, run_id: int, job_id: int, config: RunConfig, rewards: Sequence[Reward], examples: Sequence[Example]
-) -> Recorder:
+def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
+    """Trains from the beginning, or from a checkpoint, to the last update. Raises Stopped."""
+    last = watch.config.optimization.steps
+    if start is None:
+        watch.look(0)
+    else:
+        watch.remember(start.step)
+        _count_on(trainer, watch)
+    if start is not None and start.step >= last:
+        # TRL would do one more update.
+        adapters.load_adapter(trainer.model, start.path)
+        trainer.state.global_step = start.step
+        watch.catch_up(start.step)
+    else:
+        say(watch.store, watch.job_id, "training")
+        trainer.train(resume_from_checkpoint=str(start.path) if start else None)
+    if watch.was_interrupted or (watch.recorder.stop_requested and trainer.state.global_step < last):
+        raise Stopped
+
+
+def _count_on(trainer: Any, watch: Watch) -> None:
+    """Goes on counting tokens where the run stood: SFT's count is in no checkpoint of TRL's."""
+    counted = read.clock(watch.store, watch.run_id).tokens
+    if len(counted) and math.isfinite(counted[-1]):
+        watch.recorder.last_tokens = float(counted[-1])
+        trainer._total_train_tokens = int(counted[-1])
+
+
+def _recorder(store: Store, run_id: int, job_id: int, harness: Harness, examples: Sequence[Example]) -> Recorder:
     known: dict[int, int] = {}
 
     def identify(rows: Sequence[dict[str, Any]]) -> list[int | None]:
@@ -126,92 +151,20 @@ def _recorder(
             known.update(zip(new, store_examples(store, [examples[i] for i in new]), strict=True))
         return [known[int(row["example"])] for row in rows]
 
-    weights = {reward.name: reward.weight for reward in rewards}
-    return Recorder(store, run_id, job_id, style=config.style, weights=weights, identify=identify)
+    def measure(generation: Generation) -> list[TokenRow]:
+        count = harness.config.grpo.token_samples
+        asked = [examples[int(row["example"])] for row in generation.inputs[:count]]
+        return tokens.measure(harness, asked, generation.texts[:count], generation.ids[:count])
 
-
-@dataclass
-class Watch(TrainerCallback):
-    """After each recorded step: probe and validate when it is time, keep checkpoints, obey a stop."""
-
-    store: Store
-    run_id: int
-    job_id: int
-    config: RunConfig
-    harness: Harness
-    val: Sequence[Example]
-    recorder: Recorder
-    checkpoints: Checkpoints
-    best: float = -1.0
-    accuracy: float | None = None
-
-    def remember(self, step: int) -> None:
-        """After a resume: the best validation accuracy up to `step`."""
-        values = [
-            e.metrics.get("exact_match")
-            for e in read.evaluations(self.store, self.run_id)
-            if e.kind == "val" and 0 < e.step <= step
-        ]
-        self.best = max([value for value in values if value is not None], default=-1.0)
-
-    def look(self, step: int) -> bool:
-        """Probe and validation that are due at `step`; True when the step was validated."""
-        settings, last = self.config.evaluation, self.config.optimization.steps
-        if step % settings.probe_every == 0 or step == last:
-            say(self.store, self.job_id, "probing")
-            examples = self.val[: settings.probe_examples]
-            write.record_metrics(
-                self.store,
-                self.run_id,
-                step,
-                evaluate.probe(self.store, self.run_id, self.harness, examples, step=step),
-            )
-        due = step % settings.val_every == 0 or step == last
-        if due:
-            say(self.store, self.job_id, "validating")
-            figures = evaluate.evaluate(self.store, self.run_id, self.harness, self.val, kind="val", step=step)
-            write.record_metrics(self.store, self.run_id, step, curves("val", figures))
-            self.accuracy = figures["exact_match"]
-        say(self.store, self.job_id, "training")
-        return due
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        if not logs or "train_runtime" in logs:
-            return
-        validated = self.look(state.global_step)
-        if self.recorder.stop_requested:
-            control.should_training_stop = True
-        control.should_save = validated or control.should_training_stop or control.should_save
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        step = state.global_step
-        improved = self.accuracy is not None and self.accuracy > self.best
-        if improved:
-            self.best = float(self.accuracy or 0.0)
-        self.checkpoints.saved(step, self.accuracy, best=improved)
-        self.accuracy = None
-
-
-def curves(prefix: str, figures: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of an evaluation that are drawn over steps."""
-    chosen = {
-        "accuracy": "exact_match",
-        "accuracy_low": "exact_match_low",
-        "accuracy_high": "exact_match_high",
-        "wellformed": "wellformed",
-        "steps": "mean_steps",
-        "length": "mean_tokens",
-        "cos_mean": "cos_mean",
-        "cos@0.8": "cos_at_0.8",
-    }
-    return {f"{prefix}/{name}": figures[key] for name, key in chosen.items() if key in figures}
+    return Recorder(
+        store,
+        run_id,
+        job_id,
+        style=harness.config.style,
+        weights={reward.name: reward.weight for reward in harness.rewards},
+        identify=identify,
+        measure=measure,
+    )
 
 
 def finish(

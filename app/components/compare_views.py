@@ -1,4 +1,4 @@
-"""What stands behind the tables: curves of accuracy, who wins where, conditions and budgets of each run."""
+"""What stands behind the tables: curves of accuracy, the answers to each true count, and who wins where."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import comparison, data, format, status
+from app import comparison, data, format
 from app.compare_figures import Path, Tally, by_count, heat, paths
-from app.comparison import Group, Member
+from app.comparison import Group
 from app.components.compared_runs import names, rank_place
 from app.components.live_chart import live_chart
 from app.components.trace_text import marked, visible
@@ -21,6 +21,24 @@ from store.rows import Scores
 TRACES = "traces"
 SHOWN = 12
 """Examples of the gallery."""
+COUNTED = "steps_equal_count"
+FIGURES = {
+    "exact_match_lenient": "right, last number",
+    "answered": "answered",
+    "mean_absolute_error": "MAE of answers",
+    "rmse": "RMSE of answers",
+    "off_by_one": "at most 1 off",
+    "relaxed": "at most 5 % off",
+    "consistent": "answers what it concludes",
+    "mean_think_tokens": "think tokens",
+    "mean_steps": "numbered steps",
+    COUNTED: "steps = count",
+    "cos_mean": "cosine",
+    "cos_floor": "floor",
+    "cos_ceiling": "ceiling",
+    "truncated": "cut off",
+}
+"""Figure of an evaluation to the head of its column."""
 
 
 def path_figure(groups: Sequence[Group]) -> Any:
@@ -66,6 +84,21 @@ def charts(groups: Sequence[Group], benchmark: str) -> None:
             st.caption(f"Nothing was measured by count on {format.literal(benchmark)}.")
         else:
             live_chart(figure, key="compare.counts", alt=f"Accuracy by true count on {benchmark}")
+
+
+def figures_table(groups: Sequence[Group], benchmark: str) -> None:
+    """What else the test of each first seed found."""
+    tested = {name: comparison.tested(group.members[0], benchmark) for name, group in names(groups).items()}
+    found = {name: evaluation.metrics for name, evaluation in tested.items() if evaluation is not None}
+    # Prose numbers nothing: where no trace has a step, whether steps equal the count means nothing.
+    shown = {name: values if values.get("mean_steps") else {**values, COUNTED: None} for name, values in found.items()}
+    st.dataframe(
+        {"run": list(shown)} | {label: [row.get(key) for row in shown.values()] for key, label in FIGURES.items()},
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        column_config={label: st.column_config.NumberColumn(format="%.3g") for label in FIGURES.values()},
+        alt=f"Further figures of each run on {benchmark}",
+    )
 
 
 def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
@@ -155,54 +188,3 @@ def answer(name: str, scores: Scores, place: int, group: Group) -> str:
     query = f"run={group.first.uid}&view=Predictions&evaluation={scores.evaluation_id}"
     link = visible(f"{TRACES}?{query}&prediction={scores.prediction_id[place]}")
     return f'<div><a target="_self" href="{link}">{sign} {text}</a> {visible(name)}</div>'
-
-
-def budget(store: Store, member: Member, members: Sequence[Member], benchmark: str) -> dict[str, Any]:
-    """What a run was given, and under which conditions it was tested."""
-    run, tested = member.run, comparison.tested(member, benchmark)
-    clock = data.clock(store, run.id)
-    conditions: dict[str, Any] = tested.conditions if tested else {}
-    decoding = conditions.get("decoding") or {}
-    best = next((row for row in member.checkpoints if row.kind == "best"), None)
-    alike = [m for m in members if (m.run.method, m.run.model) == (run.method, run.model)]
-    return {
-        "run": run.name,
-        "seed": run.seed,
-        "n": tested.metrics.get("n") if tested else None,
-        "step": tested.step if tested else None,
-        "chosen by": "validation accuracy" if best else "the last step",
-        "encoder": tested.encoder if tested else None,
-        "prompt": conditions.get("prompt"),
-        "pixels": str(conditions.get("pixels", format.UNKNOWN)),
-        "decoding": ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, "")) or format.UNKNOWN,
-        "updates": run.step,
-        "examples": _examples(run.config, run.step),
-        "tokens": float(clock.tokens[-1]) if len(clock.tokens) else None,
-        "device seconds": float(clock.at[-1] - clock.at[0]) if len(clock.at) else None,
-        "configurations tried": len({comparison.configuration(m.run) for m in alike}),
-        "status": status.look(run.status).label,
-    }
-
-
-def _examples(config: dict[str, Any], steps: int) -> int | None:
-    batch = (config.get("optimization") or {}).get("batch_size")
-    group = (config.get("grpo") or {}).get("group_size", 1) if config.get("method") == "grpo" else 1
-    return steps * batch // group if batch and config.get("method") != "none" else None
-
-
-def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Conditions and budgets, one run a line."""
-    st.dataframe(
-        {key: [row[key] for row in rows] for key in rows[0]},
-        hide_index=True,
-        placeholder=format.UNKNOWN,
-        alt="Conditions and budgets of the compared runs",
-    )
-
-
-def config_table(groups: Sequence[Group]) -> None:
-    """The fields in which the configurations differ."""
-    by_name = names(groups)
-    found = comparison.config_differences([group.first for group in by_name.values()])
-    columns = {name: [str(values[i]) for values in found.values()] for i, name in enumerate(by_name)}
-    st.dataframe({"field": list(found), **columns}, hide_index=True, alt="Fields in which the configurations differ")

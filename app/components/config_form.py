@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from app import format
+from app import format, places
 from app.components import form_state, reward_rows
 from trainer.config import DATASETS, ConfigError, RunConfig, from_dict
 
@@ -145,6 +145,7 @@ def collect() -> Checked:
         config = from_dict(values)
     except ConfigError as error:
         return Checked(None, (*outside, *str(error).splitlines()))
+    outside += places.outside(config)
     return Checked(None if outside else config, tuple(outside))
 
 

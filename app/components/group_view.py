@@ -26,6 +26,7 @@ ORDERS: dict[str, Callable[[Row], float]] = {
 }
 """What rows are sorted by, largest first."""
 DEAD_HELP = "Every reward is the same, so every advantage is zero and the group teaches nothing."
+UNKNOWN_HELP = "These answers share a prompt; which of them were compared with each other was not recorded."
 PICTURE_WIDTH = 184
 """Pixels."""
 NO_ADVANTAGE = 1e-4
@@ -139,13 +140,21 @@ def _heading(block: Block) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if example and example.answer is not None:
             st.badge(f"true count {example.answer}", color="blue")
-        st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
+        if _is_unknown(block):
+            st.badge("group unknown", icon=":material/question_mark:", color="gray", help=UNKNOWN_HELP)
+            st.caption(f"{len(block.rows)} answers", width="content")
+        else:
+            st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
         if summary.malformed and len(block.rows) > 1:
             st.badge(f"{summary.malformed} malformed", color="orange")
-        if summary.dead:
+        if summary.dead and not _is_unknown(block):
             st.badge(f"dead: {summary.dead}", icon=":material/block:", color="gray", help=DEAD_HELP)
         if len(block.shown) < len(block.rows):
             st.caption(f"{len(block.shown)} of {len(block.rows)} shown", width="content")
+
+
+def _is_unknown(block: Block) -> bool:
+    return block.number is None and isinstance(block.rows[0], StoredCompletion)
 
 
 def _picture(example: StoredExample | None) -> None:

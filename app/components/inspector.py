@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import data, format, trace_copy
 from app.components import keys, meetings_view
+from app.components.token_view import token_view
 from app.components.trace_text import MOST_SHOWN, body, marked, visible
 from app.components.trace_view import Row, chip
 from store import read, write
@@ -42,6 +43,8 @@ def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], sty
             with st.container(key="inspected"):
                 _trace(row, style)
                 _rewards(run, row)
+                if isinstance(row, StoredCompletion):
+                    token_view(store, run, row)
                 _remarks(store, row)
         if example is not None:
             meetings_view.show(store, example.id, run.id, row.step)
@@ -68,7 +71,7 @@ def _head(run: RunDetail, row: Row, ranked: Sequence[Row], example: StoredExampl
 
 def _facts(row: Row, rank: int, of: int) -> list[str]:
     facts = [f"step {row.step}"]
-    if of > 1:
+    if of > 1 and row.reward is not None:
         facts.append(f"rank {rank + 1} of {of} by reward")
     if isinstance(row, StoredCompletion):
         facts.append(f"sample {row.index + 1}")
@@ -209,8 +212,8 @@ def _remarks(store: Store, row: Row) -> None:
 
 
 def _save(kind: TraceKind, id: int, said: Remarks, tags: Sequence[str], note: str) -> None:
-    writer = data.writer()
     try:
+        writer = data.writer()
         for name in set(tags) - set(said.tags):
             write.tag_traces(writer, kind, [id], name)
         for name in set(said.tags) - set(tags):

@@ -4,9 +4,10 @@ const CONFIG = {
   displaylogo: false,
   showSendToCloud: false,
   displayModeBar: true,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
   doubleClick: "reset",
 }
+const PRINTED = { text: "#1a1a1a", grid: "#d9d9d9", paper: "#ffffff", font: "Arial, Helvetica, sans-serif", scale: 3 }
 const charts = new WeakMap()
 
 function plotly(url) {
@@ -36,10 +37,34 @@ function themed(layout, token) {
   layout.font = { family: token("font"), size: 12, color: text }
   layout.hoverlabel = { bgcolor: token("secondary-background-color"), bordercolor: grid, font: { color: text } }
   layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: token("border-color"), activecolor: text }
-  for (const name of Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))) {
-    Object.assign(layout[name], { gridcolor: grid, linecolor: grid, automargin: true })
-  }
+  for (const name of axes(layout)) Object.assign(layout[name], { gridcolor: grid, linecolor: grid, automargin: true })
   return layout
+}
+
+function axes(layout) {
+  return Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))
+}
+
+// What is saved has its zoom and hidden curves as on the screen, but dark text on white, whatever the page's theme.
+function save(Plotly, element, format, filename) {
+  const layout = structuredClone(element.layout)
+  layout.paper_bgcolor = layout.plot_bgcolor = PRINTED.paper
+  layout.font = { ...layout.font, family: PRINTED.font, color: PRINTED.text }
+  for (const name of axes(layout)) Object.assign(layout[name], { gridcolor: PRINTED.grid, linecolor: PRINTED.grid })
+  const size = { width: element.offsetWidth, height: element.offsetHeight, scale: format === "png" ? PRINTED.scale : 1 }
+  // Drawn afresh, Plotly looks for a class named after each uid, and ours hold spaces.
+  const data = element.data.map(({ uid, ...trace }) => trace)
+  return Plotly.downloadImage({ data, layout }, { format, filename, ...size })
+}
+
+function saving(Plotly, filename) {
+  const button = (format, icon) => ({
+    name: `save-${format}`,
+    title: `Save as ${format.toUpperCase()}`,
+    icon,
+    click: element => save(Plotly, element, format, filename),
+  })
+  return [button("png", Plotly.Icons.camera), button("svg", Plotly.Icons.disk)]
 }
 
 function watch(element, Plotly) {
@@ -69,7 +94,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   plotly(data.library)
     .then(async Plotly => {
       if (!charts.has(element)) return
-      await Plotly.react(element, figure.data, themed(figure.layout, token), CONFIG)
+      const config = { ...CONFIG, modeBarButtonsToAdd: saving(Plotly, data.filename) }
+      await Plotly.react(element, figure.data, themed(figure.layout, token), config)
       if (isNew) watch(element, Plotly)
     })
     .catch(error => {

@@ -1,11 +1,14 @@
 """A Plotly chart that lives through refreshes: zoom, pan and legend choices stay while the data change.
 
+Its two save buttons write what is on the screen as PNG or SVG, named after the chart's key.
+
 `st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's colours,
 with the plotly.js that comes with the plotly package and that `python -m app` serves.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +54,7 @@ def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Poi
             "figure": figure_json(figure),
             "alt": alt,
             "height": figure.layout.height,
+            "filename": re.sub(r"[^a-zA-Z0-9]+", "-", key).strip("-"),
             "library": _LIBRARY,
         },
         on_point_change=report,

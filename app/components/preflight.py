@@ -14,6 +14,7 @@ import streamlit as st
 import yaml
 
 from app import format
+from store.redaction import redacted
 from trainer.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ def read_report(output: str, errors: str) -> Report:
         image = base64.b64decode(str(found["image"]).partition(",")[2]) if found.get("image") else None
         memory = _memory(found["memory"]) if found.get("memory") else None
     except (ValueError, KeyError, TypeError, AttributeError):
-        last = (errors.strip().splitlines() or ["it said nothing"])[-1]
+        last = redacted((errors.strip().splitlines() or ["it said nothing"])[-1])
         return _failed(f"The trainer could not check this: {last}")
     return Report(checks, found.get("prompt"), image, memory)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from app import data, format, intents, status
+from store import state
 from store.engine import StoreError
-from store.rows import RunRow
+from store.rows import RunDetail, RunRow
 from trainer.config import ConfigError
 
 RUN_PAGE = "../pages/run.py"
@@ -26,9 +27,9 @@ def attempt(action: Callable[..., str], *arguments: object) -> None:
 
 def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> None:
     """One button that asks each run to stop; asked again, it insists. `levels` are what was asked so far."""
-    level = min(max(levels, default=0) + 1, 3)
-    label, explanation = status.STOP_LEVELS[level]
     stoppable = [run for run in runs if intents.can_stop(run)]
+    level = min(max(levels, default=0) + 1, max(map(intents.strongest_stop, stoppable), default=1))
+    label, explanation = status.STOP_LEVELS[level]
     if all(run.status == "queued" for run in stoppable):
         explanation = "Takes it out of the queue."
     icon = ":material/stop_circle:"
@@ -59,9 +60,23 @@ def clone_button(run: RunRow | None, *, key: str) -> None:
         st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid})
 
 
+def branch_button(run: RunDetail, *, key: str) -> None:
+    """A choice of the run's checkpoints, each of which opens the launch form to go on from it otherwise."""
+    found = data.checkpoints(data.reader(), run.id)
+    if not found:
+        return
+    help = "A new run that starts from one of these checkpoints, with other rewards or rates."
+    with st.popover("Branch", icon=":material/call_split:", key=key, help=help):
+        for each in found:
+            accuracy = "" if each.value is None else f", accuracy {format.percent(each.value)}"
+            label = f"{each.kind.capitalize()}: step {each.step}{accuracy}"
+            if st.button(label, key=f"{key}_{each.kind}", type="tertiary"):
+                st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid, "from": str(each.step)})
+
+
 def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
     """Asks first: the page must call `confirm_deletion` outside of its fragments."""
-    deletable = [run for run in runs if run.status not in status.ACTIVE]
+    deletable = [run for run in runs if run.status not in status.OPEN]
     explanation = (
         "Removes runs with all that they recorded. Asks first." if deletable else "Stop a run before you delete it."
     )
@@ -78,6 +93,17 @@ def confirm_deletion(*, then: str | None = None) -> None:
         _question(found, then)
 
 
+def what_goes(run: RunRow) -> str:
+    """What a deletion takes along, in numbers, and the folder by its path."""
+    own = state.belongings(data.reader(), run.id)
+    folder = intents.folder_of(run)
+    return (
+        f"{format.count(own.completions)} completions, {format.count(own.evaluations)} evaluations with "
+        f"{format.count(own.predictions)} answers, {format.count(own.checkpoints)} checkpoints"
+        + (f", and {folder} with its log" if folder else "")
+    )
+
+
 def _forget_deletion() -> None:
     st.session_state[TO_DELETE] = []
 
@@ -85,8 +111,8 @@ def _forget_deletion() -> None:
 @st.dialog("Delete for good?", on_dismiss=_forget_deletion)
 def _question(runs: Sequence[RunRow], then: str | None) -> None:
     for run in runs:
-        st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}")
-    st.caption("Curves, completions, evaluations, log and checkpoints go with them. This cannot be undone.")
+        st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}\n{what_goes(run)}")
+    st.caption("Curves, tags, notes and events go too. Images stay until the System page removes what no run needs.")
     with st.container(horizontal=True, horizontal_alignment="right"):
         word = "Delete" if len(runs) == 1 else f"Delete {len(runs)} runs"
         is_refused = st.button("Keep", key="deletion_no")

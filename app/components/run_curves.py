@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import data, figures, format
-from app.axis import Axis, axis, step_at
+from app.axis import Axis, Kind, axis, step_at
 from app.charts import Chart, Curve
 from app.components.live_chart import Point, live_chart
 from store.rows import Clock, EventRow, RunDetail, Series
@@ -29,6 +29,20 @@ SIGNS = {
 """Event kinds that are drawn, with their sign, word and colour; of `best` only the last."""
 
 
+class Parent(NamedTuple):
+    """The run that this one branched from at a step; its curves are drawn dim, with that step where this run begins."""
+
+    id: int
+    name: str
+    step: int
+    axis: Axis
+    """Its own."""
+
+    def place(self, step: np.ndarray, along: Axis) -> np.ndarray:
+        """Where its steps lie on the axis of the branch; those before are negative."""
+        return (self.axis.place(step) - self.axis.place(self.step)) * self.axis.unit / along.unit
+
+
 class View(NamedTuple):
     """How all curves of the page are drawn."""
 
@@ -37,12 +51,13 @@ class View(NamedTuple):
     log: bool
     marks: Sequence[figures.Mark]
     cursor: int | None
+    parent: Parent | None = None
 
 
-def controls() -> tuple[str, float, bool]:
+def controls() -> tuple[Kind, float, bool]:
     """Axis, smoothing and logarithm, as chosen."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        kind = st.segmented_control(
+        kind: Kind = st.segmented_control(
             "Horizontal axis",
             ["step", "time", "tokens"],
             default="step",
@@ -67,13 +82,14 @@ def controls() -> tuple[str, float, bool]:
             bind="query-params",
             help="For loss, lengths, entropy, KL, gradient norm, learning rate and time.",
         )
-    return str(kind), float(smoothing), bool(log)
+    return kind, float(smoothing), bool(log)
 
 
 def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callable[[int], None]) -> None:
     """All charts in a grid that folds with the width of the page."""
     names = sorted({name for chart in wanted for name in chart.metrics})
     series = data.series(data.reader(), run.id, names, points=POINTS)
+    before = data.series(data.reader(), view.parent.id, names, points=POINTS) if view.parent else {}
     with st.grid(3, min_column_width=400, gap="small"):
         for chart in wanted:
             with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall"):
@@ -83,7 +99,7 @@ def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callab
                     st.caption(chart.empty)
                     continue
                 live_chart(
-                    figure(run, chart, present, series, view),
+                    figure(run, chart, present, series, view, before),
                     key=f"curves_{run.uid}_{chart.key}",
                     alt=takeaway(chart, present, series),
                     on_click=lambda point: on_step(clicked_step(point, view.axis)),
@@ -99,14 +115,23 @@ def has_values(series: Mapping[str, Series], curve: Curve) -> bool:
 
 
 def figure(
-    run: RunDetail, chart: Chart, present: Sequence[Curve], series: Mapping[str, Series], view: View
+    run: RunDetail,
+    chart: Chart,
+    present: Sequence[Curve],
+    series: Mapping[str, Series],
+    view: View,
+    before: Mapping[str, Series],
 ) -> go.Figure:
+    """One chart; `before` are the curves of the view's parent."""
     colours = palette(run.method, chart)
     lines = [line(curve, series, view.axis, colours[chart.curves.index(curve)]) for curve in present]
     cursor = None if view.cursor is None else float(view.axis.place(view.cursor))
     frame = figures.Frame(view.axis.title, f"{view.axis.title}/{view.log and chart.log}", view.marks, cursor)
     if chart.parts == "stacked":
         return figures.stacked_chart(lines, frame, smoothing=view.smoothing)
+    if view.parent is not None:
+        shown = [curve for curve in present if has_values(before, curve)]
+        lines = [*(dim_line(curve, before, view, colours[chart.curves.index(curve)]) for curve in shown), *lines]
     return figures.line_chart(lines, frame, smoothing=view.smoothing, log=view.log and chart.log, share=chart.share)
 
 
@@ -122,6 +147,14 @@ def line(curve: Curve, series: Mapping[str, Series], along: Axis, colour: str) -
     low, high = (bound(series, name, found) for name in curve.band or (None, None))
     places = along.place(found.step)
     return figures.Line(curve.label, places, found.value, colour, low=low, high=high, sparse=curve.sparse)
+
+
+def dim_line(curve: Curve, before: Mapping[str, Series], view: View, colour: str) -> figures.Line:
+    assert view.parent is not None
+    found, name = before[curve.metric], f"{curve.label}, {view.parent.name}"
+    return figures.Line(
+        name, view.parent.place(found.step, view.axis), found.value, colour, sparse=curve.sparse, dim=True
+    )
 
 
 def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.ndarray | None:
@@ -159,10 +192,21 @@ def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures
     return found
 
 
+def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
+    """The run that this one branched from, if it is still there; `kind` is that of its axis."""
+    adapter = str((run.config.get("model") or {}).get("adapter") or "")
+    uid, _, step = adapter.rpartition(":")
+    found = next((row for row in data.runs(data.reader()) if row.id == run.parent_id and row.uid == uid), None)
+    if found is None or not step.isdigit():
+        return None
+    return Parent(found.id, found.name, int(step), axis(kind, data.clock(data.reader(), found.id)))
+
+
 def view(run: RunDetail, cursor: int | None) -> View:
     """Shows the controls and reads what else the curves need."""
     kind, smoothing, log = controls()
     store = data.reader()
     clock = data.clock(store, run.id)
-    along = axis(kind, clock)  # type: ignore[arg-type]
-    return View(along, smoothing, log, marks(data.events(store, run.id), clock, along), cursor)
+    along = axis(kind, clock)
+    found = marks(data.events(store, run.id), clock, along)
+    return View(along, smoothing, log, found, cursor, parent_of(run, "step" if along.title == "step" else kind))

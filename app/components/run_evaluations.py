@@ -14,6 +14,7 @@ from trainer import benchmark
 from trainer.config import REAL_DATASETS
 
 TRACES_PAGE = "../pages/traces.py"
+DRIFT_PAGE = "../pages/drift.py"
 SEEN = {
     "": "the image",
     "blind": "a grey image",
@@ -55,7 +56,10 @@ def evaluations_tab(run: RunDetail) -> None:
         alt=f"{len(shown)} evaluations of this run, newest first",
     )
     query = {"run": run.uid, "view": "Predictions"}
-    st.page_link(TRACES_PAGE, label="Read the predictions", icon=":material/psychology:", query_params=query)
+    with st.container(horizontal=True):
+        st.page_link(TRACES_PAGE, label="Read the predictions", icon=":material/psychology:", query_params=query)
+        label = "Hold its style against another's"
+        st.page_link(DRIFT_PAGE, label=label, icon=":material/compare:", query_params={"run": run.uid})
 
 
 def what(each: EvaluationRow) -> str:

@@ -11,6 +11,9 @@ import streamlit as st
 
 from app import data, format, intents, status
 from app.components import run_actions
+from app.components.queue_view import place
+from app.components.what_went_wrong import what_went_wrong
+from app.pulse import PULSE
 from store.rows import RunDetail, RunRow, Series
 
 
@@ -46,11 +49,15 @@ def run_header(run: RunDetail, row: RunRow) -> None:
                 run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
             if intents.can_resume(row):
                 run_actions.resume_button([row], key="run_resume")
+            run_actions.branch_button(run, key="run_branch")
             run_actions.clone_button(row, key="run_clone")
             run_actions.delete_button([row], key="run_delete")
     recorded = data.clock(data.reader(), run.id).at
-    st.text(status.sentence(row, time.time(), last_step_at=float(recorded[-1]) if len(recorded) else None))
+    last = float(recorded[-1]) if len(recorded) else None
+    st.text(status.sentence(row, time.time(), last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
     st.caption(format.literal(" · ".join(what_it_is(run))))
+    imported_notes(run)
+    what_is_next(run)
     how_far(row)
     what_went_wrong(run)
 
@@ -71,6 +78,23 @@ def what_it_is(run: RunDetail) -> list[str]:
     return [part for part in parts if part]
 
 
+def imported_notes(run: RunDetail) -> None:
+    """What a reader of a run of another tool must know."""
+    origin = run.config.get("imported")
+    if origin:
+        known = " ".join((f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"]))
+        st.caption(format.literal(known))
+
+
+def what_is_next(run: RunDetail) -> None:
+    """Where a queued run stands, and what a stopping one still does."""
+    job = run.job
+    if job is not None and job.state == "queued" and (where := place(job)):
+        st.caption(where)
+    elif job is not None and job.state == "stopping":
+        st.caption(status.STOPPING.get(job.stop_requested, ""))
+
+
 def how_far(row: RunRow) -> None:
     share = status.progress(row)
     if share is None:
@@ -78,17 +102,6 @@ def how_far(row: RunRow) -> None:
         return
     left = status.seconds_left(row)
     st.progress(share, text=status.steps(row) + (f" · {format.duration(left)} left" if left is not None else ""))
-
-
-def what_went_wrong(run: RunDetail) -> None:
-    job = run.job
-    if job is None or not job.error or job.state in ("finished", "queued"):
-        return
-    show = st.info if job.state == "stopped" else st.error
-    show(format.literal(job.error), icon=":material/info:" if job.state == "stopped" else ":material/error:")
-    if job.traceback:
-        with st.expander("Traceback", type="compact"):
-            st.code(job.traceback, language=None, wrap_lines=True)
 
 
 def headlines(run: RunDetail) -> None:

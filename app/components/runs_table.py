@@ -58,7 +58,7 @@ def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
 
 
 def _config() -> dict[str, Any]:
-    looks = [*status.LOOKS.values(), status.NEVER_STARTED]
+    looks = [*status.LOOKS.values(), status.IMPORTED]
     return {
         "name": st.column_config.ButtonColumn(
             "Name", on_click=_open, key=OPENED, type="tertiary", pinned=True, alignment="left", help="Opens the run."

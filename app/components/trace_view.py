@@ -25,19 +25,19 @@ Row = StoredCompletion | StoredPrediction
 
 
 class Summary(NamedTuple):
-    """A group in numbers; `dead` says why it teaches nothing, None if it does."""
+    """A group in numbers; `right` is None where nobody knows, `dead` says why it teaches nothing, None if it does."""
 
     size: int
     mean: float | None
     std: float | None
-    right: int
+    right: int | None
     malformed: int
     dead: str | None
 
     @property
     def sentence(self) -> str:
         spread = "" if self.mean is None else f" · reward {self.mean:.2g} ± {self.std:.2g}"
-        return f"group of {self.size}{spread} · {self.right} right"
+        return f"group of {self.size}{spread}" + ("" if self.right is None else f" · {self.right} right")
 
 
 def summarize(rows: Sequence[Row]) -> Summary:
@@ -45,7 +45,8 @@ def summarize(rows: Sequence[Row]) -> Summary:
     rewards = [row.reward for row in rows if row.reward is not None]
     mean = sum(rewards) / len(rewards) if rewards else None
     std = _deviation(rewards) if rewards else None
-    right = sum(row.correct is True for row in rows)
+    judged = [row.correct for row in rows if row.correct is not None]
+    right = sum(judged) if judged else None
     malformed = sum(not row.wellformed for row in rows)
     dead = None
     if len(rewards) > 1 and max(rewards) - min(rewards) < SAME:

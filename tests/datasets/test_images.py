@@ -14,7 +14,7 @@ from tests.datasets.layouts import encoded, picture
 from trainer import models
 from trainer.config import ModelConfig
 from trainer.datasets import files, images
-from trainer.datasets.images import BROKEN, MISSING, PictureError, decode, fit, for_store
+from trainer.datasets.images import BROKEN, MISSING, TOO_LARGE, PictureError, decode, fit, for_store
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = encoded(Image.new("1", (3000, 3000)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
-    with pytest.raises(PictureError, match=BROKEN):
+    with pytest.raises(PictureError, match=TOO_LARGE):
         decode(bomb)
 
 

@@ -146,7 +146,7 @@ def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: P
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
-PAGES = ("runs", "launch", "run", "traces", "datasets", "find", "rewards", "emergence", "compare")
+PAGES = ("runs", "launch", "run", "traces", "datasets", "find", "rewards", "emergence", "compare", "drift")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -156,10 +156,11 @@ def test_every_page_fits_its_window(seeded: browsing.Server, browser_page: Page,
     browser_page.set_viewport_size({"width": width, "height": 900})
     browser_page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     addresses = ["/", "/launch", "/compare", "/datasets", "/datasets?view=Overlap", "/datasets?view=Known+exposure"]
+    addresses.append("/system")
     for name in ("demo-grpo", "demo-sft", "smolvlm-256m-*r64*"):
         addresses += [
             f"/{page}?run={uid_of(seeded, name)}"
-            for page in ("run", "traces", "find", "rewards", "emergence", "compare")
+            for page in ("run", "traces", "find", "rewards", "emergence", "compare", "drift")
         ]
     for address in addresses:
         goto(browser_page, seeded.url + address)

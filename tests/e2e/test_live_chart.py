@@ -5,21 +5,53 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from scripts.browsing import Server
+from scripts.browsing import Server, goto
 from store import read
 from store.engine import Store, open_store
 from store.rows import JobRef, RunDetail, RunRef
-from tests import seeded
+from tests import compared, seeded
+from trainer.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e
 PLOT = ".js-plotly-plot"
 PATIENCE = 90_000
 """Milliseconds; the machine may be busy."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(
+    browser: Browser, server: Server, tmp_path: Path, scheme: str
+) -> None:
+    compared.fill(open_store(server.database), replace(DEMO_TABLES, ranks=(32,)), n=6)
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
+    goto(page, f"{server.url}/compare")
+    chart = page.get_by_role("figure", name="Held-out accuracy along training examples seen")
+    expect(chart.locator(".main-svg").first).to_be_attached(timeout=PATIENCE)
+    chart.scroll_into_view_if_needed()
+    saved = {}
+    for form in ("PNG", "SVG"):
+        chart.hover()
+        with page.expect_download() as download:
+            chart.locator(f"[data-title='Save as {form}']").click()
+        saved[form] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[form])
+    page.close()
+    assert [path.name for path in saved.values()] == [f"compare-matched-examples.{form}" for form in ("png", "svg")]
+    with Image.open(saved["PNG"]) as picture:
+        assert picture.format == "PNG" and picture.width > 1500
+        assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+    drawing = ElementTree.parse(saved["SVG"]).getroot()
+    assert drawing.tag.endswith("svg")
+    assert "training examples seen" in saved["SVG"].read_text() and "SFT CoT r32" in saved["SVG"].read_text()
 
 
 class Live:

@@ -15,7 +15,8 @@ from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
 from store import read, write
 from store.engine import Store, open_store
-from store.rows import CompletionRow
+from store.rows import CompletionRow, PredictionRow
+from tests.pages.test_token_view import by_character
 from tests.pages.test_trace_view import HOSTILE
 from tests.seeded import find, seed_database
 
@@ -26,7 +27,7 @@ PATIENCE = 60_000
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
-    """The app on a database that holds runs in every state, and one step of hostile texts."""
+    """The app on a database that holds runs in every state, one step and one evaluation of hostile texts."""
     folder = tmp_path_factory.mktemp("reading")
     seed_database(folder / "test.db", now=time.time())
     store = open_store(str(folder / "test.db"))
@@ -55,7 +56,26 @@ def add_hostile_step(store: Store) -> None:
         )
         for i, text in enumerate(texts)
     ]
-    write.record_step(store, run.id, 171, {"reward": 1.0}, at=time.time(), completions=rows)
+    tokens = {i: by_character(row.text) for i, row in enumerate(rows)}
+    write.record_step(store, run.id, 171, {"reward": 1.0}, at=time.time(), completions=rows, measured=tokens)
+    assert example is not None
+    evaluation = write.begin_evaluation(
+        store,
+        run.id,
+        benchmark=run.dataset,
+        split="val",
+        kind="val",
+        step=171,
+        conditions={"prompt": "5d41402abc4b2a76", "temperature": 0.0},
+        encoder=None,
+        total=len(rows),
+    )
+    predictions = [
+        PredictionRow(text=row.text, wellformed=False, correct=False, example_id=example, sample=i)
+        for i, row in enumerate(rows)
+    ]
+    write.record_predictions(store, evaluation, predictions)
+    write.finish_evaluation(store, evaluation, {"n": len(rows), "exact_match": 0.0})
 
 
 @pytest.fixture
@@ -163,7 +183,19 @@ def test_a_note_stays_with_its_trace(seeded: browsing.Server, browser_page: Page
     expect(page.get_by_label("Note")).to_have_value("counts one twice", timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("place", ["find?q=hostile", "traces?columns=true", "traces?completion", "rewards?completion"])
+PLACES = (
+    "find?q=hostile",
+    "run?step=171",
+    "emergence?step=171",
+    "traces?step=171",
+    "traces?columns=true",
+    "traces?view=Predictions",
+    "traces?completion",
+    "rewards?completion",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_hostile_texts_do_nothing(seeded: browsing.Server, browser_page: Page, reader: Store, place: str) -> None:
     """Scripts do not run, pictures are not fetched, and nothing leaves this machine."""
     page = browser_page

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+from app import status
 from store.rows import JobRow
 from trainer.launch import endings, identity
 
 NO_LOG = ""
 TRACEBACK = "loading\nTraceback (most recent call last):\n  File 'x', line 1\n    boom()\nValueError: bad number.\nbye"
+
+
+def raised(line: str) -> str:
+    return f"Traceback (most recent call last):\n  File 'x', line 1\n    boom()\n{line}\n"
 
 
 def job(**columns: Any) -> JobRow:
@@ -26,6 +31,8 @@ def job(**columns: Any) -> JobRow:
         ({}, 3, NO_LOG, "failed", "ended with exit code 3: it gave no reason; see the log."),
         ({}, 7, TRACEBACK, "failed", "ended with exit code 7: ValueError: bad number."),
         ({}, 0, NO_LOG, "failed", "ended with exit code 0"),
+        ({}, 1, raised("torch.OutOfMemoryError: CUDA out of memory."), "out_of_memory", "optimization.accumulation"),
+        ({}, None, raised("OSError: [Errno 28] No space left on device: 'x'"), "failed", "Free space"),
         ({}, -9, NO_LOG, "killed", "signal 9 (SIGKILL). If nobody did that, the machine ran out of memory"),
         ({}, -15, NO_LOG, "killed", "signal 15 (SIGTERM). Resume the run."),
         ({}, -11, NO_LOG, "killed", "Crashed inside a library by signal 11 (SIGSEGV)"),
@@ -78,3 +85,25 @@ def test_of_a_long_log_only_the_end_is_read(tmp_path: Path) -> None:
 )
 def test_the_last_exception_of_a_log(log: str, last: str | None) -> None:
     assert endings.last_exception(log) == last
+
+
+def test_every_way_to_end_is_told_apart() -> None:
+    ways = {
+        "stopped on request": ({"stop_requested": 2}, -15, NO_LOG),
+        "killed by signal 9": ({}, -9, NO_LOG),
+        "killed by signal 11": ({}, -11, NO_LOG),
+        "out of memory": ({}, 1, raised("MemoryError")),
+        "an exception": ({}, 1, TRACEBACK),
+        "no reason at all": ({}, 0, NO_LOG),
+        "nobody saw it": ({}, None, NO_LOG),
+        "a reboot": ({"boot_id": "before"}, None, NO_LOG),
+    }
+    endings_ = {way: endings.judge(job(**columns), code, log) for way, (columns, code, log) in ways.items()}
+    assert len({ending.error for ending in endings_.values()}) == len(ways)
+    states = {ending.state for ending in endings_.values()}
+    assert states == {"stopped", "killed", "out_of_memory", "failed", "lost"}
+    assert len({status.look(state)[:2] for state in (*states, "finished", "running")}) == len(states) + 2
+
+
+def test_a_log_that_cannot_be_read_hides_no_ending(tmp_path: Path) -> None:
+    assert endings.log_tail(tmp_path, "abc") == ""

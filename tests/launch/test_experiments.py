@@ -54,7 +54,8 @@ def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
     asked = [(job.kind, job.arguments.get("benchmark")) for job in read.jobs(store)]
     others = [("evaluate", "shapes-complex"), ("evaluate", "shapes-hard")]
     assert asked == [("evaluate", "shapes-simple"), *others] + [("train", None), *others] * 4
-    assert read.jobs(store)[0].arguments["samples"] == experiments.BASE_SAMPLES
+    samples = [job.arguments.get("samples") for job in read.jobs(store)]
+    assert samples == [experiments.BASE_SAMPLES] * 3 + [None] * 12
     assert {read.run(store, run).max_steps for run, arm in found.arms.items() if arm != "zero-shot CoT"} == {2}
 
 

@@ -15,7 +15,7 @@ from store.engine import Store
 from store.rows import JobRow
 from tests.launch.processes import doing, ended, eventually, process, queued, submitted, until, until_working
 from trainer import launch
-from trainer.launch import identity, local, queue
+from trainer.launch import devices, identity, local, queue, supervision
 
 
 def output(store: Store, job: JobRow) -> Path:
@@ -73,7 +73,6 @@ def test_a_job_has_a_session_of_its_own_and_no_secret_in_its_arguments(store: St
     ("act", "state", "exit_code", "words"),
     [
         ("exit", "failed", 3, "ended with exit code 3: it gave no reason; see the log"),
-        ("vanish", "failed", 0, "ended with exit code 0"),
         ("abort", "killed", -6, "signal 6 (SIGABRT)"),
         ("trace", "failed", 7, "exit code 7: ValueError: bad number"),
         ("fail", "failed", 1, "The images are gone. Bring them back."),
@@ -84,6 +83,44 @@ def test_a_job_that_fails_says_why(store: Store, act: str, state: str, exit_code
     assert (job.state, job.exit_code) == (state, exit_code)
     assert words in str(job.error)
     assert f"doing {act}" in str(job.traceback) or "Traceback" in str(job.traceback)
+
+
+def test_a_process_that_ends_without_a_word_has_not_finished(store: Store) -> None:
+    job = ended(store, submitted(store, "vanish"))
+    assert (job.state, job.exit_code) == ("failed", 0)
+    assert "ended with exit code 0: it gave no reason; see the log" in str(job.error)
+
+
+def test_jobs_run_at_once_each_on_a_device_of_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.VARIABLE, "0,1")
+    first, second, third = (queued(store, act) for act in ("wait", "wait", "finish"))
+    with process(store, "queue"):
+        jobs = [until_working(store, uid) for uid in (first, second)]
+        shown = [psutil.Process(pid_of(job)).environ() for job in jobs]
+        assert [each["CUDA_VISIBLE_DEVICES"] for each in shown] == [job.device for job in jobs] == ["0", "1"]
+        assert [each[devices.VARIABLE] for each in shown] == ["0,1", "0,1"]
+        assert read.job(store, third).state == "queued"
+        launch.stop(store, jobs[0])
+        assert ended(store, third).device == "0"
+        launch.stop(store, jobs[1])
+        assert [ended(store, uid).exit_code for uid in (first, second)] == [143, 143]
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_job_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "FROZEN_SECONDS", 1.0)
+    uid, waiting = queued(store, "wait"), queued(store, "finish")
+    supervisor = supervision.Supervisor(store)
+    with process(store, "queue") as worker:
+        job = until_working(store, uid)
+        worker.send_signal(signal.SIGSTOP)
+        said = eventually(supervisor.look)
+        assert said == ["The worker of this host did not move for 1 s and was killed; its jobs go on."]
+        assert worker.wait(timeout=120) == -signal.SIGKILL
+    assert supervisor.look() == ["The worker of this host had died; started another."]
+    assert supervisor.look() == [], "it is given time to come up"
+    assert read.job(store, uid).pid == job.pid and read.job(store, uid).state == "running"
+    launch.stop(store, job)
+    assert ended(store, waiting).state == "finished"
 
 
 def test_a_job_killed_from_outside_is_closed_and_its_descendants_with_it(store: Store) -> None:
@@ -237,6 +274,23 @@ def test_live_jobs_and_those_of_another_host_are_left_alone(store: Store) -> Non
     assert [read.job(store, uid).state for uid in (here, there)] == ["running", "running"]
     assert launch.stop(store, read.job(store, there), 3) == "The job runs on elsewhere; it was asked there."
     assert read.job(store, there).state == "stopping"
+
+
+def test_a_stop_that_another_host_does_not_answer_can_be_given_up(store: Store) -> None:
+    uid = claimed(store, "wait", host="elsewhere")
+    for level in (1, 2, 3):
+        assert launch.stop(store, read.job(store, uid), level) == "The job runs on elsewhere; it was asked there."
+    assert read.job(store, uid).state == "stopping"
+    assert "was given up" in launch.stop(store, read.job(store, uid), 4)
+    assert read.job(store, uid).state == "lost"
+    step = write.record_step(store, read.job(store, uid).run_id, 1, {}, at=1.0, job_id=read.job(store, uid).id)
+    assert step == 4, "a process that still lives learns that it must end"
+
+
+def test_a_job_of_this_host_cannot_be_given_up(store: Store) -> None:
+    job = until_working(store, submitted(store, "deaf"))
+    launch.stop(store, job, 4)
+    assert ended(store, job.uid).state == "killed"
 
 
 def test_a_stop_works_when_the_process_is_gone_already(store: Store) -> None:

@@ -21,6 +21,7 @@ from store import read
 from store.engine import open_store
 from tests import seeded
 from trainer import launch
+from trainer.launch.supervision import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +63,7 @@ def test_an_image_is_served_by_its_hash_and_cannot_act(running: browsing.Server)
     assert answer.body.startswith(b"\x89PNG")  # type: ignore[attr-defined]
     assert answer.headers["Content-Type"] == "image/png"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Security-Policy"] == "default-src 'none'"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert "immutable" in answer.headers["Cache-Control"]
 
 
@@ -158,10 +159,10 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     return stand_in
 
 
-def test_a_reachable_host_is_warned_of(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--port", str(free_port()), "--host", "0.0.0.0"]) == 0
-    assert "there is no password" in capsys.readouterr().err
-    assert started.settings["server.allowedHosts"] == []
+def test_another_address_is_refused_without_sign_in(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--port", str(free_port()), "--host", "0.0.0.0"]) == 2
+    assert "use an SSH tunnel, or let people sign in" in capsys.readouterr().err
+    assert not hasattr(started, "settings")
 
 
 def test_the_default_is_guarded_and_silent(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,14 +185,14 @@ def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatc
     calls: list[int] = []
     stopped = threading.Event()
 
-    def reconcile(store: object) -> list[str]:
+    def look(supervisor: object) -> list[str]:
         calls.append(len(calls))
         if len(calls) == 1:
             raise OSError("disk on fire")
         stopped.set()
         return ["The process of demo-grpo is gone."]
 
-    monkeypatch.setattr(launch, "reconcile", reconcile)
+    monkeypatch.setattr(Supervisor, "look", look)
     monkeypatch.setattr(server, "RECONCILE_EVERY", 0.01)
     server._reconcile(open_store(str(tmp_path / "runs.db")), stopped)
     assert calls == [0, 1]

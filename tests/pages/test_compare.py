@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pandas
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -13,6 +14,7 @@ from store.engine import Store
 from store.schema import JobState
 from tests import compared, seeded
 from trainer import launch
+from trainer.config import from_dict
 from trainer.experiments import DEMO_TABLES
 
 Open = Callable[..., AppTest]
@@ -62,6 +64,67 @@ def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
 def test_other_conditions_are_said_to_be_not_comparable(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8, decoding={"SFT CoT": {"max_tokens": 40}})
     assert "not comparable: token limit 112 against 40" in htmls(open_page("compare"))
+
+
+def frames(app: AppTest) -> dict[str, pandas.DataFrame]:
+    """Tables by the first of their column names that tells them apart."""
+    found = {}
+    for frame in app.dataframe:
+        names = set(frame.value.columns)
+        key = next((name for name in ("taken at", "prompt hash", "MAE of answers") if name in names), "other")
+        found[key] = frame.value
+    return found
+
+
+def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8)
+    app = open_page("compare")
+    assert "**By 1,600 training examples seen**" in words(app)
+    at_equal = frames(app)["taken at"]
+    assert list(at_equal["taken at"]) == ["step 0: 0 examples", "step 200: 1,600 examples"]
+    assert list(at_equal["then at"]) == ["step 300: 9,600 examples", "–"]
+    app.segmented_control(key="compare.budget").set_value("device seconds").run()
+    assert "**By 200 device seconds of training**" in words(app)
+    app.segmented_control(key="compare.source").set_value("probe").run()
+    assert "No run that trains was measured on validation examples yet." in words(app)
+
+
+def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None:
+    """A run that is not among the chosen ones counts as a configuration that was tried."""
+    compared.fill(empty_store, DEMO_TABLES, n=8)
+    uids = [run.uid for run in read.runs(empty_store) if run.lora_rank == 32]
+    told = frames(open_page("compare", runs=",".join(uids)))["prompt hash"].set_index("run")
+    grpo = told.loc["grpo-cot-tiny-r32-s0"]
+    expected = {"updates": 200, "examples": 1600, "device seconds": 200, "tokens": 180_000, "n": 8}
+    assert {name: int(grpo[name]) for name in expected} == expected
+    assert int(grpo["generated tokens"]) == 2 * 20 * 64 and int(grpo["configurations tried"]) == 2
+    assert grpo["chosen by"] == "best validation accuracy" and grpo["encoder"] == "all-MiniLM-L6-v2"
+    assert "prompt hash" in told.columns and "max_tokens 112" in grpo["decoding"]
+
+
+def test_totals_are_scored_under_one_definition_that_is_said(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=4)
+    settings = read.run(empty_store, seeded.find(empty_store, "grpo-cot-tiny-r32-s0").id)
+    drawn = compared.shapes.examples("simple", "test", 4, 0)
+    config = from_dict(settings.config)
+    for step in (0, 100):
+        compared.measure(
+            empty_store, settings.id, config, compared.conditions(config), drawn, kind="probe", step=step, progress=1.0
+        )
+    app = open_page("compare")
+    assert "Total = 2 × accuracy + 2 × format + 0.25 × steps" in words(app).replace("\\", "")
+    app.selectbox(key="compare.definition").set_value("Weights of my own").run()
+    app.number_input(key="compare.weight.format").set_value(1.5).run()
+    assert not app.exception and "Total = 1.5 × format" in words(app).replace("\\", "")
+    app.segmented_control(key="compare.answers").set_value("sampled").run()
+    assert "never recorded" in words(app)
+
+
+def test_prose_has_no_share_of_steps_that_equal_the_count(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=30)
+    more = frames(open_page("compare"))["MAE of answers"].set_index("run")["steps = count"]
+    numbered = frames(open_page("compare"))["MAE of answers"].set_index("run")["numbered steps"]
+    assert (more[numbered == 0].isna()).all() and (numbered > 0).any()
 
 
 def test_the_progress_of_an_experiment_with_what_failed(empty_store: Store, open_page: Open) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app import comparison, export, tables
+from app import compare_figures, comparison, export, tables
+from app.compare_figures import Track
 from app.comparison import Group, Member
 from store import read
 from store.engine import Store, open_store
+from store.rows import PredictionRow
 from tests import compared
 from trainer import statistics
 from trainer.config import from_dict
@@ -123,6 +126,25 @@ def test_other_decoding_of_one_arm_makes_its_rows_not_comparable(
 
 
 @pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"prompt": "User:<image>{question} Count carefully.\nAssistant:"}, "another prompt"),
+        ({"pixels": {"size": 32}}, "other pixels"),
+    ],
+)
+def test_another_prompt_or_other_pixels_of_one_arm_make_its_rows_not_comparable(
+    tmp_path: Any, changed: dict[str, Any], reason: str
+) -> None:
+    store = open_store(str(tmp_path / "runs.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=8, other={"SFT CoT": changed})
+    found = groups(store)
+    drift = [cell.text for line in tables.style_drift(found, scores(store)).lines for cell in line.cells]
+    unseen = tables.generalization(found, ["shapes-hard"], scores(store))
+    assert drift.count(f"not comparable: {reason}") == 2, "neither the base nor GRPO is comparable with SFT"
+    assert [cell.text for cell in unseen.lines[0].cells][-2:] == [f"not comparable: {reason}", "–"]
+
+
+@pytest.mark.parametrize(
     ("change", "reasons"),
     [
         ({}, []),
@@ -184,6 +206,51 @@ def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> 
     assert comparison.benchmarks(members(store)) == ["shapes-simple", "shapes-complex", "shapes-hard"]
 
 
+def with_samples(store: Store, method: str, figures: dict[str, float]) -> None:
+    """Adds a test with samples of the first run of a method, on its own dataset."""
+    run = next(row for row in read.runs(store) if row.method == method)
+    shown = comparison.tested(next(m for m in members(store) if m.run.id == run.id), "shapes-simple")
+    assert shown is not None
+    opened = compared.write.begin_evaluation(
+        store,
+        run.id,
+        benchmark="shapes-simple",
+        split="test",
+        kind="test",
+        step=shown.step,
+        conditions=shown.conditions | {"samples": {"n": 4, "temperature": 1.0}},
+        encoder=shown.encoder,
+        total=0,
+    )
+    rows = [replace_ids(row) for row in read.iter_predictions_of(store, shown.id)]
+    compared.write.record_predictions(store, opened, rows)
+    compared.write.finish_evaluation(store, opened, {**shown.metrics, **figures})
+
+
+def replace_ids(row: Any) -> PredictionRow:
+    return PredictionRow(**{name: getattr(row, name) for name in PredictionRow.__dataclass_fields__})
+
+
+def test_the_samples_of_the_base_stand_beside_what_was_trained(tmp_path: Any) -> None:
+    store = open_store(str(tmp_path / "runs.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=6)
+    assert tables.samples(groups(store), ["shapes-simple"], scores(store)).lines == ()
+    with_samples(store, "none", {"pass@1": 0.25, "pass@4": 0.75, "maj@4": 0.375})
+    found = groups(store)
+    drift = tables.style_drift(found, scores(store))
+    place = drift.head.index("Base's samples")
+    assert [row[place] for row in texts(drift)] == ["pass@4 75.0 %"] * 3
+    sampled = tables.samples(found, ["shapes-simple", "shapes-hard"], scores(store))
+    assert sampled.head[-4:] == ("Greedy", "pass@1", "pass@4", "maj@4")
+    assert [(row[1], row[-3:]) for row in texts(sampled)] == [
+        ("zero-shot CoT", ["25.0 %", "75.0 %", "37.5 %"]),
+        ("SFT CoT", ["–"] * 3),
+        ("GRPO CoT", ["–"] * 3),
+    ]
+    unseen = tables.generalization(found, ["shapes-hard"], scores(store))
+    assert [row[unseen.head.index("Base's samples")] for row in texts(unseen)] == ["–"]
+
+
 def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
     compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=4)
@@ -233,3 +300,39 @@ def test_hostile_text_is_escaped_in_every_format() -> None:
     assert "\\*b\\*" in export.markdown([table]) and "\\<script" in export.markdown([table])
     formula = tables.Table("t", "", ("=1",), (tables.Line((tables.Cell("=cmd()"),)),))
     assert "'=cmd()" in export.comma_separated([formula])
+
+
+@pytest.mark.parametrize("text", ["+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "=1"])
+def test_no_cell_runs_as_a_formula(text: str) -> None:
+    table = tables.Table("t", "", ("h",), (tables.Line((tables.Cell(text),)),))
+    ((_, _, cell),) = list(csv.reader(io.StringIO(export.comma_separated([table]))))[1:]
+    assert cell == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["+12.3 (+1.0 to +20.0)", "-0.5 (-3.0 to +2.0)", "+6.38", "–"])
+def test_differences_stay_as_they_are(text: str) -> None:
+    table = tables.Table("t", "", ("h",), (tables.Line((tables.Cell(text),)),))
+    ((_, _, cell),) = list(csv.reader(io.StringIO(export.comma_separated([table]))))[1:]
+    assert cell == text
+
+
+def test_no_character_of_a_name_means_anything_to_latex() -> None:
+    """Read as LaTeX does: what follows a backslash is a command, and no special character stands alone."""
+    evil = r"a_b 100% #1 {x} \input|{/etc/passwd} $m$ ~ ^2 <b> & c"
+    table = tables.Table("t", evil, ("h",), (tables.Line((tables.Cell(evil),)),))
+    (line,) = [row for row in export.latex([table]).splitlines() if row.startswith("measured")]
+    commands = re.findall(r"\\[a-zA-Z]+\{\}|\\.", line)
+    assert set(commands) <= {
+        *(rf"\{character}" for character in "_%#{}$&"),
+        *(r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}"),
+        r"\\",
+    }
+    rest = re.sub(r"\\[a-zA-Z]+\{\}|\\.", "", line)
+    assert not set(rest) & set(r"_%#{}$\~^") and rest.count("&") == 1
+
+
+def test_a_name_in_a_figure_of_the_report_is_no_markup() -> None:
+    evil = "</script><script>alert(1)</script>"
+    figure = compare_figures.along([Track(evil, "grpo", 0, np.array([1.0]), [1], [2])], "updates", None)
+    body = export.report("Tables", [], [(evil, figure)], evil).partition("</head>")[2]
+    assert "<script>alert" not in body and "</script><script>" not in body

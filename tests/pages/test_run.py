@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import get_args
 from unittest import mock
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import charts, format
+from app import advice, charts, format
 from app.axis import axis, step_at
 from app.components import run_curves, run_header
 from store import read, write
 from store.engine import Store
 from store.rows import Clock, CompletionRow, EventRow, Series
+from store.schema import CLOSED, JobState
 from tests import seeded
-from trainer import launch
+from trainer import errors, launch
 
 Open = Callable[..., AppTest]
 
@@ -76,9 +78,85 @@ def test_where_kl_is_not_computed_the_page_says_so(seeded_store: Store, open_pag
 
 def test_a_failed_run_says_what_happened_and_what_to_do(seeded_store: Store, open_page: Open) -> None:
     app = open_page("run", run=seeded.find(seeded_store, "smolvlm-256m-*r64*").uid)
+    assert app.error[0].value.startswith("**Out of memory** · exit code 1")
     assert "ran out of memory" in app.error[0].value
     assert "torch.OutOfMemoryError" in texts(app)
+    assert "optimization.accumulation: double it" in texts(app)
     assert app.button(key="run_resume")
+
+
+@pytest.mark.parametrize("state", [state for state in CLOSED if state not in ("finished", "stopped", "failed")])
+def test_every_bad_end_has_its_advice(seeded_store: Store, open_page: Open, state: JobState) -> None:
+    run = seeded.find(seeded_store, "demo-collapse")
+    write.end_job(seeded_store, int(run.job_id or 0), state, error="**Something** happened.")
+    app = open_page("run", run=run.uid)
+    assert advice.ADVICE[state].label in app.error[0].value and r"\*\*Something" in app.error[0].value
+    assert advice.ADVICE[state].cause in texts(app)
+
+
+def test_every_kind_of_fault_has_its_advice() -> None:
+    assert {*get_args(errors.Kind)} <= set(advice.ADVICE)
+
+
+def test_of_a_traceback_the_lines_that_tell_are_shown() -> None:
+    told = advice.telling_lines(
+        "noise\nTraceback (most recent call last):\n"
+        '  File "/home/me/trainer/training.py", line 88, in train\n    trainer.train()\n'
+        '  File "/home/me/.venv/lib/python3.11/site-packages/trl/x.py", line 1, in train\n    inner()\n'
+        '  File "/home/me/reward.py", line 3, in mine\n    1 / 0\nZeroDivisionError: division by zero\n'
+    )
+    assert told.splitlines() == [
+        '  File "/home/me/trainer/training.py", line 88, in train',
+        "    trainer.train()",
+        '  File "/home/me/reward.py", line 3, in mine',
+        "    1 / 0",
+        "ZeroDivisionError: division by zero",
+    ]
+    assert advice.telling_lines("\n".join(map(str, range(100)))).splitlines()[0] == "88"
+
+
+def test_a_page_opened_anew_shows_the_same_progress(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo-no-steps")
+    with seeded.at(seeded.NOW):
+        first, second = (open_page("run", run=run.uid) for _ in range(2))
+    assert [bar.text for bar in first.progress] == [bar.text for bar in second.progress]
+    assert "step 87 of 170 · 2 min 6 s left" in [bar.text for bar in second.progress]
+    assert texts(first) == texts(second)
+
+
+def test_a_run_branches_from_a_checkpoint(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "demo-grpo")
+    app = open_page("run", run=run.uid)
+    assert {button.label for button in app.button if str(button.key).startswith("run_branch_")} == {
+        "Best: step 150, accuracy 98 %",
+        "Final: step 170, accuracy 61 %",
+    }
+    app = open_page("launch", clone=run.uid, **{"from": "170"})
+    filled = app.session_state["launch.filled"]
+    assert (filled["model.adapter"], filled["name"]) == (f"{run.uid}:170", "demo-grpo-from-170")
+    assert app.session_state["launch.parent"] == run.id
+
+
+def test_the_parent_of_a_branch_is_drawn_dim_from_where_it_began(seeded_store: Store, open_page: Open) -> None:
+    parent = seeded.find(seeded_store, "demo-grpo")
+    settings = seeded.config("demo-grpo", "name=branch", f"model.adapter={parent.uid}:50")
+    made = seeded.new_run(seeded_store, settings)
+    write.describe_run(seeded_store, made.id, parent_id=parent.id)
+    for step in (1, 2):
+        write.record_step(seeded_store, made.id, step, {"reward": 1.0}, at=seeded.NOW + step)
+    branch = read.run(seeded_store, made.id)
+    reward = next(chart for chart in charts.outcome("grpo", ["format"]) if "reward" in chart.metrics)
+    for kind, at_zero in (("step", 50), ("time", 50)):
+        clock = read.clock(seeded_store, branch.id)
+        along = axis(kind, clock)
+        view = run_curves.View(along, 0.5, False, (), None, run_curves.parent_of(branch, kind))
+        series, before = (read.series(seeded_store, each.id, ["reward"]) for each in (branch, parent))
+        present = [curve for curve in reward.curves if curve.metric == "reward"]
+        dim, *_ = run_curves.figure(branch, reward, present, series, view, before).data
+        assert dim.opacity < 0.5 and dim.name.endswith(", demo-grpo")
+        steps = before["reward"].step.tolist()
+        assert dim.x[steps.index(at_zero)] == 0 and dim.x[0] < 0 < dim.x[-1]
+    open_page("run", run=made.uid)
 
 
 def test_a_cursor_leads_to_the_groups_of_its_step(seeded_store: Store, open_page: Open) -> None:

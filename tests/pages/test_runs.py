@@ -14,6 +14,7 @@ from store import read, write
 from store.engine import Store, StoreError
 from tests import seeded
 from trainer import launch
+from trainer.launch import identity
 
 Open = Callable[..., AppTest]
 
@@ -55,11 +56,35 @@ def test_the_table_shows_every_run(seeded_store: Store, open_page: Open) -> None
     assert len(rows.loc["demo-grpo", "reward"]) <= 40
 
 
-def test_what_runs_now_has_its_pace_and_the_queue_its_order(seeded_store: Store, open_page: Open) -> None:
+def test_what_runs_now_has_its_pace(seeded_store: Store, open_page: Open) -> None:
+    assert "step 87 of 170 · 1.5 s a step · 2 min 6 s left · generating" in texts(open_page("runs"))
+
+
+def test_what_waits_shows_its_place_and_its_expected_start(
+    seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=second"))
+    write.add_job(seeded_store, read.resolve(seeded_store, "second"), "train", {})
+    monkeypatch.setattr(identity, "host", lambda: seeded.ELSEWHERE)
     shown = texts(open_page("runs"))
-    assert "step 87 of 170 · 1.5 s a step · 2 min 6 s left · generating" in shown
-    assert "1 waiting; the next starts in about 2 min 6 s" in shown
-    assert "1. demo-collapse (train)" in shown
+    assert "2 waiting; the next starts in about 2 min 6 s" in shown
+    assert "1. demo-collapse (train) · starts in about 2 min 6 s" in shown
+    assert "2. second (train) · starts in about" in shown
+    run = seeded.find(seeded_store, "demo-collapse")
+    assert "Number 1 of 2 in the queue; it starts in about 2 min 6 s." in texts(open_page("run", run=run.uid))
+
+
+def test_the_queue_is_put_in_another_order_and_emptied(seeded_store: Store, open_page: Open) -> None:
+    first = next(job for job in read.jobs(seeded_store, open_only=True) if job.state == "queued")
+    seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=second"))
+    second = write.add_job(seeded_store, read.resolve(seeded_store, "second"), "train", {})
+    app = open_page("runs")
+    assert app.button(key=f"earlier_{first.uid}").disabled and app.button(key=f"later_{second.uid}").disabled
+    app.button(key=f"earlier_{second.uid}").click().run()
+    assert "1. second (train)" in texts(app) and "2. demo-collapse (train)" in texts(app)
+    app.button(key=f"cancel_{first.uid}").click().run()
+    assert read.job(seeded_store, first.uid).state == "stopped"
+    assert "1 waiting" in texts(app)
 
 
 def test_filters_leave_what_matches_all_of_them(seeded_store: Store, open_page: Open) -> None:
@@ -104,9 +129,12 @@ def test_stop_insists_step_by_step(seeded_store: Store, open_page: Open) -> None
     app = open_page("runs")
     uid = seeded.find(seeded_store, "demo-grpo-no-steps").uid
     assert app.button(key=f"stop_{uid}").label == "Stop"
+    for label in ("Terminate", "Kill", "Give up"):
+        app.button(key=f"stop_{uid}").click().run()
+        assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "stopping"
+        assert app.button(key=f"stop_{uid}").label == label
     app.button(key=f"stop_{uid}").click().run()
-    assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "stopping"
-    assert app.button(key=f"stop_{uid}").label == "Terminate"
+    assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "lost", "its host never answered"
 
 
 def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None:
@@ -114,17 +142,29 @@ def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None
     assert seeded.find(seeded_store, "smolvlm-256m-*r64*").status == "queued"
 
 
-def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open, tmp_path: Path) -> None:
+def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-sft")
-    folder = tmp_path / "runs" / run.uid
-    folder.mkdir(parents=True)
+    folder = seeded_store.folder / "runs" / run.uid
+    folder.mkdir(parents=True, exist_ok=True)
     write.describe_run(seeded_store, run.id, output_dir=str(folder))
     app = select(open_page("runs"), "demo-sft")
     app.button(key="delete").click().run()
+    question = " ".join(text.value for text in app.text)
+    assert f"checkpoints, and {folder} with its log" in question
+    assert "evaluations with" in question
     assert seeded.find(seeded_store, "demo-sft")
     app.button(key="deletion_yes").click().run()
     assert "demo-sft" not in [run.name for run in read.runs(seeded_store)]
     assert not folder.exists()
+
+
+def test_deletion_in_a_copied_database_spares_the_folder_of_the_original(seeded_store: Store, tmp_path: Path) -> None:
+    run = seeded.find(seeded_store, "demo-sft")
+    folder = tmp_path / "original" / "runs" / run.uid
+    folder.mkdir(parents=True)
+    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    intents.delete(run)
+    assert folder.exists()
 
 
 def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store, tmp_path: Path) -> None:

@@ -131,3 +131,39 @@ def test_output_does_not_depend_on_the_shell(store: Store, run: RunRef) -> None:
     environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
     result = subprocess.run(arguments, capture_output=True, env=environment, check=True)
     assert "é\ufffd" in result.stdout.decode("utf-8")
+
+
+def test_a_backup_comes_back(store: Store, run: RunRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = str(tmp_path / "copy")
+    assert call(store, "backup", copy) == 0
+    assert "is written and checked, with 1 images." in capsys.readouterr().out
+    assert call(store, "restore", copy) == 2
+    assert "move it away" in capsys.readouterr().err
+    assert command_line.main(["restore", copy, "--db", str(tmp_path / "again.db")]) == 0
+    capsys.readouterr()
+    assert command_line.main(["runs", "--db", str(tmp_path / "again.db")]) == 0
+    assert run.uid in capsys.readouterr().out
+
+
+def test_a_run_goes_to_another_database(
+    store: Store, run: RunRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, other = str(tmp_path / "run.zip"), str(tmp_path / "other.db")
+    assert call(store, "export-run", "demo", file) == 0
+    assert command_line.main(["import-run", file, "--db", other]) == 0
+    assert f"imported run {run.uid}" in capsys.readouterr().out
+    assert command_line.main(["import-run", file, "--db", other]) == 2
+    assert "--anew" in capsys.readouterr().err
+    assert command_line.main(["import-run", file, "--db", other, "--anew"]) == 0
+
+
+def test_orphans_are_shown_before_they_are_removed(
+    store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write.delete_run(store, run.id)
+    assert call(store, "orphans") == 0
+    assert "1 examples, 1 images, 0 stray files" in capsys.readouterr().out
+    assert call(store, "orphans", "--remove") == 0
+    assert "were removed" in capsys.readouterr().out
+    assert call(store, "orphans") == 0
+    assert "0 examples, 0 images" in capsys.readouterr().out

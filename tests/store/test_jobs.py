@@ -1,11 +1,16 @@
 """The queue: who is next, who may start, and how a job ends exactly once."""
 
+from contextlib import suppress
+from unittest import mock
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
-from store.schema import ACTIVE, JobState
+from store.schema import CLOSED, COMES_FROM, OPEN, JobState
 from tests.store import make
 
 
@@ -121,12 +126,13 @@ def test_a_stop_between_claim_and_start_is_kept(store: Store) -> None:
     assert write.beat(store, job.id) == 1
 
 
-@pytest.mark.parametrize("state", ACTIVE)
-def test_a_run_with_an_active_job_cannot_be_deleted(store: Store, state: JobState) -> None:
+@pytest.mark.parametrize("state", OPEN)
+def test_a_run_with_an_open_job_cannot_be_deleted(store: Store, state: JobState) -> None:
     run = make.run(store)
     job = write.add_job(store, run.id, "train", {})
-    write.claim_job(store, "here")
-    if state != JobState.STARTING:
+    if state != JobState.QUEUED:
+        write.claim_job(store, "here")
+    if state in (JobState.RUNNING, JobState.STOPPING):
         write.start_job(store, job.id, host="here", boot_id="b", pid=7, pid_started=1.0, log_path=None)
     if state == JobState.STOPPING:
         write.ask_stop(store, job.id)
@@ -161,3 +167,75 @@ def test_the_latest_worker_of_a_host_counts(store: Store) -> None:
     assert (found.pid, found.heartbeat) == (2, 1)
     write.remove_worker(store, "here", 2)
     assert read.worker(store, "here") is None
+
+
+def test_each_device_has_one_job_and_a_job_without_one_holds_them_all(store: Store) -> None:
+    jobs = [write.add_job(store, make.run(store).id, "train", {}) for _ in range(4)]
+    devices = ("0", "1")
+    assert [write.claim_job(store, "here", devices) for _ in range(3)] == [jobs[0], jobs[1], None]
+    assert [read.job(store, job.uid).device for job in jobs] == ["0", "1", None, None]
+    write.end_job(store, jobs[0].id, JobState.FINISHED)
+    assert write.claim_job(store, "here", devices) == jobs[2]
+    assert read.job(store, jobs[2].uid).device == "0"
+    foreground = write.add_job(store, make.run(store).id, "train", {})
+    write.start_job(store, foreground.id, host="there", boot_id=None, pid=1, pid_started=1.0, log_path=None)
+    assert write.claim_job(store, "there", devices) is None
+
+
+def test_a_queued_job_changes_places_with_its_neighbour(store: Store) -> None:
+    first, second, third = (write.add_job(store, make.run(store).id, "train", {}) for _ in range(3))
+    assert write.shift_job(store, third.id, earlier=True)
+    assert write.shift_job(store, first.id, earlier=False)
+    assert [job.uid for job in read.jobs(store)] == [third.uid, first.uid, second.uid]
+    assert not write.shift_job(store, third.id, earlier=True)
+    assert not write.shift_job(store, second.id, earlier=False)
+    assert write.claim_job(store, "here") == third
+    assert not write.shift_job(store, third.id, earlier=False)
+    assert not write.shift_job(store, first.id, earlier=True), "what runs has no place in the queue"
+
+
+def test_how_long_jobs_of_a_kind_took(store: Store) -> None:
+    assert read.job_lengths(store) == {}
+    for seconds, state in (
+        (10, JobState.FINISHED),
+        (30, JobState.FINISHED),
+        (20, JobState.FINISHED),
+        (1, JobState.LOST),
+    ):
+        job = make.running_job(store, make.run(store).id, kind="evaluate")
+        started = next(row.started_at for row in read.jobs(store) if row.id == job)
+        with mock.patch("time.time", return_value=(started or 0) + seconds):
+            write.end_job(store, job, state)
+    assert read.job_lengths(store) == {"evaluate": pytest.approx(20)}
+
+
+ACTS = {
+    "claim": lambda store, job: write.claim_job(store, "here", ("0", "1")),
+    "start": lambda store, job: start(store, job),
+    "stop": lambda store, job: write.ask_stop(store, job, 1),
+    "insist": lambda store, job: write.ask_stop(store, job, 3),
+    "beat": lambda store, job: write.beat(store, job, "working"),
+    "earlier": lambda store, job: write.shift_job(store, job, earlier=True),
+    **{state.value: lambda store, job, end=state: write.end_job(store, job, end) for state in CLOSED},
+}
+
+
+def start(store: Store, job: int) -> None:
+    with suppress(StoreError):
+        write.start_job(store, job, host="here", boot_id="b", pid=7, pid_started=1.0, log_path=None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(ACTS)), st.integers(0, 2)), max_size=25))
+def test_whatever_happens_a_job_only_goes_where_the_machine_lets_it(shared: Store, acts: list[tuple[str, int]]) -> None:
+    jobs = [write.add_job(shared, make.run(shared).id, "train", {}) for _ in range(3)]
+    states = {job.uid: JobState.QUEUED for job in jobs}
+    for act, number in acts:
+        ACTS[act](shared, jobs[number].id)
+        for job in jobs:
+            now = JobState(read.job(shared, job.uid).state)
+            before, states[job.uid] = states[job.uid], now
+            assert now == before or before in COMES_FROM[now]
+            assert (read.job(shared, job.uid).ended_at is not None) == (now in CLOSED)
+    for job in jobs:
+        write.end_job(shared, job.id, JobState.LOST)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -26,6 +26,21 @@ for step in range(1, int(sys.argv[2]) + 1):
     write.record_step(store, run.id, step, metrics, at=float(step), completions=[make.completion(i) for i in range(4)])
     print(step, flush=True)
 store.close()
+"""
+READER = """
+import sys
+import time
+from store import read
+from store.engine import open_store
+store, looks = open_store(sys.argv[1], readonly=True), 0
+while True:
+    for run in read.runs(store):
+        read.series(store, run.id, read.metric_names(store, run.id))
+        if bounds := read.step_bounds(store, run.id):
+            assert {len(group.completions) for group in read.groups(store, run.id, bounds.last)} == {4}
+    looks += 1
+    print(looks, flush=True)
+    time.sleep(0.2)
 """
 CLAIMER = """
 import sys
@@ -67,6 +82,18 @@ def test_a_reader_sees_whole_steps_while_a_writer_writes(store: Store, reader: S
             time.sleep(0.01)
         assert writer.wait() == 0
     assert looks > 1
+
+
+def test_four_trainers_and_ten_readers_never_find_the_database_locked(store: Store) -> None:
+    with ExitStack() as stack:
+        writers = [stack.enter_context(python(WRITER, store.url, "40")) for _ in range(4)]
+        readers = [stack.enter_context(python(READER, store.url)) for _ in range(10)]
+        assert [writer.wait(timeout=200) for writer in writers] == [0] * 4
+        for reader in readers:
+            assert reader.stdout is not None and reader.stdout.readline() == "1\n"
+            assert reader.poll() is None
+    for run in read.runs(store):
+        assert read.clock(store, run.id).step.tolist() == list(range(1, 41))
 
 
 def test_kill_9_loses_no_step_that_was_recorded(store: Store) -> None:

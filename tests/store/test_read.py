@@ -182,6 +182,16 @@ def test_one_checkpoint_of_a_kind(store: Store) -> None:
     assert [event.kind for event in read.events(store, run.id)] == ["checkpoint", "checkpoint", "best"]
 
 
+def test_the_last_checkpoint_may_be_the_best_too(store: Store) -> None:
+    run = make.run(store)
+    write.set_checkpoint(store, run.id, kind="last", step=4, path="p", value=0.5, is_best=True)
+    assert {(row.kind, row.step, row.value) for row in read.checkpoints(store, run.id)} == {
+        ("last", 4, 0.5),
+        ("best", 4, 0.5),
+    }
+    assert [event.kind for event in read.events(store, run.id)] == ["checkpoint", "best"]
+
+
 def test_a_commit_elsewhere_is_noticed(store: Store, reader: Store) -> None:
     before = read.data_version(reader)
     assert read.data_version(reader) == before

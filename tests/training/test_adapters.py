@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.training.conftest import SMALL, Train
 from trainer import adapters, config, datasets, grpo, launch, models, rewards
 from trainer.config import LoraConfig
 from trainer.errors import TrainerError
+from trainer.job import execute
 
 pytestmark = pytest.mark.training
 
@@ -45,6 +47,30 @@ def test_a_run_starts_from_the_best_checkpoint_of_another(
     assert any(event.kind == "adapter" and str(chosen) in event.message for event in read.events(store, run.id))
     probes = [e.metrics for e in read.evaluations(store, run.id) if e.kind == "probe" and e.step == 0]
     assert probes[0]["kl"] > 0, "the adapter was not in the model when the run began"
+
+
+def test_a_branch_starts_from_the_checkpoint_that_was_chosen_even_when_that_is_gone(
+    store: Store, source: RunDetail
+) -> None:
+    last = next(row for row in read.checkpoints(store, source.id) if row.kind == "last")
+    settings = SMALL | {"model.adapter": f"{source.name}:last", "lora.rank": "8", "optimization.steps": "1"}
+    chosen = config.override(config.preset("demo-sft"), settings | {"optimization.learning_rate": "0.001"})
+    made, job = launch.create(store, chosen, parent_id=source.id)
+    weights = (Path(last.path) / adapters.WEIGHTS).read_bytes()
+    shutil.rmtree(last.path)
+    assert execute(store, read.job(store, job.uid)) == 0
+    run = read.run(store, made.id)
+    assert run.config["model"]["adapter"] == f"{source.uid}:{last.step}" and run.parent_id == source.id
+    assert (Path(str(run.environment["adapter"])) / adapters.WEIGHTS).read_bytes() == weights
+    told = [event.message for event in read.events(store, run.id) if event.kind == "adapter"]
+    assert told == [f"Starts from step {last.step} of run {source.uid}."]
+
+
+@pytest.mark.parametrize("name", ["7", "best"])
+def test_a_branch_needs_a_checkpoint_that_is_there(store: Store, name: str) -> None:
+    made, _ = launch.create(store, config.preset("demo-sft"))
+    with pytest.raises(config.ConfigError, match=f"model.adapter: There is no checkpoint '{name}'. The run has: none"):
+        launch.create(store, config.override(config.preset("demo-sft"), {"model.adapter": f"{made.uid}:{name}"}))
 
 
 def trainer_from(store: Store, run: RunDetail, output: Path, steps: int) -> tuple[Any, Path]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from trainer import config, datasets, generation, models
+from trainer import config, datasets, evaluate, generation, models, similarity
 from trainer.generation import Decoding
+from trainer.similarity import Encoder
 
 pytestmark = pytest.mark.training
 
@@ -30,6 +31,16 @@ def test_batch_size_and_order_do_not_change_greedy_answers(base: Any) -> None:
     whole = texts(base, examples, 12)
     assert texts(base, examples, 1) == whole
     assert texts(base, examples[::-1], 5) == whole[::-1]
+
+
+def test_the_ceiling_is_that_of_examples_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = datasets.load("shapes-simple", "val", 5, 0)
+    encoder = Encoder(similarity.DEFAULT_ENCODER)
+    pairs = [(str(example.meta["second_reference"]), str(example.reference)) for example in examples]
+    each = similarity.cosines(encoder, *zip(*pairs, strict=True))
+    assert evaluate.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each.mean())
+    monkeypatch.setattr(evaluate, "CEILING_EXAMPLES", 3)
+    assert evaluate.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each[[0, 2, 4]].mean())
 
 
 def test_evaluation_leaves_random_state_and_mode_alone(base: Any) -> None:

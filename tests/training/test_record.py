@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from store import read
 from store.engine import open_store
+from tests.store import make
 
 pytestmark = pytest.mark.training
 
@@ -70,3 +73,47 @@ def test_a_foreign_grpo_script_is_recorded(tmp_path: Path, monkeypatch: pytest.M
     assert len(group.completions) == 4
     assert all(c.reward == c.rewards["short"] for c in group.completions)
     assert {"reward", "reward/short", "completion_length", "time/generation"} <= set(read.metric_names(store, run.id))
+
+
+def test_recording_many_completions_keeps_none_of_them_in_memory(tmp_path: Path) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from trainer.capture import Generation
+    from trainer.recorder import Recorder
+
+    store = open_store(str(tmp_path / "runs.db"))
+    run = make.run(store)
+    recorder = Recorder(store, run.id, None, weights={"format": 1.0})
+    arguments, control = TrainingArguments(output_dir=str(tmp_path / "out"), report_to=[]), TrainerControl()
+
+    def step(number: int) -> None:
+        texts = [f"<think>{number} {i} {'word ' * 200}</think><answer>1</answer>" for i in range(64)]
+        fields = {field.name: None for field in dataclasses.fields(Generation)}
+        generation = Generation(
+            **fields
+            | {
+                "number": number,
+                "inputs": [{"answer": "1"}] * 64,
+                "texts": texts,
+                "lengths": [200] * 64,
+                "truncated": [False] * 64,
+                "rewards": {"format": [1.0] * 64},
+                "advantages": [0.0] * 64,
+                "group_size": 8,
+                "generation_seconds": 0.0,
+                "scoring_seconds": 0.0,
+            }
+        )
+        recorder.keep(generation)
+        recorder.on_log(arguments, TrainerState(global_step=number), control, {"loss": 0.0})
+
+    for number in range(1, 6):
+        step(number)
+    tracemalloc.start()
+    for number in range(6, 26):
+        step(number)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read.step_bounds(store, run.id).count == 25 and not recorder.failures
+    assert grown < 500_000, "twenty steps hold more than a megabyte of texts"
+    assert recorder.seconds / 25 < 1, "a step of two seconds would be noticeably slower"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -72,6 +73,33 @@ def test_an_sft_run_has_reward_curves_from_the_probe(store: Store, train: Train)
     assert kinds == {"probe": 4, "val": 3, "test": 1}
 
 
+def test_the_test_split_is_answered_once_after_validation_has_chosen(store: Store, train: Train) -> None:
+    run = train("demo-grpo", {"optimization.steps": "4", "evaluation.val_every": "1"})
+    found = read.evaluations(store, run.id)
+    (tested,) = [each for each in found if each.kind == "test"]
+    looked = [each for each in found if each.kind != "test"]
+    asked = {each.id: {row.example for row in read.iter_predictions_of(store, each.id)} for each in found}
+    assert not asked[tested.id] & set().union(*(asked[each.id] for each in looked))
+    assert all(each.ended_at is not None and each.ended_at <= tested.started_at for each in looked)
+    best = next(row for row in read.checkpoints(store, run.id) if row.kind == "best")
+    right = {each.step: each.metrics["exact_match"] for each in looked if each.kind == "val" and each.step}
+    assert best.created_at <= tested.started_at
+    assert (best.step, best.value) == (
+        next(s for s in sorted(right) if right[s] == max(right.values())),
+        max(right.values()),
+    )
+    assert tested.step == best.step
+
+
+def test_the_time_of_a_step_holds_no_evaluation(store: Store, train: Train) -> None:
+    """Every update is followed by a probe that takes far longer than the update itself."""
+    run = train(
+        "demo-sft", {"evaluation.probe_every": "1", "evaluation.probe_examples": "6", "evaluation.probe_samples": "8"}
+    )
+    probes = [e.ended_at - e.started_at for e in read.evaluations(store, run.id) if e.kind == "probe" and e.ended_at]
+    assert max(curve(store, run, "time/step")[1][1:]) < min(probes)
+
+
 @pytest.mark.parametrize("preset", ["demo-grpo", "demo-sft"])
 def test_the_same_seeds_give_the_same_run(store: Store, train: Train, preset: str) -> None:
     first, second = train(preset), train(preset)
@@ -87,26 +115,67 @@ def test_the_same_seeds_give_the_same_run(store: Store, train: Train, preset: st
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(store: Store, train: Train, preset: str) -> None:
     settings = {"optimization.steps": "4"}
     whole = train(preset, settings)
+    stopped = stop_when(store, preset, settings, lambda run: run.step >= 1)
+    assert 1 <= stopped.step < 4
+    equals(store, resumed(store, stopped), whole)
+
+
+@pytest.mark.parametrize("step", [2, 4], ids=["between", "last"])
+def test_a_stop_during_a_validation_is_obeyed_after_the_batch_and_the_rest_follows_later(
+    store: Store, train: Train, step: int
+) -> None:
+    settings = {"optimization.steps": "4", "data.val_examples": "12", "evaluation.batch_size": "1"}
+    whole = train("demo-sft", settings)
+
+    def has_begun(run: RunDetail) -> bool:
+        return any((e.kind, e.step) == ("val", step) for e in read.evaluations(store, run.id))
+
+    stopped = stop_when(store, "demo-sft", settings, has_begun)
+    (left,) = [e for e in read.evaluations(store, stopped.id) if e.ended_at is None]
+    assert (left.kind, left.step, stopped.step) == ("val", step, step)
+    assert 0 < len(list(read.iter_predictions_of(store, left.id))) < 12
+    assert [(row.kind, row.step) for row in read.checkpoints(store, stopped.id)][-1] == ("last", step)
+    equals(store, resumed(store, stopped), whole)
+
+
+def stop_when(store: Store, preset: str, settings: dict[str, str], when: Callable[[RunDetail], bool]) -> RunDetail:
+    """A run that was asked to stop as soon as something was so."""
     made, job = launch.create(store, config.override(config.preset(preset), SMALL | settings))
-    stopper = threading.Thread(target=_stop_after_first_step, args=(store, made.id, job.id))
+
+    def ask() -> None:
+        while not when(read.run(store, made.id)):
+            time.sleep(0.005)
+        write.ask_stop(store, job.id)
+
+    stopper = threading.Thread(target=ask)
     stopper.start()
     assert execute(store, read.job(store, job.uid)) == 143
     stopper.join()
     stopped = read.run(store, made.id)
     assert stopped.status == "stopped"
-    assert 1 <= stopped.step < 4
-    again = launch.add_resume(store, made.id)
+    return stopped
+
+
+def resumed(store: Store, stopped: RunDetail) -> RunDetail:
+    again = launch.add_resume(store, stopped.id)
     assert execute(store, read.job(store, again.uid)) == 0
-    resumed = read.run(store, made.id)
-    assert resumed.status == "finished"
-    names = ["loss", "probe/reward", "val/accuracy"] + (["reward", "kl"] if preset == "demo-grpo" else [])
+    run = read.run(store, stopped.id)
+    assert run.status == "finished"
+    return run
+
+
+def equals(store: Store, run: RunDetail, other: RunDetail) -> None:
+    """The same curves but for time, and the same texts."""
+    names = [name for name in read.metric_names(store, other.id) if "time/" not in name and "per_second" not in name]
+    assert {"loss", "tokens", "probe/reward", "val/accuracy", "test/accuracy"} <= set(names)
+    assert sorted(read.metric_names(store, run.id)) == sorted(read.metric_names(store, other.id))
     for name in names:
-        steps, values = curve(store, whole, name)
-        assert curve(store, resumed, name)[0] == steps, name
-        assert curve(store, resumed, name)[1] == pytest.approx(values, abs=1e-5), name
-
-
-def _stop_after_first_step(store: Store, run_id: int, job_id: int) -> None:
-    while read.run(store, run_id).step < 1:
-        time.sleep(0.01)
-    write.ask_stop(store, job_id)
+        steps, values = curve(store, other, name)
+        assert curve(store, run, name)[0] == steps, name
+        assert curve(store, run, name)[1] == pytest.approx(values, abs=1e-5, nan_ok=True), name
+    texts = [[c.text for c in read.completions(store, each.id, limit=1000)] for each in (run, other)]
+    assert texts[0] == texts[1]
+    kinds = [Counter((e.kind, e.step) for e in read.evaluations(store, each.id)) for each in (run, other)]
+    assert kinds[0] == kinds[1]
+    best = [[(row.kind, row.step, row.value) for row in read.checkpoints(store, each.id)] for each in (run, other)]
+    assert sorted(best[0]) == sorted(best[1])

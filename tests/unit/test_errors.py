@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from store.engine import StoreError
 from trainer.config import ConfigError
-from trainer.errors import Stopped, TrainerError, classify
+from trainer.errors import Stopped, TrainerError, classify, classify_line
 
 
 def foreign(name: str, module: str, *bases: type[BaseException]) -> type[BaseException]:
@@ -37,6 +37,8 @@ def foreign(name: str, module: str, *bases: type[BaseException]) -> type[BaseExc
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out_of_memory", "Out of memory."),
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "out_of_memory", "Out of memory."),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory", "Out of memory."),
+        (OSError(errno.EFBIG, "File too large", "x.bin"), "disk", "File too large"),
+        (ImportError("cannot import name 'x' from 'trl' (/somewhere)"), "dependency", "Install trl"),
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), "disk", "No space left on device: 'x.bin'. Free"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "disk", "permit writing"),
         (foreign("SafetensorError", "safetensors_rust")("I/O: No space left on device"), "disk", "Free space"),
@@ -68,6 +70,33 @@ def test_the_kind_and_the_advice(error: BaseException, kind: str, words: str) ->
     found, sentence = classify(error)
     assert found == kind and words in sentence
     assert "\n" not in sentence
+
+
+def test_a_database_on_a_full_disk_is_about_the_disk() -> None:
+    error = StoreError("The disk of x.db is full: free some space.")
+    error.__cause__ = sqlite3.OperationalError("database or disk is full")
+    assert classify(error) == ("disk", "The disk of x.db is full: free some space.")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB", "out_of_memory"),
+        ("MemoryError", "out_of_memory"),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "out_of_memory"),
+        ("OSError: [Errno 28] No space left on device: 'x'", "disk"),
+        ("sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table", "database"),
+        ("ModuleNotFoundError: No module named 'bitsandbytes'", "dependency"),
+        ("PIL.UnidentifiedImageError: cannot identify image file", "data"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'a.png'", "data"),
+        ("huggingface_hub.errors.GatedRepoError: 401", "model"),
+        ("ZeroDivisionError: division by zero", None),
+        ("", None),
+    ],
+)
+def test_the_last_line_of_a_log_tells_the_kind_too(line: str, kind: str | None) -> None:
+    found = classify_line(line)
+    assert (found and found[0]) == kind
 
 
 def test_an_exception_that_says_nothing_is_judged_by_its_cause() -> None:

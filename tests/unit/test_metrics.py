@@ -53,6 +53,15 @@ def test_the_figures_of_four_predictions() -> None:
     assert (figures["cos_at_0.8"], figures["cos_at_0.8_wellformed"]) == (0.25, pytest.approx(1 / 3))
 
 
+def test_steps_are_compared_with_the_count_only_where_they_are_numbered() -> None:
+    """Prose, and an empty scene, number nothing; of the three that do, two list as many as they count."""
+    listed = ["1. red 2. blue", "1. red 2. blue", "1. one of them"]
+    rows = [row(said(think, 2), 2) for think in listed]
+    prose = [row(said("a red and a blue one", 2), 2), row(said("none is there", 0), 0)]
+    assert metrics.summarize([*rows, *prose], [2, 2, 2, 2, 0])["steps_equal_count"] == pytest.approx(2 / 3)
+    assert metrics.summarize(prose, [2, 0])["steps_equal_count"] is None
+
+
 def test_without_answers_there_are_no_errors() -> None:
     figures = metrics.summarize([row("no idea", 1)], [1])
     assert (figures["mean_absolute_error"], figures["rmse"], figures["consistent"]) == (None, None, None)
@@ -80,5 +89,7 @@ def test_pass_and_majority_of_two_examples() -> None:
         "pass@1": pytest.approx((1 / 4 + 3 / 4) / 2),
         "pass@2": pytest.approx((1 / 2 + 1) / 2),
         "pass@4": 1.0,
+        # of the six pairs of 3 4 4 5, three hold the 3, each in a tie; of 2 2 2 7, three are 2 2 and three are ties
+        "maj@2": pytest.approx((3 / 2 / 6 + (3 + 3 / 2) / 6) / 2),
         "maj@4": 0.5,
     }

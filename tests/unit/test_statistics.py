@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 from math import sqrt
 
@@ -88,6 +90,53 @@ def test_seeds_are_drawn_too() -> None:
     assert (found.low, found.high) == pytest.approx((0.0, 1.0))
 
 
+def clustered(rng: np.random.Generator, seeds: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two methods, 0.1 apart, on 4 questions on each of 60 images: images differ in difficulty, seeds in skill."""
+    difficulty = np.repeat(rng.normal(0, 0.15, 60), 4)
+    skills = (rng.normal(0.65, spread, seeds), rng.normal(0.55, spread, seeds))
+    first, second = ((rng.random((seeds, 240)) < skill[:, None] + difficulty).astype(float) for skill in skills)
+    return first, second
+
+
+def plain_bootstrap(
+    rng: np.random.Generator, first: np.ndarray, second: np.ndarray, images: np.ndarray
+) -> tuple[float, float]:
+    """One resample at a time: images with all their questions, then seeds of each side, stretched as Student's t."""
+    questions = [np.flatnonzero(images == image) for image in np.unique(images)]
+    found = []
+    for _ in range(1000):
+        items = np.concatenate([questions[i] for i in rng.integers(len(questions), size=len(questions))])
+        sides = []
+        for side in (first, second):
+            n = len(side)
+            every, drawn = side[:, items].mean(), side[rng.integers(n, size=n)][:, items].mean()
+            sides.append(every + (sqrt(n / (n - 1)) * 2.7764 / 1.9600 if n > 1 else 0) * (drawn - every))
+        found.append(sides[0] - sides[1])
+    return tuple(np.quantile(found, [0.025, 0.975]))
+
+
+def test_seeds_and_images_are_resampled_as_one_by_one() -> None:
+    rng = np.random.default_rng(8)
+    images = np.repeat(np.arange(60), 4)
+    for _ in range(3):
+        first, second = clustered(rng, 3, 0.05)
+        found = statistics.difference(first, second, images.tolist())
+        low, high = plain_bootstrap(rng, first, second, images)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.05), (5, 0.05)])
+def test_the_interval_holds_the_true_difference(seeds: int, spread: float) -> None:
+    """95 of 100 times, but for chance. One seed speaks of its own skill only."""
+    rng = np.random.default_rng(9)
+    images = np.repeat(np.arange(60), 4).tolist()
+    hits = 0
+    for _ in range(200):
+        _, low, high = statistics.difference(*clustered(rng, seeds, spread), images)
+        hits += low <= 0.1 <= high
+    assert hits >= 180
+
+
 def test_the_same_scores_have_no_difference() -> None:
     scores = (np.random.default_rng(7).random((1, 80)) < 0.4).astype(float)
     assert statistics.difference(scores, scores, range(80)) == (0.0, 0.0, 0.0)
@@ -108,8 +157,21 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(case: tuple[int, 
         ([3, 4], 3, 0.5),
         ([None, None, 3], 3, 1.0),
         ([None, None], 3, 0.0),
-        ([], 3, 0.0),
+        ([None, 4], 3, 0.0),
     ],
 )
 def test_the_majority_of_answers(answers: list[int | None], truth: int, expected: float) -> None:
-    assert statistics.majority_right(answers, truth) == expected
+    assert statistics.majority_at_k(answers, truth, len(answers)) == expected
+
+
+def majority_right(answers: Sequence[int | None], truth: int) -> float:
+    votes = Counter(answer for answer in answers if answer is not None)
+    winners = [answer for answer, count in votes.items() if count == max(votes.values())]
+    return 1 / len(winners) if truth in winners else 0.0
+
+
+@given(st.lists(st.sampled_from([None, 1, 2, 3, 4]), min_size=1, max_size=8), st.data())
+def test_majority_at_k_is_the_mean_over_all_subsets(answers: list[int | None], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(answers)))
+    expected = np.mean([majority_right(subset, 3) for subset in combinations(answers, k)])
+    assert statistics.majority_at_k(answers, 3, k) == pytest.approx(expected)

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from trainer.datasets import images
-from trainer.datasets.images import MISSING, PictureError
+from trainer.datasets.images import MISSING, MOST_BYTES, TOO_LARGE, PictureError
 from trainer.errors import TrainerError
 
 
@@ -39,6 +39,8 @@ def in_folder(root: Path, name: object) -> EncodedPicture:
         if path is None:
             raise PictureError(MISSING, str(name))
         try:
+            if path.stat().st_size > MOST_BYTES:
+                raise PictureError(TOO_LARGE, str(name))
             return path.read_bytes()
         except OSError as error:
             raise PictureError(MISSING, str(name)) from error

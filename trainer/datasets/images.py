@@ -14,6 +14,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 MISSING = "image is missing"
 BROKEN = "image cannot be decoded"
+TOO_LARGE = "image is too large"
+MOST_BYTES = 64 * 1024**2
+MOST_PIXELS = 100_000_000
+"""A picture that claims more, in however few bytes, would fill the memory with what its decoder makes of it."""
 ORIENTATION = 0x0112
 """The EXIF tag that says how a picture is turned."""
 LONGEST_EDGE = 4096
@@ -37,12 +41,18 @@ class PictureError(TrainerError):
 
 def decode(data: bytes, name: str = "a picture") -> Image.Image:
     """The whole picture as upright RGB on white; of an animation the first frame. Raises PictureError."""
+    if len(data) > MOST_BYTES:
+        raise PictureError(TOO_LARGE, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise PictureError(TOO_LARGE, name)
                 image.load()
                 return _rgb(_upright(image))
+    except (PictureError, Image.DecompressionBombError) as error:
+        raise PictureError(TOO_LARGE, name) from error
     except Exception as error:
         # Decoders answer hostile bytes with a dozen kinds of exception.
         raise PictureError(BROKEN, name) from error

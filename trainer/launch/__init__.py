@@ -1,4 +1,4 @@
-"""What a user wants of runs: launch, resume, evaluate, stop. Writes the wish; a worker or `trainer.job` fulfils it.
+"""What a user wants of runs: launch, resume, evaluate, embed, stop. Writes the wish; a worker or a job fulfils it.
 
 State lives in the database only, and its transitions in `store.jobs`: whoever restarts finds everything as it is.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +15,14 @@ from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRef, JobRow, RunRef
 from store.schema import OPEN, JobState
-from trainer.config import TINY, ConfigError, DataConfig, RunConfig
-from trainer.launch import endings, identity, local
+from trainer.config import ConfigError, RunConfig
+from trainer.launch import endings, identity, local, pinning
 from trainer.launch.identity import Identity
+from trainer.launch.supervision import Supervisor, worker_lives
 
 DEATH_SECONDS = 5.0
 """How long a killed process may take to vanish."""
+MOST_HERE = 3
 
 
 class Job(Protocol):
@@ -54,11 +56,36 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
     return job
 
 
+def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
+    """Queues, for each run that is not at it already, a job that embeds what it said; see `trainer.embedding`."""
+    jobs = add_embeddings(store, run_ids, encoder)
+    if jobs:
+        ensure_worker(store)
+    return jobs
+
+
+def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
+    """As `embed`, but nobody is told of the jobs."""
+    busy = {
+        job.run_id
+        for job in read.jobs(store, open_only=True)
+        if job.kind == "embed" and job.arguments.get("encoder") == encoder
+    }
+    return [write.add_job(store, id, "embed", {"encoder": encoder}) for id in run_ids if id not in busy]
+
+
+def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
+    """Queues the measuring of a completion's tokens under the nearest checkpoint of its run."""
+    job = write.add_job(store, run_id, "tokens", {"completion": completion_id})
+    ensure_worker(store)
+    return job
+
+
 def create(
     store: Store, config: RunConfig, *, parent_id: int | None = None, arguments: dict[str, Any] | None = None
 ) -> tuple[RunRef, JobRef]:
     """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
-    config = _pinned(store, config)
+    config = pinning.pinned(store, config)
     folder = local.output_folder(store, "")
     _make_folder(folder)
     trains = config.method != "none"
@@ -80,6 +107,8 @@ def create(
     output = local.output_folder(store, run.uid)
     _make_folder(output)
     write.describe_run(store, run.id, output_dir=str(output))
+    if config.model.adapter is not None:
+        pinning.keep_adapter(store, run, config.model.adapter, output)
     return run, write.add_job(store, run.id, "train" if trains else "evaluate", arguments or {})
 
 
@@ -90,6 +119,8 @@ def add_resume(store: Store, run_id: int) -> JobRef:
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
     if run.method == "none":
         raise StoreError(f"{run.name} trains nothing: evaluate it instead.")
+    if "recorded" in run.config:
+        raise StoreError(f"{run.name} was recorded from a script of its own: start that again.")
     return write.add_job(store, run_id, "train", {"resume": True, **_accumulation(store, run_id)})
 
 
@@ -122,40 +153,31 @@ def ensure_worker(store: Store) -> None:
         local.start_worker(store)
 
 
-def worker_lives(store: Store) -> bool:
-    row = read.worker(store, identity.host())
-    return row is not None and identity.is_alive(Identity(row.host, row.boot_id, row.pid, row.pid_started))
-
-
 def reconcile(store: Store) -> list[str]:
-    """Makes the database true again after a crash: closes jobs of this host whose process is gone, and says why.
-
-    While a worker lives this is left to it, since only it learns exit codes; one that died is replaced if work waits.
-    """
-    if worker_lives(store):
-        return []
-    closed = endings.close_gone(store)
-    queued = any(job.state == JobState.QUEUED for job in read.jobs(store, open_only=True))
-    # Only where a worker was before: looking at a shared database must not draw its jobs to this host.
-    if queued and read.worker(store, identity.host()) is not None:
-        local.start_worker(store)
-        closed.append("The worker of this host had died; started another.")
-    return closed
+    """Makes the database true again after a crash, and says what was untrue; see `supervision`."""
+    return Supervisor(store).look()
 
 
 def stop(store: Store, job: Job, level: int = 1) -> str:
-    """Asks a job to stop and says what was done: 1 finishes the step and saves, 2 ends it now, 3 kills it."""
+    """Asks a job to stop and says what was done: 1 finishes the step and saves, 2 ends it now, 3 kills it.
+
+    4 closes a job of another host that answers no more; of this host's, the truth is known.
+    """
     row = read.job(store, job.uid)
     if row.state not in OPEN:
         return "The job has ended already."
+    level = min(level, strongest_stop(row.host))
     write.ask_stop(store, row.id, level)
     row = read.job(store, job.uid)
     if row.state not in OPEN:
         return "The job was taken out of the queue."
     if row.host != identity.host():
-        return f"The job runs on {row.host}; it was asked there."
+        if level <= MOST_HERE:
+            return f"The job runs on {row.host}; it was asked there."
+        write.end_job(store, row.id, JobState.LOST, error=f"Given up, since {row.host} did not answer.")
+        return "The job was given up. Should its process still live, it ends at its next step."
     process = endings.process_of(row)
-    if process is None and level < 3 and worker_lives(store):
+    if process is None and level < MOST_HERE and worker_lives(store):
         return "The job is being started; it will stop then."
     if process is not None:
         _signal(process, row.uid, level)
@@ -163,6 +185,11 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
     if closed:
         return closed[0]
     return "The job finishes its step and saves." if level == 1 else "The job was told to end."
+
+
+def strongest_stop(host: str | None) -> int:
+    """How far `stop` can insist with a job of a host."""
+    return MOST_HERE if host in (None, identity.host()) else MOST_HERE + 1
 
 
 def _signal(process: Identity, job_uid: str, level: int) -> None:
@@ -173,51 +200,6 @@ def _signal(process: Identity, job_uid: str, level: int) -> None:
         deadline = time.monotonic() + DEATH_SECONDS
         while identity.is_alive(process) and time.monotonic() < deadline:
             time.sleep(0.02)
-
-
-def _pinned(store: Store, config: RunConfig) -> RunConfig:
-    """The config with absolute paths and run ids: the job may start in another folder, and names are given twice.
-
-    Raises ConfigError for a missing file, StoreError for an unknown run.
-    """
-    rewards = []
-    for reward in config.rewards:
-        path, is_file, function = reward.name.rpartition(":")
-        if is_file and not Path(path).expanduser().is_file():
-            raise ConfigError(f"rewards: there is no file {path}. Check the path of {reward.name}.")
-        name = f"{Path(path).expanduser().absolute()}:{function}" if is_file else reward.name
-        rewards.append(reward.model_copy(update={"name": name}))
-    model, folder = config.model, Path(config.model.id).expanduser()
-    if model.id != TINY and folder.is_dir():
-        model = model.model_copy(update={"id": str(folder.absolute())})
-    if model.adapter is not None:
-        model = model.model_copy(update={"adapter": _pinned_adapter(store, model.adapter)})
-    return config.model_copy(update={"rewards": tuple(rewards), "model": model, "data": _pinned_data(config.data)})
-
-
-def _pinned_data(data: DataConfig) -> DataConfig:
-    path, is_file, function = data.dataset.rpartition(":")
-    pinned: dict[str, str] = {}
-    if is_file:
-        pinned["dataset"] = f"{_there('data.dataset', path, Path.is_file)}:{function}"
-    if data.path:
-        pinned["path"] = _there("data.path", data.path, Path.is_dir)
-    if data.traces:
-        pinned["traces"] = _there("data.traces", data.traces, Path.is_file)
-    return data.model_copy(update=pinned)
-
-
-def _there(field: str, text: str, is_right: Callable[[Path], bool]) -> str:
-    """The absolute path of what must exist."""
-    path = Path(text).expanduser()
-    if not is_right(path):
-        raise ConfigError(f"{field}: there is no {'folder' if is_right is Path.is_dir else 'file'} {text}. Check it.")
-    return str(path.absolute())
-
-
-def _pinned_adapter(store: Store, reference: str) -> str:
-    folder = Path(reference).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else read.run(store, read.resolve(store, reference)).uid
 
 
 def _make_folder(folder: Path) -> None:

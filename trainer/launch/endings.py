@@ -14,7 +14,8 @@ from store import read, write
 from store.engine import Store
 from store.rows import JobRow
 from store.schema import JobState
-from trainer.launch import identity, local
+from trainer import errors
+from trainer.launch import identity, local, webhook
 from trainer.launch.identity import Identity
 
 LOG_BYTES = 20_000
@@ -78,7 +79,10 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
         error=ending.error,
         traceback=log or None,
     )
-    return [f"Job {job.uid} of {job.run_name}: {ending.error}"] if ended else []
+    if not ended:
+        return []
+    webhook.tell_end(store, job.uid)
+    return [f"Job {job.uid} of {job.run_name}: {ending.error}"]
 
 
 def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
@@ -97,7 +101,11 @@ def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
             return Ending(JobState.LOST, "The process was never started. Resume the run.")
         return Ending(JobState.LOST, "The process is gone without a word: killed, or out of memory. Resume the run.")
     code = "" if exit_code is None else f" with exit code {exit_code}"
-    return Ending(JobState.FAILED, f"The process ended{code}: {last or 'it gave no reason; see the log'}.", "bug")
+    if last is None:
+        return Ending(JobState.FAILED, f"The process ended{code}: it gave no reason; see the log.", "bug")
+    kind, advice = errors.classify_line(last) or ("bug", "")
+    state = JobState.OUT_OF_MEMORY if kind == "out_of_memory" else JobState.FAILED
+    return Ending(state, f"The process ended{code}: {last}. {advice}".rstrip(), kind)
 
 
 def _killed_by(number: int) -> str:
@@ -117,12 +125,13 @@ def _log_of(store: Store, job: JobRow) -> str:
 
 
 def log_tail(path: Path, job_uid: str) -> str:
-    """The last lines that a job wrote to its run's log; empty where it wrote none."""
-    if not path.is_file():
+    """The last lines that a job wrote to its run's log; empty where it wrote none, or they cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - LOG_BYTES))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
         return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - LOG_BYTES))
-        text = stream.read().decode("utf-8", errors="replace")
     text = _ESCAPES.sub("", text).rpartition(f"{local.log_header(job_uid)}\n")[2]
     lines = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")]
     return "\n".join(lines[-LOG_LINES:])

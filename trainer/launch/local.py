@@ -14,11 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from sqlalchemy import make_url
 
-from store.engine import URL_VARIABLE, Store, sqlite_path
+from store.engine import URL_VARIABLE, Store
 from store.rows import JobRow
-from trainer.launch import identity
+from trainer.launch import devices, identity
 from trainer.launch.identity import Identity
 
 JOB_VARIABLE = "VR1Z_JOB"
@@ -29,9 +28,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def data_folder(store: Store) -> Path:
-    """The folder of the database file; without one, the folder that holds the media."""
-    path = sqlite_path(make_url(store.url))
-    return path.parent if path else store.media.parent
+    """Where output folders, logs and locks lie."""
+    return store.folder
 
 
 def output_folder(store: Store, run_uid: str) -> Path:
@@ -58,7 +56,8 @@ def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         stream.write(f"{log_header(job.uid)}\n".encode())
-    return _spawn(command("job", job.uid), log, _environment(store) | {JOB_VARIABLE: job.uid})
+    environment = _environment(store) | devices.environment(job.device) | {JOB_VARIABLE: job.uid}
+    return _spawn(command("job", job.uid), log, environment)
 
 
 def start_worker(store: Store) -> None:
@@ -110,6 +109,13 @@ def kill(process: Identity, job_uid: str) -> None:
             has_session = os.getsid(process.pid) == process.pid
             (os.killpg if has_session else os.kill)(process.pid, signal.SIGKILL)
     sweep(job_uid)
+
+
+def kill_alone(process: Identity) -> None:
+    """SIGKILL to one process; what it started lives on."""
+    with suppress(*_OUT_OF_REACH):
+        if identity.is_alive(process):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def find(job_uid: str) -> Identity | None:

@@ -1,4 +1,4 @@
-"""The worker of a host: starts queued jobs one after the other and waits for each. `python -m trainer queue`.
+"""The worker of a host: starts queued jobs, one on each device, and waits for them. `python -m trainer queue`.
 
 A file lock decides which process is the worker, so there is never a second one; the table tells everybody else.
 The worker owns nothing: killed and started again, it finds the jobs of the host as they are.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -19,9 +21,10 @@ from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import OPEN, JobState
-from trainer import errors, launch
-from trainer.launch import endings, identity, local
+from trainer import errors
+from trainer.launch import devices, endings, identity, local
 from trainer.launch.identity import Identity
+from trainer.launch.supervision import Supervisor
 
 IDLE_SECONDS = 30.0
 TICK_SECONDS = 0.5
@@ -66,14 +69,21 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+class Child(NamedTuple):
+    """A job whose process this worker started itself."""
+
+    process: subprocess.Popen[bytes]
+    job: JobRow
+
+
 @dataclass
 class Worker:
-    """Starts, waits and collects. `child` is the process of `job`, while there is one that it started itself."""
+    """Starts, waits and collects; `children` are by the uid of their job."""
 
     store: Store
     me: Identity
-    child: subprocess.Popen[bytes] | None = None
-    job: JobRow | None = None
+    devices: Sequence[str] = field(default_factory=devices.here)
+    children: dict[str, Child] = field(default_factory=dict)
     _beaten: float = field(default=0.0)
 
     def run(self, idle: float) -> None:
@@ -93,46 +103,48 @@ class Worker:
             time.sleep(TICK_SECONDS)
 
     def tick(self) -> None:
-        """One look at the child, the other jobs of this host and the queue."""
+        """One look at the children, the other jobs of this host and the queue."""
         self.collect()
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self._beaten = time.monotonic()
             write.beat_worker(self.store, self.me.host, self.me.pid)
         for job in endings.active_here(self.store):
             self.look_after(job)
-        if self.child is None:
-            self.start_next()
+        while self.start_next():
+            pass
 
     def collect(self) -> None:
-        """Reads the exit code of the child, if it has ended, and closes its job if that did not do so itself."""
-        if self.child is None or self.job is None or self.child.poll() is None:
-            return
-        say(f"job {self.job.uid} of {self.job.run_name} ended with {self.child.returncode}")
-        for sentence in endings.close(self.store, self.job.uid, self.child.returncode):
-            say(sentence)
-        self.child = self.job = None
+        """Reads the exit codes of children that have ended; closes the jobs that did not do so themselves."""
+        for uid, (process, job) in list(self.children.items()):
+            if process.poll() is None:
+                continue
+            for sentence in endings.close(self.store, uid, process.returncode):
+                say(sentence)
+            say(f"job {uid} of {job.run_name} ended with {process.returncode}")
+            del self.children[uid]
 
     def look_after(self, job: JobRow) -> None:
         """Kills on behalf of a dashboard on another host; closes a job that somebody else started and that died."""
         process = endings.process_of(job) if job.stop_requested >= 3 else None
         if process is not None:
             local.kill(process, job.uid)
-        is_child = self.job is not None and self.job.uid == job.uid
-        if not is_child and endings.is_gone(job):
+        if job.uid not in self.children and endings.is_gone(job):
             for sentence in endings.close(self.store, job.uid):
                 say(sentence)
 
-    def start_next(self) -> None:
-        claimed = write.claim_job(self.store, self.me.host)
+    def start_next(self) -> bool:
+        """Starts the first job in the queue if a device is free; False when there was nothing to start."""
+        claimed = write.claim_job(self.store, self.me.host, self.devices)
         if claimed is None:
-            return
+            return False
         job = read.job(self.store, claimed.uid)
-        say(f"starting job {job.uid} of {job.run_name}")
+        say(f"starting job {job.uid} of {job.run_name} on {job.device}")
         try:
-            self.child, self.job = local.start(self.store, job), job
+            self.children[job.uid] = Child(local.start(self.store, job), job)
         except OSError as error:
             kind, sentence = errors.classify(error)
             write.end_job(self.store, job.id, JobState.FAILED, error_kind=kind, error=sentence)
+        return True
 
     def has_work(self) -> bool:
         """Whether anything is queued, or runs on this host."""
@@ -143,8 +155,9 @@ class Worker:
 def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
     """The jobs of these runs once all have ended; says when one starts or ends, and replaces a worker that died."""
     seen: dict[str, str] = {}
+    supervisor = Supervisor(store)
     while True:
-        launch.reconcile(store)
+        supervisor.look()
         jobs = [job for job in read.jobs(store) if job.run_id in run_ids]
         for job in jobs:
             if seen.setdefault(job.uid, JobState.QUEUED) != job.state:
@@ -156,4 +169,5 @@ def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
 
 
 def say(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+    with suppress(OSError):  # the disk of the log may be full
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)

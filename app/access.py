@@ -1,0 +1,144 @@
+"""Who may look and who may act, when people sign in. Without sign-in whoever reaches the server may do everything.
+
+Sign-in is OpenID Connect through Streamlit; a TOML file holds its `[auth]` section, as Streamlit documents it, and
+`[access]` with `writers` and `readers`: lists of e-mail addresses, of which readers may be `["*"]`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import streamlit as st
+from streamlit.auth_util import get_cookie_with_chunks
+from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
+
+from store.engine import StoreError
+
+VARIABLE = "VR1Z_SIGN_IN"
+"""Path of the file; the command line sets it for the pages."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+LEAST_SECRET = 32
+EVERYBODY = "*"
+
+
+class SignIn(NamedTuple):
+    """What the file says; addresses in lower case."""
+
+    redirect_uri: str
+    cookie_secret: str
+    writers: frozenset[str]
+    readers: frozenset[str]
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority under which people reach the server."""
+        parts = urlsplit(self.redirect_uri)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.redirect_uri).hostname or ""
+
+    def may_write(self, user: Mapping[str, Any]) -> bool:
+        return _address(user) in self.writers
+
+    def may_read(self, user: Mapping[str, Any]) -> bool:
+        address = _address(user)
+        return bool(address) and (EVERYBODY in self.readers or address in self.readers | self.writers)
+
+    def user_of(self, cookies: Mapping[str, str]) -> dict[str, Any]:
+        """Whom the cookies of a request have signed in; empty for nobody, and for a cookie that is not ours."""
+
+        def signed(name: str) -> bytes | None:
+            value = cookies.get(name)
+            return None if value is None else decode_signed_value(self.cookie_secret, name, value.encode("latin-1"))
+
+        found = get_cookie_with_chunks(signed, USER_COOKIE_NAME)
+        user = json.loads(found) if found else {}
+        is_ours = isinstance(user, dict) and user.get("is_logged_in") and user.get("origin") == self.origin
+        return user if is_ours else {}
+
+
+def _address(user: Mapping[str, Any]) -> str:
+    """The e-mail address that the provider vouches for; empty where it does not."""
+    if not user.get("is_logged_in") or user.get("email_verified") is False:
+        return ""
+    return str(user.get("email") or "").lower()
+
+
+def load(path: Path) -> SignIn:
+    """Raises StoreError with what is missing in the file."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StoreError(f"{path} cannot be read as TOML ({error}): correct it, or start without --sign-in.") from None
+    auth, access = _section(values, "auth"), _section(values, "access")
+    if missing := [name for name in NEEDED if not isinstance(auth.get(name), str) or not auth[name]]:
+        raise StoreError(f"{path} lacks {', '.join(missing)} in its [auth] section: add them.")
+    writers, readers = (_addresses(path, access, name) for name in ("writers", "readers"))
+    found = SignIn(auth["redirect_uri"], auth["cookie_secret"], writers, readers)
+    if len(found.cookie_secret) < LEAST_SECRET:
+        raise StoreError(f"The cookie_secret in {path} can be guessed: use {LEAST_SECRET} random characters or more.")
+    if not found.origin.startswith("https://") and found.host not in LOOPBACK:
+        raise StoreError(f"The redirect_uri in {path} is not https: put a proxy with TLS in front of the server.")
+    if not writers or EVERYBODY in writers:
+        raise StoreError(f"{path} must name who may launch and delete: writers = [addresses] in its [access] section.")
+    return found
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _addresses(path: Path, access: Mapping[str, Any], name: str) -> frozenset[str]:
+    given = access.get(name, [])
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise StoreError(f"{name} in {path} must be a list of e-mail addresses.")
+    return frozenset(each.lower() for each in given)
+
+
+def configured() -> SignIn | None:
+    """The sign-in of this process, if it has one. Raises StoreError."""
+    path = os.environ.get(VARIABLE)
+    return _loaded(path) if path else None
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str) -> SignIn:
+    return load(Path(path))
+
+
+def may_write() -> bool:
+    """Whether who looks at this page may launch, stop, tag and delete."""
+    sign_in = configured()
+    return sign_in is None or sign_in.may_write(st.user.to_dict())
+
+
+def require_write() -> None:
+    """Raises StoreError for somebody who may only read."""
+    if not may_write():
+        raise StoreError("You may look at everything here and change nothing: ask to be added to the writers.")
+
+
+def gate() -> None:
+    """Ends the page for whoever may not read it, with the way to sign in."""
+    sign_in = configured()
+    if sign_in is None or sign_in.may_read(user := st.user.to_dict()):
+        return
+    st.title("Vision-R1-Zero")
+    if user.get("is_logged_in"):
+        st.text(f"{user.get('email') or 'This account'} may not look at these runs: ask to be added to the readers.")
+        st.button("Sign out", on_click=st.logout, key="sign_out")
+    else:
+        st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:", key="sign_in")
+    st.stop()

@@ -1,0 +1,39 @@
+"""Why the run's process ended early, what to turn, and what its log says of it. Everything is shown as plain text."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import advice, format
+from store.rows import JobRow, RunDetail
+
+
+def what_went_wrong(run: RunDetail) -> None:
+    """Nothing for a run that goes on or ended well."""
+    job = run.job
+    if job is None or not job.error or job.state in ("finished", "queued"):
+        return
+    if job.state == "stopped":
+        st.info(format.literal(job.error), icon=":material/info:")
+        return
+    found = advice.of(job)
+    how = advice.how_it_ended(job)
+    title = f"**{found.label}**{f' · {how}' if how else ''}  \n" if found else ""
+    st.error(title + format.literal(job.error), icon=":material/error:")
+    if found is None and not job.traceback:
+        return
+    with st.expander("Cause, what to turn, and the log", type="compact", key=f"wrong_{job.uid}"):
+        if found is not None:
+            st.markdown(found.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in found.knobs))
+        _log(job)
+
+
+def _log(job: JobRow) -> None:
+    if not job.traceback:
+        return
+    telling = advice.telling_lines(job.traceback)
+    st.caption("The lines that tell")
+    st.code(telling, language=None, wrap_lines=True)
+    if telling != job.traceback.strip():
+        with st.popover("Everything that was kept", type="tertiary", icon=":material/notes:"):
+            st.code(job.traceback, language=None, wrap_lines=True)

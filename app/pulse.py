@@ -1,0 +1,39 @@
+"""For how long the heartbeat of a job has stood still, as this process sees it: the clocks of other hosts may be wrong.
+
+A job of another host is judged by nothing else, since its process cannot be seen from here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from store.rows import JobRow
+from trainer.launch import identity
+
+
+class Pulse:
+    """Remembers when each counter moved last, by this process' own monotonic clock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def look(self, jobs: Iterable[JobRow]) -> None:
+        """Takes in the open jobs as they are now; those that are no longer open are forgotten."""
+        now, before = self._clock(), self._seen
+        seen = {}
+        for job in jobs:
+            counter, moved_at = before.get(job.id, (job.heartbeat, now))
+            seen[job.id] = (job.heartbeat, moved_at if counter == job.heartbeat else now)
+        self._seen = seen
+
+    def still_for(self, job_id: int | None, host: str | None) -> float | None:
+        """Seconds; None for a job of this host, which is judged by its process, and for one never looked at."""
+        if host in (None, identity.host()) or job_id not in self._seen:
+            return None
+        return self._clock() - self._seen[job_id][1]
+
+
+PULSE = Pulse()
+"""Of this process: fed by the server, read by the pages."""

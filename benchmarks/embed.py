@@ -1,0 +1,111 @@
+"""How long does embedding 20,000 traces take, and is the Drift page quick meanwhile and afterwards?
+
+On this machine: `python -m benchmarks.embed [TRACES]`. The job is a process of the queue, with the default encoder; the
+page runs in this process. Exits 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import psutil
+from streamlit.testing.v1 import AppTest
+
+from store import embeddings, read, write
+from store.engine import URL_VARIABLE, Store, open_store
+from store.rows import ExampleRow, JobRow, PredictionRow
+from trainer import launch
+from trainer.config import EvaluationConfig
+
+MAIN = Path(__file__).resolve().parents[1] / "app/main.py"
+TRACES, EXAMPLES = 20_000, 200
+METHODS = ("sft", "grpo")
+WORDS = ("red", "circle", "top", "left", "star", "blue", "square", "small", "in", "the", "picture", "find", "and")
+LENGTH = 45
+"""Words of a trace."""
+PAGE, SECOND_VISIT = 3.0, 1.0
+"""Seconds: a page on a machine whose cores all embed, and one that has been looked at before."""
+
+
+def main() -> int:
+    traces = int(sys.argv[1]) if len(sys.argv) > 1 else TRACES
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(str(Path(folder) / "embed.db"))
+        os.environ[URL_VARIABLE] = store.url
+        fill(store, traces)
+        start = time.perf_counter()
+        launch.embed(store, [run.id for run in read.runs(store)], EvaluationConfig().encoder)
+        meanwhile, processor = [], {}
+        while jobs := read.jobs(store, open_only=True):
+            processor.update((job.uid, used) for job in jobs if (used := processor_seconds(job)))
+            meanwhile.append(visit())
+            time.sleep(2)
+        total = time.perf_counter() - start
+        afterwards, second = visit(), median(visit() for _ in range(3))
+        jobs = read.jobs(store)
+        embedded = embeddings.count_embeddings(store, embeddings.encoders(store)[0].id)
+        store.close()
+    print(f"{embedded:,} texts of {traces:,} traces in {total:.0f} s with the start of {len(jobs)} processes")
+    print(f"{embedded / sum(processor.values()):.0f} texts a second of a processor, loading the encoder included")
+    print(f"the page meanwhile: median {median(meanwhile):.2f} s, longest {max(meanwhile):.2f} s of {len(meanwhile)}")
+    print(f"the page afterwards: {afterwards:.2f} s, the second visit {second:.2f} s")
+    return int(any(job.state != "finished" for job in jobs) or median(meanwhile) > PAGE or second > SECOND_VISIT)
+
+
+def visit() -> float:
+    """Seconds of a run of the page, its map open."""
+    app = AppTest.from_file(str(MAIN), default_timeout=300).run()
+    app.query_params["view"] = "Map"
+    start = time.perf_counter()
+    app.switch_page("../pages/drift.py").run()
+    assert not app.exception
+    return time.perf_counter() - start
+
+
+def processor_seconds(job: JobRow) -> float | None:
+    """What a job's process has used so far; None while it has none."""
+    try:
+        times = psutil.Process(job.pid).cpu_times() if job.pid else None
+    except psutil.NoSuchProcess:
+        return None
+    return times.user + times.system if times else None
+
+
+def fill(store: Store, traces: int) -> None:
+    """Runs whose greedy answers are all different, over a row of validations."""
+    dice = random.Random(0)
+    fields = {"dataset": "d", "split": "val", "question": "?", "answer": 3}
+    rows = [
+        ExampleRow(**fields, key=str(i), reference=" ".join(dice.choices(WORDS, k=LENGTH))) for i in range(EXAMPLES)
+    ]
+    ids = write.add_examples(store, rows)
+    for method in METHODS:
+        run = write.create_run(
+            store, name=method, method=method, style="cot", model="tiny", dataset="d", config={}, reward_weights={}
+        )
+        for step in range(traces // len(METHODS) // EXAMPLES):
+            evaluation = write.begin_evaluation(
+                store, run.id, benchmark="d", split="val", kind="val", step=step, conditions={}, encoder=None, total=1
+            )
+            write.record_predictions(store, evaluation, [answer(dice, id) for id in ids])
+            write.finish_evaluation(store, evaluation, {})
+
+
+def answer(dice: random.Random, example_id: int) -> PredictionRow:
+    think = words(dice)
+    text = f"<think>{think}</think><answer>3</answer>"
+    return PredictionRow(example_id=example_id, text=text, think=(7, 7 + len(think)), wellformed=True, correct=True)
+
+
+def words(dice: random.Random) -> str:
+    return " ".join(dice.choices(WORDS, k=LENGTH))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""System: is the machine well, and is the database? What is off, with what to do about it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import data, format, health, intents, machine
+from app.components.run_actions import attempt
+from app.pulse import PULSE
+from app.status import STILL_AFTER
+from store import orphans, state
+from store.state import DatabaseState
+from trainer.launch import identity, supervision, webhook
+
+
+@st.cache_data(ttl="10min", max_entries=1, show_spinner=False)
+def devices() -> machine.Devices:
+    return machine.devices()
+
+
+@st.cache_data(ttl="30s", max_entries=1, show_spinner=False)
+def stray(url: str) -> orphans.Orphans:
+    """Remembered for a while, since it looks at every file of the database at `url`."""
+    return orphans.find(data.reader())
+
+
+def work() -> health.Work:
+    jobs = data.jobs(data.reader(), open_only=True)
+    here = identity.host()
+    workers = state.workers(data.reader())
+    dead = [row.host for row in workers if row.host == here and not identity.is_alive(supervision.identity_of(row))]
+    silent = [job.run_name for job in jobs if (PULSE.still_for(job.id, job.host) or 0) > STILL_AFTER]
+    queued = sum(job.state == "queued" for job in jobs)
+    return health.Work(queued, len(jobs) - queued, dead, silent)
+
+
+def table(title: str, rows: dict[str, str], alt: str) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{title}**")
+        st.table({name: format.literal(text) for name, text in rows.items()}, border="horizontal", alt=alt)
+
+
+def database(found: DatabaseState, free: int, total: int) -> None:
+    rows = {
+        "Where": found.where,
+        "Schema": f"{found.schema} ({found.driver})",
+        "Size": format.memory(found.size),
+        "Write-ahead log": f"{format.memory(found.log_size)} ({found.mode})" if found.mode else format.UNKNOWN,
+        "Images": f"{format.count(found.images)}, {format.memory(found.image_bytes)}",
+        "Free on this disk": f"{format.memory(free)} of {format.memory(total)}",
+    }
+    table("Database", rows, "Place, schema and sizes of the database")
+    table("In it", {name.capitalize(): format.count(n) for name, n in found.rows.items()}, "Rows by kind")
+
+
+def computing() -> None:
+    rows = {"Device": "asking the trainer"}
+    place = st.empty()
+    with place.container():
+        table("Computing", rows, "Being asked")
+    known = devices()
+    names = [f"{gpu.name}, {format.memory(gpu.free)} of {format.memory(gpu.total)} free" for gpu in known.gpus]
+    rows = {
+        "Device": "; ".join(names) or "CPU",
+        "Threads": format.count(known.threads),
+        "CUDA of PyTorch": known.cuda or "none",
+        "Host": identity.host(),
+    }
+    with place.container():
+        table("Computing", rows, "Devices that torch finds")
+        if problem := health.of_devices(known):
+            st.warning(format.literal(problem), icon=":material/warning:")
+
+
+def at_work(now: health.Work) -> None:
+    workers = state.workers(data.reader())
+    alive = {row.host: "gone" if row.host in now.dead else f"process {row.pid}" for row in workers}
+    rows = {"Jobs at work": format.count(now.active), "Jobs that wait": format.count(now.queued)}
+    rows |= {f"Worker of {host}": word for host, word in alive.items()}
+    rows["Webhook"] = "off" if not webhook.is_set() else ("cannot be used" if webhook.problem() else "on")
+    table("Work", rows, "Jobs and workers")
+
+
+def care(found: orphans.Orphans) -> None:
+    st.subheader("Care")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text(
+            f"No run needs {format.count(found.examples)} examples, {format.count(found.images)} images, "
+            f"{format.count(len(found.files))} stray files and {format.count(len(found.folders))} output folders "
+            f"({format.memory(found.size)}).",
+            width="content",
+        )
+        with st.popover("Remove", icon=":material/delete_sweep:", disabled=not found.any, key="orphans"):
+            st.text("\n".join(map(str, (*found.folders, *found.files))) or "Rows of the database only.")
+            st.caption("Only while nothing is at work. This cannot be undone.")
+            if st.button("Remove them", type="primary", key="orphans_yes"):
+                attempt(intents.remove_orphans)
+                stray.clear()
+                st.rerun()
+    st.caption("A whole backup, made while everything runs, and one run for another database:")
+    st.code(
+        "python -m store backup FOLDER        # restore FOLDER\npython -m store export-run RUN FILE  # import-run FILE",
+        language="bash",
+    )
+
+
+st.title("System")
+store = data.reader()
+described, now, found = state.describe(store), work(), stray(store.url)
+free, total = machine.disk(store.folder)
+sentences = health.advice(described, free, now, found, webhook.problem())
+for sentence in sentences:
+    st.warning(format.literal(sentence), icon=":material/warning:")
+if not sentences:
+    st.success("Nothing is off.", icon=":material/check:")
+with st.grid(2, min_column_width=380):
+    database(described, free, total)
+    with st.container():
+        at_work(now)
+        devices_place = st.container()
+    table("Versions", machine.versions(), "Versions of packages")
+care(found)
+with devices_place:
+    computing()

@@ -1,0 +1,204 @@
+"""The one parser of completions: rewards, evaluation, imports and the screens all read a text through `parse`.
+
+Linear in the text's length and never an exception: policies write anything. Knows nothing of models or rewards.
+White space and word characters are Python's `\\s` and `\\w` on `str`; digits are ASCII.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Style = Literal["cot", "direct"]
+
+NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+GRAMMAR: dict[Style, tuple[str, ...]] = {
+    "cot": ("<think>", "</think>", "<answer>", "</answer>"),
+    "direct": ("<answer>", "</answer>"),
+}
+"""The tags of a well-formed completion, in order; a body stands between an opening tag and its closing one."""
+
+_TAG = re.compile("</?(?:think|answer)>")
+_DIGITS = re.compile("[0-9]{1,9}")
+_MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?!\S)")
+_WORD = re.compile(r"\w")
+_SOLID = re.compile(r"\S")
+
+
+class ReasoningStep(NamedTuple):
+    """A numbered step of the think body; `start` and `end` span marker and text in the completion."""
+
+    number: int
+    start: int
+    end: int
+    text: str
+    """What follows the marker, trimmed."""
+    counted: bool
+    why: str | None
+    """Why it does not count: `repeats step 2` or `holds no word`."""
+
+
+class Violation(NamedTuple):
+    """The first thing that broke the grammar."""
+
+    rule: str
+    """The broken rule, in words."""
+    position: int
+    """Index of the character, or of the tag's first one, at which it broke; the text's length if it ended early."""
+    message: str
+    """What is wrong in this text, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A parsed completion; every span is (start, end) in `text`."""
+
+    text: str
+    style: Style
+    wellformed: bool
+    think: tuple[int, int] | None
+    """The think body of a well-formed completion."""
+    answer_span: tuple[int, int] | None
+    """The answer body, where `<answer>` and `</answer>` each occur once, in that order."""
+    answer: int | None
+    steps: tuple[ReasoningStep, ...]
+    violation: Violation | None
+
+    @property
+    def counted_steps(self) -> int:
+        return sum(step.counted for step in self.steps)
+
+    @property
+    def think_text(self) -> str | None:
+        return None if self.think is None else self.text[slice(*self.think)]
+
+    @property
+    def answer_text(self) -> str | None:
+        return None if self.answer_span is None else self.text[slice(*self.answer_span)]
+
+
+class _Tag(NamedTuple):
+    name: str
+    start: int
+    end: int
+
+
+def parse(text: str, style: Style = "cot") -> Trace:
+    """Reads a completion of `style`; what cannot be read is said in the trace, never raised."""
+    tags = [_Tag(match.group(), *match.span()) for match in _TAG.finditer(text)]
+    violation = _first_violation(text, tags, style)
+    wellformed = violation is None
+    think = (tags[0].end, tags[1].start) if wellformed and style == "cot" else None
+    answer_span = _answer_span(tags)
+    return Trace(
+        text=text,
+        style=style,
+        wellformed=wellformed,
+        think=think,
+        answer_span=answer_span,
+        answer=None if answer_span is None else read_count(text[slice(*answer_span)]),
+        steps=_steps(text, *think) if think else (),
+        violation=violation,
+    )
+
+
+def read_count(body: str) -> int | None:
+    """The count that an answer body states: one to nine digits or a word zero to twenty, one full stop may follow."""
+    body = body.strip().removesuffix(".")
+    if _DIGITS.fullmatch(body):
+        return int(body)
+    word = body.lower()
+    return NUMBER_WORDS.index(word) if word in NUMBER_WORDS else None
+
+
+def _answer_span(tags: list[_Tag]) -> tuple[int, int] | None:
+    answers = [tag for tag in tags if tag.name in GRAMMAR["direct"]]
+    if [tag.name for tag in answers] != ["<answer>", "</answer>"]:
+        return None
+    return answers[0].end, answers[1].start
+
+
+def _first_violation(text: str, tags: list[_Tag], style: Style) -> Violation | None:
+    """Walks tags and the text between them, left to right, against the grammar."""
+    expected = GRAMMAR[style]
+    end = 0
+    for i, wanted in enumerate(expected):
+        found = tags[i] if i < len(tags) else None
+        gap_end = found.start if found else len(text)
+        in_body = wanted.startswith("</")
+        solid = _SOLID.search(text, end, gap_end)
+        if solid and not in_body:
+            return _stray(text, solid.start(), i, expected)
+        if found is None:
+            rule = f"{wanted} closes the body" if in_body else f"{wanted} comes {_after(i, expected)}"
+            return Violation(rule, len(text), f"The text ends before {wanted}.")
+        if found.name != wanted:
+            return _wrong_tag(found, wanted, i, expected)
+        if in_body and not solid:
+            body = f"{expected[i - 1]}…{wanted}"
+            return Violation(
+                f"{body} holds some text", found.start, f"There is nothing between {expected[i - 1]} and {wanted}."
+            )
+        end = found.end
+    return _trailing(text, end, expected)
+
+
+def _after(i: int, expected: tuple[str, ...]) -> str:
+    return f"after {expected[i - 1]}" if i else "first"
+
+
+def _stray(text: str, position: int, i: int, expected: tuple[str, ...]) -> Violation:
+    excerpt = repr(text[position : position + 20])
+    if i == 0:
+        return Violation(
+            f"nothing stands before {expected[0]}", position, f"The text begins with {excerpt}, not with {expected[0]}."
+        )
+    rule = f"only white space stands between {expected[i - 1]} and {expected[i]}"
+    return Violation(rule, position, f"{excerpt} stands between {expected[i - 1]} and {expected[i]}.")
+
+
+def _wrong_tag(found: _Tag, wanted: str, i: int, expected: tuple[str, ...]) -> Violation:
+    if found.name not in expected:
+        return Violation(
+            "an answer without thinking has no think tags", found.start, f"{found.name} does not belong here."
+        )
+    if found.name in expected[:i]:
+        return Violation(
+            f"{found.name} occurs once", found.start, f"{found.name} occurs a second time, before {wanted}."
+        )
+    return Violation(
+        f"the tags come in the order {' '.join(expected)}", found.start, f"{found.name} comes before {wanted}."
+    )
+
+
+def _trailing(text: str, end: int, expected: tuple[str, ...]) -> Violation | None:
+    solid = _SOLID.search(text, end)
+    if solid is None:
+        return None
+    excerpt = repr(text[solid.start() : solid.start() + 20])
+    return Violation(f"nothing stands after {expected[-1]}", solid.start(), f"{excerpt} stands after {expected[-1]}.")
+
+
+def _steps(text: str, start: int, end: int) -> tuple[ReasoningStep, ...]:
+    """The numbered steps of the think body text[start:end]."""
+    body = text[start:end]
+    opened: list[re.Match[str]] = []
+    for marker in _MARKER.finditer(body):
+        # Compared as text: int() of a number of thousands of digits is an error.
+        if marker.group(1) == str(len(opened) + 1):
+            opened.append(marker)
+    ends = [marker.start() for marker in opened[1:]] + [len(body)]
+    first: dict[str, int] = {}
+    steps = []
+    for number, (marker, stop) in enumerate(zip(opened, ends, strict=False), start=1):
+        words = body[marker.end() : stop].strip()
+        earlier = first.setdefault(" ".join(words.casefold().split()), number)
+        why = None if earlier == number else f"repeats step {earlier}"
+        if not _WORD.search(words):
+            why = "holds no word"
+        steps.append(ReasoningStep(number, start + marker.start(), start + stop, words, why is None, why))
+    return tuple(steps)

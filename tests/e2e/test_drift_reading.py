@@ -1,0 +1,153 @@
+"""From the runs to one sentence about drift, to ten traces that show it, with the keyboard and by address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from scripts import browsing
+from scripts.browsing import goto, no_exception, overflow, wait_until_idle
+from store import read, write
+from store.engine import Store, open_store
+from store.rows import PredictionRow
+from tests import compared, seeded
+from tests.pages.test_trace_view import HOSTILE
+from trainer.config import RunConfig
+from trainer.datasets import shapes
+from trainer.datasets.storing import store_examples
+from trainer.experiments import DEMO_TABLES
+
+pytestmark = pytest.mark.e2e
+PATIENCE = 60_000
+"""Milliseconds; the machine may be busy."""
+SFT, GRPO = "sft-cot-tiny-r32-s0", "grpo-cot-tiny-r32-s0"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
+    """The app on SFT and GRPO with tests on drawn scenes, and with a probe of hostile texts each."""
+    folder = tmp_path_factory.mktemp("drift")
+    store = open_store(str(folder / "test.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=24)
+    for name in (SFT, GRPO):
+        hostile_probe(store, name)
+    store.close()
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        yield server
+
+
+def hostile_probe(store: Store, name: str) -> None:
+    held_out = shapes.examples("hard", "val", len(HOSTILE), 0)
+    ids = store_examples(store, held_out)
+    kept = compared.conditions(RunConfig())
+    probe = write.begin_evaluation(
+        store,
+        seeded.find(store, name).id,
+        benchmark="shapes-hard",
+        split="val",
+        kind="probe",
+        step=9,
+        conditions=kept,
+        encoder=None,
+        total=len(ids),
+    )
+    texts = [f"<think>{name} {text}. {text}</think><answer>1</answer>" for text in HOSTILE]
+    fields = [
+        seeded.trace_fields(RunConfig(), one, text.encode("utf-8", "replace").decode())
+        for one, text in zip(held_out, texts, strict=True)
+    ]
+    rows = [PredictionRow(**each, example_id=id) for each, id in zip(fields, ids, strict=True)]
+    write.record_predictions(store, probe, rows)
+    write.finish_evaluation(store, probe, {})
+
+
+def test_three_clicks_lead_from_the_number_to_ten_traces(served: browsing.Server, browser_page: Page) -> None:
+    """The sentence, the ten furthest apart, one of them; then its trace alone."""
+    page = browser_page
+    goto(page, f"{served.url}/drift?view=What+changed")
+    expect(page.locator(".st-key-drift-verdict")).to_contain_text("drifted apart", timeout=PATIENCE)
+    page.get_by_role("button", name="Read the ten that are furthest apart").click()
+    expect(page.locator(".dr-said")).to_have_count(20, timeout=PATIENCE)
+    expect(page.locator(".dr-column")).to_have_count(3, timeout=PATIENCE)
+    page.locator(".st-key-drift-list a").nth(3).click()
+    wait_until_idle(page)
+    assert "example=" in page.url
+    expect(page.get_by_text("4 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.locator(".dr-facts a").last.click()
+    wait_until_idle(page)
+    no_exception(page)
+    assert "prediction=" in page.url
+
+
+@pytest.mark.parametrize("width", [1440, 800])
+def test_questions_are_read_with_the_keyboard(served: browsing.Server, browser_page: Page, width: int) -> None:
+    """Arrows go on and back, letters jump, and the address of a question opens it again."""
+    page = browser_page
+    page.set_viewport_size({"width": width, "height": 900})
+    goto(page, f"{served.url}/drift")
+    expect(page.get_by_text("1 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("2 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("3 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("2 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("x")
+    expect(page.get_by_text("1 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    wait_until_idle(page)
+    assert "order=random" in page.url
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("2 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    wait_until_idle(page)
+    card = page.locator(".dr-column").last.inner_text()
+    assert overflow(page) <= 0
+    goto(page, page.url)
+    no_exception(page)
+    expect(page.get_by_text("2 of 24", exact=True)).to_be_visible(timeout=PATIENCE)
+    assert page.locator(".dr-column").last.inner_text() == card
+
+
+@pytest.mark.parametrize("start", ["compare", "run", "runs"])
+def test_other_pages_lead_here(served: browsing.Server, browser_page: Page, start: str) -> None:
+    page = browser_page
+    store = open_store(served.database, readonly=True)
+    uid = seeded.find(store, GRPO).uid
+    store.close()
+    if start == "runs":
+        goto(page, f"{served.url}/drift?runs={uid}")
+    else:
+        goto(page, f"{served.url}/{start}?run={uid}&tab=Evaluations")
+        name = "See how the styles differ" if start == "compare" else "Hold its style against another's"
+        page.get_by_role("link", name=name).click()
+    expect(page.locator(".st-key-drift-verdict")).to_contain_text("SFT and GRPO", timeout=PATIENCE)
+    wait_until_idle(page)
+    no_exception(page)
+
+
+@pytest.mark.parametrize("view", ["Side by side", "What changed"])
+def test_hostile_texts_do_nothing(served: browsing.Server, browser_page: Page, view: str) -> None:
+    """Scripts do not run, pictures are not fetched, and nothing leaves this machine."""
+    page = browser_page
+    away: list[str] = []
+    page.on("request", lambda request: away.append(request.url) if not request.url.startswith(served.url) else None)
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    store = open_store(served.database, readonly=True)
+    probes = [
+        each.id
+        for name in (SFT, GRPO)
+        for each in read.evaluations(store, seeded.find(store, name).id)
+        if each.kind == "probe"
+    ]
+    store.close()
+    for at in range(len(HOSTILE) if view == "Side by side" else 1):
+        if at == 0:
+            goto(page, f"{served.url}/drift?sides={probes[0]},{probes[1]}&view={view.replace(' ', '+')}")
+        else:
+            page.keyboard.press("ArrowRight")
+            expect(page.get_by_text(f"{at + 1} of {len(HOSTILE)}", exact=True)).to_be_visible(timeout=PATIENCE)
+        no_exception(page)
+        assert overflow(page) <= 0, at
+    assert [url for url in away if not url.startswith(("data:", "blob:"))] == []

@@ -1,0 +1,52 @@
+"""What a host computes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.launch import devices
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (devices.CUDA, devices.VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    devices._gpus.cache_clear()
+
+
+def driver(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Puts an `nvidia-smi` of ours first."""
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+@pytest.mark.parametrize(("script", "found"), [("printf '0\\n1\\n'", ("0", "1")), ("exit 9", ("cpu",))])
+def test_the_driver_names_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, found: tuple[str, ...]
+) -> None:
+    driver(tmp_path, monkeypatch, script)
+    assert devices.here() == found
+
+
+def test_without_a_driver_there_is_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert devices.here() == ("cpu",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"), [("2,3", ("2", "3")), ("GPU-1a", ("GPU-1a",)), ("", ("cpu",)), ("-1", ("cpu",))]
+)
+def test_the_environment_narrows_them(monkeypatch: pytest.MonkeyPatch, setting: str, found: tuple[str, ...]) -> None:
+    monkeypatch.setenv(devices.CUDA, setting)
+    assert devices.here() == found
+
+
+def test_a_setting_replaces_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.CUDA, "0")
+    monkeypatch.setenv(devices.VARIABLE, "cpu-1, cpu-2")
+    assert devices.here() == ("cpu-1", "cpu-2")
+    assert devices.environment("cpu-1") == devices.environment(None) == {}

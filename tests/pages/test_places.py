@@ -1,0 +1,70 @@
+"""A page may name what lies below the allowed folders, and nothing else, whatever links and dots say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app import intents, places
+from store.engine import Store
+from tests import seeded
+from trainer.config import ConfigError, from_dict
+
+
+@pytest.fixture
+def allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "allowed"
+    (root / "photos").mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    (root / "link").symlink_to(tmp_path / "secret")
+    monkeypatch.setenv(places.VARIABLE, str(root))
+    return root
+
+
+@pytest.mark.parametrize("name", ["photos", ".", "not-there-yet", "photos/../photos"])
+def test_what_lies_inside_may_be_named(allowed: Path, name: str) -> None:
+    assert Path(places.check("data.path", str(allowed / name))).resolve().is_relative_to(allowed)
+
+
+@pytest.mark.parametrize("name", ["..", "../secret", "link", "link/deeper", "/etc", "~root", "photos/../../secret"])
+def test_what_lies_outside_may_not(allowed: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path: .* (lies outside of|is no path)"):
+        places.check("data.path", name if name.startswith(("/", "~")) else str(allowed / name))
+
+
+def test_a_name_that_no_path_can_have_is_a_sentence(allowed: Path) -> None:
+    with pytest.raises(ConfigError, match="is no path"):
+        places.check("data.path", "a\0b")
+
+
+def test_every_path_of_a_configuration_is_looked_at(allowed: Path) -> None:
+    data = {"dataset": "quantity-23k", "path": "/etc", "traces": "/etc/passwd"}
+    config = from_dict({"method": "none", "data": data, "model": {"id": "/etc", "adapter": "../secret"}})
+    assert [sentence.partition(":")[0] for sentence in places.outside(config)] == [
+        "data.path",
+        "data.traces",
+        "model.id",
+        "model.adapter",
+    ]
+
+
+def test_names_of_the_hub_and_of_runs_are_no_paths(allowed: Path) -> None:
+    config = from_dict({"model": {"id": "HuggingFaceTB/SmolVLM-256M-Instruct", "adapter": "demo-grpo"}})
+    assert places.outside(config) == []
+
+
+def test_home_the_present_and_the_databases_folder_may_be_named_where_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(places.VARIABLE, raising=False)
+    monkeypatch.setenv("VR1Z_DATABASE_URL", f"sqlite:///{tmp_path}/runs.db")
+    assert places.roots() == (Path.home().resolve(), Path.cwd().resolve(), tmp_path.resolve())
+
+
+def test_an_index_and_an_evaluation_are_confined(seeded_store: Store, allowed: Path) -> None:
+    with pytest.raises(ConfigError, match="lies outside of"):
+        intents.index("folder", "/etc", "train", 5)
+    run = intents.read.run(seeded_store, seeded.find(seeded_store, "demo-sft").id)
+    with pytest.raises(ConfigError, match="lies outside of"):
+        intents.evaluate(run, {"benchmark": "folder", "path": "/etc"})

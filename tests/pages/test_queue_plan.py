@@ -1,0 +1,29 @@
+"""When what waits will start."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from app.queue_plan import starts
+
+UNKNOWN = math.inf
+
+
+@pytest.mark.parametrize(
+    ("free_in", "lasts", "begin"),
+    [
+        ([0.0], [5.0, 7.0, 1.0], [0.0, 5.0, 12.0]),
+        ([10.0], [5.0, 5.0], [10.0, 15.0]),
+        ([10.0, 0.0], [5.0, 5.0, 5.0], [0.0, 5.0, 10.0]),
+        ([10.0], [None, 5.0], [10.0, None]),
+        ([10.0, 20.0], [None, 5.0, 5.0], [10.0, 20.0, 25.0]),
+        ([UNKNOWN], [5.0], [None]),
+        ([3.0], [], []),
+    ],
+)
+def test_a_job_starts_when_a_device_is_free(
+    free_in: list[float], lasts: list[float | None], begin: list[float | None]
+) -> None:
+    assert starts(free_in, lasts) == begin

@@ -1,0 +1,184 @@
+"""A run goes into a file and into another database with all that is its own, and nothing that is not."""
+
+from __future__ import annotations
+
+import sqlite3
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from store import media as files
+from store import read, transfer, write
+from store.connection import StoreError, reading
+from store.engine import Store, open_store
+from store.rows import RunRef
+from store.schema import Base, JobState
+from tests.store import make
+
+SHARED = {"example", "example_image", "media", "metric_name"}
+OF_THE_DATABASE = {"dataset_index", "embedding", "encoder", "experiment", "image_hash", "worker"}
+
+
+@pytest.fixture
+def run(store: Store) -> RunRef:
+    """A run with everything, in a database where ids are taken already."""
+    make.steps(store, make.run(store, "before").id, 3, other=1.0)
+    run = make.run(store, config={"hub_token": "hf_secret", "note": "x"}, output_dir="/away")
+    write.add_tag(store, run.id, "mine")
+    ids = write.add_examples(store, [make.example("z"), make.example()])
+    job = make.running_job(store, run.id)
+    rows = [make.completion(index, example_id=ids[1]) for index in range(3)]
+    write.record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
+    write.tag_traces(store, "completion", [row.id for row in read.iter_completions(store, run.id)][:1], "odd")
+    conditions: dict[str, Any] = {"split": "val", "conditions": {}, "encoder": None, "total": 1}
+    evaluation = write.begin_evaluation(store, run.id, benchmark="shapes-simple", kind="val", step=1, **conditions)
+    write.record_predictions(store, evaluation, [make.prediction(ids[1])])
+    write.finish_evaluation(store, evaluation, {"exact_match": 1.0, "n": 1})
+    write.set_checkpoint(store, run.id, kind="last", step=1, path="/away/last")
+    write.end_job(store, job, JobState.FINISHED)
+    return run
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(str(tmp_path / "other" / "other.db"))
+    for name in ("first", "second", "theirs"):
+        make.steps(store, make.run(store, name).id, 2, kl=1.0)
+    yield store
+    store.close()
+
+
+def exported(store: Store, run: RunRef, folder: Path) -> Path:
+    transfer.export_run(store, run.id, folder / "run.zip")
+    return folder / "run.zip"
+
+
+def counts(store: Store) -> dict[str, int]:
+    with reading(store) as connection:
+        return {name: connection.scalar(text(f'SELECT count(*) FROM "{name}"')) or 0 for name in Base.metadata.tables}
+
+
+def test_every_table_belongs_to_a_run_is_shared_or_is_left_out() -> None:
+    own = {table.name for table in transfer.owned()}
+    assert own | SHARED | OF_THE_DATABASE | transfer.LEFT_OUT == set(Base.metadata.tables)
+
+
+def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    arrived = transfer.import_run(other, exported(store, run, tmp_path))
+    assert arrived.uid == run.uid
+    assert arrived.id != run.id
+    before, after = read.run(store, run.id), read.run(other, arrived.id)
+    assert (after.name, after.tags, after.step) == (before.name, ("mine",), 1)
+    assert after.job is not None and after.job.state == JobState.FINISHED
+    left = [row for row in read.iter_completions(store, run.id)]
+    came = [row for row in read.iter_completions(other, arrived.id)]
+    assert [(row.text, row.reward, row.example, row.truth) for row in came] == [
+        (row.text, row.reward, row.example, row.truth) for row in left
+    ]
+    assert read.metric_names(other, arrived.id) == ["kl", "reward"]
+    assert read.series(other, arrived.id, ["reward"])["reward"].value.tolist() == [0.25]
+    assert [(row.example, row.correct) for row in read.iter_predictions(other, arrived.id)] == [
+        ("shapes-simple/train/a", True)
+    ]
+    assert read.remarks(other, "completion", [came[0].id])[came[0].id].tags == ("odd",)
+    assert [event.kind for event in read.events(other, arrived.id)] == [
+        event.kind for event in read.events(store, run.id)
+    ]
+    (example,) = read.examples(other, {1}).values()
+    assert files.path_of(other.media, example.images[0]).read_bytes() == make.image()
+    assert [row.name for row in read.runs(other)] == ["theirs", "second", "first", "demo"]
+
+
+def test_what_stays_behind_is_not_named(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    file = exported(store, run, tmp_path)
+    arrived = read.run(other, transfer.import_run(other, file).id)
+    assert (arrived.output_dir, arrived.parent_id) == (None, None)
+    assert arrived.job is not None and arrived.job.log_path is None
+    assert read.checkpoints(other, arrived.id) == []
+    assert arrived.config == {"hub_token": "[redacted]", "note": "x"}
+    assert b"hf_secret" not in zipfile.ZipFile(file).read("vision-r1-zero.db")
+
+
+def test_a_run_that_is_there_comes_again_only_under_another_uid(store: Store, run: RunRef, tmp_path: Path) -> None:
+    file = exported(store, run, tmp_path)
+    before = counts(store)
+    with pytest.raises(StoreError, match="is here already"):
+        transfer.import_run(store, file)
+    assert counts(store) == before
+    again = transfer.import_run(store, file, anew=True)
+    assert again.uid != run.uid
+    assert counts(store)["example"] == before["example"]
+    assert counts(store)["completion"] == 2 * before["completion"]
+
+
+def test_a_run_at_work_is_not_exported(store: Store, run: RunRef, tmp_path: Path) -> None:
+    write.add_job(store, run.id, "evaluate", {})
+    with pytest.raises(StoreError, match="has a job that has not ended"):
+        exported(store, run, tmp_path)
+    assert not list(tmp_path.glob("*.zip*"))
+
+
+def test_an_example_of_the_same_name_must_be_the_same(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    write.add_examples(other, [make.example(answer=5)])
+    with pytest.raises(StoreError, match="is another one here"):
+        transfer.import_run(other, exported(store, run, tmp_path))
+    assert "demo" not in [row.name for row in read.runs(other)]
+
+
+def test_a_file_is_not_overwritten(store: Store, run: RunRef, tmp_path: Path) -> None:
+    exported(store, run, tmp_path)
+    with pytest.raises(StoreError, match="already"):
+        exported(store, run, tmp_path)
+
+
+def change(file: Path, sql: str) -> None:
+    """Executes SQL in the database of an exported file."""
+    folder = file.parent / "opened"
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder)
+    with sqlite3.connect(folder / "vision-r1-zero.db") as database:
+        database.execute(sql)
+    database.close()
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in folder.rglob("*"):
+            archive.write(path, path.relative_to(folder))
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("UPDATE alembic_version SET version_num = '0999'", "newer version"),
+        ("UPDATE job SET state = 'queued', ended_at = NULL", "has a job that has not ended"),
+        ("DELETE FROM run", "holds 0 runs"),
+        ("DROP TABLE alembic_version", "another program"),
+    ],
+)
+def test_a_file_of_a_newer_version_or_with_a_job_to_start_is_refused(
+    store: Store, run: RunRef, other: Store, tmp_path: Path, sql: str, words: str
+) -> None:
+    file = exported(store, run, tmp_path)
+    change(file, sql)
+    before = counts(other)
+    with pytest.raises(StoreError, match=words):
+        transfer.import_run(other, file)
+    assert counts(other) == before
+
+
+def test_members_that_lead_out_are_left_in_the_file(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    file = exported(store, run, tmp_path)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("../evil", "x")
+        archive.writestr(f"vision-r1-zero-media/../../{'a' * 64}", "x")
+    transfer.import_run(other, file)
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no zip at all" * 10])
+def test_a_file_that_is_no_run(other: Store, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.zip").write_bytes(content)
+    with pytest.raises(StoreError, match="cannot be read"):
+        transfer.import_run(other, tmp_path / "run.zip")

@@ -1,0 +1,37 @@
+"""What a host computes on: a job has one device to itself. Asks the driver's own tool: the dashboard has no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+
+VARIABLE = "VR1Z_DEVICES"
+"""Replaces what was found, for example `0,1` or, for two jobs at once without a GPU, `cpu-1,cpu-2`."""
+CUDA = "CUDA_VISIBLE_DEVICES"
+_ASK = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
+_SECONDS = 10
+
+
+def here() -> tuple[str, ...]:
+    """The devices of this host: GPUs by index or uuid, as far as the environment shows them; else `cpu`."""
+    chosen = os.environ.get(VARIABLE) or os.environ.get(CUDA)
+    found = _gpus() if chosen is None else tuple(name.strip() for name in chosen.split(","))
+    return tuple(name for name in found if name not in ("", "-1")) or ("cpu",)
+
+
+def environment(device: str | None) -> dict[str, str]:
+    """What a job's process needs in its environment to see its device alone."""
+    if device is None or device.startswith("cpu"):
+        return {}
+    # A worker that the job may have to start must see them all again.
+    return {CUDA: device, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", VARIABLE: ",".join(here())}
+
+
+@cache
+def _gpus() -> tuple[str, ...]:
+    try:
+        said = subprocess.run(_ASK, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(said.split())

@@ -1,0 +1,87 @@
+"""Makes a configuration mean the same later and elsewhere: absolute paths, uids of runs, a copy of the adapter.
+
+The job may start in another folder, names are given twice, and the other run may train on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from store import read, write
+from store.engine import Store
+from store.rows import RunRef
+from trainer.checkpoints import Checkpoint, Checkpoints, keep_start, split
+from trainer.config import TINY, ConfigError, DataConfig, RunConfig
+from trainer.errors import TrainerError
+
+
+def pinned(store: Store, config: RunConfig) -> RunConfig:
+    """The config with absolute paths and run ids.
+
+    Raises ConfigError for a missing file or checkpoint, StoreError for an unknown run.
+    """
+    rewards = []
+    for reward in config.rewards:
+        path, is_file, function = reward.name.rpartition(":")
+        if is_file and not Path(path).expanduser().is_file():
+            raise ConfigError(f"rewards: there is no file {path}. Check the path of {reward.name}.")
+        name = f"{Path(path).expanduser().absolute()}:{function}" if is_file else reward.name
+        rewards.append(reward.model_copy(update={"name": name}))
+    model, folder = config.model, Path(config.model.id).expanduser()
+    if model.id != TINY and folder.is_dir():
+        model = model.model_copy(update={"id": str(folder.absolute())})
+    if model.adapter is not None:
+        model = model.model_copy(update={"adapter": _pinned_adapter(store, model.adapter)})
+    return config.model_copy(update={"rewards": tuple(rewards), "model": model, "data": _pinned_data(config.data)})
+
+
+def _pinned_data(data: DataConfig) -> DataConfig:
+    path, is_file, function = data.dataset.rpartition(":")
+    pinned: dict[str, str] = {}
+    if is_file:
+        pinned["dataset"] = f"{_there('data.dataset', path, Path.is_file)}:{function}"
+    if data.path:
+        pinned["path"] = _there("data.path", data.path, Path.is_dir)
+    if data.traces:
+        pinned["traces"] = _there("data.traces", data.traces, Path.is_file)
+    return data.model_copy(update=pinned)
+
+
+def _there(field: str, text: str, is_right: Callable[[Path], bool]) -> str:
+    """The absolute path of what must exist."""
+    path = Path(text).expanduser()
+    if not is_right(path):
+        raise ConfigError(f"{field}: there is no {'folder' if is_right is Path.is_dir else 'file'} {text}. Check it.")
+    return str(path.absolute())
+
+
+def _pinned_adapter(store: Store, reference: str) -> str:
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    name, checkpoint = split(reference)
+    run = read.run(store, read.resolve(store, name))
+    return run.uid if checkpoint is None else f"{run.uid}:{_checkpoint(store, run.id, checkpoint).step}"
+
+
+def _checkpoint(store: Store, run_id: int, name: str) -> Checkpoint:
+    try:
+        return Checkpoints(store, run_id, Path()).named(name)
+    except TrainerError as error:
+        raise ConfigError(f"model.adapter: {error.message}") from None
+
+
+def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
+    """Copies the checkpoint that a run branches from; it may be gone when its turn comes. Raises ConfigError."""
+    name, checkpoint = split(adapter)
+    if checkpoint is None:
+        return
+    source = _checkpoint(store, read.resolve(store, name), checkpoint)
+    try:
+        keep_start(source.path, output)
+    except OSError as error:
+        raise ConfigError(
+            f"model.adapter: {source.path} cannot be copied ({error.strerror}). Choose another."
+        ) from None
+    write.add_event(store, run.id, "adapter", f"Starts from step {source.step} of run {name}.")

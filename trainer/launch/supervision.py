@@ -1,0 +1,68 @@
+"""Keeps the database true from outside: closes jobs of this host that died, replaces a worker that died or hangs.
+
+How long the worker's counter stands still is judged by the observer's own monotonic clock, and stored nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from store import read
+from store.engine import Store
+from store.rows import WorkerRow
+from store.schema import JobState
+from trainer.launch import endings, identity, local
+from trainer.launch.identity import Identity
+
+FROZEN_SECONDS = 90.0
+"""A worker beats every few seconds, and waits at most half a minute for a locked database."""
+RESTART_SECONDS = 10.0
+"""Between two attempts to replace a worker that does not come up."""
+
+
+@dataclass
+class Supervisor:
+    """One look at a time; whoever looks regularly keeps one, since it remembers when the worker last moved."""
+
+    store: Store
+    _seen: tuple[int, int] | None = None
+    _moved_at: float = -math.inf
+    _started_at: float = -math.inf
+
+    def look(self) -> list[str]:
+        """Says what it closed, killed or started.
+
+        While a worker lives, closing is left to it, since only it learns exit codes.
+        """
+        worker = read.worker(self.store, identity.host())
+        if worker is not None and identity.is_alive(identity_of(worker)):
+            return self._end_frozen(worker)
+        closed = endings.close_gone(self.store)
+        queued = any(job.state == JobState.QUEUED for job in read.jobs(self.store, open_only=True))
+        # Only where a worker was before: looking at a shared database must not draw its jobs to this host.
+        if queued and worker is not None and time.monotonic() - self._started_at > RESTART_SECONDS:
+            self._started_at = time.monotonic()
+            local.start_worker(self.store)
+            closed.append("The worker of this host had died; started another.")
+        return closed
+
+    def _end_frozen(self, worker: WorkerRow) -> list[str]:
+        seen, now = (worker.pid, worker.heartbeat), time.monotonic()
+        if seen != self._seen:
+            self._seen, self._moved_at = seen, now
+        if now - self._moved_at < FROZEN_SECONDS:
+            return []
+        local.kill_alone(identity_of(worker))
+        return [f"The worker of this host did not move for {FROZEN_SECONDS:g} s and was killed; its jobs go on."]
+
+
+def worker_lives(store: Store) -> bool:
+    """Whether this host has a worker."""
+    worker = read.worker(store, identity.host())
+    return worker is not None and identity.is_alive(identity_of(worker))
+
+
+def identity_of(worker: WorkerRow) -> Identity:
+    return Identity(worker.host, worker.boot_id, worker.pid, worker.pid_started)

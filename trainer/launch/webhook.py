@@ -1,0 +1,95 @@
+"""Tells one address of a run's end, failure or finding: an HTTP POST of JSON to the URL in VR1Z_WEBHOOK, if it is set.
+
+Whatever goes wrong is a warning in the log: it never holds up or ends a job. The URL is a secret and never said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+from email.message import Message
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from store import read
+from store.engine import Store, StoreError
+from store.redaction import redacted
+from store.schema import OPEN
+
+VARIABLE = "VR1Z_WEBHOOK"
+TIMEOUT = 5.0
+"""Seconds, for the connection and for the answer."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST = 2000
+"""Characters of a sentence."""
+logger = logging.getLogger(__name__)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that leads elsewhere would hand on what was meant for one address."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        return None
+
+
+def problem() -> str | None:
+    """Why the address cannot be used, in a sentence; None if it can, or if there is none."""
+    try:
+        parts = urlsplit(os.environ.get(VARIABLE, ""))
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"{VARIABLE} is not a URL: correct it."
+    if not os.environ.get(VARIABLE) or (host and parts.scheme == "https"):
+        return None
+    if parts.scheme == "http" and host in LOOPBACK:
+        return None
+    return f"{VARIABLE} must be an https address, or one of this machine: nothing is sent."
+
+
+def is_set() -> bool:
+    return bool(os.environ.get(VARIABLE))
+
+
+def tell_end(store: Store, job_uid: str) -> bool:
+    """Tells how a job ended; whether that was taken."""
+    if not is_set():
+        return False
+    try:
+        job = read.job(store, job_uid)
+        run = read.run(store, job.run_id)
+    except StoreError as error:
+        logger.warning("The webhook could not be told of the end of job %s: %s", job_uid, error)
+        return False
+    if job.state in OPEN:
+        return False  # its end could not be recorded: whoever closes it tells of it
+    words = f"{run.name}: {job.kind} {job.state.replace('_', ' ')} at step {run.step}."
+    facts = {"run": run.uid, "name": run.name, "job": job.uid, "kind": job.kind, "step": run.step, "host": job.host}
+    return tell("end", f"{words} {job.error or ''}".strip(), state=job.state, error_kind=job.error_kind, **facts)
+
+
+def tell(event: str, text: str, **facts: Any) -> bool:
+    """Sends `event`, `text` (which chat services show) and the facts; whether they were taken."""
+    if not is_set():
+        return False
+    if found := problem():
+        logger.warning("%s", found)
+        return False
+    body = json.dumps({"event": event, "text": redacted(text)[:MOST], **facts}).encode()
+    request = urllib.request.Request(
+        os.environ[VARIABLE], body, {"Content-Type": "application/json", "User-Agent": "vision-r1-zero"}
+    )
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT):
+            return True
+    except urllib.error.HTTPError as error:
+        logger.warning("The webhook answered with status %d.", error.code)
+        error.close()
+    except Exception as error:
+        # Whatever an address does to a client: not its message, which may quote the URL.
+        logger.warning("The webhook could not be reached (%s).", type(error).__name__)
+    return False

@@ -1,0 +1,25 @@
+"""What this machine computes with: devices, memory, threads. Run in a process of its own, since it loads torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+
+
+def describe() -> dict[str, Any]:
+    """`devices` (name, total and free bytes of each GPU), `cuda` (of torch's build), `threads` and memory in bytes."""
+    memory = psutil.virtual_memory()
+    return {
+        "devices": [_device(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+        "memory": memory.total,
+        "memory_available": memory.available,
+    }
+
+
+def _device(index: int) -> dict[str, Any]:
+    free, total = torch.cuda.mem_get_info(index)
+    return {"name": torch.cuda.get_device_name(index), "total": total, "free": free}
