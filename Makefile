@@ -64,8 +64,10 @@ $(RUN):
 	fi
 
 # The stamp is a copy of what was installed: a new date alone installs nothing.
-$(VENV)/requirements.txt $(VENV)/requirements-dev.txt: $(VENV)/%: % | $(RUN)
+STAMPS := $(addprefix $(VENV)/,requirements.txt requirements-cluster.txt requirements-dev.txt)
+$(STAMPS): $(VENV)/%: % | $(RUN)
 	@cmp -s $< $@ || { echo "Installing $< into $(VENV) ..."; $(PIP) -r $<; }
 	@cp $< $@
 
-$(VENV)/requirements-dev.txt: $(VENV)/requirements.txt
+$(VENV)/requirements-cluster.txt: $(VENV)/requirements.txt
+$(VENV)/requirements-dev.txt: $(VENV)/requirements-cluster.txt

@@ -20,6 +20,7 @@ from store.engine import open_store
 from trainer import config, datasets, evaluate, grpo, launch, models, rewards
 from trainer.capture import GenerationCapture
 from trainer.recorder import Recorder
+from trainer.spool import NAME, Spool
 
 TARGET = 0.01
 
@@ -48,6 +49,7 @@ def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
             store,
             run.id,
             job.id,
+            Spool(folder / NAME),
             weights={r.name: r.weight for r in components},
             identify=lambda rows: [ids[row["example"]] for row in rows],
         )

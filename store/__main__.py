@@ -1,8 +1,8 @@
 """Hands out what runs recorded, and takes care of the database: `python -m store COMMAND`.
 
 `runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
-`orphans` take care; `import` takes in runs of other tools. Only `import`, `import-run`, `restore` and
-`orphans --remove` write to a database.
+`orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools. Only `import`, `import-run`,
+`restore`, `copy` and `orphans --remove` write to a database.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from store import backup, orphans, read, transfer
+from store import backup, copying, orphans, read, transfer
 from store.engine import Store, StoreError, database_url, open_store
 from store.export import completion_fields, prediction_fields
 from store.importing import saving
@@ -36,12 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is _restore:
             _restore(options)
             return 0
-        store = open_store(options.db, readonly=not options.writes)
-        try:
+        with closing(open_store(options.db, readonly=not options.writes)) as store:
             options.command(store, options)
             sys.stdout.flush()
-        finally:
-            store.close()
     except StoreError as error:
         print(error, file=sys.stderr)
     except BrokenPipeError:
@@ -79,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(command=_completions)
     add = commands.add_parser("predictions", parents=[lines], help="every answer of every evaluation")
     add.set_defaults(command=_predictions)
+    add = commands.add_parser("copy", help="all rows and images into an empty database, proven by checksums")
+    add.add_argument("db", metavar="FROM", help="database URL or path")
+    add.add_argument("target", metavar="TO", help="database URL or path")
+    add.add_argument("--media", metavar="FOLDER", help="where images go (default: $VR1Z_MEDIA, else beside TO)")
+    add.set_defaults(command=_copy)
     add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
     add.add_argument("tool", choices=list(saving.READERS), help="whose files they are")
     add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
@@ -154,6 +156,12 @@ def _completions(store: Store, options: argparse.Namespace) -> None:
 def _predictions(store: Store, options: argparse.Namespace) -> None:
     run = read.run(store, read.resolve(store, options.run))
     _write(options.jsonl, (prediction_fields(run.uid, row) for row in read.iter_predictions(store, run.id)))
+
+
+def _copy(store: Store, options: argparse.Namespace) -> None:
+    with closing(open_store(options.target)) as opened:
+        target = replace(opened, media=Path(options.media).absolute()) if options.media else opened
+        copying.copy(store, target, lambda copied: print(f"{copied.table}: {copied.rows:,}", file=sys.stderr))
 
 
 def _backup(store: Store, options: argparse.Namespace) -> None:

@@ -1,17 +1,19 @@
 """An open database: its engine, its transactions, and a driver's errors in words. Knows no tables.
 
 SQLite is used with a write-ahead log: one writer and any number of readers, none of whom waits for the other.
+PostgreSQL takes writers from many machines; a reader's transaction sees one moment there too.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -19,10 +21,14 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
 BUSY_SECONDS = 30
+CONNECT_SECONDS = 10
+RETRY_SECONDS = 1.0
 LOG_BYTES_KEPT = 64 * 2**20
 # A deferred transaction that reads first and then writes fails at once when another process has committed in between,
 # however long the busy timeout: a writer must say so at the start.
 BEGIN_WRITING = "BEGIN IMMEDIATE"
+C = TypeVar("C")
+UNREACHABLE = "{where} does not answer: start the server, or correct the URL."
 ADVICE = {
     "database or disk is full": "The disk of {where} is full: free some space; this write was not stored.",
     "readonly database": "{where} cannot be written: check its permissions, and those of its folder.",
@@ -33,11 +39,33 @@ ADVICE = {
     "locking protocol": "{where} seems to be on a network file system: move it to a local disk.",
     "disk I/O error": "The disk of {where} reports an error: check it, and whether the folder is on a network.",
     "foreign key constraint": "The run, job or example that this belongs to is no longer in {where}.",
+    "read-only transaction": "{where} was opened for reading only: nothing was stored.",
+    "fatal:  database": "There is no database {where}: create it first (createdb), or correct the URL.",
+    "password": "{where} does not accept the user or the password: correct the URL.",
+    "permission denied": "{where} does not let this user do so: grant the right, or name another user in the URL.",
+    "no space left": "The disk of {where} is full: free some space; this write was not stored.",
+    "connection failed": UNREACHABLE,
+    "connection refused": UNREACHABLE,
+    "connection is lost": UNREACHABLE,
+    "connection to server": UNREACHABLE,
+    "server closed the connection": UNREACHABLE,
+    "terminating connection": UNREACHABLE,
+}
+
+
+READING: dict[str, dict[str, Any]] = {
+    "sqlite": {"vr1z_reading": True},
+    # Otherwise each statement of a transaction would see a moment of its own.
+    "postgresql": {"isolation_level": "REPEATABLE READ"},
 }
 
 
 class StoreError(Exception):
     """A database that cannot do what was asked; one sentence that says what to do."""
+
+
+class Unreachable(StoreError):
+    """The database's server does not answer at the moment."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,8 @@ class Store:
     url: str
     engine: Engine
     media: Path
+    patience: float = 0.0
+    """Seconds that a transaction waits for a server that does not answer, before it begins."""
     metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     """Ids of metric names that are known to be committed."""
 
@@ -87,10 +117,10 @@ def sqlite_path(url: URL) -> Path | None:
 def writing(store: Store) -> Iterator[Connection]:
     """One write transaction: committed at the end, rolled back on any exception."""
     try:
-        with store.engine.begin() as connection:
+        with _reached(store, store.engine.connect) as connection, connection.begin():
             yield connection
     except (DBAPIError, sqlite3.Error) as error:
-        raise StoreError(explain(error, store.where)) from error
+        raise failure(store, error) from error
 
 
 class DriverCursor:
@@ -113,7 +143,7 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
     """One write transaction below SQLAlchemy, for the few statements that run each step."""
     dialect = store.engine.dialect
     try:
-        connection = store.engine.raw_connection()
+        connection = _reached(store, store.engine.raw_connection)
         try:
             cursor = DriverCursor(connection.cursor(), "?" if dialect.paramstyle == "qmark" else "%s")
             if dialect.name == "sqlite":
@@ -123,17 +153,37 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
         finally:
             connection.close()  # rolls back what was not committed
     except (DBAPIError, dialect.loaded_dbapi.Error) as error:
-        raise StoreError(explain(error, store.where)) from error
+        raise failure(store, error) from error
 
 
 @contextmanager
 def reading(store: Store) -> Iterator[Connection]:
     """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
     try:
-        with store.engine.connect().execution_options(vr1z_reading=True) as connection:
+        with _reached(store, store.engine.connect).execution_options(
+            **READING[store.engine.dialect.name]
+        ) as connection:
             yield connection
     except (DBAPIError, sqlite3.Error) as error:
-        raise StoreError(explain(error, store.where)) from error
+        raise failure(store, error) from error
+
+
+def _reached(store: Store, connect: Callable[[], C]) -> C:
+    """A connection, as soon as there is one while the store is patient."""
+    deadline = time.monotonic() + store.patience
+    while True:
+        try:
+            return connect()
+        except DBAPIError as error:
+            if time.monotonic() >= deadline or not isinstance(failure(store, error), Unreachable):
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def failure(store: Store, error: Exception) -> StoreError:
+    """The StoreError for a driver's error; Unreachable where waiting may help."""
+    sentence = explain(error, store.where)
+    return Unreachable(sentence) if sentence == UNREACHABLE.format(where=store.where) else StoreError(sentence)
 
 
 def explain(error: Exception, where: str) -> str:
@@ -181,3 +231,15 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
         connection.exec_driver_sql("BEGIN" if deferred else BEGIN_WRITING)
 
     return engine
+
+
+def server_engine(url: URL, *, readonly: bool = False) -> Engine:
+    """An engine for a database server; a connection that broke while it lay idle is replaced unseen."""
+    if url.get_backend_name() != "postgresql":
+        raise StoreError(f"{url.get_backend_name()} is not supported: name an SQLite file or a PostgreSQL URL.")
+    settings: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "vision-r1-zero"}
+    if readonly:
+        settings["options"] = "-c default_transaction_read_only=on"
+    # Plain `postgresql://` means another driver to SQLAlchemy.
+    named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    return create_engine(named, pool_pre_ping=True, connect_args=settings)

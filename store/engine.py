@@ -1,6 +1,6 @@
 """Opens the database: where it is, and whether that place is fit for it. Knows no tables.
 
-The default is an SQLite file. Any other SQLAlchemy URL works too; PostgreSQL is meant for many machines.
+The default is an SQLite file; PostgreSQL, by its SQLAlchemy URL, is meant for many machines.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from store import upgrade
-from store.connection import Store, StoreError, reading, sqlite_engine, sqlite_path, writing
+from store.connection import Store, StoreError, reading, server_engine, sqlite_engine, sqlite_path, writing
 
 __all__ = [
     "DEFAULT_URL",
@@ -70,9 +70,11 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
     if path is not None:
         _check_place(path, must_exist=readonly)
     try:
-        engine = sqlite_engine(path, readonly=readonly) if path is not None else create_engine(parsed)
+        engine = sqlite_engine(path, readonly=readonly) if path else server_engine(parsed, readonly=readonly)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise StoreError(f"No driver for {parsed.drivername} is installed: {error}.") from None
+        raise StoreError(
+            f"No driver for {parsed.drivername} is installed ({error}): pip install -r requirements-cluster.txt."
+        ) from None
     store = Store(address, engine, media_folder(path))
     try:
         if readonly:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -29,6 +30,8 @@ from trainer.stopping import StopFlag
 
 Work = Callable[[Store, int], None]
 FINISHED, FAILED, BAD_CONFIG = 0, 1, 2
+OUTAGE_SECONDS = 900.0
+"""How long a job waits for a database server that does not answer, where it cannot go on without."""
 
 
 class Outcome(NamedTuple):
@@ -60,8 +63,8 @@ def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Pa
     flag = StopFlag()
     with flag.listening():
         with Heartbeat(store, job.id, flag), Progress(store, job.uid):
-            outcome = _outcome(store, job.id, work or _work(job.kind), flag)
-        _close(store, job.id, outcome)
+            outcome = _outcome(replace(store, patience=OUTAGE_SECONDS), job.id, work or _work(job.kind), flag)
+        _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
         webhook.tell_end(store, job.uid)
     if outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job):
         launch.ensure_worker(store)

@@ -6,7 +6,7 @@ For a script of your own, two lines (your `report_to` stays as it is):
     record(trainer, name="my run")          # before trainer.train()
 
 Knows TRL's callbacks and the store's writes; knows nothing of models or prompts. A failure to record never stops
-training: it is printed, counted and written as an event once the store answers again.
+training: steps that the database does not take wait in a file, and an event tells of them once it answers again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from store import write
-from store.engine import Store, open_store
+from store.connection import Unreachable
+from store.engine import Store, StoreError, open_store
 from store.rows import CompletionRow, TokenRow
 from store.schema import JobState
 from store.trl_keys import SKIPPED, metric_name
@@ -29,25 +31,33 @@ from trainer.capture import Generation, GenerationCapture
 from trainer.heartbeat import Heartbeat
 from trainer.launch import identity, webhook
 from trainer.prompt import Style
+from trainer.spool import NAME, Spool, StepRecord
 from trainer.stopping import StopFlag
 
 logger = logging.getLogger(__name__)
 
+RETRY_SECONDS = 2.0
+"""A database that did not answer is left alone for so long: to ask it may take a while."""
+
 
 @dataclass
 class Recorder(TrainerCallback):
-    """TrainerCallback that commits every logged step; `after_step` runs then, outside of the recording."""
+    """TrainerCallback that commits every logged step, or keeps it in the spool until the store answers."""
 
     store: Store
     run_id: int
     job_id: int | None
+    spool: Spool
     style: Style = "cot"
     weights: dict[str, float] = field(default_factory=dict)
     identify: Callable[[Sequence[dict[str, Any]]], list[int | None]] = lambda rows: [None] * len(rows)
-    """Database ids of the examples behind dataset rows."""
+    """Database ids of the examples behind dataset rows, of which it may ask for `example` alone."""
     measure: Callable[[Generation], list[TokenRow]] = lambda generation: []
     """What policy and base think of the tokens of a generation's first completions."""
     failures: int = 0
+    """What was lost since the last event that said so."""
+    waited: int = 0
+    """Steps in the spool."""
     seconds: float = 0.0
     """Time spent in recording so far."""
     stop_requested: int = 0
@@ -60,6 +70,7 @@ class Recorder(TrainerCallback):
     """Seconds since the last logged step."""
     _last_log: float = field(default_factory=time.perf_counter)
     _has_logged: bool = False
+    _try_again_at: float = 0.0
 
     def keep(self, generation: Generation) -> None:
         """Takes a generation and measures it while the weights are those that sampled it.
@@ -95,40 +106,76 @@ class Recorder(TrainerCallback):
             return
         start = time.perf_counter()
         try:
-            self._record(state.global_step, logs, start - self._last_log)
+            self._deliver(self._gathered(state.global_step, logs, start - self._last_log))
         except Exception as error:
             self.failures += 1
             logger.warning("Step %s could not be recorded (%s); training goes on.", state.global_step, error)
         self._last_log, self._has_logged = time.perf_counter(), True
         self.seconds += self._last_log - start
 
-    def _record(self, step: int, logs: dict[str, Any], elapsed: float) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Writes what waits, for which a patient store waits too. Raises StoreError; then it waits on."""
+        self.waited = 0
+        for record in self.spool.waiting():
+            self._write(self.store, record)
+            self.waited += 1
+        self._say_that_it_answers()
+
+    def _gathered(self, step: int, logs: dict[str, Any], elapsed: float) -> StepRecord:
         metrics = {metric_name(key): value for key, value in logs.items() if key not in SKIPPED and _is_number(value)}
         generations, self._pending = self._pending, []
         measured, self._measured = self._measured, {}
         completions = [row for generation in generations for row in self._rows(generation)]
         metrics |= self._derived(metrics, generations, completions, elapsed)
+        rows = [{"example": row.get("example")} for generation in generations for row in generation.inputs]
+        return StepRecord(step, metrics, time.time(), metrics.get("tokens"), completions, rows, measured)
+
+    def _deliver(self, record: StepRecord) -> None:
+        """Commits a step after those that wait; without an answer it waits with them. Raises OSError."""
+        at_once = replace(self.store, patience=0.0)
+        try:
+            if time.monotonic() < self._try_again_at:
+                raise Unreachable("The database was away a moment ago.")
+            for waiting in self.spool.waiting():
+                self._write(at_once, waiting)
+            self._write(at_once, record)
+        except StoreError as error:
+            self._try_again_at = time.monotonic() + RETRY_SECONDS
+            self.spool.add(record)
+            self.waited += 1
+            logger.warning("Step %s waits in %s (%s); training goes on.", record.step, self.spool.path, error)
+            return
+        self._say_that_it_answers()
+
+    def _write(self, store: Store, record: StepRecord) -> None:
+        """A step that is written again replaces itself."""
         self.stop_requested = write.record_step(
-            self.store,
+            store,
             self.run_id,
-            step,
-            metrics,
-            at=time.time(),
-            tokens=metrics.get("tokens"),
-            completions=completions,
-            measured=measured,
+            record.step,
+            record.metrics,
+            at=record.at,
+            tokens=record.tokens,
+            completions=record.with_examples(self.identify(record.rows)),
+            measured=record.measured,
             job_id=self.job_id,
         )
+
+    def _say_that_it_answers(self) -> None:
+        """After something was written: what waited for it, and what was lost."""
+        if self.waited:
+            self.spool.clear()
+            self._say("recording_resumed", f"{self.waited} steps waited in a file until the database answered.")
+            self.waited = 0
         if self.failures:
-            write.add_event(
-                self.store,
-                self.run_id,
-                "recording_failed",
-                f"{self.failures} steps could not be recorded in full.",
-                job_id=self.job_id,
-                step=step,
-            )
+            self._say("recording_failed", f"{self.failures} steps could not be recorded in full.")
             self.failures = 0
+
+    def _say(self, kind: str, message: str) -> None:
+        write.add_event(self.store, self.run_id, kind, message, job_id=self.job_id)
 
     def _derived(
         self,
@@ -161,7 +208,6 @@ class Recorder(TrainerCallback):
         }
 
     def _rows(self, generation: Generation) -> list[CompletionRow]:
-        ids = self.identify(generation.inputs)
         size = generation.group_size
         return [
             CompletionRow(
@@ -179,7 +225,6 @@ class Recorder(TrainerCallback):
                 generation=generation.number,
                 group=i // size,
                 index=i % size,
-                example_id=ids[i],
                 advantage=generation.advantages[i],
             )
             for i, text in enumerate(generation.texts)
@@ -221,7 +266,7 @@ def record(trainer: Any, *, name: str, db: str | None = None) -> Recorder:
     job = write.add_job(store, run.id, "train", {"recorded": True})
     me = identity.current()
     write.start_job(store, job.id, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started, log_path=None)
-    recorder = _Attached(store, run.id, job.id, weights=weights)
+    recorder = _Attached(store, run.id, job.id, Spool(Path(trainer.args.output_dir) / NAME), weights=weights)
     recorder.job_uid = job.uid
     if generates:
         GenerationCapture(trainer, recorder.keep)
@@ -246,6 +291,7 @@ class _Attached(Recorder):
         control.should_training_stop = control.should_training_stop or bool(self.stop_requested)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        super().on_train_end(args, state, control)
         if self._heart is not None and self.job_id is not None:
             self._heart.__exit__(None, None, None)
             ended = JobState.STOPPED if self.stop_requested else JobState.FINISHED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from trainer.harness import Harness, harness_for
 from trainer.recorder import Recorder
 from trainer.rewards import build
 from trainer.similarity import Encoder
+from trainer.spool import NAME, Spool
 from trainer.watch import Watch, curves
 
 
@@ -95,7 +97,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     expected = memory.estimate(config, memory.largest(base.processor, splits["train"], config))
     facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
     provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
-    recorder = _recorder(store, run_id, job_id, harness, splits["train"])
+    recorder = _recorder(store, run_id, job_id, harness, splits["train"], Spool(output / NAME))
     if config.method == "grpo":
         GenerationCapture(trainer, recorder.keep)
     checkpoints = Checkpoints(store, run_id, output)
@@ -109,6 +111,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
 
     start = checkpoints.resume_point() if resume else None
     if resume:
+        recorder.settle()
         write.truncate_after(store, run_id, start.step if start else -1)
     advance(trainer, watch, start)
     finish(store, run_id, job_id, trainer, harness, splits["test"], checkpoints)
@@ -142,13 +145,16 @@ def _count_on(trainer: Any, watch: Watch) -> None:
         trainer._total_train_tokens = int(counted[-1])
 
 
-def _recorder(store: Store, run_id: int, job_id: int, harness: Harness, examples: Sequence[Example]) -> Recorder:
+def _recorder(
+    store: Store, run_id: int, job_id: int, harness: Harness, examples: Sequence[Example], spool: Spool
+) -> Recorder:
     known: dict[int, int] = {}
+    at_once = replace(store, patience=0.0)
 
     def identify(rows: Sequence[dict[str, Any]]) -> list[int | None]:
         new = sorted({int(row["example"]) for row in rows} - known.keys())
         if new:
-            known.update(zip(new, store_examples(store, [examples[i] for i in new]), strict=True))
+            known.update(zip(new, store_examples(at_once, [examples[i] for i in new]), strict=True))
         return [known[int(row["example"])] for row in rows]
 
     def measure(generation: Generation) -> list[TokenRow]:
@@ -160,6 +166,7 @@ def _recorder(store: Store, run_id: int, job_id: int, harness: Harness, examples
         store,
         run_id,
         job_id,
+        spool,
         style=harness.config.style,
         weights={reward.name: reward.weight for reward in harness.rewards},
         identify=identify,

@@ -52,10 +52,10 @@ class VisionCache:
         found = {key: self._kept[key] for key in keys if key in self._kept}
         self.asked += len(keys)
         self.encoded += len(missing)
-        if missing:
+        for key, picture in missing.items():
+            # Alone: among others the last digits differ, and a run that was resumed has others to encode.
             with torch.no_grad():
-                output = self._encode(*_batch(list(missing.values())), **kwargs)
-            found.update(zip(missing, (features.detach() for features in output.pooler_output), strict=True))
+                found[key] = self._encode(*_batch(picture), **kwargs).pooler_output[0].detach()
         self._keep(found)
         return BaseModelOutputWithPooling(pooler_output=[found[key] for key in keys])
 
@@ -67,8 +67,7 @@ class VisionCache:
     def _keep(self, found: dict[bytes, torch.Tensor]) -> None:
         for key, features in found.items():
             if key not in self._kept:
-                # A slice would keep the whole batch's features alive.
-                self._kept[key] = found[key] = features.clone()
+                self._kept[key] = features
                 self._bytes += features.nbytes
             self._kept.move_to_end(key)
         while self._bytes > self._limit:
@@ -103,11 +102,10 @@ def _pictures(pixel_values: torch.Tensor, layout: torch.Tensor | None) -> list[_
     return None
 
 
-def _batch(pictures: list[_Picture]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    pixels = [pixels for pixels, _ in pictures]
-    layouts = [layout for _, layout in pictures if layout is not None]
-    joined = torch.stack(pixels) if pixels[0].dim() == 4 else torch.cat(pixels)
-    return joined, torch.stack(layouts) if layouts else None
+def _batch(picture: _Picture) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A batch of one in the model's own layout."""
+    pixels, layout = picture
+    return pixels[None] if pixels.dim() == 4 else pixels, None if layout is None else layout[None]
 
 
 def _key(picture: _Picture) -> bytes:

@@ -3,12 +3,30 @@ from pathlib import Path
 
 import pytest
 
-from store.engine import Store, open_store
+from store.engine import MEDIA_VARIABLE, Store, open_store
+from tests import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database that is not there yet (SQLite) or empty (PostgreSQL)."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "test.db")
+        return
+    monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
+    with postgres.database(request.getfixturevalue("postgres_server")) as address:
+        yield address
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(str(tmp_path / "test.db"))
+def store(url: str) -> Iterator[Store]:
+    store = open_store(url)
     yield store
     store.close()
 

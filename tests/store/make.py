@@ -6,11 +6,15 @@ import io
 import time
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from store import write
 from store.engine import Store
 from store.rows import CompletionRow, ExampleRow, PredictionRow, RunRef
+
+sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""For a test of what only an SQLite file has; the others run on PostgreSQL too."""
 
 
 def run(store: Store, name: str = "demo", **fields: Any) -> RunRef:

@@ -16,6 +16,9 @@ from store.engine import Store, open_store
 from store.rows import RunRef
 from store.schema import JobState
 from tests.store import make
+from tests.store.make import sqlite_only
+
+pytestmark = sqlite_only
 
 WRITER = """
 import sys

@@ -15,6 +15,7 @@ from store import write
 from store.engine import Store
 from store.rows import RunRef
 from tests.store import make
+from tests.store.make import sqlite_only
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ def test_output_does_not_depend_on_the_shell(store: Store, run: RunRef) -> None:
     assert "é\ufffd" in result.stdout.decode("utf-8")
 
 
+@sqlite_only
 def test_a_backup_comes_back(store: Store, run: RunRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = str(tmp_path / "copy")
     assert call(store, "backup", copy) == 0

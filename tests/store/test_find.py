@@ -15,6 +15,7 @@ from store.notes import Remarks, note_trace, remarks, tag_traces, trace_tags, un
 from store.patterns import LONGEST_PATTERN, Matcher, containing, matching
 from store.rows import StoredCompletion
 from tests.store import make
+from tests.store.make import sqlite_only
 
 CATASTROPHES = [r"(a+)+$", r"(a|aa)+$", r"(?R)?a", r"(\w+\s?)*\1$", r"\w+" * 40 + "!"]
 
@@ -91,6 +92,7 @@ def test_pages_bring_everything_once_and_in_order(filled: Store, by: str, descen
     assert values == known + [None] * (len(values) - len(known)), "what has no value comes last"
 
 
+@sqlite_only
 def test_filters_and_orders_read_the_index_alone(filled: Store) -> None:
     wanted = "reward >= 1 AND correct IS 1 AND tokens > 3 AND truncated IS 0 AND wellformed IS 1 AND answer = 3"
     sql = f"EXPLAIN QUERY PLAN SELECT steps, id FROM completion WHERE {wanted} ORDER BY steps DESC, id DESC LIMIT 9"

@@ -152,7 +152,7 @@ def test_deleting_a_run_removes_its_rows_and_no_others(store: Store) -> None:
         write.record_predictions(store, evaluation, [make.prediction(ids[0])])
         write.set_checkpoint(store, each.id, kind="last", step=3, path="p")
         write.add_tag(store, each.id, "t")
-        write.add_job(store, each.id, "train", {})
+        write.end_job(store, write.add_job(store, each.id, "train", {}).id, JobState.FINISHED)
     write.delete_run(store, run.id)
     assert [row.name for row in read.runs(store)] == ["other"]
     for find in (read.metric_names, read.completions, read.evaluations, read.events, read.checkpoints):

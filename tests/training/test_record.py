@@ -80,10 +80,11 @@ def test_recording_many_completions_keeps_none_of_them_in_memory(tmp_path: Path)
 
     from trainer.capture import Generation
     from trainer.recorder import Recorder
+    from trainer.spool import Spool
 
     store = open_store(str(tmp_path / "runs.db"))
     run = make.run(store)
-    recorder = Recorder(store, run.id, None, weights={"format": 1.0})
+    recorder = Recorder(store, run.id, None, Spool(tmp_path / "unwritten.jsonl"), weights={"format": 1.0})
     arguments, control = TrainingArguments(output_dir=str(tmp_path / "out"), report_to=[]), TrainerControl()
 
     def step(number: int) -> None:

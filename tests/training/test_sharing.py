@@ -178,6 +178,14 @@ def test_a_tower_in_training_is_asked_once_a_pass(shared: tuple[Any, Any]) -> No
     assert len(passes) == 1
 
 
+def test_features_do_not_depend_on_what_else_is_encoded(plain):
+    backbone = plain[0].base_model.model.model
+    pixels = torch.rand(3, 1, 3, 96, 96)
+    among = VisionCache(backbone)(pixels).pooler_output
+    alone = VisionCache(backbone)(pixels[1:2]).pooler_output
+    assert torch.equal(among[1], alone[0])
+
+
 def test_features_are_kept_within_the_memory_limit(plain):
     backbone = plain[0].base_model.model.model
     features = backbone.get_image_features(torch.rand(1, 1, 3, 96, 96)).pooler_output[0]

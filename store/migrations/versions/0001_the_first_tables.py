@@ -115,7 +115,7 @@ def upgrade() -> None:
         sa.Column("correct", sa.Boolean(), nullable=True),
         sa.Column("steps", sa.Integer(), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=True),
-        sa.Column("truncated", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("truncated", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("reward", sa.Double(), nullable=True),
         sa.Column("rewards", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["example_id"], ["example.id"], name=op.f("fk_completion_example_id_example")),
@@ -253,7 +253,7 @@ def upgrade() -> None:
         sa.Column("correct", sa.Boolean(), nullable=True),
         sa.Column("steps", sa.Integer(), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=True),
-        sa.Column("truncated", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("truncated", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("reward", sa.Double(), nullable=True),
         sa.Column("rewards", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,73 @@
+"""A database that goes away in the middle of a run: the run goes on, and every step is stored once."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from store import read
+from store.engine import MEDIA_VARIABLE, open_store
+from store.rows import CompletionRow, TokenRow
+from tests import postgres
+from tests.training.conftest import SMALL
+from trainer import config, launch
+from trainer.job import execute
+from trainer.spool import Spool, StepRecord
+
+STEPS = 10
+QUIET = {"optimization.steps": str(STEPS), "evaluation.probe_every": "100", "evaluation.val_every": "100"}
+
+
+def test_what_waits_comes_back_as_it_was(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "not there yet" / "unwritten.jsonl")
+    row = CompletionRow(
+        text="<think>é\ud800</think>", think=(7, 9), wellformed=False, correct=None, generation=1, group=0, index=0
+    )
+    measured = {0: TokenRow((1, 2), (0.5, None), (-0.1, None), (-0.2, -0.3))}
+    records = [
+        StepRecord(1, {"loss": 0.1, "odd": None}, 1.5, 10.0, [row], [{"example": 3}], measured),
+        StepRecord(2, {}, 2.5, None),
+    ]
+    assert list(spool.waiting()) == []
+    for record in records:
+        spool.add(record)
+    with spool.path.open("a") as file:
+        file.write('{"step": 3, "metr')  # the process was killed here
+    assert list(spool.waiting()) == records
+    assert records[0].with_examples([9]) == [replace(row, example_id=9)]
+    spool.clear()
+    assert list(spool.waiting()) == []
+
+
+@pytest.mark.training
+def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
+    settings = config.override(config.preset("demo-grpo"), SMALL | QUIET)
+    with postgres.startable() as (url, running):
+        store = open_store(url)
+        run, job = launch.create(store, settings)
+
+        def interrupt() -> None:
+            while read.run(store, run.id).step < 2:
+                time.sleep(0.05)
+            running.stop()
+            time.sleep(6.0)
+            running.start()
+
+        outage = threading.Thread(target=interrupt)
+        outage.start()
+        code = execute(store, read.job(store, job.uid))
+        outage.join()
+        assert code == 0, read.job(store, job.uid).error
+        assert read.clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
+        rows = [
+            [row for group in read.groups(store, run.id, step) for row in group.completions]
+            for step in range(1, STEPS + 1)
+        ]
+        assert [len(each) for each in rows] == [16] * STEPS
+        assert all(row.example for each in rows for row in each)
+        assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
+        assert not list(tmp_path.rglob("unwritten.jsonl"))
+        store.close()
