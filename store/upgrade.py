@@ -105,9 +105,12 @@ def _migrate(store: Store, path: Path | None) -> None:
 
     # SQLite changes a table by copying it and dropping the old one, which must not delete what points to it.
     engine = store.engine if path is None else sqlite_engine(path, foreign_keys=False)
-    with writing(replace(store, engine=engine)) as connection:
-        command.upgrade(alembic_config(connection), HEAD)
-    engine.dispose()
+    try:
+        with writing(replace(store, engine=engine)) as connection:
+            command.upgrade(alembic_config(connection), HEAD)
+    finally:
+        if engine is not store.engine:
+            engine.dispose()
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def test_evaluate_a_model(store: Store, trainer: Main) -> None:
         ("eval --model tiny --benchmark mnist", "unknown dataset 'mnist'. Choose one of shapes-simple"),
         ("stop nowhere", "There is no run 'nowhere'"),
         ("job nowhere", "There is no job 'nowhere'"),
-        ("stop x --db mysql+nothing://x", "No driver for mysql"),
+        ("stop x --db mysql+nothing://x", "mysql is not supported"),
     ],
 )
 def test_what_cannot_be_used_gives_a_sentence(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from app import places
 from app.components import preflight, reward_rows
 from store import read
 from store.engine import Store
@@ -36,7 +37,8 @@ def test_a_real_dataset_asks_for_its_folder_and_launches(database: Store, tmp_pa
 
 
 @pytest.mark.parametrize("name", REAL_DATASETS)
-def test_every_dataset_can_be_chosen(name: str, database: Store) -> None:
+def test_every_dataset_can_be_chosen(name: str, database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(places.VARIABLE, "/")
     at = page()
     field(at, "method").set_value("none")
     field(at, "data.path").set_value("/somewhere")

@@ -112,9 +112,9 @@ def test_an_evaluation_has_no_steps_left() -> None:
     assert status.seconds_left(replace(RUN, step=200)) is None
 
 
-def test_a_foreign_run_without_a_job_is_recorded() -> None:
+def test_a_run_without_a_job_is_imported() -> None:
     foreign = replace(RUN, status=None, max_steps=None, ended_at=None)
-    assert status.look(foreign.status).label == "recorded"
+    assert status.look(foreign.status).label == "imported"
     assert status.progress(foreign) is None
 
 
