@@ -52,19 +52,19 @@ function save(Plotly, element, format, filename) {
   layout.font = { ...layout.font, family: PRINTED.font, color: PRINTED.text }
   for (const name of axes(layout)) Object.assign(layout[name], { gridcolor: PRINTED.grid, linecolor: PRINTED.grid })
   const size = { width: element.offsetWidth, height: element.offsetHeight, scale: format === "png" ? PRINTED.scale : 1 }
-  // Drawn afresh, Plotly looks for a class named after each uid, and ours hold spaces.
-  const data = element.data.map(({ uid, ...trace }) => trace)
-  return Plotly.downloadImage({ data, layout }, { format, filename, ...size })
+  return Plotly.downloadImage({ data: element.data, layout }, { format, filename, ...size })
 }
 
-function saving(Plotly, filename) {
+// Made once for a chart: react draws it anew, and its zoom is gone, when any object of the configuration is another one.
+function configuration(Plotly, filename) {
   const button = (format, icon) => ({
     name: `save-${format}`,
     title: `Save as ${format.toUpperCase()}`,
     icon,
     click: element => save(Plotly, element, format, filename),
   })
-  return [button("png", Plotly.Icons.camera), button("svg", Plotly.Icons.disk)]
+  const buttons = [button("png", Plotly.Icons.camera), button("svg", Plotly.Icons.disk)]
+  return { ...CONFIG, modeBarButtonsToAdd: buttons }
 }
 
 function watch(element, Plotly) {
@@ -94,8 +94,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   plotly(data.library)
     .then(async Plotly => {
       if (!charts.has(element)) return
-      const config = { ...CONFIG, modeBarButtonsToAdd: saving(Plotly, data.filename) }
-      await Plotly.react(element, figure.data, themed(figure.layout, token), config)
+      chart.config ??= configuration(Plotly, data.filename)
+      await Plotly.react(element, figure.data, themed(figure.layout, token), chart.config)
       if (isNew) watch(element, Plotly)
     })
     .catch(error => {

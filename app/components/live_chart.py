@@ -62,8 +62,12 @@ def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Poi
 
 
 def figure_json(figure: go.Figure) -> str:
-    """The figure with the uid of each trace, by which plotly.js knows a hidden curve again; plotly.py leaves it out."""
+    """The figure with the uid of each trace, by which plotly.js knows a hidden curve again; plotly.py leaves it out.
+
+    plotly.js makes a CSS selector of a uid, so that none may hold a slash or a space.
+    """
     content = figure.to_dict()
     for written, trace in zip(content["data"], figure.data, strict=True):
-        written["uid"] = trace.uid
+        if trace.uid is not None:
+            written["uid"] = f"trace-{trace.uid.encode().hex()}"
     return str(to_json_plotly(content))
