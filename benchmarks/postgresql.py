@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks import find as finder
-from benchmarks.store import COMPLETIONS, METRICS, _completion, _metrics, _new_run
+from benchmarks.store import COMPLETIONS, METRICS, completion, metrics, new_run
 from store import copying, emergence, read, write
 from store.engine import Store, open_store
 from store.find import ORDERS, Order, TraceFilter, count_found, find
@@ -61,12 +61,12 @@ def writes(server: str, pace: float, slowest: float | None) -> bool:
 
 def write_steps(url: str, pace: float) -> None:
     with closing(open_store(url)) as store:
-        run_id = _new_run(store)
+        run_id = new_run(store)
         write.record_metrics(store, run_id, 0, dict.fromkeys(METRICS, 0.0))
-        rows = [_completion(index) for index in range(COMPLETIONS)]
+        rows = [completion(index) for index in range(COMPLETIONS)]
         for step in range(1, STEPS + 1):
             start = time.perf_counter()
-            write.record_step(store, run_id, step, _metrics(step), at=float(step), completions=rows)
+            write.record_step(store, run_id, step, metrics(step), at=float(step), completions=rows)
             taken = time.perf_counter() - start
             print(taken)
             time.sleep(max(0.0, pace - taken))

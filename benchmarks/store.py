@@ -78,7 +78,7 @@ def writes(folder: Path) -> Iterator[Result]:
 
 def texts(folder: Path) -> Iterator[Result]:
     """The same with completions, and what they take on disk."""
-    rows = [_completion(index) for index in range(COMPLETIONS)]
+    rows = [completion(index) for index in range(COMPLETIONS)]
     yield _speed(f"  with {COMPLETIONS} completions of {COMPLETION_CHARACTERS} B", *_record_both(folder, "texts", rows))
     raw = STEPS * sum(len(row.text.encode()) for row in rows)
     ours, bare = ((folder / f"texts-{side}.db").stat().st_size for side in ("ours", "bare"))
@@ -88,7 +88,7 @@ def texts(folder: Path) -> Iterator[Result]:
 def reads(folder: Path) -> Iterator[Result]:
     """A long curve down to what a chart can show."""
     store = open_store(str(folder / "reads.db"))
-    run_id = _new_run(store)
+    run_id = new_run(store)
     write.record_metrics(store, run_id, 0, {"reward": 0.0})
     name_id = store.metric_ids["reward"]
     dice = random.Random(1)
@@ -141,10 +141,10 @@ def _run_and_kill(path: str, after: int) -> int:
 
 def _write_for_ever(path: str) -> None:
     store = open_store(path)
-    run_id, step = _new_run(store), 0
+    run_id, step = new_run(store), 0
     while True:
         step += 1
-        write.record_step(store, run_id, step, _metrics(step), at=float(step), completions=[_completion(0)])
+        write.record_step(store, run_id, step, metrics(step), at=float(step), completions=[completion(0)])
         print(step, flush=True)
 
 
@@ -152,7 +152,7 @@ def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[li
     """Seconds of each block of steps, ours and bare, in two files of the same tables."""
     store, other = (open_store(str(folder / f"{name}-{side}.db")) for side in ("ours", "bare"))
     for each in (store, other):
-        run_id = _new_run(each)
+        run_id = new_run(each)
         job_id = write.add_job(each, run_id, "train", {}).id
     other.close()
     connection = sqlite3.connect(folder / f"{name}-bare.db", isolation_level=None)
@@ -161,7 +161,7 @@ def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[li
     connection.executemany("INSERT INTO metric_name (id, name) VALUES (?, ?)", list(enumerate(METRICS)))
 
     def ours(step: int) -> None:
-        write.record_step(store, run_id, step, _metrics(step), at=float(step), completions=rows, job_id=job_id)
+        write.record_step(store, run_id, step, metrics(step), at=float(step), completions=rows, job_id=job_id)
 
     def bare(step: int) -> None:
         _bare_step(connection, run_id, step, rows, job_id)
@@ -182,10 +182,10 @@ def _block(record: Callable[[int], None], block: int) -> None:
 
 def _bare_step(connection: sqlite3.Connection, run_id: int, step: int, rows: list[CompletionRow], job_id: int) -> None:
     """What `record_step` stores, by hand."""
-    metrics = _metrics(step)
+    values = metrics(step)
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(ADD_STEP, (run_id, step, float(step), None))
-    connection.executemany(ADD_METRIC, [(run_id, number, step, metrics[name]) for number, name in enumerate(METRICS)])
+    connection.executemany(ADD_METRIC, [(run_id, number, step, values[name]) for number, name in enumerate(METRICS)])
     if rows:
         connection.executemany(ADD_COMPLETION, [(run_id, step, *_bare_completion(row)) for row in rows])
         connection.execute(ADD_SUMMARY, (run_id, step, json.dumps(summarize(rows, {}))))
@@ -202,18 +202,18 @@ def _bare_completion(row: CompletionRow) -> tuple[object, ...]:
     )
 
 
-def _new_run(store: Store) -> int:
+def new_run(store: Store) -> int:
     run = write.create_run(
         store, name="a", method="grpo", style="cot", model="tiny", dataset="shapes", config={}, reward_weights={}
     )
     return run.id
 
 
-def _metrics(step: int) -> dict[str, float]:
+def metrics(step: int) -> dict[str, float]:
     return {name: step + number / 100 for number, name in enumerate(METRICS)}
 
 
-def _completion(index: int) -> CompletionRow:
+def completion(index: int) -> CompletionRow:
     words = "".join(random.Random(index).choices("abcdefghijklmnopqrstuvwxyz 123.", k=COMPLETION_CHARACTERS - 33))
     text = f"<think>{words}</think><answer>3</answer>"
     end = text.index("</think>")

@@ -128,5 +128,27 @@ def measure(
     return evaluation
 
 
+def probe(store: Store, run_id: int, examples: Sequence[Example], texts: Sequence[str]) -> int:
+    """A finished probe of a run in which it said these texts to these examples; returns its id."""
+    ids = store_examples(store, examples)
+    config = RunConfig()
+    evaluation = write.begin_evaluation(
+        store,
+        run_id,
+        benchmark=examples[0].dataset,
+        split=examples[0].split,
+        kind="probe",
+        step=3,
+        conditions=conditions(config),
+        encoder=None,
+        total=len(ids),
+    )
+    fields = [seeded.trace_fields(config, one, text) for one, text in zip(examples, texts, strict=True)]
+    rows = [PredictionRow(**each, example_id=id) for each, id in zip(fields, ids, strict=True)]
+    write.record_predictions(store, evaluation, rows)
+    write.finish_evaluation(store, evaluation, {})
+    return evaluation
+
+
 def newest(store: Store) -> str:
     return read.experiments(store)[0].uid

@@ -10,14 +10,11 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
-from store import read, write
+from store import read
 from store.engine import Store, open_store
-from store.rows import PredictionRow
 from tests import compared, seeded
 from tests.pages.test_trace_view import HOSTILE
-from trainer.config import RunConfig
 from trainer.datasets import shapes
-from trainer.datasets.storing import store_examples
 from trainer.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e
@@ -41,27 +38,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
 
 def hostile_probe(store: Store, name: str) -> None:
     held_out = shapes.examples("hard", "val", len(HOSTILE), 0)
-    ids = store_examples(store, held_out)
-    kept = compared.conditions(RunConfig())
-    probe = write.begin_evaluation(
-        store,
-        seeded.find(store, name).id,
-        benchmark="shapes-hard",
-        split="val",
-        kind="probe",
-        step=9,
-        conditions=kept,
-        encoder=None,
-        total=len(ids),
-    )
     texts = [f"<think>{name} {text}. {text}</think><answer>1</answer>" for text in HOSTILE]
-    fields = [
-        seeded.trace_fields(RunConfig(), one, text.encode("utf-8", "replace").decode())
-        for one, text in zip(held_out, texts, strict=True)
-    ]
-    rows = [PredictionRow(**each, example_id=id) for each, id in zip(fields, ids, strict=True)]
-    write.record_predictions(store, probe, rows)
-    write.finish_evaluation(store, probe, {})
+    readable = [text.encode("utf-8", "replace").decode() for text in texts]
+    compared.probe(store, seeded.find(store, name).id, held_out, readable)
 
 
 def test_three_clicks_lead_from_the_number_to_ten_traces(served: browsing.Server, browser_page: Page) -> None:

@@ -26,7 +26,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def seeded_store(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A database of its own with a run in every state, which the pages of the test read."""
-    folder = tmp_path / "data"
+    return copied(template, tmp_path / "data", monkeypatch)
+
+
+def copied(template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A copy of a folder with a database, which the pages of the test read."""
     shutil.copytree(template, folder)
     monkeypatch.setenv("VR1Z_DATABASE_URL", f"sqlite:///{folder / 'runs.db'}")
     return open_store()

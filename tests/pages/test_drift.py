@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from app.components import drift_changes, drift_pairs, drift_reading, runs_table
 from app.components.drift_reading import Column
 from app.drift import Side
 from app.drift_sentences import align
-from store import embeddings, read, write
+from store import embeddings, read
 from store.engine import Store, open_store
-from store.rows import EvaluationRow, PredictionRow
+from store.rows import EvaluationRow
 from tests import compared, seeded
+from tests.pages.conftest import copied
 from tests.pages.test_compare import htmls, words
 from tests.pages.test_trace_view import HOSTILE
 from tests.pages.test_trace_view import read as inert
@@ -42,10 +42,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def drifted(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The base, SFT and GRPO, tested on 12 examples of three benchmarks."""
-    folder = tmp_path / "data"
-    shutil.copytree(filled, folder)
-    monkeypatch.setenv("VR1Z_DATABASE_URL", f"sqlite:///{folder / 'runs.db'}")
-    return open_store()
+    return copied(filled, tmp_path / "data", monkeypatch)
 
 
 def the_test(store: Store, name: str, benchmark: str = "shapes-simple") -> EvaluationRow:
@@ -60,26 +57,8 @@ def sides(store: Store, *names: str) -> str:
 def say(store: Store, name: str, thinking: str, *, n: int = 6) -> int:
     """A probe of a run that says the same thing to each of n questions; returns its id."""
     held_out = compared.shapes.examples("complex", "val", n, 0)
-    ids = compared.store_examples(store, held_out)
-    id = write.begin_evaluation(
-        store,
-        seeded.find(store, name).id,
-        benchmark="shapes-complex",
-        split="val",
-        kind="probe",
-        step=3,
-        conditions=compared.conditions(compared.RunConfig()),
-        encoder=None,
-        total=len(ids),
-    )
-    fields = []
-    for one in held_out:
-        text = f"<think>{thinking.format(noun=one.meta['noun'], n=one.answer)}</think>"
-        fields.append(seeded.trace_fields(compared.RunConfig(), one, text))
-    rows = [PredictionRow(**each, example_id=example_id) for each, example_id in zip(fields, ids, strict=True)]
-    write.record_predictions(store, id, rows)
-    write.finish_evaluation(store, id, {})
-    return id
+    texts = [f"<think>{thinking.format(noun=one.meta['noun'], n=one.answer)}</think>" for one in held_out]
+    return compared.probe(store, seeded.find(store, name).id, held_out, texts)
 
 
 SFT, GRPO, BASE = "sft-cot-tiny-r32-s0", "grpo-cot-tiny-r32-s0", "zero-shot-cot-tiny"
