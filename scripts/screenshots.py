@@ -68,6 +68,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "traces": f"/traces?run={uid}",
         "find": f"/find?run={uid}&judged=Wrong&sort=Most+steps",
         "rewards": f"/rewards?run={uid}",
+        "compare": "/compare",
         "drift": f"/drift?run={uid}",
         "datasets": "/datasets",
         "system": "/system",

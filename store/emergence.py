@@ -5,13 +5,13 @@ The summaries come with each recorded step; `add_summaries` makes them for steps
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from sqlalchemy import Text, cast, select
 
@@ -91,7 +91,7 @@ def emergence(store: Store, run_id: int) -> Emergence:
     statement = select(StepSummary.step, cast(StepSummary.figures, Text)).where(StepSummary.run_id == run_id)
     with reading(store) as connection:
         rows = connection.execute(statement.order_by(StepSummary.step)).all()
-    return of_figures([row[0] for row in rows], json.loads(f"[{','.join(row[1] for row in rows)}]"))
+    return of_figures([row[0] for row in rows], orjson.loads(f"[{','.join(row[1] for row in rows)}]"))
 
 
 def probed(store: Store, run_id: int) -> Emergence:

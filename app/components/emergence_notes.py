@@ -14,6 +14,8 @@ from app.watch import Finding
 from store.rows import RunDetail, StoredCompletion
 
 TRACES_PAGE = "../pages/traces.py"
+MOST_LOOKED_AT = 1000
+"""Completions of a step."""
 EXCERPT, LONG_EXCERPT = 160, 400
 """Characters of an example trace on a card, and of one that shows a finding."""
 Sort = Callable[[StoredCompletion], tuple[float, ...]]
@@ -83,7 +85,7 @@ def _card(run: RunDetail, one: Milestone) -> None:
 
 def example(run: RunDetail, step: int, sort: Sort, *, largest: bool) -> StoredCompletion | None:
     """The completion of a step that has most (or least) of what `sort` tells; None where the step has none."""
-    rows = [row for group in data.groups(data.reader(), run.id, step) for row in group.completions]
+    rows = data.completions(data.reader(), run.id, steps=(step, step), limit=MOST_LOOKED_AT)
     return (max if largest else min)(rows, key=sort, default=None)
 
 

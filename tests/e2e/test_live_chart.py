@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from scripts.browsing import Server, goto
+from scripts.browsing import Server, goto, serving
 from store import read
 from store.engine import Store, open_store
 from store.rows import JobRef, RunDetail, RunRef
@@ -26,32 +26,39 @@ PATIENCE = 90_000
 """Milliseconds; the machine may be busy."""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(
-    browser: Browser, server: Server, tmp_path: Path, scheme: str
-) -> None:
+def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(server: Server, browser_page: Page, tmp_path: Path) -> None:
     compared.fill(open_store(server.database), replace(DEMO_TABLES, ranks=(32,)), n=6)
-    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
-    page.set_default_timeout(PATIENCE)
+    page = browser_page
     goto(page, f"{server.url}/compare")
     chart = page.get_by_role("figure", name="Held-out accuracy along training examples seen")
     expect(chart.locator(".main-svg").first).to_be_attached(timeout=PATIENCE)
     chart.scroll_into_view_if_needed()
-    saved = {}
-    for form in ("PNG", "SVG"):
-        chart.hover()
-        with page.expect_download() as download:
-            chart.locator(f"[data-title='Save as {form}']").click()
-        saved[form] = tmp_path / download.value.suggested_filename
-        download.value.save_as(saved[form])
-    page.close()
-    assert [path.name for path in saved.values()] == [f"compare-matched-examples.{form}" for form in ("png", "svg")]
-    with Image.open(saved["PNG"]) as picture:
-        assert picture.format == "PNG" and picture.width > 1500
-        assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
-    drawing = ElementTree.parse(saved["SVG"]).getroot()
-    assert drawing.tag.endswith("svg")
-    assert "training examples seen" in saved["SVG"].read_text() and "SFT CoT r32" in saved["SVG"].read_text()
+    colour = "plot => plot._fullLayout.font.color"
+    light = chart.evaluate(colour)
+    for is_dark in (False, True):
+        if is_dark:
+            page.emulate_media(color_scheme="dark")
+            wait_until(page, lambda: chart.evaluate(colour) != light)
+        saved = {form: save(page, chart, form, tmp_path) for form in ("PNG", "SVG")}
+        assert [path.name for path in saved.values()] == [
+            "compare-matched-examples.png",
+            "compare-matched-examples.svg",
+        ]
+        with Image.open(saved["PNG"]) as picture:
+            assert picture.format == "PNG" and picture.width > 1500
+            assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+        drawing = ElementTree.parse(saved["SVG"]).getroot()
+        assert drawing.tag.endswith("svg")
+        assert "training examples seen" in saved["SVG"].read_text() and "SFT CoT r32" in saved["SVG"].read_text()
+
+
+def save(page: Page, chart: Locator, form: str, folder: Path) -> Path:
+    chart.hover()
+    with page.expect_download() as download:
+        chart.locator(f"[data-title='Save as {form}']").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
 
 
 class Live:
@@ -83,17 +90,26 @@ class Live:
             )
 
 
-@pytest.fixture
-def live(server: Server) -> Live:
-    path = Path(server.database.removeprefix("sqlite:///"))
-    seeded.seed_database(path, now=time.time())
-    return Live(open_store(str(path)))
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on a database of which a run goes on from test to test."""
+    folder = tmp_path_factory.mktemp("live")
+    seeded.seed_database(folder / "test.db", now=time.time())
+    with serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        yield server
 
 
 @pytest.fixture
-def reward(server: Server, live: Live, browser_page: Page) -> Locator:
+def live(served: Server) -> Iterator[Live]:
+    store = open_store(served.database)
+    yield Live(store)
+    store.close()
+
+
+@pytest.fixture
+def reward(served: Server, live: Live, browser_page: Page) -> Locator:
     """The reward chart on the run's page, drawn."""
-    browser_page.goto(f"{server.url}/run?run={live.run.uid}")
+    browser_page.goto(f"{served.url}/run?run={live.run.uid}")
     chart = browser_page.locator(".st-key-chart_reward").locator(PLOT)
     expect(chart.locator(".legend")).to_be_visible(timeout=PATIENCE)
     return chart
@@ -172,4 +188,4 @@ def test_charts_follow_the_theme_and_say_what_they_show(reward: Locator, browser
     light = reward.evaluate(colour)
     browser_page.emulate_media(color_scheme="dark")
     wait_until(browser_page, lambda: reward.evaluate(colour) != light)
-    expect(reward).to_have_attribute("aria-label", re.compile(r"^Reward: reward [\d.]+ at step 1, [\d.]+ at step 87"))
+    expect(reward).to_have_attribute("aria-label", re.compile(r"^Reward: reward [\d.]+ at step 1, [\d.]+ at step \d+"))
