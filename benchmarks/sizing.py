@@ -2,7 +2,7 @@
 
 One database grows by runs of 100 steps, with 40 metrics and 8 completions of 1,500 characters each. Times are of this
 process on the processor, those of reads medians, so that a busy machine does not matter. The last column continues the
-straight line through the last two sizes to a hundred times the largest: a statement about arithmetic, not a measurement.
+straight line through the last two sizes to a hundred times the largest: arithmetic, not a measurement.
 """
 
 from __future__ import annotations
