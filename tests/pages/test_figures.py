@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -19,7 +20,13 @@ def line(y: list[float], **settings: object) -> Line:
 
 
 def traces(figure: object) -> dict[str, dict]:
-    return {trace["uid"]: trace for trace in json.loads(figure_json(figure))["data"]}
+    return {named(trace["uid"]): trace for trace in json.loads(figure_json(figure))["data"]}
+
+
+def named(uid: str) -> str:
+    """The name that a uid was made of; a uid is a word for CSS."""
+    assert re.fullmatch(r"trace-[0-9a-f]+", uid)
+    return bytes.fromhex(uid.removeprefix("trace-")).decode()
 
 
 def test_smoothing_is_an_unbiased_average_of_the_past() -> None:
