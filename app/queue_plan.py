@@ -22,8 +22,8 @@ class Waiting(NamedTuple):
 
 
 def waiting(now: float) -> list[Waiting]:
-    """The queue in its order, as this host would work it off."""
-    jobs = data.jobs(data.reader(), open_only=True)
+    """The queue in its order, as this host would work it off; a cluster has its own."""
+    jobs = [job for job in data.jobs(data.reader(), open_only=True) if job.launcher == "local"]
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
         return []

@@ -40,6 +40,13 @@ class JobState(StrEnum):
     LOST = "lost"
 
 
+class Launcher(StrEnum):
+    """Who starts a job's process: the worker of a host, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 ACTIVE = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
 OPEN = (JobState.QUEUED, *ACTIVE)
 CLOSED = tuple(state for state in JobState if state not in OPEN)
@@ -104,6 +111,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(16))
     """`train`, `evaluate`, `embed` or `tokens`."""
     arguments: Mapped[dict[str, Any]]
+    launcher: Mapped[str] = mapped_column(String(16), server_default=Launcher.LOCAL)
     state: Mapped[str] = mapped_column(String(16), index=True)
     position: Mapped[float]
     """Order in the queue; smaller is earlier."""

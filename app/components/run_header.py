@@ -89,8 +89,8 @@ def imported_notes(run: RunDetail) -> None:
 def what_is_next(run: RunDetail) -> None:
     """Where a queued run stands, and what a stopping one still does."""
     job = run.job
-    if job is not None and job.state == "queued" and (where := place(job)):
-        st.caption(where)
+    if job is not None and job.state == "queued" and (where := job.activity or place(job)):
+        st.caption(format.literal(where))
     elif job is not None and job.state == "stopping":
         st.caption(status.STOPPING.get(job.stop_requested, ""))
 
