@@ -282,13 +282,13 @@ def is_newer(path: Path, end_time: int | None) -> bool:
 
 def judge(job: JobRow, submission: Any, log: str) -> Ending:
     """The state and the reason of a submission that ended without closing its job."""
-    if submission.driver_exit_code is not None:
-        # The boot is that of another host.
-        return endings.judge(job._replace(boot_id=identity.boot_id()), submission.driver_exit_code, log)
+    is_stopped = submission.status == "STOPPED"
+    if submission.driver_exit_code is not None or (is_stopped and job.stop_requested > 1):
+        # Its boot may be that of another host, of which nothing is known.
+        return endings.judge(job._replace(boot_id=None), submission.driver_exit_code, log)
+    if is_stopped:
+        return Ending(JobState.KILLED, f"Stopped through Ray, which waits {cluster.GRACE_SECONDS} s. Resume the run.")
     said = (str(submission.message or submission.status).strip().splitlines() or [""])[0][:500].rstrip(".")
-    if submission.status == "STOPPED":
-        state = JobState.STOPPED if job.stop_requested else JobState.KILLED
-        return Ending(state, "Stopped through Ray, before it could say so itself. Resume the run.")
     if job.started_at is None:
         return Ending(JobState.FAILED, f"Ray could not start it: {said}. Correct that, then resume the run.", "config")
     return Ending(JobState.LOST, f"Ray lost it: {said}. Resume the run.")
@@ -302,8 +302,7 @@ def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
     if memory is None:
         return Need(gpus, None)
     # Beside a GPU a node's memory holds the weights on their way there.
-    parts = memory["parts"]
-    return Need(gpus, int(parts["weights"] + parts["runtime"]) if gpus else int(memory["peak"]))
+    return Need(gpus, sum(memory["parts"][part] for part in ("weights", "runtime")) if gpus else memory["peak"])
 
 
 def estimate(config: dict[str, Any]) -> dict[str, Any] | None:

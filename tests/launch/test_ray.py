@@ -1,0 +1,145 @@
+"""Jobs on a real Ray cluster: whatever happens to them, to their watcher or to the cluster, the database tells it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from store import read, write
+from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, open_store
+from tests import postgres, ray_cluster
+from tests.launch.processes import doing, ended, eventually, process, until, until_working
+from tests.ray_cluster import Cluster
+from tests.training.conftest import SMALL
+from trainer import config, launch
+from trainer.launch import cluster, identity, local
+from trainer.launch.supervision import Supervisor
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Cluster]:
+    with ray_cluster.cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def ray(running: Cluster, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster, named to this process; what a test leaves there and here is killed."""
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    yield running
+    for found in psutil.process_iter():
+        if local._environment_of(found).get(URL_VARIABLE) in request.node.stash.get(URLS, []):
+            found.kill()
+
+
+URLS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def watched(ray: Cluster, store: Store, request: pytest.FixtureRequest) -> Store:
+    """A database whose jobs do acts of `fake_trainer`."""
+    request.node.stash[URLS] = [store.url]
+    return store
+
+
+def submitted(store: Store, act: str) -> str:
+    launch.submit(store, doing(act), launcher="ray")
+    return read.jobs(store)[-1].uid
+
+
+def log_of(store: Store, uid: str) -> str:
+    path = Path(read.job(store, uid).log_path or "")
+    return path.read_text() if path.is_file() else ""
+
+
+def test_two_runs_work_side_by_side_and_stop_after_their_step(watched: Store) -> None:
+    uids = [submitted(watched, "wait") for _ in range(2)]
+    assert write.claim_job(watched, identity.host()) is None, "they are not for the queue of this host"
+    jobs = [until_working(watched, uid) for uid in uids]
+    assert [read.job(watched, uid).state for uid in uids] == ["running", "running"]
+    assert "VR1Z" not in " ".join(psutil.Process(jobs[0].pid).cmdline())
+    assert write.claim_job(watched, identity.host()) is None
+    eventually(lambda: all("doing wait" in log_of(watched, uid) for uid in uids))
+    assert [launch.stop(watched, job) for job in jobs] == ["The job finishes its step and saves."] * 2
+    assert [(job.state, job.exit_code) for job in (ended(watched, uid) for uid in uids)] == [("stopped", 143)] * 2
+    kinds = [event.kind for event in read.events(watched, jobs[0].run_id)]
+    assert kinds == ["launched", "started", "stop_asked", "stopped"]
+    eventually(lambda: log_of(watched, uids[0]).endswith("stopped\n"))
+
+
+def test_a_job_that_is_killed_is_closed_by_whoever_watches_next(watched: Store) -> None:
+    with process(watched, "ray") as watcher:
+        launch.create(watched, doing("deaf"), launcher="ray")
+        job = until_working(watched, read.jobs(watched)[0].uid)
+        watcher.kill()
+    os.kill(job.pid or 0, signal.SIGKILL)
+    eventually(lambda: not cluster.is_watched(watched))
+    supervisor = Supervisor(watched)
+    assert supervisor.look() == ["Nobody watched the jobs on the Ray cluster; started a process that does."]
+    job = ended(watched, job.uid)
+    assert (job.state, job.exit_code) == ("killed", -9)
+    assert "Killed from outside by signal 9 (SIGKILL)" in str(job.error)
+
+
+def test_what_finds_no_room_stays_in_the_queue_and_can_be_taken_out(
+    watched: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VR1Z_RAY_GPUS", "3")
+    with process(watched, "ray"):
+        launch.create(watched, doing("wait"), launcher="ray")
+        job = eventually(lambda: next((job for job in read.jobs(watched) if job.activity), None))
+        assert job.state == "queued"
+        assert job.activity.startswith("Waits for 1 CPU, 3 GPU, 0.0 GiB of memory on the Ray cluster. Job has not")
+        assert launch.stop(watched, job) == "The job was taken out of the queue."
+        assert read.job(watched, job.uid).state == "stopped"
+
+
+def test_a_deaf_job_is_killed_at_the_third_level(watched: Store) -> None:
+    uid = submitted(watched, "deaf")
+    job = until_working(watched, uid)
+    eventually(lambda: "deaf now" in log_of(watched, uid))
+    for level in (1, 2, 3):
+        launch.stop(watched, job, level)
+    job = ended(watched, uid)
+    assert job.state == "killed" and job.error == "Killed on request; what came after the last checkpoint is lost."
+
+
+def test_a_cluster_that_refuses_the_token_is_a_sentence(watched: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "not the one")
+    with process(watched, "ray"):
+        launch.create(watched, doing("finish"), launcher="ray")
+        job = eventually(lambda: next((job for job in read.jobs(watched) if job.activity), None))
+    assert job.state == "queued"
+    assert f"The Ray cluster at {cluster.address()} cannot be asked: " in str(job.activity)
+
+
+@pytest.mark.training
+def test_the_demo_on_postgresql_and_ray_is_stopped_with_a_checkpoint_and_goes_on(
+    ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
+    settings = config.override(config.preset("demo-grpo"), SMALL | {"optimization.steps": "400"})
+    with postgres.server() as server, postgres.database(server) as url:
+        request.node.stash[URLS] = [cluster.environment(open_store(url))[URL_VARIABLE], url]
+        store = open_store(url)
+        run = launch.submit(store, settings, launcher="ray")
+        eventually(lambda: read.run(store, run.id).step >= 2)
+        first = read.jobs(store)[0]
+        launch.stop(store, first)
+        assert ended(store, first.uid).state == "stopped"
+        (last,) = [each for each in read.checkpoints(store, run.id) if each.kind == "last"]
+        assert last.step == read.run(store, run.id).step >= 2
+        second = launch.resume(store, run.id)
+        until(store, second.uid, "running")
+        eventually(lambda: read.run(store, run.id).step > last.step)
+        launch.stop(store, second)
+        assert ended(store, second.uid).state == "stopped"
+        store.close()
