@@ -66,8 +66,8 @@ def _move(
 def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
     """The first queued job whose run has no earlier open one, now starting on a free device of `host`; else None.
 
-    Jobs of a cluster are no host's to claim. A job that runs there without a device of its own holds them all. Safe for any number of claimers: a job is handed
-    out once.
+    Jobs of a cluster are no host's to claim. A job that runs there without a device of its own holds them all. Safe for
+    any number of claimers: a job is handed out once.
     """
     other, sibling = aliased(Job), aliased(Job)
     # A checkpoint is evaluated once its training has ended, on whatever host.
@@ -88,10 +88,10 @@ def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> Job
     return JobRef(row.id, row.uid) if row else None
 
 
-def place_job(store: Store, job_id: int) -> None:
+def place_job(store: Store, job_id: int, log_path: str) -> None:
     """A cluster has found a place for a queued job: its process is about to report itself."""
     with writing(store) as connection:
-        _move(connection, Job.id == job_id, JobState.STARTING)
+        _move(connection, Job.id == job_id, JobState.STARTING, log_path=log_path, activity=None)
 
 
 def shift_job(store: Store, job_id: int, *, earlier: bool) -> bool:

@@ -10,10 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import psutil
@@ -68,13 +67,11 @@ def wait_until_it_answers(found: Cluster, head: subprocess.Popen[bytes]) -> None
 
 
 def end(head: subprocess.Popen[bytes], folder: str) -> None:
-    """Kills the head and what it started: all of them name the cluster's folder, or descend from who does."""
+    """Kills the head and all that descends from it."""
     processes = psutil.Process(head.pid).children(recursive=True)
     for process in (*processes, head):
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            pass
     head.wait()
     psutil.wait_procs(processes, timeout=30)
     shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from trainer import launch
 from trainer.config import RunConfig, from_dict
 from trainer.launch import local
 
-PATIENCE = 40.0
+PATIENCE = 120.0
 T = TypeVar("T")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -13,11 +14,11 @@ import pytest
 from store import read, write
 from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, open_store
 from tests import postgres, ray_cluster
-from tests.launch.processes import doing, ended, eventually, process, until, until_working
+from tests.launch.processes import doing, ended, eventually, process, until_working
 from tests.ray_cluster import Cluster
 from tests.training.conftest import SMALL
 from trainer import config, launch
-from trainer.launch import cluster, identity, local
+from trainer.launch import cluster, identity
 from trainer.launch.supervision import Supervisor
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -30,24 +31,30 @@ def running() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def ray(running: Cluster, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster, named to this process; what a test leaves there and here is killed."""
+def ray(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, named to this process."""
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
-    yield running
-    for found in psutil.process_iter():
-        if local._environment_of(found).get(URL_VARIABLE) in request.node.stash.get(URLS, []):
-            found.kill()
-
-
-URLS = pytest.StashKey[list[str]]()
+    return running
 
 
 @pytest.fixture
-def watched(ray: Cluster, store: Store, request: pytest.FixtureRequest) -> Store:
+def watched(ray: Cluster, store: Store) -> Iterator[Store]:
     """A database whose jobs do acts of `fake_trainer`."""
-    request.node.stash[URLS] = [store.url]
-    return store
+    with cleared(store):
+        yield store
+
+
+@contextmanager
+def cleared(store: Store) -> Iterator[None]:
+    """Kills at the end what works for a database, here and on the cluster."""
+    try:
+        yield
+    finally:
+        for found in psutil.process_iter():
+            with suppress(psutil.Error):
+                if found.pid != os.getpid() and found.environ().get(URL_VARIABLE) == store.url:
+                    found.kill()
 
 
 def submitted(store: Store, act: str) -> str:
@@ -123,23 +130,29 @@ def test_a_cluster_that_refuses_the_token_is_a_sentence(watched: Store, monkeypa
 
 @pytest.mark.training
 def test_the_demo_on_postgresql_and_ray_is_stopped_with_a_checkpoint_and_goes_on(
-    ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
     settings = config.override(config.preset("demo-grpo"), SMALL | {"optimization.steps": "400"})
-    with postgres.server() as server, postgres.database(server) as url:
-        request.node.stash[URLS] = [cluster.environment(open_store(url))[URL_VARIABLE], url]
-        store = open_store(url)
+    with (
+        postgres.server() as server,
+        postgres.database(server) as url,
+        closing(open_store(url)) as store,
+        cleared(store),
+    ):
         run = launch.submit(store, settings, launcher="ray")
-        eventually(lambda: read.run(store, run.id).step >= 2)
-        first = read.jobs(store)[0]
-        launch.stop(store, first)
-        assert ended(store, first.uid).state == "stopped"
-        (last,) = [each for each in read.checkpoints(store, run.id) if each.kind == "last"]
-        assert last.step == read.run(store, run.id).step >= 2
-        second = launch.resume(store, run.id)
-        until(store, second.uid, "running")
-        eventually(lambda: read.run(store, run.id).step > last.step)
-        launch.stop(store, second)
-        assert ended(store, second.uid).state == "stopped"
-        store.close()
+        first = stopped_beyond(store, run.id, 1)
+        launch.resume(store, run.id)
+        assert stopped_beyond(store, run.id, first) > first
+
+
+def stopped_beyond(store: Store, run_id: int, step: int) -> int:
+    """Stops the run once it is beyond a step; the step of the checkpoint that it leaves."""
+    job = read.jobs(store)[-1]
+    eventually(lambda: read.run(store, run_id).step > step)
+    launch.stop(store, job)
+    job = ended(store, job.uid)
+    assert (job.state, job.exit_code) == ("stopped", 143)
+    (last,) = [each for each in read.checkpoints(store, run_id) if each.kind == "last"]
+    assert last.step == read.run(store, run_id).step and Path(last.path).is_dir()
+    return last.step

@@ -30,9 +30,7 @@ class Job(Protocol):
     def uid(self) -> str: ...
 
 
-def submit(
-    store: Store, config: RunConfig, *, parent_id: int | None = None, launcher: str = Launcher.LOCAL
-) -> RunRef:
+def submit(store: Store, config: RunConfig, *, parent_id: int | None = None, launcher: str = Launcher.LOCAL) -> RunRef:
     """A new run with a queued job, and somebody who will start it. Raises ConfigError."""
     run, _ = create(store, config, parent_id=parent_id, launcher=launcher)
     tell(store, launcher)

@@ -5,6 +5,7 @@ What is asked of the cluster itself is in `trainer.launch.ray_jobs`, in a proces
 
 from __future__ import annotations
 
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ ADDRESS = "VR1Z_RAY_ADDRESS"
 """Environment variable with the address of the cluster's Jobs API, for example http://127.0.0.1:8265."""
 AUTHENTICATION = "RAY_AUTH_MODE"
 """Ray's own; `token` makes its clients send RAY_AUTH_TOKEN, or what is in the file that RAY_AUTH_TOKEN_PATH names."""
+GPUS = "VR1Z_RAY_GPUS"
+"""How many GPUs every job asks for; without it one, and none for the embedded model."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE_SECONDS = 300
 """How long Ray waits between SIGTERM and SIGKILL: the step at hand ends in it, and a checkpoint is saved."""
@@ -50,9 +53,22 @@ def check(store: Store) -> str:
         )
     if host not in LOOPBACK and sqlite_path(make_url(store.url)):
         raise ConfigError(f"{store.where} is a file that jobs on {host} cannot reach: use PostgreSQL (--db URL).")
+    gpus()
     if find_spec("ray") is None:
         raise ConfigError("Ray is not installed: pip install -r requirements-cluster.txt.")
     return named
+
+
+def gpus() -> float | None:
+    """What GPUS says, if anything. Raises ConfigError."""
+    text = os.environ.get(GPUS)
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        number = -1.0
+    if number is not None and not 0 <= number < math.inf:
+        raise ConfigError(f"{GPUS} must be a number of GPUs, for example 1, or 0.5 for two jobs a GPU.")
+    return number
 
 
 def environment(store: Store) -> dict[str, str]:
@@ -60,7 +76,8 @@ def environment(store: Store) -> dict[str, str]:
 
     A node has the password as every client of PostgreSQL has it: in ~/.pgpass, or in PGPASSWORD when Ray starts there.
     """
-    url = make_url(store.url).set(password=None).difference_update_query(["password", "sslpassword"])
+    # `set` takes None for unchanged.
+    url = make_url(store.url)._replace(password=None).difference_update_query(["password", "sslpassword"])
     return {
         URL_VARIABLE: url.render_as_string(hide_password=False),
         MEDIA_VARIABLE: str(store.media),

@@ -11,52 +11,37 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import yaml
 from filelock import Timeout
 
 from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import JobState, Launcher
-from trainer.config import TINY, ConfigError
-from trainer.launch import cluster, endings, identity, local, webhook
+from trainer.config import ConfigError
+from trainer.launch import cluster, endings, identity, local, needs, webhook
 from trainer.launch.endings import Ending
+from trainer.launch.needs import Need
 from trainer.launch.queue import IDLE_SECONDS, LOCK_SECONDS, say, until_idle
 
 TICK_SECONDS = 1.0
 HTTP_SECONDS = 20.0
 LOG_SECONDS = 5.0
 """Between two copies of the log of a job that runs."""
-ESTIMATE_SECONDS = 120
-GPUS = "VR1Z_RAY_GPUS"
-"""GPUs that a job asks for; one if it is not set, none for the embedded model."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 WAITED_TOO_LONG = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
 """Ray gives up on what found no place in a quarter of an hour."""
+_UID = re.compile(r"[0-9a-f]{10}")
 
 
 class ClusterError(Exception):
     """The cluster did not answer, or refused; a sentence."""
-
-
-class Need(NamedTuple):
-    """What a job asks of a node; `memory` is the node's, in bytes, and None where nobody could estimate it."""
-
-    gpus: float
-    memory: int | None
-
-    def __str__(self) -> str:
-        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        memory = f", {self.memory / 2**30:.1f} GiB of memory" if self.memory else ""
-        return f"1 CPU{gpus}{memory}"
 
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
@@ -142,7 +127,7 @@ class Watcher:
 
     def _submissions(self) -> dict[str, Any]:
         """Our submissions by the uid of their job, of several the last."""
-        ours = [each for each in self.jobs.ask("list_jobs") if each.submission_id and "run" in (each.metadata or {})]
+        ours = [each for each in self.jobs.ask("list_jobs") if is_ours(each)]
         return {uid_of(each): each for each in sorted(ours, key=lambda each: each.start_time)}
 
     def _follow(self, job: JobRow, known: Any | None, *, is_blocked: bool) -> None:
@@ -155,7 +140,7 @@ class Watcher:
         elif known.status == "PENDING":
             self._wait(job, f"Waits for {known.metadata.get('needs')} on the Ray cluster. {known.message}")
         elif known.status == "RUNNING" and job.state == JobState.QUEUED:
-            write.place_job(self.store, job.id)
+            write.place_job(self.store, job.id, str(self._path(known)))
         elif known.status in ENDED and known.error_type == WAITED_TOO_LONG and job.state == JobState.QUEUED:
             number = known.submission_id.partition("-")[2] or "1"
             self._submit(job, f"{job.uid}-{int(number) + 1}")
@@ -185,8 +170,10 @@ class Watcher:
         # Neither changes what a run needs, and a matrix has many of both.
         key = json.dumps(config | {"name": "", "seed": 0}, sort_keys=True)
         if key not in self._estimates:
-            self._estimates[key] = estimate(config)
-        return need(config, self._estimates[key])
+            self._estimates[key] = needs.estimate(config)
+            if self._estimates[key] is None:
+                say(f"the memory of {job.run_name} could not be estimated: none is asked for")
+        return needs.need(config, self._estimates[key])
 
     def _wait(self, job: JobRow, words: str) -> None:
         if job.state == JobState.QUEUED and job.activity != words[:200]:
@@ -195,8 +182,8 @@ class Watcher:
     def _stop(self, submission: Any) -> None:
         """SIGTERM now, SIGKILL after the grace; one that still waits ends as soon as it starts."""
         if submission.submission_id not in self._told:
-            self.jobs.ask("stop_job", submission.submission_id)
             self._told.add(submission.submission_id)
+            self.jobs.ask("stop_job", submission.submission_id)
 
     def _stop_what_is_over(self, jobs: list[JobRow], found: dict[str, Any]) -> None:
         """What was taken out of the queue, or given up, while the cluster still holds it."""
@@ -270,6 +257,12 @@ class Watcher:
         return endings.log_tail(cluster.log_path(self.store, job.run_uid, job.uid), job.uid)
 
 
+def is_ours(submission: Any) -> bool:
+    """Others may submit what they like: what is to name a file must look as we write it."""
+    run = (submission.metadata or {}).get("run", "")
+    return bool(_UID.fullmatch(run) and _UID.fullmatch(uid_of(submission)))
+
+
 def uid_of(submission: Any) -> str:
     """Of its job: the second attempt to find a place for job `abc` is `abc-2`."""
     return str(submission.submission_id).partition("-")[0]
@@ -292,29 +285,3 @@ def judge(job: JobRow, submission: Any, log: str) -> Ending:
     if job.started_at is None:
         return Ending(JobState.FAILED, f"Ray could not start it: {said}. Correct that, then resume the run.", "config")
     return Ending(JobState.LOST, f"Ray lost it: {said}. Resume the run.")
-
-
-def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
-    """What a run's jobs ask for; `memory` is that of a preflight."""
-    model = config.get("model")
-    is_tiny = isinstance(model, dict) and model.get("id") == TINY
-    gpus = float(os.environ.get(GPUS) or (0 if is_tiny else 1))
-    if memory is None:
-        return Need(gpus, None)
-    # Beside a GPU a node's memory holds the weights on their way there.
-    return Need(gpus, sum(memory["parts"][part] for part in ("weights", "runtime")) if gpus else memory["peak"])
-
-
-def estimate(config: dict[str, Any]) -> dict[str, Any] | None:
-    """The `memory` of a preflight, made in a process of its own since it needs torch; None if it could not be made."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "config.yaml")
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        command = local.command("preflight", "--config", str(path), "--json")
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=ESTIMATE_SECONDS, cwd=local.ROOT)
-            found = json.loads(done.stdout).get("memory")
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            say(f"no estimate of memory: {type(error).__name__}")
-            return None
-    return dict(found) if found else None
