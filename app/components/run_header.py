@@ -90,14 +90,16 @@ def what_is_next(run: RunDetail) -> None:
     """Where a queued run stands, and what a stopping one still does."""
     job = run.job
     if job is not None and job.state == "queued" and (where := waits(job)):
-        st.caption(format.literal(where))
+        st.caption(where)
     elif job is not None and job.state == "stopping":
         st.caption(status.STOPPING.get(job.stop_requested, ""))
 
 
 def waits(job: JobRow) -> str | None:
     """Where a queued job stands: in this machine's queue, or at the cluster, which has reasons of its own."""
-    return job.activity or ("It waits for the Ray cluster." if job.launcher == "ray" else place(job))
+    if job.activity:
+        return format.literal(job.activity)
+    return "It waits for the Ray cluster." if job.launcher == "ray" else place(job)
 
 
 def how_far(row: RunRow) -> None:

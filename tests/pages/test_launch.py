@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import data
+from app import data, format
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from store import read, write
 from store.engine import Store, open_store
@@ -150,10 +150,11 @@ def test_where_a_run_goes_is_asked_where_a_cluster_is_named(database: Store, mon
     assert "It waits for the Ray cluster." in [caption.value for caption in at.caption]
     [job] = read.jobs(database)
     assert (job.launcher, job.state, len(started)) == ("ray", "queued", 1)
-    write.beat(database, job.id, "Waits for 1 CPU, 1 GPU on the Ray cluster.")
+    reason = "Waits for 1 CPU, 1 GPU on the Ray cluster."
+    write.beat(database, job.id, reason)
     data.forget()
-    at.run()
-    assert "Waits for 1 CPU, 1 GPU on the Ray cluster." in [caption.value for caption in at.caption]
+    at.switch_page("../pages/run.py").run()
+    assert format.literal(reason) in [caption.value for caption in at.caption]
 
 
 def test_an_experiment_goes_to_the_cluster(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
