@@ -19,6 +19,8 @@ import psutil
 
 PATIENCE = 120.0
 CPUS = 2
+START_SECONDS = 20
+"""After which Ray gives up on a job that finds no room; its own default is a quarter of an hour."""
 
 
 class Cluster(NamedTuple):
@@ -44,9 +46,12 @@ def cluster() -> Iterator[Cluster]:
     places = {"--node-ip-address": "127.0.0.1", "--dashboard-host": "127.0.0.1", "--temp-dir": folder}
     options = [str(word) for pair in (places | ports | drawn | size).items() for word in pair]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options]
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": found.token}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_JOB_START_TIMEOUT_SECONDS": str(START_SECONDS)}
+    closed = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": found.token}
     with open(os.path.join(folder, "head.txt"), "wb") as said:
-        head = subprocess.Popen(command, env=os.environ | quiet, stdout=said, stderr=said, start_new_session=True)
+        head = subprocess.Popen(
+            command, env=os.environ | quiet | closed, stdout=said, stderr=said, start_new_session=True
+        )
     try:
         wait_until_it_answers(found, head)
         yield found

@@ -96,15 +96,19 @@ def test_a_job_that_is_killed_is_closed_by_whoever_watches_next(watched: Store) 
     assert "Killed from outside by signal 9 (SIGKILL)" in str(job.error)
 
 
-def test_what_finds_no_room_stays_in_the_queue_and_can_be_taken_out(
+def test_what_finds_no_room_waits_longer_than_ray_does_and_can_be_taken_out(
     watched: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VR1Z_RAY_GPUS", "3")
-    with process(watched, "ray"):
+    monkeypatch.setenv(cluster.GPUS, "3")
+    with process(watched, "ray") as watcher:
         launch.create(watched, doing("wait"), launcher="ray")
         job = eventually(lambda: next((job for job in read.jobs(watched) if job.activity), None))
         assert job.state == "queued"
-        assert job.activity.startswith("Waits for 1 CPU, 3 GPU, 0.0 GiB of memory on the Ray cluster. Job has not")
+        assert str(job.activity).startswith("Waits for 1 CPU, 3 GPU, 0.0 GiB of memory on the Ray cluster. Job has not")
+        assert watcher.stdout is not None
+        submissions = (line for line in watcher.stdout if "submitting job" in line)
+        assert next(submissions) and next(submissions), "Ray gave up in between"
+        assert read.job(watched, job.uid).state == "queued"
         assert launch.stop(watched, job) == "The job was taken out of the queue."
         assert read.job(watched, job.uid).state == "stopped"
 
