@@ -22,7 +22,7 @@ from store import read, write
 from store.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.rows import JobRef, RunRef
 from store.schema import JobState, Launcher
-from trainer import benchmark, experiments, launch
+from trainer import benchmark, experiments, launch, ranks
 from trainer import config as configs
 from trainer.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
 from trainer.errors import TrainerError
@@ -135,6 +135,8 @@ def parser() -> argparse.ArgumentParser:
     _command(commands, "ray", ray_command, "hand queued jobs to the Ray cluster and watch them until there are none")
     job = _command(commands, "job", job_command, "execute one queued job in this process")
     job.add_argument("uid", metavar="UID")
+    rank = _command(commands, "rank", rank_command, "one of the processes of a job, which starts them itself")
+    rank.add_argument("uid", metavar="UID")
     return top
 
 
@@ -340,6 +342,12 @@ def job_command(options: argparse.Namespace) -> int:
     if job.launcher == Launcher.RAY:
         log = cluster.log_path(store, job.run_uid, job.uid)
     return execute(store, job, log_path=log)
+
+
+def rank_command(options: argparse.Namespace) -> int:
+    training = import_module("trainer.training")
+    store = open_store(options.db, readonly=not ranks.is_first())
+    return ranks.work(lambda: training.run_job(store, read.job(store, options.uid).id))
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:

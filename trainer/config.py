@@ -143,6 +143,8 @@ class OptimizationConfig(Section):
     """Sequences an update: completions for GRPO (prompts times group size), examples for SFT."""
     accumulation: Annotated[int, Field(ge=1)] = 1
     """Split a batch into this many forward passes to save memory; the update is the same."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of one host, one a GPU, that share each batch; the update is the same."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, less memory."""
     retry_on_oom: bool = False
@@ -216,17 +218,19 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        batch, group = self.optimization.batch_size, self.grpo.group_size
+        batch, group = self.optimization.batch_size, self.grpo.group_size * self.optimization.processes
         if self.method == "grpo" and batch % group:
             nearest = max(group, batch // group * group)
+            each = "" if self.optimization.processes == 1 else f" for each of {self.optimization.processes} processes"
             raise ValueError(
-                f"optimization.batch_size {batch} is not a multiple of grpo.group_size {group}: a group must not be "
-                f"torn apart. Try {nearest}."
+                f"optimization.batch_size {batch} is not a multiple of grpo.group_size {self.grpo.group_size}{each}: a "
+                f"group must not be torn apart. Try {nearest}."
             )
-        if batch % self.optimization.accumulation:
+        parts = self.optimization.accumulation * self.optimization.processes
+        if batch % parts:
             raise ValueError(
-                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation "
-                f"{self.optimization.accumulation}."
+                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation times "
+                f"optimization.processes, {parts}."
             )
         if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
@@ -265,8 +269,8 @@ class RunConfig(Section):
 
     @property
     def micro_batch(self) -> int:
-        """Sequences in one forward pass of an update."""
-        return self.optimization.batch_size // self.optimization.accumulation
+        """Sequences in one forward pass of an update, in one process."""
+        return self.optimization.batch_size // (self.optimization.accumulation * self.optimization.processes)
 
     @property
     def prompts_per_step(self) -> int:

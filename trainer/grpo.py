@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer import utils as trl_utils
 
-from trainer import adapters, lazy_rows, models, prompt
+from trainer import adapters, lazy_rows, models, prompt, together
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.generation import decode, end_ids, placeholder_ids
@@ -43,6 +43,7 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
         "max_grad_norm": settings.max_grad_norm,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "seed": config.seed,
+        "ddp_timeout": together.PATIENCE_SECONDS,
         "bf16": on_gpu and models.dtype_of(config.model) == torch.bfloat16,
         "use_cpu": not on_gpu,
         "logging_steps": 1,
@@ -102,7 +103,7 @@ class GroupedTrainer(GRPOTrainer):
     """Keeps the completions of a prompt together where a batch is split for accumulation, so that they share it.
 
     TRL shuffles a generation before it splits it; every row goes into the same update in any order. Off the GPU it
-    also sends the prompt's positions through the vocabulary, only to mask them.
+    also sends the prompt's positions through the vocabulary, only to mask them. Several processes sample what one would.
     """
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -112,6 +113,10 @@ class GroupedTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         with _replaced(grpo_trainer, "shuffle_sequence_dict", lambda batch: batch):
             return super()._prepare_inputs(generation_batch)
+
+    def _generate(self, prompts: Any) -> Any:
+        with together.one_dice():
+            return super()._generate(prompts)
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
         with _replaced(trl_utils, "_use_triton", lambda device: True):

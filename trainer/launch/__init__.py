@@ -158,7 +158,7 @@ def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
     if job.kind != "train" or not optimization.get("retry_on_oom"):
         return None
     doubled = 2 * int(job.arguments.get("accumulation", optimization["accumulation"]))
-    if optimization["batch_size"] % doubled:
+    if optimization["batch_size"] % (doubled * int(optimization.get("processes", 1))):
         return None
     write.add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
     arguments = {"resume": True, "accumulation": doubled}
