@@ -66,25 +66,31 @@ def _move(
 def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
     """The first queued job whose run has no earlier open one, now starting on a free device of `host`; else None.
 
-    Jobs of a cluster are no host's to claim. A job that runs there without a device of its own holds them all. Safe for
-    any number of claimers: a job is handed out once.
+    A job of several `processes` takes as many devices, or all that the host has, and waits until they are free. Jobs of
+    a cluster are no host's to claim. A job that runs there without a device of its own holds them all. Safe for any
+    number of claimers: a job is handed out once.
     """
     other, sibling = aliased(Job), aliased(Job)
     # A checkpoint is evaluated once its training has ended, on whatever host.
     before = select(sibling.id).where(sibling.run_id == other.run_id, sibling.state.in_(OPEN), sibling.id < other.id)
     first = (
-        select(other.id)
+        select(other.id, other.arguments)
         .where(other.state == JobState.QUEUED, other.launcher == Launcher.LOCAL, ~before.exists())
         .order_by(other.position, other.id)
         .limit(1)
     )
     with writing(store) as connection:
         here = (Job.host == host, Job.launcher == Launcher.LOCAL, Job.state.in_(ACTIVE))
-        taken = set(connection.scalars(select(Job.device).where(*here)))
+        held = list(connection.scalars(select(Job.device).where(*here)))
+        taken = {device for names in held if names is not None for device in names.split(",")}
         free = [device for device in devices if device not in taken]
-        if None in taken or not free:
+        if None in held or not free or (job := connection.execute(first).first()) is None:
             return None
-        row = _move(connection, Job.id == first.scalar_subquery(), JobState.STARTING, host=host, device=free[0])
+        wanted = min(int(job.arguments.get("processes", 1)), len(devices))
+        if len(free) < wanted:
+            return None
+        names = ",".join(free[:wanted])
+        row = _move(connection, Job.id == job.id, JobState.STARTING, host=host, device=names)
     return JobRef(row.id, row.uid) if row else None
 
 

@@ -164,6 +164,10 @@ class GrpoConfig(Section):
     """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an entropy bonus."""
+    vllm: Literal["off", "colocate", "server"] = "off"
+    """Sample with vLLM, in the training's own processes or by a server (`trl vllm-serve`); needs a GPU and vllm."""
+    vllm_server: str = "http://127.0.0.1:8000"
+    """Address of that server."""
     token_samples: Annotated[int, Field(ge=0)] = 8
     """Completions of each step whose tokens are measured: entropy, and change against the base; 0 measures none."""
 

@@ -1,4 +1,4 @@
-"""One training job on several processes of this host, one a GPU: starts these ranks, waits, and hands on how they ended.
+"""One training job on several processes of a host, one a GPU: starts these ranks, waits, and hands on how they ended.
 
 The job's own process stays the one that the database knows: it beats, takes signals and closes the job. It starts the
 ranks by `accelerate launch`, whose environment TRL reads. Knows nothing of training.

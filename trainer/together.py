@@ -33,34 +33,31 @@ def join() -> None:
 def one_dice() -> Iterator[None]:
     """Sampling meanwhile draws on each process for the rows of all, of which it takes its own.
 
-    So the rows are those that one process with the whole batch would sample. Every process must sample as many rows, and
-    have the same random state; those that end earlier draw on. Alone, it changes nothing.
+    So the rows are those that one process with the whole batch would sample. Every process must sample as many rows,
+    and have the same random state; those that end earlier draw on. Alone, it changes nothing.
     """
     state = PartialState()
     if state.num_processes == 1:
         yield
         return
-    draw, shape, draws = torch.multinomial, torch.Size(), 0
+    original, draws, noise = torch.multinomial, 0, torch.empty(0)
 
-    def noise() -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=device).exponential_(1)
+    def draw(probabilities: torch.Tensor, num_samples: int, **_: Any) -> torch.Tensor:
+        # As torch does it for one sample a row.
+        assert num_samples == 1
+        nonlocal draws, noise
+        rows, draws = len(probabilities), draws + 1
+        noise = torch.cat([torch.empty_like(probabilities)] * state.num_processes).exponential_(1)
+        own = noise[state.process_index * rows : (state.process_index + 1) * rows]
+        return (probabilities / own).argmax(-1, keepdim=True)
 
-    def own(probabilities: torch.Tensor, num_samples: int, **_: Any) -> torch.Tensor:
-        nonlocal shape, dtype, device, draws
-        rows = len(probabilities)
-        shape = torch.Size([state.num_processes * rows, *probabilities.shape[1:]])
-        dtype, device, draws = probabilities.dtype, probabilities.device, draws + 1
-        mine = noise()[state.process_index * rows : (state.process_index + 1) * rows]
-        return (probabilities / mine).argmax(-1, keepdim=True)
-
-    dtype, device = torch.float32, state.device
-    torch.multinomial = own  # type: ignore[assignment]
+    torch.multinomial = draw
     try:
         yield
     finally:
-        torch.multinomial = draw
+        torch.multinomial = original
     for _ in range(max(gathered([draws])) - draws):
-        noise()
+        noise.exponential_(1)
 
 
 def gathered(rows: list[Row]) -> list[Row]:

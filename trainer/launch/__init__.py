@@ -125,7 +125,8 @@ def create(
     write.describe_run(store, run.id, output_dir=str(output))
     if config.model.adapter is not None:
         pinning.keep_adapter(store, run, config.model.adapter, output)
-    return run, write.add_job(store, run.id, "train" if trains else "evaluate", arguments or {}, launcher=launcher)
+    told = _processes(config.model_dump()) | (arguments or {})
+    return run, write.add_job(store, run.id, "train" if trains else "evaluate", told, launcher=launcher)
 
 
 def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> JobRef:
@@ -137,8 +138,14 @@ def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> 
         raise StoreError(f"{run.name} trains nothing: evaluate it instead.")
     if "recorded" in run.config:
         raise StoreError(f"{run.name} was recorded from a script of its own: start that again.")
-    arguments = {"resume": True, **_accumulation(store, run_id)}
+    arguments = {"resume": True, **_accumulation(store, run_id), **_processes(run.config)}
     return write.add_job(store, run_id, "train", arguments, launcher=launcher)
+
+
+def _processes(config: dict[str, Any]) -> dict[str, Any]:
+    """How many devices a training asks its host for, where it is more than one."""
+    count = int(config.get("optimization", {}).get("processes", 1))
+    return {"processes": count} if count > 1 and config.get("method") != "none" else {}
 
 
 def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
@@ -154,14 +161,15 @@ def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
 
     None where it does not, or where a pass holds a single sequence already.
     """
-    optimization = read.run(store, job.run_id).config.get("optimization", {})
+    config = read.run(store, job.run_id).config
+    optimization = config.get("optimization", {})
     if job.kind != "train" or not optimization.get("retry_on_oom"):
         return None
     doubled = 2 * int(job.arguments.get("accumulation", optimization["accumulation"]))
     if optimization["batch_size"] % (doubled * int(optimization.get("processes", 1))):
         return None
     write.add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
-    arguments = {"resume": True, "accumulation": doubled}
+    arguments = {"resume": True, "accumulation": doubled, **_processes(config)}
     return write.add_job(store, job.run_id, "train", arguments, launcher=job.launcher)
 
 

@@ -33,7 +33,8 @@ def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
     model = config.get("model")
     is_tiny = isinstance(model, dict) and model.get("id") == TINY
     asked = cluster.gpus()
-    gpus = (0.0 if is_tiny else 1.0) if asked is None else asked
+    processes = float(config.get("optimization", {}).get("processes", 1))
+    gpus = (0.0 if is_tiny else processes) if asked is None else asked
     if memory is None:
         return Need(gpus, None)
     # Beside a GPU a node's memory holds the weights on their way there.
