@@ -74,10 +74,14 @@ def test_two_runs_work_side_by_side_and_stop_after_their_step(watched: Store) ->
     assert [read.job(watched, uid).state for uid in uids] == ["running", "running"]
     assert "VR1Z" not in " ".join(psutil.Process(jobs[0].pid).cmdline())
     assert write.claim_job(watched, identity.host()) is None
+    later = write.add_job(watched, jobs[0].run_id, "evaluate", {}, launcher="ray")
     eventually(lambda: all("doing wait" in log_of(watched, uid) for uid in uids))
+    waiting = read.job(watched, later.uid)
+    assert (waiting.state, waiting.activity) == ("queued", None), "its training has not ended"
+    launch.stop(watched, waiting)
     assert [launch.stop(watched, job) for job in jobs] == ["The job finishes its step and saves."] * 2
     assert [(job.state, job.exit_code) for job in (ended(watched, uid) for uid in uids)] == [("stopped", 143)] * 2
-    kinds = [event.kind for event in read.events(watched, jobs[0].run_id)]
+    kinds = [event.kind for event in read.events(watched, jobs[1].run_id)]
     assert kinds == ["launched", "started", "stop_asked", "stopped"]
     eventually(lambda: log_of(watched, uids[0]).endswith("stopped\n"))
 
@@ -123,16 +127,34 @@ def test_a_deaf_job_is_killed_at_the_third_level(watched: Store) -> None:
     assert job.state == "killed" and job.error == "Killed on request; what came after the last checkpoint is lost."
 
 
-def test_a_cluster_that_refuses_the_token_is_a_sentence(watched: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "not the one")
+def test_a_job_that_the_cluster_has_forgotten_is_lost(watched: Store) -> None:
+    _, job = launch.create(watched, doing("wait"), launcher="ray")
+    write.start_job(watched, job.id, host="elsewhere", boot_id="b", pid=7, pid_started=1.0, log_path=None)
+    with process(watched, "ray"):
+        row = ended(watched, job.uid)
+    assert row.state == "lost" and "The Ray cluster knows it no more" in str(row.error)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("RAY_AUTH_TOKEN", "not the one", "refused: "),
+        (cluster.ADDRESS, "http://127.0.0.1:1", "does not answer. Trying again."),
+    ],
+)
+def test_a_cluster_that_cannot_be_asked_is_a_sentence(
+    watched: Store, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
     with process(watched, "ray"):
         launch.create(watched, doing("finish"), launcher="ray")
         job = eventually(lambda: next((job for job in read.jobs(watched) if job.activity), None))
     assert job.state == "queued"
-    assert f"The Ray cluster at {cluster.address()} cannot be asked: " in str(job.activity)
+    assert str(job.activity).startswith(f"The Ray cluster at {cluster.address()} {words}")
 
 
 @pytest.mark.training
+@pytest.mark.timeout(600)
 def test_the_demo_on_postgresql_and_ray_is_stopped_with_a_checkpoint_and_goes_on(
     ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,9 +71,11 @@ class Jobs:
             return getattr(self._client, what)(*arguments, **named)
         except ConfigError:
             raise
-        except Exception as error:  # of requests, Ray and whatever stands between
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise ClusterError(f"The Ray cluster at {self.address} cannot be asked: {reason}") from error
+        except OSError as error:
+            raise ClusterError(f"The Ray cluster at {self.address} does not answer.") from error
+        except Exception as error:  # of Ray and whatever stands between
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+            raise ClusterError(f"The Ray cluster at {self.address} refused: {reason}.") from error
 
     def _connect(self) -> Any:
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
