@@ -38,7 +38,8 @@ def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
     if memory is None:
         return Need(gpus, None)
     # Beside a GPU a node's memory holds the weights on their way there.
-    return Need(gpus, sum(memory["parts"][part] for part in ("weights", "runtime")) if gpus else memory["peak"])
+    each = sum(memory["parts"][part] for part in ("weights", "runtime")) if gpus else memory["peak"]
+    return Need(gpus, int(processes) * each)
 
 
 def estimate(config: dict[str, Any]) -> dict[str, Any] | None:
