@@ -119,7 +119,7 @@ class Job(Base):
     started_at: Mapped[float | None]
     ended_at: Mapped[float | None]
     host: Mapped[str | None] = mapped_column(String(200))
-    device: Mapped[str | None] = mapped_column(String(1000))
+    device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
     """Names of what the job has to itself, with commas between them."""
     """What it has to itself there: a GPU's index or uuid, or `cpu`; NULL for a job that took whatever it found."""
     boot_id: Mapped[str | None] = mapped_column(String(64))

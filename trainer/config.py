@@ -230,11 +230,11 @@ class RunConfig(Section):
                 f"optimization.batch_size {batch} is not a multiple of grpo.group_size {self.grpo.group_size}{each}: a "
                 f"group must not be torn apart. Try {nearest}."
             )
-        parts = self.optimization.accumulation * self.optimization.processes
-        if batch % parts:
+        accumulation, processes = self.optimization.accumulation, self.optimization.processes
+        if batch % (accumulation * processes):
+            times = "" if processes == 1 else f" times optimization.processes {processes}"
             raise ValueError(
-                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation times "
-                f"optimization.processes, {parts}."
+                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation {accumulation}{times}."
             )
         if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")

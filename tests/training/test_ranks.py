@@ -113,7 +113,10 @@ def kill_the_second() -> None:
     ("settings", "words"),
     [
         ({"optimization.processes": "3"}, "for each of 3 processes: a group must not be torn apart. Try 24."),
-        ({"optimization.processes": "2", "optimization.accumulation": "16"}, "times optimization.processes, 32"),
+        (
+            {"optimization.processes": "2", "optimization.accumulation": "16"},
+            "optimization.accumulation 16 times optimization.processes 2.",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], words: str) -> None:
