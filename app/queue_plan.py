@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Sequence
 from statistics import median
@@ -11,6 +10,9 @@ from typing import NamedTuple
 from app import data, status
 from store.rows import JobRow, RunRow
 from trainer.launch import devices, identity
+
+EVERYTHING = "*"
+"""What a job without a device of its own holds."""
 
 
 class Waiting(NamedTuple):
@@ -22,8 +24,8 @@ class Waiting(NamedTuple):
 
 
 def waiting(now: float) -> list[Waiting]:
-    """The queue in its order, as this host would work it off."""
-    jobs = data.jobs(data.reader(), open_only=True)
+    """The queue in its order, as this host would work it off; a cluster has its own."""
+    jobs = [job for job in data.jobs(data.reader(), open_only=True) if job.launcher == "local"]
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
         return []
@@ -31,19 +33,24 @@ def waiting(now: float) -> list[Waiting]:
     lengths = data.job_lengths(data.reader())
     free_in = _free_in([job for job in jobs if job.state != "queued"], runs, lengths, now)
     lasts = [_lasts(job, runs, lengths) for job in queued]
-    return [
-        Waiting(job, i, start) for i, (job, start) in enumerate(zip(queued, starts(free_in, lasts), strict=True), 1)
-    ]
+    widths = [int(job.arguments.get("processes", 1)) for job in queued]
+    begin = starts(free_in, lasts, widths)
+    return [Waiting(job, i, start) for i, (job, start) in enumerate(zip(queued, begin, strict=True), 1)]
 
 
-def starts(free_in: Sequence[float], lasts: Sequence[float | None]) -> list[float | None]:
-    """Seconds until each of the waiting jobs starts, in order; infinite `free_in` are devices of unknown end."""
-    free = list(free_in)
-    heapq.heapify(free)
+def starts(
+    free_in: Sequence[float], lasts: Sequence[float | None], widths: Sequence[int] | None = None
+) -> list[float | None]:
+    """Seconds until each of the waiting jobs starts, in order; infinite `free_in` are devices of unknown end.
+
+    `widths` are the devices that each takes, one where they are not given; the last of them decides.
+    """
+    free = sorted(free_in)
     found: list[float | None] = []
-    for length in lasts:
-        start = heapq.heappop(free)
-        heapq.heappush(free, math.inf if length is None else start + length)
+    for length, width in zip(lasts, widths or [1] * len(lasts), strict=True):
+        taken, free = free[:width], free[width:]
+        start = taken[-1]
+        free = sorted([*free, *[math.inf if length is None else start + length] * len(taken)])
         found.append(start if math.isfinite(start) else None)
     return found
 
@@ -51,9 +58,8 @@ def starts(free_in: Sequence[float], lasts: Sequence[float | None]) -> list[floa
 def _free_in(active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> list[float]:
     """Seconds until each device of this host is free."""
     here = [job for job in active if job.host == identity.host()]
-    left = {job.device: _left(job, runs, lengths, now) for job in here}
-    # A job without a device of its own holds them all.
-    return [max(left.get(device, 0.0), left.get(None, 0.0)) for device in devices.here()]
+    left = {device: _left(job, runs, lengths, now) for job in here for device in (job.device or EVERYTHING).split(",")}
+    return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in devices.here()]
 
 
 def _left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> float:

@@ -11,6 +11,7 @@ from app import access, data, format
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from app.components.config_form import Checked
 from app.components.experiment_form import experiment_form
+from app.components.launcher_choice import launcher_choice
 from store import read
 from store.engine import StoreError
 from trainer import launch, prompt
@@ -139,31 +140,36 @@ def side(checked: Checked, example: Example | None) -> None:
     if config is None:
         st.caption("Correct the form to see what would happen.")
         return
-    st.caption(turn())
+    launcher = launcher_choice("launch.launcher")
+    st.caption(turn(launcher))
     if go:
-        start(config)
+        start(config, launcher)
     else:
         st.session_state.pop("launch.last", None)
     preflight_report(config, look)
-    what_will_happen(config, example)
+    what_will_happen(config, example, launcher)
 
 
-def turn() -> str:
+def turn(launcher: str) -> str:
     """Whether a launched run starts now or waits."""
+    if launcher != "local":
+        return "It starts when a node of the cluster has room."
     here = identity.host()
-    before = sum(job.host in (None, here) for job in data.jobs(data.reader(), open_only=True))
+    jobs = [job for job in data.jobs(data.reader(), open_only=True) if job.launcher == "local"]
+    before = sum(job.host in (None, here) for job in jobs)
     if before < len(devices.here()):
         return "It starts at once."
     return f"It starts after {before} other {'job' if before == 1 else 'jobs'}."
 
 
-def start(config: RunConfig) -> None:
+def start(config: RunConfig, launcher: str) -> None:
     """Submits and goes to the run; a second click that comes before the page has changed goes to the same run."""
     resolved = config.model_dump_json()
     before, uid = st.session_state.get("launch.last", ("", ""))
     if resolved != before:
         try:
-            uid = launch.submit(data.writer(), config, parent_id=st.session_state.get("launch.parent")).uid
+            parent = st.session_state.get("launch.parent")
+            uid = launch.submit(data.writer(), config, parent_id=parent, launcher=launcher).uid
         except (ConfigError, StoreError) as error:
             st.error(format.literal(str(error)), icon=":material/error:")
             return
@@ -199,7 +205,7 @@ def measure() -> None:
     st.session_state["launch.measure"] = True
 
 
-def what_will_happen(config: RunConfig, example: Example | None) -> None:
+def what_will_happen(config: RunConfig, example: Example | None, launcher: str) -> None:
     st.subheader("What will happen")
     with st.container(gap="xsmall"):
         for line in launch_plan.plan(config):
@@ -215,7 +221,8 @@ def what_will_happen(config: RunConfig, example: Example | None) -> None:
             words.caption("The prompt of one training example")
             words.text(prompt.user_text(example.question, config.style, config.instruction))
     st.caption("The same from the command line")
-    st.code(shlex.join(command_line(config)), language="bash", wrap_lines=True)
+    where = [] if launcher == "local" else ["--launcher", launcher]
+    st.code(shlex.join([*command_line(config), *where]), language="bash", wrap_lines=True)
 
 
 st.title("Launch")

@@ -17,7 +17,7 @@ from sqlalchemy.orm import aliased
 from store.connection import Store, StoreError, writing
 from store.redaction import redacted, redacted_values
 from store.rows import JobRef
-from store.schema import ACTIVE, COMES_FROM, OPEN, Event, Job, JobState, Run, Worker
+from store.schema import ACTIVE, COMES_FROM, OPEN, Event, Job, JobState, Launcher, Run, Worker
 from store.sql import upsert
 from store.values import clean, storable
 
@@ -28,7 +28,9 @@ def new_uid() -> str:
     return secrets.token_hex(5)
 
 
-def add_job(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> JobRef:
+def add_job(
+    store: Store, run_id: int, kind: str, arguments: dict[str, Any], *, launcher: str = Launcher.LOCAL
+) -> JobRef:
     """Queues a process for a run, last in line."""
     uid, now = new_uid(), time.time()
     position = select(func.coalesce(func.max(Job.position), 0.0) + 1.0).scalar_subquery()
@@ -40,6 +42,7 @@ def add_job(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> 
                 run_id=run_id,
                 kind=kind,
                 arguments=storable(arguments),
+                launcher=launcher,
                 state=JobState.QUEUED,
                 position=position,
                 created_at=now,
@@ -63,30 +66,44 @@ def _move(
 def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
     """The first queued job whose run has no earlier open one, now starting on a free device of `host`; else None.
 
-    A job that runs there without a device of its own holds them all. Safe for any number of claimers: a job is handed
-    out once.
+    A job of several `processes` takes as many devices, or all that the host has, and waits until they are free. Jobs of
+    a cluster are no host's to claim. A job that runs there without a device of its own holds them all. Safe for any
+    number of claimers: a job is handed out once.
     """
     other, sibling = aliased(Job), aliased(Job)
     # A checkpoint is evaluated once its training has ended, on whatever host.
     before = select(sibling.id).where(sibling.run_id == other.run_id, sibling.state.in_(OPEN), sibling.id < other.id)
     first = (
-        select(other.id)
-        .where(other.state == JobState.QUEUED, ~before.exists())
+        select(other.id, other.arguments)
+        .where(other.state == JobState.QUEUED, other.launcher == Launcher.LOCAL, ~before.exists())
         .order_by(other.position, other.id)
         .limit(1)
     )
     with writing(store) as connection:
-        taken = set(connection.scalars(select(Job.device).where(Job.host == host, Job.state.in_(ACTIVE))))
+        here = (Job.host == host, Job.launcher == Launcher.LOCAL, Job.state.in_(ACTIVE))
+        held = list(connection.scalars(select(Job.device).where(*here)))
+        taken = {device for names in held if names is not None for device in names.split(",")}
         free = [device for device in devices if device not in taken]
-        if None in taken or not free:
+        if None in held or not free or (job := connection.execute(first).first()) is None:
             return None
-        row = _move(connection, Job.id == first.scalar_subquery(), JobState.STARTING, host=host, device=free[0])
+        wanted = min(int(job.arguments.get("processes", 1)), len(devices))
+        if len(free) < wanted:
+            return None
+        names = ",".join(free[:wanted])
+        row = _move(connection, Job.id == job.id, JobState.STARTING, host=host, device=names)
     return JobRef(row.id, row.uid) if row else None
+
+
+def place_job(store: Store, job_id: int, log_path: str) -> None:
+    """A cluster has found a place for a queued job: its process is about to report itself."""
+    with writing(store) as connection:
+        _move(connection, Job.id == job_id, JobState.STARTING, log_path=log_path, activity=None)
 
 
 def shift_job(store: Store, job_id: int, *, earlier: bool) -> bool:
     """Exchanges a queued job with its neighbour in the queue; False when there is none, or it waits no more."""
-    queue = select(Job.id, Job.position).where(Job.state == JobState.QUEUED).order_by(Job.position, Job.id)
+    waits = (Job.state == JobState.QUEUED, Job.launcher == Launcher.LOCAL)
+    queue = select(Job.id, Job.position).where(*waits).order_by(Job.position, Job.id)
     with writing(store) as connection:
         rows = connection.execute(queue).all()
         place = next((i for i, row in enumerate(rows) if row.id == job_id), None)

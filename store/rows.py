@@ -165,6 +165,7 @@ class JobRow(NamedTuple):
     run_name: str
     kind: str
     arguments: dict[str, Any]
+    launcher: str
     state: str
     position: float
     created_at: float

@@ -40,6 +40,13 @@ class JobState(StrEnum):
     LOST = "lost"
 
 
+class Launcher(StrEnum):
+    """Who starts a job's process: the worker of a host, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 ACTIVE = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
 OPEN = (JobState.QUEUED, *ACTIVE)
 CLOSED = tuple(state for state in JobState if state not in OPEN)
@@ -104,6 +111,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(16))
     """`train`, `evaluate`, `embed` or `tokens`."""
     arguments: Mapped[dict[str, Any]]
+    launcher: Mapped[str] = mapped_column(String(16), server_default=Launcher.LOCAL)
     state: Mapped[str] = mapped_column(String(16), index=True)
     position: Mapped[float]
     """Order in the queue; smaller is earlier."""
@@ -111,7 +119,8 @@ class Job(Base):
     started_at: Mapped[float | None]
     ended_at: Mapped[float | None]
     host: Mapped[str | None] = mapped_column(String(200))
-    device: Mapped[str | None] = mapped_column(String(32))
+    device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
+    """Names of what the job has to itself, with commas between them."""
     """What it has to itself there: a GPU's index or uuid, or `cpu`; NULL for a job that took whatever it found."""
     boot_id: Mapped[str | None] = mapped_column(String(64))
     pid: Mapped[int | None]

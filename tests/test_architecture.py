@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("app", "pages", "store", "trainer")
 FOLDERS = (*PACKAGES, "scripts", "benchmarks", "tests")
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes")
+HEAVY = (
+    *("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes"),
+    "ray",
+)
 TORCH_FREE = (
     "trainer.benchmark",
     "trainer.config",
@@ -151,11 +154,11 @@ def pins(name: str) -> set[str]:
 
 
 def test_every_imported_package_is_pinned() -> None:
-    run_time = pins("requirements.txt")
+    run_time, cluster = pins("requirements.txt"), pins("requirements-cluster.txt")
     allowed = {folder: run_time for folder in (*PACKAGES, "benchmarks")} | {
-        folder: run_time | pins("requirements-cluster.txt") | pins("requirements-dev.txt")
-        for folder in ("scripts", "tests")
+        folder: run_time | cluster | pins("requirements-dev.txt") for folder in ("scripts", "tests")
     }
+    allowed["trainer"] = run_time | cluster
     owners = packages_distributions()
     missing = {
         f"{describe(path)} imports {top}"

@@ -21,13 +21,13 @@ from sqlalchemy import make_url
 from store import read, write
 from store.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.rows import JobRef, RunRef
-from store.schema import JobState
-from trainer import benchmark, experiments, launch
+from store.schema import JobState, Launcher
+from trainer import benchmark, experiments, launch, ranks
 from trainer import config as configs
 from trainer.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
 from trainer.errors import TrainerError
 from trainer.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import indexing, local
+from trainer.launch import cluster, indexing, local
 
 NICENESS = 5
 """A job in the background gives way to the dashboard."""
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _config_options(run, what)
     what.add_argument("--resume", metavar="RUN", help="go on with a run from its last checkpoint")
     run.add_argument("--queue", action="store_true", help="leave it to the queue and return at once")
+    _launcher_option(run)
 
     evaluation = _command(commands, "eval", eval_command, "evaluate a run's checkpoint or a model as it is")
     what = evaluation.add_mutually_exclusive_group(required=True)
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     experiment.add_argument("name", choices=list(experiments.NAMED), help="demo-tables: SFT and GRPO at two ranks")
     experiment.add_argument("--seeds", type=positive_number, default=1, metavar="N", help="runs of each arm; default 1")
     experiment.add_argument("--queue", action="store_true", help="return at once, rather than when all has ended")
+    _launcher_option(experiment)
 
     preflight = _command(commands, "preflight", preflight_command, "check a configuration without training")
     _config_options(preflight, preflight.add_mutually_exclusive_group(required=True))
@@ -130,8 +132,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - is the screen")
 
     _command(commands, "queue", queue_command, "start queued jobs one after the other until there are none")
+    _command(commands, "ray", ray_command, "hand queued jobs to the Ray cluster and watch them until there are none")
     job = _command(commands, "job", job_command, "execute one queued job in this process")
     job.add_argument("uid", metavar="UID")
+    rank = _command(commands, "rank", rank_command, "one of the processes of a job, which starts them itself")
+    rank.add_argument("uid", metavar="UID")
     return top
 
 
@@ -150,6 +155,15 @@ def _data_command(actions: Any, name: str, function: Any, words: str) -> argpars
     return made
 
 
+def _launcher_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--launcher",
+        choices=list(Launcher),
+        default=Launcher.LOCAL,
+        help=f"this host, or by the queue of the Ray cluster that {cluster.ADDRESS} names",
+    )
+
+
 def _config_options(command: argparse.ArgumentParser, what: Any) -> None:
     what.add_argument("--config", type=Path, metavar="FILE.yaml", help="a RunConfig as YAML")
     what.add_argument("--preset", metavar="NAME", help=", ".join(configs.PRESETS))
@@ -161,14 +175,16 @@ def run_command(options: argparse.Namespace) -> int:
         raise ConfigError("--set cannot be used with --resume: a run keeps its configuration. Launch a new run.")
     config = None if options.resume else _config(options)
     store = open_store(options.db)
+    launcher = options.launcher
+    launch.check(store, launcher)
     if config is None:
         run_id = read.resolve(store, options.resume)
-        job = launch.add_resume(store, run_id)
+        job = launch.add_resume(store, run_id, launcher=launcher)
         run = RunRef(run_id, read.run(store, run_id).uid)
     else:
-        run, job = launch.create(store, config)
-    if options.queue:
-        launch.ensure_worker(store)
+        run, job = launch.create(store, config, launcher=launcher)
+    if options.queue or launcher == Launcher.RAY:
+        launch.tell(store, launcher)
         print(f"queued run {run.uid}")
         return FINISHED
     return _execute(store, run.id, job)
@@ -210,7 +226,7 @@ def embed_command(options: argparse.Namespace) -> int:
 def experiment_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
     matrix = replace(experiments.NAMED[options.name], seeds=tuple(range(options.seeds)))
-    uid = experiments.start(store, options.name, matrix)
+    uid = experiments.start(store, options.name, matrix, launcher=options.launcher)
     print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
     if options.queue:
         return FINISHED
@@ -313,12 +329,25 @@ def queue_command(options: argparse.Namespace) -> int:
     return FINISHED
 
 
+def ray_command(options: argparse.Namespace) -> int:
+    import_module("trainer.launch.ray_jobs").work(open_store(options.db))
+    return FINISHED
+
+
 def job_command(options: argparse.Namespace) -> int:
     os.nice(NICENESS)
     store = open_store(options.db)
     job = read.job(store, options.uid)
     log = local.log_path(store, job.run_uid) if local.JOB_VARIABLE in os.environ else None
+    if job.launcher == Launcher.RAY:
+        log = cluster.log_path(store, job.run_uid, job.uid)
     return execute(store, job, log_path=log)
+
+
+def rank_command(options: argparse.Namespace) -> int:
+    training = import_module("trainer.training")
+    store = open_store(options.db, readonly=not ranks.is_first())
+    return ranks.work(lambda: training.run_job(store, read.job(store, options.uid).id))
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:

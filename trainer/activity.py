@@ -9,6 +9,7 @@ import logging
 
 from store import write
 from store.engine import Store, StoreError
+from trainer import ranks
 from trainer.errors import Stopped
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def is_asked_to_stop(store: Store, job_id: int) -> bool:
 
 
 def _beat(store: Store, job_id: int, activity: str | None = None) -> int:
+    if not ranks.is_first():
+        return 0
     try:
         return write.beat(store, job_id, activity)
     except StoreError as error:

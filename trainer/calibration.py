@@ -27,8 +27,13 @@ class Calibration(NamedTuple):
 
 
 def calibrate(config: RunConfig) -> Calibration:
-    """Loads the base and does one update in a temporary folder. Raises TrainerError, or whatever a run would."""
-    once = config.model_copy(update={"optimization": config.optimization.model_copy(update={"steps": 1})})
+    """Loads the base and does one process's share of an update in a temporary folder.
+
+    Raises TrainerError, or whatever a run would.
+    """
+    settings = config.optimization
+    share = {"steps": 1, "batch_size": settings.batch_size // settings.processes, "processes": 1}
+    once = config.model_copy(update={"optimization": settings.model_copy(update=share)})
     base = models.load_base(config.model)
     examples = datasets.load_role(config.data, "train", config.prompts_per_step)
     with tempfile.TemporaryDirectory() as folder:

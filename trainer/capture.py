@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.generation import decode
+from trainer.together import gathered
+
+_PLAIN = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Generation:
 
     number: int
     inputs: Sequence[dict[str, Any]]
-    """Dataset rows, repeated G times each."""
+    """Dataset rows, repeated G times each; of what they hold, plain values alone."""
     ids: Sequence[Sequence[int]]
     """Generated tokens, end token included."""
     texts: Sequence[str]
@@ -35,9 +38,12 @@ class Generation:
 
 
 class GenerationCapture:
-    """Wraps a GRPOTrainer and hands each generation of training mode to `sink`."""
+    """Wraps a GRPOTrainer and hands each generation of training mode to `sink`, with the rows of all processes.
 
-    def __init__(self, trainer: Any, sink: Callable[[Generation], None]) -> None:
+    Every process must have one; only the first has a sink.
+    """
+
+    def __init__(self, trainer: Any, sink: Callable[[Generation], None] | None) -> None:
         self._trainer = trainer
         self._sink = sink
         self._count = 0
@@ -68,24 +74,28 @@ class GenerationCapture:
     def _captured(self, inputs: list[dict[str, Any]]) -> Any:
         output = self._whole(inputs)
         if self._trainer.model.training:
-            self._sink(self._assemble(inputs, output))
+            generation = self._assemble(inputs, output)
             self._count += 1
+            if self._sink is not None:
+                self._sink(generation)
         return output
 
     def _assemble(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Generation:
         trainer = self._trainer
         ends = set(trainer.eos_token_ids)
         names = trainer.reward_func_names
-        columns = self._rewards[: len(inputs)].tolist()
+        rows = gathered([{name: row[name] for name in row if isinstance(row[name], _PLAIN)} for row in inputs])
+        ids = gathered(self._ids)
+        columns = self._rewards[: len(rows)].tolist()
         return Generation(
             number=self._count,
-            inputs=inputs,
-            ids=self._ids,
-            texts=[decode(trainer._tokenizer, ids, ends) for ids in self._ids],
-            lengths=[len(ids) for ids in self._ids],
-            truncated=[not ids or ids[-1] not in ends for ids in self._ids],
+            inputs=rows,
+            ids=ids,
+            texts=[decode(trainer._tokenizer, each, ends) for each in ids],
+            lengths=[len(each) for each in ids],
+            truncated=[not each or each[-1] not in ends for each in ids],
             rewards={name: [_number(row[i]) for row in columns] for i, name in enumerate(names)},
-            advantages=output["advantages"].tolist(),
+            advantages=gathered(output["advantages"].tolist()),
             group_size=trainer.num_generations,
             generation_seconds=self._generation_seconds,
             scoring_seconds=self._scoring_seconds,

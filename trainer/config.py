@@ -143,6 +143,8 @@ class OptimizationConfig(Section):
     """Sequences an update: completions for GRPO (prompts times group size), examples for SFT."""
     accumulation: Annotated[int, Field(ge=1)] = 1
     """Split a batch into this many forward passes to save memory; the update is the same."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of one host, one a GPU, that share each batch; the update is the same."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, less memory."""
     retry_on_oom: bool = False
@@ -162,6 +164,10 @@ class GrpoConfig(Section):
     """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an entropy bonus."""
+    vllm: Literal["off", "colocate", "server"] = "off"
+    """Sample with vLLM, in the training's own processes or by a server (`trl vllm-serve`); needs a GPU and vllm."""
+    vllm_server: str = "http://127.0.0.1:8000"
+    """Address of that server."""
     token_samples: Annotated[int, Field(ge=0)] = 8
     """Completions of each step whose tokens are measured: entropy, and change against the base; 0 measures none."""
 
@@ -216,17 +222,19 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        batch, group = self.optimization.batch_size, self.grpo.group_size
+        batch, group = self.optimization.batch_size, self.grpo.group_size * self.optimization.processes
         if self.method == "grpo" and batch % group:
             nearest = max(group, batch // group * group)
+            each = "" if self.optimization.processes == 1 else f" for each of {self.optimization.processes} processes"
             raise ValueError(
-                f"optimization.batch_size {batch} is not a multiple of grpo.group_size {group}: a group must not be "
-                f"torn apart. Try {nearest}."
+                f"optimization.batch_size {batch} is not a multiple of grpo.group_size {self.grpo.group_size}{each}: a "
+                f"group must not be torn apart. Try {nearest}."
             )
-        if batch % self.optimization.accumulation:
+        accumulation, processes = self.optimization.accumulation, self.optimization.processes
+        if batch % (accumulation * processes):
+            times = "" if processes == 1 else f" times optimization.processes {processes}"
             raise ValueError(
-                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation "
-                f"{self.optimization.accumulation}."
+                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation {accumulation}{times}."
             )
         if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
@@ -265,8 +273,8 @@ class RunConfig(Section):
 
     @property
     def micro_batch(self) -> int:
-        """Sequences in one forward pass of an update."""
-        return self.optimization.batch_size // self.optimization.accumulation
+        """Sequences in one forward pass of an update, in one process."""
+        return self.optimization.batch_size // (self.optimization.accumulation * self.optimization.processes)
 
     @property
     def prompts_per_step(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from store import write
 from store.engine import Store
+from store.schema import Launcher
 from trainer import benchmark, launch
 from trainer.config import ConfigError, RunConfig, from_dict, preset
 
@@ -93,7 +94,7 @@ def _config(matrix: Matrix, model: str, arm: str, rank: int, rate: float | None,
     return from_dict(values)
 
 
-def start(store: Store, name: str, matrix: Matrix) -> str:
+def start(store: Store, name: str, matrix: Matrix, *, launcher: str = Launcher.LOCAL) -> str:
     """Queues every run with its evaluations and returns the experiment's uid. Raises ConfigError before anything.
 
     A run that trains is tested on its own dataset at its end; the other benchmarks are evaluations after it.
@@ -101,17 +102,20 @@ def start(store: Store, name: str, matrix: Matrix) -> str:
     runs = planned(matrix)
     for run, asked in product(runs, matrix.benchmarks):
         benchmark.find(run.config, {"benchmark": asked})
+    launch.check(store, launcher)
     experiment = write.create_experiment(store, name=name, matrix=_stored(matrix))
     for arm, config in runs:
         trains = config.method != "none"
         own = config.data.dataset
         sampled = {} if trains else {"samples": BASE_SAMPLES}
-        made, _ = launch.create(store, config, arguments={} if trains else {"benchmark": own, **sampled})
+        first = {} if trains else {"benchmark": own, **sampled}
+        made, _ = launch.create(store, config, arguments=first, launcher=launcher)
         write.add_to_experiment(store, experiment.id, made.id, arm)
         for asked in matrix.benchmarks:
             if asked != own:
-                write.add_job(store, made.id, "evaluate", {"benchmark": asked, "checkpoint": "best", **sampled})
-    launch.ensure_worker(store)
+                later = {"benchmark": asked, "checkpoint": "best", **sampled}
+                write.add_job(store, made.id, "evaluate", later, launcher=launcher)
+    launch.tell(store, launcher)
     return experiment.uid
 
 

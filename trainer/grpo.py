@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer import utils as trl_utils
 
-from trainer import adapters, lazy_rows, models, prompt
+from trainer import adapters, lazy_rows, models, prompt, together
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
+from trainer.errors import TrainerError
 from trainer.generation import decode, end_ids, placeholder_ids
 from trainer.models import Base
 from trainer.rewards import Reward
@@ -43,6 +45,7 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
         "max_grad_norm": settings.max_grad_norm,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "seed": config.seed,
+        "ddp_timeout": together.PATIENCE_SECONDS,
         "bf16": on_gpu and models.dtype_of(config.model) == torch.bfloat16,
         "use_cpu": not on_gpu,
         "logging_steps": 1,
@@ -102,7 +105,8 @@ class GroupedTrainer(GRPOTrainer):
     """Keeps the completions of a prompt together where a batch is split for accumulation, so that they share it.
 
     TRL shuffles a generation before it splits it; every row goes into the same update in any order. Off the GPU it
-    also sends the prompt's positions through the vocabulary, only to mask them.
+    also sends the prompt's positions through the vocabulary, only to mask them. Several processes sample what one
+    would.
     """
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -112,6 +116,10 @@ class GroupedTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         with _replaced(grpo_trainer, "shuffle_sequence_dict", lambda batch: batch):
             return super()._prepare_inputs(generation_batch)
+
+    def _generate(self, prompts: Any) -> Any:
+        with together.one_dice():
+            return super()._generate(prompts)
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
         with _replaced(trl_utils, "_use_triton", lambda device: True):
@@ -127,6 +135,21 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+def _generating(config: RunConfig, base: Base) -> dict[str, Any]:
+    """TRL's arguments of sampling. Raises TrainerError where vLLM is asked for and absent."""
+    settings, never = config.grpo, placeholder_ids(base.model)
+    if settings.vllm == "off":
+        return {"generation_kwargs": {"suppress_tokens": never}}
+    if find_spec("vllm") is None:
+        raise TrainerError("dependency", f"grpo.vllm={settings.vllm} needs vLLM: pip install vllm, or set it to off.")
+    return {
+        "use_vllm": True,
+        "vllm_mode": settings.vllm,
+        "vllm_server_base_url": settings.vllm_server if settings.vllm == "server" else None,
+        "generation_kwargs": {"logit_bias": dict.fromkeys(never, -100.0)},
+    }
 
 
 def build(
@@ -150,7 +173,7 @@ def build(
         entropy_coef=settings.entropy_coef,
         reward_weights=[reward.weight for reward in rewards],
         log_completions=False,
-        generation_kwargs={"suppress_tokens": placeholder_ids(base.model)},
+        **_generating(config, base),
     )
     return GroupedTrainer(
         **adapters.policy(base, config.lora, start),

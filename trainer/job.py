@@ -19,7 +19,7 @@ from typing import NamedTuple, TextIO
 from store import write
 from store.engine import Store, StoreError
 from store.rows import JobRow
-from store.schema import JobState
+from store.schema import JobState, Launcher
 from trainer import launch
 from trainer.errors import NO_DISK, Stopped, classify
 from trainer.heartbeat import Heartbeat
@@ -66,7 +66,9 @@ def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Pa
             outcome = _outcome(replace(store, patience=OUTAGE_SECONDS), job.id, work or _work(job.kind), flag)
         _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
         webhook.tell_end(store, job.uid)
-    if outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job):
+    retried = outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job)
+    # A node of a cluster is no place for a worker of this database, and who watches the cluster sees the new job.
+    if retried and job.launcher == Launcher.LOCAL:
         launch.ensure_worker(store)
     return outcome.exit_code
 

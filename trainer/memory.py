@@ -133,8 +133,9 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
     total = example.tokens + config.max_tokens
     at_once, prompts_at_once = config.evaluation.batch_size, config.evaluation.batch_size
     if config.method == "grpo":
-        at_once = max(at_once, config.optimization.batch_size)
-        prompts_at_once = max(prompts_at_once, config.prompts_per_step)
+        processes = config.optimization.processes
+        at_once = max(at_once, config.optimization.batch_size // processes)
+        prompts_at_once = max(prompts_at_once, config.prompts_per_step // processes)
     kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     generating = {

@@ -33,6 +33,7 @@ from trainer.launch import identity, webhook
 from trainer.prompt import Style
 from trainer.spool import NAME, Spool, StepRecord
 from trainer.stopping import StopFlag
+from trainer.together import Follower, agree
 
 logger = logging.getLogger(__name__)
 
@@ -241,14 +242,20 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def record(trainer: Any, *, name: str, db: str | None = None) -> Recorder:
+def record(trainer: Any, *, name: str, db: str | None = None) -> Recorder | None:
     """Records a TRL trainer of somebody else's script as a run of its own, from here to the end of its training.
 
     `db` is a path or an SQLAlchemy URL; by default VR1Z_DATABASE_URL, else the dashboard's default. A GRPOTrainer's
-    completions are recorded with their groups. *Stop* in the dashboard ends the training after the step at hand.
+    completions are recorded with their groups. *Stop* in the dashboard ends the training after the step at hand. Of
+    several processes each calls this, the first one records, and the others get None.
     """
-    store = open_store(db)
     generates = hasattr(trainer, "_generate_and_score_completions")
+    if not trainer.is_world_process_zero():
+        if generates:
+            GenerationCapture(trainer, None)
+        trainer.add_callback(Follower())
+        return None
+    store = open_store(db)
     weights = _weights(trainer) if generates else {}
     run = write.create_run(
         store,
@@ -287,8 +294,18 @@ class _Attached(Recorder):
         self._heart = Heartbeat(self.store, self.job_id, StopFlag())
         self._heart.__enter__()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        control.should_training_stop = control.should_training_stop or bool(self.stop_requested)
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **others: Any,
+    ) -> None:
+        super().on_log(args, state, control, logs, **others)
+        if logs and "train_runtime" not in logs:
+            control.should_training_stop = control.should_training_stop or bool(self.stop_requested)
+            agree(control)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         super().on_train_end(args, state, control)

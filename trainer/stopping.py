@@ -1,6 +1,6 @@
 """The wish that this process should stop, however it came: by a signal, by Ctrl-C or through the database.
 
-The first wish lets the step finish; a second one, or level 2, ends the job at once.
+The first wish lets the step finish; a second one, or level 2, ends the job at once; level 3 kills it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class StopFlag:
         if level > self.level:
             self.level = level
             if level > 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                # On another host nobody else may be there to kill it.
+                os.kill(os.getpid(), signal.SIGKILL if level > 2 else signal.SIGTERM)
 
     def obeyed(self) -> None:
         """From here on the job is only being closed: signals change nothing."""

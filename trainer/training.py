@@ -7,6 +7,7 @@ Knows the store and TRL; knows nothing of processes, signals or queues.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,9 @@ from trainer import (
     models,
     own_samples,
     provenance,
+    ranks,
     sft,
+    together,
     tokens,
     tokens_job,
 )
@@ -54,14 +57,26 @@ def run_job(store: Store, job_id: int) -> None:
     run = read.run(store, job.run_id)
     config = provenance.config_of(run)
     if job.kind == "train":
-        config = _accumulating(config, job.arguments.get("accumulation"))
-        train(store, job.run_id, job_id, config, Path(str(run.output_dir)), resume=bool(job.arguments.get("resume")))
+        config, output = _accumulating(config, job.arguments.get("accumulation")), Path(str(run.output_dir))
+        if config.optimization.processes > 1 and not ranks.is_rank():
+            adapters.starting_point(store, job.run_id, job_id, config, output)  # for all ranks to find
+            _start_ranks(store, job.uid, config.optimization.processes)
+        else:
+            train(store, job.run_id, job_id, config, output, resume=bool(job.arguments.get("resume")))
     elif job.kind == "evaluate":
         evaluation_job.run(store, job.run_id, job_id, config, job.arguments)
     elif job.kind == "tokens":
         tokens_job.run(store, job.run_id, job_id, config, job.arguments)
     else:
         raise TrainerError("config", f"There is no way to execute a job of kind {job.kind!r}.")
+
+
+def _start_ranks(store: Store, job_uid: str, count: int) -> None:
+    """Raises TrainerError where there are too few GPUs, Stopped or TrainerError as the ranks ended."""
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < count:
+        raise TrainerError("config", f"optimization.processes is {count}, but the job sees {gpus} GPUs: lower it.")
+    ranks.run(store, job_uid, count)
 
 
 def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
@@ -73,7 +88,13 @@ def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
 
 
 def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path, *, resume: bool) -> None:
-    """SFT or GRPO from the base or another adapter, or from the last checkpoint where `resume` is set."""
+    """SFT or GRPO from the base or another adapter, or from the last checkpoint where `resume` is set.
+
+    Of several processes the first alone writes, probes, validates and decides; the others follow.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    together.join()
     set_seed(config.seed)
     say(store, job_id, "loading the model")
     origin = adapters.starting_point(store, run_id, job_id, config, output)
@@ -93,6 +114,13 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
         trainer = grpo.build(config, base, splits["train"], rewards, output, origin)
     else:
         trainer = sft.build(config, base, splits["train"], output, origin)
+    if ranks.is_rank():
+        set_seed(config.seed)  # TRL gives each process a seed of its own
+    checkpoints = Checkpoints(store, run_id, output)
+    start = checkpoints.resume_point() if resume else None
+    if not ranks.is_first():
+        follow(trainer, config, start)
+        return
     harness = harness_for(config, trainer.model, base.processor, rewards, encoder)
     expected = memory.estimate(config, memory.largest(base.processor, splits["train"], config))
     facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
@@ -100,7 +128,6 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     recorder = _recorder(store, run_id, job_id, harness, splits["train"], Spool(output / NAME))
     if config.method == "grpo":
         GenerationCapture(trainer, recorder.keep)
-    checkpoints = Checkpoints(store, run_id, output)
     watch = Watch(store, run_id, job_id, config, harness, splits["val"], recorder, checkpoints)
     if torch.cuda.is_available():
         say(store, job_id, "rehearsing the heaviest pass")
@@ -109,12 +136,21 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     trainer.add_callback(recorder)
     trainer.add_callback(watch)
 
-    start = checkpoints.resume_point() if resume else None
     if resume:
         recorder.settle()
         write.truncate_after(store, run_id, start.step if start else -1)
     advance(trainer, watch, start)
     finish(store, run_id, job_id, trainer, harness, splits["test"], checkpoints)
+
+
+def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
+    """What the other processes do: their share of each batch, until the first one stops them."""
+    if config.method == "grpo":
+        GenerationCapture(trainer, None)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(together.Follower())
+    if start is None or start.step < config.optimization.steps:
+        trainer.train(resume_from_checkpoint=str(start.path) if start else None)
 
 
 def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:

@@ -21,6 +21,7 @@ from trainer.datasets.example import Example
 from trainer.errors import Stopped
 from trainer.harness import Harness
 from trainer.recorder import Recorder
+from trainer.together import agree
 
 
 class Interrupted(Stopped):
@@ -114,6 +115,7 @@ class Watch(TrainerCallback):
         if self.recorder.stop_requested or self.was_interrupted:
             control.should_training_stop = True
         control.should_save = validated or control.should_training_stop or control.should_save
+        agree(control)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._saved(state.global_step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import data, format
+from app.components.launcher_choice import launcher_choice
 from store.engine import StoreError
 from trainer import benchmark, experiments
 from trainer.config import ConfigError
@@ -28,8 +29,9 @@ def experiment_form() -> None:
             f"{len(runs)} runs ({trained} train), each answers {len(matrix.benchmarks)} benchmarks; one after another."
         )
         name = st.text_input("Name", NAME, key="experiment.name", width=240)
+        launcher = launcher_choice("experiment.launcher")
         if st.button("Launch the experiment", type="primary", icon=":material/rocket_launch:", disabled=not runs):
-            _start(name.strip() or NAME, matrix)
+            _start(name.strip() or NAME, matrix, launcher)
 
 
 def _matrix() -> Matrix:
@@ -74,9 +76,9 @@ def _number(field: str, text: str) -> float:
         raise ConfigError(f"{field}: {text!r} is no number. Write numbers with commas between them.") from None
 
 
-def _start(name: str, matrix: Matrix) -> None:
+def _start(name: str, matrix: Matrix, launcher: str) -> None:
     try:
-        uid = experiments.start(data.writer(), name, matrix)
+        uid = experiments.start(data.writer(), name, matrix, launcher=launcher)
     except (ConfigError, StoreError) as error:
         st.error(format.literal(str(error)), icon=":material/error:")
         return

@@ -14,7 +14,7 @@ from app.components import run_actions
 from app.components.queue_view import place
 from app.components.what_went_wrong import what_went_wrong
 from app.pulse import PULSE
-from store.rows import RunDetail, RunRow, Series
+from store.rows import JobRow, RunDetail, RunRow, Series
 
 
 class Figure(NamedTuple):
@@ -89,10 +89,17 @@ def imported_notes(run: RunDetail) -> None:
 def what_is_next(run: RunDetail) -> None:
     """Where a queued run stands, and what a stopping one still does."""
     job = run.job
-    if job is not None and job.state == "queued" and (where := place(job)):
+    if job is not None and job.state == "queued" and (where := waits(job)):
         st.caption(where)
     elif job is not None and job.state == "stopping":
         st.caption(status.STOPPING.get(job.stop_requested, ""))
+
+
+def waits(job: JobRow) -> str | None:
+    """Where a queued job stands: in this machine's queue, or at the cluster, which has reasons of its own."""
+    if job.activity:
+        return format.literal(job.activity)
+    return "It waits for the Ray cluster." if job.launcher == "ray" else place(job)
 
 
 def how_far(row: RunRow) -> None:

@@ -16,7 +16,7 @@ from store import read, write
 from store.engine import Store
 from store.rows import JobRow
 from trainer.errors import Stopped, TrainerError
-from trainer.launch import local, queue
+from trainer.launch import local, needs, queue, ray_jobs
 
 IDLE_SECONDS = 1.5
 
@@ -89,5 +89,7 @@ if __name__ == "__main__":
 
     local.command = command
     queue.work = functools.partial(queue.work, idle=IDLE_SECONDS)
+    ray_jobs.work = functools.partial(ray_jobs.work, idle=IDLE_SECONDS)
+    needs.estimate = lambda config: {"peak": 2**20, "parts": {"weights": 2**19, "runtime": 2**19}}
     sys.modules["trainer.training"] = SimpleNamespace(run_job=run_job)  # type: ignore[assignment]
     sys.exit(main())

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import data
+from app import data, format
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from store import read, write
 from store.engine import Store, open_store
 from tests import seeded
 from trainer import launch
 from trainer.config import PRESETS, RunConfig, command_line, from_dict, override, preset
+from trainer.launch import cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,6 +134,37 @@ def test_launching_writes_the_run_and_opens_it_once(database: Store) -> None:
     [run] = read.runs(database)
     assert (run.name, run.method, run.status) == ("mine", "sft", "queued")
     assert at.query_params["run"] == run.uid
+
+
+def test_where_a_run_goes_is_asked_where_a_cluster_is_named(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [choice for choice in page().segmented_control if choice.label == "Where"]
+    started: list[Store] = []
+    monkeypatch.setenv(cluster.ADDRESS, "http://127.0.0.1:8265")
+    monkeypatch.setattr(cluster, "start_watcher", started.append)
+    at = page(preset="demo-sft")
+    at.get_by_key("launch.launcher").set_value("ray").run()
+    assert held(at).endswith(" --launcher ray")
+    assert "It starts when a node of the cluster has room." in [caption.value for caption in at.caption]
+    launch_button(at).click().run()
+    assert not at.exception
+    assert "It waits for the Ray cluster." in [caption.value for caption in at.caption]
+    [job] = read.jobs(database)
+    assert (job.launcher, job.state, len(started)) == ("ray", "queued", 1)
+    reason = "Waits for 1 CPU, 1 GPU on the Ray cluster."
+    write.beat(database, job.id, reason)
+    data.forget()
+    at.switch_page("../pages/run.py").run()
+    assert format.literal(reason) in [caption.value for caption in at.caption]
+
+
+def test_an_experiment_goes_to_the_cluster(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cluster.ADDRESS, "http://127.0.0.1:8265")
+    monkeypatch.setattr(cluster, "start_watcher", lambda store: None)
+    at = page()
+    at.get_by_key("experiment.launcher").set_value("ray").run()
+    next(button for button in at.button if button.label == "Launch the experiment").click().run()
+    assert not at.exception
+    assert {job.launcher for job in read.jobs(database)} == {"ray"}
 
 
 def test_a_double_click_launches_once_and_a_later_one_again(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,10 @@ from tests import seeded
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes")
+HEAVY = (
+    *("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes"),
+    "ray",
+)
 CODE = """
 import sys
 from streamlit.testing.v1 import AppTest

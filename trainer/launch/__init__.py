@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRef, JobRow, RunRef
-from store.schema import OPEN, JobState
+from store.schema import OPEN, JobState, Launcher
 from trainer.config import ConfigError, RunConfig
-from trainer.launch import endings, identity, local, pinning
+from trainer.launch import cluster, endings, identity, local, pinning
 from trainer.launch.identity import Identity
 from trainer.launch.supervision import Supervisor, worker_lives
 
@@ -30,17 +30,18 @@ class Job(Protocol):
     def uid(self) -> str: ...
 
 
-def submit(store: Store, config: RunConfig, *, parent_id: int | None = None) -> RunRef:
-    """A new run with a queued job, and a worker that will start it. Raises ConfigError."""
-    run, _ = create(store, config, parent_id=parent_id)
-    ensure_worker(store)
+def submit(store: Store, config: RunConfig, *, parent_id: int | None = None, launcher: str = Launcher.LOCAL) -> RunRef:
+    """A new run with a queued job, and somebody who will start it. Raises ConfigError."""
+    run, _ = create(store, config, parent_id=parent_id, launcher=launcher)
+    tell(store, launcher)
     return run
 
 
 def resume(store: Store, run_id: int) -> JobRef:
     """Queues a run to go on from its last checkpoint. Raises StoreError while it has an open job."""
-    job = add_resume(store, run_id)
-    ensure_worker(store)
+    launcher = launcher_of(store, run_id)
+    job = add_resume(store, run_id, launcher=launcher)
+    tell(store, launcher)
     return job
 
 
@@ -51,9 +52,7 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
     split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (answers again after
     altered thinking, nothing else) and forced_prefix.
     """
-    job = write.add_job(store, run_id, "evaluate", arguments)
-    ensure_worker(store)
-    return job
+    return _queue(store, run_id, "evaluate", arguments)
 
 
 def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
@@ -76,15 +75,32 @@ def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[J
 
 def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
     """Queues the measuring of a completion's tokens under the nearest checkpoint of its run."""
-    job = write.add_job(store, run_id, "tokens", {"completion": completion_id})
-    ensure_worker(store)
+    return _queue(store, run_id, "tokens", {"completion": completion_id})
+
+
+def _queue(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> JobRef:
+    launcher = launcher_of(store, run_id)
+    job = write.add_job(store, run_id, kind, arguments, launcher=launcher)
+    tell(store, launcher)
     return job
 
 
+def launcher_of(store: Store, run_id: int) -> str:
+    """Who starts what is asked of a run later: the cluster that it began on, while one is named; else this host."""
+    first = next(iter(sorted(read.jobs(store, run_id=run_id), key=lambda job: job.id)), None)
+    return Launcher.RAY if first and first.launcher == Launcher.RAY and cluster.address() else Launcher.LOCAL
+
+
 def create(
-    store: Store, config: RunConfig, *, parent_id: int | None = None, arguments: dict[str, Any] | None = None
+    store: Store,
+    config: RunConfig,
+    *,
+    parent_id: int | None = None,
+    arguments: dict[str, Any] | None = None,
+    launcher: str = Launcher.LOCAL,
 ) -> tuple[RunRef, JobRef]:
     """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
+    check(store, launcher)
     config = pinning.pinned(store, config)
     folder = local.output_folder(store, "")
     _make_folder(folder)
@@ -109,10 +125,11 @@ def create(
     write.describe_run(store, run.id, output_dir=str(output))
     if config.model.adapter is not None:
         pinning.keep_adapter(store, run, config.model.adapter, output)
-    return run, write.add_job(store, run.id, "train" if trains else "evaluate", arguments or {})
+    told = _processes(config.model_dump()) | (arguments or {})
+    return run, write.add_job(store, run.id, "train" if trains else "evaluate", told, launcher=launcher)
 
 
-def add_resume(store: Store, run_id: int) -> JobRef:
+def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> JobRef:
     """A queued job that goes on from the run's last checkpoint, which nobody is told of. Raises StoreError."""
     run = read.run(store, run_id)
     if read.jobs(store, run_id=run_id, open_only=True):
@@ -121,7 +138,14 @@ def add_resume(store: Store, run_id: int) -> JobRef:
         raise StoreError(f"{run.name} trains nothing: evaluate it instead.")
     if "recorded" in run.config:
         raise StoreError(f"{run.name} was recorded from a script of its own: start that again.")
-    return write.add_job(store, run_id, "train", {"resume": True, **_accumulation(store, run_id)})
+    arguments = {"resume": True, **_accumulation(store, run_id), **_processes(run.config)}
+    return write.add_job(store, run_id, "train", arguments, launcher=launcher)
+
+
+def _processes(config: dict[str, Any]) -> dict[str, Any]:
+    """How many devices a training asks its host for, where it is more than one."""
+    count = int(config.get("optimization", {}).get("processes", 1))
+    return {"processes": count} if count > 1 and config.get("method") != "none" else {}
 
 
 def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
@@ -137,14 +161,30 @@ def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
 
     None where it does not, or where a pass holds a single sequence already.
     """
-    optimization = read.run(store, job.run_id).config.get("optimization", {})
+    config = read.run(store, job.run_id).config
+    optimization = config.get("optimization", {})
     if job.kind != "train" or not optimization.get("retry_on_oom"):
         return None
     doubled = 2 * int(job.arguments.get("accumulation", optimization["accumulation"]))
-    if optimization["batch_size"] % doubled:
+    if optimization["batch_size"] % (doubled * int(optimization.get("processes", 1))):
         return None
     write.add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
-    return write.add_job(store, job.run_id, "train", {"resume": True, "accumulation": doubled})
+    arguments = {"resume": True, "accumulation": doubled, **_processes(config)}
+    return write.add_job(store, job.run_id, "train", arguments, launcher=job.launcher)
+
+
+def check(store: Store, launcher: str) -> None:
+    """Raises ConfigError where a launcher cannot start jobs of this database."""
+    if launcher == Launcher.RAY:
+        cluster.check(store)
+
+
+def tell(store: Store, launcher: str) -> None:
+    """Sees to it that somebody looks for what was queued for a launcher. Raises OSError where it cannot."""
+    if launcher == Launcher.RAY:
+        cluster.start_watcher(store)
+    else:
+        ensure_worker(store)
 
 
 def ensure_worker(store: Store) -> None:
@@ -169,8 +209,12 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
     level = min(level, strongest_stop(row.host))
     write.ask_stop(store, row.id, level)
     row = read.job(store, job.uid)
+    if row.launcher == Launcher.RAY:
+        cluster.start_watcher(store)  # Ray is to know of it, too
     if row.state not in OPEN:
         return "The job was taken out of the queue."
+    if row.launcher == Launcher.RAY and level <= MOST_HERE:
+        return "The job finishes its step and saves." if level == 1 else "The job was told to end, through Ray too."
     if row.host != identity.host():
         if level <= MOST_HERE:
             return f"The job runs on {row.host}; it was asked there."

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from store import read, write
 from store.engine import Store
 from store.rows import JobRow
-from store.schema import JobState
+from store.schema import JobState, Launcher
 from trainer import errors
 from trainer.launch import identity, local, webhook
 from trainer.launch.identity import Identity
@@ -46,8 +46,8 @@ def is_gone(job: JobRow) -> bool:
 
 
 def active_here(store: Store) -> list[JobRow]:
-    """The jobs of this host that should have a process."""
-    jobs = read.jobs(store, open_only=True)
+    """The jobs of this host that should have a process; how those of a cluster end, the cluster knows better."""
+    jobs = [job for job in read.jobs(store, open_only=True) if job.launcher == Launcher.LOCAL]
     return [job for job in jobs if job.state != JobState.QUEUED and job.host == identity.host()]
 
 

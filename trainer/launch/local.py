@@ -24,7 +24,8 @@ JOB_VARIABLE = "VR1Z_JOB"
 """Environment variable that marks a job's process and all its descendants with the job's uid."""
 _OUT_OF_REACH = (ProcessLookupError, PermissionError)
 """Gone since we looked, or another user's: that one reads the wish in the database."""
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder of the project."""
 
 
 def data_folder(store: Store) -> Path:
@@ -90,7 +91,7 @@ def _spawn(argv: list[str], log: Path, environment: dict[str, str]) -> subproces
 
 
 def _environment(store: Store) -> dict[str, str]:
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {URL_VARIABLE: store.url, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 

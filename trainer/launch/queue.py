@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from store import read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
-from store.schema import OPEN, JobState
+from store.schema import OPEN, JobState, Launcher
 from trainer import errors
 from trainer.launch import devices, endings, identity, local
 from trainer.launch.identity import Identity
@@ -55,7 +55,7 @@ def _drain(store: Store, idle: float) -> None:
     try:
         while True:
             write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
-            worker.run(idle)
+            until_idle(worker.look, idle, TICK_SECONDS)
             write.remove_worker(store, me.host, me.pid)
             # Who queued a job while the worker was still registered relies on it.
             if not worker.has_work():
@@ -86,24 +86,8 @@ class Worker:
     children: dict[str, Child] = field(default_factory=dict)
     _beaten: float = field(default=0.0)
 
-    def run(self, idle: float) -> None:
-        """Works until there was nothing to do for `idle` seconds. Raises StoreError if the database stays away."""
-        busy_at = answered_at = time.monotonic()
-        while time.monotonic() - busy_at < idle:
-            try:
-                self.tick()
-                answered_at = time.monotonic()
-                if self.has_work():
-                    busy_at = answered_at
-            except StoreError as error:
-                if time.monotonic() - answered_at > PATIENCE_SECONDS:
-                    raise
-                say(f"{error} Trying again.")
-                busy_at = time.monotonic()
-            time.sleep(TICK_SECONDS)
-
-    def tick(self) -> None:
-        """One look at the children, the other jobs of this host and the queue."""
+    def look(self) -> bool:
+        """Does what is to be done for the children, the other jobs of this host and the queue; whether any are open."""
         self.collect()
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self._beaten = time.monotonic()
@@ -112,6 +96,7 @@ class Worker:
             self.look_after(job)
         while self.start_next():
             pass
+        return self.has_work()
 
     def collect(self) -> None:
         """Reads the exit codes of children that have ended; closes the jobs that did not do so themselves."""
@@ -148,8 +133,28 @@ class Worker:
 
     def has_work(self) -> bool:
         """Whether anything is queued, or runs on this host."""
-        jobs = read.jobs(self.store, open_only=True)
+        jobs = [job for job in read.jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
         return any(job.state == JobState.QUEUED or job.host == self.me.host for job in jobs)
+
+
+def until_idle(look: Callable[[], bool], idle: float, every: float) -> None:
+    """Looks `every` so many seconds until there was nothing to do for `idle` seconds.
+
+    Raises StoreError if the database stays away.
+    """
+    busy_at = answered_at = time.monotonic()
+    while time.monotonic() - busy_at < idle:
+        try:
+            is_busy = look()
+            answered_at = time.monotonic()
+            if is_busy:
+                busy_at = answered_at
+        except StoreError as error:
+            if time.monotonic() - answered_at > PATIENCE_SECONDS:
+                raise
+            say(f"{error} Trying again.")
+            busy_at = time.monotonic()
+        time.sleep(every)
 
 
 def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:

@@ -1,5 +1,7 @@
 """Keeps the database true from outside: closes jobs of this host that died, replaces a worker that died or hangs.
 
+Where a Ray cluster is named, it also sees to it that somebody watches the jobs there.
+
 How long the worker's counter stands still is judged by the observer's own monotonic clock, and stored nowhere.
 """
 
@@ -12,8 +14,8 @@ from dataclasses import dataclass
 from store import read
 from store.engine import Store
 from store.rows import WorkerRow
-from store.schema import JobState
-from trainer.launch import endings, identity, local
+from store.schema import JobState, Launcher
+from trainer.launch import cluster, endings, identity, local
 from trainer.launch.identity import Identity
 
 FROZEN_SECONDS = 90.0
@@ -30,23 +32,36 @@ class Supervisor:
     _seen: tuple[int, int] | None = None
     _moved_at: float = -math.inf
     _started_at: float = -math.inf
+    _cluster_at: float = -math.inf
 
     def look(self) -> list[str]:
-        """Says what it closed, killed or started.
+        """Says what it closed, killed or started."""
+        return [*self._look_here(), *self._look_at_the_cluster()]
 
-        While a worker lives, closing is left to it, since only it learns exit codes.
-        """
+    def _look_here(self) -> list[str]:
+        """While a worker lives, closing is left to it, since only it learns exit codes."""
         worker = read.worker(self.store, identity.host())
         if worker is not None and identity.is_alive(identity_of(worker)):
             return self._end_frozen(worker)
         closed = endings.close_gone(self.store)
-        queued = any(job.state == JobState.QUEUED for job in read.jobs(self.store, open_only=True))
+        jobs = read.jobs(self.store, open_only=True)
+        queued = any(job.state == JobState.QUEUED and job.launcher == Launcher.LOCAL for job in jobs)
         # Only where a worker was before: looking at a shared database must not draw its jobs to this host.
         if queued and worker is not None and time.monotonic() - self._started_at > RESTART_SECONDS:
             self._started_at = time.monotonic()
             local.start_worker(self.store)
             closed.append("The worker of this host had died; started another.")
         return closed
+
+    def _look_at_the_cluster(self) -> list[str]:
+        jobs = read.jobs(self.store, open_only=True) if cluster.address() else []
+        if not any(job.launcher == Launcher.RAY for job in jobs) or cluster.is_watched(self.store):
+            return []
+        if time.monotonic() - self._cluster_at < RESTART_SECONDS:
+            return []
+        self._cluster_at = time.monotonic()
+        cluster.start_watcher(self.store)
+        return ["Nobody watched the jobs on the Ray cluster; started a process that does."]
 
     def _end_frozen(self, worker: WorkerRow) -> list[str]:
         seen, now = (worker.pid, worker.heartbeat), time.monotonic()

@@ -1,0 +1,129 @@
+"""Two real processes that share the batches of one training, beside one process that has them whole."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+
+from store import read, write
+from store.engine import Store
+from store.rows import RunDetail, StoredCompletion
+from tests.training.conftest import SMALL, Train
+from trainer import config, launch
+from trainer.config import ConfigError
+from trainer.job import execute
+
+pytestmark = pytest.mark.training
+TWO = {"optimization.processes": "2", "evaluation.val_every": "3"}
+
+
+def said(store: Store, run: RunDetail) -> list[StoredCompletion]:
+    return read.completions(store, run.id, limit=1000)
+
+
+def metric(store: Store, run: RunDetail, name: str) -> np.ndarray:
+    return read.series(store, run.id, [name], points=1000)[name].value
+
+
+def test_two_processes_sample_and_learn_as_one_with_the_whole_batch(store: Store, train: Train) -> None:
+    one, two = train("demo-grpo", {"evaluation.val_every": "3"}), train("demo-grpo", TWO)
+    alone, together = said(store, one), said(store, two)
+    assert len(together) == 3 * 16
+    for mine, theirs in zip(together, alone, strict=True):
+        assert (mine.step, mine.group, mine.index, mine.example_id) == (
+            theirs.step,
+            theirs.group,
+            theirs.index,
+            theirs.example_id,
+        )
+        assert (mine.text, mine.rewards, mine.tokens, mine.truncated) == (
+            theirs.text,
+            theirs.rewards,
+            theirs.tokens,
+            theirs.truncated,
+        )
+        assert mine.advantage == pytest.approx(theirs.advantage, abs=1e-6)
+    for name in ("reward", "loss", "grad_norm", "tokens"):
+        np.testing.assert_allclose(metric(store, two, name), metric(store, one, name), rtol=1e-4, atol=1e-6)
+    tests = [e.metrics for run in (one, two) for e in read.evaluations(store, run.id) if e.kind == "test"]
+    assert tests[0] == tests[1]
+    assert len({row.group for row in together}) == 2 and any(row.advantage for row in together)
+
+
+def test_two_processes_imitate_as_one(store: Store, train: Train) -> None:
+    whole_batches = {"data.train_examples": "48", "evaluation.val_every": "3"}
+    one, two = train("demo-sft", whole_batches), train("demo-sft", TWO | whole_batches)
+    for name in ("loss", "grad_norm", "tokens"):
+        np.testing.assert_allclose(metric(store, two, name), metric(store, one, name), rtol=1e-4)
+
+
+def test_all_stop_where_the_first_is_told_to_and_a_killed_one_ends_them_all(store: Store) -> None:
+    settings = (
+        SMALL | TWO | {"optimization.steps": "500", "evaluation.val_every": "500", "evaluation.probe_every": "500"}
+    )
+    run, job = launch.create(store, config.override(config.preset("demo-grpo"), settings))
+    assert read.job(store, job.uid).arguments == {"processes": 2}
+
+    after(store, run.id, 2, lambda: write.ask_stop(store, job.id))
+    execute(store, read.job(store, job.uid))
+    ended = read.run(store, run.id)
+    assert read.job(store, job.uid).state == "stopped" and 2 <= ended.step < 500
+    assert [row.step for row in read.checkpoints(store, run.id)] == [ended.step]
+
+    job = launch.add_resume(store, run.id)
+    after(store, run.id, ended.step + 2, kill_the_second)
+    execute(store, read.job(store, job.uid))
+    closed = read.job(store, job.uid)
+    assert closed.state == "failed" and "ended without a word" in (closed.error or "")
+    assert list(read.clock(store, run.id).step) == list(range(1, read.run(store, run.id).step + 1))
+    assert not ranks()
+
+
+def after(store: Store, run_id: int, step: int, act: Callable[[], object]) -> None:
+    """Acts, in a thread of its own, as soon as a step is recorded."""
+
+    def watch() -> None:
+        while read.run(store, run_id).step < step:
+            time.sleep(0.05)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def ranks() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "rank" in process.cmdline() and "accelerate.commands.launch" not in process.cmdline():
+                found.append(process)
+    return found
+
+
+def kill_the_second() -> None:
+    next(process for process in ranks() if process.environ()["RANK"] == "1").kill()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimization.processes": "3"}, "for each of 3 processes: a group must not be torn apart. Try 24."),
+        (
+            {"optimization.processes": "2", "optimization.accumulation": "16"},
+            "optimization.accumulation 16 times optimization.processes 2.",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        config.override(config.preset("demo-grpo"), {"optimization.batch_size": "16"} | settings)
+
+
+def test_without_vllm_it_is_said_how_to_go_on(store: Store, train: Train) -> None:
+    run = train("demo-grpo", {"grpo.vllm": "colocate"})
+    assert run.job is not None and run.job.error == "grpo.vllm=colocate needs vLLM: pip install vllm, or set it to off."

@@ -1,0 +1,110 @@
+"""The Ray cluster that runs may go to: where it is, whether it may be used, who watches it. Imports nothing of Ray.
+
+What is asked of the cluster itself is in `trainer.launch.ray_jobs`, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+from sqlalchemy import make_url
+
+from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, sqlite_path
+from trainer.config import ConfigError
+from trainer.launch import identity, local
+
+ADDRESS = "VR1Z_RAY_ADDRESS"
+"""Environment variable with the address of the cluster's Jobs API, for example http://127.0.0.1:8265."""
+AUTHENTICATION = "RAY_AUTH_MODE"
+"""Ray's own; `token` makes its clients send RAY_AUTH_TOKEN, or what is in the file that RAY_AUTH_TOKEN_PATH names."""
+GPUS = "VR1Z_RAY_GPUS"
+"""How many GPUs every job asks for; without it one, and none for the embedded model."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+GRACE_SECONDS = 300
+"""How long Ray waits between SIGTERM and SIGKILL: the step at hand ends in it, and a checkpoint is saved."""
+
+
+def address() -> str | None:
+    """None where no cluster is named: then everything runs on this host."""
+    return os.environ.get(ADDRESS) or None
+
+
+def check(store: Store) -> str:
+    """The cluster's address. Raises ConfigError where runs of this database cannot, or must not, go there."""
+    named = address()
+    if named is None:
+        raise ConfigError(f"No Ray cluster is named: set {ADDRESS}, for example to http://127.0.0.1:8265.")
+    try:
+        parts = urlsplit(named)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https") or parts.username:
+        raise ConfigError(f"{ADDRESS} must be the http address of Ray's dashboard, without a name or password in it.")
+    if host not in LOOPBACK and os.environ.get(AUTHENTICATION) != "token":
+        raise ConfigError(
+            f"{ADDRESS} is not on this machine: whoever reaches an open Jobs API can run anything there. Start the "
+            f"cluster and this with {AUTHENTICATION}=token, or come through a tunnel to 127.0.0.1."
+        )
+    if host not in LOOPBACK and sqlite_path(make_url(store.url)):
+        raise ConfigError(f"{store.where} is a file that jobs on {host} cannot reach: use PostgreSQL (--db URL).")
+    gpus()
+    if find_spec("ray") is None:
+        raise ConfigError("Ray is not installed: pip install -r requirements-cluster.txt.")
+    return named
+
+
+def gpus() -> float | None:
+    """What GPUS says, if anything. Raises ConfigError."""
+    text = os.environ.get(GPUS)
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        number = -1.0
+    if number is not None and not 0 <= number < math.inf:
+        raise ConfigError(f"{GPUS} must be a number of GPUs, for example 1, or 0.5 for two jobs a GPU.")
+    return number
+
+
+def environment(store: Store) -> dict[str, str]:
+    """What a job needs to find the database, without its password: Ray shows this to whoever may ask it.
+
+    A node has the password as every client of PostgreSQL has it: in ~/.pgpass, or in PGPASSWORD when Ray starts there.
+    """
+    # `set` takes None for unchanged.
+    url = make_url(store.url)._replace(password=None).difference_update_query(["password", "sslpassword"])
+    return {
+        URL_VARIABLE: url.render_as_string(hide_password=False),
+        MEDIA_VARIABLE: str(store.media),
+        "PYTHONPATH": str(local.ROOT),
+        "RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS),
+    }
+
+
+def log_path(store: Store, run_uid: str, job_uid: str) -> Path:
+    """Where a copy of what Ray keeps as the job's log lies."""
+    return local.output_folder(store, run_uid) / f"log-{job_uid}.txt"
+
+
+def lock(store: Store) -> FileLock:
+    """Held by the process that watches the cluster for this host."""
+    local.data_folder(store).mkdir(parents=True, exist_ok=True)
+    return FileLock(local.data_folder(store) / f"ray-{identity.host()}.lock")
+
+
+def start_watcher(store: Store) -> None:
+    """Starts `python -m trainer ray` on its own; whether it may work is for its lock to decide."""
+    local.start_alone(store, "ray.log", "ray")
+
+
+def is_watched(store: Store) -> bool:
+    try:
+        with lock(store).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True

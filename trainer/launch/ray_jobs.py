@@ -1,0 +1,289 @@
+"""Hands queued jobs to a Ray cluster and keeps true what the database says of them. `python -m trainer ray`.
+
+A process of its own beside the worker: what waits for a network or an estimate must not hold up this host's jobs, and
+starting it must not draw the queue of a shared database to this host, as starting a worker does. It owns nothing: the
+id of a submission is the uid of its job, so whoever looks next finds out what became of it. What a job does, its
+process writes into the database itself; here is only what that process cannot say: that it waits for a place, that it
+is gone, and its log. Speaks HTTP with the cluster; `ray` is imported when the first question is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from store import read, write
+from store.engine import Store, StoreError
+from store.rows import JobRow
+from store.schema import JobState, Launcher
+from trainer.config import ConfigError
+from trainer.launch import cluster, endings, identity, local, needs, webhook
+from trainer.launch.endings import Ending
+from trainer.launch.needs import Need
+from trainer.launch.queue import IDLE_SECONDS, LOCK_SECONDS, say, until_idle
+
+TICK_SECONDS = 1.0
+HTTP_SECONDS = 20.0
+LOG_SECONDS = 5.0
+"""Between two copies of the log of a job that runs."""
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+WAITED_TOO_LONG = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
+"""Ray gives up on what found no place in a quarter of an hour."""
+_UID = re.compile(r"[0-9a-f]{10}")
+
+
+class ClusterError(Exception):
+    """The cluster did not answer, or refused; a sentence."""
+
+
+def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
+    """Watches the cluster until no job has been open there for `idle` seconds; returns at once if another does.
+
+    Raises ConfigError where the cluster cannot be used.
+    """
+    watcher = Watcher(store, Jobs(cluster.check(store)))
+    try:
+        with cluster.lock(store).acquire(timeout=LOCK_SECONDS):
+            until_idle(watcher.look, idle, TICK_SECONDS)
+    except Timeout:
+        say("another process watches the cluster")
+
+
+class Jobs:
+    """Ray's Jobs API; whatever goes wrong there is a ClusterError."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._client: Any = None
+
+    def ask(self, what: str, *arguments: Any, **named: Any) -> Any:
+        """What a method of Ray's JobSubmissionClient answers."""
+        try:
+            self._client = self._client or self._connect()
+            return getattr(self._client, what)(*arguments, **named)
+        except ConfigError:
+            raise
+        except OSError as error:
+            raise ClusterError(f"The Ray cluster at {self.address} does not answer.") from error
+        except Exception as error:  # of Ray and whatever stands between
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+            raise ClusterError(f"The Ray cluster at {self.address} refused: {reason}.") from error
+
+    def _connect(self) -> Any:
+        for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+            os.environ.pop(name, None)  # they would replace the address that was checked
+        try:
+            from ray.job_submission import JobSubmissionClient
+        except ImportError:
+            raise ConfigError("Ray is not installed: pip install -r requirements-cluster.txt.") from None
+
+        class Client(JobSubmissionClient):
+            """Ray's own waits for ever."""
+
+            def _do_request(self, *arguments: Any, **named: Any) -> Any:
+                return super()._do_request(*arguments, timeout=HTTP_SECONDS, **named)
+
+        return Client(self.address)
+
+
+@dataclass
+class Watcher:
+    """One look at a time; what it remembers only spares the cluster questions."""
+
+    store: Store
+    jobs: Jobs
+    _said: str = ""
+    _estimates: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+    _copied: dict[str, float] = field(default_factory=dict)
+
+    def look(self) -> bool:
+        """Brings each open job a step further; whether there are any."""
+        # Jobs first: what is active by then was submitted, so the cluster must know it.
+        everybody = read.jobs(self.store, open_only=True)
+        jobs = [job for job in everybody if job.launcher == Launcher.RAY]
+        try:
+            found = self._submissions()
+            self._stop_what_is_over(jobs, found)
+        except ClusterError as error:
+            self._do_without(jobs, str(error))
+            return bool(jobs)
+        self._said = ""
+        # A checkpoint is evaluated once its training has ended, wherever that is.
+        blocked = {job.uid for job in jobs for other in everybody if other.run_id == job.run_id and other.id < job.id}
+        for job in jobs:
+            try:
+                self._follow(job, found.get(job.uid), is_blocked=job.uid in blocked)
+            except ClusterError as error:
+                self._wait(job, f"{error} Trying again.")
+        self._copy_logs(found)
+        return bool(jobs)
+
+    def _submissions(self) -> dict[str, Any]:
+        """Our submissions by the uid of their job, of several the last."""
+        ours = [each for each in self.jobs.ask("list_jobs") if is_ours(each)]
+        return {uid_of(each): each for each in sorted(ours, key=lambda each: each.start_time)}
+
+    def _follow(self, job: JobRow, known: Any | None, *, is_blocked: bool) -> None:
+        """What the cluster knows of a job is carried over, or a wish of the database handed on."""
+        if known is None and job.state == JobState.QUEUED:
+            if not is_blocked:
+                self._submit(job, job.uid)
+        elif known is None:
+            self._close(job, Ending(JobState.LOST, "The Ray cluster knows it no more: restarted? Resume the run."))
+        elif known.status == "PENDING":
+            self._wait(job, f"Waits for {known.metadata.get('needs')} on the Ray cluster. {known.message}")
+        elif known.status == "RUNNING" and job.state == JobState.QUEUED:
+            write.place_job(self.store, job.id, str(self._path(known)))
+        elif known.status in ENDED and known.error_type == WAITED_TOO_LONG and job.state == JobState.QUEUED:
+            number = known.submission_id.partition("-")[2] or "1"
+            self._submit(job, f"{job.uid}-{int(number) + 1}")
+        elif known.status in ENDED:
+            self._copy_log(known)
+            self._close(job, judge(job, known, self._log_of(job)), known.driver_exit_code)
+        elif job.stop_requested >= 2:
+            self._stop(known)
+
+    def _submit(self, job: JobRow, submission_id: str) -> None:
+        need = self._need(job)
+        say(f"submitting job {job.uid} of {job.run_name}: it needs {need}")
+        self.jobs.ask(
+            "submit_job",
+            # Ray has a shell run this: it holds nothing that a user wrote. `exec` lets Ray see how Python ends.
+            entrypoint=f"exec {shlex.join(local.command('job', job.uid))}",
+            submission_id=submission_id,
+            entrypoint_num_cpus=1,
+            entrypoint_num_gpus=need.gpus or None,
+            entrypoint_memory=need.memory,
+            runtime_env={"env_vars": cluster.environment(self.store)},
+            metadata={"run": job.run_uid, "kind": job.kind, "needs": str(need)},
+        )
+
+    def _need(self, job: JobRow) -> Need:
+        config = read.run(self.store, job.run_id).config
+        # Neither changes what a run needs, and a matrix has many of both.
+        key = json.dumps(config | {"name": "", "seed": 0}, sort_keys=True)
+        if key not in self._estimates:
+            self._estimates[key] = needs.estimate(config)
+            if self._estimates[key] is None:
+                say(f"the memory of {job.run_name} could not be estimated: none is asked for")
+        return needs.need(config, self._estimates[key])
+
+    def _wait(self, job: JobRow, words: str) -> None:
+        if job.state == JobState.QUEUED and job.activity != words[:200]:
+            write.beat(self.store, job.id, words)
+
+    def _stop(self, submission: Any) -> None:
+        """SIGTERM now, SIGKILL after the grace; one that still waits ends as soon as it starts."""
+        if submission.submission_id not in self._told:
+            self._told.add(submission.submission_id)
+            self.jobs.ask("stop_job", submission.submission_id)
+
+    def _stop_what_is_over(self, jobs: list[JobRow], found: dict[str, Any]) -> None:
+        """What was taken out of the queue, or given up, while the cluster still holds it."""
+        still_open = {job.uid for job in jobs}
+        for uid, submission in found.items():
+            if uid in still_open or submission.status in ENDED or submission.submission_id in self._told:
+                continue
+            if self._is_over(uid):
+                self._stop(submission)
+
+    def _is_over(self, uid: str) -> bool:
+        """Whether the database knows the job and has closed it; another one may share the cluster."""
+        try:
+            return read.job(self.store, uid).ended_at is not None
+        except StoreError:
+            return False
+
+    def _close(self, job: JobRow, ending: Ending, exit_code: int | None = None) -> None:
+        ended = write.end_job(
+            self.store,
+            job.id,
+            ending.state,
+            exit_code=exit_code,
+            error_kind=ending.kind,
+            error=ending.error,
+            traceback=self._log_of(job) or None,
+        )
+        if ended:
+            webhook.tell_end(self.store, job.uid)
+            say(f"job {job.uid} of {job.run_name}: {ending.error}")
+
+    def _do_without(self, jobs: list[JobRow], reason: str) -> None:
+        """The cluster does not answer: what waits says so, and of this host's processes the end can be seen."""
+        if reason != self._said:
+            self._said = reason
+            say(f"{reason} Trying again.")
+        for job in jobs:
+            self._wait(job, f"{reason} Trying again.")
+            if job.host == identity.host() and endings.is_gone(job):
+                endings.close(self.store, job.uid)
+
+    def _copy_logs(self, found: dict[str, Any]) -> None:
+        for submission in found.values():
+            path = self._path(submission)
+            if submission.status == "PENDING" or not path.parent.is_dir():
+                continue
+            copied = self._copied.get(submission.submission_id)
+            if submission.status in ENDED:
+                is_due = copied != submission.end_time and not is_newer(path, submission.end_time)
+            else:
+                is_due = copied is None or time.monotonic() - copied > LOG_SECONDS
+            if is_due:
+                self._copy_log(submission)
+
+    def _copy_log(self, submission: Any) -> None:
+        """Whole each time, so that it does not matter who copied how much before; without it where its node is gone."""
+        ended = submission.end_time if submission.status in ENDED else None
+        self._copied[submission.submission_id] = ended or time.monotonic()
+        path = self._path(submission)
+        part = path.with_suffix(".part")
+        try:
+            part.write_text(self.jobs.ask("get_job_logs", submission.submission_id), encoding="utf-8")
+            part.replace(path)
+        except (ClusterError, OSError) as error:
+            say(f"no log of {submission.submission_id}: {error}")
+
+    def _path(self, submission: Any) -> Path:
+        return cluster.log_path(self.store, submission.metadata["run"], uid_of(submission))
+
+    def _log_of(self, job: JobRow) -> str:
+        return endings.log_tail(cluster.log_path(self.store, job.run_uid, job.uid), job.uid)
+
+
+def is_ours(submission: Any) -> bool:
+    """Others may submit what they like: what is to name a file must look as we write it."""
+    run = (submission.metadata or {}).get("run", "")
+    return bool(_UID.fullmatch(run) and _UID.fullmatch(uid_of(submission)))
+
+
+def uid_of(submission: Any) -> str:
+    """Of its job: the second attempt to find a place for job `abc` is `abc-2`."""
+    return str(submission.submission_id).partition("-")[0]
+
+
+def is_newer(path: Path, end_time: int | None) -> bool:
+    """Whether a file was written after a moment in milliseconds."""
+    return path.exists() and path.stat().st_mtime * 1000 > (end_time or 0)
+
+
+def judge(job: JobRow, submission: Any, log: str) -> Ending:
+    """The state and the reason of a submission that ended without closing its job."""
+    is_stopped = submission.status == "STOPPED"
+    if submission.driver_exit_code is not None or (is_stopped and job.stop_requested > 1):
+        # Its boot may be that of another host, of which nothing is known.
+        return endings.judge(job._replace(boot_id=None), submission.driver_exit_code, log)
+    if is_stopped:
+        return Ending(JobState.KILLED, f"Stopped through Ray, which waits {cluster.GRACE_SECONDS} s. Resume the run.")
+    said = (str(submission.message or submission.status).strip().splitlines() or [""])[0][:500].rstrip(".")
+    if job.started_at is None:
+        return Ending(JobState.FAILED, f"Ray could not start it: {said}. Correct that, then resume the run.", "config")
+    return Ending(JobState.LOST, f"Ray lost it: {said}. Resume the run.")
