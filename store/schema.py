@@ -120,8 +120,10 @@ class Job(Base):
     ended_at: Mapped[float | None]
     host: Mapped[str | None] = mapped_column(String(200))
     device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
-    """Names of what the job has to itself, with commas between them."""
-    """What it has to itself there: a GPU's index or uuid, or `cpu`; NULL for a job that took whatever it found."""
+    """What it has to itself there: GPUs by index or uuid, with commas between them, or `cpu`.
+
+    NULL for a job that took whatever it found.
+    """
     boot_id: Mapped[str | None] = mapped_column(String(64))
     pid: Mapped[int | None]
     pid_started: Mapped[float | None]

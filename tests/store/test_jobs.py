@@ -182,6 +182,21 @@ def test_each_device_has_one_job_and_a_job_without_one_holds_them_all(store: Sto
     assert write.claim_job(store, "there", devices) is None
 
 
+def test_a_job_of_several_processes_waits_for_as_many_devices(store: Store) -> None:
+    jobs = [
+        write.add_job(store, make.run(store, name=f"run {i}").id, "train", {"processes": count} if count > 1 else {})
+        for i, count in enumerate((2, 1, 9, 1))
+    ]
+    devices = ("0", "1", "2")
+    assert [write.claim_job(store, "here", devices) for _ in range(3)] == [jobs[0], jobs[1], None]
+    assert [read.job(store, job.uid).device for job in jobs] == ["0,1", "2", None, None]
+    write.end_job(store, jobs[0].id, JobState.FINISHED)
+    assert write.claim_job(store, "here", devices) is None
+    write.end_job(store, jobs[1].id, JobState.FINISHED)
+    assert write.claim_job(store, "here", devices) == jobs[2]
+    assert read.job(store, jobs[2].uid).device == "0,1,2"
+
+
 def test_a_queued_job_changes_places_with_its_neighbour(store: Store) -> None:
     first, second, third = (write.add_job(store, make.run(store).id, "train", {}) for _ in range(3))
     assert write.shift_job(store, third.id, earlier=True)
