@@ -32,8 +32,8 @@ _DIFFERENCE = re.compile(r"[+-][\d.]+( \([+-][\d.]+ to [+-][\d.]+\))?")
 STYLE = """
 .cmp { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 .cmp th, .cmp td { white-space: nowrap; text-align: left; }
-.cmp th { font-weight: 600; padding: 0.35rem 0.6rem; border-bottom: 2px solid #8A93A0; }
-.cmp td { padding: 0.3rem 0.6rem; border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
+.cmp th { font-weight: 600; padding: 0.35rem 0.35rem; border-bottom: 2px solid #8A93A0; }
+.cmp td { padding: 0.3rem 0.35rem; border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
 .cmp tr.reported td { background: repeating-linear-gradient(
   135deg, rgba(138, 147, 160, 0.22) 0 4px, transparent 4px 9px); opacity: 0.85; }
 .cmp a { color: inherit; text-decoration: underline dotted; }

@@ -9,7 +9,7 @@ from store.rows import RunRow
 
 ACTIVE = frozenset({"starting", "running", "stopping"})
 OPEN = ACTIVE | {"queued"}
-METHODS = {"grpo": "GRPO", "sft": "SFT", "none": "evaluation only", "unknown": "method unknown"}
+METHODS = {"grpo": "GRPO", "sft": "SFT", "none": "evaluation", "unknown": "method unknown"}
 STOP_LEVELS = {
     1: ("Stop", "Finishes the step, saves a checkpoint and ends. The run can be resumed."),
     2: ("Terminate", "Asked to stop already. Ends the process now; what came after the last checkpoint is lost."),

@@ -71,7 +71,6 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "compare": "/compare",
         "drift": f"/drift?run={uid}",
         "datasets": "/datasets",
-        "system": "/system",
     }
 
 
