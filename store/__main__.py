@@ -19,8 +19,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from store import backup, copying, orphans, read, transfer
-from store.engine import Store, StoreError, database_url, open_store
+from store import backup, copying, orphans, read, remote, transfer
+from store.engine import Store, StoreError, database_url, is_url, open_store
 from store.export import completion_fields, prediction_fields
 from store.importing import saving
 from store.rows import RunRow
@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("copy", help="all rows and images into an empty database, proven by checksums")
     add.add_argument("db", metavar="FROM", help="database URL or path")
     add.add_argument("target", metavar="TO", help="database URL or path")
-    add.add_argument("--media", metavar="FOLDER", help="where images go (default: $VR1Z_MEDIA, else beside TO)")
+    add.add_argument(
+        "--media", metavar="PLACE", help="folder or URL of the images (default: $VR1Z_MEDIA, else beside TO)"
+    )
     add.set_defaults(command=_copy)
     add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
     add.add_argument("tool", choices=list(saving.READERS), help="whose files they are")
@@ -160,8 +162,13 @@ def _predictions(store: Store, options: argparse.Namespace) -> None:
 
 def _copy(store: Store, options: argparse.Namespace) -> None:
     with closing(open_store(options.target)) as opened:
-        target = replace(opened, media=Path(options.media).absolute()) if options.media else opened
+        target = replace(opened, **_media(options.media)) if options.media else opened
         copying.copy(store, target, lambda copied: print(f"{copied.table}: {copied.rows:,}", file=sys.stderr))
+
+
+def _media(place: str) -> dict[str, Any]:
+    """Where the images of a copy go: a folder, or a URL beside the folder that they have anyway."""
+    return {"remote": remote.check(place)} if is_url(place) else {"media": Path(place).absolute(), "remote": None}
 
 
 def _backup(store: Store, options: argparse.Namespace) -> None:

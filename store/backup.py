@@ -20,9 +20,9 @@ from urllib.parse import quote
 from sqlalchemy import make_url
 
 from store import media as files
-from store import read, state, write
+from store import read, remote, state, write
 from store.connection import Store, StoreError, sqlite_path
-from store.engine import media_folder, open_store
+from store.engine import media_folder, open_store, remote_media
 from store.schema import ACTIVE, JobState
 
 NAME = "vision-r1-zero.db"
@@ -51,7 +51,10 @@ def backup(store: Store, folder: Path) -> Copied:
         folder.mkdir(parents=True, exist_ok=True)
         _copy_database(source, unfinished)
         # What is copied names every image that it needs, and an image that is stored never changes.
-        copied, lost = copy_images(store.media, folder / IMAGES, _hashes(unfinished))
+        hashes = _hashes(unfinished)
+        for sha256 in hashes if store.remote else ():
+            files.local(store, sha256)
+        copied, lost = copy_images(store.media, folder / IMAGES, hashes)
         os.replace(unfinished, folder / NAME)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or name another.") from None
@@ -77,7 +80,10 @@ def restore(folder: Path, url: str) -> Copied:
             made = Path(work, NAME)
             _copy_database(folder / NAME, made)
             _make_true(made)
-            copied, lost = copy_images(folder / IMAGES, media_folder(target), _hashes(made))
+            hashes = _hashes(made)
+            copied, lost = copy_images(folder / IMAGES, media_folder(target), hashes)
+            if place := remote_media():
+                _share(media_folder(target), place, hashes)
             os.replace(made, target)
     except OSError as error:
         raise StoreError(f"{target.parent} cannot be written ({error.strerror}): name another with --db.") from None
@@ -102,6 +108,13 @@ def copy_images(source: Path, target: Path, hashes: Iterable[str]) -> tuple[int,
         os.replace(unfinished, place)
         copied += 1
     return copied, lost
+
+
+def _share(source: Path, place: str, hashes: Iterable[str]) -> None:
+    for sha256 in hashes:
+        path = files.path_of(source, sha256)
+        if path.exists():
+            remote.put(place, sha256, path.read_bytes())
 
 
 def _is_sound(path: Path, sha256: str) -> bool:

@@ -70,11 +70,12 @@ class Unreachable(StoreError):
 
 @dataclass(frozen=True)
 class Store:
-    """An open database and the folder of its images."""
+    """An open database and the folder of its images, which is a cache where `remote` is the URL of their place."""
 
     url: str
     engine: Engine
     media: Path
+    remote: str | None = None
     patience: float = 0.0
     """Seconds that a transaction waits for a server that does not answer, before it begins."""
     metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from store import upgrade
+from store import remote, upgrade
 from store.connection import Store, StoreError, reading, server_engine, sqlite_engine, sqlite_path, writing
 
 __all__ = [
@@ -75,7 +75,7 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
         raise StoreError(
             f"No driver for {parsed.drivername} is installed ({error}): pip install -r requirements-cluster.txt."
         ) from None
-    store = Store(address, engine, media_folder(path))
+    store = Store(address, engine, media_folder(path), remote=remote_media())
     try:
         if readonly:
             upgrade.check(store)
@@ -116,10 +116,20 @@ def network_file_system(folder: Path, mountinfo: str) -> str | None:
     return found if found in NETWORK_FILE_SYSTEMS else None
 
 
+def is_url(place: str) -> bool:
+    return "://" in place
+
+
+def remote_media() -> str | None:
+    """The URL of the images, None where they lie in a folder. Raises StoreError when it cannot be used."""
+    chosen = os.environ.get(MEDIA_VARIABLE, "")
+    return remote.check(chosen) if is_url(chosen) else None
+
+
 def media_folder(path: Path | None) -> Path:
     """Where the images of an SQLite file lie, or of a database that is none."""
     chosen = os.environ.get(MEDIA_VARIABLE)
-    if chosen:
+    if chosen and not is_url(chosen):
         return Path(chosen).expanduser().absolute()
     database = path or Path("data/vision-r1-zero.db").absolute()
     return database.with_name(f"{database.stem}-media")

@@ -95,7 +95,7 @@ def _copy_images(store: Store, known: Iterable[StoredExample], folder: Path) -> 
     """Hash to path below the folder, for the images whose files are there."""
     names = {}
     for sha256 in {sha256 for example in known for sha256 in example.images}:
-        source = files.path_of(store.media, sha256)
+        source = files.local(store, sha256)
         if source.is_file():
             names[sha256] = f"images/{sha256}"
             shutil.copyfile(source, folder / names[sha256])

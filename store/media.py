@@ -1,6 +1,6 @@
-"""Image files by the SHA-256 of their bytes, in one folder. Knows nothing of the database.
+"""Image files by the SHA-256 of their bytes, in one folder, and in a remote place if the store has one.
 
-A file is written beside its place and then renamed, so that it is whole or absent.
+A file is written beside its place and then renamed, so that it is whole or absent. Knows nothing of the database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from store.connection import StoreError
+from store import remote
+from store.connection import Store, StoreError
 from store.rows import MediaRow
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -52,6 +53,36 @@ def save(folder: Path, data: bytes) -> MediaRow:
         except OSError as error:
             raise StoreError(f"Cannot write an image to {folder}: {error.strerror}.") from None
     return row
+
+
+def keep(store: Store, data: bytes) -> MediaRow:
+    """Stores an image once, in the folder and in the remote place, and says what it is."""
+    row = save(store.media, data)
+    if store.remote:
+        remote.put(store.remote, row.sha256, data)
+    return row
+
+
+def local(store: Store, sha256: str) -> Path:
+    """Where an image lies on this machine; what only the remote place has is fetched. The file may not be there.
+
+    Raises StoreError when the place cannot be reached, or holds something else.
+    """
+    path = path_of(store.media, sha256)
+    if store.remote and not path.exists():
+        data = remote.get(store.remote, sha256)
+        if data is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise StoreError(f"Image {sha256} is damaged in {store.remote}: store it anew from another copy.")
+        if data is not None:
+            save(store.media, data)
+    return path
+
+
+def remove(store: Store, sha256: str) -> None:
+    """Removes an image here and in the remote place."""
+    path_of(store.media, sha256).unlink(missing_ok=True)
+    if store.remote:
+        remote.remove(store.remote, sha256)
 
 
 def path_of(folder: Path, sha256: str) -> Path:

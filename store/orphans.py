@@ -59,7 +59,7 @@ def remove(store: Store) -> Orphans:
         connection.execute(delete(ImageHash).where(ImageHash.sha256.in_(unused)))
         connection.execute(delete(Media).where(_unused_images()))
     for sha256 in sha256s:
-        media.path_of(store.media, sha256).unlink(missing_ok=True)
+        media.remove(store, sha256)
     for path in found.files:
         path.unlink(missing_ok=True)
     for folder in found.folders:

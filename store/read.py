@@ -191,7 +191,7 @@ def media(store: Store, sha256: str) -> MediaRow:
 
 def media_path(store: Store, sha256: str) -> Path:
     """Where an image lies; StoreError unless `sha256` is 64 hexadecimal digits."""
-    return files.path_of(store.media, sha256)
+    return files.local(store, sha256)
 
 
 def data_version(store: Store) -> int:

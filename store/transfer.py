@@ -148,7 +148,7 @@ def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int
 
 
 def _example(store: Store, row: StoredExample) -> ExampleRow:
-    paths = [files.path_of(store.media, sha256) for sha256 in row.images]
+    paths = [files.local(store, sha256) for sha256 in row.images]
     return ExampleRow(
         dataset=row.dataset,
         split=row.split,
