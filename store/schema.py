@@ -321,6 +321,7 @@ class Completion(_TraceColumns, Base):
             "ix_completion_facets",
             *("run_id", "step", "group", "index", "reward", "tokens", "steps", "answer"),
             *("correct", "wellformed", "truncated", "example_id"),
+            postgresql_include=["id"],
         ),
         Index("ix_completion_example", "example_id", "run_id", "step"),
     )
