@@ -29,12 +29,12 @@ class Work(NamedTuple):
     """Runs of other hosts that no heartbeat comes from."""
 
 
-def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans, webhook: str | None) -> list[str]:
+def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None, webhook: str | None) -> list[str]:
     """A sentence for each thing that is off, the gravest first; `free` is bytes, `webhook` its problem."""
     found = [*_disk(free), *_database(state), *_work(work)]
     if webhook:
         found.append(webhook)
-    if orphans.size > MUCH:
+    if orphans and orphans.size > MUCH:
         found.append(f"{format.memory(orphans.size)} are held by what no run needs: remove it below.")
     return found
 

@@ -161,7 +161,7 @@ def dataset_of(asked: Asked) -> str:
     """The folder of a new dataset beside the database: the right traces that a search finds. Raises StoreError."""
     access.require_write()
     store = data.reader()
-    folder = store.media.parent / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
+    folder = store.folder / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
     right = asked.wanted._replace(correct=True)
     export.write_dataset(store, read.iter_found(store, right, asked.order, asked.matcher()), folder)
     return str(folder)

@@ -85,11 +85,10 @@ def routes(store: Store) -> list[Route]:
     def media(request: Request) -> Response:
         sha256 = request.path_params["sha256"]
         try:
-            path, mime = read.media_path(store, sha256), read.media(store, sha256).mime
+            # In this order: only what the database knows is looked for at a URL.
+            mime, path = read.media(store, sha256).mime, read.media_path(store, sha256)
         except StoreError as error:
             raise HTTPException(404, str(error)) from None
-        if not path.is_file():
-            raise HTTPException(404, "The file of this image is gone.")
         headers = {
             "Cache-Control": "private, max-age=31536000, immutable",
             "Content-Security-Policy": "default-src 'none'; sandbox",

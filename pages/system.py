@@ -9,6 +9,7 @@ from app.components.run_actions import attempt
 from app.pulse import PULSE
 from app.status import STILL_AFTER
 from store import orphans, state
+from store.engine import StoreError
 from store.state import DatabaseState
 from trainer.launch import identity, supervision, webhook
 
@@ -20,7 +21,7 @@ def devices() -> machine.Devices:
 
 @st.cache_data(ttl="30s", max_entries=1, show_spinner=False)
 def stray(url: str) -> orphans.Orphans:
-    """Remembered for a while, since it looks at every file of the database at `url`."""
+    """Remembered for a while, since it looks at every file of the database at `url`. StoreError if it cannot."""
     return orphans.find(data.reader())
 
 
@@ -46,7 +47,7 @@ def database(found: DatabaseState, free: int, total: int) -> None:
         "Schema": f"{found.schema} ({found.driver})",
         "Size": format.memory(found.size),
         "Write-ahead log": f"{format.memory(found.log_size)} ({found.mode})" if found.mode else format.UNKNOWN,
-        "Images": f"{format.count(found.images)}, {format.memory(found.image_bytes)}",
+        "Images": f"{format.count(found.images)}, {format.memory(found.image_bytes)}, in {data.reader().media}",
         "Free on this disk": f"{format.memory(free)} of {format.memory(total)}",
     }
     table("Database", rows, "Place, schema and sizes of the database")
@@ -91,7 +92,10 @@ def care(found: orphans.Orphans) -> None:
             width="content",
         )
         with st.popover("Remove", icon=":material/delete_sweep:", disabled=not found.any, key="orphans"):
-            st.text("\n".join(map(str, (*found.folders, *found.files))) or "Rows of the database only.")
+            st.text(
+                "\n".join([*map(str, found.folders), *(file.address for file in found.files)])
+                or "Rows of the database only."
+            )
             st.caption("Only while nothing is at work. This cannot be undone.")
             if st.button("Remove them", type="primary", key="orphans_yes"):
                 attempt(intents.remove_orphans)
@@ -106,9 +110,14 @@ def care(found: orphans.Orphans) -> None:
 
 st.title("System")
 store = data.reader()
-described, now, found = state.describe(store), work(), stray(store.url)
+described, now = state.describe(store), work()
 free, total = machine.disk(store.folder)
-sentences = health.advice(described, free, now, found, webhook.problem())
+found, sentences = None, []
+try:
+    found = stray(store.url)
+except StoreError as error:
+    sentences.append(str(error))
+sentences += health.advice(described, free, now, found, webhook.problem())
 for sentence in sentences:
     st.warning(format.literal(sentence), icon=":material/warning:")
 if not sentences:
@@ -119,6 +128,7 @@ with st.grid(2, min_column_width=380):
         at_work(now)
         devices_place = st.container()
     table("Versions", machine.versions(), "Versions of packages")
-care(found)
+if found:
+    care(found)
 with devices_place:
     computing()

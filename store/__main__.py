@@ -19,8 +19,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from store import backup, copying, orphans, read, remote, transfer
-from store.engine import Store, StoreError, database_url, is_url, open_store
+from sqlalchemy import make_url
+
+from store import backup, copying, orphans, read, transfer
+from store.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
 from store.export import completion_fields, prediction_fields
 from store.importing import saving
 from store.rows import RunRow
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("db", metavar="FROM", help="database URL or path")
     add.add_argument("target", metavar="TO", help="database URL or path")
     add.add_argument(
-        "--media", metavar="PLACE", help="folder or URL of the images (default: $VR1Z_MEDIA, else beside TO)"
+        "--media", metavar="PLACE", help="folder or URL for the images (default: $VR1Z_MEDIA, else beside TO)"
     )
     add.set_defaults(command=_copy)
     add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
@@ -162,13 +164,9 @@ def _predictions(store: Store, options: argparse.Namespace) -> None:
 
 def _copy(store: Store, options: argparse.Namespace) -> None:
     with closing(open_store(options.target)) as opened:
-        target = replace(opened, **_media(options.media)) if options.media else opened
+        place = media_place(sqlite_path(make_url(opened.url)), options.media)
+        target = replace(opened, media=place)
         copying.copy(store, target, lambda copied: print(f"{copied.table}: {copied.rows:,}", file=sys.stderr))
-
-
-def _media(place: str) -> dict[str, Any]:
-    """Where the images of a copy go: a folder, or a URL beside the folder that they have anyway."""
-    return {"remote": remote.check(place)} if is_url(place) else {"media": Path(place).absolute(), "remote": None}
 
 
 def _backup(store: Store, options: argparse.Namespace) -> None:
@@ -196,7 +194,7 @@ def _import_run(store: Store, options: argparse.Namespace) -> None:
 
 def _orphans(store: Store, options: argparse.Namespace) -> None:
     found = orphans.remove(store) if options.writes else orphans.find(store)
-    for path in (*found.files, *found.folders):
+    for path in (*(file.address for file in found.files), *found.folders):
         print(path)
     verb = "were removed" if options.writes else "can be removed with --remove"
     print(

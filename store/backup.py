@@ -6,12 +6,9 @@ them. Logs and checkpoints are not part of it.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +17,9 @@ from urllib.parse import quote
 from sqlalchemy import make_url
 
 from store import media as files
-from store import read, remote, state, write
+from store import read, state, write
 from store.connection import Store, StoreError, sqlite_path
-from store.engine import media_folder, open_store, remote_media
+from store.engine import media_place, open_store
 from store.schema import ACTIVE, JobState
 
 NAME = "vision-r1-zero.db"
@@ -51,10 +48,7 @@ def backup(store: Store, folder: Path) -> Copied:
         folder.mkdir(parents=True, exist_ok=True)
         _copy_database(source, unfinished)
         # What is copied names every image that it needs, and an image that is stored never changes.
-        hashes = _hashes(unfinished)
-        for sha256 in hashes if store.remote else ():
-            files.local(store, sha256)
-        copied, lost = copy_images(store.media, folder / IMAGES, hashes)
+        copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
         os.replace(unfinished, folder / NAME)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or name another.") from None
@@ -80,48 +74,11 @@ def restore(folder: Path, url: str) -> Copied:
             made = Path(work, NAME)
             _copy_database(folder / NAME, made)
             _make_true(made)
-            hashes = _hashes(made)
-            copied, lost = copy_images(folder / IMAGES, media_folder(target), hashes)
-            if place := remote_media():
-                _share(media_folder(target), place, hashes)
+            copied, lost = files.copy(folder / IMAGES, media_place(target), _hashes(made))
             os.replace(made, target)
     except OSError as error:
         raise StoreError(f"{target.parent} cannot be written ({error.strerror}): name another with --db.") from None
     return Copied(target, copied, lost)
-
-
-def copy_images(source: Path, target: Path, hashes: Iterable[str]) -> tuple[int, int]:
-    """Copies the image files of these hashes; how many are there then, and how many were gone or damaged."""
-    copied = lost = 0
-    for sha256 in hashes:
-        place = files.path_of(target, sha256)
-        if _is_sound(place, sha256):
-            copied += 1
-            continue
-        origin = files.path_of(source, sha256)
-        if not _is_sound(origin, sha256):
-            lost += 1
-            continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = place.with_name(f".{sha256}")
-        shutil.copyfile(origin, unfinished)
-        os.replace(unfinished, place)
-        copied += 1
-    return copied, lost
-
-
-def _share(source: Path, place: str, hashes: Iterable[str]) -> None:
-    for sha256 in hashes:
-        path = files.path_of(source, sha256)
-        if path.exists():
-            remote.put(place, sha256, path.read_bytes())
-
-
-def _is_sound(path: Path, sha256: str) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _file_of(store: Store, advice: str) -> Path:

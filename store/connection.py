@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from store.bucket import Bucket
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
@@ -70,12 +73,11 @@ class Unreachable(StoreError):
 
 @dataclass(frozen=True)
 class Store:
-    """An open database and the folder of its images, which is a cache where `remote` is the URL of their place."""
+    """An open database and where its images lie: a folder, or a URL."""
 
     url: str
     engine: Engine
-    media: Path
-    remote: str | None = None
+    media: Path | Bucket
     patience: float = 0.0
     """Seconds that a transaction waits for a server that does not answer, before it begins."""
     metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
@@ -95,9 +97,10 @@ class Store:
 
     @property
     def folder(self) -> Path:
-        """The folder of the database file; without one, the folder that holds the media."""
+        """The folder of the database file; without one, the folder that holds the images, or copies of them."""
         path = sqlite_path(make_url(self.url))
-        return path.parent if path else self.media.parent
+        images = self.media if isinstance(self.media, Path) else self.media.cache
+        return path.parent if path else images.parent
 
     def close(self) -> None:
         if "watcher" in self.__dict__:

@@ -85,12 +85,7 @@ def _go_on_counting(connection: Connection) -> None:
 
 def _copy_images(origin: Connection, source: Store, target: Store) -> int:
     hashes = origin.scalars(select(Base.metadata.tables["media"].c.sha256)).all()
-    for sha256 in hashes:
-        path = media.local(source, sha256)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"Image {path} cannot be read ({error.strerror}): nothing was stored.") from None
-        if media.keep(target, data).sha256 != sha256:
-            raise StoreError(f"Image {path} is damaged: restore it from a backup; nothing was stored.")
-    return len(hashes)
+    copied, lost = media.copy(source.media, target.media, hashes)
+    if lost:
+        raise StoreError(f"{lost:,} images in {source.media} are gone or damaged: restore them; nothing was stored.")
+    return copied

@@ -11,8 +11,10 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from store import remote, upgrade
+from store import upgrade
+from store.bucket import open_bucket
 from store.connection import Store, StoreError, reading, server_engine, sqlite_engine, sqlite_path, writing
+from store.media import Place
 
 __all__ = [
     "DEFAULT_URL",
@@ -21,7 +23,7 @@ __all__ = [
     "Store",
     "StoreError",
     "database_url",
-    "media_folder",
+    "media_place",
     "open_store",
     "reading",
     "sqlite_path",
@@ -67,6 +69,7 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
     address = database_url(url)
     parsed = make_url(address)
     path = sqlite_path(parsed)
+    media = media_place(path)
     if path is not None:
         _check_place(path, must_exist=readonly)
     try:
@@ -75,7 +78,7 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
         raise StoreError(
             f"No driver for {parsed.drivername} is installed ({error}): pip install -r requirements-cluster.txt."
         ) from None
-    store = Store(address, engine, media_folder(path), remote=remote_media())
+    store = Store(address, engine, media)
     try:
         if readonly:
             upgrade.check(store)
@@ -116,20 +119,13 @@ def network_file_system(folder: Path, mountinfo: str) -> str | None:
     return found if found in NETWORK_FILE_SYSTEMS else None
 
 
-def is_url(place: str) -> bool:
-    return "://" in place
+def media_place(path: Path | None, chosen: str | None = None) -> Place:
+    """Where the images of an SQLite file lie, or of a database that is none: `chosen`, else VR1Z_MEDIA, else beside it.
 
-
-def remote_media() -> str | None:
-    """The URL of the images, None where they lie in a folder. Raises StoreError when it cannot be used."""
-    chosen = os.environ.get(MEDIA_VARIABLE, "")
-    return remote.check(chosen) if is_url(chosen) else None
-
-
-def media_folder(path: Path | None) -> Path:
-    """Where the images of an SQLite file lie, or of a database that is none."""
-    chosen = os.environ.get(MEDIA_VARIABLE)
-    if chosen and not is_url(chosen):
-        return Path(chosen).expanduser().absolute()
+    Raises StoreError for a URL that cannot be used.
+    """
+    chosen = chosen or os.environ.get(MEDIA_VARIABLE)
     database = path or Path("data/vision-r1-zero.db").absolute()
-    return database.with_name(f"{database.stem}-media")
+    if chosen and "://" in chosen:
+        return open_bucket(chosen, database.with_name(f"{database.stem}-media-cache"))
+    return Path(chosen).expanduser().absolute() if chosen else database.with_name(f"{database.stem}-media")

@@ -32,7 +32,7 @@ def add_examples(store: Store, rows: Sequence[ExampleRow]) -> list[int]:
         known = _example_ids(connection, identities)
     missing = {key: row for key, row in zip(identities, rows, strict=True) if key not in known}
     if missing:
-        images = {key: [media.keep(store, data) for data in row.images] for key, row in missing.items()}
+        images = {key: [media.save(store.media, data) for data in row.images] for key, row in missing.items()}
         with writing(store) as connection:
             known |= _insert_examples(connection, missing, images)
     return [known[key] for key in identities]

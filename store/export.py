@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,12 @@ def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) 
 
 
 def _copy_images(store: Store, known: Iterable[StoredExample], folder: Path) -> dict[str, str]:
-    """Hash to path below the folder, for the images whose files are there."""
+    """Hash to path below the folder, for the images that are neither gone nor damaged."""
     names = {}
     for sha256 in {sha256 for example in known for sha256 in example.images}:
-        source = files.local(store, sha256)
-        if source.is_file():
+        with suppress(files.Lost):
+            (folder / "images" / sha256).write_bytes(files.content(store.media, sha256))
             names[sha256] = f"images/{sha256}"
-            shutil.copyfile(source, folder / names[sha256])
     return names
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,22 +11,20 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, select
 
 from store import media
+from store.bucket import Listed
 from store.connection import Store, StoreError, reading, writing
 from store.schema import ACTIVE, Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
 
 RUN_FOLDERS = "runs"
-SETTLED_SECONDS = 3600.0
-"""A file is written before the row that names it: a younger one may still get its row."""
 _UID = re.compile(r"[0-9a-f]{10}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Orphans(NamedTuple):
-    """Numbers of examples and of images in the database, stray files and folders on the disk, and their bytes."""
+    """Numbers of examples and of images in the database, stray files and folders, and their bytes."""
 
     examples: int
     images: int
-    files: tuple[Path, ...]
+    files: tuple[Listed, ...]
     folders: tuple[Path, ...]
     size: int
 
@@ -43,8 +40,8 @@ def find(store: Store) -> Orphans:
         images = connection.scalars(select(Media.size).where(_unused_images())).all()
         known = set(connection.scalars(select(Media.sha256)))
         runs = set(connection.scalars(select(Run.uid)))
-    files, folders = tuple(_stray_files(store.media, known)), tuple(_stray_folders(store.folder / RUN_FOLDERS, runs))
-    size = sum(images) + sum(map(_bytes, (*files, *folders)))
+    files, folders = tuple(media.strays(store.media, known)), tuple(_stray_folders(store.folder / RUN_FOLDERS, runs))
+    size = sum(images) + sum(file.size for file in files) + sum(map(_bytes, folders))
     return Orphans(examples, len(images), files, folders, size)
 
 
@@ -58,10 +55,7 @@ def remove(store: Store) -> Orphans:
         sha256s = connection.scalars(unused).all()
         connection.execute(delete(ImageHash).where(ImageHash.sha256.in_(unused)))
         connection.execute(delete(Media).where(_unused_images()))
-    for sha256 in sha256s:
-        media.remove(store, sha256)
-    for path in found.files:
-        path.unlink(missing_ok=True)
+    media.remove(store.media, [*map(media.name_of, sha256s), *(file.name for file in found.files)])
     for folder in found.folders:
         shutil.rmtree(folder, ignore_errors=True)
     return found
@@ -98,21 +92,11 @@ def _unused_images() -> ColumnElement[bool]:
     return ~shown.exists()
 
 
-def _stray_files(folder: Path, known: set[str]) -> Iterator[Path]:
-    settled = time.time() - SETTLED_SECONDS
-    for path in sorted(folder.glob("??/*")):
-        is_ours = _SHA256.fullmatch(path.name) or path.name.startswith(".")
-        is_known = path.name in known or path.is_symlink() or not path.is_file()
-        if is_ours and not is_known and path.stat().st_mtime < settled:
-            yield path
-
-
 def _stray_folders(folder: Path, known: set[str]) -> Iterator[Path]:
     for path in sorted(folder.glob("*")):
         if _UID.fullmatch(path.name) and path.name not in known and path.is_dir() and not path.is_symlink():
             yield path
 
 
-def _bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if file.is_file())
+def _bytes(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())

@@ -190,8 +190,11 @@ def media(store: Store, sha256: str) -> MediaRow:
 
 
 def media_path(store: Store, sha256: str) -> Path:
-    """Where an image lies; StoreError unless `sha256` is 64 hexadecimal digits."""
-    return files.local(store, sha256)
+    """An image as a file of this machine, brought here first where images lie at a URL.
+
+    Raises StoreError when it is gone or damaged, or when `sha256` is no 64 hexadecimal digits.
+    """
+    return files.local(store.media, sha256)
 
 
 def data_version(store: Store) -> int:

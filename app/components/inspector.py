@@ -130,11 +130,11 @@ def _picture(store: Store, example: StoredExample | None, row: Row) -> None:
         st.caption("The example of this trace was not recorded.")
         return
     for sha256 in example.images:
-        path = read.media_path(store, sha256)
-        if path.is_file():
+        try:
+            path = read.media_path(store, sha256)
             st.image(path, width="stretch", alt=format.literal(example.question[:200]))
-        else:
-            st.caption("The file of this image is gone.")
+        except StoreError as error:
+            st.caption(format.literal(str(error)))
     st.html(f'<div class="tv-question">{marked(example.question)}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if example.answer is not None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import data, format
 from store import read
+from store.engine import StoreError
 from store.rows import GroupRow, RunDetail, StoredCompletion
 
 IMAGE_WIDTH = 130
@@ -40,9 +41,10 @@ def question(group: GroupRow) -> None:
         st.caption("The example of this group is not known.")
         return
     for sha256 in example.images:
-        path = read.media_path(data.reader(), sha256)
-        if path.is_file():
-            st.image(str(path), width=IMAGE_WIDTH)
+        try:
+            st.image(str(read.media_path(data.reader(), sha256)), width=IMAGE_WIDTH)
+        except StoreError as error:
+            st.caption(format.literal(str(error)))
     st.text(example.question)
     st.caption(f"True count {example.answer}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,13 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse
 
 import app.__main__ as command
 from app import server
 from scripts import browsing
-from store import read
-from store.engine import open_store
+from store import media, read, write
+from store.engine import MEDIA_VARIABLE, Store, open_store
 from tests import seeded
+from tests.store import make
 from trainer import launch
 from trainer.launch.supervision import Supervisor
 
@@ -209,3 +214,26 @@ def test_a_server_for_screenshots_leaves_other_processes_of_its_database_alone(t
     finally:
         job.kill()
         job.wait()
+
+
+def test_the_server_asks_the_url_for_what_the_database_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MEDIA_VARIABLE, f"file://{tmp_path}/afar")
+    store = open_store(str(tmp_path / "runs.db"))
+    (example,) = write.add_examples(store, [make.example()])
+    sha256 = read.examples(store, [example])[example].images[0]
+    stray = media.save(store.media, make.image("blue")).sha256
+    shutil.rmtree(tmp_path / "runs-media-cache")
+    assert asked(store, sha256).path == read.media_path(store, sha256)
+    media.path_of(tmp_path / "afar", sha256).write_bytes(b"rot")
+    shutil.rmtree(tmp_path / "runs-media-cache")
+    for name, says in ((sha256, "is damaged"), (stray, "no image of this hash"), ("../../etc", "no image")):
+        with pytest.raises(HTTPException, match=says):
+            asked(store, name)
+    store.close()
+
+
+def asked(store: Store, sha256: str) -> FileResponse:
+    [route] = [route for route in server.routes(store) if route.path.startswith("/api/media/")]
+    response = route.endpoint(Request({"type": "http", "path_params": {"sha256": sha256}}))
+    assert isinstance(response, FileResponse) and response.media_type == "image/png"
+    return response

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from app import health, machine
 from app.machine import Device, Devices
 from store import orphans, read, state, write
-from store.engine import Store, open_store
+from store.engine import MEDIA_VARIABLE, Store, open_store
 from store.orphans import Orphans
 from store.schema import JobState
 from store.state import DatabaseState
@@ -106,3 +106,13 @@ def test_orphans_stay_while_something_is_at_work(seeded_store: Store, open_page:
     app = open_page("system").button(key="orphans_yes").click().run()
     assert "is at work" in app.toast[0].value
     assert orphans.find(seeded_store).any
+
+
+def test_images_that_cannot_be_reached_are_said_and_the_page_stays(
+    seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MEDIA_VARIABLE, "http://127.0.0.1:1/images")
+    app = open_page("system")
+    assert "http://127.0.0.1:1/images cannot be used" in app.warning[0].value.replace("\\", "")
+    assert "in http://127.0.0.1:1/images" in said(app).replace("\\", "")
+    assert "Care" not in [each.value for each in app.subheader]

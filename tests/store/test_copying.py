@@ -68,7 +68,7 @@ def test_a_database_with_runs_is_left_alone(filled: Store, there: Store) -> None
 def test_a_missing_image_stops_the_copy(filled: Store, there: Store) -> None:
     (image,) = read.groups(filled, 1, 1)[0].example.images  # type: ignore[union-attr]
     read.media_path(filled, image).unlink()
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="gone or damaged"):
         copying.copy(filled, there)
     assert read.runs(there) == []
 

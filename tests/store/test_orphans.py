@@ -15,7 +15,7 @@ from store.connection import StoreError, reading
 from store.engine import Store
 from tests.store import make
 
-OLD = time.time() - 2 * orphans.SETTLED_SECONDS
+OLD = time.time() - 2 * files.SETTLED_SECONDS
 
 
 def count(store: Store, table: str) -> int:
@@ -69,7 +69,7 @@ def test_stray_files_and_folders_go_once_they_are_settled(store: Store, used: st
         old_file(folder / "weights.safetensors")
     (store.folder / "runs" / "abcdef0123").symlink_to(store.folder / "runs" / "thesis")
     found = orphans.remove(store)
-    assert (sorted(found.files), found.folders) == (sorted(stray), (gone,))
+    assert (sorted(file.address for file in found.files), found.folders) == (sorted(map(str, stray)), (gone,))
     assert young.exists() and foreign.exists() and known.exists()
     assert (store.folder / "runs" / "thesis" / "weights.safetensors").exists()
     assert not gone.exists() and not any(path.exists() for path in stray)

@@ -9,7 +9,7 @@ import pytest
 
 from store import read
 from store.engine import MEDIA_VARIABLE, open_store
-from store.rows import CompletionRow, TokenRow
+from store.rows import CompletionRow, GroupRow, TokenRow
 from tests import postgres
 from tests.training.conftest import SMALL
 from trainer import config, launch
@@ -71,3 +71,39 @@ def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: p
         assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
         assert not list(tmp_path.rglob("unwritten.jsonl"))
         store.close()
+
+
+@pytest.mark.training
+def test_a_run_outlives_an_outage_of_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    afar, away = tmp_path / "afar", tmp_path / "away"
+    monkeypatch.setenv(MEDIA_VARIABLE, f"file://{afar}")
+    store = open_store(str(tmp_path / "runs.db"))
+    run, job = launch.create(store, config.override(config.preset("demo-grpo"), SMALL | QUIET))
+
+    def interrupt() -> None:
+        while read.run(store, run.id).step < 2:
+            time.sleep(0.02)
+        afar.rename(away)
+        afar.touch()  # a file, in which no image can be written
+        while not list(tmp_path.rglob("unwritten.jsonl")):
+            time.sleep(0.02)
+        afar.unlink()
+        away.rename(afar)
+
+    outage = threading.Thread(target=interrupt)
+    outage.start()
+    code = execute(store, read.job(store, job.uid))
+    outage.join()
+    assert code == 0, read.job(store, job.uid).error
+    assert read.clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
+    assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
+    shown = {
+        sha256 for step in range(1, STEPS + 1) for group in read.groups(store, run.id, step) for sha256 in images(group)
+    }
+    assert shown <= {path.name for path in afar.glob("*/*")}
+    store.close()
+
+
+def images(group: GroupRow) -> tuple[str, ...]:
+    assert group.example is not None
+    return group.example.images

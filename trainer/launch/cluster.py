@@ -80,7 +80,7 @@ def environment(store: Store) -> dict[str, str]:
     url = make_url(store.url)._replace(password=None).difference_update_query(["password", "sslpassword"])
     return {
         URL_VARIABLE: url.render_as_string(hide_password=False),
-        MEDIA_VARIABLE: store.remote or str(store.media),
+        MEDIA_VARIABLE: str(store.media),
         "PYTHONPATH": str(local.ROOT),
         "RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS),
     }
