@@ -32,7 +32,7 @@ REPEATS, WORST_RATIO = 5, 2.0
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder, postgres.server() as server:
+    with tempfile.TemporaryDirectory() as folder, postgres.server(is_durable=True) as server:
         met = [writes(server, PACE, SLOWEST), writes(server, 0.0, None), reads(server, Path(folder))]
     return 0 if all(met) else 1
 

