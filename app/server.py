@@ -6,9 +6,12 @@ Knows the store and the launcher; knows nothing of pages.
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import json
 import logging
 import os
+import pkgutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import access, finding, herald
+from app import access, components, finding, herald
 from app.access import LOOPBACK, SignIn
 from app.components.live_chart import LIBRARY_ROUTE
 from app.finding import Asked
@@ -139,6 +142,7 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
 
     @contextlib.asynccontextmanager
     async def live(_app: st.App) -> AsyncIterator[None]:
+        prepare()
         stopped = threading.Event()
         thread = threading.Thread(target=_reconcile, args=(store, stopped), name="reconcile", daemon=True)
         thread.start()
@@ -147,6 +151,18 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
         thread.join(timeout=2 * RECONCILE_EVERY)
 
     return live
+
+
+def prepare() -> None:
+    """Imports what pages import, and tells the garbage collector that it stays.
+
+    Streamlit has the collector look at everything after each run of a page: a tenth of a second on a slow processor,
+    every other second for each tab that watches a run.
+    """
+    for module in pkgutil.iter_modules(components.__path__, f"{components.__name__}."):
+        importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
 
 
 def _reconcile(store: Store, stopped: threading.Event) -> None:

@@ -144,7 +144,7 @@ def flat(found: Emergence) -> Finding | None:
         at,
         ("flat", "Format locked in, accuracy flat"),
         f"{_now(found.share('wellformed')).mean:.0%} well-formed, while the share right went from {before.mean:.0%} "
-        f"to {now.mean:.0%} in {len(found.step) - at} steps.",
+        f"to {now.mean:.0%} in {found.step[-1] - found.step[at] + 1} steps.",
     )
 
 

@@ -46,14 +46,14 @@ def main() -> int:
     return 0 if all(row.seconds <= row.target for row in results) else 1
 
 
-def fill(store: Store) -> None:
+def fill(store: Store, name: str = "long", steps: int = STEPS) -> None:
     """One run whose form, steps and accuracy grow."""
     dice = random.Random(0)
     rows = [ExampleRow(dataset="d", split="train", key=str(i), question="?", answer=i % 10) for i in range(EXAMPLES)]
     ids = write.add_examples(store, rows)
     run = write.create_run(
         store,
-        name="long",
+        name=name,
         method="grpo",
         style="cot",
         model="tiny",
@@ -61,7 +61,7 @@ def fill(store: Store) -> None:
         config={},
         reward_weights={"format": 1.0, "accuracy": 2.0, "steps": 0.5},
     )
-    for step in range(1, STEPS + 1):
+    for step in range(1, steps + 1):
         said = [_completion(dice, step, group, index, ids) for group in range(GROUPS) for index in range(SIZE)]
         reward = sum(row.reward or 0.0 for row in said) / len(said)
         write.record_step(store, run.id, step, {"reward": reward}, at=float(step), completions=said)

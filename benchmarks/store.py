@@ -25,7 +25,7 @@ from sqlalchemy.dialects import sqlite
 from store import read, write
 from store.engine import Store, open_store
 from store.rows import CompletionRow
-from store.series import range_extremes
+from store.series import EXTREMES, range_width
 from store.summary import summarize
 
 STEPS, BLOCKS = 2000, 10
@@ -96,7 +96,8 @@ def reads(folder: Path) -> Iterator[Result]:
     curve = [(run_id, name_id, step, 100.0 if step in spikes else dice.random()) for step in range(1, POINTS)]
     with sqlite3.connect(folder / "reads.db") as connection:
         connection.executemany(ADD_METRIC, curve)
-    query = range_extremes(run_id, name_id, 0, POINTS - 1, (KEPT - 2) // 2)
+    bounds = {"first": 0, "last": POINTS - 1, "width": range_width(0, POINTS - 1, KEPT)}
+    query = EXTREMES.params(run_id=run_id, name_id=name_id, **bounds)
     sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
     ours, bare = [], []
     for _ in range(READS):

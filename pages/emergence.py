@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import data, emergence_figures, emergence_rows, format, status, story
 from app.components import emergence_notes
-from app.components.live_chart import live_chart
+from app.components.live_chart import live_chart, load_library
 from app.components.time_machine import time_machine
 from app.components.trace_view import show_style
 from app.components.vocabulary import vocabulary_table
@@ -144,7 +144,8 @@ def step_bar(found: Story) -> None:
     at = cursor()
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if at is None:
-            st.caption("One axis for all rows: click sets the cursor, drag zooms, double-click zooms out.")
+            read = "" if found.found.every == 1 else f"Of so long a run, {emergence_notes.looked_at(found)}. "
+            st.caption(f"{read}One axis for all rows: click sets the cursor, drag zooms, double-click zooms out.")
             return
         st.markdown(f"Cursor at **step {at}**", width="content")
         query = {"run": found.run.uid, "step": str(at)}
@@ -175,6 +176,7 @@ if not runs:
     st.info("There are no runs yet, so nothing has emerged.", icon=":material/timeline:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
     st.stop()
+load_library()
 chosen, laid_over = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None
 st.fragment(emergence, run_every=every)(chosen, laid_over)

@@ -9,6 +9,7 @@ from app.charts import Chart, Curve
 from app.components import run_actions, run_curves
 from app.components.emergence_notes import findings_line
 from app.components.latest_group import latest_group
+from app.components.live_chart import load_library
 from app.components.run_documents import config_tab, events_tab, log_tab
 from app.components.run_evaluations import evaluate_form, evaluations_tab
 from app.components.run_header import headlines, run_header
@@ -81,7 +82,7 @@ def curves(uid: str) -> None:
         st.caption("No step yet: curves appear with the first one.")
         return
     headlines(run)
-    findings(run)
+    noticed = st.container()
     step = cursor()
     view = run_curves.view(run, step)
     step_bar(run, step)
@@ -97,6 +98,8 @@ def curves(uid: str) -> None:
         if rest.open:
             chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose what to draw")
             run_curves.draw(run, [alone(name) for name in chosen], view, on_step=set_cursor)
+    with noticed:  # after the curves, which need not wait for what all completions add up to
+        findings(run)
 
 
 def findings(run: RunDetail) -> None:
@@ -143,6 +146,7 @@ if not runs:
     st.caption("There is no run yet: start the demo or launch one.")
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.stop()
+load_library()
 chosen = choose_run(runs)
 is_live = chosen.status in status.OPEN
 every = min(max(2.0, chosen.seconds_per_step or 0.0), 10.0) if is_live else None

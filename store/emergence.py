@@ -6,14 +6,14 @@ The summaries come with each recorded step; `add_summaries` makes them for steps
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from sqlalchemy import Text, cast, select
+from sqlalchemy import Text, cast, func, select
 
 from store.connection import Store, reading, writing
 from store.rows import CompletionRow, StoredPrediction, TraceFields
@@ -30,6 +30,8 @@ SUMS = (
 MOST_STEPS = 20
 """Completions with more reasoning steps are counted with these."""
 TOKEN_BINS = 24
+MOST_READ = 2048
+"""Steps that tell the story of a run: more would take longer to read than to look at."""
 _UNREAD = -1
 STEPS_AT_ONCE = 50
 """Steps that are summarized in one transaction: a trainer waits for it no longer than a moment."""
@@ -59,6 +61,8 @@ class Emergence:
     top_answer: Floats
     """Share of the commonest answer among those that can be read."""
     top_truth: Floats
+    every: int = 1
+    """Only every so many-th summarized step is here."""
 
     def share(self, part: str, whole: str = "n") -> Floats:
         """One sum as a share of another; NaN where that is 0."""
@@ -85,13 +89,18 @@ class Emergence:
         return _ratio(self.sums["listed"] - self.sums["true"], self.sums["compared"])
 
 
-def emergence(store: Store, run_id: int) -> Emergence:
-    """All summarized steps of a run; empty arrays where there are none."""
-    # Parsed as one text, long runs take half the time that a text for each step would.
-    statement = select(StepSummary.step, cast(StepSummary.figures, Text)).where(StepSummary.run_id == run_id)
+def emergence(store: Store, run_id: int, *, most: int = MOST_READ) -> Emergence:
+    """The summarized steps of a run, of more than `most` every 2nd, 3rd …; empty arrays where there are none."""
+    own = StepSummary.run_id == run_id
+    number = func.row_number().over(order_by=StepSummary.step).label("number")
+    numbered = select(StepSummary.step, cast(StepSummary.figures, Text).label("figures"), number).where(own).subquery()
     with reading(store) as connection:
-        rows = connection.execute(statement.order_by(StepSummary.step)).all()
-    return of_figures([row[0] for row in rows], orjson.loads(f"[{','.join(row[1] for row in rows)}]"))
+        every = max(1, -(-connection.execute(select(func.count()).where(own)).scalar_one() // most))
+        chosen = select(numbered.c.step, numbered.c.figures).where(numbered.c.number % every == 1 % every)
+        rows = connection.execute(chosen.order_by(numbered.c.step)).all()
+    # Parsed as one text, long runs take half the time that a text for each step would.
+    figures = orjson.loads(f"[{','.join(row.figures for row in rows)}]")
+    return replace(of_figures([row.step for row in rows], figures), every=every)
 
 
 def probed(store: Store, run_id: int) -> Emergence:
@@ -201,14 +210,14 @@ def thinned(found: Emergence, most: int) -> Emergence:
     def averaged(values: Floats) -> Floats:
         return _ratio(added(np.nan_to_num(values)), added(np.isfinite(values).astype(float)))
 
-    return Emergence(
+    return replace(
+        found,
         step=found.step[starts],
         sums={name: added(values) for name, values in found.sums.items()},
         groups={kind: added(values) for kind, values in found.groups.items()},
         covariance={name: added(values) for name, values in found.covariance.items()},
         steps=added(found.steps),
         tokens=added(found.tokens),
-        token_width=found.token_width,
         mean_steps=averaged(found.mean_steps),
         mean_tokens=averaged(found.mean_tokens),
         answer_entropy=averaged(found.answer_entropy),

@@ -24,7 +24,7 @@ from store.notes import remarks, trace_tags
 from store.overview import MAIN_JOB_FIRST, configurations, runs
 from store.rows import CheckpointRow, EvaluationRow, EventRow, JobRow, MediaRow, RunDetail, WorkerRow
 from store.schema import OPEN, Base, Checkpoint, Evaluation, Event, Job, JobState, Media, Run, Tag, Worker
-from store.series import clock, metric_names, running_total, series
+from store.series import clock, ends, metric_names, running_total, series
 from store.tokens import tokens_of
 from store.traces import (
     completion,
@@ -53,6 +53,7 @@ __all__ = [
     "count_examples",
     "count_found",
     "data_version",
+    "ends",
     "evaluations",
     "events",
     "examples",

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, ScalarSelect, Select, bindparam, func, select
 
 from store.connection import Store, reading
 from store.rows import Clock, Series
 from store.schema import Metric, MetricName, Step
 from store.values import clean
+
+MIN_STEP, MAX_STEP = -(2**31), 2**31 - 1
+"""What the narrower of the two databases can hold."""
 
 
 def metric_names(store: Store, run_id: int) -> list[str]:
@@ -29,13 +32,27 @@ def series(
     A longer series keeps its first and last point, and the lowest and highest of each of equally wide ranges of steps.
     """
     names = list(names)
+    part = {"run_id": run_id, "lo": MIN_STEP if lo is None else lo, "hi": MAX_STEP if hi is None else hi}
     with reading(store) as connection:
-        stored = select(MetricName.name, MetricName.id).where(MetricName.name.in_([clean(name) for name in names]))
-        ids = {name: id for name, id in connection.execute(stored)}
+        ids = _ids(connection, names)
         return {
-            name: _one(connection, run_id, ids[clean(name)], points, lo, hi) if clean(name) in ids else _series([])
+            name: _one(connection, part | {"name_id": ids[name]}, points) if name in ids else _series([])
             for name in names
         }
+
+
+def ends(store: Store, run_id: int, names: Iterable[str], count: int) -> dict[str, Series]:
+    """The first and the last `count` points with a value of each known metric: all of them where there are no more."""
+    known = EVERY.where(Metric.value.is_not(None)).limit(count)
+    first, last = known.order_by(Metric.step), known.order_by(Metric.step.desc())
+
+    def of(name_id: int) -> Series:
+        part = {"run_id": run_id, "name_id": name_id, "lo": MIN_STEP, "hi": MAX_STEP}
+        points = {row.step: row.value for side in (first, last) for row in connection.execute(side, part)}
+        return _series(list(points.items()))
+
+    with reading(store) as connection:
+        return {name: of(name_id) for name, name_id in _ids(connection, names).items()}
 
 
 def running_total(store: Store, run_id: int, name: str) -> Series:
@@ -56,48 +73,74 @@ def clock(store: Store, run_id: int) -> Clock:
     return Clock(np.array(steps, np.int64), np.array(at, np.float64), np.array(tokens, np.float64))
 
 
-def _one(connection: Connection, run_id: int, name_id: int, points: int, lo: int | None, hi: int | None) -> Series:
-    every = select(Metric.step, Metric.value).where(Metric.run_id == run_id, Metric.name_id == name_id)
-    every = every.where(Metric.step >= lo) if lo is not None else every
-    every = every.where(Metric.step <= hi) if hi is not None else every
-    beyond = connection.execute(every.order_by(Metric.step).offset(points).limit(1)).first()
-    if beyond is None:
-        return _series(connection.execute(every).all())
-    first = connection.execute(every.order_by(Metric.step).limit(1)).one()
-    last = connection.execute(every.order_by(Metric.step.desc()).limit(1)).one()
-    ranges = connection.execute(range_extremes(run_id, name_id, first.step, last.step, max(1, (points - 2) // 2)))
-    kept: list[Any] = [first, last]
+def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Of the names that are known."""
+    stored = {name: clean(name) for name in names}
+    statement = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored.values()))
+    known = {name: id for name, id in connection.execute(statement)}
+    return {name: known[own] for name, own in stored.items() if own in known}
+
+
+def _one(connection: Connection, parameters: dict[str, int], points: int) -> Series:
+    """The points that EVERY selects with these parameters."""
+    if connection.execute(BEYOND, parameters | {"points": points}).first() is None:
+        return _series(connection.execute(EVERY, parameters).all())
+    kept: list[Any] = [connection.execute(FIRST, parameters).one(), connection.execute(LAST, parameters).one()]
+    first, last = kept[0].step, kept[1].step
+    bounds = {"first": first, "last": last, "width": range_width(first, last, points)}
     total = 0
-    for low_step, low, high_step, high, n in ranges:
+    for low_step, low, high_step, high, n in connection.execute(EXTREMES, parameters | bounds):
         total += n
         if low is not None:
             kept += [(low_step, low), (high_step, high)]
     return _series(kept, total)
 
 
-def range_extremes(run_id: int, name_id: int, first: int, last: int, buckets: int) -> Select[Any]:
-    """The lowest and the highest point of each of `buckets` ranges of steps, and the number of points there.
+def range_width(first: int, last: int, points: int) -> int:
+    """Steps in each range when its two extremes, with the first and the last point, make at most `points`."""
+    return -(-(last - first + 1) // max(1, (points - 2) // 2))
+
+
+def _extremes() -> Select[Any]:
+    """The lowest and the highest point of each range of `width` steps, and the number of points there.
 
     Looking up their steps afterwards is five times as fast as window functions, and faster than SQLite's bare columns.
     """
-    width = -(-(last - first + 1) // buckets)
+    first, last, width = (bindparam(name, type_=Integer) for name in ("first", "last", "width"))
+    own = (Metric.run_id == bindparam("run_id"), Metric.name_id == bindparam("name_id"))
     bucket = ((Metric.step - first) // width).label("bucket")
     low, high, n = func.min(Metric.value).label("low"), func.max(Metric.value).label("high"), func.count().label("n")
     bounds = (
         select(bucket, low, high, n)
-        .where(Metric.run_id == run_id, Metric.name_id == name_id, Metric.step.between(first, last))
+        .where(*own, Metric.step.between(first, last))
         .group_by("bucket")  # PostgreSQL does not see that two expressions with parameters are the same
         .cte("bounds")
     )
     begin = bounds.c.bucket * width + first
 
     def step_of(value: ColumnElement[Any]) -> ScalarSelect[int]:
-        same = (Metric.run_id == run_id, Metric.name_id == name_id, Metric.value == value)
         inside = Metric.step.between(begin, begin + (width - 1))
-        return select(Metric.step).where(*same, inside).order_by(Metric.step).limit(1).scalar_subquery()
+        return (
+            select(Metric.step)
+            .where(*own, Metric.value == value, inside)
+            .order_by(Metric.step)
+            .limit(1)
+            .scalar_subquery()
+        )
 
     found = bounds.c
     return select(step_of(found.low), found.low, step_of(found.high), found.high, found.n)
+
+
+# Made once: a page asks for thirty curves, and making its statements took a third of the time.
+EVERY = select(Metric.step, Metric.value).where(
+    Metric.run_id == bindparam("run_id"),
+    Metric.name_id == bindparam("name_id"),
+    Metric.step.between(bindparam("lo"), bindparam("hi")),
+)
+BEYOND = EVERY.order_by(Metric.step).offset(bindparam("points", type_=Integer)).limit(1)
+FIRST, LAST = EVERY.order_by(Metric.step).limit(1), EVERY.order_by(Metric.step.desc()).limit(1)
+EXTREMES = _extremes()
 
 
 def _series(rows: Sequence[Any], total: int | None = None) -> Series:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 
 from store.connection import Store, StoreError, reading
 from store.rows import GroupRow, Scores, StepBounds, StoredCompletion, StoredExample, StoredPrediction
-from store.schema import Completion, Evaluation, Example, ExampleImage, Prediction
+from store.schema import Completion, Evaluation, Example, ExampleImage, Prediction, Step
 from store.values import clean
 
 PAGE = 500
@@ -20,8 +20,9 @@ _SPANS = ("think_start", "think_end", "answer_start", "answer_end")
 
 def step_bounds(store: Store, run_id: int) -> StepBounds | None:
     """First and last step that have completions, and how many steps have; None without any."""
-    step = Completion.step
-    statement = select(func.min(step), func.max(step), func.count(step.distinct())).where(Completion.run_id == run_id)
+    sampled = select(Completion.id).where(Completion.run_id == run_id, Completion.step == Step.step).exists()
+    # A look-up for each step: of a long run, its half a million completions would take twenty times as long to count.
+    statement = select(func.min(Step.step), func.max(Step.step), func.count()).where(Step.run_id == run_id, sampled)
     with reading(store) as connection:
         row = connection.execute(statement).one()
     return StepBounds(*row) if row[2] else None

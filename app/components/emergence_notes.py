@@ -39,7 +39,7 @@ def findings_box(story: Story) -> None:
     run, found = story.run, story.findings
     if not found:
         st.success(
-            f"Nothing conspicuous in {len(story.found.step)} steps: no padding, no collapse, no standstill.",
+            f"Nothing conspicuous in {looked_at(story)}: no padding, no collapse, no standstill.",
             icon=":material/visibility:",
         )
         return
@@ -52,6 +52,12 @@ def findings_box(story: Story) -> None:
                 _link(run, finding.since, f"Traces of step {finding.since}")
                 _link(run, finding.now, f"Traces of step {finding.now}")
                 st.caption("Evidence to look at, not a verdict.", width="content")
+
+
+def looked_at(story: Story) -> str:
+    """`170 steps`, or, of a long run, `1,954 steps, one in 4`."""
+    steps = f"{format.count(len(story.found.step))} steps"
+    return steps if story.found.every == 1 else f"{steps}, one in {story.found.every}"
 
 
 def findings_line(found: list[Finding]) -> str:

@@ -10,20 +10,6 @@ const CONFIG = {
 const PRINTED = { text: "#1a1a1a", grid: "#d9d9d9", paper: "#ffffff", font: "Arial, Helvetica, sans-serif", scale: 3 }
 const charts = new WeakMap()
 
-function plotly(url) {
-  window.vr1zPlotly ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script")
-    script.src = url
-    script.onload = () => resolve(window.Plotly)
-    script.onerror = () => {
-      window.vr1zPlotly = null
-      reject(new Error(`Charts need ${url}. Start the dashboard with: python -m app`))
-    }
-    document.head.appendChild(script)
-  })
-  return window.vr1zPlotly
-}
-
 // Okabe and Ito's blue is too dark for a dark page.
 function readable(figure, token) {
   const isDark = parseInt(token("background-color").slice(1, 3), 16) < 128
@@ -67,6 +53,13 @@ function configuration(Plotly, filename) {
   return { ...CONFIG, modeBarButtonsToAdd: buttons }
 }
 
+// One chart after the other, in the order of the page: the first is seen, and the page answers, before the last is drawn.
+function inTurn(draw) {
+  const turn = (window.vr1zDrawing ?? Promise.resolve()).then(() => new Promise(resolve => setTimeout(resolve))).then(draw)
+  window.vr1zDrawing = turn.catch(() => {})
+  return turn
+}
+
 function watch(element, Plotly) {
   const chart = charts.get(element)
   element.on("plotly_click", ({ points }) => chart.report("point", { x: points[0].x, curve: points[0].data.name }))
@@ -79,8 +72,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   element.setAttribute("role", "figure")
   element.setAttribute("aria-label", data.alt)
   element.style.height = `${data.height}px`
-  const isNew = !charts.has(element)
-  const chart = isNew ? {} : charts.get(element)
+  const chart = charts.get(element) ?? {}
   chart.report = setTriggerValue
   charts.set(element, chart)
 
@@ -92,12 +84,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   chart.look = look
   const figure = JSON.parse(text)
   plotly(data.library)
-    .then(async Plotly => {
-      if (!charts.has(element)) return
-      chart.config ??= configuration(Plotly, data.filename)
-      await Plotly.react(element, figure.data, themed(figure.layout, token), chart.config)
-      if (isNew) watch(element, Plotly)
-    })
+    .then(Plotly =>
+      inTurn(async () => {
+        if (charts.get(element) !== chart || chart.look !== look) return
+        chart.config ??= configuration(Plotly, data.filename)
+        await Plotly.react(element, figure.data, themed(figure.layout, token), chart.config)
+        if (!chart.observer) watch(element, Plotly)
+      })
+    )
     .catch(error => {
       element.classList.add("live-chart-error")
       element.textContent = error.message

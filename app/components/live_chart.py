@@ -21,11 +21,18 @@ from plotly.io.json import to_json_plotly
 LIBRARY_ROUTE = "/api/plotly.min.js"
 _LIBRARY = f"{LIBRARY_ROUTE}?v={version('plotly')}"
 _HERE = Path(__file__)
+_LOADER = _HERE.with_name("plotly_library.js").read_text(encoding="utf-8")
 _chart = st.components.v2.component(
     "live_chart",
     html='<div class="live-chart"></div>\n',
     css=_HERE.with_suffix(".css").read_text(encoding="utf-8"),
-    js=_HERE.with_suffix(".js").read_text(encoding="utf-8"),
+    js=_LOADER + _HERE.with_suffix(".js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+_library = st.components.v2.component(
+    "plotly_library",
+    css=".st-key-plotly_library { display: none; }",
+    js=_LOADER + "export default ({ data }) => void plotly(data.library).catch(() => {})",
     isolate_styles=False,
 )
 
@@ -35,6 +42,12 @@ class Point(NamedTuple):
 
     x: float
     curve: str
+
+
+def load_library() -> None:
+    """Has the browser fetch plotly.js while the page is still being made; for the top of a page of charts."""
+    with st.container(key="plotly_library"):
+        _library(key="plotly_library_loader", data={"library": _LIBRARY})
 
 
 def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Point], None] | None = None) -> None:

@@ -26,6 +26,8 @@ class Figure(NamedTuple):
     help: str
 
 
+AVERAGED = 5
+"""Values whose mean is the first, or the last; an evaluation stands alone."""
 HEADLINES = (
     Figure("Reward", ("reward", "probe/reward"), False, "Weighted sum; a mean of the last five values."),
     Figure("Held-out accuracy", ("val/accuracy", "probe/accuracy"), True, "Latest evaluation on held-out examples."),
@@ -114,7 +116,7 @@ def how_far(row: RunRow) -> None:
 def headlines(run: RunDetail) -> None:
     """The few numbers that say whether it learns, each with its change since the start."""
     names = [name for figure in HEADLINES for name in figure.metrics]
-    series = data.series(data.reader(), run.id, names, points=500)
+    series = data.ends(data.reader(), run.id, names, AVERAGED)
     with st.grid(4, min_column_width=170, gap="small"):
         for figure in HEADLINES:
             first, last = ends(figure, series)
@@ -136,7 +138,7 @@ def ends(figure: Figure, series: Mapping[str, Series]) -> tuple[float | None, fl
         value = series[name].value if name in series else np.empty(0)
         value = value[np.isfinite(value)]
         if len(value):
-            n = 1 if name.startswith("val/") else min(5, max(1, len(value) // 2))
+            n = 1 if name.startswith("val/") else min(AVERAGED, max(1, len(value) // 2))
             return (float(value[:n].mean()) if len(value) > 1 else None), float(value[-n:].mean())
     return None, None
 

@@ -161,6 +161,12 @@ def test_zoom_and_legend_choices_survive_refreshes_while_data_change(
     assert reward.evaluate("plot => plot.dataset.mark") == "same node"
 
 
+def test_many_charts_fetch_one_library_whose_loader_takes_no_place(reward: Locator, browser_page: Page) -> None:
+    assert browser_page.locator(PLOT).count() > 3
+    assert browser_page.locator("script[src*='plotly.min.js']").count() == 1
+    expect(browser_page.locator(".st-key-plotly_library")).to_be_hidden()
+
+
 def test_an_untouched_chart_follows_its_data(live: Live, reward: Locator, browser_page: Page) -> None:
     end, before = x_range(reward)[1], points(reward)
     live.advance(20)

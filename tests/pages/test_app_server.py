@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import os
 import shutil
@@ -53,6 +54,14 @@ def get(running: browsing.Server, path: str, host: str | None = None) -> http.cl
 def test_health(running: browsing.Server) -> None:
     answer = get(running, "/api/health")
     assert (answer.status, answer.body) == (200, b'{"status":"ok"}')  # type: ignore[attr-defined]
+
+
+def test_what_pages_import_is_kept_from_the_garbage_collector() -> None:
+    try:
+        server.prepare()
+        assert "app.components.live_chart" in sys.modules and gc.get_freeze_count() > 50_000
+    finally:
+        gc.unfreeze()
 
 
 def test_the_first_page_answers_to_its_name(running: browsing.Server) -> None:

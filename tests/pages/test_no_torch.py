@@ -21,6 +21,8 @@ HEAVY = (
 CODE = """
 import sys
 from streamlit.testing.v1 import AppTest
+from app import server
+server.prepare()
 page, uid = sys.argv[1:]
 app = AppTest.from_file("app/main.py", default_timeout=120).run()
 app.query_params["run"] = uid

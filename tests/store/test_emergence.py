@@ -197,6 +197,19 @@ def test_what_is_recorded_is_valid_json_whatever_the_rewards_are(store: Store) -
     assert not {"NaN", "Infinity"} & set(stored.replace(",", " ").replace(":", " ").replace("}", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("most", "every", "steps"), [(10, 1, list(range(3, 33, 3))), (9, 2, [3, 9, 15, 21, 27]), (3, 4, [3, 15, 27])]
+)
+def test_of_a_long_run_every_so_many_th_step_is_read(store: Store, most: int, every: int, steps: list[int]) -> None:
+    run_id = make.run(store).id
+    for step in range(3, 33, 3):
+        record(store, run_id, step, make.completion(steps=step % 5))
+    found = emergence.emergence(store, run_id, most=most)
+    assert found.every == every
+    assert found.step.tolist() == steps
+    assert found.mean_steps.tolist() == [step % 5 for step in steps]
+
+
 def test_thinned_steps_are_put_together(store: Store) -> None:
     run_id = make.run(store).id
     for step in range(1, 11):

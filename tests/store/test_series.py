@@ -102,3 +102,20 @@ def test_metric_names_are_those_of_the_run(store: Store) -> None:
     write.record_metrics(store, run.id, 1, {"z": 1.0, "a": None})
     write.record_metrics(store, other.id, 1, {"b": 1.0})
     assert read.metric_names(store, run.id) == ["a", "z"]
+
+
+@given(
+    points=st.dictionaries(st.integers(0, 300), st.floats(-5, 5) | st.none(), min_size=1, max_size=40),
+    count=st.integers(1, 8),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_ends_of_a_curve_are_its_first_and_last_values(
+    shared: Store, points: dict[int, float | None], count: int
+) -> None:
+    run_id = curve(shared, points)
+    found = read.ends(shared, run_id, ["m", "nobody's"], count)
+    known = [(step, value) for step, value in sorted(points.items()) if value is not None]
+    wanted = dict(known[:count] + known[-count:])
+    assert dict(zip(found["m"].step.tolist(), found["m"].value.tolist(), strict=True)) == wanted
+    assert list(found) == ["m"]
+    write.delete_run(shared, run_id)

@@ -1,0 +1,143 @@
+"""How long do pages take with 500,000 completions and 5 million metrics? On this machine: `python -m benchmarks.pages`.
+
+Nothing is remembered of the runs when a page is opened, but the server has shown it before, with a short run. Server
+time is what the page's script spends on the processor; the first chart, trace or table is waited for in a real browser,
+by the clock, all of the page's assets included. Exits 1 when a median misses its target.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+
+import streamlit as st
+from playwright.sync_api import Browser
+from streamlit.testing.v1 import AppTest
+
+from app import charts, server
+from benchmarks import emergence
+from scripts import browsing
+from store import read, write
+from store.engine import open_store
+
+RUNS, NAMES, SHORT = 10, 64, 5
+SERVER, PAINT = 0.3, 2.0
+"""Seconds at most."""
+REPEATS = 5
+TITLE = "[data-testid='stMain'] h1"
+FIRST = {
+    "": "[data-testid='stDataFrame']",
+    "run": ".live-chart .main-svg",
+    "emergence": ".live-chart .main-svg",
+    "traces": ".tv",
+    "find": ".tv-place a",
+    "rewards": TITLE,
+    "compare": TITLE,
+    "drift": TITLE,
+    "datasets": TITLE,
+    "launch": TITLE,
+    "system": TITLE,
+}
+"""The first useful thing on each page."""
+
+
+def main() -> int:
+    logging.disable(logging.WARNING)  # Streamlit's, that this is no server
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/pages.db").resolve()
+        if not database.exists():
+            fill(database)
+        os.environ["VR1Z_DATABASE_URL"] = f"sqlite:///{database}"
+        server.prepare()
+        with browsing.browser() as browser:
+            is_met = all([measured(browser, database, path) for path in FIRST])
+    print("met" if is_met else f"MISSED: {SERVER} s of the server, {PAINT} s to the first paint")
+    return 0 if is_met else 1
+
+
+def measured(browser: Browser, database: Path, path: str) -> bool:
+    """Opens a page a few times; True when the medians meet the targets."""
+    store = open_store(str(database), readonly=True)
+    uids = {run.name: run.uid for run in read.runs(store)}
+    store.close()
+    script = [server_time(path, uids) for _ in range(REPEATS)]
+    paint = [first_paint(browser, database, path, uids) for _ in range(REPEATS)]
+    print(f"{path or 'runs':10} server {spread(script)}  first paint {spread(paint)}", flush=True)
+    return median(script) <= SERVER and median(paint) <= PAINT
+
+
+def spread(times: Sequence[float]) -> str:
+    return f"{median(times):5.2f} s ({min(times):.2f} to {max(times):.2f})"
+
+
+def fill(database: Path) -> None:
+    """The long run with its completions, nine as long without, and a short one."""
+    store = open_store(str(database))
+    emergence.fill(store)
+    emergence.fill(store, "short", SHORT)
+    for number in range(RUNS - 1):
+        write.create_run(
+            store,
+            name=f"other {number}",
+            method="grpo",
+            style="cot",
+            model="tiny",
+            dataset="d",
+            config={},
+            reward_weights={},
+        )
+    wanted = (*charts.outcome("grpo", ["format", "accuracy", "steps"]), *charts.optimization("grpo"))
+    names = {name for chart in wanted for name in chart.metrics}
+    names |= {f"other/{number}" for number in range(NAMES - len(names))}
+    lengths = {run.id: SHORT if run.name == "short" else emergence.STEPS for run in read.runs(store)}
+    for run_id in lengths:
+        write.record_metrics(store, run_id, 0, dict.fromkeys(names, 0.0))
+    store.close()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        ids = [id for name, id in connection.execute("select name, id from metric_name") if name in names]
+        for run_id, steps in lengths.items():
+            values = ((run_id, id, step, step * 0.001 + id) for id in ids for step in range(1, steps + 1))
+            insert = "insert or ignore into metric (run_id, name_id, step, value) values (?, ?, ?, ?)"
+            connection.executemany(insert, values)
+
+
+def server_time(path: str, uids: Mapping[str, str]) -> float:
+    """Seconds on the processor until the page of the long run is written, after that of the short one."""
+    app = AppTest.from_file(str(browsing.ROOT / "app" / "main.py"), default_timeout=60).run()
+    for name in ("short", "long"):
+        app.query_params["run"] = uids[name]
+        st.cache_data.clear()
+        start = time.process_time()
+        app.switch_page(f"../pages/{path or 'runs'}.py").run()
+        assert not app.exception, app.exception
+    return time.process_time() - start
+
+
+def first_paint(browser: Browser, database: Path, path: str, uids: Mapping[str, str]) -> float:
+    """Seconds until the first useful thing of the long run's page is seen, after the page of the short one."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browsing.serving(f"sqlite:///{database}", Path(folder) / "log") as served,
+    ):
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        browsing.goto(page, f"{served.url}/{path}?run={uids['short']}")
+        time.sleep(1.5)  # what is remembered for a second is forgotten
+        page.goto("about:blank")
+        start = time.monotonic()
+        page.goto(f"{served.url}/{path}?run={uids['long']}", wait_until="commit")
+        page.locator(FIRST[path]).first.wait_for(timeout=60_000)
+        seconds = time.monotonic() - start
+        page.close()
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
