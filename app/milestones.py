@@ -106,8 +106,8 @@ def _length(found: Emergence) -> Milestone | None:
         "Reasoning length settles",
         int(found.step[at]),
         f"{before.mean:.0f} tokens a completion at first, {end.mean:.0f} from here on.",
-        f"first step from which every average of {size} steps is within {100 * room / end.mean:.0f} % "
-        f"of that of the last {2 * size}.",
+        f"first step from which every average of {size * found.every} steps is within {100 * room / end.mean:.0f} % "
+        f"of that of the last {2 * size * found.every}.",
         *_beside(found, at),
     )
 
@@ -120,12 +120,14 @@ def _milestone(
     kind, title, what = words
     size = windows.width(len(found.step))
     before, after = around(curve, at, size)
+    steps = size * found.every
     return Milestone(
         kind,
         title,
         int(found.step[at]),
-        f"{what}: {before.mean:.0%} in the {min(size, at)} steps before, {after.mean:.0%} in the {size} from here on.",
-        rule.format(size=size),
+        f"{what}: {before.mean:.0%} in the {min(steps, at * found.every)} steps before, "
+        f"{after.mean:.0%} in the {steps} from here on.",
+        rule.format(size=steps),
         *_beside(found, at),
     )
 

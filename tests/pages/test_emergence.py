@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,6 +40,14 @@ def test_the_page_of_a_run_that_learns(seeded_store: Store, open_page: Open) -> 
     assert "Nothing conspicuous" in text
     links = [link.proto.query_string for link in app.get("page_link")]
     assert any("step=" in link and "completion=" in link for link in links)
+
+
+def test_a_run_read_in_part_says_so(seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emergence, "emergence", partial(emergence.emergence, most=100))
+    run = seeded.find(seeded_store, "demo-grpo")
+    text = shown(open_page("emergence", run=run.uid))
+    assert f"Nothing conspicuous in {run.step // 2} steps, one in 2" in text
+    assert f"Of so long a run, {run.step // 2} steps, one in 2." in text
 
 
 def test_what_a_policy_wrote_is_inert_on_the_page(seeded_store: Store, open_page: Open) -> None:

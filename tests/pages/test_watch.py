@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,15 @@ def test_milestones_come_in_order_with_numbers_and_steps_around_them() -> None:
         assert one.before < one.step < one.after
         assert any(sign.isdigit() for sign in one.measured)
         assert "{" not in one.rule
+
+
+def test_of_a_run_read_in_part_milestones_count_its_steps_not_what_was_read() -> None:
+    whole = healthy()
+    part = replace(whole, step=whole.step * 4, every=4)
+    for one, other in zip(milestones.milestones(whole), milestones.milestones(part), strict=True):
+        assert other.step == 4 * one.step
+        assert "80 steps" in other.rule and "20 steps" in one.rule
+        assert one.kind == "length" or "in the 80 from here on" in other.measured
 
 
 def test_what_was_lost_again_did_not_come_to_stay() -> None:
