@@ -35,7 +35,8 @@ lint: $(VENV)/requirements-dev.txt  ## style and types
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy
 
-bench: install  ## measures what the README states
+bench: $(VENV)/requirements-dev.txt  ## measures what the README states
+	@$(RUN) -m scripts.provide_browser
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(RUN) -m benchmarks.$$(basename "$$script" .py); done
 
 faults: $(VENV)/requirements-dev.txt  ## an hour of accidents to real trainings, written to docs/faults.md
