@@ -22,12 +22,13 @@ TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
 
 
 def choose_run(runs: list[RunRow]) -> RunRow:
-    """The run in the address, else the newest."""
+    """The run in the address, else the one that is at work, else the newest."""
     by_uid = {run.uid: run for run in runs}
     wanted = st.query_params.get("run")
     if wanted and wanted not in by_uid:
-        st.warning(f"There is no run {format.literal(wanted)}; this is the newest one.", icon=":material/warning:")
-    st.session_state["run.chosen"] = wanted if wanted in by_uid else runs[0].uid
+        st.warning(f"There is no run {format.literal(wanted)}; this one is shown instead.", icon=":material/warning:")
+    fallback = next((run for run in runs if run.status in status.ACTIVE), runs[0])
+    st.session_state["run.chosen"] = wanted if wanted in by_uid else fallback.uid
     uid = st.selectbox(
         "Run",
         list(by_uid),

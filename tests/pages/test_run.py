@@ -19,6 +19,7 @@ from store.engine import Store
 from store.rows import Clock, CompletionRow, EventRow, Series
 from store.schema import CLOSED, JobState
 from tests import seeded
+from tests.store import make
 from trainer import errors, launch
 
 Open = Callable[..., AppTest]
@@ -44,7 +45,14 @@ def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> No
 
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:
     app = open_page("run", run="*none*")
-    assert app.warning[0].value == "There is no run \\*none\\*; this is the newest one."
+    assert app.warning[0].value == "There is no run \\*none\\*; this one is shown instead."
+
+
+def test_without_an_address_the_run_at_work_is_shown_not_one_that_waits(seeded_store: Store, open_page: Open) -> None:
+    write.add_job(seeded_store, make.run(seeded_store, name="waits").id, "train", {})
+    assert read.runs(seeded_store)[0].status == "queued"
+    chosen = open_page("run").selectbox(key="run.chosen").value
+    assert read.run(seeded_store, read.resolve(seeded_store, chosen)).status == "running"
 
 
 def test_choosing_another_run_changes_the_address(seeded_store: Store, open_page: Open) -> None:
