@@ -22,13 +22,15 @@ TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
 
 
 def choose_run(runs: list[RunRow]) -> RunRow:
-    """The run in the address, else the one that is at work, else the newest."""
+    """The run in the address, else the one shown before, else the one that is at work, else the newest."""
     by_uid = {run.uid: run for run in runs}
     wanted = st.query_params.get("run")
     if wanted and wanted not in by_uid:
         st.warning(f"There is no run {format.literal(wanted)}; this one is shown instead.", icon=":material/warning:")
-    fallback = next((run for run in runs if run.status in status.ACTIVE), runs[0])
-    st.session_state["run.chosen"] = wanted if wanted in by_uid else fallback.uid
+    at_work = next((run for run in runs if run.status in status.ACTIVE), runs[0])
+    shown = st.session_state.get("run.chosen")  # a run that ends keeps its place when another one begins
+    fallback = shown if shown in by_uid else at_work.uid
+    st.session_state["run.chosen"] = wanted if wanted in by_uid else fallback
     uid = st.selectbox(
         "Run",
         list(by_uid),

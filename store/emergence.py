@@ -30,7 +30,7 @@ SUMS = (
 MOST_STEPS = 20
 """Completions with more reasoning steps are counted with these."""
 TOKEN_BINS = 24
-MOST_READ = 2048
+MOST_SUMMARIES = 2048
 """Steps that tell the story of a run: more would take longer to read than to look at."""
 _UNREAD = -1
 STEPS_AT_ONCE = 50
@@ -89,7 +89,7 @@ class Emergence:
         return _ratio(self.sums["listed"] - self.sums["true"], self.sums["compared"])
 
 
-def emergence(store: Store, run_id: int, *, most: int = MOST_READ) -> Emergence:
+def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emergence:
     """The summarized steps of a run, of more than `most` every 2nd, 3rd …; empty arrays where there are none."""
     own = StepSummary.run_id == run_id
     number = func.row_number().over(order_by=StepSummary.step).label("number")

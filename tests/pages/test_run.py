@@ -51,8 +51,12 @@ def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: O
 def test_without_an_address_the_run_at_work_is_shown_not_one_that_waits(seeded_store: Store, open_page: Open) -> None:
     write.add_job(seeded_store, make.run(seeded_store, name="waits").id, "train", {})
     assert read.runs(seeded_store)[0].status == "queued"
-    chosen = open_page("run").selectbox(key="run.chosen").value
-    assert read.run(seeded_store, read.resolve(seeded_store, chosen)).status == "running"
+    app = open_page("run")
+    chosen = app.selectbox(key="run.chosen").value
+    run = read.run(seeded_store, read.resolve(seeded_store, chosen))
+    assert run.status == "running" and run.job is not None
+    write.end_job(seeded_store, run.job.id, JobState.FINISHED)
+    assert app.run().selectbox(key="run.chosen").value == chosen
 
 
 def test_choosing_another_run_changes_the_address(seeded_store: Store, open_page: Open) -> None:

@@ -2,14 +2,15 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from store import read
-from store.engine import MEDIA_VARIABLE, open_store
-from store.rows import CompletionRow, GroupRow, TokenRow
+from store.engine import MEDIA_VARIABLE, Store, open_store
+from store.rows import CompletionRow, GroupRow, JobRef, RunRef, TokenRow
 from tests import postgres
 from tests.training.conftest import SMALL
 from trainer import config, launch
@@ -41,6 +42,17 @@ def test_what_waits_comes_back_as_it_was(tmp_path: Path) -> None:
     assert list(spool.waiting()) == []
 
 
+def train_through(interrupt: Callable[[], None], store: Store, run: RunRef, job: JobRef) -> None:
+    """Trains to the end while `interrupt` is at work; every step is recorded, some of them late."""
+    outage = threading.Thread(target=interrupt)
+    outage.start()
+    code = execute(store, read.job(store, job.uid))
+    outage.join()
+    assert code == 0, read.job(store, job.uid).error
+    assert read.clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
+    assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
+
+
 @pytest.mark.training
 def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
@@ -56,19 +68,13 @@ def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: p
             time.sleep(6.0)
             running.start()
 
-        outage = threading.Thread(target=interrupt)
-        outage.start()
-        code = execute(store, read.job(store, job.uid))
-        outage.join()
-        assert code == 0, read.job(store, job.uid).error
-        assert read.clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
+        train_through(interrupt, store, run, job)
         rows = [
             [row for group in read.groups(store, run.id, step) for row in group.completions]
             for step in range(1, STEPS + 1)
         ]
         assert [len(each) for each in rows] == [16] * STEPS
         assert all(row.example for each in rows for row in each)
-        assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
         assert not list(tmp_path.rglob("unwritten.jsonl"))
         store.close()
 
@@ -90,13 +96,7 @@ def test_a_run_outlives_an_outage_of_its_images(tmp_path: Path, monkeypatch: pyt
         afar.unlink()
         away.rename(afar)
 
-    outage = threading.Thread(target=interrupt)
-    outage.start()
-    code = execute(store, read.job(store, job.uid))
-    outage.join()
-    assert code == 0, read.job(store, job.uid).error
-    assert read.clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
-    assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
+    train_through(interrupt, store, run, job)
     shown = {
         sha256 for step in range(1, STEPS + 1) for group in read.groups(store, run.id, step) for sha256 in images(group)
     }
