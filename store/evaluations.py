@@ -203,6 +203,9 @@ def _insert_examples(
             "reference": storable(row.reference),
             "difficulty": storable(row.difficulty),
             "meta": storable(row.meta),
+            "gold": storable(row.gold),
+            "prompt": storable(row.prompt),
+            "columns": storable(row.columns),
         }
         for identity, row in rows.items()
     ]

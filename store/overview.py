@@ -20,7 +20,7 @@ SPARKLINE_METRICS = ("reward", "probe/reward")
 MAIN_JOB_FIRST = ((Job.kind == "train").desc(), (Job.kind != "embed").desc(), Job.id.desc())
 """A run is what its latest training makes it; what is evaluated or embedded afterwards does not change its state."""
 RUN_COLUMNS = (
-    *("id", "uid", "name", "method", "style", "model", "dataset", "lora_rank", "quantization", "seed"),
+    *("id", "uid", "name", "method", "style", "grammar", "model", "dataset", "lora_rank", "quantization", "seed"),
     *("step", "max_steps", "created_at", "parent_id"),
 )
 

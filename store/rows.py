@@ -105,6 +105,12 @@ class ExampleRow:
     reference: str | None = None
     difficulty: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    gold: Any = None
+    """The gold answer of any type, where `answer` does not say it all."""
+    prompt: Any = None
+    """The whole prompt, a text or messages, where the question does not say it all."""
+    columns: dict[str, Any] | None = None
+    """Other columns of a script's dataset row."""
     images: tuple[bytes, ...] = ()
 
 
@@ -142,6 +148,9 @@ class StoredExample(NamedTuple):
     meta: dict[str, Any]
     images: tuple[str, ...]
     """SHA-256 of each image, in order; see `store.read.media`."""
+    gold: Any = None
+    prompt: Any = None
+    columns: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -228,6 +237,7 @@ class RunRow:
     started_at: float | None
     ended_at: float | None
     error: str | None
+    grammar: str = "ours"
     tags: tuple[str, ...] = ()
     seconds_per_step: float | None = None
     """Median over the latest steps."""
@@ -288,6 +298,7 @@ class RunDetail:
     tags: tuple[str, ...]
     job: JobRow | None
     """The latest training job; the latest job where none trains."""
+    grammar: str = "ours"
 
     @property
     def status(self) -> str | None:

@@ -70,6 +70,8 @@ class Run(Base):
     method: Mapped[str] = mapped_column(String(16))
     """`grpo`, `sft`, `none` (evaluation only), or `unknown` of a run that was imported."""
     style: Mapped[str] = mapped_column(String(16))
+    grammar: Mapped[str] = mapped_column(String(16), server_default="ours")
+    """How its texts are read: `ours` (tags, by `style`), `boxed`, or `none` (as they are)."""
     model: Mapped[str] = mapped_column(String(400))
     dataset: Mapped[str] = mapped_column(String(200))
     lora_rank: Mapped[int | None]
@@ -209,6 +211,13 @@ class Example(Base):
     key: Mapped[str] = mapped_column(String(200))
     question: Mapped[str] = mapped_column(Text)
     answer: Mapped[int | None]
+    """The true count; NULL where the gold answer is none, or nobody knows it."""
+    gold: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    """The gold answer as a script's dataset has it, of any type; NULL where `answer` says it all."""
+    prompt: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    """What the model was asked in full, a text or messages; NULL where the question and the run's prompt say it."""
+    columns: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The other columns of a script's dataset row."""
     reference: Mapped[str | None] = mapped_column(Text)
     difficulty: Mapped[str | None] = mapped_column(String(50))
     meta: Mapped[dict[str, Any]]

@@ -142,10 +142,14 @@ def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int
         new = write.add_examples(target, [_example(source, example) for example in known.values()])
         there = read.examples(target, set(new))
         for (old, example), id in zip(known.items(), new, strict=True):
-            if (there[id].question, there[id].answer) != (example.question, example.answer):
+            if _asks(there[id]) != _asks(example):
                 raise StoreError(f"The example {example.name} is another one here: the run would be read wrongly.")
             ids[old] = id
     return ids
+
+
+def _asks(example: StoredExample) -> tuple[Any, ...]:
+    return example.question, example.answer, example.gold, example.prompt
 
 
 def _example(store: Store, row: StoredExample) -> ExampleRow:
@@ -163,6 +167,9 @@ def _example(store: Store, row: StoredExample) -> ExampleRow:
         reference=row.reference,
         difficulty=row.difficulty,
         meta=row.meta,
+        gold=row.gold,
+        prompt=row.prompt,
+        columns=row.columns,
         images=tuple(images),
     )
 

@@ -22,7 +22,7 @@ from store.schema import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0010"
+HEAD = "0011"
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK_SECONDS = 60
 POSTGRESQL_LOCK = 0x56523152

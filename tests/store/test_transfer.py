@@ -27,9 +27,10 @@ OF_THE_DATABASE = {"dataset_index", "embedding", "encoder", "experiment", "image
 def run(store: Store) -> RunRef:
     """A run with everything, in a database where ids are taken already."""
     make.steps(store, make.run(store, "before").id, 3, other=1.0)
-    run = make.run(store, config={"hub_token": "hf_secret", "note": "x"}, output_dir="/away")
+    run = make.run(store, config={"hub_token": "hf_secret", "note": "x"}, output_dir="/away", grammar="boxed")
     write.add_tag(store, run.id, "mine")
-    ids = write.add_examples(store, [make.example("z"), make.example()])
+    script = {"gold": [1, "one"], "prompt": [{"role": "user", "content": "?"}], "columns": {"level": 0.5}}
+    ids = write.add_examples(store, [make.example("z"), make.example(**script)])
     job = make.running_job(store, run.id)
     rows = [make.completion(index, example_id=ids[1]) for index in range(3)]
     write.record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
@@ -72,7 +73,7 @@ def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_p
     assert arrived.uid == run.uid
     assert arrived.id != run.id
     before, after = read.run(store, run.id), read.run(other, arrived.id)
-    assert (after.name, after.tags, after.step) == (before.name, ("mine",), 1)
+    assert (after.name, after.tags, after.step, after.grammar) == (before.name, ("mine",), 1, "boxed")
     assert after.job is not None and after.job.state == JobState.FINISHED
     left = [row for row in read.iter_completions(store, run.id)]
     came = [row for row in read.iter_completions(other, arrived.id)]
@@ -89,6 +90,8 @@ def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_p
         event.kind for event in read.events(store, run.id)
     ]
     (example,) = read.examples(other, {1}).values()
+    assert (example.gold, example.columns) == ([1, "one"], {"level": 0.5})
+    assert example.prompt == [{"role": "user", "content": "?"}]
     assert files.path_of(other.media, example.images[0]).read_bytes() == make.image()
     assert [row.name for row in read.runs(other)] == ["theirs", "second", "first", "demo"]
 

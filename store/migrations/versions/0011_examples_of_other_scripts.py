@@ -1,0 +1,13 @@
+"""Examples of other scripts as they were: any gold answer, the whole prompt, further columns; how a run's texts read."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    for name in ("gold", "prompt", "columns"):
+        op.add_column("example", sa.Column(name, sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("run", sa.Column("grammar", sa.String(length=16), server_default="ours", nullable=False))
