@@ -1,4 +1,4 @@
-"""Examples of other scripts as they were: any gold answer, the whole prompt, further columns; how a run's texts read."""
+"""Examples of other scripts: any gold answer, the whole prompt, further columns; how the texts of a run are read."""
 
 import sqlalchemy as sa
 from alembic import op
