@@ -80,7 +80,7 @@ class Contrast(NamedTuple):
     close: Estimate | None = None
     """Of the share of examples with a similarity above 0.8."""
     p: float | None = None
-    """Of the accuracy: McNemar's exact test of two checkpoints, Welch's of methods."""
+    """Of the accuracy: McNemar's exact test of two checkpoints; of methods, over seeds and images."""
 
 
 def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
@@ -193,13 +193,13 @@ def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> 
         len(sides[0]) if enough else 1,
         statistics.difference(values[0], values[1], images),
         statistics.difference(similar[0], similar[1], known) if similar is not None and has_one_encoder else None,
-        _p_value(values[0], values[1]),
+        _p_value(values[0], values[1], images),
     )
 
 
-def _p_value(first: statistics.Scores, second: statistics.Scores) -> float | None:
+def _p_value(first: statistics.Scores, second: statistics.Scores, images: statistics.Images) -> float | None:
     if len(first) > 1:
-        return statistics.welch(first.mean(axis=1).tolist(), second.mean(axis=1).tolist())
+        return statistics.difference_p(first, second, images)
     return statistics.mcnemar(int((first > second).sum()), int((first < second).sum()))
 
 

@@ -97,20 +97,21 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Floor (references shuffled among the examples) and ceiling (a second annotator's reference).
+    """Floor (each reference against another example's) and ceiling (a second annotator's reference).
 
-    The ceiling is that of `CEILING_EXAMPLES` examples, evenly spread.
+    A single reference has no floor. The ceiling is that of `CEILING_EXAMPLES` examples, evenly spread.
     """
     known = [example for example in examples if example.reference]
     references = [example.reference or "" for example in known]
     if not references:
         return {}
-    order = np.random.default_rng(0).permutation(len(references))
-    floor = similarity.cosines(encoder, [references[i] for i in order], references)
-    found: dict[str, float | None] = {
-        "cos_floor": float(floor.mean()),
-        "cos_at_0.8_floor": float((floor > similarity.CLOSE).mean()),
-    }
+    found: dict[str, float | None] = {}
+    if len(references) > 1:
+        order = np.random.default_rng(0).permutation(len(references))
+        # Each with its neighbour in a shuffled ring: none meets itself.
+        pairs = ([references[i] for i in order], [references[i] for i in np.roll(order, 1)])
+        floor = similarity.cosines(encoder, *pairs)
+        found = {"cos_floor": float(floor.mean()), "cos_at_0.8_floor": float((floor > similarity.CLOSE).mean())}
     spread = np.unique(np.linspace(0, len(known) - 1, CEILING_EXAMPLES).round().astype(int))
     seconds = [known[i].meta.get("second_reference") for i in spread]
     if all(seconds):

@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm, t, ttest_ind
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, t
 from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 RESAMPLES = 2000
+SMALLEST_P = 1e-30
 Scores = NDArray[np.floating]
 """Shape (seeds, items): what each seed scored on each item, 1.0 where it is right."""
 
@@ -49,20 +51,13 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return float(binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p of Welch's t-test on one score a seed; None where no seed differs from another of its method."""
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return None
-    return float(ttest_ind(first, second, equal_var=False).pvalue)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values corrected for each other (Holm 1979), in their order."""
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
 def mean(scores: Scores, images: Images) -> Estimate:
-    """Mean of `scores` (seeds, items) with a bootstrap interval over images, and over seeds if there are several.
+    """Mean of `scores` (seeds, items) with an interval over images, and over seeds if there are several.
 
     `images` names each item's image: questions about one image are drawn together.
     """
@@ -70,41 +65,84 @@ def mean(scores: Scores, images: Images) -> Estimate:
 
 
 def difference(first: Scores, second: Scores, images: Images) -> Estimate:
-    """Mean of `first` minus mean of `second` on the same items, with a paired bootstrap interval.
+    """Mean of `first` minus mean of `second` on the same items, with an interval over images and seeds.
 
-    Every resample draws images, the same for both, and seeds of each where it has several; how far these lie from
-    their mean is stretched as Student's t is, since resampling a few seeds understates how much seeds differ. Both
-    arrays are (seeds, items), with as many items as `images`, which names each item's image.
+    One seed a side: the percentiles of a paired bootstrap over images. Several: Welch's interval over seeds, widened by
+    the spread of that bootstrap (`_Spread`). Both arrays are (seeds, items), with as many items as `images`,
+    which names each item's image.
     """
     return _estimate(first, second, images)
 
 
+def difference_p(first: Scores, second: Scores, images: Images) -> float | None:
+    """Two-sided p of `difference` between several seeds a side: below 0.05 exactly where its interval excludes zero.
+
+    That is Welch's t-test where images add no spread of their own; None where neither seeds nor images differ.
+    """
+    return _spread(first, second, _resampled(first, second, images)).p(float(first.mean() - second.mean()))
+
+
 def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
+    value = float(first.mean() - second.mean())
+    resampled = _resampled(first, second, images)
+    if len(first) == len(second) == 1:
+        low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    else:
+        half = _spread(first, second, resampled).half_width(1 - LEVEL)
+        low, high = value - half, value + half
+    low, high = np.clip([low, high], first.min() - second.max(), first.max() - second.min())
+    return Estimate(value, float(low), float(high))
+
+
+def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
+    """The difference of the means over drawn images, the same for both: shape (resamples,)."""
     rng = np.random.default_rng(0)
     _, place = np.unique(np.asarray(images), return_inverse=True)
     n = int(place.max()) + 1
     # How often each image is drawn in each resample; far faster than as many multinomial draws.
     places = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     drawn = np.bincount(places.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
-    items = drawn @ np.bincount(place)
-    freedom = len(first) + len(second) - 2
-    means = [_resampled(rng, drawn, each, place, freedom) / items for each in (first, second)]
-    bounds = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = np.clip(bounds, first.min() - second.max(), first.max() - second.min())
-    return Estimate(float(first.mean() - second.mean()), float(low), float(high))
+    per_image = np.bincount(place, weights=first.mean(axis=0) - second.mean(axis=0))
+    found: Scores = (drawn @ per_image) / (drawn @ np.bincount(place))
+    return found
 
 
-def _resampled(
-    rng: np.random.Generator, drawn: NDArray[np.integer], scores: Scores, place: NDArray[np.integer], freedom: int
-) -> Scores:
-    """Sums over the drawn images, as means over drawn seeds: shape (resamples,)."""
-    seeds = len(scores)
-    by_image = np.stack([np.bincount(place, weights=row) for row in scores])
-    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(drawn)) / seeds
-    if seeds > 1:
-        stretch = np.sqrt(seeds / (seeds - 1)) * t.ppf((1 + LEVEL) / 2, freedom) / norm.ppf((1 + LEVEL) / 2)
-        weights = 1 / seeds + stretch * (weights - 1 / seeds)
-    return ((drawn @ by_image.T) * weights).sum(axis=1)
+class _Spread(NamedTuple):
+    """How uncertain a difference is: standard errors over seeds and over images, which are added as variances are.
+
+    Each error has its own quantile, so that the interval is never narrower than Welch's over seeds alone, however few
+    they are (Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach").
+    """
+
+    seeds: float
+    freedom: float
+    """Of the seeds' error, by Welch and Satterthwaite."""
+    images: float
+
+    def half_width(self, alpha: float) -> float:
+        """Of the interval that misses in a share `alpha` of cases."""
+        of_seeds = t.isf(alpha / 2, self.freedom) * self.seeds if self.seeds else 0.0
+        return float(np.hypot(of_seeds, norm.isf(alpha / 2) * self.images))
+
+    def p(self, value: float) -> float | None:
+        """The alpha whose interval around `value` just touches zero."""
+        if self.seeds == self.images == 0:
+            return None
+        if abs(value) >= self.half_width(SMALLEST_P):
+            return 0.0
+        # By the logarithm, since a p may be very small.
+        found = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
+        return float(np.exp(found))
+
+
+def _spread(first: Scores, second: Scores, resampled: Scores) -> _Spread:
+    several = [side.mean(axis=1) for side in (first, second) if len(side) > 1]
+    variances = [float(means.var(ddof=1)) / len(means) for means in several]
+    total = sum(variances)
+    shares = sum(v**2 / (len(means) - 1) for v, means in zip(variances, several, strict=True))
+    # What rounding leaves is no spread.
+    over_seeds, over_images = np.round([np.sqrt(total), resampled.std(ddof=1)], 12).tolist()
+    return _Spread(over_seeds, total**2 / shares if shares else 1.0, over_images)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

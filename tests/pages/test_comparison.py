@@ -95,10 +95,9 @@ def test_three_seeds_a_side_speak_of_methods(tmp_path: Any) -> None:
         [read.scores(store, comparison.tested(m, "shapes-simple").id).correct.mean() for m in g.members]
         for g in (grpo, sft)
     ]
-    assert contrast.seeds == 3 and contrast.p == pytest.approx(statistics.welch(*means))
-    assert contrast.accuracy is not None and contrast.accuracy.value == pytest.approx(
-        np.mean(means[0]) - np.mean(means[1])
-    )
+    assert contrast.seeds == 3 and contrast.p is not None and contrast.accuracy is not None
+    assert (contrast.p < 0.05) == (contrast.accuracy.low > 0 or contrast.accuracy.high < 0)
+    assert contrast.accuracy.value == pytest.approx(np.mean(means[0]) - np.mean(means[1]))
     drift = tables.style_drift(found, scores(store))
     assert any("speaks of methods" in note for note in drift.notes)
 

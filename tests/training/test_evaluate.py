@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +43,24 @@ def test_the_ceiling_is_that_of_examples_spread_evenly(monkeypatch: pytest.Monke
     assert evaluate.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each.mean())
     monkeypatch.setattr(evaluate, "CEILING_EXAMPLES", 3)
     assert evaluate.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each[[0, 2, 4]].mean())
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_the_floor_never_compares_a_reference_with_itself(n: int) -> None:
+    """References at right angles to each other: only a reference and itself are alike."""
+    words = [f"reasoning number {i}" for i in range(n)]
+    apart = dict(zip(words, np.eye(n), strict=True))
+    examples = [
+        replace(e, reference=w) for e, w in zip(datasets.load("shapes-simple", "val", n, 0), words, strict=True)
+    ]
+    found = evaluate.similarity_bounds(lambda texts: np.stack([apart[text] for text in texts]), examples)
+    assert (found["cos_floor"], found["cos_at_0.8_floor"]) == (0.0, 0.0)
+
+
+def test_one_reference_has_no_floor() -> None:
+    (example,) = datasets.load("shapes-simple", "val", 1, 0)
+    found = evaluate.similarity_bounds(lambda texts: np.ones((len(texts), 1)), [example])
+    assert "cos_floor" not in found and "cos_at_0.8_floor" not in found
 
 
 def test_evaluation_leaves_random_state_and_mode_alone(base: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_ind
 from statsmodels.stats.contingency_tables import mcnemar as other_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
@@ -56,11 +56,6 @@ def test_holm_by_hand() -> None:
     assert statistics.holm([]) == []
 
 
-def test_welch_needs_a_seed_that_differs() -> None:
-    assert statistics.welch([0.5, 0.5, 0.5], [0.6, 0.6, 0.6]) is None
-    assert statistics.welch([0.5, 0.52, 0.51], [0.9, 0.92, 0.91]) < 0.001
-
-
 def test_the_bootstrap_of_two_checkpoints_agrees_with_scipy() -> None:
     rng = np.random.default_rng(5)
     first, second = (rng.random(300) < 0.7).astype(float), (rng.random(300) < 0.6).astype(float)
@@ -98,31 +93,69 @@ def clustered(rng: np.random.Generator, seeds: int, spread: float) -> tuple[np.n
     return first, second
 
 
-def plain_bootstrap(
-    rng: np.random.Generator, first: np.ndarray, second: np.ndarray, images: np.ndarray
-) -> tuple[float, float]:
-    """One resample at a time: images with all their questions, then seeds of each side, stretched as Student's t."""
-    questions = [np.flatnonzero(images == image) for image in np.unique(images)]
-    found = []
-    for _ in range(1000):
-        items = np.concatenate([questions[i] for i in rng.integers(len(questions), size=len(questions))])
-        sides = []
-        for side in (first, second):
-            n = len(side)
-            every, drawn = side[:, items].mean(), side[rng.integers(n, size=n)][:, items].mean()
-            sides.append(every + (sqrt(n / (n - 1)) * 2.7764 / 1.9600 if n > 1 else 0) * (drawn - every))
-        found.append(sides[0] - sides[1])
-    return tuple(np.quantile(found, [0.025, 0.975]))
-
-
-def test_seeds_and_images_are_resampled_as_one_by_one() -> None:
+@pytest.mark.parametrize(("seeds", "others"), [(3, 3), (3, 8), (8, 3), (2, 5)])
+def test_where_images_say_nothing_interval_and_p_are_welchs(seeds: int, others: int) -> None:
+    """Every image has the same score, so that only seeds differ."""
     rng = np.random.default_rng(8)
-    images = np.repeat(np.arange(60), 4)
-    for _ in range(3):
-        first, second = clustered(rng, 3, 0.05)
-        found = statistics.difference(first, second, images.tolist())
-        low, high = plain_bootstrap(rng, first, second, images)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    for spread in (0.01, 0.05, 0.1):
+        first, second = rng.normal(0.6, spread, seeds), rng.normal(0.5, 0.05, others)
+        sides = (np.repeat(first[:, None], 30, axis=1), np.repeat(second[:, None], 30, axis=1))
+        expected = ttest_ind(first, second, equal_var=False)
+        bounds = np.clip(expected.confidence_interval(), first.min() - second.max(), first.max() - second.min())
+        found = statistics.difference(*sides, range(30))
+        assert (found.low, found.high) == pytest.approx(tuple(bounds), abs=1e-6)
+        assert statistics.difference_p(*sides, range(30)) == pytest.approx(expected.pvalue, rel=1e-5)
+
+
+def test_where_seeds_say_nothing_only_images_count() -> None:
+    """Three seeds that answer alike know as much as one: the interval is that of a bootstrap over images."""
+    rng = np.random.default_rng(11)
+    first, second = ((rng.random(400) < share).astype(float) for share in (0.6, 0.5))
+    alike = statistics.difference(np.stack([first] * 3), np.stack([second] * 3), range(400))
+    alone = statistics.difference(first[None], second[None], range(400))
+    assert (alike.low, alike.high) == pytest.approx((alone.low, alone.high), abs=0.01)
+
+
+def test_no_difference_anywhere_has_no_p() -> None:
+    same = np.full((3, 20), 0.5)
+    assert statistics.difference_p(same, same, range(20)) is None
+    assert statistics.difference_p(same + 0.1, same, range(20)) is None
+
+
+def unequal(rng: np.random.Generator, seeds: tuple[int, int], spreads: tuple[float, float]) -> list[np.ndarray]:
+    """Two methods of one mean on 40 images, whose seeds differ in number and in how much they differ."""
+    difficulty = rng.normal(0, 0.15, 40)
+    skills = [rng.normal(0.6, spread, n) for n, spread in zip(seeds, spreads, strict=True)]
+    return [(rng.random((len(skill), 40)) < skill[:, None] + difficulty).astype(float) for skill in skills]
+
+
+@pytest.mark.parametrize("seeds", [(3, 8), (8, 3), (3, 3), (2, 5)])
+@pytest.mark.parametrize("spreads", [(0.15, 0.02), (0.02, 0.15), (0.1, 0.1)])
+def test_with_unequal_seeds_the_interval_holds_and_p_agrees(
+    seeds: tuple[int, int], spreads: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(12)
+    held = 0
+    for _ in range(100):
+        sides = unequal(rng, seeds, spreads)
+        found = statistics.difference(*sides, range(40))
+        p = statistics.difference_p(*sides, range(40))
+        assert p is not None
+        assert (found.low > 0 or found.high < 0) == (p < 0.05)
+        held += found.low <= 0 <= found.high
+    # Of 100 intervals that miss 5 on the average, 11 miss once in a hundred times.
+    assert held >= 89
+
+
+@given(st.floats(0.001, 0.2), st.floats(0.001, 0.2), st.floats(1, 30), st.floats(-8, 8).filter(lambda e: abs(e) > 1e-3))
+def test_p_is_the_level_at_which_the_interval_touches_zero(
+    seeds: float, images: float, freedom: float, errors: float
+) -> None:
+    spread = statistics._Spread(seeds, freedom, images)
+    value = errors * sqrt(seeds**2 + images**2)
+    p = spread.p(value)
+    assert p is not None and 0 < p < 1
+    assert spread.half_width(p) == pytest.approx(abs(value), rel=1e-6)
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.05), (5, 0.05)])
