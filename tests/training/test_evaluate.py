@@ -50,9 +50,8 @@ def test_the_floor_never_compares_a_reference_with_itself(n: int) -> None:
     """References at right angles to each other: only a reference and itself are alike."""
     words = [f"reasoning number {i}" for i in range(n)]
     apart = dict(zip(words, np.eye(n), strict=True))
-    examples = [
-        replace(e, reference=w) for e, w in zip(datasets.load("shapes-simple", "val", n, 0), words, strict=True)
-    ]
+    drawn = datasets.load("shapes-simple", "val", n, 0)
+    examples = [replace(e, reference=word, meta={}) for e, word in zip(drawn, words, strict=True)]
     found = evaluate.similarity_bounds(lambda texts: np.stack([apart[text] for text in texts]), examples)
     assert (found["cos_floor"], found["cos_at_0.8_floor"]) == (0.0, 0.0)
 
