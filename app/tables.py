@@ -207,8 +207,8 @@ def _notes(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
         "its interval a paired bootstrap over images."
     )
     of_methods = (
-        "Three or more seeds a side: a difference speaks of methods. Its p and its interval share one error: over seeds "
-        "by Welch and Satterthwaite, over images by a bootstrap."
+        "Three or more seeds a side: a difference speaks of methods. Its p and its interval share one error: over "
+        "seeds by Welch and Satterthwaite, over images by a bootstrap."
     )
     chosen = [*([of_two] if 1 in seeds else []), *([of_methods] if max(seeds) > 1 else [])]
     return (
