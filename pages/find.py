@@ -23,6 +23,10 @@ SECONDS_OF_THE_FIRST, SECONDS_A_ROUND = 0.3, 1.0
 STATE, PLACES = "find.search", "find.places"
 ALL_RUNS = "All runs"
 WHOLE = ("step", "tokens", "steps")
+EXPRESSION_HELP = (
+    "The text is a regular expression, in any case, in RE2's syntax: no look-around, no back-references. "
+    "`\\w`, `\\d` and `\\b` know ASCII; `\\pL` is any letter."
+)
 
 
 class Progress(NamedTuple):
@@ -73,7 +77,7 @@ def filters(runs: list[RunRow]) -> Asked:
         run_id = choose_run(runs)
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
         is_expression = st.toggle(
-            "Expression", key="regex", bind="query-params", help="The text is a regular expression, in any case."
+            "Expression", key="regex", bind="query-params", help=EXPRESSION_HELP
         )
         sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,12 +77,15 @@ def test_what_is_no_expression_says_so(seeded_store: Store, open_page: Open) -> 
     assert "correct it" in open_page("find", q="(", regex="true").error[0].value
 
 
-def test_an_expression_that_would_never_end_ends_the_search(seeded_store: Store, open_page: Open) -> None:
+SLOW = "(a|b)*a(a|b){500}c"
+SLOW_TEXT = "".join(random.Random(1).choices("ab", k=60_000))
+
+
+def test_an_expression_that_is_too_slow_ends_the_search(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    slow = make.completion(text="a" * 5000 + "!")
-    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[slow])
+    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
     start = time.monotonic()
-    at = wait_for_search(open_page("find", q="^(a+)+$", regex="true"))
+    at = wait_for_search(open_page("find", q=SLOW, regex="true"))
     assert "make it simpler" in at.error[0].value
     at.run()
     assert "make it simpler" in at.error[0].value
@@ -143,15 +147,15 @@ def test_the_export_holds_what_the_page_finds(seeded_store: Store, client: TestC
 
 
 def test_an_export_of_nonsense_is_refused_in_a_sentence(client: TestClient) -> None:
-    assert client.get("/api/completions.jsonl", params={"q": "(", "regex": "true"}).status_code == 400
+    for pattern in ("(", "a{100000000}", r"(.)\1{9999999}"):
+        assert client.get("/api/completions.jsonl", params={"q": pattern, "regex": "true"}).status_code == 400
     assert client.get("/api/completions.jsonl", params={"run": "nobody"}).status_code == 400
 
 
 def test_an_export_that_must_end_early_says_why(seeded_store: Store, client: TestClient) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    slow = make.completion(text="a" * 5000 + "!")
-    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[slow])
-    answer = client.get("/api/completions.jsonl", params={"q": "^(a+)+$", "regex": "true"})
+    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
+    answer = client.get("/api/completions.jsonl", params={"q": SLOW, "regex": "true"})
     assert "make it simpler" in json.loads(answer.text.splitlines()[-1])["error"]
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
+import threading
 import time
+from itertools import pairwise
 
 import pytest
+import re2
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from store import read, write
@@ -17,7 +25,7 @@ from store.rows import StoredCompletion
 from tests.store import make
 from tests.store.make import sqlite_only
 
-CATASTROPHES = [r"(a+)+$", r"(a|aa)+$", r"(?R)?a", r"(\w+\s?)*\1$", r"\w+" * 40 + "!"]
+CATASTROPHES = ["(a+)+$", "(a|aa)+$", r"(\w+\s?)*$", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"\w+" * 40 + "!"]
 
 
 @pytest.fixture
@@ -130,18 +138,87 @@ def test_a_scan_leaves_out_what_is_gone_meanwhile(filled: Store, monkeypatch: py
 
 
 @pytest.mark.parametrize("pattern", CATASTROPHES)
-def test_an_expression_that_would_never_end_is_given_up(pattern: str) -> None:
+def test_what_other_engines_never_end_with_takes_no_time(pattern: str) -> None:
     matches = matching(pattern)
     start = time.monotonic()
+    matches("a" * 5000 + " ! " + "ab " * 30_000 + "\n")
+    assert time.monotonic() - start < 1
+
+
+def test_an_expression_that_is_slow_all_the_same_is_given_up_and_lets_others_run_meanwhile() -> None:
+    matches, ticks, over = matching("(a|b)*a(a|b){500}c"), [time.monotonic()], threading.Event()
+
+    def tick() -> None:
+        while not over.wait(0.01):
+            ticks.append(time.monotonic())
+
+    other = threading.Thread(target=tick)
+    other.start()
     with pytest.raises(StoreError, match="make it simpler"):
-        matches("a" * 5000 + " ! " + "ab " * 30_000 + "\n")
-    assert time.monotonic() - start < 5
+        matches("".join(random.Random(1).choices("ab", k=100_000)))
+    over.set()
+    other.join()
+    assert time.monotonic() - ticks[0] < 20
+    assert max(later - sooner for sooner, later in pairwise(ticks)) < 1
 
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "(?P<a>x)(?P<a>", "*", "a{2}{3}(?<", "x" * (LONGEST_PATTERN + 1)])
 def test_what_is_no_expression_says_so(pattern: str) -> None:
-    with pytest.raises(StoreError, match=r"correct it|shorten it"):
+    with pytest.raises(StoreError, match=r"correct it|shorten it|leave them out"):
         matching(pattern)
+
+
+BOMBS = {
+    "a{100000000}": "lower it to 1,000",
+    r"(.)\1{9999999}": "back-references are not supported",
+    "((a{1000}){1000}){1000}": "lower it to 1,000",
+    "(((((((((((a{2}){2}){2}){2}){2}){2}){2}){2}){2}){2}){2})": "lower it to 1,000",
+    r"(\pL{30}){30}": "too large",
+    r"(\pL?\PN?){499}": "too large",
+    "[^a]{999}": "too large",
+    "(?=a{1000})": "look-around",
+    "(?R)?a": "look-around",
+    "(?i)" + r"\pL" * 70: "too large",
+}
+IN_LITTLE = """
+import json, resource, sys
+from store.connection import StoreError
+from store.patterns import matching
+resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+before = resource.getrusage(resource.RUSAGE_SELF)
+said = []
+for pattern in json.load(sys.stdin):
+    try:
+        matching(pattern)
+    except StoreError as error:
+        said.append(str(error))
+after = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([said, after.ru_utime - before.ru_utime, (after.ru_maxrss - before.ru_maxrss) / 1024]))
+"""
+
+
+def test_an_expression_that_fills_the_memory_is_refused_before_it_does() -> None:
+    """In a process of its own: what these did to others could not be interrupted."""
+    asked = json.dumps(list(BOMBS))
+    ended = subprocess.run([sys.executable, "-c", IN_LITTLE], input=asked, capture_output=True, text=True, check=True)
+    said, seconds, megabytes = json.loads(ended.stdout)
+    assert len(said) == len(BOMBS)
+    assert not [(sentence, words) for sentence, words in zip(said, BOMBS.values(), strict=True) if words not in sentence]
+    assert seconds < 3 and megabytes < 64
+
+
+def test_expressions_that_were_compiled_are_not_kept() -> None:
+    for number in range(300):
+        matching(f"[^a]{{200}}{number}")("b" * 100)
+    assert re2._Regexp._make.cache_info().currsize == 0
+
+
+@given(pattern=st.text("ab.(){}[]*+?|\\^$:<=!,-0129pLwdsN", max_size=60), searched=st.text(max_size=50))
+def test_any_text_is_an_expression_or_refused_in_a_sentence(pattern: str, searched: str) -> None:
+    try:
+        matching(pattern)(searched)
+    except StoreError as error:
+        assert str(error).endswith(".")
 
 
 def test_pages_stay_right_while_completions_arrive(filled: Store) -> None:
