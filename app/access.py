@@ -1,7 +1,8 @@
 """Who may look and who may act, when people sign in. Without sign-in whoever reaches the server may do everything.
 
 Sign-in is OpenID Connect through Streamlit; a TOML file holds its `[auth]` section, as Streamlit documents it, and
-`[access]` with `writers` and `readers`: lists of e-mail addresses, of which readers may be `["*"]`.
+`[access]` with `writers` and `readers`: lists of e-mail addresses, of which readers may be `["*"]`. The file is read
+again whenever it has changed, so that who is taken out of it is out at once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 LEAST_SECRET = 32
 EVERYBODY = "*"
+MISSING_VERIFICATION = "accept_missing_email_verified"
 
 
 class SignIn(NamedTuple):
@@ -37,6 +39,8 @@ class SignIn(NamedTuple):
     cookie_secret: str
     writers: frozenset[str]
     readers: frozenset[str]
+    accepts_missing_verification: bool = False
+    """Whether a provider that never says `email_verified` is believed all the same."""
 
     @property
     def origin(self) -> str:
@@ -49,11 +53,28 @@ class SignIn(NamedTuple):
         return urlsplit(self.redirect_uri).hostname or ""
 
     def may_write(self, user: Mapping[str, Any]) -> bool:
-        return _address(user) in self.writers
+        return self.address(user) in self.writers
 
     def may_read(self, user: Mapping[str, Any]) -> bool:
-        address = _address(user)
+        address = self.address(user)
         return bool(address) and (EVERYBODY in self.readers or address in self.readers | self.writers)
+
+    def address(self, user: Mapping[str, Any]) -> str:
+        """The e-mail address that the provider vouches for; empty where it does not."""
+        if not user.get("is_logged_in") or not self._is_verified(user.get("email_verified")):
+            return ""
+        return str(user.get("email") or "").lower()
+
+    def _is_verified(self, claim: object) -> bool:
+        """OpenID Connect has a boolean here; some providers send it as text, some never."""
+        return claim is True or claim == "true" or (claim is None and self.accepts_missing_verification)
+
+    def refusal(self, user: Mapping[str, Any]) -> str:
+        """Why an account that has signed in may not look, with what to do."""
+        email = str(user.get("email") or "This account")
+        if not user.get("email") or self.address(user):
+            return f"{email} may not look at these runs: ask to be added to the readers."
+        return f"Who signs you in does not say that {email} is a verified address: verify it there, then sign in again."
 
     def user_of(self, cookies: Mapping[str, str]) -> dict[str, Any]:
         """Whom the cookies of a request have signed in; empty for nobody, and for a cookie that is not ours."""
@@ -68,16 +89,11 @@ class SignIn(NamedTuple):
         return user if is_ours else {}
 
 
-def _address(user: Mapping[str, Any]) -> str:
-    """The e-mail address that the provider vouches for; empty where it does not."""
-    if not user.get("is_logged_in") or user.get("email_verified") is False:
-        return ""
-    return str(user.get("email") or "").lower()
-
-
 def load(path: Path) -> SignIn:
     """Raises StoreError with what is missing in the file."""
     try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise StoreError(f"Other accounts of this machine can read the secrets in {path}: run `chmod 600 {path}`.")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StoreError(f"{path} cannot be read as TOML ({error}): correct it, or start without --sign-in.") from None
@@ -85,7 +101,10 @@ def load(path: Path) -> SignIn:
     if missing := [name for name in NEEDED if not isinstance(auth.get(name), str) or not auth[name]]:
         raise StoreError(f"{path} lacks {', '.join(missing)} in its [auth] section: add them.")
     writers, readers = (_addresses(path, access, name) for name in ("writers", "readers"))
-    found = SignIn(auth["redirect_uri"], auth["cookie_secret"], writers, readers)
+    accepts = access.get(MISSING_VERIFICATION, False)
+    if not isinstance(accepts, bool):
+        raise StoreError(f"{MISSING_VERIFICATION} in {path} must be true or false.")
+    found = SignIn(auth["redirect_uri"], auth["cookie_secret"], writers, readers, accepts)
     if len(found.cookie_secret) < LEAST_SECRET:
         raise StoreError(f"The cookie_secret in {path} can be guessed: use {LEAST_SECRET} random characters or more.")
     if not found.origin.startswith("https://") and found.host not in LOOPBACK:
@@ -108,13 +127,21 @@ def _addresses(path: Path, access: Mapping[str, Any], name: str) -> frozenset[st
 
 
 def configured() -> SignIn | None:
-    """The sign-in of this process, if it has one. Raises StoreError."""
+    """The sign-in of this process as its file says now, if it has one. Raises StoreError."""
     path = os.environ.get(VARIABLE)
-    return _loaded(path) if path else None
+    if not path:
+        return None
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}): put it back, or start without --sign-in."
+        ) from None
+    return _loaded(path, (facts.st_ino, facts.st_mtime_ns, facts.st_size, facts.st_mode))
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str) -> SignIn:
+def _loaded(path: str, version: tuple[int, ...]) -> SignIn:
     return load(Path(path))
 
 
@@ -137,7 +164,7 @@ def gate() -> None:
         return
     st.title("Vision-R1-Zero")
     if user.get("is_logged_in"):
-        st.text(f"{user.get('email') or 'This account'} may not look at these runs: ask to be added to the readers.")
+        st.text(sign_in.refusal(user))
         st.button("Sign out", on_click=st.logout, key="sign_out")
     else:
         st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:", key="sign_in")

@@ -14,7 +14,7 @@ import streamlit as st
 
 from app import access
 from store import read
-from store.engine import Store, database_url, open_store
+from store.engine import Store, StoreError, database_url, open_store
 
 SECONDS = 1.0
 Query = TypeVar("Query", bound=Callable[..., Any])
@@ -33,12 +33,30 @@ def writer() -> Store:
 
 def keeper() -> Store:
     """The store for what the dashboard itself keeps, whoever looks; creates the database. Raises StoreError."""
-    return _open(database_url(), readonly=False)
+    store = _open(database_url(), readonly=False)
+    store.check_file()
+    return store
 
 
 def reader() -> Store:
-    """A store that cannot change a row. Raises StoreError."""
-    return _open(database_url(), readonly=True)
+    """A store that cannot change a row, for whoever may look; ends the page, or the part that refreshes, of others.
+
+    Raises StoreError.
+    """
+    access.gate()
+    store = _open(database_url(), readonly=True)
+    try:
+        store.check_file()
+    except StoreError as error:
+        end_page(error)
+    return store
+
+
+def end_page(error: StoreError) -> None:
+    """Ends the page, or the part that refreshes, with why there is nothing to show."""
+    st.error("The database cannot be used.")
+    st.text(str(error))
+    st.stop()
 
 
 def _remembered(query: Query) -> Query:

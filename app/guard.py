@@ -1,68 +1,107 @@
-"""What every request must show before anything answers it: a name of ours, an origin of ours, somebody signed in.
+"""What every request must show before anything answers it: a name of ours, a page of ours, somebody signed in.
 
 Streamlit checks its own routes by laxer rules; these hold for all routes, its own and ours. Knows no route's content.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import logging
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import config
 
+from app import access, sign_in_page
 from app.access import SignIn
+from store.engine import StoreError
 
-OPEN_PATHS = ("/api/health",)
-GUARDED = ("/api/", "/media/")
-"""Paths that hand out what runs recorded; the pages themselves ask for the sign-in where they begin."""
+OPEN_PATHS = ("/api/health", "/_stcore/health", *sign_in_page.PATHS)
+"""What strangers may ask for where people sign in."""
+RECORDED = ("/api/", "/media/")
+"""Paths that hand out what runs recorded."""
+UPLOADS = "/_stcore/upload_file"
 HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+log = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware: refuses foreign origins and, with `sign_in`, strangers; adds headers that a route lacks."""
+    """ASGI middleware: refuses other sites, uploads and, where people sign in, strangers; adds headers that lack.
 
-    def __init__(self, app: ASGIApp, sign_in: SignIn | None = None) -> None:
+    A stranger gets one page without a script: no web socket, no session, nothing that the server would keep.
+    """
+
+    def __init__(self, app: ASGIApp, has_sign_in: bool = False) -> None:
         self.app = app
-        self.sign_in = sign_in
+        self.has_sign_in = has_sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        problem = self._problem(HTTPConnection(scope))
-        if problem and scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": problem[1]})
-        elif problem:
-            await PlainTextResponse(problem[1], problem[0], HEADERS)(scope, receive, send)
-        else:
+        refusal = self._refusal(HTTPConnection(scope))
+        if refusal is None:
             await self.app(scope, receive, _with_headers(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "Open the page again."})
+        else:
+            await refusal(scope, receive, _with_headers(send))
 
-    def _problem(self, request: HTTPConnection) -> tuple[int, str] | None:
-        """Status and sentence of a refusal."""
-        if not is_own_origin(request.headers):
-            return 403, "This request comes from another site."
-        path = request.url.path
-        if self.sign_in and path.startswith(GUARDED) and path not in OPEN_PATHS:
-            user = self.sign_in.user_of(request.cookies)
-            if not self.sign_in.may_read(user):
-                return (403, "You may not read this.") if user else (401, "Sign in first, on the first page.")
-        return None
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        try:
+            sign_in = access.configured() if self.has_sign_in else None
+        except StoreError as error:
+            log.error("Nobody is let in: %s", error)
+            return PlainTextResponse("The sign-in of this server cannot be used: its log says why.", 503)
+        path = _inside(request.scope["path"])
+        if not is_own_origin(request, sign_in) or not is_own_page(request, path):
+            return PlainTextResponse("This request comes from another site: open the dashboard itself.", 403)
+        if path.startswith(UPLOADS):
+            return PlainTextResponse("This server takes no files.", 403)
+        if sign_in is None or path in OPEN_PATHS or sign_in.may_read(user := sign_in.user_of(request.cookies)):
+            return None
+        if path.startswith(RECORDED):
+            words, status = ("You may not read this.", 403) if user else ("Sign in first, on the first page.", 401)
+            return PlainTextResponse(words, status)
+        return sign_in_page.page(sign_in, user)
 
 
-def is_own_origin(headers: Headers) -> bool:
-    """Whether a page of this very host and port asks; programs that name no origin may ask, too.
+def is_own_origin(request: HTTPConnection, sign_in: SignIn | None = None) -> bool:
+    """Whether a page of this very scheme, host and port asks; programs that name no origin may ask, too.
 
-    Behind a tunnel both names carry the port of its other end.
+    Behind a tunnel both names carry the port of its other end. A proxy that ends TLS speaks http with us, so that the
+    name at which people sign in has the scheme that their file says.
     """
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    origin, host = request.headers.get("origin"), request.headers.get("host", "").lower()
+    scheme = "https" if request.scope["scheme"] in ("https", "wss") else "http"
+    is_signed = sign_in is not None and sign_in.origin.partition("://")[2].lower() == host
+    own = sign_in.origin.lower() if sign_in and is_signed else f"{scheme}://{host}"
+    return origin is None or origin.lower() == own
+
+
+def is_own_page(request: HTTPConnection, path: str) -> bool:
+    """Whether no other site is behind the request, as far as the browser says; links from elsewhere may lead to pages.
+
+    An image or a frame of another site sends no `Origin`, but browsers say where it comes from.
+    """
+    if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    is_link = (
+        request.headers.get("sec-fetch-mode") == "navigate" and request.headers.get("sec-fetch-dest") == "document"
+    )
+    return is_link and request.scope.get("method") == "GET" and not path.startswith(RECORDED)
+
+
+def _inside(path: str) -> str:
+    """The path without that under which a proxy shows the server."""
+    base = str(config.get_option("server.baseUrlPath") or "").strip("/")
+    return path.removeprefix(f"/{base}") if base and path.startswith(f"/{base}/") else path
 
 
 def _with_headers(send: Send) -> Send:

@@ -102,9 +102,7 @@ try:
     access.gate()
     data.keeper()
 except StoreError as error:
-    st.error("The database cannot be used.")
-    st.text(str(error))
-    st.stop()
+    data.end_page(error)
 
 with st.sidebar:
     now_box()

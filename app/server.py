@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import access, components, finding, herald
+from app import access, components, finding, herald, sign_in_page
 from app.access import LOOPBACK, SignIn
 from app.components.live_chart import LIBRARY_ROUTE
 from app.finding import Asked
@@ -52,7 +52,7 @@ def build(store: Store, sign_in: SignIn | None = None) -> st.App:
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False),
-        Middleware(Guard, sign_in=sign_in),
+        Middleware(Guard, has_sign_in=sign_in is not None),
     ]
     return st.App(MAIN, routes=routes(store), middleware=middleware, lifespan=lifespan(store))
 
@@ -75,6 +75,10 @@ def settings(host: str, port: int, sign_in: SignIn | None = None) -> dict[str, A
         "server.enableCORS": True,
         "server.fileWatcherType": "none",
         "server.enableStaticServing": False,
+        # No page takes a file, and no message of a page is large.
+        "server.maxUploadSize": 1,
+        "server.maxWidgetStateSize": 2,
+        "server.maxMessageSize": 50,
         "browser.gatherUsageStats": False,
     }
 
@@ -83,6 +87,10 @@ def routes(store: Store) -> list[Route]:
     plotly_js = str(files("plotly") / "package_data" / "plotly.min.js")
 
     def health(_request: Request) -> Response:
+        try:
+            store.check_file()
+        except StoreError:
+            return JSONResponse({"status": "restart"}, 503)
         return JSONResponse({"status": "ok"})
 
     def media(request: Request) -> Response:
@@ -125,6 +133,7 @@ def routes(store: Store) -> list[Route]:
         Route("/api/media/{sha256}", media),
         Route("/api/completions.jsonl", completions),
         Route(LIBRARY_ROUTE, library),
+        Route(sign_in_page.PATH, sign_in_page.start),
     ]
 
 

@@ -76,9 +76,7 @@ def filters(runs: list[RunRow]) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         run_id = choose_run(runs)
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
-        is_expression = st.toggle(
-            "Expression", key="regex", bind="query-params", help=EXPRESSION_HELP
-        )
+        is_expression = st.toggle("Expression", key="regex", bind="query-params", help=EXPRESSION_HELP)
         sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         judged = st.selectbox("Answer is", list(JUDGED), key="judged", bind="query-params", width=120)

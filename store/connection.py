@@ -6,6 +6,7 @@ PostgreSQL takes writers from many machines; a reader's transaction sees one mom
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -71,6 +72,14 @@ class Unreachable(StoreError):
     """The database's server does not answer at the moment."""
 
 
+class OpenedFile(NamedTuple):
+    """A file under its name, and which one it is."""
+
+    path: Path
+    device: int
+    inode: int
+
+
 @dataclass(frozen=True)
 class Store:
     """An open database and where its images lie: a folder, or a URL."""
@@ -82,6 +91,8 @@ class Store:
     """Seconds that a transaction waits for a server that does not answer, before it begins."""
     metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     """Ids of metric names that are known to be committed."""
+    file: OpenedFile | None = field(default=None, compare=False)
+    """The SQLite file that was opened."""
 
     @cached_property
     def watcher(self) -> sqlite3.Connection:
@@ -102,6 +113,17 @@ class Store:
         images = self.media if isinstance(self.media, Path) else self.media.cache
         return path.parent if path else images.parent
 
+    def check_file(self) -> None:
+        """Raises StoreError where another file, or none, lies in the place of the one that is open.
+
+        What is written to that one would be lost with the last process that has it open.
+        """
+        if self.file is not None and self.file != opened_file(self.file.path):
+            raise StoreError(
+                f"{self.where} was replaced or removed while it was open: restart this program, and whatever else "
+                "uses it."
+            )
+
     def close(self) -> None:
         if "watcher" in self.__dict__:
             self.watcher.close()
@@ -117,9 +139,19 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database)
 
 
+def opened_file(path: Path) -> OpenedFile | None:
+    """The file that lies at a path now, if one does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return OpenedFile(path, found.st_dev, found.st_ino)
+
+
 @contextmanager
 def writing(store: Store) -> Iterator[Connection]:
     """One write transaction: committed at the end, rolled back on any exception."""
+    store.check_file()
     try:
         with _reached(store, store.engine.connect) as connection, connection.begin():
             yield connection
@@ -146,6 +178,7 @@ class DriverCursor:
 def driver_writing(store: Store) -> Iterator[DriverCursor]:
     """One write transaction below SQLAlchemy, for the few statements that run each step."""
     dialect = store.engine.dialect
+    store.check_file()
     try:
         connection = _reached(store, store.engine.raw_connection)
         try:
@@ -163,6 +196,7 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
 @contextmanager
 def reading(store: Store) -> Iterator[Connection]:
     """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
+    store.check_file()
     try:
         with _reached(store, store.engine.connect).execution_options(
             **READING[store.engine.dialect.name]

@@ -6,6 +6,7 @@ The default is an SQLite file; PostgreSQL, by its SQLAlchemy URL, is meant for m
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -13,7 +14,16 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from store import upgrade
 from store.bucket import open_bucket
-from store.connection import Store, StoreError, reading, server_engine, sqlite_engine, sqlite_path, writing
+from store.connection import (
+    Store,
+    StoreError,
+    opened_file,
+    reading,
+    server_engine,
+    sqlite_engine,
+    sqlite_path,
+    writing,
+)
 from store.media import Place
 
 __all__ = [
@@ -87,7 +97,7 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
     except BaseException:
         store.close()
         raise
-    return store
+    return replace(store, file=opened_file(path) if path else None)
 
 
 def _check_place(path: Path, *, must_exist: bool) -> None:

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse
+from starlette.testclient import TestClient
+from streamlit.testing.v1 import AppTest
 
 import app.__main__ as command
 from app import server
@@ -246,3 +249,23 @@ def asked(store: Store, sha256: str) -> FileResponse:
     response = route.endpoint(Request({"type": "http", "path_params": {"sha256": sha256}}))
     assert isinstance(response, FileResponse) and response.media_type == "image/png"
     return response
+
+
+def test_a_database_that_is_replaced_under_the_server_is_noticed(
+    seeded_store: Store, empty_store_file: Path, open_page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    app = open_page("runs")
+    client = TestClient(Starlette(routes=server.routes(seeded_store)))
+    assert client.get("/api/health").json() == {"status": "ok"}
+    os.replace(empty_store_file, tmp_path / "data/runs.db")
+    app.run()
+    assert app.error[0].value == "The database cannot be used." and "restart this program" in app.text[0].value
+    assert not app.dataframe
+    assert (client.get("/api/health").status_code, client.get("/api/health").json()) == (503, {"status": "restart"})
+    assert "restart" in client.get("/api/completions.jsonl").text
+
+
+@pytest.fixture
+def empty_store_file(tmp_path: Path) -> Path:
+    open_store(str(tmp_path / "other.db")).close()
+    return tmp_path / "other.db"

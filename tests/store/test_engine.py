@@ -1,13 +1,16 @@
 """Where the database is, how it is opened, and what is said when it cannot be."""
 
 import os
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url, text
 
-from store import connection, write
+from store import connection, read, write
+from store.connection import driver_writing
 from store.engine import DEFAULT_URL, Store, StoreError, database_url, network_file_system, open_store, reading, writing
 from tests.store import make
 from tests.store.make import sqlite_only
@@ -222,3 +225,23 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("store.engine.network_file_system", lambda folder, mounts: "nfs4")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
         open_store(str(tmp_path / "x.db"))
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_file_that_was_replaced_or_removed_while_it_was_open_is_noticed(tmp_path: Path, readonly: bool) -> None:
+    """What is written to it afterwards would be lost with the last process that has it open."""
+    open_store(str(tmp_path / "runs.db")).close()
+    open_store(str(tmp_path / "other.db")).close()
+    with closing(open_store(str(tmp_path / "runs.db"), readonly=readonly)) as store:
+        assert read.runs(store) == []
+        (tmp_path / "runs.db").rename(tmp_path / "aside.db")
+        with pytest.raises(StoreError, match=r"runs\.db was replaced or removed .* restart this program"):
+            read.runs(store)
+        shutil.copy(tmp_path / "other.db", tmp_path / "runs.db")
+        with pytest.raises(StoreError, match="was replaced or removed"):
+            read.runs(store)
+        for write_into in (writing, driver_writing):
+            with pytest.raises(StoreError, match="was replaced or removed"), write_into(store):
+                pass
+        os.replace(tmp_path / "aside.db", tmp_path / "runs.db")
+        assert read.runs(store) == []

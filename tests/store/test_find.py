@@ -203,7 +203,9 @@ def test_an_expression_that_fills_the_memory_is_refused_before_it_does() -> None
     ended = subprocess.run([sys.executable, "-c", IN_LITTLE], input=asked, capture_output=True, text=True, check=True)
     said, seconds, megabytes = json.loads(ended.stdout)
     assert len(said) == len(BOMBS)
-    assert not [(sentence, words) for sentence, words in zip(said, BOMBS.values(), strict=True) if words not in sentence]
+    assert not [
+        (sentence, words) for sentence, words in zip(said, BOMBS.values(), strict=True) if words not in sentence
+    ]
     assert seconds < 3 and megabytes < 64
 
 
