@@ -12,6 +12,7 @@ from streamlit.auth_util import is_authlib_installed
 
 from app import access, demo, server
 from app.access import SignIn
+from store import private
 from store.engine import StoreError, database_url, open_store
 
 BAD_USE = 2
@@ -89,4 +90,5 @@ def _refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
+    os.umask(private.UMASK)
     sys.exit(main())

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sqlalchemy import make_url
 
 from store import media as files
-from store import read, state, write
+from store import private, read, state, write
 from store.connection import Store, StoreError, sqlite_path
 from store.engine import media_place, open_store
 from store.schema import ACTIVE, JobState
@@ -45,7 +45,7 @@ def backup(store: Store, folder: Path) -> Copied:
         raise StoreError(f"{folder} is not empty: name a new folder.")
     unfinished = folder / f"{NAME}.unfinished"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
         _copy_database(source, unfinished)
         # What is copied names every image that it needs, and an image that is stored never changes.
         copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
@@ -69,7 +69,7 @@ def restore(folder: Path, url: str) -> Copied:
     if not (folder / NAME).is_file():
         raise StoreError(f"{folder} holds no {NAME}: name a folder that `python -m store backup` made.")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".restore-") as work:
             made = Path(work, NAME)
             _copy_database(folder / NAME, made)
@@ -91,6 +91,7 @@ def _file_of(store: Store, advice: str) -> Path:
 def _copy_database(source: Path, target: Path) -> None:
     """One moment of a database, whatever is written meanwhile. Raises StoreError when it or the copy is broken."""
     try:
+        private.make_file(target)
         with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
         with closing(sqlite3.connect(target)) as connection:

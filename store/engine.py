@@ -5,14 +5,16 @@ The default is an SQLite file; PostgreSQL, by its SQLAlchemy URL, is meant for m
 
 from __future__ import annotations
 
+import glob
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from store import upgrade
+from store import private, upgrade
 from store.bucket import open_bucket
 from store.connection import (
     Store,
@@ -43,6 +45,8 @@ __all__ = [
 DEFAULT_URL = "sqlite:///data/vision-r1-zero.db"
 URL_VARIABLE = "VR1Z_DATABASE_URL"
 MEDIA_VARIABLE = "VR1Z_MEDIA"
+MEDIA_FOLDER, CACHE_FOLDER = "-media", "-media-cache"
+"""What the folder of the images beside a database adds to its name."""
 # fmt: off
 NETWORK_FILE_SYSTEMS = frozenset((
     "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone",
@@ -82,6 +86,9 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
     media = media_place(path)
     if path is not None:
         _check_place(path, must_exist=readonly)
+    if path is not None and not readonly:
+        private.make_file(path)
+        private.close_to_others(_ours(path))
     try:
         engine = sqlite_engine(path, readonly=readonly) if path else server_engine(parsed, readonly=readonly)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
@@ -100,11 +107,22 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
     return replace(store, file=opened_file(path) if path else None)
 
 
+def _ours(path: Path) -> Iterator[Path]:
+    """What lies beside a database and belongs to it; the folder too where nobody chose it."""
+    yield from (Path(f"{path}{end}") for end in ("", "-wal", "-shm", "-journal", ".lock"))
+    yield from path.parent.glob(f"{glob.escape(path.stem)}-schema-*")
+    yield from (path.with_name(f"{path.stem}{end}") for end in (MEDIA_FOLDER, CACHE_FOLDER))
+    yield from (path.parent / name for name in ("queue.log", "index.log", "ray.log"))
+    yield from path.parent.glob(f"runs/{'[0-9a-f]' * 10}")
+    if path == Path(DEFAULT_URL.removeprefix("sqlite:///")).absolute():
+        yield path.parent
+
+
 def _check_place(path: Path, *, must_exist: bool) -> None:
     if must_exist and not path.is_file():
         raise StoreError(f"There is no database at {path}: launch a run first, or name another file with --db.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(path.parent)
     except OSError as error:
         raise StoreError(
             f"Cannot create the folder {path.parent} ({error.strerror}): choose another with --db."
@@ -137,5 +155,5 @@ def media_place(path: Path | None, chosen: str | None = None) -> Place:
     chosen = chosen or os.environ.get(MEDIA_VARIABLE)
     database = path or Path("data/vision-r1-zero.db").absolute()
     if chosen and "://" in chosen:
-        return open_bucket(chosen, database.with_name(f"{database.stem}-media-cache"))
-    return Path(chosen).expanduser().absolute() if chosen else database.with_name(f"{database.stem}-media")
+        return open_bucket(chosen, database.with_name(f"{database.stem}{CACHE_FOLDER}"))
+    return Path(chosen).expanduser().absolute() if chosen else database.with_name(f"{database.stem}{MEDIA_FOLDER}")

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from PIL import Image
 
+from store import private
 from store.bucket import Bucket, Listed
 from store.connection import StoreError
 from store.rows import MediaRow
@@ -171,11 +172,16 @@ def _is_settled(place: Place, file: Listed) -> bool:
 
 def _write(folder: Path, sha256: str, data: bytes) -> None:
     target = path_of(folder, sha256)
-    # Unlike a file of `tempfile`, this one can be read by whoever the folder is shared with.
     unfinished = target.with_name(f".{sha256}-{uuid4().hex}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
+        # Whoever the folder is shared with by its permissions shares what is in it.
+        open_to = folder.stat().st_mode & private.UMASK
+        if not target.parent.exists():
+            target.parent.mkdir(exist_ok=True)
+            target.parent.chmod(private.FOLDER | open_to)
         unfinished.write_bytes(data)
+        unfinished.chmod(private.FILE | (open_to & 0o066))
         os.replace(unfinished, target)
     except OSError as error:
         raise StoreError(f"Cannot write an image to {folder}: {error.strerror}.") from None

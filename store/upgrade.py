@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, inspect, select, text
 
+from store import private
 from store.connection import Store, StoreError, reading, sqlite_engine, writing
 from store.schema import Base
 
@@ -67,6 +68,7 @@ def copy_aside(path: Path, revision: str) -> Path:
     copy = path.with_name(f"{path.stem}-schema-{revision}-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     connection = sqlite3.connect(path)
     try:
+        private.make_file(copy)  # SQLite fills an empty file as it is
         connection.execute("VACUUM INTO ?", (str(copy),))
     except sqlite3.Error as error:
         raise StoreError(f"{path} must be copied before its upgrade, but cannot be ({error}): make room.") from error
@@ -121,7 +123,7 @@ def _alone(store: Store, path: Path | None) -> Iterator[None]:
                 connection.execute(select(func.pg_advisory_xact_lock(POSTGRESQL_LOCK)))
             yield
         return
-    lock = FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock", mode=private.FILE)
     try:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from store import read, write
+from store import private, read, write
 from store.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.rows import JobRef, RunRef
 from store.schema import JobState, Launcher
@@ -389,4 +389,6 @@ def positive_number(text: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] != ["export"]:  # what is exported is meant for others: there the shell decides
+        os.umask(private.UMASK)
     sys.exit(main())

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from store import private
 from store.rows import CompletionRow, TokenRow
 
 NAME = "unwritten.jsonl"
@@ -39,8 +40,8 @@ class Spool:
     def add(self, record: StepRecord) -> None:
         """Raises OSError when the file cannot be written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="ascii") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+        with private.append(self.path) as file:
+            file.write(json.dumps(asdict(record)).encode("ascii") + b"\n")
 
     def waiting(self) -> Iterator[StepRecord]:
         if not self.path.exists():

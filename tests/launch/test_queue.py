@@ -56,6 +56,21 @@ def test_a_submitted_run_is_carried_out_with_nobody_waiting(store: Store) -> Non
     assert read.run(store, job.run_id).output_dir == str(output(store, job))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_all_that_a_job_and_its_queue_write_is_for_this_account(store: Store) -> None:
+    before = os.umask(0)
+    try:
+        job = ended(store, submitted(store, "finish"))
+    finally:
+        os.umask(before)
+    paths = [path for path in store.folder.rglob("*") if "locks" in path.parts or store.folder / "runs" in path.parents]
+    assert {"locks", "log.txt"} <= {path.name for path in paths} and job.state == "finished"
+    assert [path.name for path in (store.folder / "locks").iterdir()] == [f"queue-{identity.host()}.lock"]
+    written = [path for path in paths if path.name != "pids"]  # the stand-in's own
+    for path in (*written, *store.folder.glob("*.db*"), store.folder / "queue.log"):
+        assert not path.stat().st_mode & 0o077, path
+
+
 def test_a_job_has_a_session_of_its_own_and_no_secret_in_its_arguments(store: Store) -> None:
     job = until_working(store, submitted(store, "wait"))
     found = psutil.Process(pid_of(job))

@@ -139,6 +139,7 @@ def test_strays_are_found_once_they_are_settled(bucket: Bucket, tmp_path: Path) 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_processes_that_write_the_same_images_leave_only_whole_ones(tmp_path: Path, scheme: str) -> None:
     afar = tmp_path / "afar"
+    afar.mkdir(mode=0o750)
     (tmp_path / "images").mkdir()
     for seed in range(12):
         (tmp_path / "images" / f"{seed:02}").write_bytes(noise(seed))
@@ -164,7 +165,7 @@ def test_processes_that_write_the_same_images_leave_only_whole_ones(tmp_path: Pa
 
 
 def check(folder: Path) -> int:
-    """How many images are there; each must be what its name says, and readable by the group."""
+    """How many images are there; each must be what its name says, and readable by the group that shares the folder."""
     found = list(folder.glob("??/" + "[0-9a-f]" * 64))
     for path in found:
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from store import read, write
+from store import private, read, write
 from store.engine import Store, StoreError
 from store.rows import JobRef, JobRow, RunRef
 from store.schema import OPEN, JobState, Launcher
@@ -248,7 +248,7 @@ def _signal(process: Identity, job_uid: str, level: int) -> None:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
     except OSError as error:
         reason = error.strerror
     else:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from sqlalchemy import make_url
 
+from store import private
 from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, sqlite_path
 from trainer.config import ConfigError
 from trainer.launch import identity, local
@@ -93,8 +94,8 @@ def log_path(store: Store, run_uid: str, job_uid: str) -> Path:
 
 def lock(store: Store) -> FileLock:
     """Held by the process that watches the cluster for this host."""
-    local.data_folder(store).mkdir(parents=True, exist_ok=True)
-    return FileLock(local.data_folder(store) / f"ray-{identity.host()}.lock")
+    folder = private.lock_folder(local.data_folder(store))
+    return FileLock(folder / f"ray-{identity.host()}.lock", mode=private.FILE)
 
 
 def start_watcher(store: Store) -> None:

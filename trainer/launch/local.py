@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from store import private
 from store.engine import URL_VARIABLE, Store
 from store.rows import JobRow
 from trainer.launch import devices, identity
@@ -54,8 +55,8 @@ def command(*arguments: str) -> list[str]:
 def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
     """Starts a claimed job's process. Raises OSError when its log cannot be written."""
     log = log_path(store, job.run_uid)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as stream:
+    private.make_folder(log.parent)
+    with private.append(log) as stream:
         stream.write(f"{log_header(job.uid)}\n".encode())
     environment = _environment(store) | devices.environment(job.device) | {JOB_VARIABLE: job.uid}
     return _spawn(command("job", job.uid), log, environment)
@@ -72,14 +73,14 @@ def start_alone(store: Store, log: str, *arguments: str) -> None:
     Raises OSError when that cannot be written.
     """
     folder = data_folder(store)
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make_folder(folder)
     process = _spawn(command(*arguments), folder / log, _environment(store))
     # Somebody must collect its exit code, or it stays a zombie for as long as this process lives.
     threading.Thread(target=process.wait, daemon=True).start()
 
 
 def _spawn(argv: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    with log.open("ab") as stream:
+    with private.append(log) as stream:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from store import read, write
+from store import private, read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import OPEN, JobState, Launcher
@@ -38,10 +38,9 @@ PATIENCE_SECONDS = 600.0
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
     """Drains the queue; returns after `idle` seconds with nothing to do, or at once if another worker has the host."""
-    folder = local.data_folder(store)
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = private.lock_folder(local.data_folder(store)) / f"queue-{identity.host()}.lock"
     try:
-        with FileLock(folder / f"queue-{identity.host()}.lock", timeout=LOCK_SECONDS):
+        with FileLock(lock, timeout=LOCK_SECONDS, mode=private.FILE):
             _drain(store, idle)
     except Timeout:
         say("another worker drains this queue")
