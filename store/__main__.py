@@ -114,9 +114,19 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
 
 
 def _import(store: Store, options: argparse.Namespace) -> None:
-    for run in saving.import_runs(store, options.tool, options.path, options.name):
+    report = saving.import_runs(store, options.tool, options.path, options.name)
+    for run in report.runs:
         what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"
-        print(f"imported {what}" if run.is_new else f"already here, delete it to import it again: {what}")
+        if run.is_new:
+            print(f"imported {what}")
+        elif run.changed:
+            print(f"brought up to date, {run.changed} steps changed: {what}")
+        else:
+            print(f"already here, nothing new: {what}")
+        for note in run.notes:
+            print(f"  {note}")
+    for problem in report.unread:
+        print(f"not imported: {problem}")
 
 
 def _runs(store: Store, options: argparse.Namespace) -> None:

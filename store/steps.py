@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from store.connection import DriverCursor, Store, driver_writing, writing
 from store.evaluations import trace_columns
@@ -98,6 +98,19 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
         for table in (Step, Completion, StepSummary, Evaluation, Checkpoint):
             connection.execute(delete(table).where(table.run_id == run_id, table.step > step))
         connection.execute(update(Run).where(Run.id == run_id, Run.step > step).values(step=max(step, 0)))
+
+
+def forget_steps(store: Store, run_id: int, steps: Sequence[int]) -> None:
+    """Takes away all that single steps brought, evaluations and checkpoints of theirs included."""
+    every_name = select(MetricName.id)
+    with writing(store) as connection:
+        at_them = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step.in_(steps))
+        connection.execute(at_them)
+        for table in (Step, Completion, StepSummary, Evaluation, Checkpoint):
+            connection.execute(delete(table).where(table.run_id == run_id, table.step.in_(steps)))
+        last = select(func.coalesce(func.max(Metric.step), 0)).where(Metric.run_id == run_id)
+        left = last.where(Metric.name_id.in_(every_name)).scalar_subquery()
+        connection.execute(update(Run).where(Run.id == run_id).values(step=left))
 
 
 def _beat(cursor: DriverCursor, job_id: int) -> int:

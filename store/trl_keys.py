@@ -15,9 +15,14 @@ SKIPPED = ("epoch", "total_flos")
 
 
 def metric_name(key: str) -> str:
-    """`rewards/format/mean` becomes `reward/format`, other keys go by NAMES or keep their name."""
+    """`rewards/format/mean` becomes `reward/format`, other keys go by NAMES or keep their name.
+
+    TRL before 0.17 logs `rewards/format` and no spread.
+    """
     if key.startswith("rewards/") and key.endswith("/mean"):
         return f"reward/{key[8:-5]}"
     if key.startswith("rewards/") and key.endswith("/std"):
         return f"reward/{key[8:-4]}/std"
+    if key.startswith("rewards/"):
+        return f"reward/{key[8:]}"
     return NAMES.get(key, key)

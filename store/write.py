@@ -44,7 +44,7 @@ from store.redaction import redacted_values
 from store.rows import RunRef
 from store.schema import OPEN, Checkpoint, Job, Run, Tag
 from store.sql import upsert
-from store.steps import record_metrics, record_step, truncate_after
+from store.steps import forget_steps, record_metrics, record_step, truncate_after
 from store.tokens import put_tokens
 from store.values import clean, finite, storable
 
@@ -75,6 +75,7 @@ __all__ = [
     "fail_index",
     "finish_evaluation",
     "finish_index",
+    "forget_steps",
     "note_trace",
     "place_job",
     "put_tokens",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
@@ -14,7 +14,10 @@ from google.protobuf.message import Message
 from store.connection import StoreError
 
 LONGEST_JSON = 256 * 2**20
+PARENTS = 3
+"""Folders above its own that may tell a run from others of its name."""
 _TYPES = descriptor_pb2.FieldDescriptorProto
+T = TypeVar("T")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -24,9 +27,9 @@ def read_json(path: Path) -> dict[str, Any]:
             raise StoreError(f"{path} is larger than {LONGEST_JSON >> 20} MB: this is no log of a trainer.")
         found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError, RecursionError):
-        raise StoreError(f"{path} cannot be read as JSON: remove it and try again.") from None
+        raise StoreError(f"{path} cannot be read as JSON.") from None
     if not isinstance(found, dict):
-        raise StoreError(f"{path} holds no JSON object: remove it and try again.")
+        raise StoreError(f"{path} holds no JSON object.")
     return found
 
 
@@ -43,10 +46,32 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def below(path: str, pattern: str) -> Iterator[Path]:
-    """`path` itself if it is a file, else the files below it that match, in order."""
+def below(path: str, pattern: str) -> list[Path]:
+    """`path` itself if it is a file, else the files below it that match, in order. Raises StoreError for no path."""
     place = Path(path).expanduser().absolute()
-    yield from [place] if place.is_file() else sorted(each for each in place.rglob(pattern) if each.is_file())
+    if not place.exists():
+        raise StoreError(f"{path} does not exist: name a folder or a file that does.")
+    return [place] if place.is_file() else sorted(each for each in place.rglob(pattern) if each.is_file())
+
+
+def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
+    """What `read` makes of each file, and a sentence for each file that it cannot read."""
+    found, problems = [], []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except StoreError as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror}.")
+    return found, problems
+
+
+def places(folder: Path, root: Path) -> tuple[str, ...]:
+    """Names for what lies in a folder: its path below `root`, or its own name, then with more and more parents."""
+    parts = [part for part in folder.parts if part != folder.anchor]
+    least = max(1, len(folder.relative_to(root).parts)) if folder.is_relative_to(root) else 1
+    return tuple("/".join(parts[-n:]) for n in range(least, min(least + PARENTS, len(parts)) + 1)) or (str(folder),)
 
 
 def message_types(package: str, shapes: dict[str, dict[str, tuple[int, str]]]) -> dict[str, type[Message]]:

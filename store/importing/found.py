@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,14 +11,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from store import trl_keys
+from store.importing.names import LONGEST_NAME, plain, printable, stored_names
 
 LAST_STEP = 2**31 - 1
-"""A step is a whole number up to this one; others are damage."""
-LONGEST_NAME = 200
-STEP_KEY = "global_step"
-"""Under it transformers tells its own step to trackers that count theirs."""
-_END = "train_runtime"
+"""A step is a whole number up to this one; others are damage, or count something else than updates."""
+STEP_KEYS = ("global_step", "trainer/global_step", "training/global_step")
+"""Under them transformers, Lightning and verl tell the trainer's own step to trackers that count theirs."""
+CLOCK = ("_timestamp", "_step", "_runtime")
+"""W&B's own time and count, told beside every entry."""
+END = "train_runtime"
+SUMMARY = (END, "train_samples_per_second", "train_steps_per_second", "train_tokens_per_second", "train_loss")
+"""Of a whole training, in its last entry: no figures of that entry's step."""
+NAMED = 6
+"""Names that a sentence lists; the others are counted."""
 _ROUNDING = 1e-3
+
+# Why a figure is not kept, or not as it was logged.
+UNTOLD = "Left out, since the trainer had not told its step yet"
+NO_STEP = f"Left out, since their step is no whole number from 0 to {LAST_STEP:,}"
+NO_NUMBER = "Left out, since they are no numbers"
+BOOKKEEPING = "Left out as bookkeeping of the tool or as a summary of the whole training"
+PLACED = "Logged without the trainer's step and kept at the last one that it had told"
+AGAIN = "Logged again at the same step, where the last value is kept"
 
 
 class Said(NamedTuple):
@@ -29,51 +44,180 @@ class Said(NamedTuple):
     advantage: float | None
     group: int | None = None
     """Number within the step; None where it cannot be told."""
+    reward: float | None = None
+    """Weighted sum, where the trainer logged it."""
+
+
+class Found(NamedTuple):
+    """What a reader found at a path."""
+
+    runs: list[FoundRun]
+    unread: list[str]
+    """A sentence for each file of which nothing could be read."""
 
 
 @dataclass
 class FoundRun:
-    """Filled by a reader, step by step."""
+    """Filled by a reader, entry by entry, under the tool's own names; `settle` turns them into those of the store."""
 
     identity: str
-    """Equal whenever the same run is read again, from wherever."""
+    """Equal whenever the same run is read again, from wherever, also when it has grown."""
     name: str
+    longer_names: tuple[str, ...] = ()
+    """For the case that another run has its name, the next best first."""
+    begun: float | None = None
+    """When its writer began, in seconds since the epoch."""
+    own_steps: bool = True
+    """Whether an entry may tell the trainer's own step beside that of the tool."""
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
     at: dict[int, float] = field(default_factory=dict)
     """When a step was logged, in seconds since the epoch."""
     completions: dict[int, list[Said]] = field(default_factory=dict)
+    answers: dict[int, list[Said]] = field(default_factory=dict)
+    """Completions that were sampled to evaluate a step's weights, not to train them."""
     notes: list[str] = field(default_factory=list)
     """Sentences that a reader of the run must know."""
-    _tells_steps: bool = False
-    """Whether entries tell the trainer's own step; then the tracker's count means nothing."""
+    left_out: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Reason to names of figures."""
+    gone: set[int] = field(default_factory=set)
+    """Steps that an earlier attempt made before the log went back."""
+    told: int | None = None
+    """The trainer's own step once an entry has told it; from then on the tool's count means nothing."""
 
     def add(self, step: object, values: Mapping[str, object], at: object = None) -> None:
-        """Adds the numbers of one log entry to a step; the summary at the end of a training is left out."""
-        known = {_plain(name): number for name, value in values.items() if (number := as_number(value)) is not None}
-        own = known.pop(STEP_KEY, None)
-        if own is not None and not self._tells_steps:
-            self._tells_steps = True
-            self.metrics.clear()
-            self.at.clear()
-        place = as_step(own if self._tells_steps else step)
-        if place is None or _END in known:
+        """Adds the numbers of one log entry to a step."""
+        own, numbers = self._numbers(values)
+        place = self._placed(step, own, numbers)
+        if place is None or not numbers:
             return
-        row = {
-            trl_keys.metric_name(name): None if math.isnan(number) else number
-            for name, number in known.items()
-            if name not in trl_keys.SKIPPED and not name.startswith("_")
-        }
-        if row:
-            self.metrics.setdefault(place, {}).update(row)
-            if (when := as_number(at)) is not None and math.isfinite(when):
-                self.at[place] = when
+        row = self.metrics.setdefault(place, {})
+        for name, number in numbers.items():
+            value = None if math.isnan(number) else number
+            if row.get(name, value) != value:
+                self.left_out[AGAIN][name] += 1
+            row[name] = value
+        if (when := as_number(at)) is not None and math.isfinite(when):
+            self.at[place] = when
+
+    def _numbers(self, values: Mapping[str, object]) -> tuple[float | None, dict[str, float]]:
+        """The trainer's own step, if it is told, and the figures."""
+        own, numbers = None, {}
+        is_end = any(plain(name) == END for name in values)
+        for name, value in values.items():
+            number, short = as_number(value), plain(name)
+            if self.own_steps and short in STEP_KEYS:
+                own = number
+            elif name in CLOCK:
+                continue
+            elif name.startswith("_") or short in trl_keys.SKIPPED or (is_end and short in SUMMARY):
+                self.left_out[BOOKKEEPING][short] += 1
+            elif number is not None:
+                numbers[name] = number
+            elif value is not None:
+                self.left_out[NO_NUMBER][_with_kind(name, value)] += 1
+        return own, numbers
+
+    def _placed(self, step: object, own: float | None, names: Mapping[str, float]) -> int | None:
+        """The step that an entry belongs to; None where it cannot be told."""
+        if own is None and self.told is not None:
+            self.left_out[PLACED].update(list(names))
+            return self.told
+        place = as_step(step if own is None else own)
+        if place is None:
+            self.left_out[NO_STEP].update(list(names))
+        elif own is not None:
+            self._tell(place)
+        return place
+
+    def _tell(self, step: int) -> None:
+        if self.told is None:
+            self._forget_untold()
+        elif step < self.told:
+            self.go_back(step)
+        self.told = step
+
+    def _forget_untold(self) -> None:
+        """What stands at the tool's own count cannot be placed once the trainer's step is known."""
+        for row in self.metrics.values():
+            self.left_out[UNTOLD].update(list(row))
+        self.metrics.clear()
+        self.at.clear()
+
+    def go_back(self, step: int) -> None:
+        """Forgets what an earlier attempt logged after `step`, where the next one began."""
+        gone = {each for each in self.metrics if each > step}
+        if not gone:
+            return
+        for each in gone:
+            del self.metrics[each]
+            self.at.pop(each, None)
+        self.gone |= gone
+        self.notes.append(
+            f"An earlier attempt went on to step {max(gone):,}; what it logged after step {step:,} is left out "
+            f"({counted(len(gone), 'step')}), since the log goes on from there."
+        )
+
+    def continue_with(self, later: FoundRun, restart: int | None = None) -> None:
+        """Adds what a later file says of the same run; `restart` is the first step that it says it does again."""
+        if self.told is None and later.told is not None:
+            self._forget_untold()
+        elif self.told is not None and later.told is None:
+            later._place_at(self.told)
+        begins = self._where_begins(later) if restart is None else restart - 1
+        if begins is not None:
+            self.go_back(begins)
+        for step, row in later.metrics.items():
+            self.metrics[step] = self.metrics.get(step, {}) | row
+        self.at |= later.at
+        self.config |= later.config
+        self.notes += later.notes
+        for reason, names in later.left_out.items():
+            self.left_out[reason].update(names)
+        self.gone |= later.gone
+        self.told = self.told if later.told is None else later.told
+        self.name, self.longer_names = later.name, later.longer_names
+
+    def _where_begins(self, later: FoundRun) -> int | None:
+        """The step that a later attempt began at, if that is not where this one ended.
+
+        A writer that began before this one ended wrote beside it; one that logged other figures is no attempt.
+        """
+        if later.begun is not None and self.at and later.begun < max(self.at.values()):
+            return None
+        shared = {name for row in self.metrics.values() for name in row}
+        shared &= {name for row in later.metrics.values() for name in row}
+        if not shared:
+            return None
+        first = min(step for step, row in later.metrics.items() if not shared.isdisjoint(row))
+        last = max(step for step, row in self.metrics.items() if not shared.isdisjoint(row))
+        return first if first < last else None
+
+    def _place_at(self, step: int) -> None:
+        rows = list(self.metrics.values())
+        self.metrics, self.at = {}, {}
+        for row in rows:
+            self.left_out[PLACED].update(list(row))
+            self.metrics[step] = self.metrics.get(step, {}) | row
+
+    def settle(self) -> None:
+        """Gives the metrics their names in the store, and turns what was left out into notes."""
+        names = stored_names(name for row in self.metrics.values() for name in row)
+        self.metrics = {step: {names[name]: value for name, value in row.items()} for step, row in self.metrics.items()}
+        long = [stored for name, stored in names.items() if len(printable(name)) > LONGEST_NAME]
+        if long:
+            self.notes.append(f"Names of more than {LONGEST_NAME} characters keep both ends only: {listed(long)}.")
+        for reason, counts in self.left_out.items():
+            if not counts:
+                continue
+            self.notes.append(f"{reason}: {listed([each(name, n) for name, n in counts.items()])}.")
+        self.left_out.clear()
 
     @property
     def method(self) -> str:
         """`grpo` where groups were compared, `sft` where TRL's SFT logged, else `unknown`."""
         names = {name for row in self.metrics.values() for name in row}
-        if self.completions or "frac_reward_zero_std" in names:
+        if self.completions or self.answers or "frac_reward_zero_std" in names:
             return "grpo"
         return "sft" if "mean_token_accuracy" in names else "unknown"
 
@@ -97,24 +241,36 @@ class FoundRun:
         }
 
 
-def printable(name: str) -> str:
-    """A name without what a screen obeys or hides: controls, direction marks, characters of no width."""
-    return "".join(each for each in name if each.isprintable())[:LONGEST_NAME]
+def counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def _plain(name: str) -> str:
-    return printable(name.removeprefix("train/"))
+def each(name: str, times: int) -> str:
+    """A name with how often it was met."""
+    return printable(name) if times == 1 else f"{printable(name)} ({times:,} times)"
+
+
+def listed(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _is_component(name: str) -> bool:
     return name.startswith("reward/") and not name.endswith("/std")
 
 
+def _with_kind(name: str, value: object) -> str:
+    """`completions (table-file)`: trackers say what an object is."""
+    kind = value.get("_type") if isinstance(value, dict) else None
+    return f"{name} ({kind})" if isinstance(kind, str) else name
+
+
 def as_number(value: object) -> float | None:
     """The number, NaN included, as trackers write it; None for anything else."""
     if value in ("NaN", "Infinity", "-Infinity"):
         return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 else math.nan
 

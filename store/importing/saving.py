@@ -1,30 +1,42 @@
-"""Puts runs that a reader found into the database, each once."""
+"""Puts runs that a reader found into the database: a new one whole, of one that is here already what is new."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from store import write
+from store import read, write
 from store.connection import Store, StoreError, reading
 from store.importing import tensorboard, trackio, trl, wandb
-from store.importing.found import LAST_STEP, FoundRun, Said, printable
+from store.importing.found import LAST_STEP, Found, FoundRun, counted
+from store.importing.names import printable, shortened
+from store.importing.steps import DATASET, extend, put_all, style_of
 from store.redaction import redacted_values
-from store.rows import CompletionRow, ExampleRow
 from store.schema import Run
-from store.trace import Style, parse
 
-READERS: dict[str, Callable[[str], list[FoundRun]]] = {
-    "trl": trl.runs,
-    "trackio": trackio.runs,
-    "tensorboard": tensorboard.runs,
-    "wandb": wandb.runs,
+
+class Reader(NamedTuple):
+    runs: Callable[[str], Found]
+    nothing: str
+    """What to say of a path where it finds nothing."""
+
+
+READERS = {
+    "trl": Reader(
+        trl.runs,
+        "holds neither trainer_state.json nor completions/*.parquet: name the output_dir of a trainer, or a folder "
+        "above several.",
+    ),
+    "trackio": Reader(trackio.runs, "holds no project of Trackio: name its folder or a project's .db file."),
+    "tensorboard": Reader(
+        tensorboard.runs, "holds no scalars of TensorBoard: name a folder with *tfevents* files that hold some."
+    ),
+    "wandb": Reader(wandb.runs, "holds no run of W&B: name a folder with a run-*.wandb file."),
 }
-DATASET = "(imported)"
-"""Of the questions, too: whether two of different steps are about one picture is not known."""
 UNKNOWN = "unknown"
 DEEPEST = 6
 """Of lists and objects in a config; hostile ones have no end."""
@@ -37,107 +49,119 @@ class Imported(NamedTuple):
     steps: int
     completions: int
     is_new: bool
-    """False for a run that was here already, which stays as it is."""
+    """False for a run that was here already."""
+    changed: int = 0
+    """Steps of such a run that were added, replaced or taken away."""
+    notes: tuple[str, ...] = ()
+    """What was left out, and what a reader of the run must know."""
 
 
-def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> list[Imported]:
-    """Reads all runs of `path`, a word of READERS says how, and keeps those that are new.
+class Report(NamedTuple):
+    runs: list[Imported]
+    unread: list[str]
+    """A sentence for each file of which nothing came in."""
+
+
+def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> Report:
+    """Reads all runs of `path`, a word of READERS says how; adds those that are new, and to the others what is.
 
     Raises StoreError when there is nothing to read, or a `name` is given for several runs.
     """
-    found = READERS[tool](path)
-    if name is not None and len(found) > 1:
-        raise StoreError(f"{path} holds {len(found)} runs: leave the name out, and each keeps its own.")
-    return [_import(store, tool, path, run, printable(name or run.name) or tool) for run in found]
+    found = READERS[tool].runs(path)
+    if not found.runs:
+        raise StoreError(" ".join([f"{path} {READERS[tool].nothing}", *found.unread]))
+    if name is not None and len(found.runs) > 1:
+        raise StoreError(f"{path} holds {len(found.runs)} runs: leave the name out, and each keeps its own.")
+    for run in found.runs:
+        run.settle()
+    names = [name] if name is not None else _names(store, tool, found.runs)
+    imported = [_import(store, tool, path, run, own, found.unread) for run, own in zip(found.runs, names, strict=True)]
+    return Report(imported, found.unread)
 
 
-def _import(store: Store, tool: str, path: str, run: FoundRun, name: str) -> Imported:
-    uid = hashlib.sha256(f"{tool}\n{run.identity}".encode("utf-8", "replace")).hexdigest()[:10]
-    steps = sorted(run.metrics.keys() | run.completions.keys())
+def uid_of(tool: str, run: FoundRun) -> str:
+    return hashlib.sha256(f"{tool}\n{run.identity}".encode("utf-8", "replace")).hexdigest()[:10]
+
+
+def _names(store: Store, tool: str, runs: Sequence[FoundRun]) -> list[str]:
+    """A name for each run: its own, or the first longer one that no other run of the path or the database has."""
+    with reading(store) as connection:
+        named = {row.uid: row.name for row in connection.execute(select(Run.uid, Run.name))}
+    uids = [uid_of(tool, run) for run in runs]
+    taken = Counter(name for uid, name in named.items() if uid not in uids)
+    choices = [[_shown(each, tool) for each in (run.name, *run.longer_names)] for run in runs]
+    for choice in choices:
+        taken.update(set(choice))
+    found = []
+    for uid, choice in zip(uids, choices, strict=True):
+        free = next((name for name in choice if taken[name] == 1), None)
+        found.append(free or _shown(f"{choice[0]} ({uid})", tool))
+    return found
+
+
+def _shown(name: str, tool: str) -> str:
+    return shortened(printable(name)) or tool
+
+
+def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread: Sequence[str]) -> Imported:
+    uid = uid_of(tool, run)
+    steps = run.metrics.keys() | run.completions.keys() | run.answers.keys()
     said = sum(map(len, run.completions.values()))
     with reading(store) as connection:
-        known = connection.execute(select(Run.name).where(Run.uid == uid)).first()
-    if known:
-        return Imported(known.name, uid, len(steps), said, False)
-    weights = run.weights()
-    style = _style(run)
-    made = write.create_run(
-        store,
-        uid=uid,
-        name=name,
-        method=run.method,
-        style=style or UNKNOWN,
-        model=printable(_first(run.config, MODEL_KEYS)),
-        dataset=DATASET,
-        config={
-            "imported": {"from": tool, "path": path, "notes": run.notes},
-            "recorded": redacted_values(_shallow(run.config)),
-        },
-        reward_weights=weights,
-        seed=_whole(run.config.get("seed")),
-        max_steps=_whole(run.config.get("max_steps")) or None,
+        known = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
+    shown = known.name if known else _shown(name, tool)
+    if shown != printable(name) and not known:
+        run.notes.append(f"The name is shortened: it was {printable(name)!r}.")
+    run_id, changed = (
+        (known.id, _extend(store, tool, path, run, known.id)) if known else _create(store, tool, path, run, shown)
     )
+    if changed:
+        what = f"{counted(len(steps), 'step')}, {counted(said, 'completion')}"
+        report = [f"Imported from {tool}: {path} ({what}).", *run.notes, *unread]
+        write.add_event(store, run_id, "imported", "\n".join(report))
+    return Imported(shown, uid, len(steps), said, known is None, changed, tuple(run.notes))
+
+
+def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tuple[int, int]:
+    """The id of the new run, and how many steps it has."""
+    columns = _columns(tool, path, run)
+    made = write.create_run(store, uid=uid_of(tool, run), name=name, dataset=DATASET, **columns)
     try:
-        for step in steps:
-            rows = _completions(store, uid, step, run.completions.get(step, []), weights, style or "cot")
-            at = run.at.get(step)
-            write.record_step(store, made.id, step, run.metrics.get(step, {}), at=at, completions=rows)
-        what = f"{len(steps)} steps, {said} completions"
-        write.add_event(store, made.id, "imported", f"Imported from {tool}: {path} ({what}).")
+        put_all(store, made.id, made.uid, run, columns["reward_weights"])
     except BaseException:
         # Half a run would pass for a whole one at the next attempt.
         write.delete_run(store, made.id)
         raise
-    return Imported(name, uid, len(steps), said, True)
+    return made.id, max(1, len(run.metrics))
 
 
-def _completions(
-    store: Store, uid: str, step: int, said: Sequence[Said], weights: dict[str, float], style: Style
-) -> list[CompletionRow]:
-    """The completions of a step; each of its prompts is an example of its own."""
-    prompts = list(dict.fromkeys(each.prompt for each in said))
-    examples = [
-        ExampleRow(dataset=DATASET, split=uid, key=f"{step}-{i}", question=prompt, answer=None)
-        for i, prompt in enumerate(prompts)
-    ]
-    ids = dict(zip(prompts, write.add_examples(store, examples), strict=True)) if examples else {}
-    placed: dict[int | None, int] = {}
-    rows = []
-    for each in said:
-        index = placed[each.group] = placed.get(each.group, -1) + 1
-        rows.append(_completion(each, index, ids[each.prompt], weights, style, step))
-    return rows
+def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> int:
+    """Brings a run that is here up to what its files say now; returns how many of its steps changed."""
+    known, columns = read.run(store, run_id), _columns(tool, path, run)
+    weights = columns["reward_weights"] or known.reward_weights
+    changed = extend(store, run_id, known.uid, run, weights)
+    recorded = (known.config.get("recorded") or {}) | columns["config"]["recorded"]
+    config = columns["config"] | {"recorded": recorded}
+    told = {"config": config, "reward_weights": weights, "method": run.method}
+    if changed or config["imported"]["notes"] != (known.config.get("imported") or {}).get("notes"):
+        write.describe_run(store, run_id, **told, max_steps=columns["max_steps"] or known.max_steps)
+    return changed
 
 
-def _completion(
-    said: Said, index: int, example_id: int, weights: dict[str, float], style: Style, step: int
-) -> CompletionRow:
-    trace = parse(said.text, style)
-    paid = {name: said.rewards.get(name) for name in weights}
-    reward = sum(weights[name] * value for name, value in paid.items() if value is not None) if weights else None
-    return CompletionRow(
-        text=said.text,
-        think=trace.think,
-        answer_span=trace.answer_span,
-        answer=trace.answer,
-        wellformed=trace.wellformed,
-        steps=trace.counted_steps,
-        reward=reward,
-        rewards=said.rewards,
-        generation=step,
-        group=said.group,
-        index=index,
-        example_id=example_id,
-        advantage=said.advantage,
-    )
-
-
-def _style(run: FoundRun) -> Style | None:
-    """What the completions' tags show; None where there are none."""
-    texts = [each.text for said in run.completions.values() for each in said]
-    if any("<think>" in text for text in texts):
-        return "cot"
-    return "direct" if any("<answer>" in text for text in texts) else None
+def _columns(tool: str, path: str, run: FoundRun) -> dict[str, Any]:
+    """What a run's row says of it, but its name."""
+    return {
+        "method": run.method,
+        "style": style_of(run) or UNKNOWN,
+        "model": printable(_first(run.config, MODEL_KEYS)),
+        "config": {
+            "imported": {"from": tool, "path": path, "notes": run.notes},
+            "recorded": redacted_values(_shallow(run.config)),
+        },
+        "reward_weights": run.weights(),
+        "seed": _whole(run.config.get("seed")),
+        "max_steps": _whole(run.config.get("max_steps")) or None,
+    }
 
 
 def _shallow(value: Any, depth: int = 0) -> Any:

@@ -1,9 +1,14 @@
-"""TensorBoard's event files: a folder of them is a run. Reads scalars; texts, pictures and histograms stay behind."""
+"""TensorBoard's event files: a folder of them is a run, its files are attempts or writers of it.
+
+Reads scalars, hyperparameters and the configuration that transformers writes as text; all else is counted.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,67 +16,137 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from store.connection import StoreError
-from store.importing.files import below, message_types
-from store.importing.found import FoundRun
+from store.importing.event_values import MESSAGES, hyperparameters, kind_of, scalar, text
+from store.importing.files import as_json, below, places, read_each
+from store.importing.found import BOOKKEEPING, NO_NUMBER, Found, FoundRun
 
 PATTERN = "*tfevents*"
+CONFIGS = ("args/text_summary", "model_config/text_summary")
+"""Texts under which transformers logs its arguments and the model's configuration, as JSON."""
+START = 1
+"""Status of a session that begins: what was logged at its step and after is done again."""
 _HEADER, _FOOTER = struct.Struct("<QI"), 4
 """Length and its checksum; a checksum of the data follows them."""
-_MESSAGES = message_types(
-    "events",
-    {
-        "Event": {"wall_time": (1, "double"), "step": (2, "int64"), "summary": (5, "Summary")},
-        "Summary": {"value": (1, "*Value")},
-        "Value": {"tag": (1, "bytes"), "simple_value": (2, "float"), "tensor": (8, "Tensor")},
-        "Tensor": {"float_val": (5, "*float")},
-    },
-)
+_BEGUN = re.compile(r"tfevents\.(\d{9,11})\.")
 
 
-def runs(path: str) -> list[FoundRun]:
-    """Every folder at or below `path` whose event files hold scalars. Raises StoreError when there is none."""
+def runs(path: str) -> Found:
+    """Every folder at or below `path` whose event files hold scalars."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in below(path, PATTERN):
         folders[file.parent].append(file)
-    found = [run for folder, files in folders.items() if (run := _run(folder, files)).metrics]
-    if not found:
-        raise StoreError(f"{path} holds no scalars of TensorBoard: name a folder with *tfevents* files.")
-    return found
+    root = Path(path).expanduser().absolute()
+    found: dict[Path, FoundRun] = {}
+    unread: list[str] = []
+    for folder, files in folders.items():
+        run = _run(folder, files, root, unread)
+        if run is not None:
+            found[folder] = run
+    for folder, run in found.items():
+        owner = next((parent for parent in folder.parents if parent in found), None)
+        if owner and (how := _written_by(folder.relative_to(owner), run)):
+            run.notes.insert(0, f"Written by {how} of the run {found[owner].name}.")
+    _tell_apart(found, root)
+    return Found(list(found.values()), unread)
 
 
-def _run(folder: Path, files: list[Path]) -> FoundRun:
-    # The name of an event file holds time, host and process of its writer.
-    run = FoundRun(identity=files[0].name, name=folder.name)
-    for file in files:
-        for event in _events(file):
-            for value in event.summary.value:
-                number = _scalar(value)
-                if number is not None:
-                    run.add(event.step, {value.tag.decode("utf-8", "replace"): number}, event.wall_time)
-    return run
+def _run(folder: Path, files: list[Path], root: Path, unread: list[str]) -> FoundRun | None:
+    """The run of a folder; None, with a reason in `unread`, where its files hold no scalar."""
+    parts, problems = read_each(sorted(files, key=_begun_and_name), _file)
+    whole: FoundRun | None = None
+    for part, restart in parts:
+        if whole is None:
+            whole = part
+        else:
+            whole.continue_with(part, restart)
+    if whole is None or not whole.metrics:
+        unread += problems
+        if whole is not None:
+            whole.settle()
+            unread.append(" ".join([f"{folder} holds no scalars that can be kept.", *whole.notes]))
+        return None
+    whole.notes += problems
+    names = places(folder, root)
+    whole.name, whole.longer_names = names[0], names[1:]
+    return whole
 
 
-def _scalar(value: Any) -> float | None:
-    if value.HasField("simple_value"):
-        return float(value.simple_value)
-    return float(value.tensor.float_val[0]) if len(value.tensor.float_val) == 1 else None
+def _begun_and_name(path: Path) -> tuple[int, str]:
+    begun = _BEGUN.search(path.name)
+    return int(begun[1]) if begun else 0, path.name
 
 
-def _events(path: Path) -> Iterator[Any]:
-    """Events up to the end, or to where the writer was cut off. Raises StoreError for a file that holds none."""
+def _file(path: Path) -> tuple[FoundRun, int | None]:
+    """What one file says, and the step that it says it does again. Raises StoreError for a file without an event."""
+    run = FoundRun(identity=path.name, name="", own_steps=False)
+    restart = None
+    for event in _events(path, run.notes):
+        if run.begun is None:
+            run.begun = float(_begun_and_name(path)[0]) or event.wall_time
+        if event.session_log.status == START:
+            restart = event.step if restart is None else min(restart, event.step)
+            run.go_back(event.step - 1)
+        for value in event.summary.value:
+            _add(run, event, value)
+    return run, restart
+
+
+def _add(run: FoundRun, event: Any, value: Any) -> None:
+    tag = value.tag.decode("utf-8", "replace")
+    number = scalar(value)
+    if number is not None:
+        if "\n" not in run.identity:
+            # Older writers give files of one second one name.
+            first = f"{event.wall_time} {event.step} {tag} {number}".encode("utf-8", "replace")
+            run.identity = f"{run.identity}\n{hashlib.sha256(first).hexdigest()}"
+        run.add(event.step, {tag: number}, event.wall_time)
+    elif (told := hyperparameters(value)) is not None or (
+        tag in CONFIGS and isinstance(told := as_json(text(value)), dict)
+    ):
+        run.config |= told
+    else:
+        kind = kind_of(value)
+        reason = BOOKKEEPING if kind == "hparams" else NO_NUMBER
+        run.left_out[reason][f"{tag} ({kind})"] += 1
+
+
+def _written_by(place: Path, run: FoundRun) -> str | None:
+    """How the writer of PyTorch or tensorboardX came to make a folder below that of its run; None if it did not."""
+    tags = {name for row in run.metrics.values() for name in row}
+    for tag in tags if len(tags) == 1 else ():
+        if str(place).startswith(f"{tag.replace('/', '_')}_") or Path(tag) in place.parents:
+            return f"add_scalars({tag!r})"
+    return "add_hparams" if "hparams" in run.config else None
+
+
+def _tell_apart(found: dict[Path, FoundRun], root: Path) -> None:
+    """Runs that begin alike to the last bit are told apart by where they lie."""
+    times = Counter(run.identity for run in found.values())
+    for folder, run in found.items():
+        if times[run.identity] > 1:
+            run.identity += f"\n{folder.relative_to(root)}"
+
+
+def _events(path: Path, notes: list[str]) -> Iterator[Any]:
+    """Events up to the end, or to where the file is cut off or damaged, which is noted."""
+    size = path.stat().st_size
+    if size == 0:
+        raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
     read = 0
     with path.open("rb") as file:
-        while len(header := file.read(_HEADER.size)) == _HEADER.size:
-            length, _ = _HEADER.unpack(header)
-            if length > path.stat().st_size:
-                break
-            data = file.read(length)
+        while header := file.read(_HEADER.size):
+            length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else size
+            data = file.read(length) if file.tell() + length + _FOOTER <= size else None
             try:
-                event = _MESSAGES["Event"].FromString(data)
+                event = None if data is None else MESSAGES["Event"].FromString(data)
             except DecodeError:
+                event = None
+            if event is None:
+                if read:
+                    notes.append(f"{path.name} is cut off or damaged after {read:,} events; what follows is lost.")
                 break
             yield event
             read += 1
             file.read(_FOOTER)
     if not read:
-        raise StoreError(f"{path} is not an event file of TensorBoard: remove it and try again.")
+        raise StoreError(f"{path} is not an event file of TensorBoard.")

@@ -1,62 +1,115 @@
-"""Trackio's projects: an SQLite file each, with one row of JSON for every call of `log`."""
+"""Trackio's projects: an SQLite file each, with one row of JSON for every call of `log`.
+
+Before 0.1 one file held all projects and no step; before 0.2 it had no table of configurations.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from store.connection import StoreError
-from store.importing.files import as_json, below
-from store.importing.found import FoundRun
+from store.importing.files import as_json, below, read_each
+from store.importing.found import Found, FoundRun, counted
 
-# Older projects know runs by name only.
-COLUMNS = "SELECT {id}, run_name, step, metrics, timestamp FROM metrics ORDER BY id"
-CONFIGS = "SELECT {id}, config FROM configs"
-
-
-def runs(path: str) -> list[FoundRun]:
-    """Every run of a project's file, or of all projects in a folder. Raises StoreError when there is none."""
-    found = [run for file in below(path, "*.db") for run in _project(file)]
-    if not found:
-        raise StoreError(f"{path} holds no project of Trackio: name its folder or a project's .db file.")
-    return found
+OTHERS = {
+    "traces": "trace",
+    "system_metrics": "measurement of the machine",
+    "alerts": "alert",
+}
+"""Tables that stay behind, and what their rows are."""
 
 
-def _project(path: Path) -> Iterator[FoundRun]:
+def runs(path: str) -> Found:
+    """Every run of a project's file, or of all projects in a folder."""
+    projects, unread = read_each(below(path, "*.db"), _project)
+    return Found([run for project in projects for run in project], unread)
+
+
+def _project(path: Path) -> list[FoundRun]:
+    if path.stat().st_size == 0:
+        raise StoreError(f"{path} is empty.")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
             # A file from elsewhere must not make SQLite run functions of its choice.
             connection.execute("PRAGMA trusted_schema = OFF")
-            yield from _runs(connection, path.stem)
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "metrics" not in tables:
+                raise StoreError(f"{path} is not a project of Trackio: it has no table of metrics.")
+            found = _runs(connection, path.stem)
+            _configure(connection, found, tables)
+            _count_others(connection, found, tables)
     except sqlite3.Error as error:
-        raise StoreError(f"{path} is not a project of Trackio ({error}): name another file.") from None
-
-
-def _runs(connection: sqlite3.Connection, project: str) -> list[FoundRun]:
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(metrics)")}
-    id = "run_id" if "run_id" in columns else "run_name"
-    found: dict[str, FoundRun] = {}
-    for key, name, step, metrics, timestamp in connection.execute(COLUMNS.format(id=id)):
-        run = found.get(key)
-        if run is None:
-            run = found[key] = FoundRun(f"{project}\n{key}\n{timestamp}", str(name))
-        values = as_json(metrics)
-        if isinstance(values, dict):
-            run.add(step, values, _seconds(timestamp))
-    for key, config in connection.execute(CONFIGS.format(id=id)):
-        values = as_json(config)
-        if key in found and isinstance(values, dict):
-            found[key].config = {name: value for name, value in values.items() if not name.startswith("_")}
+        raise StoreError(f"{path} is not a project of Trackio ({error}).") from None
     return list(found.values())
 
 
+Key = tuple[object, object]
+"""Of a run: its project, where the file has several, and its id, or its name where that is the id."""
+
+
+def _runs(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
+    columns = _columns(connection, "metrics")
+    if missing := {"run_name", "metrics"} - columns:
+        raise sqlite3.DatabaseError(f"its metrics have no {min(missing)}")
+    own, id = _key_columns(columns)
+    # Before steps were stored, Trackio counted a run's rows.
+    step, at = (name if name in columns else "NULL" for name in ("step", "timestamp"))
+    found: dict[Key, FoundRun] = {}
+    rows: dict[Key, int] = {}
+    query = f"SELECT {own}, {id}, run_name, {step}, metrics, {at} FROM metrics ORDER BY rowid"
+    for named, key, name, told, metrics, timestamp in connection.execute(query):
+        run = found.get((named, key))
+        if run is None:
+            of, named_run = named or project, str(name)
+            longer = (f"{of}/{named_run}", f"{of}/{named_run} ({key})")
+            run = found[named, key] = FoundRun(f"{of}\n{key}\n{timestamp}", named_run, longer)
+        rows[named, key] = place = rows.get((named, key), -1) + 1
+        values = as_json(metrics)
+        if isinstance(values, dict):
+            run.add(place if step == "NULL" else told, values, _seconds(timestamp))
+        else:
+            run.left_out["Left out, since they cannot be read as JSON"]["entries"] += 1
+    return found
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+
+
+def _key_columns(columns: set[str]) -> tuple[str, str]:
+    return "project_name" if "project_name" in columns else "NULL", "run_id" if "run_id" in columns else "run_name"
+
+
+def _configure(connection: sqlite3.Connection, found: dict[Key, FoundRun], tables: set[str]) -> None:
+    if "configs" not in tables:
+        return
+    own, id = _key_columns(_columns(connection, "configs"))
+    for named, key, config in connection.execute(f"SELECT {own}, {id}, config FROM configs"):
+        values = as_json(config)
+        if (named, key) in found and isinstance(values, dict):
+            found[named, key].config = {name: value for name, value in values.items() if not name.startswith("_")}
+
+
+def _count_others(connection: sqlite3.Connection, found: dict[Key, FoundRun], tables: set[str]) -> None:
+    """Notes what Trackio recorded of a run and the import leaves behind."""
+    for table, what in OTHERS.items():
+        if table not in tables:
+            continue
+        own, id = _key_columns(_columns(connection, table))
+        for named, key, n in connection.execute(f"SELECT {own}, {id}, count(*) FROM {table} GROUP BY 1, 2"):
+            if (named, key) in found:
+                found[named, key].notes.append(f"Left out: {counted(n, what)}.")
+
+
 def _seconds(timestamp: object) -> float | None:
-    """ISO time in seconds since the epoch."""
+    """ISO time in seconds since the epoch; SQLite's own, without a zone and a T, is UTC."""
+    text = str(timestamp)
     try:
-        return datetime.fromisoformat(str(timestamp)).timestamp()
+        at = datetime.fromisoformat(text)
+        return (at.replace(tzinfo=UTC) if at.tzinfo is None and " " in text else at).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -1,137 +1,159 @@
 """What a TRL trainer leaves in its `output_dir`: `trainer_state.json`, and the parquet files of `log_completions`.
 
-The parquet files hold the last generation of each logging step, without pictures, counts or groups.
+A folder may hold several attempts: what an earlier one left and the last one did not write again is left out.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import pyarrow
-from pyarrow import parquet
+from typing import Any, NamedTuple
 
 from store.connection import StoreError
-from store.importing.files import fingerprint, read_json
-from store.importing.found import FoundRun, Said, as_number, as_step
+from store.importing.files import fingerprint, places, read_each, read_json
+from store.importing.found import Found, FoundRun, as_number, counted, listed
+from store.importing.trl_tables import add_completions, tell_groups
 
-STATE, ADAPTER = "trainer_state.json", "adapter_config.json"
-OWN_COLUMNS = ("step", "prompt", "completion", "advantage")
-DEEPEST = 4
-"""Of messages in messages."""
-BALANCED = 1e-3
-"""Advantages of a group add up to zero; rounding leaves less than this of a completion's."""
-BY_PROMPT = (
-    "Groups are told by equal prompts whose advantages add up to zero. TRL keeps no pictures: two examples with one "
-    "question would look like one."
-)
+STATE, ADAPTER, TABLES = "trainer_state.json", "adapter_config.json", "completions"
+CHECKPOINT = f"checkpoint-*/{STATE}"
+UNTIL = 60.0
+"""Seconds by which a file must be older than another one to belong to an earlier attempt: copies are made in a row."""
 
 
-def runs(path: str) -> list[FoundRun]:
-    """The one run of an output folder. Raises StoreError when it holds neither kind of file."""
-    folder = Path(path).expanduser().absolute()
-    if folder.name == "completions":
-        folder = folder.parent
-    state, tables = _state(folder), sorted((folder / "completions").glob("*.parquet"))
-    if state is None and not tables:
-        raise StoreError(f"{path} holds neither {STATE} nor completions/*.parquet: name the output_dir of a trainer.")
-    state = state or {}
-    history = state.get("log_history")
-    history = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+class State(NamedTuple):
+    """A `trainer_state.json`; a later one of the same attempt repeats the history of an earlier one."""
+
+    path: Path
+    written_at: float
+    step: float
+    history: list[dict[str, Any]]
+    content: dict[str, Any]
+
+
+def runs(path: str) -> Found:
+    """The run of an output folder, or of every output folder below `path`."""
+    root = Path(path).expanduser().absolute()
+    if not root.exists():
+        raise StoreError(f"{path} does not exist: name a folder that does.")
+    root = root.parent if root.is_file() or root.name == TABLES else root
+    found: list[FoundRun] = []
+    unread: list[str] = []
+    for folder in _folders(root):
+        run = _run(folder, root, unread)
+        if run is not None:
+            found.append(run)
+    return Found(found, unread)
+
+
+def _folders(root: Path) -> list[Path]:
+    """`root` if it is an output folder, else the output folders below it, without those inside of others."""
+    if _is_output(root):
+        return [root]
+    known = {path.parent for path in root.rglob(STATE)} | {path.parent.parent for path in root.glob("**/*.parquet")}
+    outputs = sorted(folder for each in known for folder in (each, each.parent) if _is_output(folder))
+    return [folder for folder in dict.fromkeys(outputs) if not any(each in folder.parents for each in outputs)]
+
+
+def _is_output(folder: Path) -> bool:
+    return (folder / STATE).is_file() or any(folder.glob(CHECKPOINT)) or any(folder.glob(f"{TABLES}/*.parquet"))
+
+
+def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
+    """None, with reasons in `unread`, where nothing in the folder can be read."""
+    states, problems = read_each(sorted(_files(folder)), _state)
+    tables = sorted((folder / TABLES).glob("*.parquet"))
+    last = _last(states)
+    history = last.history if last else []
     identity = fingerprint(tables[0]) if tables else f"{folder.name}\n{json.dumps(history[:1], sort_keys=True)}"
-    run = FoundRun(identity=identity, name=folder.name, config=_config(folder, state))
+    # `checkpoint-100` alone would say little.
+    names = places(folder, folder.parent.parent if folder.match("checkpoint-*") else root)
+    run = FoundRun(identity, names[0], names[1:], config=_config(folder, last.content if last else {}))
     for entry in history:
-        run.add(entry.get("step"), {name: value for name, value in entry.items() if name != "step"})
-    for table in tables:
-        _add_completions(run, table)
-    if run.completions:
-        _tell_groups(run)
-    return [run]
+        run.add(_whole(entry.get("step")), {name: value for name, value in entry.items() if name != "step"})
+    kept = _of_last_attempt(run, tables, states, last)
+    _, damaged = read_each(kept, lambda table: add_completions(run, table))
+    problems += damaged
+    if last is None and not (run.completions or run.answers):
+        unread += problems
+        return None
+    run.notes += problems
+    tell_groups(run)
+    return run
 
 
-def _state(folder: Path) -> dict[str, Any] | None:
-    """The newest state, which has all of the history."""
-    states = [folder / STATE, *folder.glob(f"checkpoint-*/{STATE}")]
-    read = [read_json(path) for path in states if path.is_file()]
-    return max(read, key=lambda state: as_number(state.get("global_step")) or 0.0, default=None)
+def _files(folder: Path) -> set[Path]:
+    return {path for path in (folder / STATE, *folder.glob(CHECKPOINT)) if path.is_file()}
+
+
+def _state(path: Path) -> State:
+    content = read_json(path)
+    history = content.get("log_history")
+    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    return State(path, path.stat().st_mtime, as_number(content.get("global_step")) or 0.0, entries, content)
+
+
+def _last(states: list[State]) -> State | None:
+    """The state that has all of the last attempt's history."""
+    if not states:
+        return None
+    newest = max(states, key=lambda state: state.written_at)
+    # Files that were copied are of one age, and then the longest is the best guess.
+    recent = [state for state in states if state.written_at > newest.written_at - UNTIL]
+    same = [state for state in states if newest.history and _common(newest, state) == len(newest.history)]
+    return max([*recent, *same], key=lambda state: (state.step, len(state.history)))
+
+
+def _common(one: State, other: State) -> int:
+    """How many entries two histories begin with alike."""
+    pairs = zip(one.history, other.history, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if not _alike(a, b)), min(len(one.history), len(other.history)))
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return json.dumps(one, sort_keys=True, default=str) == json.dumps(other, sort_keys=True, default=str)
+
+
+def _of_last_attempt(run: FoundRun, tables: list[Path], states: list[State], last: State | None) -> list[Path]:
+    """The tables that the last attempt wrote; notes what an earlier one left."""
+    if last is None:
+        return tables
+    earlier = [state for state in states if _common(state, last) < min(len(state.history), len(last.history))]
+    for state in earlier:
+        run.gone |= {int(_whole(entry.get("step")) or 0) for entry in state.history[_common(state, last) :]}
+        run.notes.append(
+            f"{state.path.parent.name}/{STATE} is left out: an earlier attempt wrote it, up to step {state.step:,.0f}."
+        )
+    old = [table for table in tables if _is_older(table, earlier, last)]
+    if old:
+        names = listed([table.name for table in old])
+        run.notes.append(f"Left out, {counted(len(old), 'table')} of completions of an earlier attempt: {names}.")
+    return [table for table in tables if table not in old]
+
+
+def _is_older(table: Path, earlier: list[State], last: State) -> bool:
+    """Whether an earlier attempt wrote a table, at a step that the last one did not reach or went through again."""
+    digits = "".join(each for each in table.stem if each.isdigit())
+    step, written_at = int(digits or 0), table.stat().st_mtime
+    if step > last.step and written_at < last.written_at - UNTIL:
+        return True
+    for state in earlier:
+        shared = state.history[: _common(state, last)]
+        branched = max((_whole(entry.get("step")) or 0 for entry in shared), default=0)
+        if step > branched and written_at <= state.written_at < last.written_at - UNTIL:
+            return True
+    return False
+
+
+def _whole(step: object) -> int | float | None:
+    """A step of a log entry; older versions and other writers tell it as text."""
+    if isinstance(step, str) and step.strip().isascii() and step.strip().isdigit():
+        return int(step)
+    return step if isinstance(step, int | float) else None
 
 
 def _config(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     adapters = [path for path in (folder / ADAPTER, *folder.glob(f"checkpoint-*/{ADAPTER}")) if path.is_file()]
-    adapter = read_json(adapters[0]) if adapters else {}
-    told = {"max_steps": state.get("max_steps"), "model_id": adapter.get("base_model_name_or_path")}
+    read, _ = read_each(adapters, read_json)
+    model = next((each["base_model_name_or_path"] for each in read if each.get("base_model_name_or_path")), None)
+    told = {"max_steps": state.get("max_steps"), "model_id": model}
     return {name: value for name, value in told.items() if value is not None}
-
-
-def _add_completions(run: FoundRun, path: Path) -> None:
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise StoreError(f"{path} cannot be read as parquet ({_first_line(error)}): remove it and try again.") from None
-    if missing := {"step", "prompt", "completion"} - set(table.column_names):
-        raise StoreError(f"{path} has no column {min(missing)!r}: it is not a table of TRL's log_completions.")
-    known = {name.removeprefix("reward/") for row in run.metrics.values() for name in row if name.startswith("reward/")}
-    numbers = [f.name for f in table.schema if _is_numeric(f.type) and f.name not in OWN_COLUMNS]
-    # Without metrics nothing tells a reward from a number that a reward function logged beside it.
-    components = [name for name in numbers if not known or name in known]
-    for batch in table.to_batches():
-        for row in batch.to_pylist():
-            step = as_step(row["step"])
-            if step is not None:
-                rewards = {name: _finite(row[name]) for name in components}
-                said = Said(_text(row["prompt"]), _text(row["completion"]), rewards, _finite(row.get("advantage")))
-                run.completions.setdefault(step, []).append(said)
-
-
-def _is_numeric(kind: pyarrow.DataType) -> bool:
-    return bool(pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_null(kind))
-
-
-def _tell_groups(run: FoundRun) -> None:
-    """Numbers the groups that can be told, and notes how many completions are in none."""
-    size = math.gcd(*(n for said in run.completions.values() for n in Counter(each.prompt for each in said).values()))
-    lost = 0
-    for step, said in run.completions.items():
-        together: dict[str, list[Said]] = {}
-        for each in said:
-            together.setdefault(each.prompt, []).append(each)
-        groups = [prompt for prompt, members in together.items() if _is_group(members, size)]
-        run.completions[step] = [
-            each._replace(group=groups.index(each.prompt)) if each.prompt in groups else each for each in said
-        ]
-        lost += sum(each.group is None for each in run.completions[step])
-    run.notes.append(BY_PROMPT)
-    if lost:
-        total = sum(map(len, run.completions.values()))
-        run.notes.append(f"The group of {lost} of {total} completions cannot be told; they are marked.")
-
-
-def _is_group(members: list[Said], size: int) -> bool:
-    """Whether completions of one prompt can be one group of `size`; more than that are several, in unknown order."""
-    advantages = [each.advantage for each in members]
-    known = [value for value in advantages if value is not None]
-    return size > 1 and len(members) == size == len(known) and abs(sum(known)) < BALANCED * size
-
-
-def _text(value: object, depth: int = 0) -> str:
-    """A text, or the texts of messages and their parts, a line each."""
-    if isinstance(value, str):
-        return value
-    if depth > DEEPEST or value is None:
-        return ""
-    if isinstance(value, dict):
-        return _text(value.get("content") or value.get("text"), depth + 1)
-    return "\n".join(filter(None, (_text(each, depth + 1) for each in value))) if isinstance(value, list) else ""
-
-
-def _finite(value: object) -> float | None:
-    number = as_number(value)
-    return None if number is None or math.isnan(number) else number
-
-
-def _first_line(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error))[:200]

@@ -1,66 +1,131 @@
-"""The `run-ID.wandb` file that W&B writes beside a run, offline or not. Reads history, config and name, no tables.
+"""The `run-ID.wandb` files that W&B writes beside a run, offline or not, one for each time that it was resumed.
 
-It is a log in LevelDB's framing, of W&B's protobuf records.
+Reads history, config and name; tables and media are counted. A file is a log in LevelDB's framing, of W&B's protobuf
+records.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from store.connection import StoreError
-from store.importing.files import as_json, below, message_types
-from store.importing.found import FoundRun
+from store.importing.files import as_json, below, message_types, read_each
+from store.importing.found import Found, FoundRun
 
 IDENT, BLOCK = b":W&B", 32768
-LONGEST_NUMBER = 64
+LONGEST_VALUE = 4096
 """Characters of JSON: what is longer is no number, and need not be parsed."""
 _PIECE = struct.Struct("<IHB")
 """Checksum, length, and whether a record is whole (1), begins (2), goes on (3) or ends (4) here."""
 WHOLE, FIRST, LAST = 1, 2, 4
 _ITEM = {"key": (1, "bytes"), "nested_key": (2, "*bytes"), "value_json": (16, "bytes")}
+_HISTORY_ITEM = _ITEM | {
+    "boolean": (4, "bool"),
+    "integer": (5, "sint64"),
+    "number": (6, "double"),
+    "text": (7, "bytes"),
+    "json": (8, "bytes"),
+}
 _MESSAGES = message_types(
     "records",
     {
-        "Record": {"history": (2, "History"), "config": (5, "Config"), "run": (17, "Run")},
+        "Record": {
+            "history": (2, "History"),
+            "config": (5, "Config"),
+            "tensorboard": (9, "Anything"),
+            "run": (17, "Run"),
+            "request": (100, "Request"),
+        },
+        "Anything": {},
         "History": {"item": (1, "*Item"), "step": (2, "Step")},
-        "Item": _ITEM | {"integer": (5, "sint64"), "number": (6, "double")},
+        "Item": _HISTORY_ITEM,
         "Step": {"num": (1, "int64")},
         "Config": {"update": (1, "*Setting")},
         "Setting": _ITEM,
-        "Run": {"run_id": (1, "bytes"), "project": (3, "bytes"), "config": (4, "Config"), "display_name": (8, "bytes")},
+        "Request": {"partial_history": (10, "History")},
+        "Run": {
+            "run_id": (1, "bytes"),
+            "project": (3, "bytes"),
+            "config": (4, "Config"),
+            "display_name": (8, "bytes"),
+            "start_time": (17, "Time"),
+        },
+        "Time": {"seconds": (1, "int64")},
     },
 )
+_STARTED = re.compile(r"run-(\d{8}_\d{6})-")
+"""In the name of a run's folder, in local time."""
+MIRRORED = "W&B only mirrored TensorBoard's files here: import those for what they hold."
+DAMAGED = "Left out, since they cannot be read"
 
 
-def runs(path: str) -> list[FoundRun]:
-    """Every run at or below `path`. Raises StoreError when there is none."""
-    found = [_run(file) for file in below(path, "*.wandb")]
-    if not found:
-        raise StoreError(f"{path} holds no run of W&B: name a folder with a run-*.wandb file.")
-    return found
+def runs(path: str) -> Found:
+    """Every run at or below `path`; the files of a run that was resumed are one."""
+    files, unread = read_each(below(path, "*.wandb"), _file)
+    together: dict[str, list[FoundRun]] = {}
+    for each in files:
+        together.setdefault(each.identity, []).append(each)
+    return Found([_joined(parts) for parts in together.values()], unread)
 
 
-def _run(path: Path) -> FoundRun:
-    run = FoundRun(identity=path.stem, name=path.stem)
-    for data in _records(path):
+def _joined(parts: list[FoundRun]) -> FoundRun:
+    """The attempts of one run, the earliest first."""
+    whole, *later = sorted(parts, key=lambda part: part.begun or 0.0)
+    for part in later:
+        whole.continue_with(part)
+    return whole
+
+
+def _file(path: Path) -> FoundRun:
+    """What one file says. Raises StoreError for a file without a record."""
+    run = FoundRun(identity=path.stem, name=path.stem, begun=_started(path))
+    for data in _records(path, run.notes):
         try:
             record: Any = _MESSAGES["Record"].FromString(data)
         except DecodeError:
+            run.left_out[DAMAGED]["records"] += 1
             continue
         if record.HasField("run"):
-            run.identity = f"{_text(record.run.project)}\n{_text(record.run.run_id)}"
-            run.name = _text(record.run.display_name or record.run.run_id)
-            _configure(run, record.run.config)
+            _name(run, record.run)
         _configure(run, record.config)
-        if record.HasField("history"):
-            values = {_key(item): _value(item) for item in record.history.item}
-            run.add(record.history.step.num, values, values.get("_timestamp"))
+        if record.HasField("tensorboard") and MIRRORED not in run.notes:
+            run.notes.append(MIRRORED)
+        for history in (record.history, record.request.partial_history):
+            if history.item:
+                _add(run, history)
     return run
+
+
+def _name(run: FoundRun, told: Any) -> None:
+    project, id = _text(told.project), _text(told.run_id)
+    run.identity = f"{project}\n{id}"
+    run.name = _text(told.display_name) or id
+    run.longer_names = (f"{run.name} ({id})", f"{project}/{run.name} ({id})")
+    run.begun = float(told.start_time.seconds) or run.begun
+    _configure(run, told.config)
+
+
+def _add(run: FoundRun, history: Any) -> None:
+    values = {_key(item): _value(item) for item in history.item}
+    # Older versions tell the step as one of the values only.
+    step = history.step.num if history.HasField("step") else values.get("_step")
+    run.add(step, values, values.get("_timestamp"))
+
+
+def _started(path: Path) -> float | None:
+    """When the writer of a file began, by the name of its folder."""
+    found = _STARTED.search(path.parent.name)
+    try:
+        return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp() if found else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _configure(run: FoundRun, config: Any) -> None:
@@ -73,24 +138,29 @@ def _key(item: Any) -> str:
 
 
 def _value(item: Any) -> object:
-    if item.HasField("number"):
-        return item.number
-    if item.HasField("integer"):
-        return item.integer
-    return as_json(item.value_json) if len(item.value_json) <= LONGEST_NUMBER else None
+    """A number, or whatever else was logged, of which only the kind is of use."""
+    for field in ("number", "integer", "boolean"):
+        if item.HasField(field):
+            return getattr(item, field)
+    if item.HasField("text"):
+        return _text(item.text)
+    written = item.value_json or item.json
+    return as_json(written) if len(written) <= LONGEST_VALUE else _text(written[:1])
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _records(path: Path) -> Iterator[bytes]:
-    """Whole records, up to the end or to where the writer was cut off. Raises StoreError for another kind of file."""
-    begun = b""
+def _records(path: Path, notes: list[str]) -> Iterator[bytes]:
+    """Whole records, up to the end or to where the writer was cut off, which is noted."""
+    read, begun, is_cut = 0, None, False
     with path.open("rb") as file:
         block = file.read(BLOCK)
+        if not block:
+            raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
         if not block.startswith(IDENT):
-            raise StoreError(f"{path} is not a run of W&B: remove it and try again.")
+            raise StoreError(f"{path} is not a run of W&B.")
         at = _PIECE.size  # the ident is as long as a piece's header
         while block:
             while at + _PIECE.size <= len(block):
@@ -98,7 +168,13 @@ def _records(path: Path) -> Iterator[bytes]:
                 at += _PIECE.size
                 data = block[at : at + length]
                 at += length
-                begun = data if kind in (WHOLE, FIRST) else begun + data
-                if kind in (WHOLE, LAST):
+                begun = data if kind in (WHOLE, FIRST) else None if begun is None else begun + data
+                if begun is not None and len(data) == length and kind in (WHOLE, LAST):
                     yield begun
+                    read, begun = read + 1, None
+            is_cut = len(block) < BLOCK and at != len(block)
             block, at = file.read(BLOCK), 0
+    if not read:
+        raise StoreError(f"{path} holds no record yet.")
+    if begun is not None or is_cut:
+        notes.append(f"{path.name} is cut off after {read:,} records: it is still being written, or its writer died.")

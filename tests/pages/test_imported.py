@@ -20,7 +20,7 @@ PAGES = ("runs", "run", "traces", "emergence", "find", "rewards", "compare", "da
 
 
 def imported(store: Store, tool: str, path: Path) -> RunDetail:
-    (made,) = import_runs(store, tool, str(path))
+    (made,) = import_runs(store, tool, str(path)).runs
     return read.run(store, read.resolve(store, made.uid))
 
 

@@ -51,7 +51,7 @@ def group(prompt: object, rewards: Sequence[float], text: object = GOOD) -> list
 
 
 def only(store: Store, tool: str, path: Path, name: str | None = None) -> RunDetail:
-    (made,) = import_runs(store, tool, str(path), name)
+    (made,) = import_runs(store, tool, str(path), name).runs
     assert made.is_new
     return read.run(store, read.resolve(store, made.uid))
 
@@ -140,7 +140,7 @@ def test_other_trackers_bring_their_metrics(store: Store, tmp_path: Path) -> Non
     database = sqlite3.connect(tmp_path / "trackio" / "counting.db")
     database.executescript((IMPORTED / "trackio.sql").read_text())
     database.close()
-    first, second = import_runs(store, "trackio", str(tmp_path / "trackio"))
+    first, second = import_runs(store, "trackio", str(tmp_path / "trackio")).runs
     assert (first.name, second.name) == ("first", "second <b>")
     run = read.run(store, read.resolve(store, first.uid))
     assert (run.seed, run.model) == (7, "acme/vlm-2b")
@@ -155,7 +155,7 @@ def test_a_config_brings_neither_secrets_nor_endless_depth(store: Store, tmp_pat
     database.execute("UPDATE configs SET config = ?", (config,))
     database.commit()
     database.close()
-    first, _ = import_runs(store, "trackio", str(tmp_path / "trackio"))
+    first, _ = import_runs(store, "trackio", str(tmp_path / "trackio")).runs
     run = read.run(store, read.resolve(store, first.uid))
     assert run.config["recorded"]["hub_token"] == "[redacted]"
     assert "…" in str(run.config["recorded"]["deep"])
@@ -164,9 +164,9 @@ def test_a_config_brings_neither_secrets_nor_endless_depth(store: Store, tmp_pat
 
 @pytest.mark.parametrize("tool", ["wandb", "tensorboard"])
 def test_a_run_comes_once(store: Store, tool: str, tmp_path: Path) -> None:
-    (made,) = import_runs(store, tool, str(IMPORTED))
+    (made,) = import_runs(store, tool, str(IMPORTED)).runs
     shutil.copytree(IMPORTED, tmp_path / "moved")
-    (again,) = import_runs(store, tool, str(tmp_path / "moved"), "anew")
+    (again,) = import_runs(store, tool, str(tmp_path / "moved"), "anew").runs
     assert (again.uid, again.name, again.is_new) == (made.uid, made.name, False)
     assert len(read.runs(store)) == 1
 
@@ -181,7 +181,7 @@ def test_what_is_cut_off_or_damaged_is_no_crash(store: Store, tool: str, name: s
     if tool != "trackio":
         whole = next(IMPORTED.glob(f"*{tool}*" if tool == "wandb" else "*tfevents*")).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        (cut,) = import_runs(store, tool, str(tmp_path))
+        (cut,) = import_runs(store, tool, str(tmp_path)).runs
         assert 0 < cut.steps < 12
 
 
@@ -193,36 +193,46 @@ def test_where_there_is_nothing_a_sentence_says_so(
     assert "holds n" in capsys.readouterr().err
 
 
-def test_damaged_files_of_trl_are_named(store: Store, tmp_path: Path) -> None:
+def test_damaged_files_of_trl_are_named_and_the_others_come_in(store: Store, tmp_path: Path) -> None:
     folder = write_tables(tmp_path / "out", {1: group("a", [1.0, 0.0])})
     (folder / "completions" / "completions_00002.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(StoreError, match=r"completions_00002\.parquet cannot be read as parquet"):
-        import_runs(store, "trl", str(folder))
-    (folder / "completions" / "completions_00002.parquet").unlink()
+    (folder / "completions" / "completions_00003.parquet").write_bytes(b"")
     (folder / "trainer_state.json").write_text("[" * 100_000)
-    with pytest.raises(StoreError, match=r"trainer_state\.json cannot be read as JSON"):
-        import_runs(store, "trl", str(folder))
-    assert read.runs(store) == []
+    write_state(folder, [{"step": 1, "loss": 0.5}])
+    run = only(store, "trl", folder)
+    assert curve(store, run, "loss") == {1: 0.5} and len(read.completions(store, run.id)) == 2
+    told = "\n".join(run.config["imported"]["notes"])
+    for name in ("completions_00002.parquet cannot be read as parquet", "completions_00003.parquet is empty"):
+        assert name in told
+    assert "trainer_state.json cannot be read as JSON" in told
+    assert told in next(event.message for event in read.events(store, run.id) if event.kind == "imported")
 
 
 def test_the_command_says_what_it_did(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ("imported mine", "already here, delete it to import it again: mine"):
+    for words in ("imported mine", "already here, nothing new: mine"):
         assert main(["import", "wandb", str(IMPORTED), "--name", "mine", "--db", store.url]) == 0
         assert capsys.readouterr().out.startswith(f"{words} (")
 
 
-def test_weights_are_told_only_where_they_explain_every_reward() -> None:
+@pytest.mark.parametrize(
+    ("last", "weights"),
+    [
+        ({"loss": 1.0}, {"accuracy": 2.0, "format": 0.5}),
+        ({"reward": 1.0, "rewards/format/mean": 1.0, "rewards/accuracy/mean": 1.0}, {}),
+        ({"reward": 2.5, "rewards/format/mean": 1.0, "rewards/accuracy/mean": 1.0}, {"accuracy": 2.0, "format": 0.5}),
+        ({"reward": 2.5, "rewards/format/mean": math.nan}, {}),
+    ],
+)
+def test_weights_are_told_only_where_they_explain_every_reward(
+    last: dict[str, float], weights: dict[str, float]
+) -> None:
     run = FoundRun("x", "x")
     for step, (format, accuracy) in enumerate([(1.0, 0.0), (0.5, 1.0), (0.0, 0.25), (0.75, 0.5)]):
         told = {"rewards/format/mean": format, "rewards/accuracy/mean": accuracy}
         run.add(step, told | {"reward": 0.5 * format + 2 * accuracy})
-    assert run.weights() == {"accuracy": 2.0, "format": 0.5}
-    run.add(9, {"reward": 1.0, "rewards/format/mean": 1.0, "rewards/accuracy/mean": 1.0})
-    assert run.weights() == {}
-    run.add(9, {"reward": 2.5})
-    assert run.weights() == {"accuracy": 2.0, "format": 0.5}
-    run.add(10, {"reward": 2.5, "rewards/format/mean": math.nan})
-    assert run.weights() == {}
+    run.add(9, last)
+    run.settle()
+    assert run.weights() == weights
 
 
 @pytest.mark.parametrize("step", [None, -1, 2**40, 1.5, "3", math.nan, True])

@@ -35,7 +35,7 @@ def test_what_trl_writes_is_read(tmp_path: Path, store: Store) -> None:
     trainer.train()
     trainer.save_state()
 
-    (made,) = import_runs(store, "trl", str(tmp_path / "out"))
+    (made,) = import_runs(store, "trl", str(tmp_path / "out")).runs
     assert (made.steps, made.completions) == (STEPS, STEPS * PROMPTS * SIZE)
     run = read.run(store, read.resolve(store, made.uid))
     assert (run.method, run.style, run.step, run.max_steps) == ("grpo", "cot", STEPS, STEPS)

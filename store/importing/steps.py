@@ -1,0 +1,204 @@
+"""The steps of an imported run as rows of the database, and how a run that is there already grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from store import write
+from store.connection import Store, reading
+from store.importing.found import FoundRun, Said
+from store.rows import CompletionRow, ExampleRow, PredictionRow
+from store.schema import Completion, Evaluation, Metric, MetricName, Prediction
+from store.trace import Style, parse
+from store.values import clean, finite
+
+DATASET = "(imported)"
+"""Of the questions, too: whether two of different steps are about one picture is not known."""
+Texts = tuple[str, ...]
+
+
+class Step(NamedTuple):
+    """What is told of a step, by files or by the database."""
+
+    metrics: dict[str, float | None]
+    said: Texts = ()
+    answered: Texts = ()
+
+
+def put_all(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> None:
+    """All steps of a run of which the database has none."""
+    for step, told in _told(run).items():
+        _put(store, run_id, uid, run, step, told, weights)
+
+
+def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> int:
+    """Brings the steps of the database up to what the files tell now; returns how many changed.
+
+    A step keeps what the files do not tell again, unless an earlier attempt made it.
+    """
+    here, told = _stored(store, run_id), _told(run)
+    changed = 0
+    for step in sorted(told.keys() | (run.gone & here.keys())):
+        old, new = here.get(step, Step({})), told.get(step, Step({}))
+        if step in run.gone:
+            wanted = new
+        else:
+            said = new.said or (() if new.answered else old.said)
+            wanted = Step(old.metrics | new.metrics, said, new.answered or old.answered)
+        if wanted == old:
+            continue
+        changed += 1
+        if old.said not in ((), wanted.said) or old.answered not in ((), wanted.answered) or step in run.gone:
+            write.forget_steps(store, run_id, [step])
+            old = Step({})
+        fresh = Step(wanted.metrics, () if old.said else wanted.said, () if old.answered else wanted.answered)
+        _put(store, run_id, uid, run, step, fresh, weights)
+    return changed
+
+
+def style_of(run: FoundRun) -> Style | None:
+    """What the completions' tags show; None where there are none."""
+    texts = [each.text for said in (*run.completions.values(), *run.answers.values()) for each in said]
+    if any("<think>" in text for text in texts):
+        return "cot"
+    return "direct" if any("<answer>" in text for text in texts) else None
+
+
+def _told(run: FoundRun) -> dict[int, Step]:
+    steps = sorted(run.metrics.keys() | run.completions.keys() | run.answers.keys())
+    return {
+        step: Step(
+            {clean(name): finite(value) for name, value in run.metrics.get(step, {}).items()},
+            tuple(clean(each.text) for each in run.completions.get(step, [])),
+            tuple(clean(each.text) for each in run.answers.get(step, [])),
+        )
+        for step in steps
+    }
+
+
+def _stored(store: Store, run_id: int) -> dict[int, Step]:
+    metrics = (
+        select(Metric.step, MetricName.name, Metric.value)
+        .join(MetricName, MetricName.id == Metric.name_id)
+        .where(Metric.run_id == run_id)
+    )
+    said = select(Completion.step, Completion.text).where(Completion.run_id == run_id).order_by(Completion.id)
+    answered = select(Evaluation.step, Prediction.text).join(Prediction, Prediction.evaluation_id == Evaluation.id)
+    answered = answered.where(Evaluation.run_id == run_id).order_by(Prediction.id)
+    found: dict[int, Step] = {}
+    with reading(store) as connection:
+        for step, name, value in connection.execute(metrics):
+            found.setdefault(step, Step({})).metrics[name] = value
+        for step, text in connection.execute(said):
+            known = found.get(step, Step({}))
+            found[step] = known._replace(said=(*known.said, text))
+        for step, text in connection.execute(answered):
+            known = found.get(step, Step({}))
+            found[step] = known._replace(answered=(*known.answered, text))
+    return found
+
+
+def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: Step, weights: dict[str, float]) -> None:
+    """What is told of a step; texts are those that the database lacks."""
+    style = style_of(run) or "cot"
+    if told.metrics or told.said:
+        said = run.completions[step] if told.said else []
+        ids = _examples(store, uid, step, said)
+        rows = [_completion(each, i, ids[each.prompt], weights, style, step) for each, i in _numbered(said)]
+        write.record_step(store, run_id, step, told.metrics, at=run.at.get(step), completions=rows)
+    if told.answered:
+        _put_answers(store, run_id, uid, step, run.answers[step], weights, style)
+
+
+def _put_answers(
+    store: Store, run_id: int, uid: str, step: int, said: Sequence[Said], weights: dict[str, float], style: Style
+) -> None:
+    """The completions of a step's evaluation, as predictions that were sampled: sample 0 would be a greedy one."""
+    ids = _examples(store, uid, step, said, "eval-")
+    placed: dict[str, int] = {}
+    rows = []
+    for each in said:
+        sample = placed[each.prompt] = placed.get(each.prompt, 0) + 1
+        rows.append(_prediction(each, sample, ids[each.prompt], weights, style))
+    conditions = {"imported": True, "style": style, "decoding": "sampled by the trainer"}
+    opened = write.begin_evaluation(
+        store,
+        run_id,
+        benchmark=DATASET,
+        split=uid,
+        kind="val",
+        step=step,
+        conditions=conditions,
+        encoder=None,
+        total=len(rows),
+    )
+    write.record_predictions(store, opened, rows)
+    write.finish_evaluation(store, opened, {"n": len(rows)})
+
+
+def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: str = "") -> dict[str, int]:
+    """The ids of a step's prompts, each an example of its own."""
+    prompts = list(dict.fromkeys(each.prompt for each in said))
+    examples = [
+        ExampleRow(dataset=DATASET, split=uid, key=f"{prefix}{step}-{i}", question=prompt, answer=None)
+        for i, prompt in enumerate(prompts)
+    ]
+    return dict(zip(prompts, write.add_examples(store, examples), strict=True)) if examples else {}
+
+
+def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:
+    """Each completion with its number within its group."""
+    placed: dict[int | None, int] = {}
+    found = []
+    for each in said:
+        index = placed[each.group] = placed.get(each.group, -1) + 1
+        found.append((each, index))
+    return found
+
+
+def _completion(
+    said: Said, index: int, example_id: int, weights: dict[str, float], style: Style, step: int
+) -> CompletionRow:
+    trace = parse(said.text, style)
+    return CompletionRow(
+        text=said.text,
+        think=trace.think,
+        answer_span=trace.answer_span,
+        answer=trace.answer,
+        wellformed=trace.wellformed,
+        steps=trace.counted_steps,
+        reward=_reward(said, weights),
+        rewards=said.rewards,
+        generation=step,
+        group=said.group,
+        index=index,
+        example_id=example_id,
+        advantage=said.advantage,
+    )
+
+
+def _prediction(said: Said, sample: int, example_id: int, weights: dict[str, float], style: Style) -> PredictionRow:
+    trace = parse(said.text, style)
+    return PredictionRow(
+        text=said.text,
+        think=trace.think,
+        answer_span=trace.answer_span,
+        answer=trace.answer,
+        wellformed=trace.wellformed,
+        steps=trace.counted_steps,
+        reward=_reward(said, weights),
+        rewards=said.rewards,
+        example_id=example_id,
+        sample=sample,
+    )
+
+
+def _reward(said: Said, weights: dict[str, float]) -> float | None:
+    """The logged reward, else the weighted sum where the weights are known."""
+    if said.reward is not None or not weights:
+        return said.reward
+    paid = {name: said.rewards.get(name) for name in weights}
+    return sum(weights[name] * value for name, value in paid.items() if value is not None)

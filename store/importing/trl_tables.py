@@ -1,0 +1,166 @@
+"""The tables of TRL's `log_completions`: the last generation of each logging step, without pictures or groups."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from store.connection import StoreError
+from store.importing.found import NO_STEP, FoundRun, Said, as_number, as_step, counted, listed
+
+OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")
+DEEPEST = 4
+"""Of messages in messages."""
+BALANCED = 1e-3
+"""Advantages of a group add up to zero; rounding leaves less than this of a completion's."""
+EQUAL = 1e-6
+NO_REWARD = "Left out of the tables of completions, since they are columns of no reward"
+BY_PROMPT = (
+    "Groups are told by equal prompts whose advantages add up to zero. TRL keeps no pictures: two examples with one "
+    "question would look like one."
+)
+
+
+def add_completions(run: FoundRun, path: Path) -> None:
+    """Adds the completions of a table. Raises StoreError for one that cannot be read or is another's."""
+    if path.stat().st_size == 0:
+        raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise StoreError(f"{path} cannot be read as parquet ({_first_line(error)}).") from None
+    if missing := {"prompt", "completion"} - set(table.column_names):
+        raise StoreError(f"{path} has no column {min(missing)!r}: it is not a table of TRL's log_completions.")
+    components, others = _components(run, table)
+    run.left_out[NO_REWARD].update(others)
+    rows: dict[int, list[Said]] = {}
+    for batch in table.to_batches():
+        for row in batch.to_pylist():
+            step = _step(row.get("step"), path)
+            if step is None:
+                run.left_out[NO_STEP]["completions"] += 1
+            else:
+                rows.setdefault(step, []).append(_said(row, components))
+    for step, said in rows.items():
+        place = run.answers if _is_of_evaluation(run, step, said) else run.completions
+        place.setdefault(step, []).extend(said)
+
+
+def _components(run: FoundRun, table: pyarrow.Table) -> tuple[list[str], list[str]]:
+    """The columns of reward functions, and those that are something else."""
+    known = set()
+    for name in (name for row in run.metrics.values() for name in row):
+        if (found := re.fullmatch(r"(?:eval_)?rewards/(.+?)(?:/mean|/std)?", name)) is not None:
+            known.add(found[1])
+    numbers = [f.name for f in table.schema if _is_numeric(f.type) and f.name not in OWN_COLUMNS]
+    # Without metrics nothing tells a reward from a number that a reward function logged beside it.
+    components = [name for name in numbers if not known or name in known]
+    return components, [name for name in table.column_names if name not in (*OWN_COLUMNS, *components)]
+
+
+def _said(row: dict[str, Any], components: list[str]) -> Said:
+    rewards = {name: _finite(row[name]) for name in components}
+    advantage, reward = _finite(row.get("advantage")), _finite(row.get("reward"))
+    return Said(_text(row["prompt"]), _text(row["completion"]), rewards, advantage, reward=reward)
+
+
+def _step(value: object, path: Path) -> int | None:
+    """The step of a row, which older versions write as text; without it that of the file's name."""
+    text = re.sub(r"\D", "", path.stem) if value is None else value
+    return as_step(int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else text)
+
+
+def _is_of_evaluation(run: FoundRun, step: int, said: list[Said]) -> bool:
+    """Whether a step's table is that of its evaluation, which TRL writes over the one of training.
+
+    Where both were logged, that of training stays only if its mean alone is the table's.
+    """
+    logged = run.metrics.get(step, {})
+    if not any(name.startswith("eval_") for name in logged):
+        return False
+    found = {name: [each.rewards[name] for each in said] for name in said[0].rewards}
+    means = {name: _mean(values) for name, values in found.items()}
+    of_training = [(means[name], value) for name in means if (value := _logged(logged, f"rewards/{name}")) is not None]
+    of_evaluation = [
+        (means[name], value) for name in means if (value := _logged(logged, f"eval_rewards/{name}")) is not None
+    ]
+    return not (_agree(of_training) and not _agree(of_evaluation))
+
+
+def _logged(row: dict[str, float | None], name: str) -> float | None:
+    value = row.get(f"{name}/mean")
+    return row.get(name) if value is None else value
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _agree(pairs: list[tuple[float | None, float]]) -> bool:
+    return bool(pairs) and all(one is not None and abs(one - other) < EQUAL for one, other in pairs)
+
+
+def tell_groups(run: FoundRun) -> None:
+    """Numbers the groups that can be told, and notes how many completions are in none, or are those of evaluations."""
+    if run.answers:
+        n = sum(map(len, run.answers.values()))
+        steps = listed([str(step) for step in sorted(run.answers)])
+        run.notes.append(
+            f"At step {steps} TRL kept the completions of the evaluation in place of those of training: "
+            f"{counted(n, 'completion')} under Predictions, none of them counted as training."
+        )
+    if not run.completions:
+        return
+    size = math.gcd(*(n for said in run.completions.values() for n in Counter(each.prompt for each in said).values()))
+    lost = 0
+    for step, said in run.completions.items():
+        together: dict[str, list[Said]] = {}
+        for each in said:
+            together.setdefault(each.prompt, []).append(each)
+        groups = [prompt for prompt, members in together.items() if _is_group(members, size)]
+        run.completions[step] = [
+            each._replace(group=groups.index(each.prompt)) if each.prompt in groups else each for each in said
+        ]
+        lost += sum(each.group is None for each in run.completions[step])
+    run.notes.append(BY_PROMPT)
+    if lost:
+        total = sum(map(len, run.completions.values()))
+        run.notes.append(f"The group of {lost} of {total} completions cannot be told; they are marked.")
+
+
+def _is_numeric(kind: pyarrow.DataType) -> bool:
+    return bool(pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_null(kind))
+
+
+def _is_group(members: list[Said], size: int) -> bool:
+    """Whether completions of one prompt can be one group of `size`; more than that are several, in unknown order."""
+    advantages = [each.advantage for each in members]
+    known = [value for value in advantages if value is not None]
+    return size > 1 and len(members) == size == len(known) and abs(sum(known)) < BALANCED * size
+
+
+def _text(value: object, depth: int = 0) -> str:
+    """A text, or the texts of messages and their parts, a line each."""
+    if isinstance(value, str):
+        return value
+    if depth > DEEPEST or value is None:
+        return ""
+    if isinstance(value, dict):
+        return _text(value.get("content") or value.get("text"), depth + 1)
+    return "\n".join(filter(None, (_text(each, depth + 1) for each in value))) if isinstance(value, list) else ""
+
+
+def _finite(value: object) -> float | None:
+    number = as_number(value)
+    return None if number is None or math.isnan(number) else number
+
+
+def _first_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:200]
