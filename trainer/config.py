@@ -159,11 +159,11 @@ class GrpoConfig(Section):
     beta: Annotated[float, Field(ge=0)] = 0.02
     """Weight of the KL penalty to the model that the run starts from; 0 leaves it out."""
     loss: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = "dapo"
-    """Loss normalization, by TRL's names."""
+    """Loss normalization, by TRL's names; bnpo is dapo here, since each update has a generation of its own."""
     scale: Literal["group", "batch", "none"] = "group"
     """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of an entropy bonus."""
+    """Weight of an entropy bonus, the mean over all tokens of an update."""
     vllm: Literal["off", "colocate", "server"] = "off"
     """Sample with vLLM, in the training's own processes or by a server (`trl vllm-serve`); needs a GPU and vllm."""
     vllm_server: str = "http://127.0.0.1:8000"

@@ -106,7 +106,7 @@ class GroupedTrainer(GRPOTrainer):
 
     TRL shuffles a generation before it splits it; every row goes into the same update in any order. Off the GPU it
     also sends the prompt's positions through the vocabulary, only to mask them. Several processes sample what one
-    would.
+    would. The entropy bonus is the mean over the tokens of the whole update, not of each pass.
     """
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -120,6 +120,21 @@ class GroupedTrainer(GRPOTrainer):
     def _generate(self, prompts: Any) -> Any:
         with together.one_dice():
             return super()._generate(prompts)
+
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+        coefficient, mode = self.entropy_coef, "train" if self.model.training else "eval"
+        if not coefficient or mode == "eval":
+            return super().compute_loss(model, inputs, *rest, **named)
+        # TRL takes the mean of each pass, which weighs a token more the fewer there are beside it.
+        passes = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        part = inputs["completion_mask"].sum() * passes / inputs["num_items_in_batch"].clamp(min=1)
+        self.entropy_coef = coefficient * float(part)
+        try:
+            return super().compute_loss(model, inputs, *rest, **named)
+        finally:
+            self.entropy_coef = coefficient
+            logged = self._metrics[mode]["entropy_coef"]
+            logged[-1:] = [coefficient] * len(logged[-1:])
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
         with _replaced(trl_utils, "_use_triton", lambda device: True):
@@ -168,7 +183,8 @@ def build(
         max_completion_length=config.max_tokens,
         temperature=settings.temperature,
         beta=settings.beta,
-        loss_type=settings.loss,
+        # The mean over all tokens of an update. TRL's own bnpo takes that of each pass, and depends on their number.
+        loss_type="dapo" if settings.loss == "bnpo" else settings.loss,
         scale_rewards=settings.scale,
         entropy_coef=settings.entropy_coef,
         reward_weights=[reward.weight for reward in rewards],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     BitsAndBytesConfig,
+    SmolVLMProcessor,
 )
 from transformers.models.auto import PROCESSOR_MAPPING
 
@@ -101,13 +103,24 @@ def load_processor(config: ModelConfig) -> Any:
     return processor
 
 
+class _Smolvlm(SmolVLMProcessor):
+    """SmolVLM's processor insists on a video part, and asks it how many frames it takes."""
+
+    video_processor = SimpleNamespace(num_frames=None, fps=None)
+
+    def __init__(
+        self, image_processor: Any, tokenizer: Any, image_seq_len: int = 169, chat_template: str | None = None
+    ) -> None:
+        super().__init__(image_processor, tokenizer, None, image_seq_len, chat_template)
+
+
 @cache
 def image_only(kind: type) -> Any:
     """A processor class without its video part, which needs torchvision; saved files name the class itself."""
     if "video_processor" not in kind.get_attributes():  # type: ignore[attr-defined]
         return kind
 
-    class ImageOnly(kind):
+    class ImageOnly(_Smolvlm if kind is SmolVLMProcessor else kind):  # type: ignore[misc]
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [name for name in super().get_attributes() if name != "video_processor"]

@@ -9,6 +9,8 @@ Wraps the forward of one loaded model's backbone; knows nothing of trainers.
 from __future__ import annotations
 
 import functools
+import inspect
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,10 +18,17 @@ from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from trainer import vision_cache
+from trainer.vision_cache import Features, VisionCache
 
+PROVEN = (
+    *("gemma3", "idefics3", "internvl", "llava_onevision"),
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "smolvlm"),
+)
+"""Architectures (`model_type`) that `tests/training/test_sharing.py` holds to be the same with sharing as without."""
+PROVEN_TEXT = ("gemma3_text", "llama", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text")
+"""Their language models: attention over all that came before, or over a window of it, and nothing else."""
 WORTH_IT = 0.9
 """Two passes cost something themselves: share only where fewer tokens than this part of all are left to compute."""
 
@@ -69,60 +78,68 @@ def _common(a: tuple[Any, ...], b: tuple[Any, ...]) -> int:
 class SharedPrefix:
     """Stands in for the forward of a model's backbone."""
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, cache: VisionCache) -> None:
         self._backbone = backbone
+        self._cache = cache
         self._forward = backbone.forward
         functools.update_wrapper(self, self._forward)
 
     def __call__(self, input_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
         if input_ids is None or not self._may_share(input_ids, inputs):
             return self._forward(input_ids=input_ids, **inputs)
-        features = self._features(inputs)
-        inputs = {k: v for k, v in inputs.items() if k not in _PIXELS} | {"mm_encoder_outputs": _encoded(features)}
-        pictures = self._by_row(input_ids, features)
+        encoded = self._encoded(inputs)
+        inputs = {k: v for k, v in inputs.items() if k != "pixel_values"} | {"mm_encoder_outputs": {"image": encoded}}
+        pictures = self._by_row(input_ids, encoded)
         if pictures is None:
             return self._forward(input_ids=input_ids, **inputs)
-        found = self._plan(input_ids, inputs.get("attention_mask"), pictures)
+        found = self._plan(input_ids, inputs, pictures)
         if len(found.leaders) == len(input_ids):
             return self._forward(input_ids=input_ids, **inputs)
         return self._shared(found, input_ids, inputs, pictures)
 
     def _may_share(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> bool:
-        cache = inputs.get("past_key_values")
+        cache, encoded = inputs.get("past_key_values"), inputs.get("mm_encoder_outputs")
         checkpointing = torch.is_grad_enabled() and bool(self._backbone.is_activation_checkpointing)
-        pictured = inputs.get("pixel_values") is not None or bool(inputs.get("mm_encoder_outputs"))
+        tensors = {name for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         return (
             len(input_ids) > 1
-            and pictured
-            and inputs.get("inputs_embeds") is None
+            and (inputs.get("pixel_values") is not None or (bool(encoded) and set(encoded) == {"image"}))
+            and tensors <= {*_OF_ROWS, *_OF_PICTURES, *self._cache.parameters}
             and (cache is None or (type(cache) is DynamicCache and cache.get_seq_length() == 0))
             and not (checkpointing and self._backbone.training)
         )
 
-    def _features(self, inputs: dict[str, Any]) -> list[torch.Tensor]:
-        """Image features in the order of the pictures; one tensor object for identical pictures."""
+    def _encoded(self, inputs: dict[str, Any]) -> Any:
         if inputs.get("mm_encoder_outputs"):
-            return list(inputs["mm_encoder_outputs"]["image"].pooler_output)
-        layout = inputs.get("pixel_attention_mask", inputs.get("image_grid_thw"))
-        output = self._backbone.get_image_features(inputs["pixel_values"], layout, return_dict=True)
-        return list(output.pooler_output)
+            return inputs["mm_encoder_outputs"]["image"]
+        given = {name: inputs[name] for name in self._cache.parameters if name in inputs}
+        return self._cache(**given, return_dict=True)
 
-    def _by_row(self, input_ids: torch.Tensor, features: list[torch.Tensor]) -> list[list[torch.Tensor]] | None:
-        """The features of each row's pictures; None where rows have different numbers, so that it cannot be told."""
-        per_row, rest = divmod(len(features), len(input_ids))
-        rows = [features[i * per_row : (i + 1) * per_row] for i in range(len(input_ids))]
-        tokens = (input_ids == self._backbone.config.image_token_id).sum(1).tolist()
-        even = not rest and all(sum(map(len, row)) == n for row, n in zip(rows, tokens, strict=True))
-        return rows if even else None
+    def _by_row(self, input_ids: torch.Tensor, encoded: Any) -> list[list[Features]] | None:
+        """The features of each row's pictures, told by the row's image tokens; None where that cannot be done."""
+        if getattr(encoded, "pictures", None) is None:
+            return None
+        left = deque(picture for picture in encoded.pictures if len(picture[0]))
+        rows: list[list[Features]] = []
+        for tokens in (input_ids == self._backbone.config.image_token_id).sum(1).tolist():
+            row: list[Features] = []
+            while tokens > 0 and left:
+                row.append(left.popleft())
+                tokens -= len(row[-1][0])
+            if tokens:
+                return None
+            rows.append(row)
+        return None if left else rows
 
-    def _plan(self, input_ids: torch.Tensor, mask: torch.Tensor | None, pictures: list[list[torch.Tensor]]) -> Plan:
+    def _plan(self, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]) -> Plan:
         tokens = input_ids.tolist()
+        mask = inputs.get("attention_mask")
         seen = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
         # By first appearance, not by address: the order of rows must not differ from run to run.
         number: dict[int, int] = {}
         rows = [
             (
-                tuple(number.setdefault(id(feature), len(number)) for feature in pictures[i]),
+                tuple(number.setdefault(id(picture), len(number)) for picture in pictures[i]),
                 *(token if visible else -1 for token, visible in zip(tokens[i], seen[i], strict=True)),
             )
             for i in range(len(tokens))
@@ -131,9 +148,9 @@ class SharedPrefix:
         return plan(rows, len(tokens[0]), int(pictured.max()) + 1 if len(pictured) else 0)
 
     def _shared(
-        self, found: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[torch.Tensor]]
+        self, found: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]
     ) -> Any:
-        rest = {k: v for k, v in inputs.items() if k not in _PICTURE_INPUTS}
+        rest = {k: v for k, v in inputs.items() if k not in (*_OF_PICTURES, *self._cache.parameters)}
         rest["position_ids"] = self._positions(input_ids, inputs)
         wants_cache = rest.pop("use_cache", None) is not False
         cache = rest.pop("past_key_values", None)
@@ -141,18 +158,19 @@ class SharedPrefix:
             cache = DynamicCache(config=self._backbone.config)
         leaders = torch.tensor(found.leaders, device=input_ids.device)
         leader_of = torch.tensor(found.leader_of, device=input_ids.device)
-        chosen = [feature for row in found.leaders for feature in pictures[row]]
 
         beginning = self._forward(
             input_ids=input_ids[leaders, : found.length],
             past_key_values=cache,
             use_cache=True,
-            mm_encoder_outputs=_encoded(chosen),
+            mm_encoder_outputs={"image": self._cache.joined([p for row in found.leaders for p in pictures[row]])},
             **{k: _cut(k, v, leaders, slice(0, found.length)) for k, v in rest.items()},
         )
         cache.batch_select_indices(leader_of)
         hidden = beginning.last_hidden_state[leader_of]
         if found.length < input_ids.shape[1]:
+            # What is left holds no picture, whose tokens Gemma 3 would let see each other.
+            rest.pop("token_type_ids", None)
             ending = self._forward(
                 input_ids=input_ids[:, found.length :],
                 past_key_values=cache,
@@ -169,22 +187,15 @@ class SharedPrefix:
         """Positions of all rows where the model derives them from pictures (Qwen-VL) or was given them."""
         if inputs.get("position_ids") is not None or not hasattr(self._backbone, "compute_3d_position_ids"):
             return inputs.get("position_ids")
-        return self._backbone.compute_3d_position_ids(
-            input_ids=input_ids,
-            inputs_embeds=None,
-            image_grid_thw=inputs.get("image_grid_thw"),
-            attention_mask=inputs.get("attention_mask"),
-            mm_token_type_ids=inputs.get("mm_token_type_ids"),
-        )
+        compute = self._backbone.compute_3d_position_ids
+        named = {name: inputs.get(name) for name in inspect.signature(compute).parameters}
+        return compute(**named | {"input_ids": input_ids, "inputs_embeds": None, "past_key_values": None})
 
 
-_PIXELS = ("pixel_values", "pixel_attention_mask")
-_PICTURE_INPUTS = (*_PIXELS, "image_grid_thw", "mm_token_type_ids", "mm_encoder_outputs", "logits_to_keep")
-
-
-def _encoded(features: list[torch.Tensor]) -> dict[str, BaseModelOutputWithPooling]:
-    """Features as a backbone takes them in place of pixels."""
-    return {"image": BaseModelOutputWithPooling(pooler_output=features)}
+_OF_ROWS = ("attention_mask", "position_ids", "token_type_ids")
+"""Tensors of a forward that are cut where its rows and tokens are; with one of another name nothing is shared."""
+_OF_PICTURES = ("mm_token_type_ids", "mm_encoder_outputs", "logits_to_keep")
+"""What a forward needs no more once positions and features are known."""
 
 
 def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> Any:
@@ -195,17 +206,28 @@ def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> An
         # (rows, tokens), or with axes in front: (axes, rows, tokens)
         value = value if rows is None or value.shape[-2] == 1 else value[..., rows, :]
         return value[..., columns]
-    if name == "attention_mask":
-        value = value if rows is None else value[rows]
-        return value[:, : columns.stop]
-    return value
+    value = value if rows is None else value[rows]
+    # All that was seen before, too.
+    return value[:, : columns.stop] if name == "attention_mask" else value[:, columns]
 
 
 def install(model: Any) -> SharedPrefix | None:
-    """Shares beginnings in a `…ForConditionalGeneration`; None where its architecture does not allow it."""
-    text = model.config.get_text_config()
-    full_attention = all(kind == "full_attention" for kind in getattr(text, "layer_types", None) or ())
-    if not full_attention or vision_cache.install(model) is None:
+    """Shares beginnings and pictures in a `…ForConditionalGeneration`; None where `refusal` says why not."""
+    if refusal(model.config) is not None:
         return None
-    model.model.forward = SharedPrefix(model.model)
-    return model.model.forward
+    model.model.forward = SharedPrefix(model.model, vision_cache.install(model))
+    return model.model.forward  # type: ignore[no-any-return]
+
+
+def refusal(described: Any) -> str | None:
+    """Why a model of this configuration computes a prompt once for each completion, as a clause; None where it shares.
+
+    `described` is the configuration of transformers. Shared is what the tests prove equal to the model's own forward.
+    """
+    text = described.get_text_config()
+    if described.model_type not in PROVEN:
+        return f"{described.model_type} is not among the architectures that share it ({', '.join(PROVEN)})"
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if text.model_type not in PROVEN_TEXT or not kinds <= {"full_attention", "sliding_attention"}:
+        return f"its language model ({text.model_type}) is not among those that share it ({', '.join(PROVEN_TEXT)})"
+    return None

@@ -49,9 +49,13 @@ def build(
         # The columns are made on the way; those that lie in the dataset are none of the model's.
         remove_unused_columns=False,
     )
-    return SFTTrainer(
+    trainer = SFTTrainer(
         **adapters.policy(base, config.lora, start),
         args=arguments,
         train_dataset=rows(examples, config),
         processing_class=base.processor,
     )
+    # Qwen2.5-VL and others decline a count of the update's tokens for a loss of their own. TRL's loss needs it: without,
+    # each pass has its own mean, and the update depends on accumulation.
+    trainer.model_accepts_loss_kwargs = True
+    return trainer

@@ -2,15 +2,17 @@
 
 TRL feeds the G completions of a group, each with its own copy of the picture, through generation, reference and
 training passes. Wraps `get_image_features` of one loaded model; knows nothing of trainers, prompts or text.
-Understands the two layouts of pixels in use: Idefics3/SmolVLM (example, tile, channel, height, width) and Qwen-VL
-(patch, value) with a grid an image.
+A picture is what the tower encodes independently of what else is in the batch: an example with all its tiles
+(Idefics3, SmolVLM), an image (Qwen-VL, LLaVA-OneVision) or a tile (InternVL, Gemma 3).
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +22,22 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 MEMORY_LIMIT = 512 * 1024**2
 """Bytes of features kept; the longest unused go first."""
 
+Arguments = dict[str, Any]
+"""What `get_image_features` is called with, by name."""
+Features = tuple[torch.Tensor, ...]
+"""A picture's (tokens, width), followed by Qwen3-VL's features for its first layers in the same shape.
+
+One object for identical pictures, so that callers may compare by identity.
+"""
+
+
+@dataclass
+class Encoded(BaseModelOutputWithPooling):
+    """A model's own kind of output, from which its forward goes on; and the features that it was made of."""
+
+    deepstack_features: list[list[torch.Tensor]] | None = None
+    pictures: list[Features] | None = None
+
 
 class VisionCache:
     """Stands in for `backbone.get_image_features`; a tower that is being trained is never cached."""
@@ -28,8 +46,11 @@ class VisionCache:
         self._backbone = backbone
         self._encode = backbone.get_image_features
         self._limit = limit
-        self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._kept: OrderedDict[bytes, Features] = OrderedDict()
         self._bytes = 0
+        self._is_stacked = False
+        """Whether the model has its features as one tensor (pictures, tokens, width), or as a list."""
+        self.parameters = [name for name in inspect.signature(self._encode).parameters if name != "kwargs"]
         self.encoded = 0
         """Pictures that went through the tower."""
         self.asked = 0
@@ -37,16 +58,12 @@ class VisionCache:
         # `generate` looks at the signature for what to pass.
         functools.update_wrapper(self, self._encode)
 
-    def __call__(self, pixel_values: torch.Tensor, layout: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        """As the model's own: `layout` is the pixels' mask (Idefics3) or the images' grids (Qwen-VL).
-
-        Returns features in `pooler_output`, a tensor (tokens, width) for each example or image; one tensor object
-        for identical pictures, so that callers may compare by identity.
-        """
-        layout = kwargs.pop("pixel_attention_mask", kwargs.pop("image_grid_thw", layout))
-        pictures = _pictures(pixel_values, layout)
-        if pictures is None or self._in_training():
-            return self._encode(pixel_values, layout, **kwargs)
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        """As the model's own; returns an Encoded, or the model's own output where its tower trains."""
+        arguments = dict(zip(self.parameters, positional, strict=False)) | named
+        pictures = None if self._in_training() or _asks_for_more(arguments) else _pictures(arguments)
+        if not pictures:
+            return self._encode(**arguments)
         keys = [_key(picture) for picture in pictures]
         missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self._kept}
         found = {key: self._kept[key] for key in keys if key in self._kept}
@@ -55,63 +72,90 @@ class VisionCache:
         for key, picture in missing.items():
             # Alone: among others the last digits differ, and a run that was resumed has others to encode.
             with torch.no_grad():
-                found[key] = self._encode(*_batch(picture), **kwargs).pooler_output[0].detach()
+                found[key] = self._features(self._encode(**picture))
         self._keep(found)
-        return BaseModelOutputWithPooling(pooler_output=[found[key] for key in keys])
+        return self.joined([found[key] for key in keys])
+
+    def joined(self, pictures: list[Features]) -> Encoded:
+        """The pictures' features in the shape in which the model's forward takes them."""
+        pooled, *deeper = ([*layer] for layer in zip(*pictures, strict=True))
+        return Encoded(
+            pooler_output=torch.stack(pooled) if self._is_stacked else pooled,
+            deepstack_features=deeper or None,
+            pictures=pictures,
+        )
+
+    def _features(self, output: Any) -> Features:
+        self._is_stacked = isinstance(output.pooler_output, torch.Tensor)
+        layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        return tuple(layer[0].detach() for layer in layers)
 
     def _in_training(self) -> bool:
         """True where any weight outside the language model may change: its features would be stale."""
-        language = {id(p) for p in _language_model(self._backbone).parameters()}
+        language = {id(p) for p in language_model(self._backbone).parameters()}
         return any(p.requires_grad for p in self._backbone.parameters() if id(p) not in language)
 
-    def _keep(self, found: dict[bytes, torch.Tensor]) -> None:
+    def _keep(self, found: dict[bytes, Features]) -> None:
         for key, features in found.items():
             if key not in self._kept:
                 self._kept[key] = features
-                self._bytes += features.nbytes
+                self._bytes += _size(features)
             self._kept.move_to_end(key)
         while self._bytes > self._limit:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes
+            self._bytes -= _size(oldest)
 
 
-def install(model: Any) -> VisionCache | None:
-    """Caches the image features of a `…ForConditionalGeneration`; None where the architecture is not understood."""
-    backbone = model.model
-    if not hasattr(backbone, "get_image_features") or _language_model(backbone) is None:
+def install(model: Any) -> VisionCache:
+    """Caches the image features of a `…ForConditionalGeneration` of one of `prefix_sharing.PROVEN`."""
+    model.model.get_image_features = VisionCache(model.model)
+    return model.model.get_image_features  # type: ignore[no-any-return]
+
+
+def language_model(backbone: Any) -> Any:
+    return getattr(backbone, "language_model", None) or backbone.text_model
+
+
+def _asks_for_more(arguments: Arguments) -> bool:
+    """For what an Encoded does not hold: hidden states, attentions, a tuple."""
+    return arguments.get("return_dict") is False or any(
+        name.startswith("output_") and value for name, value in arguments.items()
+    )
+
+
+def _pictures(arguments: Arguments) -> list[Arguments] | None:
+    """The arguments for each picture alone; None where they cannot be told apart.
+
+    Tensors have a row a picture, except that Qwen-VL's pixels are rows of patches, counted by its grids.
+    """
+    grids = arguments.get("image_grid_thw")
+    # LLaVA-OneVision cuts a picture to patches only where its prompt has no other.
+    alone = arguments.get("batch_num_images")
+    if alone is not None and any(int(count) != 1 for count in alone):
         return None
-    backbone.get_image_features = VisionCache(backbone)
-    return backbone.get_image_features
+    given = {name: value for name, value in arguments.items() if value is not None and name != "batch_num_images"}
+    sizes: Any = 1 if grids is None else grids.prod(-1).tolist()
+    tensors = {
+        name: value.split(sizes if name == "pixel_values" else 1)
+        for name, value in given.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if len({len(rows) for rows in tensors.values()}) != 1 or not len(arguments["pixel_values"]):
+        return None
+    same = {name: value for name, value in given.items() if name not in tensors} | {"return_dict": True}
+    return [same | dict(zip(tensors, rows, strict=True)) for rows in zip(*tensors.values(), strict=True)]
 
 
-def _language_model(backbone: Any) -> Any:
-    return getattr(backbone, "language_model", None) or getattr(backbone, "text_model", None)
-
-
-_Picture = tuple[torch.Tensor, torch.Tensor | None]
-"""Pixels of one example or image, with its mask or grid."""
-
-
-def _pictures(pixel_values: torch.Tensor, layout: torch.Tensor | None) -> list[_Picture] | None:
-    if pixel_values.dim() == 5:
-        masks: Sequence[torch.Tensor | None] = [None] * len(pixel_values) if layout is None else list(layout)
-        return list(zip(pixel_values, masks, strict=True))
-    if pixel_values.dim() == 2 and layout is not None:
-        sizes = layout.prod(-1).tolist()
-        return list(zip(pixel_values.split(sizes), layout, strict=True))
-    return None
-
-
-def _batch(picture: _Picture) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A batch of one in the model's own layout."""
-    pixels, layout = picture
-    return pixels[None] if pixels.dim() == 4 else pixels, None if layout is None else layout[None]
-
-
-def _key(picture: _Picture) -> bytes:
+def _key(picture: Arguments) -> bytes:
     digest = xxhash.xxh3_128()
-    for tensor in picture:
-        if tensor is not None:
-            digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-            digest.update(tensor.detach().contiguous().view(torch.uint8).cpu().numpy())
+    for name, value in sorted(picture.items()):
+        if isinstance(value, torch.Tensor):
+            digest.update(str((name, value.dtype, tuple(value.shape))).encode())
+            digest.update(value.detach().contiguous().view(torch.uint8).cpu().numpy())
+        else:
+            digest.update(f"{name}={value!r}".encode())
     return digest.digest()
+
+
+def _size(features: Sequence[torch.Tensor]) -> int:
+    return sum(layer.nbytes for layer in features)

@@ -11,6 +11,7 @@ import pytest
 from store import read
 from store.engine import Store, open_store
 from store.rows import RunDetail
+from tests.training import tiny_architectures
 from tests.training.tiny_models import WRITERS
 from trainer import config, launch
 from trainer.job import execute
@@ -36,7 +37,8 @@ Train = Callable[..., RunDetail]
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Random models of real architectures, by name."""
-    return {name: write(tmp_path_factory.mktemp(name)) for name, write in WRITERS.items()}
+    writers = WRITERS | tiny_architectures.SHARING | tiny_architectures.STEPPING_ASIDE
+    return {name: write(tmp_path_factory.mktemp(name)) for name, write in writers.items()}
 
 
 @pytest.fixture

@@ -1,0 +1,208 @@
+"""Each architecture that shares prompts and pictures does what its stock model does; the others are left as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+from PIL import Image
+from transformers import AutoConfig, set_seed
+
+from tests.training.tiny_architectures import SHARING, STEPPING_ASIDE
+from tests.training.tiny_models import WRITERS
+from trainer import config, datasets, generation, grpo, models, pixels, prefix_sharing, sft
+from trainer.config import LoraConfig, ModelConfig
+from trainer.datasets.example import Example, Picture
+from trainer.models import Base
+from trainer.rewards import Reward
+
+pytestmark = pytest.mark.training
+PROVEN = [*WRITERS, *SHARING]
+
+
+@dataclass(frozen=True)
+class Stretched:
+    """A picture in another shape, which is cut into other tiles."""
+
+    drawn: Picture
+    width: int
+    height: int
+
+    @property
+    def identity(self) -> str:
+        return f"{self.drawn.identity} {self.width} {self.height}"
+
+    def load(self) -> Image.Image:
+        return self.drawn.load().resize((self.width, self.height))
+
+    def encoded(self) -> bytes:
+        return self.drawn.encoded()
+
+
+def examples(count: int) -> list[Example]:
+    """Of different questions and shapes of picture."""
+    drawn = datasets.load("shapes-simple", "train", count, 0)
+    sizes = [(96, 96), (120, 50), (60, 110)]
+    return [
+        replace(example, pictures=tuple(Stretched(picture, *sizes[i % 3]) for picture in example.pictures))
+        for i, example in enumerate(drawn)
+    ]
+
+
+def base_of(folder: Path, *, stock: bool) -> Base:
+    base = models.load_base(ModelConfig(id=str(folder)))
+    if stock:
+        as_made(base)
+    return base
+
+
+def as_made(base: Base) -> None:
+    """The model and image processor as transformers made them."""
+    for name in ("forward", "get_image_features"):
+        base.model.model.__dict__.pop(name, None)
+    kind = type(base.processor.image_processor)
+    if issubclass(kind, pixels._Distinct):
+        base.processor.image_processor.__class__ = kind.__mro__[2]
+
+
+def adapted(base: Base) -> Any:
+    torch.manual_seed(0)
+    model = get_peft_model(base.model, models.adapter(LoraConfig(rank=4)))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def batch(base: Base, copies: int = 3) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
+    """Three prompts of different lengths, `copies` completions each, some of them shorter."""
+    rows = [example for example in examples(3) for _ in range(copies)]
+    texts = [generation.render(base.processor, example, "cot", None) for example in rows]
+    prompts = dict(generation.encode(base.processor, rows, texts))
+    prompts.pop("labels", None)
+    dice = torch.Generator().manual_seed(1)
+    ids = [torch.randint(20, 200, (5 - i % 3,), generator=dice).tolist() for i in range(len(rows))]
+    return generation.continued(base.model, base.processor, prompts, ids)
+
+
+def numbers(model: Any, inputs: dict[str, Any], tokens: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Loss, log-probabilities of the completions and every gradient."""
+    logits = model(**inputs, use_cache=False).logits[:, -tokens.shape[1] - 1 : -1]
+    logps = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)[mask]
+    loss = -logps.sum()
+    loss.backward()
+    return loss.item(), logps.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_a_training_pass_is_that_of_the_stock_model(folders: dict[str, Path], kind: str) -> None:
+    stock, shared = (base_of(folders[kind], stock=stock) for stock in (True, False))
+    inputs, tokens, mask = batch(stock)
+    loss, logps, gradients = numbers(adapted(stock), inputs, tokens, mask)
+    seen: list[tuple[int, int]] = []
+    language = prefix_sharing.vision_cache.language_model(shared.model.model)
+    language.register_forward_pre_hook(
+        lambda _, __, named: seen.append(tuple(named["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    model = adapted(shared)
+    found_loss, found_logps, found = numbers(model, inputs, tokens, mask)
+    assert found_loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(found_logps, logps, rtol=1e-4, atol=1e-5)
+    assert found.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4)
+    (leaders, prompt), (rows, rest) = seen
+    assert (leaders, rows) == (3, 9), "a prompt was computed for each of its completions"
+    assert prompt + rest == inputs["input_ids"].shape[1]
+    assert rest == tokens.shape[1]
+    cache = shared.model.model.get_image_features
+    with torch.no_grad():
+        model(**inputs)
+    assert cache.asked == 6 * cache.encoded, "a picture was encoded more than once"
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_generation_says_what_the_stock_model_says(folders: dict[str, Path], kind: str) -> None:
+    said = []
+    for stock in (True, False):
+        base = base_of(folders[kind], stock=stock)
+        decoding = generation.Decoding(max_tokens=8, temperature=1.0, seed=5)
+        found = generation.answers(base.model, base.processor, examples(3), decoding, style="cot", copies=3)
+        said.append([answer.ids for _, group in found for answer in group])
+    assert said[0] == said[1]
+    assert len(set(said[0])) > 3
+
+
+def spread(texts: list[str], *, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
+    """Differs within any group, so that there is a gradient to compare."""
+    return [float(sum(ids) % 7) for ids in completion_ids]
+
+
+def updates(folder: Path, method: str, output: Path, *, stock: bool) -> list[tuple[float, float]]:
+    """Loss and gradient norm of two updates."""
+    chosen = config.override(
+        config.preset(f"demo-{method}"),
+        {
+            "model.id": str(folder),
+            "max_tokens": "8",
+            "lora.rank": "4",
+            "grpo.group_size": "4",
+            "optimization.steps": "2",
+            "optimization.batch_size": "8",
+            "optimization.accumulation": "2",
+        },
+    )
+    set_seed(0)
+    base = base_of(folder, stock=stock)
+    trainer: Any
+    if method == "grpo":
+        trainer = grpo.build(chosen, base, examples(6), [Reward("spread", 1.0, spread)], output)
+    else:
+        trainer = sft.build(chosen, base, examples(16), output)
+    trainer.train()
+    return [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "grad_norm" in entry]
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+@pytest.mark.parametrize("kind", [*PROVEN, *STEPPING_ASIDE])
+def test_updates_are_those_of_the_stock_model(
+    folders: dict[str, Path], tmp_path: Path, kind: str, method: str
+) -> None:
+    stock, ours = (updates(folders[kind], method, tmp_path, stock=stock) for stock in (True, False))
+    assert len(ours) == 2
+    assert all(norm > 0 for _, norm in ours)
+    for found, expected in zip(ours, stock, strict=True):
+        assert found == pytest.approx(expected, rel=2e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", STEPPING_ASIDE)
+def test_what_is_not_proven_is_left_as_it_is(folders: dict[str, Path], kind: str) -> None:
+    base = base_of(folders[kind], stock=False)
+    assert not {"forward", "get_image_features"} & base.model.model.__dict__.keys()
+    assert not isinstance(base.processor.image_processor, pixels._Distinct)
+    reason = prefix_sharing.refusal(base.model.config)
+    assert reason is not None
+    assert base.model.config.model_type in reason
+
+
+@pytest.mark.parametrize(
+    ("architecture", "text", "shares"),
+    [
+        ("internvl", {"model_type": "qwen3"}, True),
+        ("internvl", {"model_type": "gpt_oss"}, False),
+        ("internvl", {"model_type": "qwen3_moe"}, False),
+        ("llava_onevision", {"model_type": "mistral"}, False),
+        ("qwen3_5", {}, False),
+        ("mllama", {}, False),
+        ("qwen3_vl_moe", {}, False),
+        ("gemma3", {}, True),
+    ],
+)
+def test_the_language_model_decides_too(architecture: str, text: dict[str, Any], shares: bool) -> None:
+    described = AutoConfig.for_model(architecture, **({"text_config": text} if text else {}))
+    assert (prefix_sharing.refusal(described) is None) == shares
