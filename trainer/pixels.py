@@ -16,6 +16,10 @@ from transformers.image_processing_utils import BatchFeature
 
 MEMORY_LIMIT = 1024**3
 """Bytes of pixels that may be kept from one call to the next."""
+BY_EXAMPLE = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
+"""Image processors that give a row an example, padded to as many tiles as the largest has."""
+BY_IMAGE = ("Gemma3ImageProcessor", "GotOcr2ImageProcessor", "LlavaOnevisionImageProcessor", "Qwen2VLImageProcessor")
+"""Those that give one or more rows an image, in the order of the images; InternVL's is GotOcr2's."""
 
 _Key = tuple[bytes, ...]
 """The pictures of one example."""
@@ -40,7 +44,12 @@ class _Distinct:
             found = process(list(distinct.values()), **options)
             self._latest = (call, found) if np.asarray(found["pixel_values"]).nbytes <= MEMORY_LIMIT else None
         place = {key: i for i, key in enumerate(distinct)}
-        return _expanded(found, list(distinct), [place[key] for key in keys])
+        places = [place[key] for key in keys]
+        if len(distinct) == len(places):
+            return BatchFeature(dict(found))
+        if _name(type(self)) in BY_EXAMPLE:
+            return BatchFeature({name: _rows(value, places) for name, value in found.items()})
+        return _by_image(found, [len(pictures) for pictures in distinct], places)
 
     def to_dict(self) -> dict[str, Any]:
         settings: dict[str, Any] = super().to_dict()  # type: ignore[misc]
@@ -49,10 +58,15 @@ class _Distinct:
 
 
 def install(image_processor: Any) -> None:
-    """Makes an image processor prepare identical pictures of a batch once; twice is as good as once."""
+    """Makes an image processor that is understood prepare identical pictures of a batch once; twice is as once."""
     own = type(image_processor)
-    if not issubclass(own, _Distinct):
+    if _name(own) in (*BY_EXAMPLE, *BY_IMAGE) and not issubclass(own, _Distinct):
         image_processor.__class__ = type(own.__name__, (_Distinct, own), {"__module__": own.__module__})
+
+
+def _name(kind: type) -> str:
+    """The class, whatever library it computes with."""
+    return kind.__name__.removesuffix("Pil").removesuffix("Fast")
 
 
 def _nested(images: Any) -> bool:
@@ -66,25 +80,31 @@ def _nested(images: Any) -> bool:
 def _key(picture: Image.Image) -> bytes:
     digest = xxhash.xxh3_128(f"{picture.mode} {picture.size}".encode())
     digest.update(picture.tobytes())
+    if picture.mode == "P":
+        digest.update(bytes(picture.getpalette() or ()))
     return digest.digest()
 
 
-def _expanded(found: BatchFeature, distinct: Sequence[_Key], places: Sequence[int]) -> BatchFeature:
-    """The features of the examples at `places`; each value is a row an example, or packed by images with grids."""
-    if len(distinct) == len(places):
-        return BatchFeature(dict(found))
-    grids = found.get("image_grid_thw")
-    if grids is None:
-        return BatchFeature({name: _rows(value, places) for name, value in found.items()})
-    counts = [len(pictures) for pictures in distinct]
-    starts = np.cumsum([0, *counts])
-    images = [i for place in places for i in range(starts[place], starts[place + 1])]
-    sizes = [int(np.prod(np.asarray(grid))) for grid in grids]
-    patches = np.cumsum([0, *sizes])
-    chosen = [i for image in images for i in range(patches[image], patches[image + 1])]
-    return BatchFeature(
-        {name: _rows(value, chosen if name == "pixel_values" else images) for name, value in found.items()}
-    )
+def _by_image(found: BatchFeature, counts: Sequence[int], places: Sequence[int]) -> BatchFeature:
+    """The features of the examples at `places`, of those that hold `counts` images each."""
+    images = _chosen(counts, places)
+    of = {"pixel_values": _chosen(_sizes(found, sum(counts)), images), "batch_num_images": places}
+    return BatchFeature({name: _rows(value, of.get(name, images)) for name, value in found.items()})
+
+
+def _sizes(found: BatchFeature, images: int) -> list[int]:
+    """Rows of `pixel_values` for each image: Qwen-VL's patches, InternVL's tiles, Gemma 3's whole and crops, or one."""
+    if "image_grid_thw" in found:
+        return [int(np.prod(np.asarray(grid))) for grid in found["image_grid_thw"]]
+    if "num_patches" in found:
+        return [int(count) for count in found["num_patches"]]
+    return [1 + int(count) for count in found.get("num_crops", [0] * images)]
+
+
+def _chosen(sizes: Sequence[int], places: Sequence[int]) -> list[int]:
+    """Indices of the rows of the units at `places`, of units that have `sizes` rows each."""
+    starts = np.cumsum([0, *sizes])
+    return [row for place in places for row in range(starts[place], starts[place + 1])]
 
 
 def _rows(value: Any, indices: Sequence[int]) -> Any:

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import get_peft_model
 from PIL import Image
-from transformers import Idefics3ImageProcessorPil, Qwen2VLImageProcessorPil, set_seed
+from transformers import (
+    Gemma3ImageProcessorPil,
+    GotOcr2ImageProcessorPil,
+    Idefics3ImageProcessorPil,
+    LlavaImageProcessorPil,
+    LlavaNextImageProcessorPil,
+    LlavaOnevisionImageProcessorPil,
+    Qwen2VLImageProcessorPil,
+    SmolVLMImageProcessorPil,
+    set_seed,
+)
 
 from trainer import config, datasets, generation, grpo, models, pixels, prefix_sharing, rewards, vision_cache
 from trainer.config import LoraConfig, ModelConfig
@@ -197,26 +207,43 @@ def test_features_are_kept_within_the_memory_limit(plain):
     assert cache._bytes <= cache._limit
 
 
-def test_another_architecture_is_left_as_it_is():
-    class Backbone(torch.nn.Module):
-        pass
-
-    class Other(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = Backbone()
-
-    assert vision_cache.install(Other()) is None
-
-
 def picture(seed: int) -> Image.Image:
-    return shapes.examples("simple", "train", 4, 0)[seed].images[0]
+    """In one of three shapes."""
+    drawn = shapes.examples("simple", "train", 4, 0)[seed].images[0]
+    return drawn.resize([(96, 96), (120, 50), (60, 110), (96, 96)][seed])
 
 
 EXAMPLES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=2), min_size=1, max_size=5)
+EDGE = {"height": 28, "width": 28}
+PROCESSORS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "idefics3": (Idefics3ImageProcessorPil, {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}),
+    "smolvlm": (SmolVLMImageProcessorPil, {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}),
+    "qwen": (Qwen2VLImageProcessorPil, {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 16}),
+    "internvl": (GotOcr2ImageProcessorPil, {"size": EDGE, "crop_to_patches": True, "max_patches": 4}),
+    "gemma3": (Gemma3ImageProcessorPil, {"size": EDGE}),
+    "gemma3, pan and scan": (
+        Gemma3ImageProcessorPil,
+        {
+            "size": EDGE,
+            "do_pan_and_scan": True,
+            "pan_and_scan_min_crop_size": 28,
+            "pan_and_scan_max_num_crops": 3,
+            "pan_and_scan_min_ratio_to_activate": 1.2,
+        },
+    ),
+    "onevision": (
+        LlavaOnevisionImageProcessorPil,
+        {"size": EDGE, "image_grid_pinpoints": [[28, 28], [28, 56], [56, 28], [56, 56]]},
+    ),
+    "llava, left as it is": (LlavaImageProcessorPil, {"size": {"shortest_edge": 28}, "crop_size": EDGE}),
+    "llava-next, left as it is": (
+        LlavaNextImageProcessorPil,
+        {"size": {"shortest_edge": 28}, "crop_size": EDGE, "image_grid_pinpoints": [[28, 56], [56, 56]]},
+    ),
+}
 
 
-@pytest.mark.parametrize("kind", ["idefics3", "qwen2_vl"])
+@pytest.mark.parametrize("kind", PROCESSORS)
 @given(chosen=EXAMPLES)
 @settings(max_examples=15, deadline=None)
 def test_identical_pictures_are_prepared_once_and_come_out_the_same(kind: str, chosen: list[list[int]]) -> None:
@@ -228,15 +255,24 @@ def test_identical_pictures_are_prepared_once_and_come_out_the_same(kind: str, c
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
 
 
+def test_pictures_of_one_shape_and_two_palettes_are_two() -> None:
+    plain, shared = processors("idefics3")
+    indices = Image.new("P", (64, 64), 1)
+    other = indices.copy()
+    indices.putpalette([0, 0, 0, 255, 0, 0])
+    other.putpalette([0, 0, 0, 0, 0, 255])
+    images = [[indices], [other]]
+    torch.testing.assert_close(
+        shared(images, return_tensors="pt")["pixel_values"], plain(images, return_tensors="pt")["pixel_values"]
+    )
+
+
 @cache
 def processors(kind: str) -> tuple[Any, Any]:
-    made = [
-        Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-        if kind == "idefics3"
-        else Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=28 * 28 * 16)
-        for _ in range(2)
-    ]
+    make, options = PROCESSORS[kind]
+    made = [make(**options) for _ in range(2)]
     pixels.install(made[1])
+    assert isinstance(made[1], pixels._Distinct) != kind.endswith("left as it is")
     return made[0], made[1]
 
 
