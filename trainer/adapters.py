@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
@@ -89,6 +90,19 @@ def with_adapter(base: Base, lora: LoraConfig, folder: Path) -> Any:
     model = get_peft_model(base.model, models.adapter(lora))
     load_adapter(model, folder)
     return model
+
+
+def in_float32(model: Any, start: Path | None) -> None:
+    """Takes back that TRL casts the adapter of a quantized base to bfloat16; `start` holds what it began with.
+
+    At the usual rates a step of AdamW is smaller than the distance of two such numbers, so most weights would never
+    move. Before the optimizer is made.
+    """
+    cast = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
+    for parameter in cast:
+        parameter.data = parameter.data.float()
+    if cast and start is not None:
+        load_adapter(model, start)
 
 
 def load_adapter(model: Any, folder: Path) -> None:

@@ -191,10 +191,12 @@ def build(
         log_completions=False,
         **_generating(config, base),
     )
-    return GroupedTrainer(
+    trainer = GroupedTrainer(
         **adapters.policy(base, config.lora, start),
         reward_funcs=[reading_ids(reward, base) for reward in rewards],
         args=arguments,
         train_dataset=rows(examples, config),
         processing_class=base.processor,
     )
+    adapters.in_float32(trainer.model, start)
+    return trainer

@@ -115,15 +115,14 @@ def adapter_parameters(model: torch.nn.Module, rank: int) -> int:
 
 
 def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
-    """Weight, gradient and AdamW's two moments; TRL keeps adapters of quantized bases in bfloat16.
+    """Weight, gradient and AdamW's two moments, in float32 whatever the base is in.
 
     A run that starts from an adapter keeps a frozen copy of it as the KL reference.
     """
-    width = 4 if config.model.quantization == "none" else 2
     copies = 0 if config.method == "none" else 4
     if config.model.adapter is not None and config.method == "grpo" and config.grpo.beta:
         copies += 1
-    return copies * width * adapter_parameters(model, config.lora.rank)
+    return copies * 4 * adapter_parameters(model, config.lora.rank)
 
 
 def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Phase, dict[str, int]]:

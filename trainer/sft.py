@@ -55,6 +55,7 @@ def build(
         train_dataset=rows(examples, config),
         processing_class=base.processor,
     )
+    adapters.in_float32(trainer.model, start)
     # Qwen2.5-VL and others decline a count of the update's tokens for a loss of their own. TRL's loss needs it: without,
     # each pass has its own mean, and the update depends on accumulation.
     trainer.model_accepts_loss_kwargs = True
