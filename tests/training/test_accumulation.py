@@ -19,9 +19,7 @@ def norms(preset: str, settings: dict[str, str], folder: Path) -> list[float]:
     """The gradient's norm of the first update in one, four and sixteen passes."""
     found = []
     for passes in (1, 4, 16):
-        chosen = config.override(
-            config.preset(preset), SMALL | settings | {"optimization.accumulation": str(passes)}
-        )
+        chosen = config.override(config.preset(preset), SMALL | settings | {"optimization.accumulation": str(passes)})
         set_seed(0)
         base = models.load_base(chosen.model)
         examples = datasets.load("shapes-simple", "train", 32, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,9 +169,7 @@ def updates(folder: Path, method: str, output: Path, *, stock: bool) -> list[tup
 
 @pytest.mark.parametrize("method", ["grpo", "sft"])
 @pytest.mark.parametrize("kind", [*PROVEN, *STEPPING_ASIDE])
-def test_updates_are_those_of_the_stock_model(
-    folders: dict[str, Path], tmp_path: Path, kind: str, method: str
-) -> None:
+def test_updates_are_those_of_the_stock_model(folders: dict[str, Path], tmp_path: Path, kind: str, method: str) -> None:
     stock, ours = (updates(folders[kind], method, tmp_path, stock=stock) for stock in (True, False))
     assert len(ours) == 2
     assert all(norm > 0 for _, norm in ours)

@@ -24,7 +24,7 @@ from transformers import (
     set_seed,
 )
 
-from trainer import config, datasets, generation, grpo, models, pixels, prefix_sharing, rewards, vision_cache
+from trainer import config, datasets, generation, grpo, models, pixels, prefix_sharing, rewards
 from trainer.config import LoraConfig, ModelConfig
 from trainer.datasets import shapes
 from trainer.prefix_sharing import plan

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     AutoTokenizer,
     Gemma3Config,
@@ -55,9 +54,7 @@ from trainer.tiny import architecture
 
 EDGE, PATCH = 28, 14
 """Pixels of a tile and of a patch."""
-TEXT = dict(
-    hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-)
+TEXT = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 SIGLIP = dict(
     hidden_size=64,
     intermediate_size=128,
@@ -324,4 +321,3 @@ STEPPING_ASIDE: dict[str, Callable[[Path], Path]] = {
     "llavanext": write_llavanext,
     "paligemma": write_paligemma,
 }
-
