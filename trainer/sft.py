@@ -56,7 +56,7 @@ def build(
         processing_class=base.processor,
     )
     adapters.in_float32(trainer.model, start)
-    # Qwen2.5-VL and others decline a count of the update's tokens for a loss of their own. TRL's loss needs it: without,
+    # Qwen2.5-VL and others decline a count of the update's tokens, meant for a loss of their own. TRL's needs it: else
     # each pass has its own mean, and the update depends on accumulation.
     trainer.model_accepts_loss_kwargs = True
     return trainer

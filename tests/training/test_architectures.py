@@ -1,4 +1,4 @@
-"""Each architecture that shares prompts and pictures does what its stock model does; the others are left as they are."""
+"""Architectures that share prompts and pictures do what their stock models do; the others are left as they are."""
 
 from __future__ import annotations
 
