@@ -6,7 +6,6 @@ what could not be done comes as a StoreError or a ConfigError.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -15,7 +14,7 @@ from typing import Any
 
 from app import access, data, demo, format, places, status
 from app.finding import Asked
-from store import export, orphans, read, write
+from store import deletion, export, orphans, read, write
 from store.engine import StoreError
 from store.rows import IndexRow, JobRow, RunDetail, RunRow, StoredCompletion
 from trainer import benchmark, launch
@@ -23,6 +22,7 @@ from trainer.config import from_dict
 from trainer.launch import indexing
 
 MOST_TAGGED = 50_000
+ONLY_UNFINISHED = "Only training that ended before its last step can go on."
 
 
 def can_stop(run: RunRow) -> bool:
@@ -33,6 +33,14 @@ def can_resume(run: RunRow) -> bool:
     """True if training, or the test at its end, ended early."""
     is_over = run.status is not None and run.status not in status.OPEN
     return is_over and run.job_kind == "train" and run.max_steps is not None and run.status != "finished"
+
+
+def why_not_resumed(run: RunRow) -> str | None:
+    """In a sentence; None for a run that can go on."""
+    if not can_resume(run):
+        return ONLY_UNFINISHED
+    store = data.reader()
+    return launch.folders.why_not_resumed(store, read.run(store, run.id), launch.launcher_of(store, run.id))
 
 
 def strongest_stop(run: RunRow) -> int:
@@ -101,24 +109,13 @@ def resume(run: RunRow) -> str:
 
 
 def folder_of(run: RunRow) -> Path | None:
-    """The output folder that goes with a run.
-
-    A foreign recorder may name any folder as its own, and a copied database those of the one that it was copied from:
-    only what the launcher made beside this very database is ours to remove.
-    """
-    store = data.reader()
-    folder = launch.local.output_folder(store, run.uid)
-    is_ours = read.run(store, run.id).output_dir == str(folder)
-    return folder if is_ours and folder.is_dir() else None
+    """The output folder that goes with a run: only what says that it is this very run's is ours to remove."""
+    return deletion.folder_of(data.reader(), run.uid)
 
 
 def delete(run: RunRow) -> str:
     """Removes the run, its measurements and its output folder; not while it is active."""
-    store = data.writer()
-    folder = folder_of(run)
-    write.delete_run(store, run.id)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    deletion.delete(data.writer(), run.id, run.uid)
     data.forget()
     return f"{run.name} is deleted."
 

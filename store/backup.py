@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sqlalchemy import make_url
 
 from store import media as files
-from store import private, read, state, write
+from store import ownership, private, read, state, write
 from store.connection import Store, StoreError, sqlite_path
 from store.engine import media_place, open_store
 from store.schema import ACTIVE, JobState
@@ -49,6 +49,7 @@ def backup(store: Store, folder: Path) -> Copied:
         _copy_database(source, unfinished)
         # What is copied names every image that it needs, and an image that is stored never changes.
         copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
+        ownership.forget(unfinished)
         os.replace(unfinished, folder / NAME)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or name another.") from None
@@ -73,6 +74,7 @@ def restore(folder: Path, url: str) -> Copied:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".restore-") as work:
             made = Path(work, NAME)
             _copy_database(folder / NAME, made)
+            ownership.forget(made)
             _make_true(made)
             copied, lost = files.copy(folder / IMAGES, media_place(target), _hashes(made))
             os.replace(made, target)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 
 from store import media
 from store.connection import Store, StoreError, reading, writing
-from store.schema import Base, Run
+from store.schema import Base, Database, Run
 
 ROWS_AT_ONCE = 2000
 
@@ -37,6 +37,8 @@ def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda c
         if place.scalar(select(func.count()).select_from(Run)):
             raise StoreError(f"{target.where} has runs already: name an empty database to copy to.")
         for table in Base.metadata.sorted_tables:
+            if table is Database.__table__:
+                continue  # the copy stays another database
             for rows in _chunks(origin, table):
                 place.execute(insert(table), rows)
             if _digest(origin, table) != _digest(place, table):

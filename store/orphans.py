@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +9,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, select
 
-from store import media
+from store import media, ownership
 from store.bucket import Listed
 from store.connection import Store, StoreError, reading, writing
 from store.schema import ACTIVE, Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
-
-RUN_FOLDERS = "runs"
-_UID = re.compile(r"[0-9a-f]{10}")
 
 
 class Orphans(NamedTuple):
@@ -40,7 +36,7 @@ def find(store: Store) -> Orphans:
         images = connection.scalars(select(Media.size).where(_unused_images())).all()
         known = set(connection.scalars(select(Media.sha256)))
         runs = set(connection.scalars(select(Run.uid)))
-    files, folders = tuple(media.strays(store.media, known)), tuple(_stray_folders(store.folder / RUN_FOLDERS, runs))
+    files, folders = tuple(media.strays(store.media, known)), tuple(_stray_folders(store, runs))
     size = sum(images) + sum(file.size for file in files) + sum(map(_bytes, folders))
     return Orphans(examples, len(images), files, folders, size)
 
@@ -92,9 +88,12 @@ def _unused_images() -> ColumnElement[bool]:
     return ~shown.exists()
 
 
-def _stray_folders(folder: Path, known: set[str]) -> Iterator[Path]:
-    for path in sorted(folder.glob("*")):
-        if _UID.fullmatch(path.name) and path.name not in known and path.is_dir() and not path.is_symlink():
+def _stray_folders(store: Store, known: set[str]) -> Iterator[Path]:
+    """Those of runs of this very database that are deleted."""
+    mine = ownership.identity(store)
+    for path in sorted((store.folder / ownership.RUN_FOLDERS).glob("*")):
+        holder = None if path.is_symlink() else ownership.owner(path)
+        if holder is not None and holder.database == mine and holder.run not in known:
             yield path
 
 

@@ -59,6 +59,15 @@ COMES_FROM: dict[JobState, tuple[JobState, ...]] = {
 """The state machine: to each state, those from which a job may enter it. `store.jobs` is the only one to move it."""
 
 
+class Database(Base):
+    """What tells this database from its copies; one row (see `store.ownership`)."""
+
+    __tablename__ = "database"
+    uid: Mapped[str] = mapped_column(String(16), primary_key=True)
+    place: Mapped[str | None] = mapped_column(Text)
+    """Where it was when it was last opened for writing; NULL in a copy that nobody has opened yet."""
+
+
 class Run(Base):
     """What somebody wanted to know: one method, one base model, one dataset, one configuration."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, inspect, select, text
 
-from store import private
+from store import ownership, private
 from store.connection import Store, StoreError, reading, sqlite_engine, writing
 from store.schema import Base
 
@@ -53,6 +53,7 @@ def prepare(store: Store, path: Path | None) -> None:
             if path is not None:
                 copy_aside(path, revision)
             _migrate(store, path)
+        ownership.settle(store)
 
 
 def alembic_config(connection: Connection) -> Config:

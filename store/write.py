@@ -76,6 +76,7 @@ __all__ = [
     "finish_evaluation",
     "finish_index",
     "forget_steps",
+    "move_checkpoints",
     "note_trace",
     "place_job",
     "put_tokens",
@@ -201,3 +202,11 @@ def set_checkpoint(
             connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_=row))
             message = f"{each.capitalize()} checkpoint saved at step {step}{accuracy}."
             note(connection, run_id, "best" if each == "best" else "checkpoint", message, step=step)
+
+
+def move_checkpoints(store: Store, run_id: int, places: dict[str, str]) -> None:
+    """Says where the weights lie that lay elsewhere before: old path to new."""
+    with writing(store) as connection:
+        for old, new in places.items():
+            where = (Checkpoint.run_id == run_id, Checkpoint.path == old)
+            connection.execute(update(Checkpoint).where(*where).values(path=clean(new)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store import read, write
+from store import ownership, read, write
 from store.engine import Store
 from trainer.errors import TrainerError
 
@@ -35,6 +35,8 @@ class Checkpoints:
 
     def saved(self, step: int, value: float | None, *, best: bool) -> None:
         """Takes note of a checkpoint that TRL just wrote and removes the ones that nothing refers to."""
+        if not ownership.reclaim(self.store, read.run(self.store, self.run_id).uid, self.output):
+            raise TrainerError("disk", f"{self.output} belongs to another run now: resume this one, in a new folder.")
         path = self.output / f"checkpoint-{step}"
         write.set_checkpoint(self.store, self.run_id, kind="last", step=step, path=str(path), value=value, is_best=best)
         wanted = {Path(row.path) for row in read.checkpoints(self.store, self.run_id)}

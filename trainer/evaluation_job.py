@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from transformers import set_seed
 
-from store import read, write
+from store import write
 from store.engine import Store
 from store.rows import PredictionRow
 from trainer import (
@@ -35,6 +35,7 @@ from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.errors import TrainerError
 from trainer.harness import harness_for
+from trainer.launch import folders
 from trainer.rewards import build
 from trainer.similarity import Encoder
 
@@ -57,7 +58,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         return
     say(store, job_id, "loading the model")
     base = models.load_base(config.model)
-    output = Path(str(read.run(store, run_id).output_dir))
+    output = folders.own(store, run_id) if config.model.adapter is not None else Path()
     folder, step = adapters.starting_point(store, run_id, job_id, config, output), 0
     wanted = str(arguments.get("checkpoint") or "best")
     if config.method != "none" and wanted != "0":

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, set_seed
 
 from store import read, write
 from store.engine import Store
-from store.rows import TokenRow
+from store.rows import RunDetail, TokenRow
 from trainer import (
     adapters,
     calibration,
@@ -44,6 +44,7 @@ from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.errors import Stopped, TrainerError
 from trainer.harness import Harness, harness_for
+from trainer.launch import folders
 from trainer.recorder import Recorder
 from trainer.rewards import build
 from trainer.similarity import Encoder
@@ -57,18 +58,26 @@ def run_job(store: Store, job_id: int) -> None:
     run = read.run(store, job.run_id)
     config = provenance.config_of(run)
     if job.kind == "train":
-        config, output = _accumulating(config, job.arguments.get("accumulation")), Path(str(run.output_dir))
+        config, resume = _accumulating(config, job.arguments.get("accumulation")), bool(job.arguments.get("resume"))
+        output = Path(str(run.output_dir)) if ranks.is_rank() else _output(store, run, resume)
         if config.optimization.processes > 1 and not ranks.is_rank():
             adapters.starting_point(store, job.run_id, job_id, config, output)  # for all ranks to find
             _start_ranks(store, job.uid, config.optimization.processes)
         else:
-            train(store, job.run_id, job_id, config, output, resume=bool(job.arguments.get("resume")))
+            train(store, job.run_id, job_id, config, output, resume=resume)
     elif job.kind == "evaluate":
         evaluation_job.run(store, job.run_id, job_id, config, job.arguments)
     elif job.kind == "tokens":
         tokens_job.run(store, job.run_id, job_id, config, job.arguments)
     else:
         raise TrainerError("config", f"There is no way to execute a job of kind {job.kind!r}.")
+
+
+def _output(store: Store, run: RunDetail, resume: bool) -> Path:
+    """The run's own folder, with what it goes on from. Raises TrainerError before anything of it is forgotten."""
+    if resume and (reason := folders.why_not_resumed(store, run)) is not None:
+        raise TrainerError("disk", reason)
+    return folders.own(store, run.id)
 
 
 def _start_ranks(store: Store, job_uid: str, count: int) -> None:

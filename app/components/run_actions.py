@@ -42,12 +42,11 @@ def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> N
 
 
 def resume_button(runs: Sequence[RunRow], *, key: str) -> None:
-    resumable = [run for run in runs if intents.can_resume(run)]
-    explanation = (
-        "Goes on from the last checkpoint, in the queue's order."
-        if resumable
-        else "Only training that ended before its last step can go on."
-    )
+    reasons = [intents.why_not_resumed(run) for run in runs]
+    resumable = [run for run, reason in zip(runs, reasons, strict=True) if reason is None]
+    explanation = "Goes on from the last checkpoint, in the queue's order."
+    if not resumable:
+        explanation = str(reasons[0]) if reasons else intents.ONLY_UNFINISHED
     if st.button("Resume", icon=":material/play_circle:", key=key, disabled=not resumable, help=explanation):
         for run in resumable:
             attempt(intents.resume, run)

@@ -49,7 +49,8 @@ def run_header(run: RunDetail, row: RunRow) -> None:
         with st.container(horizontal=True, width="content"):
             if intents.can_stop(row):
                 run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
-            if intents.can_resume(row):
+            reason = intents.why_not_resumed(row)
+            if reason is None:
                 run_actions.resume_button([row], key="run_resume")
             run_actions.branch_button(run, key="run_branch")
             run_actions.clone_button(row, key="run_clone")
@@ -58,6 +59,8 @@ def run_header(run: RunDetail, row: RunRow) -> None:
     last = float(recorded[-1]) if len(recorded) else None
     st.text(status.sentence(row, time.time(), last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
     st.caption(format.literal(" · ".join(what_it_is(run))))
+    if reason is not None and intents.can_resume(row):
+        st.caption(format.literal(reason))
     imported_notes(run)
     what_is_next(run)
     how_far(row)

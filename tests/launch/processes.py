@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from store import read
+from store import ownership, read
 from store.engine import URL_VARIABLE, Store
 from store.rows import JobRow
 from trainer import launch
@@ -71,7 +71,7 @@ def until(store: Store, uid: str, *states: str) -> JobRow:
 def until_working(store: Store, uid: str) -> JobRow:
     """The job once its work has begun."""
     job = until(store, uid, "running")
-    pids = local.output_folder(store, job.run_uid) / "pids"
+    pids = ownership.folder_of(store, job.run_uid) / "pids"
     eventually(lambda: pids.exists() and pids.read_text().endswith("\n"))
     return job
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from store import read, write
+from store import ownership, read, write
 from store.engine import Store
 from store.rows import JobRow
 from store.schema import JobState
@@ -51,7 +51,7 @@ def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.Captur
         "finished",
     )
     assert run.reward_weights == {reward.label: reward.weight for reward in preset("demo-sft").rewards}
-    assert run.output_dir == str(local.output_folder(store, run.uid)) and Path(run.output_dir).is_dir()
+    assert run.output_dir == str(ownership.folder_of(store, run.uid)) and Path(run.output_dir).is_dir()
     assert (run.quantization, job.kind, job.arguments, job.log_path) == (None, "train", {}, None)
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"run {run.uid} (mine): sft on tiny, shapes-simple; output in {run.output_dir}"
@@ -175,7 +175,7 @@ def test_a_wrong_command_line_exits_with_2(trainer: Main, arguments: str) -> Non
 
 
 def test_an_output_folder_that_cannot_be_made(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
-    local.output_folder(store, "").write_text("in the way")
+    (store.folder / "runs").write_text("in the way")
     assert trainer("run", "--preset", "demo-grpo") == 2
     assert "Cannot write to" in capfd.readouterr().err
     assert read.runs(store) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store import read, write
+from store import ownership, read, write
 from store.engine import Store
 from store.rows import JobRow
 from tests.launch.processes import doing, ended, eventually, process, queued, submitted, until, until_working
@@ -19,7 +19,7 @@ from trainer.launch import devices, identity, local, queue, supervision
 
 
 def output(store: Store, job: JobRow) -> Path:
-    return local.output_folder(store, job.run_uid)
+    return ownership.folder_of(store, job.run_uid)
 
 
 def pid_of(job: JobRow) -> int:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from store import media as files
-from store import orphans, read, write
+from store import orphans, ownership, read, write
 from store.connection import StoreError, reading
 from store.engine import Store
 from tests.store import make
@@ -65,13 +65,18 @@ def test_stray_files_and_folders_go_once_they_are_settled(store: Store, used: st
     young.write_bytes(b"a row may come")
     foreign = old_file(store.media / "aa" / "notes.txt")
     gone, known = store.folder / "runs" / "0123456789", store.folder / "runs" / read.runs(store)[0].uid
-    for folder in (gone, known, store.folder / "runs" / "thesis"):
+    for folder in (gone, known):
+        assert ownership.claim(store, folder.name, folder)
+    other = store.folder / "runs" / "aaaaaaaaaa"
+    for folder in (gone, known, other, store.folder / "runs" / "thesis"):
         old_file(folder / "weights.safetensors")
+    (other / ownership.NAME).write_text('{"database": "another", "run": "aaaaaaaaaa"}')
     (store.folder / "runs" / "abcdef0123").symlink_to(store.folder / "runs" / "thesis")
     found = orphans.remove(store)
     assert (sorted(file.address for file in found.files), found.folders) == (sorted(map(str, stray)), (gone,))
     assert young.exists() and foreign.exists() and known.exists()
     assert (store.folder / "runs" / "thesis" / "weights.safetensors").exists()
+    assert (other / "weights.safetensors").exists()
     assert not gone.exists() and not any(path.exists() for path in stray)
 
 

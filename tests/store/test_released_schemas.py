@@ -68,6 +68,7 @@ def test_every_row_of_a_released_schema_survives(revision: str, tmp_path: Path) 
     assert all(len(rows) == ROWS for rows in before.values()) and len(before) >= 15
     store = open_store(str(path))
     after = contents(path)
+    before.pop("database", None)  # its identity: the file had none of ours
     for table, rows in before.items():
         for old, new in zip(rows, after[table], strict=True):
             assert {name: new[name] for name in old} == old, table

@@ -20,7 +20,7 @@ from store.schema import Base, JobState
 from tests.store import make
 
 SHARED = {"example", "example_image", "media", "metric_name"}
-OF_THE_DATABASE = {"dataset_index", "embedding", "encoder", "experiment", "image_hash", "worker"}
+OF_THE_DATABASE = {"database", "dataset_index", "embedding", "encoder", "experiment", "image_hash", "worker"}
 
 
 @pytest.fixture

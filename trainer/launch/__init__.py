@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from store import private, read, write
+from store import ownership, private, read, write
 from store.engine import Store, StoreError
 from store.rows import JobRef, JobRow, RunRef
 from store.schema import OPEN, JobState, Launcher
 from trainer.config import ConfigError, RunConfig
-from trainer.launch import cluster, endings, identity, local, pinning
+from trainer.launch import cluster, endings, folders, identity, local, pinning
 from trainer.launch.identity import Identity
 from trainer.launch.supervision import Supervisor, worker_lives
 
@@ -102,8 +102,7 @@ def create(
     """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
     check(store, launcher)
     config = pinning.pinned(store, config)
-    folder = local.output_folder(store, "")
-    _make_folder(folder)
+    _make_folder(local.data_folder(store) / ownership.RUN_FOLDERS)
     trains = config.method != "none"
     run = write.create_run(
         store,
@@ -120,9 +119,7 @@ def create(
         max_steps=config.optimization.steps if trains else None,
         parent_id=parent_id,
     )
-    output = local.output_folder(store, run.uid)
-    _make_folder(output)
-    write.describe_run(store, run.id, output_dir=str(output))
+    output = folders.own(store, run.id)
     if config.model.adapter is not None:
         pinning.keep_adapter(store, run, config.model.adapter, output)
     told = _processes(config.model_dump()) | (arguments or {})
@@ -134,10 +131,8 @@ def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> 
     run = read.run(store, run_id)
     if read.jobs(store, run_id=run_id, open_only=True):
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
-    if run.method == "none":
-        raise StoreError(f"{run.name} trains nothing: evaluate it instead.")
-    if "recorded" in run.config:
-        raise StoreError(f"{run.name} was recorded from a script of its own: start that again.")
+    if (reason := folders.why_not_resumed(store, run, launcher)) is not None:
+        raise StoreError(reason)
     arguments = {"resume": True, **_accumulation(store, run_id), **_processes(run.config)}
     return write.add_job(store, run_id, "train", arguments, launcher=launcher)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from sqlalchemy import make_url
 
-from store import private
+from store import ownership, private
 from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, sqlite_path
 from trainer.config import ConfigError
 from trainer.launch import identity, local
@@ -89,7 +89,7 @@ def environment(store: Store) -> dict[str, str]:
 
 def log_path(store: Store, run_uid: str, job_uid: str) -> Path:
     """Where a copy of what Ray keeps as the job's log lies."""
-    return local.output_folder(store, run_uid) / f"log-{job_uid}.txt"
+    return ownership.folder_of(store, run_uid) / f"log-{job_uid}.txt"
 
 
 def lock(store: Store) -> FileLock:

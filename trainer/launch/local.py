@@ -5,6 +5,7 @@ A job outlives whoever started it: own session, no terminal, its output in a fil
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from store import private
+from store import ownership, private
 from store.engine import URL_VARIABLE, Store
 from store.rows import JobRow
 from trainer.launch import devices, identity
@@ -34,12 +35,8 @@ def data_folder(store: Store) -> Path:
     return store.folder
 
 
-def output_folder(store: Store, run_uid: str) -> Path:
-    return data_folder(store) / "runs" / run_uid
-
-
 def log_path(store: Store, run_uid: str) -> Path:
-    return output_folder(store, run_uid) / "log.txt"
+    return ownership.folder_of(store, run_uid) / "log.txt"
 
 
 def log_header(job_uid: str) -> str:
@@ -55,7 +52,8 @@ def command(*arguments: str) -> list[str]:
 def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
     """Starts a claimed job's process. Raises OSError when its log cannot be written."""
     log = log_path(store, job.run_uid)
-    private.make_folder(log.parent)
+    if not ownership.claim(store, job.run_uid, log.parent):
+        raise PermissionError(errno.EACCES, f"{log.parent} belongs to another run, or to another database")
     with private.append(log) as stream:
         stream.write(f"{log_header(job.uid)}\n".encode())
     environment = _environment(store) | devices.environment(job.device) | {JOB_VARIABLE: job.uid}

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from store import read, write
+from store import ownership, read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import JobState, Launcher
@@ -247,8 +247,9 @@ class Watcher:
         path = self._path(submission)
         part = path.with_suffix(".part")
         try:
-            part.write_text(self.jobs.ask("get_job_logs", submission.submission_id), encoding="utf-8")
-            part.replace(path)
+            if ownership.claim(self.store, submission.metadata["run"], path.parent):
+                part.write_text(self.jobs.ask("get_job_logs", submission.submission_id), encoding="utf-8")
+                part.replace(path)
         except (ClusterError, OSError) as error:
             say(f"no log of {submission.submission_id}: {error}")
 

@@ -1,0 +1,159 @@
+"""Whose an output folder is: each holds a small file that names a database and one run of it.
+
+Without a match nothing in a folder is written or removed. A database has an identity of its own, kept in it together
+with its place. Copied by whatever means (a restore, `store copy`, `cp`, a dump) it becomes another one, which its runs'
+folders do not belong to; moved, it stays the same. It counts as moved when nothing is left at its old place, which can
+be seen of a file and not of a server: a database that a PostgreSQL server restored from a dump is a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from sqlalchemy import Connection, delete, insert, make_url, select, text
+
+from store import private
+from store.connection import Store, StoreError, reading, sqlite_path, writing
+from store.schema import Database, Run
+
+NAME = "owner.json"
+RUN_FOLDERS = "runs"
+"""Folder beside a database with the output folders of its runs."""
+_MOST_BYTES = 10_000
+
+
+class Owner(NamedTuple):
+    """Identity of a database, and uid of a run."""
+
+    database: str
+    run: str
+
+
+def identity(store: Store) -> str:
+    with reading(store) as connection:
+        return connection.execute(select(Database.uid)).scalar_one()
+
+
+def owner(folder: Path) -> Owner | None:
+    """Whom a folder names as its owner; None where it names nobody."""
+    try:
+        with (folder / NAME).open("rb") as file:
+            said = json.loads(file.read(_MOST_BYTES))
+        return Owner(str(said["database"]), str(said["run"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def owns(store: Store, run_uid: str, folder: Path) -> bool:
+    """Whether a folder is that of this run of this very database."""
+    return owner(folder) == Owner(identity(store), run_uid)
+
+
+def claim(store: Store, run_uid: str, folder: Path) -> bool:
+    """Makes a new or empty folder the run's, if it is not already; False where it is somebody else's. Raises OSError."""
+    private.make_folder(folder)
+    mine = Owner(identity(store), run_uid)
+    if any(folder.iterdir()):
+        return owner(folder) == mine
+    with suppress(FileExistsError):
+        _sign(folder, mine, store.where)
+    return owner(folder) == mine
+
+
+def reclaim(store: Store, run_uid: str, folder: Path) -> bool:
+    """As `claim`, by a run at work in the folder, which may have been deleted under it and filled anew since."""
+    with suppress(FileExistsError):
+        _sign(folder, Owner(identity(store), run_uid), store.where)
+    return owns(store, run_uid, folder)
+
+
+def folder_of(store: Store, run_uid: str) -> Path:
+    """Where the output of a run of this database lies, or may lie: beside it, and apart from what another left there.
+
+    Raises StoreError for a run whose uid is no name of a folder.
+    """
+    if not _is_name(run_uid):
+        raise StoreError(f"The run's id {run_uid!r} is no name for a folder: delete the run.")
+    mine = Owner(identity(store), run_uid)
+    folder = store.folder / RUN_FOLDERS / run_uid
+    if owner(folder) == mine or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return folder
+    return folder.with_name(f"{run_uid}-{mine.database}")
+
+
+def settle(store: Store) -> None:
+    """Gives a database its identity at the first time, and another one where it turns out to be a copy."""
+    with reading(store) as connection:
+        row = connection.execute(select(Database.uid, Database.place)).first()
+        place = _place(store, connection)
+    if row is None:
+        _write(store, secrets.token_hex(8), place)
+        _adopt(store)
+    elif row.place != place:
+        is_same = row.place is not None and _has_moved(row.place, place, row.uid)
+        _write(store, row.uid if is_same else secrets.token_hex(8), place)
+
+
+def _write(store: Store, uid: str, place: str) -> None:
+    with writing(store) as connection:
+        connection.execute(delete(Database))
+        connection.execute(insert(Database).values(uid=uid, place=place))
+
+
+def forget(database: Path) -> None:
+    """Makes a file that is no database in use yet another one than it was copied from, whatever becomes of that."""
+    with closing(sqlite3.connect(database)) as connection, suppress(sqlite3.OperationalError), connection:
+        connection.execute("UPDATE database SET place = NULL")
+
+
+def _place(store: Store, connection: Connection) -> str:
+    """Where a database is: its file, or its server and its number there."""
+    path = sqlite_path(make_url(store.url))
+    if path is not None:
+        return str(path.resolve())
+    server = connection.scalar(text("SELECT system_identifier FROM pg_control_system()"))
+    number = connection.scalar(text("SELECT oid FROM pg_database WHERE datname = current_database()"))
+    return f"postgresql:{server}/{number}"
+
+
+def _has_moved(old: str, new: str, uid: str) -> bool:
+    """Whether a database of this identity left its old place, rather than being copied from there."""
+    if old.startswith("postgresql:") or new.startswith("postgresql:"):
+        return False
+    with suppress(OSError):
+        if os.path.samefile(old, new):
+            return True
+    try:
+        with closing(sqlite3.connect(f"file:{quote(old)}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT uid FROM database").fetchone() != (uid,)
+    except sqlite3.Error:
+        return True
+
+
+def _adopt(store: Store) -> None:
+    """Signs what was made beside the database before folders named their owner."""
+    with reading(store) as connection:
+        known = connection.execute(select(Run.uid, Run.output_dir).where(Run.output_dir.is_not(None))).all()
+    for row in filter(lambda row: _is_name(row.uid), known):
+        folder = store.folder / RUN_FOLDERS / row.uid
+        if row.output_dir == str(folder) and folder.is_dir():
+            with suppress(OSError):
+                _sign(folder, Owner(identity(store), row.uid), store.where)
+
+
+def _is_name(uid: str) -> bool:
+    return bool(uid) and Path(uid).name == uid and "\0" not in uid and not uid.startswith(".")
+
+
+def _sign(folder: Path, mine: Owner, where: str) -> None:
+    """Raises FileExistsError where somebody has signed already."""
+    words = {**mine._asdict(), "where": where, "what": "Only this run of this database may write or remove files here."}
+    with (folder / NAME).open("x", encoding="utf-8") as file:
+        json.dump(words, file, indent=1)

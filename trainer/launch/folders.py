@@ -1,0 +1,103 @@
+"""The output folder of a run: its own alone, and what a run goes on from when it is resumed in it.
+
+A run of a database that was copied finds its folder in the hands of the original. It gets one beside its own database,
+and its checkpoints are copied there before anything else: the original stays as it is, and can be resumed as well.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from store import ownership, read, write
+from store.engine import Store, StoreError
+from store.rows import CheckpointRow, RunDetail
+from store.schema import Launcher
+from trainer.checkpoints import START, WEIGHTS
+
+STATE = "trainer_state.json"
+"""What a checkpoint that can be resumed holds beside the weights."""
+
+
+def own(store: Store, run_id: int) -> Path:
+    """The run's output folder, made and signed, with copies of its checkpoints if it is not the one they lie in.
+
+    Raises StoreError where a folder cannot be had.
+    """
+    run = read.run(store, run_id)
+    if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
+        return Path(run.output_dir)
+    folder = ownership.folder_of(store, run.uid)
+    try:
+        if not ownership.claim(store, run.uid, folder):
+            raise StoreError(f"{folder} belongs to another run, or to another database: move it away.")
+        if run.output_dir and Path(run.output_dir) != folder:
+            _bring(store, run, Path(run.output_dir), folder)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write to {folder} ({error.strerror}). Choose another place with --db or change its permissions."
+        ) from None
+    write.describe_run(store, run_id, output_dir=str(folder))
+    return folder
+
+
+def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
+    """Copies what a run goes on from, and says in the database where it lies now."""
+    copied = {}
+    for row in read.checkpoints(store, run.id):
+        source = _found(row, run, folder)
+        if source is not None:
+            copied[row.path] = _copied(source, folder)
+    if (old / START / WEIGHTS).is_file():
+        _copied(old / START, folder)
+    write.move_checkpoints(store, run.id, {path: str(new) for path, new in copied.items()})
+    if copied:
+        write.add_event(store, run.id, "moved", f"Goes on in {folder}: {old} is not this database's.")
+
+
+def _copied(source: Path, folder: Path) -> Path:
+    """A copy below the folder, whole or absent."""
+    target = folder / source.name
+    if not target.is_dir():
+        unfinished = folder / f".{source.name}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source, unfinished, symlinks=True)
+        unfinished.replace(target)
+    return target
+
+
+def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
+    """Where a checkpoint lies: as it was noted, or below the run's folder where that was moved with its database."""
+    for place in (Path(row.path), folder / Path(row.path).name):
+        holder = ownership.owner(place.parent)
+        if (holder is None or holder.run == run.uid) and (place / WEIGHTS).is_file():
+            return place
+    return None
+
+
+def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
+    """The folder that a resumed run would go on from, if it is on this machine."""
+    for row in read.checkpoints(store, run.id):
+        if row.kind == "last":
+            found = _found(row, run, ownership.folder_of(store, run.uid))
+            return found if found is not None and (found / STATE).is_file() else None
+    return None
+
+
+def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL) -> str | None:
+    """Why a run cannot go on from where it stopped, in one sentence; None where it can.
+
+    One that was stopped before its first checkpoint begins anew in its folder, which must be its own.
+    """
+    if run.method == "none":
+        return f"{run.name} trains nothing: evaluate it instead."
+    if "recorded" in run.config:
+        return f"{run.name} was recorded from a script of its own: start that again."
+    if launcher == Launcher.RAY or last_checkpoint(store, run) is not None:
+        return None
+    rows = [row for row in read.checkpoints(store, run.id) if row.kind == "last"]
+    if rows:
+        return f"The checkpoint folder {rows[0].path} is gone. Launch the run anew."
+    if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
+        return None
+    return f"{run.name} has no checkpoint on this machine: clone it to launch it anew."
