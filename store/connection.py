@@ -6,6 +6,7 @@ PostgreSQL takes writers from many machines; a reader's transaction sees one mom
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -246,7 +247,8 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
     if readonly:
         url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     # isolation_level None: the driver must not open transactions of its own, the begin event does.
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+    settings = {"timeout": BUSY_SECONDS, "isolation_level": None}
+    engine = create_engine(url, connect_args=settings, json_deserializer=lenient_json)
 
     @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, record: Any) -> None:
@@ -269,6 +271,15 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
         connection.exec_driver_sql("BEGIN" if deferred else BEGIN_WRITING)
 
     return engine
+
+
+def lenient_json(text: str | bytes) -> Any:
+    """JSON as somebody else may have stored it: what is none is read as False, numbers that are none as None."""
+    try:
+        found = json.loads(text, parse_constant=lambda word: None)
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return False if found is None else found
 
 
 def server_engine(url: URL, *, readonly: bool = False) -> Engine:

@@ -57,7 +57,7 @@ def owns(store: Store, run_uid: str, folder: Path) -> bool:
 
 
 def claim(store: Store, run_uid: str, folder: Path) -> bool:
-    """Makes a new or empty folder the run's, if it is not already; False where it is somebody else's. Raises OSError."""
+    """Makes a new or empty folder the run's, if it is not yet; False where it is somebody else's. Raises OSError."""
     private.make_folder(folder)
     mine = Owner(identity(store), run_uid)
     if any(folder.iterdir()):

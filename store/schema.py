@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from store.domains import TYPES, Figures, Moment, Natural, Numbers, Seed
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -20,11 +22,12 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+NAMES_FILES = {"names_files": True}
 
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}
+    type_annotation_map = TYPES
 
 
 class JobState(StrEnum):
@@ -73,7 +76,7 @@ class Run(Base):
 
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(String(16), unique=True)
+    uid: Mapped[str] = mapped_column(String(16), unique=True, info=NAMES_FILES)
     """Public identity, in URLs, on the command line and in exports."""
     name: Mapped[str] = mapped_column(String(200), index=True)
     method: Mapped[str] = mapped_column(String(16))
@@ -83,12 +86,12 @@ class Run(Base):
     """How its texts are read: `ours` (tags, by `style`), `boxed`, or `none` (as they are)."""
     model: Mapped[str] = mapped_column(String(400))
     dataset: Mapped[str] = mapped_column(String(200))
-    lora_rank: Mapped[int | None]
+    lora_rank: Mapped[Natural | None]
     quantization: Mapped[str | None] = mapped_column(String(16))
-    seed: Mapped[int | None]
+    seed: Mapped[Seed | None]
     config: Mapped[dict[str, Any]]
     """The resolved RunConfig; for a foreign script, whatever its recorder could see."""
-    reward_weights: Mapped[dict[str, Any]]
+    reward_weights: Mapped[Numbers]
     """Reward component name to weight, in the order of display."""
     environment: Mapped[dict[str, Any]]
     """Versions, git commit, host, device: filled when the process starts."""
@@ -98,12 +101,12 @@ class Run(Base):
     sources: Mapped[dict[str, Any]]
     """Source text and hash of rewards that came from a file."""
     output_dir: Mapped[str | None] = mapped_column(String(1000))
-    step: Mapped[int] = mapped_column(default=0)
+    step: Mapped[Natural] = mapped_column(default=0)
     """Updates done so far."""
-    max_steps: Mapped[int | None]
+    max_steps: Mapped[Natural | None]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
     note: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[float]
+    created_at: Mapped[Moment]
 
 
 class Tag(Base):
@@ -117,18 +120,18 @@ class Job(Base):
 
     __tablename__ = "job"
     id: Mapped[int] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(String(16), unique=True)
+    uid: Mapped[str] = mapped_column(String(16), unique=True, info=NAMES_FILES)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
     """`train`, `evaluate`, `embed` or `tokens`."""
     arguments: Mapped[dict[str, Any]]
-    launcher: Mapped[str] = mapped_column(String(16), server_default=Launcher.LOCAL)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    launcher: Mapped[str] = mapped_column(String(16), server_default=Launcher.LOCAL, info={"one_of": tuple(Launcher)})
+    state: Mapped[str] = mapped_column(String(16), index=True, info={"one_of": tuple(JobState)})
     position: Mapped[float]
     """Order in the queue; smaller is earlier."""
-    created_at: Mapped[float]
-    started_at: Mapped[float | None]
-    ended_at: Mapped[float | None]
+    created_at: Mapped[Moment]
+    started_at: Mapped[Moment | None]
+    ended_at: Mapped[Moment | None]
     host: Mapped[str | None] = mapped_column(String(200))
     device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
     """What it has to itself there: GPUs by index or uuid, with commas between them, or `cpu`.
@@ -136,16 +139,16 @@ class Job(Base):
     NULL for a job that took whatever it found.
     """
     boot_id: Mapped[str | None] = mapped_column(String(64))
-    pid: Mapped[int | None]
+    pid: Mapped[Natural | None]
     pid_started: Mapped[float | None]
     """Process start: clock ticks since boot on Linux, psutil's create time elsewhere."""
-    heartbeat: Mapped[int] = mapped_column(default=0)
+    heartbeat: Mapped[Natural] = mapped_column(default=0)
     """A counter; observers judge its changes by their own monotonic clock."""
     activity: Mapped[str | None] = mapped_column(String(200))
     """What the process is doing, in words."""
-    spoke_at: Mapped[float | None]
+    spoke_at: Mapped[Moment | None]
     """When it last committed a step, an evaluation or an activity."""
-    stop_requested: Mapped[int] = mapped_column(default=0)
+    stop_requested: Mapped[Natural] = mapped_column(default=0)
     """0 no, 1 finish the step and save, 2 terminate, 3 kill."""
     exit_code: Mapped[int | None]
     error_kind: Mapped[str | None] = mapped_column(String(32))
@@ -153,9 +156,9 @@ class Job(Base):
     """One sentence that says what happened and what to do."""
     traceback: Mapped[str | None] = mapped_column(Text)
     log_path: Mapped[str | None] = mapped_column(String(1000))
-    done: Mapped[int | None]
+    done: Mapped[Natural | None]
     """Of `total` things, where the job can count them; NULL where it cannot."""
-    total: Mapped[int | None]
+    total: Mapped[Natural | None]
 
 
 class Worker(Base):
@@ -164,10 +167,10 @@ class Worker(Base):
     __tablename__ = "worker"
     host: Mapped[str] = mapped_column(String(200), primary_key=True)
     boot_id: Mapped[str | None] = mapped_column(String(64))
-    pid: Mapped[int]
+    pid: Mapped[Natural]
     pid_started: Mapped[float | None]
-    heartbeat: Mapped[int] = mapped_column(default=0)
-    started_at: Mapped[float]
+    heartbeat: Mapped[Natural] = mapped_column(default=0)
+    started_at: Mapped[Moment]
 
 
 class Step(Base):
@@ -175,8 +178,8 @@ class Step(Base):
 
     __tablename__ = "step"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    at: Mapped[float]
+    step: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[Moment]
     tokens: Mapped[float | None]
     """Tokens seen since the run began, as the trainer counts them."""
     __table_args__ = {"sqlite_with_rowid": False}
@@ -194,7 +197,7 @@ class Metric(Base):
     __tablename__ = "metric"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     name_id: Mapped[int] = mapped_column(ForeignKey("metric_name.id"), primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    step: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
     value: Mapped[float | None]
     __table_args__ = {"sqlite_with_rowid": False}
 
@@ -205,9 +208,9 @@ class Media(Base):
     __tablename__ = "media"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     mime: Mapped[str] = mapped_column(String(50))
-    width: Mapped[int]
-    height: Mapped[int]
-    size: Mapped[int]
+    width: Mapped[Natural]
+    height: Mapped[Natural]
+    size: Mapped[Natural]
 
 
 class Example(Base):
@@ -240,7 +243,7 @@ class Example(Base):
 class ExampleImage(Base):
     __tablename__ = "example_image"
     example_id: Mapped[int] = mapped_column(ForeignKey("example.id", ondelete="CASCADE"), primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
     sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"), index=True)
 
 
@@ -268,24 +271,24 @@ class DatasetIndex(Base):
     dataset: Mapped[str | None] = mapped_column(String(200))
     """The dataset of its examples; NULL until it could be opened."""
     revision: Mapped[str | None] = mapped_column(String(200))
-    limit: Mapped[int]
+    limit: Mapped[Natural]
     """Usable questions that were asked for, from the first on."""
     state: Mapped[str] = mapped_column(String(16))
     """`starting`, `running`, `finished` or `failed`."""
-    done: Mapped[int] = mapped_column(default=0)
+    done: Mapped[Natural] = mapped_column(default=0)
     """Examples stored so far."""
     error: Mapped[str | None] = mapped_column(Text)
     host: Mapped[str | None] = mapped_column(String(200))
     boot_id: Mapped[str | None] = mapped_column(String(64))
-    pid: Mapped[int | None]
+    pid: Mapped[Natural | None]
     pid_started: Mapped[float | None]
-    started_at: Mapped[float]
-    indexed_at: Mapped[float | None]
+    started_at: Mapped[Moment]
+    indexed_at: Mapped[Moment | None]
     """When what follows was found; NULL until an indexing has finished."""
-    rows: Mapped[int | None]
+    rows: Mapped[Natural | None]
     """Rows looked at, usable or not."""
-    usable: Mapped[int | None]
-    images: Mapped[int | None]
+    usable: Mapped[Natural | None]
+    images: Mapped[Natural | None]
     """Distinct images of the usable rows."""
     complete: Mapped[bool | None]
     """Whether the split ended before the limit was reached."""
@@ -300,21 +303,21 @@ class _TraceColumns:
     """A text and what `store.trace.parse` found in it; think and answer are character spans of the text."""
 
     text: Mapped[str] = mapped_column(Text)
-    think_start: Mapped[int | None]
-    think_end: Mapped[int | None]
-    answer_start: Mapped[int | None]
-    answer_end: Mapped[int | None]
+    think_start: Mapped[Natural | None]
+    think_end: Mapped[Natural | None]
+    answer_start: Mapped[Natural | None]
+    answer_end: Mapped[Natural | None]
     answer: Mapped[int | None]
     wellformed: Mapped[bool]
     correct: Mapped[bool | None]
-    steps: Mapped[int]
+    steps: Mapped[Natural]
     """Counted reasoning steps, uncapped."""
-    tokens: Mapped[int | None]
+    tokens: Mapped[Natural | None]
     """Generated tokens, the end token included."""
     truncated: Mapped[bool] = mapped_column(server_default=false())
     reward: Mapped[float | None]
     """Weighted sum."""
-    rewards: Mapped[dict[str, Any]]
+    rewards: Mapped[Numbers]
     """Reward component to its raw value."""
 
 
@@ -324,12 +327,12 @@ class Completion(_TraceColumns, Base):
     __tablename__ = "completion"
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    step: Mapped[int]
-    generation: Mapped[int]
+    step: Mapped[Natural]
+    generation: Mapped[Natural]
     """Index of the generation that it came from; several updates may share one."""
-    group: Mapped[int | None]
+    group: Mapped[Natural | None]
     """Number of the group within the step; NULL where groups cannot be told."""
-    index: Mapped[int]
+    index: Mapped[Natural]
     """Number within the group."""
     example_id: Mapped[int | None] = mapped_column(ForeignKey("example.id"))
     advantage: Mapped[float | None]
@@ -353,7 +356,7 @@ class CompletionTokens(Base):
 
     __tablename__ = "completion_tokens"
     completion_id: Mapped[int] = mapped_column(ForeignKey("completion.id", ondelete="CASCADE"), primary_key=True)
-    step: Mapped[int]
+    step: Mapped[Natural]
     """Updates behind the policy's weights."""
     exact: Mapped[bool]
     """The very tokens and weights of the sampling; else the text in tokens anew, under a checkpoint's weights."""
@@ -375,7 +378,7 @@ class StepSummary(Base):
 
     __tablename__ = "step_summary"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    step: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
     figures: Mapped[dict[str, Any]]
     __table_args__ = {"sqlite_with_rowid": False}
 
@@ -391,17 +394,17 @@ class Evaluation(Base):
     split: Mapped[str] = mapped_column(String(50))
     kind: Mapped[str] = mapped_column(String(16))
     """`probe`, `val`, `test`; `baseline`, a test of less than the checkpoint; `thinking`, of altered think bodies."""
-    step: Mapped[int]
+    step: Mapped[Natural]
     """Updates behind the weights; 0 is the base."""
     conditions: Mapped[dict[str, Any]]
     """Prompt hash, pixels, decoding, token limit, forced prefix: whatever must agree for a comparison."""
     conditions_hash: Mapped[str] = mapped_column(String(32))
     encoder: Mapped[str | None] = mapped_column(String(200))
-    total: Mapped[int]
-    done: Mapped[int] = mapped_column(default=0)
-    metrics: Mapped[dict[str, Any]]
-    started_at: Mapped[float]
-    ended_at: Mapped[float | None]
+    total: Mapped[Natural]
+    done: Mapped[Natural] = mapped_column(default=0)
+    metrics: Mapped[Figures]
+    started_at: Mapped[Moment]
+    ended_at: Mapped[Moment | None]
 
 
 class Prediction(_TraceColumns, Base):
@@ -411,7 +414,7 @@ class Prediction(_TraceColumns, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"))
     example_id: Mapped[int] = mapped_column(ForeignKey("example.id"))
-    sample: Mapped[int]
+    sample: Mapped[Natural]
     similarity: Mapped[float | None]
     """Cosine of the think body and the reference, under the evaluation's encoder."""
     seconds: Mapped[float | None]
@@ -430,8 +433,8 @@ class Encoder(Base):
     name: Mapped[str] = mapped_column(String(200))
     version: Mapped[str] = mapped_column(String(64))
     """A hash of weights, tokenizer and settings."""
-    dimension: Mapped[int]
-    used_at: Mapped[float]
+    dimension: Mapped[Natural]
+    used_at: Mapped[Moment]
     """When it was last loaded."""
     __table_args__ = (UniqueConstraint("name", "version"),)
 
@@ -473,8 +476,8 @@ class Event(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    at: Mapped[float]
-    step: Mapped[int | None]
+    at: Mapped[Moment]
+    step: Mapped[Natural | None]
     kind: Mapped[str] = mapped_column(String(32))
     """`launched`, `started`, `resumed`, `checkpoint`, `best`, `evaluation`, `stop_asked`, `stopped`, `finished`,
     `failed`, `out_of_memory`, `killed`, `lost`, `recording_failed`, …"""
@@ -486,11 +489,11 @@ class Experiment(Base):
 
     __tablename__ = "experiment"
     id: Mapped[int] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(String(16), unique=True)
+    uid: Mapped[str] = mapped_column(String(16), unique=True, info=NAMES_FILES)
     name: Mapped[str] = mapped_column(String(200))
     matrix: Mapped[dict[str, Any]]
     """What was multiplied: arms, ranks, seeds, models, learning rates, and the benchmarks of all."""
-    created_at: Mapped[float]
+    created_at: Mapped[Moment]
 
 
 class ExperimentRun(Base):
@@ -505,11 +508,11 @@ class Checkpoint(Base):
     __tablename__ = "checkpoint"
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
-    step: Mapped[int]
+    step: Mapped[Natural]
     kind: Mapped[str] = mapped_column(String(16))
     """`last`, `best` or `final`; one row each."""
     path: Mapped[str] = mapped_column(String(1000))
     value: Mapped[float | None]
     """The validation accuracy that chose it."""
-    created_at: Mapped[float]
+    created_at: Mapped[Moment]
     __table_args__ = (UniqueConstraint("run_id", "kind"),)

@@ -1,13 +1,11 @@
 """One run, with all that is its own, as a file that another database takes in.
 
 The file is a zip of a database that holds this run only, with the images of its examples. Checkpoints and logs stay
-behind, and so does what refers to them.
+behind, and so does what refers to them. How a file from somebody else is read: `store.unpacking`.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -28,11 +26,11 @@ from store.redaction import redacted_values
 from store.rows import ExampleRow, RunRef, StoredExample
 from store.schema import Base, Example, Job, Metric, MetricName, Run
 from store.sql import upsert
+from store.unpacking import unpack
 
-LEFT_OUT = frozenset(("checkpoint", "experiment_run"))
-"""Tables of a run that mean nothing elsewhere."""
+LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary"))
+"""Tables of a run that mean nothing elsewhere, or follow from the others."""
 AT_ONCE = 200
-_IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/[0-9a-f]{{64}}")
 _RUN: Any = Run.__table__
 _EXAMPLE: Any = Example.__table__
 _METRIC: Any = Metric.__table__
@@ -66,11 +64,12 @@ def export_run(store: Store, run_id: int, file: Path) -> None:
 def import_run(store: Store, file: Path, *, anew: bool = False) -> RunRef:
     """Takes the run of a file into the database; `anew` gives it a new uid, so that it may come twice.
 
-    Raises StoreError when the file is none of ours or of a newer version, or when its run is here already.
+    Raises StoreError, with nothing stored, when the file is none of ours or of a newer version, when a row or an image
+    in it cannot be, or when its run is here already.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _unpack(file, Path(folder))
+            unpack(file, Path(folder))
         except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise StoreError(f"{file} cannot be read ({error}): export the run again.") from None
         brought = _opened(Path(folder))
@@ -238,14 +237,3 @@ def _pack(folder: Path, file: Path) -> None:
         archive.write(folder / NAME, NAME)
         for path in sorted((folder / IMAGES).glob("*/*")):
             archive.write(path, f"{IMAGES}/{path.parent.name}/{path.name}", zipfile.ZIP_STORED)
-
-
-def _unpack(file: Path, folder: Path) -> None:
-    """Only the members that `_pack` writes; more than fits on the disk is refused before it is written."""
-    with zipfile.ZipFile(file) as archive:
-        wanted = [each for each in archive.infolist() if each.filename == NAME or _IMAGE.fullmatch(each.filename)]
-        if NAME not in (each.filename for each in wanted):
-            raise StoreError(f"{file} holds no run: name a file that `python -m store export-run` made.")
-        if sum(each.file_size for each in wanted) > shutil.disk_usage(folder).free:
-            raise StoreError(f"There is too little room in {folder} to unpack {file}: set TMPDIR to a larger disk.")
-        archive.extractall(folder, wanted)

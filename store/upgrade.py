@@ -96,21 +96,34 @@ def _revision(store: Store) -> str | None:
 
 
 def _create(store: Store) -> None:
+    with writing(store) as connection:
+        create(connection, HEAD)
+
+
+def create(connection: Connection, revision: str) -> None:
+    """The tables of a version in an empty database."""
     from alembic import command
 
-    with writing(store) as connection:
+    if revision == HEAD:
         Base.metadata.create_all(connection)
         command.stamp(alembic_config(connection), HEAD)
+    else:
+        command.upgrade(alembic_config(connection), revision)
+
+
+def advance(connection: Connection) -> None:
+    """Brings the tables of an older version to this one. SQLite must not enforce foreign keys meanwhile."""
+    from alembic import command
+
+    command.upgrade(alembic_config(connection), HEAD)
 
 
 def _migrate(store: Store, path: Path | None) -> None:
-    from alembic import command
-
     # SQLite changes a table by copying it and dropping the old one, which must not delete what points to it.
     engine = store.engine if path is None else sqlite_engine(path, foreign_keys=False)
     try:
         with writing(replace(store, engine=engine)) as connection:
-            command.upgrade(alembic_config(connection), HEAD)
+            advance(connection)
     finally:
         if engine is not store.engine:
             engine.dispose()

@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from store import read, write
+from store import ownership, read, write
 from store.engine import Store, open_store
 from store.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
 from store.schema import JobState
@@ -403,3 +403,17 @@ def evaluate(
 def find(store: Store, name: str) -> RunRow:
     """The run of this name."""
     return next(run for run in read.runs(store) if run.name == name)
+
+
+def with_checkpoint(store: Store, name: str) -> Path:
+    """Gives a run an output folder of its own, beside the database, with a checkpoint that it could go on from."""
+    run = find(store, name)
+    folder = ownership.folder_of(store, run.uid)
+    assert ownership.claim(store, run.uid, folder)
+    checkpoint = folder / f"checkpoint-{run.step}"
+    checkpoint.mkdir()
+    for file in ("trainer_state.json", "adapter_model.safetensors"):
+        (checkpoint / file).touch()
+    write.describe_run(store, run.id, output_dir=str(folder))
+    write.set_checkpoint(store, run.id, kind="last", step=run.step, path=str(checkpoint))
+    return folder

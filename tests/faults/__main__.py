@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults import crowd, deaths, storage
+from tests.faults import copies, crowd, deaths, storage
 from tests.faults.upstream import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +45,24 @@ FAULTS = (
     Fault("the disk is full", "the run fails with that reason, the database is whole, it resumes", storage.full, 5),
     Fault("the database is read-only", "one sentence says so, nothing is changed", storage.read_only, 3),
     Fault("the output folder is deleted", "the run finishes; a resume says what is gone", storage.deleted_folder, 3),
+    Fault(
+        "a backup is restored elsewhere and resumed",
+        "the copy goes on in a folder of its own, the original is untouched and goes on too",
+        copies.restored,
+        3,
+    ),
+    Fault(
+        "an imported run is resumed",
+        "one sentence says that it has no checkpoint, nothing is changed",
+        copies.imported,
+        3,
+    ),
+    Fault(
+        "the database is replaced by a backup of it",
+        "the run goes on in a folder of its own, and from the replaced database in its first one",
+        copies.replaced,
+        3,
+    ),
     Fault("the clock jumps", "nothing is taken for dead, no step is lost", storage.jumping_clock, 3),
     Fault(
         "the queue holds what cannot be carried out", "it fails in words, the next job starts", storage.broken_row, 5

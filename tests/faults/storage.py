@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts import browsing
 from store import read, write
+from store.connection import StoreError
 from tests.faults.scene import LONG, PATIENCE, SHOWN_SECONDS, answers, eventually, scene
 from trainer.launch import identity
 
@@ -124,11 +125,17 @@ def deleted_folder(folder: Path, times: int) -> str:
             os.kill(int(here.job(job).pid or 0), signal.SIGKILL)
             here.until(job, "killed", seconds=SHOWN_SECONDS)
             shutil.rmtree(here.store.media.parent / "runs" / job.run_uid)
-            again = here.until(here.resume(job), "failed")
+            with suppress(StoreError):
+                raise AssertionError(f"{here.resume(job)} has no checkpoint to go on from")
+            again = read.job(here.store, write.add_job(here.store, job.run_id, "train", {"resume": True}).uid)
+            again = here.until(again, "failed")
             assert again.error_kind == "disk" and "is gone. Launch the run anew." in str(again.error)
             here.finished(waiting)
             here.is_whole()
-    return "a training run makes it anew and finishes; a resume fails with the advice to launch anew; the queue goes on"
+    return (
+        "a training run makes it anew and finishes; a resume is refused with the advice to launch anew; "
+        "the queue goes on"
+    )
 
 
 def jumping_clock(folder: Path, times: int) -> str:

@@ -89,6 +89,7 @@ def test_where_kl_is_not_computed_the_page_says_so(seeded_store: Store, open_pag
 
 
 def test_a_failed_run_says_what_happened_and_what_to_do(seeded_store: Store, open_page: Open) -> None:
+    seeded.with_checkpoint(seeded_store, "smolvlm-256m-*r64*")
     app = open_page("run", run=seeded.find(seeded_store, "smolvlm-256m-*r64*").uid)
     assert app.error[0].value.startswith("**Out of memory** · exit code 1")
     assert "ran out of memory" in app.error[0].value

@@ -112,6 +112,9 @@ def test_actions_fit_the_selection(seeded_store: Store, open_page: Open) -> None
     app = open_page("runs")
     assert all(app.button(key=key).disabled for key in ("open", "stop", "resume", "clone", "delete"))
     select(app, "smolvlm-256m-*r64*")
+    assert app.button(key="resume").disabled and "has no checkpoint on this machine" in app.button(key="resume").help
+    seeded.with_checkpoint(seeded_store, "smolvlm-256m-*r64*")
+    app.run()
     assert not app.button(key="resume").disabled
     assert app.button(key="stop").disabled
     select(app, "demo-grpo-no-steps")
@@ -138,15 +141,13 @@ def test_stop_insists_step_by_step(seeded_store: Store, open_page: Open) -> None
 
 
 def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None:
+    seeded.with_checkpoint(seeded_store, "smolvlm-256m-*r64*")
     select(open_page("runs"), "smolvlm-256m-*r64*").button(key="resume").click().run()
     assert seeded.find(seeded_store, "smolvlm-256m-*r64*").status == "queued"
 
 
 def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
-    folder = seeded_store.folder / "runs" / run.uid
-    folder.mkdir(parents=True, exist_ok=True)
-    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    folder = seeded.with_checkpoint(seeded_store, "demo-sft")
     app = select(open_page("runs"), "demo-sft")
     app.button(key="delete").click().run()
     question = " ".join(text.value for text in app.text)

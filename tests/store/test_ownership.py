@@ -1,4 +1,4 @@
-"""A folder is its run's alone; a database that was copied, by whatever means, is another one, and one that moved is not."""
+"""A folder is its run's alone; a database that was copied, by whatever means, is another one; one that moved is not."""
 
 from __future__ import annotations
 

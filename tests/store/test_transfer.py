@@ -156,8 +156,8 @@ def change(file: Path, sql: str) -> None:
     [
         ("UPDATE alembic_version SET version_num = '0999'", "newer version"),
         ("UPDATE job SET state = 'queued', ended_at = NULL", "has a job that has not ended"),
-        ("DELETE FROM run", "holds 0 runs"),
-        ("DROP TABLE alembic_version", "another program"),
+        ("DELETE FROM run", "belongs to no run"),
+        ("DROP TABLE alembic_version", "holds no run"),
     ],
 )
 def test_a_file_of_a_newer_version_or_with_a_job_to_start_is_refused(

@@ -1,4 +1,7 @@
-"""Examples of other scripts: any gold answer, the whole prompt, further columns; how the texts of a run are read."""
+"""Examples of other scripts: any gold answer, the whole prompt, further columns; how the texts of a run are read.
+
+A database knows itself from its copies.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,3 +14,9 @@ def upgrade() -> None:
     for name in ("gold", "prompt", "columns"):
         op.add_column("example", sa.Column(name, sa.JSON(none_as_null=True), nullable=True))
     op.add_column("run", sa.Column("grammar", sa.String(length=16), server_default="ours", nullable=False))
+    op.create_table(
+        "database",
+        sa.Column("uid", sa.String(length=16), nullable=False),
+        sa.Column("place", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("uid", name=op.f("pk_database")),
+    )
