@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from sqlalchemy import JSON, Float, Integer
+from sqlalchemy import JSON, Double, Integer
 from sqlalchemy.types import TypeDecorator
 
 Natural = Annotated[int, "not negative"]
@@ -25,7 +25,7 @@ class SeedInteger(Integer):
     least, most = 0, 2**32 - 1
 
 
-class MomentFloat(Float[float]):
+class MomentFloat(Double[float]):
     least, most = 0.0, 253402300799.0
     """The end of the year 9999, after which no calendar shows a date."""
 

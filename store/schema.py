@@ -7,13 +7,18 @@ Times are seconds since the epoch, UTC. Portable SQL only: SQLite and PostgreSQL
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from store.domains import TYPES, Figures, Moment, Natural, Numbers, Seed
+from store.states import ACTIVE as ACTIVE
+from store.states import CLOSED as CLOSED
+from store.states import COMES_FROM as COMES_FROM
+from store.states import OPEN as OPEN
+from store.states import JobState as JobState
+from store.states import Launcher as Launcher
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -28,38 +33,6 @@ NAMES_FILES = {"names_files": True}
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = TYPES
-
-
-class JobState(StrEnum):
-    QUEUED = "queued"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    FINISHED = "finished"
-    FAILED = "failed"
-    OUT_OF_MEMORY = "out_of_memory"
-    KILLED = "killed"
-    LOST = "lost"
-
-
-class Launcher(StrEnum):
-    """Who starts a job's process: the worker of a host, or a Ray cluster."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-ACTIVE = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
-OPEN = (JobState.QUEUED, *ACTIVE)
-CLOSED = tuple(state for state in JobState if state not in OPEN)
-COMES_FROM: dict[JobState, tuple[JobState, ...]] = {
-    JobState.STARTING: (JobState.QUEUED,),
-    JobState.RUNNING: (JobState.QUEUED, JobState.STARTING),
-    JobState.STOPPING: ACTIVE,
-    **dict.fromkeys(CLOSED, OPEN),
-}
-"""The state machine: to each state, those from which a job may enter it. `store.jobs` is the only one to move it."""
 
 
 class Database(Base):
