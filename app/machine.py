@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from store.redaction import redacted
+
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 60
 """Seconds that the other process may take."""
@@ -67,5 +69,5 @@ def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Dev
     except subprocess.TimeoutExpired:
         return Devices((), None, 0, f"The trainer did not say within {TIME_LIMIT} s what it computes with.")
     except (ValueError, KeyError, TypeError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = redacted((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
         return Devices((), None, 0, f"The trainer could not say what it computes with: {last}")

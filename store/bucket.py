@@ -42,7 +42,7 @@ class Bucket:
     cache: Path
 
     def __str__(self) -> str:
-        return self.url
+        return redacted(self.url)
 
     def has(self, name: str) -> bool:
         """True if it is there now, whatever was listed before; False, too, where nobody answers."""

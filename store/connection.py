@@ -22,6 +22,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
+from store.redaction import redacted
+
 if TYPE_CHECKING:
     from store.bucket import Bucket
 
@@ -66,7 +68,10 @@ READING: dict[str, dict[str, Any]] = {
 
 
 class StoreError(Exception):
-    """A database that cannot do what was asked; one sentence that says what to do."""
+    """A database that cannot do what was asked; one sentence that says what to do, without a secret in it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redacted(sentence))
 
 
 class Unreachable(StoreError):
@@ -105,7 +110,7 @@ class Store:
     def where(self) -> str:
         """The database for the eyes of people: a path, or a URL without its password."""
         url = make_url(self.url)
-        return str(sqlite_path(url) or url.render_as_string(hide_password=True))
+        return str(sqlite_path(url) or redacted(url.render_as_string(hide_password=False)))
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from store.connection import Store, StoreError, writing
+from store.redaction import redacted
 from store.rows import ImageHashRow
 from store.schema import DatasetIndex, ImageHash
 from store.sql import upsert
@@ -93,7 +94,7 @@ def finish_index(
 
 def fail_index(store: Store, index_id: int, error: str) -> None:
     """Closes an index that did not come to its end; `error` is a sentence."""
-    _set(store, index_id, {"state": "failed", "error": clean(error)})
+    _set(store, index_id, {"state": "failed", "error": clean(redacted(error))})
 
 
 def drop_index(store: Store, index_id: int) -> None:

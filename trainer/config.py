@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from store.redaction import redacted
 from trainer import presets
 
 BUILT_IN_REWARDS = ("format", "accuracy", "steps", "keyword", "cosine", "random")
@@ -38,7 +39,10 @@ VISUAL_WORDS = (
 
 
 class ConfigError(Exception):
-    """A configuration that cannot run; the message says which field and what to do."""
+    """A configuration that cannot run; the message says which field and what to do, without a secret in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class Section(BaseModel):

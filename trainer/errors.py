@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from store.engine import StoreError
+from store.redaction import redacted
 from trainer.config import ConfigError
 
 Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "bug"]
@@ -27,9 +28,9 @@ class TrainerError(Exception):
     """A known fault; `message` is one sentence that says what happened and what to do."""
 
     def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(message)
         self.kind = kind
-        self.message = message
+        self.message = redacted(message)
+        super().__init__(self.message)
 
 
 class Stopped(BaseException):

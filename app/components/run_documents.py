@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 import yaml
 
 from app import data, format, logs, status
 from store import read
+from store.redaction import redacted, redacted_values
 from store.rows import RunDetail
 
 
@@ -17,7 +19,11 @@ def config_tab(run: RunDetail) -> None:
     left, right = st.columns(2)
     with left:
         st.markdown("**Configuration**", help="As YAML, to copy into a file for the command line.")
-        st.code(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True), language="yaml", height=560)
+        st.code(
+            yaml.safe_dump(redacted_values(run.config), sort_keys=False, allow_unicode=True),
+            language="yaml",
+            height=560,
+        )
     with right:
         if run.prompt:
             st.markdown("**Prompt**", help="The rendered prompt of one training example.")
@@ -25,7 +31,9 @@ def config_tab(run: RunDetail) -> None:
             st.caption(f"Hash {format.literal(run.prompt_hash or format.UNKNOWN)}: equal hashes, equal prompts.")
         st.markdown("**Environment**")
         if run.environment:
-            st.code(yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True), language="yaml")
+            st.code(
+                yaml.safe_dump(redacted_values(run.environment), sort_keys=False, allow_unicode=True), language="yaml"
+            )
         else:
             st.caption("Filled in when the process starts.")
         measured, said = (run.environment.get(f"{kind}_memory") for kind in ("measured", "estimated"))
@@ -35,6 +43,11 @@ def config_tab(run: RunDetail) -> None:
         for name, source in run.sources.items():
             st.markdown(f"**Reward {format.literal(name)}**")
             st.code(source["source"] if isinstance(source, dict) else str(source), language="python")
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Without secrets: rows of earlier versions, and of other databases, may hold what is redacted today."""
+    return yaml.safe_dump(redacted_values(values), sort_keys=False, allow_unicode=True)
 
 
 def log_tab(run: RunDetail) -> None:
@@ -62,7 +75,7 @@ def events_tab(run: RunDetail) -> None:
             "at": [datetime.fromtimestamp(event.at, UTC) for event in found],
             "step": [event.step for event in found],
             "kind": [event.kind.replace("_", " ") for event in found],
-            "message": [event.message for event in found],
+            "message": [redacted(event.message) for event in found],
         },
         hide_index=True,
         column_config={
@@ -86,7 +99,7 @@ def events_tab(run: RunDetail) -> None:
             "pid": [job.pid for job in jobs],
             "lasted": [lasted(job.started_at, job.ended_at) for job in jobs],
             "exit": [job.exit_code for job in jobs],
-            "error": [job.error for job in jobs],
+            "error": [job.error and redacted(job.error) for job in jobs],
         },
         hide_index=True,
         column_config={

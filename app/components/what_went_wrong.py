@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import advice, format
+from store.redaction import redacted
 from store.rows import JobRow, RunDetail
 
 
@@ -16,6 +17,7 @@ def what_went_wrong(run: RunDetail) -> None:
     if job.state == "stopped":
         st.info(format.literal(job.error), icon=":material/info:")
         return
+    job = redacted_job(job)
     found = advice.of(job)
     how = advice.how_it_ended(job)
     title = f"**{found.label}**{f' · {how}' if how else ''}  \n" if found else ""
@@ -26,6 +28,11 @@ def what_went_wrong(run: RunDetail) -> None:
         if found is not None:
             st.markdown(found.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in found.knobs))
         _log(job)
+
+
+def redacted_job(job: JobRow) -> JobRow:
+    """Rows of earlier versions, and of other databases, may hold what is redacted today."""
+    return job._replace(error=redacted(job.error or ""), traceback=redacted(job.traceback or "") or None)
 
 
 def _log(job: JobRow) -> None:

@@ -196,7 +196,7 @@ def test_a_password_is_never_shown() -> None:
 
     store = Store("sqlite://", create_engine("sqlite://"), Path())
     secret = Store("postgresql://user:secret@host/db", store.engine, Path())
-    assert secret.where == "postgresql://user:***@host/db"
+    assert secret.where == "postgresql://user:[redacted]@host/db"
 
 
 MOUNTS = """\

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from store import read
 from store.engine import Store, StoreError
-from store.redaction import redacted
+from store.redaction import redacted, redacted_values
 from store.schema import OPEN
 
 VARIABLE = "VR1Z_WEBHOOK"
@@ -79,7 +79,7 @@ def tell(event: str, text: str, **facts: Any) -> bool:
     if found := problem():
         logger.warning("%s", found)
         return False
-    body = json.dumps({"event": event, "text": redacted(text)[:MOST], **facts}).encode()
+    body = json.dumps({"event": event, "text": redacted(text)[:MOST], **redacted_values(facts)}).encode()
     request = urllib.request.Request(
         os.environ[VARIABLE], body, {"Content-Type": "application/json", "User-Agent": "vision-r1-zero"}
     )
