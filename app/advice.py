@@ -60,6 +60,11 @@ ADVICE = {
         "The database did not answer, or refused a write.",
         ("its disk and its permissions", "another program that keeps it locked", "then resume the run"),
     ),
+    "reward": Advice(
+        "Reward",
+        "A reward function of yours failed, or returned what is no reward.",
+        ("the function and line that the message names", "then resume the run", "Preflight, which calls it once"),
+    ),
     "bug": Advice(
         "Bug",
         "An exception that nobody expected, in this program or in a library.",

@@ -117,6 +117,8 @@ def reward_section(checked: Checked, example: Example | None) -> None:
     reward_rows.rows(launch_plan.pays(text, truth, config) if text else {})
     if reward_rows.is_on("keyword"):
         config_form.widget(config_form.FIELDS["visual_words"])
+    if any(".py:" in reward.name for reward in config.rewards):
+        config_form.widget(config_form.FIELDS["try_rewards"])
 
 
 def example_completion(config: RunConfig, example: Example) -> str:

@@ -34,8 +34,9 @@ def calibrate(config: RunConfig) -> Calibration:
     settings = config.optimization
     share = {"steps": 1, "batch_size": settings.batch_size // settings.processes, "processes": 1}
     once = config.model_copy(update={"optimization": settings.model_copy(update=share)})
+    examples = datasets.load_role(config.data, "train", min(config.prompts_per_step, config.data.train_examples))
+    grpo.check_enough(config, len(examples))
     base = models.load_base(config.model)
-    examples = datasets.load_role(config.data, "train", config.prompts_per_step)
     with tempfile.TemporaryDirectory() as folder:
         trainer: Any
         if config.method == "grpo":

@@ -218,6 +218,8 @@ class RunConfig(Section):
         RewardConfig(name="accuracy", weight=2.0),
         RewardConfig(name="steps", weight=0.5),
     )
+    try_rewards: bool = True
+    """Call each reward from a file once before the model is loaded, to find its faults; off for a judge that costs."""
     visual_words: tuple[str, ...] = VISUAL_WORDS
     """Words that the keyword reward pays for."""
     optimization: OptimizationConfig = OptimizationConfig()

@@ -12,7 +12,7 @@ from store.engine import StoreError
 from store.redaction import redacted
 from trainer.config import ConfigError
 
-Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "bug"]
+Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "reward", "bug"]
 
 NO_DISK = 74
 """Exit code of a job whose disk or database refused: it may have found no place to say so."""

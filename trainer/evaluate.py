@@ -20,6 +20,8 @@ from trainer.datasets.storing import store_examples
 from trainer.harness import Harness
 from trainer.similarity import Encoder
 
+LOGGED = "logged/"
+"""Begins the name of a figure that a reward of the user's own has logged."""
 CEILING_EXAMPLES = 200
 """Second references are read by nothing else, so that each costs as much as a prediction's thinking."""
 
@@ -66,10 +68,12 @@ def evaluate(
         left = [i for i, example_id in enumerate(ids) if numbers and (example_id, numbers[0]) not in known]
         for indices, answers in harness.batches([seen[i] for i in left], decoding, len(numbers) or 1):
             flat = [left[i] for i in indices for _ in numbers]
-            rows = harness.rows([examples[i] for i in flat], answers, [ids[i] for i in flat], numbers * len(indices))
+            asked, asked_ids = [examples[i] for i in flat], [ids[i] for i in flat]
+            rows = harness.rows(asked, answers, asked_ids, numbers * len(indices), step=step)
             write.record_predictions(store, evaluation, rows)
             pause()
     figures = _figures(store, evaluation, harness, dict(zip(ids, examples, strict=True)))
+    figures |= {f"{LOGGED}{name}": value for name, value in harness.take_logged().items()}
     write.finish_evaluation(store, evaluation, figures)
     return figures
 
@@ -145,24 +149,26 @@ def probe(
     )
     quiet = replace(harness, encoder=None)
     greedy = [answers[0] for answers in harness.predict(examples, harness.decoding)]
-    greedy_rows = quiet.rows(examples, greedy, ids, [0] * len(ids))
+    greedy_rows = quiet.rows(examples, greedy, ids, [0] * len(ids), step=step)
     write.record_predictions(store, evaluation, greedy_rows)
     found: dict[str, float | None] = {"probe/accuracy": float(np.mean([bool(row.correct) for row in greedy_rows]))}
     if settings.probe_samples:
-        found |= _probe_samples(store, evaluation, quiet, examples, ids)
+        found |= _probe_samples(store, evaluation, quiet, examples, ids, step)
+    found |= {f"probe/{name}": value for name, value in harness.take_logged().items()}
     write.finish_evaluation(store, evaluation, {name.removeprefix("probe/"): value for name, value in found.items()})
     return found
 
 
 def _probe_samples(
-    store: Store, evaluation: int, harness: Harness, examples: Sequence[Example], ids: Sequence[int]
+    store: Store, evaluation: int, harness: Harness, examples: Sequence[Example], ids: Sequence[int], step: int
 ) -> dict[str, float | None]:
     copies = harness.config.evaluation.probe_samples
     sampling = replace(harness.sampling, forced_prefix="")
     groups = harness.predict(examples, sampling, copies)
     flat = [answer for group in groups for answer in group]
     repeated = [example for example in examples for _ in range(copies)]
-    rows = harness.rows(repeated, flat, [i for i in ids for _ in range(copies)], [*range(1, copies + 1)] * len(ids))
+    repeated_ids, numbers = [i for i in ids for _ in range(copies)], [*range(1, copies + 1)] * len(ids)
+    rows = harness.rows(repeated, flat, repeated_ids, numbers, step=step)
     write.record_predictions(store, evaluation, rows)
     own = generation.token_statistics(
         harness.model,

@@ -23,6 +23,7 @@ from trainer import (
     models,
     prompt,
     provenance,
+    reward_trial,
     scoring,
     thinking,
 )
@@ -56,6 +57,8 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         say(store, job_id, f"answering {asked.name} by majority")
         answer_by_majority(store, run_id, config, examples, asked)
         return
+    say(store, job_id, "trying the rewards")
+    reward_trial.try_rewards(config, examples[0], lambda: obey(store, job_id))
     say(store, job_id, "loading the model")
     base = models.load_base(config.model)
     output = folders.own(store, run_id) if config.model.adapter is not None else Path()

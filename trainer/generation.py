@@ -40,6 +40,7 @@ class Answer:
     ids: tuple[int, ...]
     truncated: bool
     seconds: float
+    forced_prefix: str = ""
 
 
 @contextmanager
@@ -179,7 +180,7 @@ def _answer_batch(
 def _answer(processor: Any, ids: list[int], ends: set[int], prefix: str, seconds: float) -> Answer:
     stop = next((i for i, token in enumerate(ids) if token in ends), None)
     kept = ids if stop is None else ids[: stop + 1]
-    return Answer(prefix + decode(processor.tokenizer, kept, ends), tuple(kept), stop is None, seconds)
+    return Answer(prefix + decode(processor.tokenizer, kept, ends), tuple(kept), stop is None, seconds, prefix)
 
 
 @dataclass(frozen=True)

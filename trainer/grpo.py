@@ -7,6 +7,7 @@ the base with the adapter off, or a frozen copy of the adapter that it was given
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -73,6 +74,20 @@ def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
     return lazy_rows.dataset(examples, row)
 
 
+def check_enough(config: RunConfig, examples: int) -> None:
+    """Raises TrainerError where there are fewer training examples than an update has prompts: TRL would do none."""
+    prompts, group, processes = config.prompts_per_step, config.grpo.group_size, config.optimization.processes
+    if config.method != "grpo" or examples >= prompts:
+        return
+    smaller = examples // processes * processes * group
+    raise TrainerError(
+        "data",
+        f"{examples} training examples are fewer than the {prompts} prompts of one update (optimization.batch_size "
+        f"{config.optimization.batch_size} / grpo.group_size {group}). Use more (data.train_examples)"
+        + (f", or set optimization.batch_size to at most {smaller}." if smaller else "."),
+    )
+
+
 def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]:
     """The reward on texts decoded from token ids, under the component's own name."""
     ends = end_ids(base.model, base.processor)
@@ -83,6 +98,21 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
 
     function.__name__ = reward.name
     return function
+
+
+def as_own(reward: Reward) -> Callable[..., Any]:
+    """A reward of the user's own as TRL calls it, without the column that only we need."""
+
+    def function(example: Any, **arguments: Any) -> Any:
+        return own(**arguments)
+
+    async def function_later(example: Any, **arguments: Any) -> Any:
+        return await own(**arguments)
+
+    own: Callable[..., Any] = reward.function
+    found: Callable[..., Any] = function_later if inspect.iscoroutinefunction(own) else function
+    found.__name__ = reward.name
+    return found
 
 
 class ByEpoch(Sampler[int]):
@@ -193,7 +223,7 @@ def build(
     )
     trainer = GroupedTrainer(
         **adapters.policy(base, config.lora, start),
-        reward_funcs=[reading_ids(reward, base) for reward in rewards],
+        reward_funcs=[as_own(reward) if reward.is_own else reading_ids(reward, base) for reward in rewards],
         args=arguments,
         train_dataset=rows(examples, config),
         processing_class=base.processor,

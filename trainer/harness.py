@@ -6,11 +6,11 @@ Answers do not depend on batch size or order. Knows nothing of databases.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from store.rows import PredictionRow
-from trainer import generation, prompt, scoring, similarity
+from trainer import generation, prompt, reward_arguments, scoring, similarity
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.generation import Answer, Decoding
@@ -28,6 +28,8 @@ class Harness:
     rewards: tuple[Reward, ...]
     encoder: Encoder | None
     decoding: Decoding
+    logged: dict[str, list[float]] = field(default_factory=dict)
+    """What rewards have logged by `log_metric`."""
 
     def conditions(self, example: Example) -> dict[str, Any]:
         """What must agree for a comparison, told by one rendered example."""
@@ -79,11 +81,17 @@ class Harness:
             yield order[first : first + len(answers) // copies], answers
 
     def rows(
-        self, examples: Sequence[Example], answers: Sequence[Answer], example_ids: Sequence[int], samples: Sequence[int]
+        self,
+        examples: Sequence[Example],
+        answers: Sequence[Answer],
+        example_ids: Sequence[int],
+        samples: Sequence[int],
+        *,
+        step: int,
     ) -> list[PredictionRow]:
-        """Scored predictions, one for each answer."""
+        """Scored predictions, one for each answer, of the weights after `step` updates."""
         texts = [answer.text for answer in answers]
-        components = scoring.score(texts, examples, self.rewards)
+        components = scoring.score(texts, examples, self.rewards, lambda: self._handed(examples, answers, step))
         weights = {reward.name: reward.weight for reward in self.rewards}
         fields = [
             scoring.trace_fields(
@@ -106,6 +114,20 @@ class Harness:
                 fields, answers, example_ids, samples, cosines, strict=True
             )
         ]
+
+    def _handed(self, examples: Sequence[Example], answers: Sequence[Answer], step: int) -> dict[str, Any]:
+        def log_metric(name: str, value: float) -> None:
+            self.logged.setdefault(name, []).append(float(value))
+
+        return reward_arguments.arguments(
+            self.processor, self.config, examples, answers, step=step, log_metric=log_metric
+        )
+
+    def take_logged(self) -> dict[str, float]:
+        """The mean of each metric that rewards have logged since this was asked last."""
+        found = {name: sum(values) / len(values) for name, values in self.logged.items()}
+        self.logged.clear()
+        return found
 
     def _cosines(self, examples: Sequence[Example], fields: Sequence[Any]) -> list[float | None]:
         if self.encoder is None or self.config.style == "direct":

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import torch
 
-from trainer import calibration, datasets, generation, harness, memory, models, prompt
+from trainer import calibration, datasets, generation, grpo, harness, memory, models, prompt, reward_trial
 from trainer.config import ConfigError, RunConfig
+from trainer.datasets.example import Example
 from trainer.datasets.images import encode_png
 from trainer.errors import TrainerError
 from trainer.rewards import build
@@ -47,7 +48,7 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
     """
     checks = [_device(config)]
     report: dict[str, Any] = {}
-    for step in (_rewards, _data_and_prompt, _memory, *([_pace] if measure else [])):
+    for step in (_data_and_prompt, _rewards, _memory, *([_pace] if measure else [])):
         try:
             check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
@@ -109,14 +110,28 @@ def _device(config: RunConfig) -> Check:
 
 
 def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    own = [reward.name for reward in config.paid if ".py:" in reward.name]
+    # Before anything else imports them: what they do to a process they must not do to this one.
+    tried = 0
+    if own and config.try_rewards:
+        if "prompt" not in report:
+            raise TrainerError("data", "Rewards from files were not tried, since no example could be prepared.")
+        tried = reward_trial.try_rewards(config, _examples(config, 1)[0])
     rewards = build(config, lambda texts: torch.zeros(len(texts), 1).numpy())
     paid = ", ".join(f"{reward.name} × {reward.weight:g}" for reward in rewards)
-    return Check("rewards", "ok", f"{paid}."), {}
+    if own and not tried:
+        return Check("rewards", "warn", f"{paid}. Those from files were not tried: try_rewards is off."), {}
+    return Check("rewards", "ok", f"{paid}.{' Those from files were tried on an example.' if tried else ''}"), {}
+
+
+def _examples(config: RunConfig, n: int) -> list[Example]:
+    return datasets.load_role(config.data, "train" if config.method != "none" else "test", n)
 
 
 def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    role = "train" if config.method != "none" else "test"
-    examples = datasets.load_role(config.data, role, memory.SAMPLE)
+    wanted = max(memory.SAMPLE, config.prompts_per_step)
+    examples = _examples(config, min(wanted, config.data.train_examples) if config.method == "grpo" else memory.SAMPLE)
+    grpo.check_enough(config, len(examples))
     example = examples[0]
     processor = models.load_processor(config.model)
     text = generation.render(processor, example, config.style, config.instruction)

@@ -1,4 +1,4 @@
-"""What makes a run reproducible: versions, device, commits, resolved prompt, reward sources. Trains nothing."""
+"""What makes a run reproducible: versions, device, commits, resolved prompt, the user's own files. Trains nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from store import read, write
 from store.engine import Store
 from store.rows import RunDetail
-from trainer import generation
+from trainer import foreign, generation
 from trainer.config import RunConfig, from_dict
 from trainer.datasets.example import Example
 from trainer.harness import Harness
@@ -59,8 +59,19 @@ def describe(
             **{name: version(name) for name in PACKAGES},
             **facts,
         },
-        sources={r.name: {"source": r.source, "sha256": r.sha256} for r in rewards if r.source is not None},
+        sources=_sources(config, rewards),
     )
+
+
+def _sources(config: RunConfig, rewards: Sequence[Reward]) -> dict[str, Any]:
+    """The user's own files that the run uses, with the files beside them that they import."""
+    found: dict[str, Any] = {
+        r.name: {"source": r.source, "sha256": r.sha256, "helpers": dict(r.helpers)} for r in rewards if r.is_own
+    }
+    if ".py:" in config.data.dataset:
+        own = foreign.load(config.data.dataset, "data.dataset", "(split)")
+        found["data.dataset"] = {"source": own.source, "sha256": own.sha256, "helpers": own.helpers}
+    return found
 
 
 def add_facts(store: Store, run_id: int, **facts: Any) -> None:

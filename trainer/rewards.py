@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import foreign
+from trainer import foreign, own_reward
 from trainer.config import BUILT_IN_REWARDS, VISUAL_WORDS, ConfigError, RewardConfig, RunConfig
 from trainer.prompt import Style
 from trainer.trace import Trace, parse, read_count
@@ -39,7 +40,14 @@ class Reward(NamedTuple):
     source: str | None = None
     """Text of the file that a custom reward came from."""
     sha256: str | None = None
-    """Hash of that file."""
+    """Hash of that file, and of those that it imports from beside it."""
+    helpers: Mapping[str, str] = MappingProxyType({})
+    """Text of those files, by their path from that file's folder."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's."""
+        return self.source is not None
 
 
 class Explained(NamedTuple):
@@ -177,10 +185,14 @@ def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFuncti
     return bound
 
 
-def load_custom(reward: RewardConfig) -> Reward:
-    """The reward in `FILE.py:function`; its source is kept, and is exactly what runs. Raises ConfigError."""
+def load_custom(reward: RewardConfig, *, strict: bool = False) -> Reward:
+    """The reward in `FILE.py:function`, to be called by name with whatever TRL hands a reward; its source is kept.
+
+    `strict` makes NaN a fault. Raises ConfigError.
+    """
     found = foreign.load(reward.name, "rewards", "(completions, **columns)")
-    return Reward(reward.label, reward.weight, _bind(reward.label, found.call), found.source, found.sha256)
+    function = own_reward.guarded(found, reward.label, strict=strict)
+    return Reward(reward.label, reward.weight, function, found.source, found.sha256, found.helpers)
 
 
 def explain(

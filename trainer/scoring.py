@@ -5,12 +5,13 @@ One function serves training completions and evaluation predictions, so that bot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from store.rows import TraceFields
 from trainer import trace
 from trainer.datasets.example import Example
+from trainer.own_reward import finished
 from trainer.prompt import Style
 from trainer.rewards import Reward
 
@@ -25,11 +26,18 @@ def reward_columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
 
 
 def score(
-    texts: Sequence[str], examples: Sequence[Example], rewards: Sequence[Reward]
+    texts: Sequence[str],
+    examples: Sequence[Example],
+    rewards: Sequence[Reward],
+    handed: Callable[[], Mapping[str, Any]],
 ) -> list[dict[str, float | None]]:
-    """Raw value of every reward component for each text."""
+    """Raw value of every reward component for each text; `handed` makes the arguments of rewards of the user's own."""
     columns = reward_columns(examples)
-    values = {reward.name: reward.function(list(texts), **columns) for reward in rewards}
+    by_trl = handed() if any(reward.is_own for reward in rewards) else {}
+    values = {
+        reward.name: finished(reward.function(**by_trl)) if reward.is_own else reward.function(list(texts), **columns)
+        for reward in rewards
+    }
     return [{name: column[i] for name, column in values.items()} for i in range(len(texts))]
 
 

@@ -59,7 +59,8 @@ def probe(
         after: dict[int, PredictionRow] = {}
         prefixes = [f"<think>{body}</think><answer>" for body in bodies]
         for indices, answers in harness.batches(kept, harness.decoding, 1, prefixes):
-            rows = harness.rows([kept[i] for i in indices], answers, [ids[i] for i in indices], [0] * len(indices))
+            asked, asked_ids = [kept[i] for i in indices], [ids[i] for i in indices]
+            rows = harness.rows(asked, answers, asked_ids, [0] * len(indices), step=step)
             after |= dict(zip(indices, rows, strict=True))
             write.record_predictions(store, evaluation, rows)
             pause()

@@ -31,6 +31,7 @@ from trainer import (
     own_samples,
     provenance,
     ranks,
+    reward_trial,
     sft,
     together,
     tokens,
@@ -105,13 +106,17 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     together.join()
     set_seed(config.seed)
-    say(store, job_id, "loading the model")
     origin = adapters.starting_point(store, run_id, job_id, config, output)
+    say(store, job_id, "reading the data")
+    splits, data_facts = datasets.load_run(config.data, imitates=config.imitates)
+    grpo.check_enough(config, len(splits["train"]))
+    if ranks.is_first():
+        say(store, job_id, "trying the rewards")
+        reward_trial.try_rewards(config, splits["train"][0], lambda: obey(store, job_id))
+    say(store, job_id, "loading the model")
     base = models.load_base(config.model)
     encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
     rewards = tuple(build(config, encoder))
-    say(store, job_id, "reading the data")
-    splits, data_facts = datasets.load_run(config.data, imitates=config.imitates)
     if config.imitate == "own samples":
         say(store, job_id, "sampling what to imitate")
         itself = harness_for(config, base.model, base.processor, rewards, None)
@@ -163,7 +168,10 @@ def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
 
 
 def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
-    """Trains from the beginning, or from a checkpoint, to the last update. Raises Stopped."""
+    """Trains from the beginning, or from a checkpoint, to the last update.
+
+    Raises Stopped, and TrainerError where training ends earlier by itself.
+    """
     last = watch.config.optimization.steps
     if start is None:
         watch.look(0)
@@ -178,8 +186,11 @@ def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
     else:
         say(watch.store, watch.job_id, "training")
         trainer.train(resume_from_checkpoint=str(start.path) if start else None)
-    if watch.was_interrupted or (watch.recorder.stop_requested and trainer.state.global_step < last):
+    done = trainer.state.global_step
+    if watch.was_interrupted or (watch.recorder.stop_requested and done < last):
         raise Stopped
+    if done < last:
+        raise TrainerError("bug", f"Training ended at update {done} of {last}, and nobody asked it to: see the log.")
 
 
 def _count_on(trainer: Any, watch: Watch) -> None:

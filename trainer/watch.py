@@ -140,4 +140,6 @@ def curves(prefix: str, figures: dict[str, Any]) -> dict[str, float | None]:
         "cos_mean": "cos_mean",
         "cos@0.8": "cos_at_0.8",
     }
-    return {f"{prefix}/{name}": figures[key] for name, key in chosen.items() if key in figures}
+    found = {f"{prefix}/{name}": figures[key] for name, key in chosen.items() if key in figures}
+    logged = {key.removeprefix(evaluate.LOGGED): value for key, value in figures.items() if evaluate.LOGGED in key}
+    return found | {f"{prefix}/{name}": value for name, value in logged.items()}

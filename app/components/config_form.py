@@ -53,6 +53,7 @@ LABELS = {
     "evaluation.encoder": "Sentence encoder",
     "evaluation.batch_size": "Answers at once",
     "evaluation.seed": "Seed of the evaluation",
+    "try_rewards": "Try rewards from files",
 }
 NAMES = {"grpo": "GRPO", "sft": "SFT", "none": "Evaluate only", "cot": "Think first", "direct": "Answer only"}
 

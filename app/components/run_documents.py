@@ -41,8 +41,12 @@ def config_tab(run: RunDetail) -> None:
             peak = f"measured {format.memory(measured)}" if measured else "measured when the run has ended"
             st.caption(format.literal(f"Memory at the peak: estimated {format.memory(said)}, {peak}."))
         for name, source in run.sources.items():
-            st.markdown(f"**Reward {format.literal(name)}**")
-            st.code(source["source"] if isinstance(source, dict) else str(source), language="python")
+            st.markdown("**Dataset**" if name == "data.dataset" else f"**Reward {format.literal(name)}**")
+            kept: dict[str, Any] = source if isinstance(source, dict) else {"source": str(source)}
+            st.code(kept["source"], language="python")
+            for file, text in kept.get("helpers", {}).items():
+                st.markdown(f"imports {format.literal(file)}")
+                st.code(text, language="python")
 
 
 def as_yaml(values: dict[str, Any]) -> str:

@@ -184,9 +184,9 @@ def test_an_edited_custom_reward_is_read_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("def other(completions): ...", "no plain function brevity"),
-        ("brevity = 3", "no plain function brevity"),
-        ("async def brevity(completions): ...", "no plain function brevity"),
+        ("def other(completions): ...", "no function brevity"),
+        ("brevity = 3", "no function brevity"),
+        ("class brevity: ...", "no function brevity"),
         ("import nowhere_to_be_found", "failed to import .ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("def brevity(", "failed to import .SyntaxError"),
         ("raise SystemExit(3)", "failed to import .SystemExit: 3"),
