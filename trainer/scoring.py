@@ -29,7 +29,7 @@ def score(
     texts: Sequence[str],
     examples: Sequence[Example],
     rewards: Sequence[Reward],
-    handed: Callable[[], Mapping[str, Any]],
+    handed: Callable[[], Mapping[str, Any]] = dict,
 ) -> list[dict[str, float | None]]:
     """Raw value of every reward component for each text; `handed` makes the arguments of rewards of the user's own."""
     columns = reward_columns(examples)

@@ -53,7 +53,8 @@ def _functions(path: Path) -> list[str]:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [name for name in functions if not name.startswith("_")]
 
 
 def forbidden(rewards: Iterable[Mapping[str, Any]]) -> list[str]:
