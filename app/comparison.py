@@ -234,6 +234,10 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
         values = [each.get(name) for each in decoding]
         if values[0] != values[1]:
             reasons.append(f"{words} {_word(values[0])} against {_word(values[1])}")
+    rules = [each.get("rules") or {} for each in (first, second)]
+    # An evaluation of an earlier version knows fewer rules or none, and is compared by those that it knows.
+    for name in (name for name in rules[0] if name in rules[1] and rules[0][name] != rules[1][name]):
+        reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} against {_word(rules[1][name])}")
     if first.get("baseline") != second.get("baseline"):
         reasons.append("one is a baseline")
     return reasons
@@ -247,6 +251,8 @@ def _template(conditions: Mapping[str, Any]) -> str:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
     return "none" if value in (None, "") else str(value)
 
 

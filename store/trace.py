@@ -23,6 +23,8 @@ GRAMMAR: dict[Style, tuple[str, ...]] = {
 """The tags of a well-formed completion, in order; a body stands between an opening tag and its closing one."""
 
 _TAG = re.compile("</?(?:think|answer)>")
+_OPENED = re.compile(r"<think>\s*\Z")
+_NEAR_THE_END = 100
 _DIGITS = re.compile("[0-9]{1,9}")
 _MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?!\S)")
 _WORD = re.compile(r"\w")
@@ -104,6 +106,15 @@ def parse(text: str, style: Style = "cot") -> Trace:
         steps=_steps(text, *think) if think else (),
         violation=violation,
     )
+
+
+def opening(prompt: str) -> str:
+    """What a rendered prompt has begun of its completion: `<think>` with the white space after it, or nothing.
+
+    The stored text of a completion is this and what was generated. Reads the last characters only.
+    """
+    match = _OPENED.search(prompt[-_NEAR_THE_END:])
+    return match.group() if match else ""
 
 
 def read_count(body: str) -> int | None:

@@ -13,8 +13,11 @@ from typing import Any
 
 from trainer.generation import decode
 from trainer.together import gathered
+from trainer.trace import opening
 
 _PLAIN = (str, int, float, bool)
+_LAST = 32
+"""Tokens of a prompt among which is what its template opens."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Generation:
     ids: Sequence[Sequence[int]]
     """Generated tokens, end token included."""
     texts: Sequence[str]
+    """What was generated, after what the prompt had opened."""
     lengths: Sequence[int]
     truncated: Sequence[bool]
     rewards: dict[str, list[float | None]]
@@ -50,6 +54,7 @@ class GenerationCapture:
         self._generation_seconds = 0.0
         self._scoring_seconds = 0.0
         self._ids: list[list[int]] = []
+        self._openings: list[str] = []
         self._rewards: Any = None
         self._generate = trainer._generate
         self._score = trainer._calculate_rewards
@@ -62,6 +67,7 @@ class GenerationCapture:
         start = time.perf_counter()
         output = self._generate(prompts)
         self._generation_seconds = time.perf_counter() - start
+        self._openings = [opening(self._trainer._tokenizer.decode(ids[-_LAST:])) for ids in output[0]]
         return output
 
     def _timed_score(self, inputs: Any, prompts: Any, completions: Any, completion_ids: list[list[int]]) -> Any:
@@ -91,7 +97,10 @@ class GenerationCapture:
             number=self._count,
             inputs=rows,
             ids=ids,
-            texts=[decode(trainer._tokenizer, each, ends) for each in ids],
+            texts=[
+                begun + decode(trainer._tokenizer, each, ends)
+                for begun, each in zip(gathered(self._openings), ids, strict=True)
+            ],
             lengths=[len(each) for each in ids],
             truncated=[not each or each[-1] not in ends for each in ids],
             rewards={name: [_number(row[i]) for row in columns] for i, name in enumerate(names)},

@@ -13,7 +13,7 @@ import numpy as np
 
 from store import read, write
 from store.engine import Store
-from trainer import baselines, generation, metrics, prompt, similarity
+from trainer import baselines, chat_template, generation, metrics, prompt, similarity
 from trainer.baselines import Baseline
 from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
@@ -46,9 +46,7 @@ def evaluate(
     may raise, for example Stopped.
     """
     ids = store_examples(store, examples)
-    conditions = harness.conditions(examples[0])
-    if samples:
-        conditions["samples"] = {"n": samples, "temperature": harness.sampling.temperature}
+    conditions = _conditions(harness, examples[0], samples)
     if baseline:
         conditions["baseline"] = baseline
     evaluation, known = write.continue_evaluation(
@@ -76,6 +74,11 @@ def evaluate(
     figures |= {f"{LOGGED}{name}": value for name, value in harness.take_logged().items()}
     write.finish_evaluation(store, evaluation, figures)
     return figures
+
+
+def _conditions(harness: Harness, example: Example, samples: int) -> dict[str, Any]:
+    sampled = {"samples": {"n": samples, "temperature": harness.sampling.temperature}} if samples else {}
+    return harness.conditions(example) | sampled
 
 
 def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int, Example]) -> dict[str, Any]:
@@ -143,7 +146,7 @@ def probe(
         split=examples[0].split,
         kind="probe",
         step=step,
-        conditions=harness.conditions(examples[0]),
+        conditions=_conditions(harness, examples[0], settings.probe_samples),
         encoder=None,
         total=len(examples) * (1 + settings.probe_samples),
     )
@@ -199,9 +202,9 @@ def _reference_entropy(harness: Harness, examples: Sequence[Example]) -> dict[st
     known = [example for example in examples if example.reference]
     if not known:
         return {}
-    tokenizer = harness.processor.tokenizer
-    texts = [prompt.target(e.reference or "", e.answer, harness.config.style) for e in known]
-    ids = [tokenizer(f" {text}", add_special_tokens=False)["input_ids"] for text in texts]
+    turn, tokenizer = chat_template.read(harness.processor), harness.processor.tokenizer
+    targets = [prompt.target(e.reference or "", e.answer, harness.config.style) for e in known]
+    ids = [tokenizer(turn.generated(text), add_special_tokens=False)["input_ids"] for text in targets]
     statistics = generation.token_statistics(
         harness.model,
         harness.processor,

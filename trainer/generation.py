@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from trainer import prompt
+from trainer import chat_template, prompt
 from trainer.datasets.example import Example
+from trainer.decoding import end_ids, options, without_defaults
 from trainer.prompt import Style
 
 
@@ -34,9 +35,10 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion: its text with the forced prefix, its token ids (end token included), whether it was cut off."""
+    """One completion: its text, its token ids (end token included), whether it was cut off."""
 
     text: str
+    """With the forced prefix, or with what the chat template has opened."""
     ids: tuple[int, ...]
     truncated: bool
     seconds: float
@@ -59,10 +61,11 @@ def inference(model: Any) -> Iterator[None]:
 def render(processor: Any, example: Example, style: Style, instruction: str | None, forced_prefix: str = "") -> str:
     """The text that the model continues, image place holders not yet expanded."""
     conversation = prompt.messages(example.question, style, images=len(example.pictures), instruction=instruction)
+    text = chat_template.render(processor, conversation)
     if not forced_prefix:
-        return processor.apply_chat_template(conversation, add_generation_prompt=True)
-    forced = {"role": "assistant", "content": [{"type": "text", "text": forced_prefix}]}
-    return processor.apply_chat_template([*conversation, forced], continue_final_message=True)
+        return text
+    turn = chat_template.read(processor)
+    return text.removesuffix(turn.opening) + turn.gap + forced_prefix
 
 
 def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> Any:
@@ -70,19 +73,6 @@ def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) ->
     read = {i: list(example.images) for i, example in {id(e): e for e in examples}.items()}
     images = [read[id(example)] for example in examples]
     return processor(text=list(texts), images=images, padding=True, padding_side="left", return_tensors="pt")
-
-
-def end_ids(model: Any, processor: Any) -> set[int]:
-    """Tokens that end a completion."""
-    declared = model.generation_config.eos_token_id
-    ids = declared if isinstance(declared, list) else [declared]
-    return {i for i in (*ids, processor.tokenizer.eos_token_id) if i is not None}
-
-
-def placeholder_ids(model: Any) -> list[int]:
-    """Tokens that stand for image features: a completion that held one could not be fed back to the model."""
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    return sorted({i for i in (getattr(model.config, name, None) for name in names) if i is not None})
 
 
 def decode(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
@@ -159,28 +149,23 @@ def _answer_batch(
     start = time.monotonic()
     texts = [render(processor, task.example, style, instruction, task.prefix) for task in tasks]
     inputs = encode(processor, [task.example for task in tasks], texts).to(model.device)
-    ends = end_ids(model, processor)
-    config = GenerationConfig(
-        max_new_tokens=decoding.max_tokens,
-        do_sample=False,
-        suppress_tokens=placeholder_ids(model),
-        eos_token_id=sorted(ends),
-        pad_token_id=processor.tokenizer.pad_token_id,
-    )
+    ends, opening = end_ids(model, processor), chat_template.read(processor).opening
+    config = GenerationConfig(max_new_tokens=decoding.max_tokens, do_sample=False, **options(model, processor))
     noise = LogitsProcessorList()
     if decoding.temperature is not None:
         noise.append(Noise(decoding.temperature, [task.seed for task in tasks]))
-    with inference(model):
+    with inference(model), without_defaults(model):
         generated = model.generate(**inputs, generation_config=config, logits_processor=noise)
     new = generated[:, inputs["input_ids"].shape[1] :].tolist()
     seconds = (time.monotonic() - start) / len(tasks)
-    return [_answer(processor, ids, ends, task.prefix, seconds) for task, ids in zip(tasks, new, strict=True)]
+    return [_answer(processor, ids, ends, opening, task.prefix, seconds) for task, ids in zip(tasks, new, strict=True)]
 
 
-def _answer(processor: Any, ids: list[int], ends: set[int], prefix: str, seconds: float) -> Answer:
+def _answer(processor: Any, ids: list[int], ends: set[int], opening: str, prefix: str, seconds: float) -> Answer:
     stop = next((i for i, token in enumerate(ids) if token in ends), None)
     kept = ids if stop is None else ids[: stop + 1]
-    return Answer(prefix + decode(processor.tokenizer, kept, ends), tuple(kept), stop is None, seconds, prefix)
+    text = (prefix or opening) + decode(processor.tokenizer, kept, ends)
+    return Answer(text, tuple(kept), stop is None, seconds, prefix)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer import utils as trl_utils
 
-from trainer import adapters, lazy_rows, models, prompt, together
+from trainer import adapters, chat_template, lazy_rows, models, prompt, together
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
+from trainer.decoding import end_ids, options, placeholder_ids, without_defaults
 from trainer.errors import TrainerError
-from trainer.generation import decode, end_ids, placeholder_ids
+from trainer.generation import decode
 from trainer.models import Base
 from trainer.rewards import Reward
 
@@ -90,10 +91,10 @@ def check_enough(config: RunConfig, examples: int) -> None:
 
 def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]:
     """The reward on texts decoded from token ids, under the component's own name."""
-    ends = end_ids(base.model, base.processor)
+    ends, opening = end_ids(base.model, base.processor), chat_template.read(base.processor).opening
 
     def function(completions: Any, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
-        texts = [decode(base.processor.tokenizer, ids, ends) for ids in completion_ids]
+        texts = [opening + decode(base.processor.tokenizer, ids, ends) for ids in completion_ids]
         return reward.function(texts, completion_ids=completion_ids, **columns)
 
     function.__name__ = reward.name
@@ -148,7 +149,7 @@ class GroupedTrainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
 
     def _generate(self, prompts: Any) -> Any:
-        with together.one_dice():
+        with together.one_dice(), without_defaults(self.model):
             return super()._generate(prompts)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
@@ -184,16 +185,19 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 
 def _generating(config: RunConfig, base: Base) -> dict[str, Any]:
     """TRL's arguments of sampling. Raises TrainerError where vLLM is asked for and absent."""
-    settings, never = config.grpo, placeholder_ids(base.model)
+    settings = config.grpo
     if settings.vllm == "off":
-        return {"generation_kwargs": {"suppress_tokens": never}}
+        return {"generation_kwargs": options(base.model, base.processor, sampled=True)}
     if find_spec("vllm") is None:
         raise TrainerError("dependency", f"grpo.vllm={settings.vllm} needs vLLM: pip install vllm, or set it to off.")
     return {
         "use_vllm": True,
         "vllm_mode": settings.vllm,
         "vllm_server_base_url": settings.vllm_server if settings.vllm == "server" else None,
-        "generation_kwargs": {"logit_bias": dict.fromkeys(never, -100.0)},
+        "generation_kwargs": {
+            "logit_bias": dict.fromkeys(placeholder_ids(base.model), -100.0),
+            "stop_token_ids": sorted(end_ids(base.model, base.processor)),
+        },
     }
 
 
@@ -229,4 +233,5 @@ def build(
         processing_class=base.processor,
     )
     adapters.in_float32(trainer.model, start)
+    trainer.eos_token_ids = sorted(end_ids(base.model, base.processor))
     return trainer

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from store.rows import PredictionRow
-from trainer import generation, prompt, reward_arguments, scoring, similarity
+from trainer import chat_template, decoding, generation, prompt, reward_arguments, scoring, similarity
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.generation import Answer, Decoding
@@ -42,6 +42,7 @@ class Harness:
             "prompt_hash": prompt.fingerprint(template, pixels),
             "pixels": pixels,
             "decoding": asdict(self.decoding),
+            "rules": decoding.rules(self.model, self.processor),
             "reference_rule": "malformed as NULL",
         }
 
@@ -154,6 +155,10 @@ def pixel_settings(processor: Any) -> dict[str, Any]:
 def harness_for(
     config: RunConfig, model: Any, processor: Any, rewards: Sequence[Reward], encoder: Encoder | None, prefix: str = ""
 ) -> Harness:
-    """The harness of a run; `prefix` is what completions are made to begin with."""
+    """The harness of a run; `prefix` is what completions are made to begin with.
+
+    Raises TrainerError where the model's chat template leaves no way to answer in the run's style.
+    """
+    chat_template.check_style(chat_template.read(processor), config.style, repr(config.model.id))
     decoding = Decoding(max_tokens=config.max_tokens, seed=config.evaluation.seed, forced_prefix=prefix)
     return Harness(model, processor, config, tuple(rewards), encoder, decoding)

@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.models.auto import PROCESSOR_MAPPING
 
-from trainer import hub, pixels, prefix_sharing
+from trainer import chat_template, hub, pixels, prefix_sharing
 from trainer.config import TINY, LoraConfig, ModelConfig
 from trainer.errors import TrainerError
 
@@ -87,7 +87,8 @@ def commit_of(architecture: Any) -> str | None:
 def load_processor(config: ModelConfig) -> Any:
     """The model's own processor for images and text, with the run's pixel settings; pads on the left.
 
-    Raises TrainerError when it cannot be loaded, or does not know a pixel setting.
+    Raises TrainerError when it cannot be loaded, does not know a pixel setting, or has a chat template that is not
+    understood.
     """
     found = architecture(config)
     kind = image_only(PROCESSOR_MAPPING[type(found)]) if type(found) in PROCESSOR_MAPPING else AutoProcessor
@@ -99,6 +100,7 @@ def load_processor(config: ModelConfig) -> Any:
     if not hasattr(processor, "image_processor"):
         raise TrainerError("model", f"{config.id!r} has no image processor: its preprocessor_config.json is missing.")
     set_pixels(processor.image_processor, config)
+    chat_template.read(processor, repr(config.id))
     processor.tokenizer.padding_side = "left"
     return processor
 

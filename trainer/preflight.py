@@ -14,7 +14,18 @@ from typing import Any, Literal
 
 import torch
 
-from trainer import calibration, datasets, generation, grpo, harness, memory, models, prompt, reward_trial
+from trainer import (
+    calibration,
+    chat_template,
+    datasets,
+    generation,
+    grpo,
+    harness,
+    memory,
+    models,
+    prompt,
+    reward_trial,
+)
 from trainer.config import ConfigError, RunConfig
 from trainer.datasets.example import Example
 from trainer.datasets.images import encode_png
@@ -29,6 +40,8 @@ TOKEN_BYTES, ROW_BYTES = 4, 300
 """Of a text in the database, and of its row with its indexes."""
 TIGHT = 0.85
 """Share of the free memory beyond which an estimate is too close."""
+THINKING = "1. A red boat, on the left.\n2. Six blue boats, behind it."
+"""What is imitated to try a chat template."""
 SHOWN_EDGE = 512
 """Pixels of the example's picture in the report."""
 
@@ -48,7 +61,7 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
     """
     checks = [_device(config)]
     report: dict[str, Any] = {}
-    for step in (_data_and_prompt, _rewards, _memory, *([_pace] if measure else [])):
+    for step in (_chat_template, _data_and_prompt, _rewards, _memory, *([_pace] if measure else [])):
         try:
             check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
@@ -126,6 +139,23 @@ def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str
 
 def _examples(config: RunConfig, n: int) -> list[Example]:
     return datasets.load_role(config.data, "train" if config.method != "none" else "test", n)
+
+
+def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    """What the template makes of the run's prompts and, where something is imitated, of its targets."""
+    processor = models.load_processor(config.model)
+    turn = chat_template.read(processor)
+    chat_template.check_style(turn, config.style, repr(config.model.id))
+    if config.method == "sft":
+        asked = prompt.messages(chat_template.QUESTION, config.style, instruction=config.instruction)
+        target = prompt.target(THINKING, 7, config.style)
+        chat_template.imitated(processor, asked, target, config.style, repr(config.model.id))
+    if turn.closed:
+        sentence = "It closes an empty thinking before the completion begins: whatever is thought comes after that."
+        return Check("chat template", "warn" if config.style == "cot" else "ok", sentence), {}
+    if turn.opening:
+        return Check("chat template", "ok", "It opens <think> itself: completions are kept with that tag."), {}
+    return Check("chat template", "ok", "It leaves the whole completion to the model."), {}
 
 
 def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:

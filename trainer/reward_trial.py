@@ -102,14 +102,15 @@ def main(folder: Path) -> None:
 
 
 def _try(config: RunConfig, example: Example) -> None:
-    from trainer import models, prompt, reward_arguments, rewards
+    from trainer import chat_template, models, prompt, reward_arguments, rewards
     from trainer.generation import Answer
     from trainer.own_reward import finished
 
     own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
     processor = models.load_processor(config.model)
     tokenizer = processor.tokenizer
-    right = prompt.target(example.reference or THINKING, example.answer, config.style)
+    target = prompt.target(example.reference or THINKING, example.answer, config.style)
+    right = chat_template.read(processor).generated(target)
     answers = [
         Answer(text, (*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id), False, 0.0)
         for text in (right, "")

@@ -5,43 +5,74 @@ Prompt and pixels come from the same builder as GRPO's; knows nothing of databas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from trainer import adapters, lazy_rows, prompt
+from trainer import adapters, chat_template, lazy_rows, prompt
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.errors import TrainerError
 from trainer.grpo import common_arguments
 from trainer.models import Base
 
+TRIED = 16
+"""Examples on which the chat template is tried before a training."""
 
-def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
-    """Columns `prompt`, `completion`, `images`. Style cot needs a reference; raises TrainerError where none has one."""
-    usable = [e for e in examples if config.style == "direct" or e.reference]
-    if not usable:
+
+def usable(examples: Sequence[Example], config: RunConfig) -> list[Example]:
+    """Those that can be imitated: style cot needs a reference. Raises TrainerError where none has one."""
+    found = [e for e in examples if config.style == "direct" or e.reference]
+    if not found:
         raise TrainerError(
             "data", f"{config.data.dataset} has no annotated reasoning to imitate. Choose style direct, or GRPO."
         )
+    return found
+
+
+def target(example: Example, config: RunConfig) -> str:
+    return prompt.target(example.reference or "", example.answer, config.style)
+
+
+def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], str] = str) -> Dataset:
+    """Columns `prompt`, `completion`, `images`; `write` makes the text of a turn from a target.
+
+    Raises TrainerError where nothing can be imitated.
+    """
 
     def row(i: int, e: Example) -> dict[str, Any]:
-        target = prompt.target(e.reference or "", e.answer, config.style)
         return {
             "prompt": prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction),
-            "completion": [{"role": "assistant", "content": [{"type": "text", "text": target}]}],
+            "completion": [chat_template.spoken(write(target(e, config)))],
         }
 
-    return lazy_rows.dataset(usable, row)
+    return lazy_rows.dataset(usable(examples, config), row)
+
+
+def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Callable[[str], str]:
+    """How the chat template has to be given a target so that all of it is imitated.
+
+    Tried on `TRIED` examples. Raises TrainerError where the template would drop or change part of one.
+    """
+    turn, name = chat_template.read(processor), repr(config.model.id)
+    known = usable(examples, config)
+    for e in known[:: max(1, len(known) // TRIED)]:
+        asked = prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction)
+        whole = turn.whole(target(e, config))
+        is_whole = chat_template.imitated(processor, asked, whole, config.style, name) == whole
+    return turn.whole if is_whole else lambda text: turn.whole(text).removeprefix(turn.opening)
 
 
 def build(
     config: RunConfig, base: Base, examples: Sequence[Example], output: Path, start: Path | None = None
 ) -> SFTTrainer:
-    """An SFTTrainer ready for `train()`. `start` holds the adapter to go on from."""
+    """An SFTTrainer ready for `train()`. `start` holds the adapter to go on from.
+
+    Raises TrainerError where the model's chat template would not let all of a target be imitated.
+    """
     arguments = SFTConfig(
         **common_arguments(config, output),
         max_length=None,
@@ -52,7 +83,7 @@ def build(
     trainer = SFTTrainer(
         **adapters.policy(base, config.lora, start),
         args=arguments,
-        train_dataset=rows(examples, config),
+        train_dataset=rows(examples, config, writer(base.processor, examples, config)),
         processing_class=base.processor,
     )
     adapters.in_float32(trainer.model, start)

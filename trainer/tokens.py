@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers.decoders import DecodeStream
 
 from store.rows import TokenRow
-from trainer import generation
+from trainer import chat_template, generation
 from trainer.datasets.example import Example
 from trainer.harness import Harness
 
@@ -16,11 +16,12 @@ from trainer.harness import Harness
 def measure(
     harness: Harness, examples: Sequence[Example], texts: Sequence[str], completions: Sequence[Sequence[int]]
 ) -> list[TokenRow]:
-    """Figures of completions, given as texts and token ids; the harness's model must be a PEFT model.
+    """Figures of completions, given as stored texts and token ids; the harness's model must be a PEFT model.
 
     One pass holds at most as many completions as an update does.
     """
     config, tokenizer = harness.config, harness.processor.tokenizer
+    opened = len(chat_template.read(harness.processor).opening)
     rows = []
     for first in range(0, len(examples), config.micro_batch):
         part = slice(first, first + config.micro_batch)
@@ -34,17 +35,18 @@ def measure(
         figures = zip(entropies.tolist(), logps.tolist(), base_logps.tolist(), strict=True)
         for text, ids, row in zip(texts[part], completions[part], figures, strict=True):
             entropy, logp, base_logp = (tuple(values[: len(ids)]) for values in row)
-            rows.append(TokenRow(ends(tokenizer, ids, text), entropy, logp, base_logp))
+            rows.append(TokenRow(ends(tokenizer, ids, text, opened), entropy, logp, base_logp))
     return rows
 
 
-def ends(tokenizer: Any, ids: Sequence[int], text: str) -> tuple[int, ...]:
+def ends(tokenizer: Any, ids: Sequence[int], text: str, opened: int = 0) -> tuple[int, ...]:
     """Index of the character in the text after each token; a character of several tokens belongs to its last.
 
-    `text` is what `generation.decode` makes of the ids: an end token adds nothing to it.
+    `text` is what `generation.decode` makes of the ids, after `opened` characters that the chat template wrote: an end
+    token adds nothing to it.
     """
     stream = DecodeStream(skip_special_tokens=False)
-    found, at = [], 0
+    found, at = [], opened
     for token in ids:
         at += len(stream.step(tokenizer.backend_tokenizer, token) or "")
         found.append(min(at, len(text)))

@@ -15,7 +15,7 @@ from PIL import Image
 from store import read, write
 from store.engine import Store
 from store.rows import StoredCompletion, StoredExample
-from trainer import adapters, models, tokens
+from trainer import adapters, chat_template, models, tokens
 from trainer.activity import say
 from trainer.checkpoints import Checkpoint
 from trainer.config import RunConfig
@@ -42,7 +42,8 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
     model = adapters.with_adapter(base, config.lora, checkpoint.path)
     harness = harness_for(config, model, base.processor, (), None)
     say(store, job_id, f"measuring tokens with the checkpoint of step {checkpoint.step}")
-    ids = tokens.tokenize(base.processor.tokenizer, row.text, is_whole=not row.truncated)
+    generated = row.text.removeprefix(chat_template.read(base.processor).opening)
+    ids = tokens.tokenize(base.processor.tokenizer, generated, is_whole=not row.truncated)
     (measured,) = tokens.measure(harness, [example], [row.text], [ids])
     write.put_tokens(store, row.id, measured, step=checkpoint.step)
 

@@ -39,6 +39,7 @@ def conditions(store: Store, member: Member, benchmark: str) -> dict[str, Any]:
         "prompt": told.get("prompt"),
         "pixels": str(told.get("pixels", format.UNKNOWN)),
         "decoding": ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, "")) or format.UNKNOWN,
+        "stop tokens": " ".join((told.get("rules") or {}).get("stop_tokens", ())) or format.UNKNOWN,
         **spent(store, run),
         "starts from": (run.config.get("model") or {}).get("adapter"),
         "configurations tried": comparison.tried(alike),

@@ -17,6 +17,7 @@ from app.components.trace_text import marked
 from store import read
 from store.engine import Store
 from store.rows import JobRow, RunDetail, StoredCompletion, StoredTokens, TokenRow
+from trainer import trace
 
 MOST_TOKENS = 2000
 """Browsers lay out more of them slowly."""
@@ -60,7 +61,7 @@ def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
     """The strip of a measured completion; else a way to have it measured, where the run has weights."""
     found = read.tokens_of(store, row.id)
     if found is not None:
-        _strip(row, found)
+        _strip(run, row, found)
         return
     job = _job(store, run, row)
     is_open = job is not None and job.state in status.OPEN
@@ -70,13 +71,14 @@ def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
         _offer(run, row, job)
 
 
-def _strip(row: StoredCompletion, found: StoredTokens) -> None:
+def _strip(run: RunDetail, row: StoredCompletion, found: StoredTokens) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         by = st.segmented_control(
             "Tokens by", list(COLOURINGS), default="Entropy", key="inspect.tokens", required=True, width="content"
         )
         st.caption(_weights(row, found), width="content")
-    st.html(strip(row.text, found.tokens, str(by)))
+    opened = trace.opening(run.prompt or "")
+    st.html(strip(row.text, found.tokens, str(by), len(opened) if row.text.startswith(opened) else 0))
 
 
 def _weights(row: StoredCompletion, found: StoredTokens) -> str:
@@ -86,12 +88,17 @@ def _weights(row: StoredCompletion, found: StoredTokens) -> str:
     return f"The text in tokens anew, under the checkpoint of step {found.step}; {sampled}."
 
 
-def strip(text: str, tokens: TokenRow, by: str) -> str:
-    """Tokens coloured by a word of COLOURINGS, with a legend, as inert HTML."""
+def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
+    """Tokens coloured by a word of COLOURINGS, with a legend, as inert HTML.
+
+    The first `opened` characters are the prompt's: no token of the completion, and without colour.
+    """
     colouring = COLOURINGS[by]
     shown = min(len(tokens.ends), MOST_TOKENS)
-    starts = (0, *tokens.ends)
-    spans = [_token(text[starts[i] : tokens.ends[i]], tokens, i, colouring) for i in range(shown)]
+    starts = (opened, *tokens.ends)
+    spans = [marked(text[:opened])] + [
+        _token(text[starts[i] : tokens.ends[i]], tokens, i, colouring) for i in range(shown)
+    ]
     rest = f'<div class="tv-quiet">{len(tokens.ends) - shown} more tokens</div>' if shown < len(tokens.ends) else ""
     bar = ", ".join(_colour(share) for share in ((-1.0, 0.0, 1.0) if by == "Change" else (0.0, 1.0)))
     legend = f'{colouring.low}<i style="background: linear-gradient(90deg, {bar})"></i>{colouring.high}'
