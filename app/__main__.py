@@ -14,6 +14,7 @@ from app import access, demo, server
 from app.access import SignIn
 from store import private
 from store.engine import StoreError, database_url, open_store
+from store.terminal import shown
 
 BAD_USE = 2
 
@@ -85,7 +86,7 @@ def _cannot_listen(host: str, port: int) -> str | None:
 
 
 def _refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
+    print(shown(sentence), file=sys.stderr)
     return BAD_USE
 
 

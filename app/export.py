@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from app.tables import Cell, Line, Table
+from store import terminal
 from store.rows import EvaluationRow
 
 Link = Callable[[EvaluationRow], str]
@@ -93,14 +94,14 @@ def comma_separated(tables: Sequence[Table]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for table in tables:
-        writer.writerow(["table", "kind", *table.head])
-        writer.writerows([table.key, *map(_unformulaic, line)] for line in rows(table))
+        writer.writerow(["table", "kind", *map(_unformulaic, table.head)])
+        writer.writerows([*map(_unformulaic, (table.key, *line))] for line in rows(table))
     return stream.getvalue()
 
 
 def _unformulaic(text: str) -> str:
-    """Spreadsheets run what begins like a formula; a difference with its interval is none."""
-    return f"'{text}" if re.match(r"[=@\t\r+-]", text) and not _DIFFERENCE.fullmatch(text) else text
+    """A difference with its interval begins like a formula and is none."""
+    return text if _DIFFERENCE.fullmatch(text) else terminal.unformulaic(text)
 
 
 def html_table(table: Table, link: Link | None = None) -> str:

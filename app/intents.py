@@ -83,7 +83,9 @@ def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
 
 
 def embed(runs: Sequence[RunRow], encoder: str) -> str:
-    """Queues the embedding of what the runs said, one job each."""
+    """Queues the embedding of what the runs said, one job each. Raises ConfigError."""
+    if places.is_path(encoder):
+        places.check("evaluation.encoder", encoder)
     jobs = launch.embed(data.writer(), [run.id for run in runs], encoder)
     data.forget()
     return f"{len(jobs)} {'job is' if len(jobs) == 1 else 'jobs are'} in the queue."

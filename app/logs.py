@@ -13,7 +13,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def tail(path: Path, limit: int = LIMIT) -> str | None:
-    """The last `limit` bytes, from a whole line on, without terminal colours; None if there is no such file."""
+    """The last `limit` bytes, from a whole line on if there is one, without colours; None if there is no such file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -21,7 +21,8 @@ def tail(path: Path, limit: int = LIMIT) -> str | None:
         file.seek(max(0, size - limit))
         content = file.read()
     if size > limit:
-        content = content.partition(b"\n")[2]
+        cut, _, whole = content.partition(b"\n")
+        content = whole if whole.strip() else b"(\xe2\x80\xa6)" + cut  # one line without an end, or all but one
     return redacted(plain(content.decode("utf-8", errors="replace")))
 
 

@@ -12,6 +12,8 @@ from store.engine import database_url, sqlite_path
 from trainer.config import ConfigError, RunConfig
 
 VARIABLE = "VR1Z_ROOTS"
+LONGEST = 200
+"""Characters of a path that a sentence names."""
 
 
 def roots() -> tuple[Path, ...]:
@@ -33,10 +35,14 @@ def check(field: str, text: str) -> str:
     if not inside:
         folders = ", ".join(map(str, roots()))
         raise ConfigError(
-            f"{field}: {path} lies outside of {folders}. Move it there, or start the server with {VARIABLE} set to "
+            f"{field}: {shortened(path)} lies outside of {folders}. Move it there, or start the server with {VARIABLE} set to "
             "its folder."
         )
     return str(path)
+
+
+def shortened(path: Path) -> str:
+    return str(path) if len(str(path)) <= LONGEST else f"{str(path)[:LONGEST]}…"
 
 
 def outside(config: RunConfig) -> list[str]:
@@ -51,10 +57,22 @@ def outside(config: RunConfig) -> list[str]:
 
 
 def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Fields that hold a path; the id of a model may also be one of the hub, an adapter that of a run."""
+    """Fields that hold a path; the id of a model may also be one of the hub, an adapter that of a run.
+
+    An instruction, a name and the address of a server are none, whatever they look like; code has a rule of its own.
+    """
     for field, text in (("data.path", config.data.path), ("data.traces", config.data.traces)):
         if text:
             yield field, text
-    for field, name in (("model.id", config.model.id), ("model.adapter", config.model.adapter)):
-        if name and (name.startswith(("/", "~", ".")) or ".." in name or Path(name).exists()):
+    either = {"model.id": config.model.id, "model.adapter": config.model.adapter}
+    for field, name in (either | {"evaluation.encoder": config.evaluation.encoder}).items():
+        if name and is_path(name):
             yield field, name
+
+
+def is_path(name: str) -> bool:
+    """Whether a name that may be one of the hub, or of a run, is a path to what loads it."""
+    try:
+        return name.strip().startswith(("/", "~", ".", "\\")) or ".." in name or Path(name).exists()
+    except (OSError, ValueError):
+        return True  # no name of the hub is so long or so odd: what is wrong with it is said as of a path

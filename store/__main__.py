@@ -26,6 +26,7 @@ from store.engine import Store, StoreError, database_url, media_place, open_stor
 from store.export import completion_fields, prediction_fields
 from store.importing import saving
 from store.rows import RunRow
+from store.terminal import cell, shown, unformulaic
 
 EVERY_POINT = 10**9
 COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")
@@ -42,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.command(store, options)
             sys.stdout.flush()
     except StoreError as error:
-        print(error, file=sys.stderr)
+        print(shown(error), file=sys.stderr)
     except BrokenPipeError:
         # What is still buffered would fail again when the interpreter closes the standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("The reader went away before everything was written.", file=sys.stderr)
     except OSError as error:
-        print(f"Cannot write {error.filename or 'the output'}: {error.strerror}.", file=sys.stderr)
+        print(shown(f"Cannot write {error.filename or 'the output'}: {error.strerror}."), file=sys.stderr)
     else:
         return 0
     return 2
@@ -118,15 +119,15 @@ def _import(store: Store, options: argparse.Namespace) -> None:
     for run in report.runs:
         what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"
         if run.is_new:
-            print(f"imported {what}")
+            print(shown(f"imported {what}"))
         elif run.changed:
-            print(f"brought up to date, {run.changed} steps changed: {what}")
+            print(shown(f"brought up to date, {run.changed} steps changed: {what}"))
         else:
-            print(f"already here, nothing new: {what}")
+            print(shown(f"already here, nothing new: {what}"))
         for note in run.notes:
-            print(f"  {note}")
+            print(shown(f"  {note}"))
     for problem in report.unread:
-        print(f"not imported: {problem}")
+        print(shown(f"not imported: {problem}"))
 
 
 def _runs(store: Store, options: argparse.Namespace) -> None:
@@ -158,7 +159,7 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
             if value == value:
                 values.setdefault(step, {})[name] = value
     out = csv.writer(sys.stdout, delimiter="," if options.csv else "\t", lineterminator="\n")
-    out.writerow(["step", *names])
+    out.writerow(["step", *map(unformulaic, names)])
     out.writerows([step, *(values[step].get(name, "") for name in names)] for step in sorted(values))
 
 
@@ -205,7 +206,7 @@ def _import_run(store: Store, options: argparse.Namespace) -> None:
 def _orphans(store: Store, options: argparse.Namespace) -> None:
     found = orphans.remove(store) if options.writes else orphans.find(store)
     for path in (*(file.address for file in found.files), *found.folders):
-        print(path)
+        print(shown(path))
     verb = "were removed" if options.writes else "can be removed with --remove"
     print(
         f"{found.examples:,} examples, {found.images:,} images, {len(found.files):,} stray files and "
@@ -229,7 +230,7 @@ def _write(path: str, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else cell(value)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from store import private, read, write
 from store.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.rows import JobRef, RunRef
 from store.schema import JobState, Launcher
-from trainer import benchmark, experiments, launch, ranks
+from store.terminal import shown
+from trainer import benchmark, experiments, launch, ranks, telemetry
 from trainer import config as configs
 from trainer.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
 from trainer.errors import TrainerError
@@ -36,10 +37,11 @@ NICENESS = 5
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
     options = parser().parse_args(arguments)
+    telemetry.keep_off()
     try:
         return int(options.command(options))
     except (ConfigError, StoreError, TrainerError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
         return BAD_CONFIG
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -242,7 +244,9 @@ def preflight_command(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report))
     else:
-        print("\n".join(f"{check['level']:4} {check['name']}: {check['sentence']}" for check in report["checks"]))
+        print(
+            "\n".join(shown(f"{check['level']:4} {check['name']}: {check['sentence']}") for check in report["checks"])
+        )
     return FAILED if any(check["level"] == "fail" for check in report["checks"]) else FINISHED
 
 
@@ -261,7 +265,7 @@ def machine_command(options: argparse.Namespace) -> int:
 def inspect_command(options: argparse.Namespace) -> int:
     inspection = import_module("trainer.datasets.inspect")
     found = inspection.inspect(_real_data(options), options.split)
-    print(json.dumps(found) if options.json else inspection.text(found))
+    print(json.dumps(found) if options.json else shown(inspection.text(found)))
     return FINISHED
 
 
@@ -320,7 +324,7 @@ def stop_command(options: argparse.Namespace) -> int:
     # What runs now may be an evaluation of a run that was trained long ago.
     open_jobs = read.jobs(store, open_only=True, run_id=run.id)
     job = open_jobs[0] if open_jobs else run.job
-    print(launch.stop(store, job, options.level) if job else "The run never had a job.")
+    print(shown(launch.stop(store, job, options.level)) if job else "The run never had a job.")
     return FINISHED
 
 
@@ -354,7 +358,7 @@ def _execute(store: Store, run_id: int, job: JobRef) -> int:
     """Executes a job in the foreground."""
     run = read.run(store, run_id)
     print(
-        f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}",
+        shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
         flush=True,
     )
     return execute(store, read.job(store, job.uid))

@@ -20,6 +20,7 @@ from store import write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import JobState, Launcher
+from store.terminal import shown
 from trainer import launch
 from trainer.errors import NO_DISK, Stopped, classify
 from trainer.heartbeat import Heartbeat
@@ -129,4 +130,4 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
 
 def _say(text: str, stream: TextIO) -> None:
     with suppress(OSError):  # a full disk under the log must not change the exit code
-        print(text, file=stream, flush=True)
+        print(shown(text), file=stream, flush=True)

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from store import read
 from store.engine import Store, StoreError
+from store.terminal import shown
 
 LOOK_SECONDS = 1.0
 SHOWN = {
@@ -63,7 +64,7 @@ class Progress:
         except StoreError as error:
             text = f"Progress cannot be read: {error}"
         with suppress(OSError):  # a terminal that has gone, or a full disk, must not end the job
-            print(text, flush=True)
+            print(shown(text), flush=True)
 
 
 def line(store: Store, run_id: int, step: int, max_steps: int | None, activity: str | None) -> str:

@@ -301,11 +301,18 @@ def test_hostile_text_is_escaped_in_every_format() -> None:
     assert "'=cmd()" in export.comma_separated([formula])
 
 
-@pytest.mark.parametrize("text", ["+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "=1"])
+@pytest.mark.parametrize("text", ["+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "=1", "\r=1", "\n+1", " =1"])
 def test_no_cell_runs_as_a_formula(text: str) -> None:
     table = tables.Table("t", "", ("h",), (tables.Line((tables.Cell(text),)),))
     ((_, _, cell),) = list(csv.reader(io.StringIO(export.comma_separated([table]))))[1:]
-    assert cell == f"'{text}"
+    assert cell == f"'{text.strip()}"
+
+
+@pytest.mark.parametrize("text", ["a\r=cmd()", "a\n=cmd()", "a\x0b=cmd()", "a\u2028=cmd()"])
+def test_no_cell_begins_a_row(text: str) -> None:
+    """A spreadsheet takes a bare carriage return for the end of a row."""
+    table = tables.Table("t", "", (text,), (tables.Line((tables.Cell(text),)),))
+    assert export.comma_separated([table]).splitlines() == ["table,kind,a =cmd()", "t,measured,a =cmd()"]
 
 
 @pytest.mark.parametrize("text", ["+12.3 (+1.0 to +20.0)", "-0.5 (-3.0 to +2.0)", "+6.38", "–"])

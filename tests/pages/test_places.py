@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from app import intents, places
 from store.engine import Store
 from tests import seeded
-from trainer.config import ConfigError, from_dict
+from trainer.config import ConfigError, ModelConfig, RunConfig, from_dict
 
 
 @pytest.fixture
@@ -40,13 +43,48 @@ def test_a_name_that_no_path_can_have_is_a_sentence(allowed: Path) -> None:
 
 def test_every_path_of_a_configuration_is_looked_at(allowed: Path) -> None:
     data = {"dataset": "quantity-23k", "path": "/etc", "traces": "/etc/passwd"}
-    config = from_dict({"method": "none", "data": data, "model": {"id": "/etc", "adapter": "../secret"}})
+    evaluation = {"encoder": "~root/encoder"}
+    model = {"id": "/etc", "adapter": "../secret"}
+    config = from_dict({"method": "none", "data": data, "model": model, "evaluation": evaluation})
     assert [sentence.partition(":")[0] for sentence in places.outside(config)] == [
         "data.path",
         "data.traces",
         "model.id",
         "model.adapter",
+        "evaluation.encoder",
     ]
+
+
+def test_every_field_that_is_text_is_known_to_hold_a_path_or_none() -> None:
+    """A new field that holds a path must not be forgotten."""
+    none = {"name", "method", "style", "instruction", "grpo.vllm_server", "data.dataset", "model.revision"}
+    none |= {"data.revision", "rewards.name", "visual_words"}  # code from files: `reward_rows.forbidden`
+    paths = {"data.path", "data.traces", "model.id", "model.adapter", "evaluation.encoder"}
+    assert set(texts(RunConfig)) - none == paths
+
+
+def texts(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        if str in inner:
+            yield f"{prefix}{name}"
+        for kind in inner:
+            if issubclass(kind, BaseModel):
+                yield from texts(kind, f"{prefix}{name}.")
+
+
+def test_a_name_as_long_as_no_path_is_a_sentence(allowed: Path) -> None:
+    for name in ("x" * 300, "a/" * 3000, "a\0b"):
+        config = RunConfig.model_construct(**dict(from_dict({}))).model_copy(
+            update={"model": ModelConfig.model_construct(id=name, adapter=None)}
+        )
+        [sentence] = places.outside(config)
+        assert sentence.startswith("model.id: ") and len(sentence) < 600
+
+
+def test_what_embeds_is_confined(seeded_store: Store, allowed: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.encoder: /etc lies outside of"):
+        intents.embed([], "/etc")
 
 
 def test_names_of_the_hub_and_of_runs_are_no_paths(allowed: Path) -> None:

@@ -131,3 +131,11 @@ def test_a_long_log_ends_with_whole_lines(tmp_path: Path) -> None:
     assert tail.startswith("line 9")
     assert tail.endswith("line 999\n")
     assert logs.tail(tmp_path / "none.txt") is None
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n \n"])
+def test_a_long_log_of_one_line_is_not_empty(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"first\n" + "é".encode() * 1000 + b" the end" + end.encode())
+    tail = logs.tail(path, limit=101)
+    assert tail is not None and tail.startswith("(…)") and tail.strip().endswith("é the end")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from store import __main__ as command_line
-from store import write
+from store import terminal, write
 from store.engine import Store
 from store.rows import RunRef
 from tests.store import make
@@ -169,3 +171,40 @@ def test_orphans_are_shown_before_they_are_removed(
     assert "were removed" in capsys.readouterr().out
     assert call(store, "orphans") == 0
     assert "0 examples, 0 images" in capsys.readouterr().out
+
+
+def test_what_a_name_holds_neither_moves_the_cursor_nor_pads_the_lines(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("\x1b[31mred\x1b]0;title\x07", "x" * 200, "two\nlines\tand\rmore", "a\u202eb\x9b2J"):
+        make.run(store, name=name)
+    assert call(store, "runs") == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 5 and max(map(len, out.splitlines())) < 300
+    assert all(character.isprintable() for character in out.replace("\n", ""))
+    assert "two lines and more" in out and "x" * 59 + "…" in out
+    assert call(store, "metrics", "\x1b[2J") == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_one_short_line_in_a_cell(text: str) -> None:
+    line = terminal.cell(text)
+    assert len(line) <= terminal.LONGEST and (line.isprintable() or not line)
+    assert terminal.shown(text).replace("\n", "").isprintable()
+
+
+@given(st.text("=+-@\r\n\t \x00\x1b\u202e\uff1d1a", min_size=1, max_size=6))
+def test_no_cell_begins_like_a_formula_or_a_row(text: str) -> None:
+    written = terminal.unformulaic(text)
+    assert not {"\r", "\n", "\t"} & set(written)
+    assert written[:1] not in ("=", "+", "-", "@", "\uff1d")
+
+
+def test_metrics_with_odd_names_are_written_as_text(
+    store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write.record_metrics(store, run.id, 2, {"=cmd|' /C calc'!A0": 1.0, "a\r=1": 2.0})
+    assert call(store, "metrics", run.uid, "--csv") == 0
+    head = next(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert "'=cmd|' /C calc'!A0" in head and "a =1" in head

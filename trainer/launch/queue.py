@@ -21,6 +21,7 @@ from store import private, read, write
 from store.engine import Store, StoreError
 from store.rows import JobRow
 from store.schema import OPEN, JobState, Launcher
+from store.terminal import shown
 from trainer import errors
 from trainer.launch import devices, endings, identity, local
 from trainer.launch.identity import Identity
@@ -174,4 +175,4 @@ def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
 
 def say(text: str) -> None:
     with suppress(OSError):  # the disk of the log may be full
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), shown(text), flush=True)

@@ -1,0 +1,33 @@
+"""Text from outside as a terminal or a spreadsheet may get it: nothing that they would obey, nothing endless."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+LONGEST = 60
+_FORMULA = re.compile(r"[=@+\-\uff1d\uff20\uff0b\uff0d]")
+
+
+def shown(text: Any) -> str:
+    """The lines of a text, with U+FFFD for what moves a cursor, sets a colour or turns the direction of writing."""
+    known = str(text)
+    if known.isascii() and known.isprintable():
+        return known
+    return "".join(each if each.isprintable() or each == "\n" else _instead(each) for each in known)
+
+
+def cell(text: Any, most: int = LONGEST) -> str:
+    """The same in one line of at most so many characters, for a column of a table."""
+    line = " ".join(shown(str(text)[: 4 * most]).split())
+    return line if len(line) <= most and len(str(text)) <= 4 * most else f"{line[: most - 1]}…"
+
+
+def unformulaic(text: str) -> str:
+    """A cell of CSV, in one line: spreadsheets run what begins like a formula, also behind a break or blanks."""
+    line = " ".join(shown(text).split())
+    return f"'{line}" if _FORMULA.match(line) else line
+
+
+def _instead(character: str) -> str:
+    return " " if character.isspace() else "\ufffd"
