@@ -35,8 +35,8 @@ def check(field: str, text: str) -> str:
     if not inside:
         folders = ", ".join(map(str, roots()))
         raise ConfigError(
-            f"{field}: {shortened(path)} lies outside of {folders}. Move it there, or start the server with {VARIABLE} set to "
-            "its folder."
+            f"{field}: {shortened(path)} lies outside of {folders}. Move it there, or start the server with "
+            f"{VARIABLE} set to its folder."
         )
     return str(path)
 

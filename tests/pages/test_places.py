@@ -74,7 +74,7 @@ def texts(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_a_name_as_long_as_no_path_is_a_sentence(allowed: Path) -> None:
-    for name in ("x" * 300, "a/" * 3000, "a\0b"):
+    for name in ("x" * 300, "a/" * 3000):
         config = RunConfig.model_construct(**dict(from_dict({}))).model_copy(
             update={"model": ModelConfig.model_construct(id=name, adapter=None)}
         )
