@@ -92,9 +92,7 @@ class _OwnReward:
         by_name = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
         missing = [each.name for each in by_name if each.default is each.empty and each.name not in arguments]
         if missing:
-            self._fail(
-                f"asks for {' and '.join(missing)}: there is only {', '.join(sorted(arguments))}. Ask for these."
-            )
+            self._fail(f"asks for {' and '.join(missing)}, but is handed only {', '.join(sorted(arguments))}.")
         if any(each.kind is each.VAR_KEYWORD for each in parameters):
             return arguments
         return {each.name: arguments[each.name] for each in by_name if each.name in arguments}
@@ -103,9 +101,7 @@ class _OwnReward:
         """One number or None for each of `n` completions. Raises TrainerError."""
         is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping | Set)
         if not is_list or getattr(returned, "ndim", 1) == 0:
-            self._fail(
-                f"returned {_shown(returned)}, which is no list. Return a list with a number for each completion."
-            )
+            self._fail(f"returned {_shown(returned)} instead of a list. Return a number for each completion.")
         values = [self._number(value) for value in returned]
         if len(values) != n:
             self._fail(f"returned {len(values)} numbers for {n} completions. Return one for each.")

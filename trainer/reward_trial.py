@@ -17,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainer import prompt, rewards
 from trainer.config import RunConfig, from_dict
 from trainer.datasets import files
 from trainer.datasets.example import Example
 from trainer.errors import TrainerError, classify
+from trainer.own_reward import finished
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 900
@@ -67,7 +69,7 @@ def _run(folder: Path, names: str, pause: Callable[[], None]) -> None:
     if code is None:
         raise TrainerError(
             "reward",
-            f"rewards: {names} did not return within {PATIENCE_SECONDS // 60} minutes. Correct it, or {OPT_OUT}.",
+            f"rewards: {names} did not return in {PATIENCE_SECONDS // 60} minutes. Correct it, or {OPT_OUT}.",
         )
     if not Path(folder, "outcome.json").exists():
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
@@ -102,11 +104,11 @@ def main(folder: Path) -> None:
 
 
 def _try(config: RunConfig, example: Example) -> None:
-    from trainer import chat_template, models, prompt, reward_arguments, rewards
-    from trainer.generation import Answer
-    from trainer.own_reward import finished
-
     own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
+    # Only now, since it takes seconds: a file that cannot be imported is told at once.
+    from trainer import chat_template, models, reward_arguments
+    from trainer.generation import Answer
+
     processor = models.load_processor(config.model)
     tokenizer = processor.tokenizer
     target = prompt.target(example.reference or THINKING, example.answer, config.style)
