@@ -157,9 +157,9 @@ def _step(step: int, rows: Sequence[StoredCompletion], config: RunConfig, scheme
 
 def _groups(rows: Sequence[StoredCompletion]) -> list[npt.NDArray[np.int64]]:
     """Places of each group's completions; those without a group number belong together by example."""
-    places: dict[tuple[int | None, int | None], list[int]] = {}
+    places: dict[tuple[int, int | None, int | None], list[int]] = {}
     for i, row in enumerate(rows):
-        places.setdefault((row.group, row.example_id), []).append(i)
+        places.setdefault((row.generation, row.group, row.example_id), []).append(i)
     return [np.array(each, dtype=np.int64) for each in places.values()]
 
 

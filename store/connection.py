@@ -42,7 +42,7 @@ ADVICE = {
     "file is not a database": "{where} is not an SQLite database: choose another file with --db.",
     "malformed": "{where} is damaged: restore a copy, or choose another file with --db.",
     "unable to open": "{where} cannot be opened: check that its folder exists and that you may write there.",
-    "database is locked": f"Another program has kept {{where}} locked for {BUSY_SECONDS} s: end it and try again.",
+    "database is locked": "Another program has kept {where} locked: end it and try again.",
     "locking protocol": "{where} seems to be on a network file system: move it to a local disk.",
     "disk I/O error": "The disk of {where} reports an error: check it, and whether the folder is on a network.",
     "foreign key constraint": "The run, job or example that this belongs to is no longer in {where}.",
@@ -84,6 +84,10 @@ class OpenedFile(NamedTuple):
     path: Path
     device: int
     inode: int
+
+
+class Refused(StoreError):
+    """The database will never take this: what it belongs to is gone, or a value does not fit."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +229,13 @@ def _reached(store: Store, connect: Callable[[], C]) -> C:
 
 
 def failure(store: Store, error: Exception) -> StoreError:
-    """The StoreError for a driver's error; Unreachable where waiting may help."""
+    """The StoreError for a driver's error; Unreachable where waiting may help, Refused where it never will."""
     sentence = explain(error, store.where)
-    return Unreachable(sentence) if sentence == UNREACHABLE.format(where=store.where) else StoreError(sentence)
+    if sentence == UNREACHABLE.format(where=store.where):
+        return Unreachable(sentence)
+    # By name, since each driver has classes of its own for what PEP 249 calls so.
+    kinds = {kind.__name__ for kind in type(getattr(error, "orig", error)).__mro__}
+    return Refused(sentence) if kinds & {"IntegrityError", "DataError"} else StoreError(sentence)
 
 
 def explain(error: Exception, where: str) -> str:
@@ -246,13 +254,16 @@ def require_log(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} cannot have a write-ahead log (it stays in {mode} mode): put it on a local disk.")
 
 
-def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = True) -> Engine:
+def sqlite_engine(
+    path: Path, *, readonly: bool = False, foreign_keys: bool = True, busy_seconds: float | None = None
+) -> Engine:
     """An engine whose transactions begin as writers, unless it is read-only or asked by `reading`."""
+    patience = BUSY_SECONDS if busy_seconds is None else busy_seconds
     url = URL.create("sqlite", database=str(path))
     if readonly:
         url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     # isolation_level None: the driver must not open transactions of its own, the begin event does.
-    settings = {"timeout": BUSY_SECONDS, "isolation_level": None}
+    settings = {"timeout": patience, "isolation_level": None}
     engine = create_engine(url, connect_args=settings, json_deserializer=lenient_json)
 
     @event.listens_for(engine, "connect")
@@ -266,7 +277,7 @@ def sqlite_engine(path: Path, *, readonly: bool = False, foreign_keys: bool = Tr
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
         # A database may come from elsewhere, and what its schema calls must not act here.
         connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -20000")
 

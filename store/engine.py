@@ -75,10 +75,11 @@ def _absolute(path: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
+def open_store(url: str | None = None, *, readonly: bool = False, busy_seconds: float | None = None) -> Store:
     """Opens a database; a writer creates or upgrades it first. Raises StoreError when it cannot be used.
 
-    A read-only store can never change a row, whatever is asked of it.
+    A read-only store can never change a row, whatever is asked of it. `busy_seconds` is how long a write waits for
+    another program's in an SQLite file, 30 by default.
     """
     address = database_url(url)
     parsed = make_url(address)
@@ -90,7 +91,10 @@ def open_store(url: str | None = None, *, readonly: bool = False) -> Store:
         private.make_file(path)
         private.close_to_others(_ours(path))
     try:
-        engine = sqlite_engine(path, readonly=readonly) if path else server_engine(parsed, readonly=readonly)
+        if path:
+            engine = sqlite_engine(path, readonly=readonly, busy_seconds=busy_seconds)
+        else:
+            engine = server_engine(parsed, readonly=readonly)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             f"No driver for {parsed.drivername} is installed ({error}): pip install -r requirements-cluster.txt."

@@ -304,7 +304,7 @@ class Completion(_TraceColumns, Base):
     generation: Mapped[Natural]
     """Index of the generation that it came from; several updates may share one."""
     group: Mapped[Natural | None]
-    """Number of the group within the step; NULL where groups cannot be told."""
+    """Number of the group within the step, of older databases within the generation; NULL where none can be told."""
     index: Mapped[Natural]
     """Number within the group."""
     example_id: Mapped[int | None] = mapped_column(ForeignKey("example.id"))

@@ -6,6 +6,7 @@ The SQL is that of SQLite and PostgreSQL alike; `?` stands for a parameter.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,16 +24,20 @@ from store.tokens import add_sampled
 from store.values import clean, finite
 
 ADD_STEP = 'INSERT INTO step (run_id, step, "at", tokens) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'
-CHANGE_STEP = 'UPDATE step SET "at" = ?, tokens = ? WHERE run_id = ? AND step = ?'
+CHANGE_STEP = 'UPDATE step SET "at" = ?, tokens = COALESCE(?, tokens) WHERE run_id = ? AND step = ?'
 PUT_METRIC = (
     "INSERT INTO metric (run_id, name_id, step, value) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (run_id, name_id, step) DO UPDATE SET value = excluded.value"
 )
-# Naming every metric lets the key (run, name, step) serve a condition on the step.
-DELETE_METRICS = "DELETE FROM metric WHERE run_id = ? AND step = ? AND name_id IN (SELECT id FROM metric_name)"
-DELETE_COMPLETIONS = "DELETE FROM completion WHERE run_id = ? AND step = ?"
-DELETE_SUMMARY = "DELETE FROM step_summary WHERE run_id = ? AND step = ?"
-ADD_SUMMARY = "INSERT INTO step_summary (run_id, step, figures) VALUES (?, ?, ?)"
+DELETE_GENERATION = "DELETE FROM completion WHERE run_id = ? AND step = ? AND generation = ?"
+PUT_SUMMARY = (
+    "INSERT INTO step_summary (run_id, step, figures) VALUES (?, ?, ?) "
+    "ON CONFLICT (run_id, step) DO UPDATE SET figures = excluded.figures"
+)
+SAID = (
+    'SELECT generation, "group", "index", example_id, text, answer_start, answer_end, answer, wellformed, correct, '
+    "steps, tokens, truncated, reward, rewards FROM completion WHERE run_id = ? AND step = ?"
+)
 TRUE_COUNTS = "SELECT id, answer FROM example WHERE id IN ({places})"
 ADD_COMPLETION = (
     'INSERT INTO completion (run_id, step, generation, "group", "index", example_id, advantage, text, think_start, '
@@ -44,6 +49,9 @@ BEAT_JOB = (
     "UPDATE job SET heartbeat = heartbeat + 1, spoke_at = ?, activity = 'training' "
     "WHERE id = ? RETURNING stop_requested"
 )
+
+
+LONGEST_NAME = 200
 
 
 def record_step(
@@ -60,24 +68,26 @@ def record_step(
 ) -> int:
     """All that one update brought, in one commit; returns the stop level asked of the job (0 none, or no job).
 
-    `tokens` counts from the run's beginning; `measured` are figures of completions by their place. A step that is
-    recorded again replaces its metrics and completions, unless nobody knows when it was (`at` None).
+    `tokens` counts from the run's beginning; `measured` are figures of completions by their place. What a step has
+    already stays: a metric that comes again replaces its value, and a generation its completions. `at` is None where
+    nobody knows when the step was, or where no update is told of.
     """
     values = _metric_rows(store, run_id, step, metrics)
     texts = [_completion_row(run_id, step, completion) for completion in completions]
     with driver_writing(store) as cursor:
-        is_new = at is None or cursor.execute(ADD_STEP, (run_id, step, at, finite(tokens))).rowcount
-        if not is_new:
+        is_new = at is not None and cursor.execute(ADD_STEP, (run_id, step, at, finite(tokens))).rowcount
+        if at is not None and not is_new:
             cursor.execute(CHANGE_STEP, (at, finite(tokens), run_id, step))
-            cursor.execute(DELETE_METRICS, (run_id, step))
-            cursor.execute(DELETE_COMPLETIONS, (run_id, step))
-            cursor.execute(DELETE_SUMMARY, (run_id, step))
         cursor.executemany(PUT_METRIC, values)
+        if completions and not is_new:
+            for generation in {completion.generation for completion in completions}:
+                cursor.execute(DELETE_GENERATION, (run_id, step, generation))
         cursor.executemany(ADD_COMPLETION, texts)
         add_sampled(cursor, run_id, step, completions, measured or {})
         if completions:
-            figures = summarize(completions, _true_counts(cursor, completions))
-            cursor.execute(ADD_SUMMARY, (run_id, step, json.dumps(figures)))
+            every = completions if is_new else _said(cursor, run_id, step)
+            figures = summarize(every, _true_counts(cursor, every))
+            cursor.execute(PUT_SUMMARY, (run_id, step, json.dumps(figures)))
         cursor.execute(ADVANCE_RUN, (step, run_id, step))
         return 0 if job_id is None else _beat(cursor, job_id)
 
@@ -118,6 +128,45 @@ def _beat(cursor: DriverCursor, job_id: int) -> int:
     return row[0] if row else 0
 
 
+def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
+    """The completions of a step, as far as summaries read them."""
+    found = []
+    for (
+        *own,
+        text,
+        start,
+        end,
+        answer,
+        wellformed,
+        correct,
+        steps,
+        tokens,
+        truncated,
+        reward,
+        rewards,
+    ) in cursor.execute(SAID, (run_id, step)).fetchall():
+        generation, group, index, example_id = own
+        found.append(
+            CompletionRow(
+                text=text,
+                answer_span=None if start is None else (start, end),
+                answer=answer,
+                wellformed=bool(wellformed),
+                correct=None if correct is None else bool(correct),
+                steps=steps,
+                tokens=tokens,
+                truncated=bool(truncated),
+                reward=reward,
+                rewards=json.loads(rewards) if isinstance(rewards, str) else rewards,
+                generation=generation,
+                group=group,
+                index=index,
+                example_id=example_id,
+            )
+        )
+    return found
+
+
 def _true_counts(cursor: DriverCursor, completions: Sequence[CompletionRow]) -> dict[int, int | None]:
     """Example id to true count."""
     ids = tuple({row.example_id for row in completions if row.example_id is not None})
@@ -134,7 +183,7 @@ def _metric_rows(store: Store, run_id: int, step: int, metrics: Mapping[str, flo
 def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
     """Ids of metric names; new names are committed at once, so that their ids can be kept."""
     known = store.metric_ids
-    missing = {name: clean(name) for name in names if name not in known}
+    missing = {name: _stored_name(name) for name in names if name not in known}
     if missing:
         stored = set(missing.values())
         with writing(store) as connection:
@@ -144,6 +193,15 @@ def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
             ids = {name: id for name, id in connection.execute(named)}
         known.update((name, ids[cleaned]) for name, cleaned in missing.items())
     return known
+
+
+def _stored_name(name: str) -> str:
+    """The name as its column holds it: a very long one ends in a hash, so that two of them stay two."""
+    name = clean(name)
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9]}-{digest}"
 
 
 def _completion_row(run_id: int, step: int, row: CompletionRow) -> tuple[Any, ...]:

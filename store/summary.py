@@ -63,10 +63,10 @@ def answers_twice(row: CompletionRow) -> bool:
 
 
 def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
-    groups: dict[int, list[CompletionRow]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[CompletionRow]] = defaultdict(list)
     for row in rows:
         if row.group is not None and finite(row.reward) is not None:
-            groups[row.group].append(row)
+            groups[row.generation, row.group].append(row)
     covariance: dict[str, float] = defaultdict(float)
     variance = 0.0
     for members in groups.values():

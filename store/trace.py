@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Style = Literal["cot", "direct"]
+Form = Literal["cot", "direct", "boxed", "none"]
+"""How a text is read: one of our styles, the last `\\boxed{…}` of other tools, or as it is, without any form."""
 
 NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -22,6 +24,8 @@ GRAMMAR: dict[Style, tuple[str, ...]] = {
 }
 """The tags of a well-formed completion, in order; a body stands between an opening tag and its closing one."""
 
+BOX = "\\boxed{"
+_BRACE = re.compile("[{}]")
 _TAG = re.compile("</?(?:think|answer)>")
 _OPENED = re.compile(r"<think>\s*\Z")
 _NEAR_THE_END = 100
@@ -60,7 +64,7 @@ class Trace:
     """A parsed completion; every span is (start, end) in `text`."""
 
     text: str
-    style: Style
+    style: Form
     wellformed: bool
     think: tuple[int, int] | None
     """The think body of a well-formed completion."""
@@ -89,8 +93,19 @@ class _Tag(NamedTuple):
     end: int
 
 
-def parse(text: str, style: Style = "cot") -> Trace:
+def form_of(style: str, grammar: str = "ours") -> Form:
+    """How the texts of a run with this style and grammar are read; unknown words mean `cot`."""
+    if grammar in ("boxed", "none"):
+        return "boxed" if grammar == "boxed" else "none"
+    return "direct" if style == "direct" else "cot"
+
+
+def parse(text: str, style: Form = "cot") -> Trace:
     """Reads a completion of `style`; what cannot be read is said in the trace, never raised."""
+    if style == "none":
+        return Trace(text, style, True, None, None, None, (), None)
+    if style == "boxed":
+        return _boxed(text)
     tags = [_Tag(match.group(), *match.span()) for match in _TAG.finditer(text)]
     violation = _first_violation(text, tags, style)
     wellformed = violation is None
@@ -115,6 +130,25 @@ def opening(prompt: str) -> str:
     """
     match = _OPENED.search(prompt[-_NEAR_THE_END:])
     return match.group() if match else ""
+
+
+def _boxed(text: str) -> Trace:
+    """The answer is in the last box, which may hold braces in pairs."""
+    span = None
+    if (start := text.rfind(BOX)) >= 0:
+        depth = 0
+        for match in _BRACE.finditer(text, start):
+            depth += 1 if match.group() == "{" else -1
+            if not depth:
+                span = (start + len(BOX), match.start())
+                break
+    violation = None
+    if span is None:
+        violation = Violation(
+            "a box holds the answer", len(text), f"There is no {BOX}…}}, or the last one is not closed."
+        )
+    answer = None if span is None else read_count(text[slice(*span)].strip().strip("$"))
+    return Trace(text, "boxed", span is not None, None, span, answer, (), violation)
 
 
 def read_count(body: str) -> int | None:

@@ -15,6 +15,8 @@ from store.schema import Completion, Evaluation, Example, ExampleImage, Predicti
 from store.values import clean
 
 PAGE = 500
+# The index leads to the first two; the generation tells only those apart that older recorders gave one number.
+_WITHIN_STEP = (Completion.group, Completion.index, Completion.generation)
 _SPANS = ("think_start", "think_end", "answer_start", "answer_end")
 
 
@@ -35,14 +37,14 @@ def groups(store: Store, run_id: int, step: int) -> list[GroupRow]:
     """The groups of one step; completions without a group number are put together by example."""
     statement = _completions(run_id).where(Completion.step == step)
     with reading(store) as connection:
-        rows = connection.execute(statement.order_by(Completion.group, Completion.index, Completion.id)).all()
-    gathered: dict[tuple[int | None, int | None], list[StoredCompletion]] = defaultdict(list)
+        rows = connection.execute(statement.order_by(Completion.generation, *_WITHIN_STEP, Completion.id)).all()
+    gathered: dict[tuple[int, int | None, int | None], list[StoredCompletion]] = defaultdict(list)
     for row in rows:
-        gathered[row.group, row.example_id].append(_completion(row))
-    known = examples(store, {example_id for _, example_id in gathered if example_id is not None})
+        gathered[row.generation, row.group, row.example_id].append(_completion(row))
+    known = examples(store, {example_id for *_, example_id in gathered if example_id is not None})
     return [
         GroupRow(step, group, known.get(example_id) if example_id is not None else None, members)
-        for (group, example_id), members in gathered.items()
+        for (_, group, example_id), members in gathered.items()
     ]
 
 
@@ -91,7 +93,7 @@ def completions(
         statement = statement.where(Completion.correct.is_(correct))
     if contains:
         statement = statement.where(Completion.text.icontains(clean(contains), autoescape=True))
-    order = (Completion.run_id, Completion.step, Completion.group, Completion.index, Completion.id)
+    order = (Completion.run_id, Completion.step, *_WITHIN_STEP, Completion.id)
     with reading(store) as connection:
         rows = connection.execute(statement.order_by(*order).limit(limit).offset(offset))
         return [_completion(row) for row in rows]
@@ -101,7 +103,7 @@ def texts_of_steps(
     store: Store, run_id: int, steps: Sequence[int], limit: int
 ) -> dict[int, list[tuple[str, dict[str, Any] | None]]]:
     """The first texts of each step with the `meta` of the examples that they answer; quick, for there is no more."""
-    place = func.row_number().over(partition_by=Completion.step, order_by=(Completion.group, Completion.index))
+    place = func.row_number().over(partition_by=Completion.step, order_by=_WITHIN_STEP)
     ranked = select(Completion.id, place.label("place")).where(Completion.run_id == run_id, Completion.step.in_(steps))
     first = ranked.subquery()
     statement = (

@@ -1,21 +1,28 @@
-"""Whole generations out of a running TRL GRPOTrainer: every completion with its group, rewards and advantage.
+"""What a running TRL trainer says and samples: whole generations, numbers, names. Imports nothing of this project.
 
-TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; so three of its
-methods are wrapped on the instance. `tests/training/test_trl_contract.py` pins what is relied on.
+TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; so methods are wrapped on the
+instance. Another TRL may have others: what cannot be taken is missing and said once, and no exception of this module
+reaches the training. `tests/training/test_trl_contract.py` pins what is relied on.
 """
 
 from __future__ import annotations
 
+import inspect
+import logging
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
+from typing import Any, NamedTuple
 
-from trainer.generation import decode
-from trainer.together import gathered
-from trainer.trace import opening
+logger = logging.getLogger(__name__)
 
-_PLAIN = (str, int, float, bool)
+PLAIN = (str, int, float, bool)
+SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+"""What the last entry of a training sums up; `train_loss` is in no other."""
+_EVERY_ENTRY = ("epoch", "total_flos")
 _LAST = 32
 """Tokens of a prompt among which is what its template opens."""
 
@@ -35,81 +42,311 @@ class Generation:
     truncated: Sequence[bool]
     rewards: dict[str, list[float | None]]
     """Raw values by reward function name."""
-    advantages: Sequence[float]
+    advantages: Sequence[float | None]
     group_size: int
     generation_seconds: float
     scoring_seconds: float
+    step: int | None = None
+    """The update that it was sampled for; None where that is the one that is logged next."""
+    rows: Sequence[Any] = field(default_factory=tuple)
+    """What `GenerationCapture` was asked to keep of each dataset row."""
 
 
 class GenerationCapture:
     """Wraps a GRPOTrainer and hands each generation of training mode to `sink`, with the rows of all processes.
 
-    Every process must have one; only the first has a sink.
+    Every process must have one; only the first has a sink. `keep` makes of a dataset row what stands in
+    `Generation.rows`; the rows of a group share it. `opening` is what a rendered prompt has begun of
+    its completion, by the prompt's end: texts begin with it.
     """
 
-    def __init__(self, trainer: Any, sink: Callable[[Generation], None] | None) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        sink: Callable[[Generation], None] | None,
+        keep: Callable[[Mapping[str, Any]], Any] | None = None,
+        opening: Callable[[str], str] | None = None,
+    ) -> None:
         self._trainer = trainer
+        self._opening = opening
         self._sink = sink
+        self._keep = keep
         self._count = 0
         self._generation_seconds = 0.0
         self._scoring_seconds = 0.0
-        self._ids: list[list[int]] = []
+        self._ids: list[list[int]] | None = None
         self._openings: list[str] = []
         self._rewards: Any = None
-        self._generate = trainer._generate
-        self._score = trainer._calculate_rewards
-        self._whole = trainer._generate_and_score_completions
-        trainer._generate = self._timed_generate
-        trainer._calculate_rewards = self._timed_score
-        trainer._generate_and_score_completions = self._captured
+        self._warned = False
+        self._originals: dict[str, Callable[..., Any]] = {}
+        for name, wrapper in (
+            ("_generate", self._timed_generate),
+            ("_calculate_rewards", self._timed_score),
+            ("_generate_and_score_completions", self._captured),
+        ):
+            if callable(original := getattr(trainer, name, None)):
+                self._originals[name] = original
+                setattr(trainer, name, wrapper)
+        if "_generate_and_score_completions" not in self._originals:
+            self._warn("it has no _generate_and_score_completions")
 
-    def _timed_generate(self, prompts: list[Any]) -> Any:
+    def _warn(self, why: object) -> None:
+        if not self._warned:
+            logger.warning("Completions of this TRL cannot be recorded in full (%s); training goes on.", why)
+        self._warned = True
+
+    def _timed_generate(self, *args: Any, **named: Any) -> Any:
         start = time.perf_counter()
-        output = self._generate(prompts)
+        output = self._originals["_generate"](*args, **named)
         self._generation_seconds = time.perf_counter() - start
-        self._openings = [opening(self._trainer._tokenizer.decode(ids[-_LAST:])) for ids in output[0]]
+        try:
+            if self._opening is not None:
+                decode = _tokenizer(self._trainer).decode
+                self._openings = [self._opening(decode(ids[-_LAST:])) for ids in output[0]]
+        except Exception as error:
+            self._warn(error)
         return output
 
-    def _timed_score(self, inputs: Any, prompts: Any, completions: Any, completion_ids: list[list[int]]) -> Any:
+    def _timed_score(self, *args: Any, **named: Any) -> Any:
+        original = self._originals["_calculate_rewards"]
         start = time.perf_counter()
-        rewards = self._score(inputs, prompts, completions, completion_ids)
+        rewards = original(*args, **named)
         self._scoring_seconds = time.perf_counter() - start
-        self._ids, self._rewards = completion_ids, rewards
+        try:
+            given = inspect.signature(original).bind(*args, **named).arguments
+            ids = next(given[name] for name in ("completion_ids_list", "completion_ids") if name in given)
+            self._ids, self._rewards = [_whole_numbers(each) for each in ids], rewards
+        except Exception as error:
+            self._warn(error)
         return rewards
 
-    def _captured(self, inputs: list[dict[str, Any]]) -> Any:
-        output = self._whole(inputs)
-        if self._trainer.model.training:
-            generation = self._assemble(inputs, output)
-            self._count += 1
-            if self._sink is not None:
-                self._sink(generation)
+    def _captured(self, *args: Any, **named: Any) -> Any:
+        self._ids = self._rewards = None
+        self._openings = []
+        self._generation_seconds = self._scoring_seconds = 0.0
+        output = self._originals["_generate_and_score_completions"](*args, **named)
+        try:
+            if self._trainer.model.training:
+                self._hand_over(args[0] if args else named["inputs"], output)
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
         return output
 
-    def _assemble(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Generation:
+    def _hand_over(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> None:
+        """One gathering in any case: a process that had a fault must not let the others wait for it."""
+        own: _Part | None = None
+        try:
+            own = self._part(inputs, output)
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
+        parts = _gathered([own])
+        number, self._count = self._count, self._count + 1
+        if self._sink is None:
+            return
+        if any(part is None for part in parts):
+            raise ValueError("the completions of a step are missing")
+        self._sink(self._assemble(number, parts))
+
+    def _part(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> _Part:
+        """What this process has of a generation."""
+        ids = self._ids
+        if ids is None:
+            kept = zip(output["completion_ids"].tolist(), output["completion_mask"].tolist(), strict=True)
+            ids = [[token for token, used in zip(*row, strict=True) if used] for row in kept]
+        advantages = output.get("advantages")
+        if len(ids) != len(inputs):
+            raise ValueError(f"{len(ids)} completions of {len(inputs)} rows")
+        # A group may begin on one process and end on the next.
+        first = self._trainer.accelerator.process_index * len(inputs)
+        kept_rows: list[Any] = []
+        for i, row in enumerate(inputs):
+            same = i > 0 and (first + i) % self._trainer.num_generations
+            kept_rows.append(None if self._keep is None else kept_rows[-1] if same else self._keep(row))
+        return _Part(
+            [{name: row[name] for name in row if isinstance(row[name], PLAIN)} for row in inputs],
+            ids,
+            [None] * len(ids) if advantages is None else advantages.tolist(),
+            kept_rows,
+            self._openings if len(self._openings) == len(ids) else [""] * len(ids),
+        )
+
+    def _assemble(self, number: int, parts: Sequence[_Part]) -> Generation:
         trainer = self._trainer
-        ends = set(trainer.eos_token_ids)
-        names = trainer.reward_func_names
-        rows = gathered([{name: row[name] for name in row if isinstance(row[name], _PLAIN)} for row in inputs])
-        ids = gathered(self._ids)
-        columns = self._rewards[: len(rows)].tolist()
+        tokenizer = _tokenizer(trainer)
+        ends = end_tokens(trainer)
+        ids = [each for part in parts for each in part.ids]
+        columns = [] if self._rewards is None else self._rewards[: len(ids)].tolist()
         return Generation(
-            number=self._count,
-            inputs=rows,
+            number=number,
+            inputs=[row for part in parts for row in part.inputs],
             ids=ids,
             texts=[
-                begun + decode(trainer._tokenizer, each, ends)
-                for begun, each in zip(gathered(self._openings), ids, strict=True)
+                begun + decoded(tokenizer, each, ends)
+                for begun, each in zip((text for part in parts for text in part.openings), ids, strict=True)
             ],
             lengths=[len(each) for each in ids],
             truncated=[not each or each[-1] not in ends for each in ids],
-            rewards={name: [_number(row[i]) for row in columns] for i, name in enumerate(names)},
-            advantages=gathered(output["advantages"].tolist()),
+            rewards={name: [_known(row[i]) for row in columns] for i, name in enumerate(reward_names(trainer))}
+            if columns
+            else {},
+            advantages=[value for part in parts for value in part.advantages],
             group_size=trainer.num_generations,
             generation_seconds=self._generation_seconds,
             scoring_seconds=self._scoring_seconds,
+            step=trainer.state.global_step + 1,
+            rows=[row for part in parts for row in part.rows],
         )
 
 
-def _number(value: float) -> float | None:
+class _Part(NamedTuple):
+    """What one process has of a generation, an entry a completion."""
+
+    inputs: list[dict[str, Any]]
+    ids: list[list[int]]
+    advantages: list[float | None]
+    rows: list[Any]
+    openings: list[str]
+
+
+def _gathered(rows: list[Any]) -> list[Any]:
+    from accelerate.utils import gather_object
+
+    found: list[Any] = gather_object(rows)
+    return found
+
+
+def _whole_numbers(ids: Any) -> list[int]:
+    return [int(token) for token in (ids.tolist() if hasattr(ids, "tolist") else ids)]
+
+
+def _known(value: float) -> float | None:
     return None if value != value else value
+
+
+def _tokenizer(trainer: Any) -> Any:
+    processing = trainer.processing_class
+    return getattr(trainer, "_tokenizer", None) or getattr(processing, "tokenizer", processing)
+
+
+def end_tokens(trainer: Any) -> set[int]:
+    """Ids that end a completion."""
+    declared = getattr(trainer, "eos_token_ids", None)
+    if declared is None:
+        declared = getattr(trainer, "eos_token_id", None)
+    if declared is None:
+        declared = _tokenizer(trainer).eos_token_id
+    ids = declared if isinstance(declared, list | tuple | set) else [declared]
+    return {token for token in ids if token is not None}
+
+
+def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
+    """The text of token ids, without the end token; special tokens inside it stay visible."""
+    kept = list(ids)
+    while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
+        kept.pop()
+    text: str = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def generates(trainer: Any) -> bool:
+    """Whether it samples completions while it trains."""
+    return hasattr(trainer, "_generate_and_score_completions")
+
+
+def reward_names(trainer: Any) -> list[str]:
+    """The names of the reward functions; the second of a name has its number behind it."""
+    found: list[str] = []
+    for name in map(str, trainer.reward_func_names):
+        number = 1
+        while (own := name if number == 1 else f"{name} ({number})") in found:
+            number += 1
+        found.append(own)
+    return found
+
+
+def shared_names(trainer: Any) -> set[str]:
+    """Names that several reward functions have: TRL logs one mean for all of them."""
+    names = [str(name) for name in trainer.reward_func_names]
+    return {name for name in names if names.count(name) > 1}
+
+
+def reward_weights(trainer: Any) -> dict[str, float]:
+    weights = getattr(trainer, "reward_weights", None)
+    names = reward_names(trainer)
+    values = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]
+    return dict(zip(names, values, strict=True))
+
+
+def adapter_rank(model: Any) -> int | None:
+    adapters = getattr(model, "peft_config", None)
+    return getattr(next(iter(adapters.values())), "r", None) if adapters else None
+
+
+def model_name(model: Any) -> str:
+    return str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
+
+
+def sums_up(logs: Mapping[str, Any]) -> bool:
+    """Whether an entry is the last one of a training, which holds its summary beside the metrics that were left."""
+    return "train_loss" in logs and "train_runtime" in logs
+
+
+def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers of a log entry by name, without the summary of the last one.
+
+    Where several evaluation sets are logged, TRL calls its own figures `eval_…` for each: they get the set's prefix.
+    """
+    left_out = (*_EVERY_ENTRY, *SUMMARY) if sums_up(logs) else _EVERY_ENTRY
+    prefix = next((name[:-8] for name in logs if name.endswith("_runtime") and name != "train_runtime"), "eval")
+    found: dict[str, float | None] = {}
+    for name, value in flattened(logs):
+        if name not in left_out:
+            strays = name.startswith("eval_") and not name.startswith(f"{prefix}_")
+            found[f"{prefix}_{name[5:]}" if strays else name] = value
+    return found
+
+
+def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
+    """The summary of a training out of its last entry."""
+    return {name: value for name, value in flattened(logs) if name in SUMMARY}
+
+
+def flattened(logs: Mapping[str, Any], before: str = "") -> list[tuple[str, float | None]]:
+    """Names and numbers, those inside dicts as `outer/inner`; what is no number is left out."""
+    found: list[tuple[str, float | None]] = []
+    for key, value in logs.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            found += flattened(value, f"{name}/")
+        elif (number := as_number(value)) is not None or value is None:
+            found.append((name, number))
+    return found
+
+
+def as_number(value: Any) -> float | None:
+    """The number in a Python, NumPy or torch scalar, whatever its type is called; None for anything else."""
+    if callable(item := getattr(value, "item", None)):
+        try:
+            value = item()
+        except Exception:  # several elements, or a tensor without any data
+            return None
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except ValueError:  # a signalling NaN
+        return math.nan
+
+
+def left_over(trainer: Any) -> dict[str, float | None]:
+    """Means of what TRL has gathered since its last entry: it logs none of it where an evaluation was last."""
+    gathered = getattr(trainer, "_metrics", None)
+    values = gathered.get("train", {}) if isinstance(gathered, Mapping) else {}
+    found: dict[str, float | None] = {}
+    for name, each in values.items():
+        numbers = [number for number in map(as_number, each) if number is not None and number == number]
+        if each:
+            found[str(name)] = sum(numbers) / len(numbers) if numbers else None
+    return found

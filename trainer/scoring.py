@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from store.rows import TraceFields
+from store.trace import Form
 from trainer import trace
 from trainer.datasets.example import Example
 from trainer.own_reward import finished
-from trainer.prompt import Style
 from trainer.rewards import Reward
 
 
@@ -51,7 +51,7 @@ def trace_fields(
     text: str,
     *,
     truth: int | None,
-    style: Style,
+    style: Form,
     tokens: int,
     truncated: bool,
     components: dict[str, float | None],
@@ -64,7 +64,7 @@ def trace_fields(
         answer_span=parsed.answer_span,
         answer=parsed.answer,
         wellformed=parsed.wellformed,
-        correct=None if truth is None else parsed.answer == truth,
+        correct=None if truth is None or style == "none" else parsed.answer == truth,
         steps=parsed.counted_steps,
         tokens=tokens,
         truncated=truncated,

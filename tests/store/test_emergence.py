@@ -159,10 +159,11 @@ def test_a_step_that_is_recorded_again_is_summarized_again(store: Store) -> None
     record(store, run_id, 1, make.completion(wellformed=False))
     record(store, run_id, 2, make.completion())
     assert emergence.emergence(store, run_id).sums["n"].tolist() == [1, 1]
+    record(store, run_id, 1, make.completion(generation=1), make.completion(1, generation=1))
     record(store, run_id, 1)
-    assert emergence.emergence(store, run_id).step.tolist() == [2]
+    assert emergence.emergence(store, run_id).sums["n"].tolist() == [3, 1]
     write.truncate_after(store, run_id, 1)
-    assert emergence.emergence(store, run_id).step.tolist() == []
+    assert emergence.emergence(store, run_id).step.tolist() == [1]
 
 
 def test_summaries_that_are_missing_can_be_made_later(store: Store) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import read, write
+from store import emergence, read, write
 from store.engine import Store, StoreError, open_store
 from store.schema import JobState
 from tests.store import make
@@ -45,16 +45,54 @@ def test_a_step_is_recorded_whole(store: Store) -> None:
     assert stored[0].rewards == {"format": 1.0}
 
 
-def test_recording_a_step_again_replaces_it(store: Store) -> None:
+def test_what_a_step_has_stays_when_more_of_it_is_recorded(store: Store) -> None:
     run = make.run(store)
     for step in (1, 2):
-        write.record_step(store, run.id, step, {"a": 1.0, "b": 1.0}, at=1.0, completions=[make.completion()] * 2)
-    write.record_step(store, run.id, 1, {"a": 2.0}, at=3.0, tokens=5, completions=[make.completion(7)])
+        write.record_step(store, run.id, step, {"a": 1.0, "b": 1.0}, at=1.0, tokens=9, completions=[make.completion()])
+    write.record_step(store, run.id, 1, {"eval_a": 3.0}, at=None)
+    write.record_step(store, run.id, 1, {"a": 2.0}, at=3.0, completions=[make.completion(7, generation=1)])
     assert values(store, run.id, "a") == {1: 2.0, 2: 1.0}
-    assert values(store, run.id, "b") == {2: 1.0}
-    assert [row.index for row in read.completions(store, run.id, steps=(1, 1))] == [7]
+    assert values(store, run.id, "b") == {1: 1.0, 2: 1.0}
+    assert values(store, run.id, "eval_a") == {1: 3.0}
+    assert [row.index for row in read.completions(store, run.id, steps=(1, 1))] == [0, 7]
     assert read.clock(store, run.id).at.tolist() == [3.0, 1.0]
+    assert read.clock(store, run.id).tokens.tolist() == [9.0, 9.0]
     assert read.run(store, run.id).step == 2
+    assert emergence.emergence(store, run.id).sums["n"].tolist() == [2.0, 1.0]
+
+
+def test_a_generation_that_is_recorded_again_replaces_itself(store: Store) -> None:
+    run = make.run(store)
+    for texts in (("a", "b"), ("c", "d")):
+        rows = [make.completion(index, text=text) for index, text in enumerate(texts)]
+        write.record_step(store, run.id, 1, {"a": 1.0}, at=1.0, completions=rows)
+    assert [row.text for row in read.completions(store, run.id)] == ["c", "d"]
+    assert emergence.emergence(store, run.id).sums["n"].tolist() == [2.0]
+
+
+def test_groups_of_two_generations_are_not_one(store: Store) -> None:
+    """Older recorders began each generation's groups at 0; one step may hold several."""
+    run = make.run(store)
+    rows = [
+        make.completion(index, generation=generation, reward=float(generation), rewards={"format": float(generation)})
+        for generation in range(2)
+        for index in range(4)
+    ]
+    for part in (rows, rows[:4], rows[4:]):
+        write.record_step(store, run.id, 1, {}, at=1.0, completions=part)
+        assert [len(group.completions) for group in read.groups(store, run.id, 1)] == [4, 4]
+        found = emergence.emergence(store, run.id)
+        assert found.groups["right"].tolist() == [2.0], "each group's rewards are all the same"
+        assert found.sums["variance"].tolist() == [0.0]
+
+
+def test_a_metric_of_a_very_long_name_is_kept_under_one_of_its_own(store: Store) -> None:
+    run = make.run(store)
+    long = "probe/" + "deep/" * 60
+    write.record_step(store, run.id, 1, {f"{long}a": 1.0, f"{long}b": 2.0, "loss": 0.5}, at=1.0)
+    names = read.metric_names(store, run.id)
+    assert len(names) == 3 and max(map(len, names)) <= 200
+    assert sorted(values(store, run.id, name)[1] for name in names) == [0.5, 1.0, 2.0]
 
 
 def test_metrics_can_be_added_before_and_after_their_step(store: Store) -> None:

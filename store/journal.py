@@ -1,0 +1,250 @@
+"""What a recorder has to say of a training, record by record: as lines of JSON in a file, and as writes of the store.
+
+A record may be put again without harm: a run by its uid, a generation by its number, an end once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+
+from store import write
+from store.connection import Store, StoreError, reading
+from store.evaluations import add_examples
+from store.rows import CompletionRow, ExampleRow, TokenRow
+from store.schema import OPEN, Job, JobState, Run
+from store.steps import record_step, truncate_after
+
+RECORDED = "(recorded)"
+"""Dataset of the runs and examples of scripts that are not ours."""
+
+
+class Process(NamedTuple):
+    host: str
+    boot_id: str | None
+    pid: int
+    started: float | None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A training begins, or goes on from a checkpoint of `step` updates, in a process that is its own job."""
+
+    uid: str
+    """Of the run, if it is a new one."""
+    run: dict[str, Any]
+    """What `store.write.create_run` takes."""
+    process: Process
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """All that one update brought; the completions do not know their examples' ids yet."""
+
+    step: int
+    metrics: dict[str, float | None]
+    at: float | None
+    """None where it tells of no update: of an evaluation, for example."""
+    tokens: float | None
+    completions: list[CompletionRow] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """What a dataset row is recognised by, for each completion; `example` is its place among `examples`, if any."""
+    measured: dict[int, TokenRow] = field(default_factory=dict)
+    examples: list[ExampleRow] = field(default_factory=list)
+
+    def with_examples(self, ids: Sequence[int | None]) -> list[CompletionRow]:
+        return [replace(row, example_id=id) for row, id in zip(self.completions, ids, strict=True)]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What became known of the run: columns, and facts of its environment."""
+
+    columns: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An event."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The training ended in a state of `JobState`."""
+
+    state: str
+    error: str | None = None
+
+
+Record = Begun | StepRecord | Described | Happened | Ended
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begun, StepRecord, Described, Happened, Ended)}
+
+
+class Damaged(ValueError):
+    """A line that is no record."""
+
+
+def to_line(record: Record) -> str:
+    """A line of ASCII, without its end."""
+    values = asdict(record)
+    for example in values.get("examples", ()):
+        example["images"] = [base64.b64encode(data).decode("ascii") for data in example["images"]]
+    return json.dumps({"kind": type(record).__name__} | values, default=str)
+
+
+def from_line(line: str) -> Record:
+    """Raises Damaged."""
+    try:
+        values = json.loads(line)
+        kind = values.pop("kind", StepRecord.__name__)
+        if kind == StepRecord.__name__:
+            return _step(values)
+        if kind == Begun.__name__:
+            values["process"] = Process(*values["process"])
+        record: Record = _KINDS[kind](**values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Damaged(str(error)) from None
+    return record
+
+
+def read(path: Path) -> Iterator[Record | None]:
+    """The records of a file; None for a line that is damaged, since its writer was killed or its disk was full."""
+    try:
+        file = path.open(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    with file:
+        for line in file:
+            if line.strip():
+                try:
+                    yield from_line(line)
+                except Damaged:
+                    yield None
+
+
+def _step(values: dict[str, Any]) -> StepRecord:
+    completions = [CompletionRow(**row | _spans(row)) for row in values["completions"]]
+    measured = {int(place): TokenRow(*map(tuple, row)) for place, row in values["measured"].items()}
+    examples = [
+        ExampleRow(**row | {"images": tuple(map(base64.b64decode, row["images"]))})
+        for row in values.get("examples", ())
+    ]
+    return StepRecord(**values | {"completions": completions, "measured": measured, "examples": examples})
+
+
+def _spans(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(row[name]) if row[name] else None for name in ("think", "answer_span")}
+
+
+@dataclass
+class Target:
+    """The run of a store that records are put into, once its beginning was."""
+
+    store: Store
+    run_id: int | None = None
+    job_id: int | None = None
+    job_uid: str = ""
+    stop_requested: int = 0
+
+    def put(self, record: Record) -> None:
+        """Raises StoreError; then nothing of the record is stored, or all of it may be put again."""
+        if isinstance(record, Begun):
+            self._begin(record)
+        elif self.run_id is None:
+            raise StoreError("The records do not begin with a run: nothing was stored.")
+        elif isinstance(record, StepRecord):
+            ids = add_examples(self.store, record.examples) if record.examples else []
+            numbers = [row.get("example") for row in record.rows] if ids else [None] * len(record.completions)
+            self.stop_requested = record_step(
+                self.store,
+                self.run_id,
+                record.step,
+                record.metrics,
+                at=record.at,
+                tokens=record.tokens,
+                completions=record.with_examples([None if i is None else ids[i] for i in numbers]),
+                measured=record.measured,
+                job_id=self.job_id,
+            )
+        elif isinstance(record, Described):
+            self._describe(record)
+        elif isinstance(record, Happened):
+            write.add_event(self.store, self.run_id, record.kind, record.message, job_id=self.job_id)
+        elif self.job_id is not None:
+            state = JobState(record.state)
+            failed = state == JobState.FAILED
+            write.end_job(self.store, self.job_id, state, exit_code=1 if failed else 0, error=record.error)
+            self.job_id = None
+
+    def _begin(self, record: Begun) -> None:
+        self.run_id = self.run_id if record.step and self.run_id is not None else self._known(record)
+        if self.run_id is None:
+            self.run_id = write.create_run(self.store, uid=record.uid, **record.run).id
+        else:
+            if record.step:
+                self._close_others(record.process)
+                truncate_after(self.store, self.run_id, record.step)
+            write.describe_run(self.store, self.run_id, max_steps=record.run.get("max_steps"))
+        job = self._open_job(record.process) or write.add_job(self.store, self.run_id, "train", {"recorded": True})
+        self.job_id, self.job_uid = job
+        with reading(self.store) as connection:
+            begun = connection.scalar(select(Job.started_at).where(Job.id == self.job_id))
+        if begun is None:
+            process = record.process
+            write.start_job(
+                self.store,
+                self.job_id,
+                host=process.host,
+                boot_id=process.boot_id,
+                pid=process.pid,
+                pid_started=process.started,
+                log_path=None,
+            )
+
+    def _known(self, record: Begun) -> int | None:
+        """The run of this uid; for a training that goes on in a new process the run whose checkpoint that is."""
+        uid = select(Run.id).where(Run.uid == record.uid)
+        same = [
+            Run.dataset == RECORDED,
+            Run.name == record.run.get("name"),
+            Run.output_dir == record.run.get("output_dir"),
+        ]
+        earlier = select(Run.id).where(*same, Run.step >= record.step).order_by(Run.id.desc()).limit(1)
+        with reading(self.store) as connection:
+            known = connection.scalar(uid)
+            return connection.scalar(earlier) if known is None and record.step else known
+
+    def _close_others(self, process: Process) -> None:
+        """Jobs of processes that left their run to this one."""
+        others = (Job.run_id == self.run_id, Job.state.in_(OPEN), Job.pid.is_distinct_from(process.pid))
+        with reading(self.store) as connection:
+            ids = list(connection.scalars(select(Job.id).where(*others)))
+        for id in ids:
+            write.end_job(self.store, id, JobState.KILLED, error="Its training went on in another process.")
+
+    def _open_job(self, process: Process) -> tuple[int, str] | None:
+        """That of this process, where the record was put before."""
+        own = (Job.run_id == self.run_id, Job.state.in_(OPEN), (Job.pid == process.pid) | Job.pid.is_(None))
+        with reading(self.store) as connection:
+            row = connection.execute(select(Job.id, Job.uid).where(*own).order_by(Job.id.desc()).limit(1)).first()
+        return (row.id, row.uid) if row else None
+
+    def _describe(self, record: Described) -> None:
+        columns = dict(record.columns)
+        if record.environment:
+            with reading(self.store) as connection:
+                known = connection.scalar(select(Run.environment).where(Run.id == self.run_id)) or {}
+            columns["environment"] = known | record.environment
+        assert self.run_id is not None
+        write.describe_run(self.store, self.run_id, **columns)
