@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from sqlalchemy import make_url
 
-from store import backup, copying, orphans, read, transfer
+from store import backup, copying, journal, orphans, read, transfer
 from store.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
 from store.export import completion_fields, prediction_fields
 from store.importing import saving
@@ -29,6 +29,8 @@ from store.rows import RunRow
 from store.terminal import cell, shown, unformulaic
 
 EVERY_POINT = 10**9
+JOURNAL = "journal"
+"""What our own recorder left on the disk while the database was away."""
 COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")
 
 
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.set_defaults(command=_copy)
     add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
-    add.add_argument("tool", choices=list(saving.READERS), help="whose files they are")
+    add.add_argument("tool", choices=[*saving.READERS, JOURNAL], help="whose files they are")
     add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
     add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
     add.set_defaults(command=_import, writes=True)
@@ -115,6 +117,12 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
 
 
 def _import(store: Store, options: argparse.Namespace) -> None:
+    if options.tool == JOURNAL:
+        for taken in journal.take_in(store, Path(options.path).expanduser()):
+            lost = f", {taken.damaged} damaged lines left out" if taken.damaged else ""
+            name = read.run(store, read.resolve(store, taken.run_uid)).name
+            print(f"imported {name} ({taken.run_uid}): {taken.records} records{lost}")
+        return
     report = saving.import_runs(store, options.tool, options.path, options.name)
     for run in report.runs:
         what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"

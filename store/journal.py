@@ -25,6 +25,10 @@ RECORDED = "(recorded)"
 """Dataset of the runs and examples of scripts that are not ours."""
 
 
+PREFIX = "unwritten"
+"""Of the names of journals, before the uid of their run."""
+
+
 class Process(NamedTuple):
     host: str
     boot_id: str | None
@@ -42,6 +46,15 @@ class Begun:
     """What `store.write.create_run` takes."""
     process: Process
     step: int = 0
+    at: float = 0.0
+    """When; 0 for now."""
+
+
+@dataclass(frozen=True)
+class Belongs:
+    """What follows is of a run that the database has already."""
+
+    uid: str
 
 
 @dataclass(frozen=True)
@@ -87,8 +100,10 @@ class Ended:
     error: str | None = None
 
 
-Record = Begun | StepRecord | Described | Happened | Ended
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begun, StepRecord, Described, Happened, Ended)}
+Record = Begun | Belongs | StepRecord | Described | Happened | Ended
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Begun, Belongs, StepRecord, Described, Happened, Ended)
+}
 
 
 class Damaged(ValueError):
@@ -154,6 +169,7 @@ class Target:
     store: Store
     run_id: int | None = None
     job_id: int | None = None
+    run_uid: str = ""
     job_uid: str = ""
     stop_requested: int = 0
 
@@ -161,6 +177,8 @@ class Target:
         """Raises StoreError; then nothing of the record is stored, or all of it may be put again."""
         if isinstance(record, Begun):
             self._begin(record)
+        elif isinstance(record, Belongs):
+            self._go_on(record.uid)
         elif self.run_id is None:
             raise StoreError("The records do not begin with a run: nothing was stored.")
         elif isinstance(record, StepRecord):
@@ -191,11 +209,15 @@ class Target:
         self.run_id = self.run_id if record.step and self.run_id is not None else self._known(record)
         if self.run_id is None:
             self.run_id = write.create_run(self.store, uid=record.uid, **record.run).id
+            if record.at:
+                write.describe_run(self.store, self.run_id, created_at=record.at)
         else:
             if record.step:
                 self._close_others(record.process)
                 truncate_after(self.store, self.run_id, record.step)
             write.describe_run(self.store, self.run_id, max_steps=record.run.get("max_steps"))
+        with reading(self.store) as connection:
+            self.run_uid = connection.scalar(select(Run.uid).where(Run.id == self.run_id)) or ""
         job = self._open_job(record.process) or write.add_job(self.store, self.run_id, "train", {"recorded": True})
         self.job_id, self.job_uid = job
         with reading(self.store) as connection:
@@ -211,6 +233,17 @@ class Target:
                 pid_started=process.started,
                 log_path=None,
             )
+
+    def _go_on(self, uid: str) -> None:
+        open_jobs = select(Job.id, Job.uid).join(Run, Run.id == Job.run_id).where(Run.uid == uid, Job.state.in_(OPEN))
+        with reading(self.store) as connection:
+            self.run_id = connection.scalar(select(Run.id).where(Run.uid == uid))
+            job = connection.execute(open_jobs.order_by(Job.id.desc()).limit(1)).first()
+        if self.run_id is None:
+            raise StoreError(f"There is no run {uid} in {self.store.where}: name the database that recorded it.")
+        self.run_uid = uid
+        if job is not None:
+            self.job_id, self.job_uid = job
 
     def _known(self, record: Begun) -> int | None:
         """The run of this uid; for a training that goes on in a new process the run whose checkpoint that is."""
@@ -248,3 +281,37 @@ class Target:
             columns["environment"] = known | record.environment
         assert self.run_id is not None
         write.describe_run(self.store, self.run_id, **columns)
+
+
+class Taken(NamedTuple):
+    """What a journal held."""
+
+    run_uid: str
+    records: int
+    damaged: int
+
+
+def take_in(store: Store, place: Path) -> list[Taken]:
+    """Puts the journals of a file or folder into the store, each once: afterwards they are called `taken-…`.
+
+    Raises StoreError when there is none, or when the store does not take it; then it stays as it is.
+    """
+    files = [place] if place.is_file() else sorted(place.glob(f"{PREFIX}-*.jsonl"))
+    if not files:
+        raise StoreError(f"{place} is no journal and holds none: name a file {PREFIX}-….jsonl, or its folder.")
+    return [_take_in(store, path) for path in files]
+
+
+def _take_in(store: Store, path: Path) -> Taken:
+    target = Target(store)
+    records = damaged = 0
+    for record in read(path):
+        if record is None:
+            damaged += 1
+        else:
+            target.put(record)
+            records += 1
+    if not records:
+        raise StoreError(f"{path} is no journal of a recorder: name another file.")
+    path.replace(path.with_name(path.name.replace(PREFIX, "taken", 1)))
+    return Taken(target.run_uid, records, damaged)

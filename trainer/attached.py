@@ -9,7 +9,8 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from store.jobs import new_uid
 from store.journal import RECORDED, Begun, Described, Ended, Process, Record, StepRecord
 from store.schema import JobState
-from store.trace import Form, form_of, parse
+from store.trace import Form, form_of
 from trainer import asked, capture
 from trainer.capture import Generation, GenerationCapture
 from trainer.courier import Courier
@@ -31,6 +32,8 @@ from trainer.together import agree
 logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
+BEGIN_SECONDS = 2.0
+"""How long the beginning waits for the database, so that a script sees at once where it is not recorded."""
 END_SECONDS = 10.0
 """How long the end of a training waits until everything is stored, or on the disk."""
 
@@ -47,6 +50,7 @@ def attach(trainer: Any, *, name: str, db: str | None, grammar: str | None) -> A
     if capture.generates(trainer):
         GenerationCapture(trainer, recorder.keep, _asked)
     trainer.add_callback(recorder)
+    recorder.open()
     return recorder
 
 
@@ -96,6 +100,12 @@ class Attached(StepRecorder):
     def run_uid(self) -> str | None:
         """Of the run that is recorded now; None before its training."""
         return self._courier.begun.uid if self._courier else None
+
+    def open(self) -> None:
+        """Opens the database for what will come."""
+        self._guarded(self._open)
+        if self._courier is not None:
+            self._courier.open(BEGIN_SECONDS)
 
     def keep(self, generation: Generation) -> None:
         if self._grammar is None and self.style == "none":
@@ -156,6 +166,8 @@ class Attached(StepRecorder):
         self._runs += 1
         self._is_training = True
         self._take(replace(self._begun(), run=self._begun().run | {"max_steps": max_steps}, step=step))
+        if self._courier is not None:
+            self._courier.settle(BEGIN_SECONDS)
 
     def _begun(self) -> Begun:
         assert self._courier is not None
@@ -180,22 +192,17 @@ class Attached(StepRecorder):
             "seed": getattr(trainer.args, "seed", None),
             "output_dir": str(trainer.args.output_dir),
         }
-        begun = Begun(uid, run, Process(me.host, me.boot_id, me.pid, me.started))
+        begun = Begun(uid, run, Process(me.host, me.boot_id, me.pid, me.started), at=time.time())
         self._courier = Courier(begun, self._db, Spool(Path(trainer.args.output_dir) / name_of(uid)))
 
     def _tell_form(self, generation: Generation) -> None:
-        """Reads texts by what the prompts ask for, or by what half of them are."""
+        """Reads texts by what the prompts ask for."""
         prompts = {str(row.prompt) for row in generation.rows if row is not None}
         form: Form | None = None
         if any("<answer>" in each for each in prompts):
             form = "cot" if any("<think>" in each for each in prompts) else "direct"
         elif any("boxed{" in each for each in prompts):
             form = "boxed"
-        else:
-            known: Sequence[Form] = ("cot", "direct", "boxed")
-            shares = {each: sum(parse(text, each).wellformed for text in generation.texts) for each in known}
-            best = max(known, key=shares.__getitem__)
-            form = best if shares[best] * 2 >= max(1, len(generation.texts)) else None
         if form is not None:
             self.style = form
             grammar = "boxed" if form == "boxed" else "ours"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from store.connection import StoreError
 from store.engine import Store, database_url, open_store
-from store.journal import Begun, Ended, Record, Target
+from store.journal import Begun, Belongs, Ended, Record, Target
 from trainer.delivery import RETRY_SECONDS, Delivery
 from trainer.heartbeat import Heartbeat
 from trainer.launch import webhook
@@ -54,24 +54,29 @@ class Courier(threading.Thread):
         except queue.Full:
             self.delivery.keep(record)
 
+    def open(self, seconds: float) -> None:
+        """Opens the database before the first record comes; waits for it, `seconds` at most."""
+        self.start()
+        self._wait(seconds)
+
     def settle(self, seconds: float) -> None:
         """Waits until all that was taken is stored or on the disk, `seconds` at most; says where what is left lies."""
-        if self.is_alive():
-            arrived = threading.Event()
-            try:
-                self._queue.put(arrived, timeout=seconds)
-                settled = arrived.wait(seconds)
-            except queue.Full:
-                settled = False
-            if not settled:
-                self._leave()
+        if self.is_alive() and not self._wait(seconds):
+            self._leave()
         if self.spool.is_waiting:
-            logger.warning(
-                "The database did not take all of the training: the rest waits in %s. Take it in later with "
-                "`python -m store import journal %s`.",
-                self.spool.path,
-                self.spool.path,
+            self.delivery.warn(
+                f"The database did not take all of the training: the rest waits in {self.spool.path}. Take it in later "
+                f"with `python -m store import journal {self.spool.path}`."
             )
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether all that was taken has arrived in time."""
+        arrived = threading.Event()
+        try:
+            self._queue.put(arrived, timeout=seconds)
+        except queue.Full:
+            return False
+        return arrived.wait(seconds)
 
     def close(self, seconds: float) -> None:
         """After the last record."""
@@ -91,6 +96,7 @@ class Courier(threading.Thread):
                 self.delivery.keep(left)
 
     def run(self) -> None:
+        self._safely(self._opened)
         while not self._closed.is_set():
             try:
                 record = self._queue.get(timeout=RETRY_SECONDS)
@@ -119,6 +125,7 @@ class Courier(threading.Thread):
             self._hush()
         target.put(record)
         if isinstance(record, Begun) and target.job_id is not None:
+            self.spool.header = Belongs(target.run_uid)
             self._hush()
             self._heart = Heartbeat(target.store, target.job_id, self._flag).__enter__()
         elif isinstance(record, Ended):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from store.connection import Refused, StoreError, Unreachable
+from store.connection import Refused, StoreError
 from store.journal import Happened, Record, StepRecord
 from trainer.spool import Spool
 
@@ -37,13 +37,14 @@ class Delivery:
         """Stores a record after those that wait; False where it waits with them."""
         try:
             if time.monotonic() < self._try_again_at:
-                raise Unreachable("The database was away a moment ago.")
+                self.keep(record)
+                return False
             self.catch_up()
             self._put(record)
             self._tell()
         except (StoreError, OSError) as error:
             self._try_again_at = time.monotonic() + RETRY_SECONDS
-            self._warn(f"Records of the training wait in {self.spool.path} ({error}); training goes on.")
+            self.warn(f"Records of the training wait in {self.spool.path} ({error}); training goes on.")
             self.keep(record)
             return False
         except Exception as error:
@@ -58,7 +59,7 @@ class Delivery:
         except Exception as error:
             self.lose(error)
         if self.spool.lost > lost:
-            self._warn(f"{self.spool.path} cannot be written either: the oldest records are lost and counted.")
+            self.warn(f"{self.spool.path} cannot be written either: the oldest records are lost and counted.")
 
     def catch_up(self) -> None:
         """Puts what waits. Raises StoreError; what was put by then waits no more."""
@@ -77,7 +78,7 @@ class Delivery:
     def lose(self, error: object) -> None:
         """Counts a record that cannot be kept."""
         self.failures += 1
-        self._warn(f"Part of the training could not be recorded ({error}); training goes on.")
+        self.warn(f"Part of the training could not be recorded ({error}); training goes on.")
 
     def _put(self, record: Record) -> None:
         try:
@@ -95,7 +96,7 @@ class Delivery:
             self.put(Happened("recording_failed", f"{lost} records of the training are lost or incomplete."))
             self.failures = self.spool.lost = 0
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """Once for each sentence."""
         if text not in self._said:
             logger.warning(text)

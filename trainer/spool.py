@@ -21,7 +21,7 @@ MOST_BYTES = 32 * 2**20
 
 def name_of(run_uid: str) -> str:
     """The file of one run of several that may share a folder."""
-    return f"unwritten-{run_uid}.jsonl"
+    return f"{journal.PREFIX}-{run_uid}.jsonl"
 
 
 @dataclass
@@ -32,6 +32,8 @@ class Spool:
     """
 
     path: Path
+    header: Record | None = None
+    """What a new file begins with."""
     lost: int = 0
     """Records that neither file nor memory could hold, or whose line is damaged, since somebody last set it to 0."""
     _held: deque[str] = field(default_factory=deque)
@@ -66,7 +68,9 @@ class Spool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END)
-            if whole:
+            if not whole and self.header is not None:
+                data = f"{journal.to_line(self.header)}\n".encode("ascii") + data
+            elif whole:
                 file.seek(whole - 1)
                 data = data if file.read(1) == b"\n" else b"\n" + data  # somebody was killed in the line before
             try:

@@ -38,8 +38,9 @@ def test_what_waits_comes_back_as_it_was(tmp_path: Path) -> None:
         file.write('{"step": 3, "metr')  # the process was killed here
     assert list(spool.waiting()) == records
     assert records[0].with_examples([9]) == [replace(row, example_id=9)]
-    spool.clear()
-    assert list(spool.waiting()) == []
+    assert spool.lost == 1
+    spool.forget()
+    assert list(spool.waiting()) == [] and not spool.path.exists()
 
 
 def train_through(interrupt: Callable[[], None], store: Store, run: RunRef, job: JobRef) -> None:
