@@ -9,6 +9,7 @@ from app.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, VERMILL
 from app.reasoning import MATCHES
 from app.story import Story, Texts
 from store.emergence import MOST_STEPS, Emergence, thinned
+from trainer.trace import form_of
 
 POINTS = 250
 """Entries along the axis; more steps are put together."""
@@ -33,7 +34,7 @@ def rows(story: Story, read: Texts, other: Story | None) -> list[Row]:
     """The rows for one run; of the other one, the curves that can be overlaid."""
     found = thinned(story.found, POINTS)
     beside = None if other is None else thinned(other.found, POINTS)
-    numbered = story.run.style != "direct"
+    numbered = form_of(story.run.style, story.run.grammar) == "cot"
     made = [
         Row("Form, reasoning, accuracy", _outcome(story, found, other, beside), "share", tall=1.7),
         *([_steps(found, beside)] if numbered else []),

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trainer.datasets.shapes import COLORS, COLUMNS, KINDS, ROWS
-from trainer.prompt import Style
-from trainer.trace import GRAMMAR, NUMBER_WORDS, Trace, parse
+from trainer.trace import GRAMMAR, NUMBER_WORDS, Form, Trace, parse
 
 MATCHES = ("hit", "repeated", "beside", "invented", "missed")
 """A step names an object that was asked for; one that an earlier step has named; one that was not asked for; nothing
@@ -52,7 +51,7 @@ class Reading:
     """Texts that hold a word, in lower case."""
 
 
-def read_step(said: Sequence[Said], style: Style) -> Reading:
+def read_step(said: Sequence[Said], style: Form) -> Reading:
     """Reads the completions of one step."""
     reading = Reading()
     for one in said:

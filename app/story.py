@@ -16,7 +16,7 @@ from store import emergence, read
 from store.emergence import Emergence
 from store.engine import Store
 from store.rows import RunDetail
-from trainer.prompt import Style
+from trainer.trace import Form, form_of
 
 MOST_READ = 64
 """Steps whose texts are read, evenly spread."""
@@ -94,7 +94,7 @@ def texts(story: Story) -> Texts:
     """Reads some of the texts; of a run that grows again only when another step is chosen."""
     steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
     store, run = data.reader(), story.run
-    style: Style = "direct" if run.style == "direct" else "cot"
+    style = form_of(run.style, run.grammar)
     return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), style, _job(run)))
 
 
@@ -117,7 +117,7 @@ def _probed(store: Store, run_id: int, version: str) -> Emergence:
 
 
 @data.kept(16)
-def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Style, job: str) -> list[Reading]:
+def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[Reading]:
     """Reads completions of some steps; `job` tells a step from the one that was recorded before a resume."""
     said = read.texts_of_steps(store, run_id, steps, MOST_TEXTS)
     return [read_step([Said(text, (meta or {}).get("objects")) for text, meta in said[step]], style) for step in steps]

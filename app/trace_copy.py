@@ -20,7 +20,7 @@ def markdown(row: Row, example: StoredExample | None, run_name: str, link: str) 
     facts = {
         "run": format.literal(run_name),
         "step": str(row.step),
-        "true count": str(row.truth),
+        "true count": "unknown" if row.truth is None else str(row.truth),
         "answer": "none" if row.answer is None else str(row.answer),
         "reward": format.number(row.reward),
         "components": ", ".join(
@@ -47,5 +47,8 @@ def as_json(row: Row, example: StoredExample | None, run_uid: str) -> str:
         "run": run_uid,
         "question": example.question if example else None,
         "images": list(example.images) if example else [],
+        "gold": example.gold if example else None,
+        "prompt": example.prompt if example else None,
+        "columns": example.columns if example else None,
     }
     return json.dumps({**about, **asdict(row)}, ensure_ascii=False, indent=1)

@@ -15,7 +15,7 @@ from app.components.trace_view import Row, show_style
 from store import answers, read
 from store.engine import Store, StoreError
 from store.rows import RunRow, StoredCompletion, StoredPrediction
-from trainer.prompt import Style
+from trainer.trace import Form, form_of
 
 VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
@@ -140,7 +140,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
         nothing_sampled(run)
         return
     groups = data.groups(store, run.id, step)
-    style = style_of(run.style)
+    style = form_of(run.style, run.grammar)
     if chosen is not None:
         siblings = next(each.completions for each in groups if any(row.id == chosen.id for row in each.completions))
         inspector.inspect(store, data.run(store, run.id), chosen, siblings, style)
@@ -169,20 +169,16 @@ def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> N
         prediction_view.nothing_evaluated(run, soon=run.status in status.OPEN)
         return
     evaluation = prediction_view.choose_evaluation(found, chosen.evaluation_id if chosen else whole("evaluation"))
-    style = style_of(evaluation.conditions.get("style", run.style))
+    style = form_of(evaluation.conditions.get("style", run.style), run.grammar)
     if chosen is not None:
         siblings = answers.predictions_to(store, evaluation.id, [chosen.example_id])
         inspector.inspect(store, data.run(store, run.id), chosen, siblings, style)
     prediction_view.show(store, run, evaluation, style, chosen)
 
 
-def style_of(name: str) -> Style:
-    return "direct" if name == "direct" else "cot"
-
-
 def cards(
     blocks: list[Block],
-    style: Style,
+    style: Form,
     look: Look,
     link: Callable[[Row], str],
     *,

@@ -28,8 +28,7 @@ from store import answers
 from store.embeddings import EncoderRow
 from store.engine import Store
 from store.rows import StoredExample, StoredPrediction
-from trainer.prompt import Style
-from trainer.trace import parse
+from trainer.trace import Form, form_of, parse
 
 KEYS = {"d": "drift", "2": "second", "1": "first", "b": "wrong", "m": "similar", "x": "random"}
 LISTED = 10
@@ -45,7 +44,7 @@ class Column(NamedTuple):
     color: str
     thinking: str
     row: StoredPrediction | None = None
-    style: Style = "cot"
+    style: Form = "cot"
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -158,7 +157,7 @@ def gather(
         row = next(row for row in answers.predictions_to(store, side.evaluation.id, [one.id]) if not row.sample)
         known = reading.shared.similarity[i, place]
         row = replace(row, similarity=None if np.isnan(known) else float(known))
-        style: Style = "direct" if side.evaluation.conditions.get("style", side.run.style) == "direct" else "cot"
+        style = form_of(side.evaluation.conditions.get("style", side.run.style), side.run.grammar)
         found.append(Column(name, by_run[side.run.id], reading.shared.said[i][place], row, style))
     return found
 

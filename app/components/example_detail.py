@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from app import data, format, status
+from app.components.example_parts import show_rest, show_truth
 from app.components.trace_text import marked, visible
 from app.components.trace_view import Row, show_trace
 from store import read
 from store.engine import Store
 from store.rows import RunRow, StoredCompletion, StoredExample
-from trainer.prompt import Style
+from trainer.trace import form_of
 
 AT_ONCE = 30
 """Answers of a kind that are shown before "show more"."""
@@ -42,13 +43,13 @@ def show_example(example: StoredExample) -> None:
         with st.container():
             st.html(f'<div class="tv-question">{marked(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                if example.answer is not None:
-                    st.badge(f"true count {example.answer}", color="blue")
+                show_truth(example)
                 if example.difficulty:
                     st.caption(format.literal(example.difficulty), width="content")
             if example.reference:
                 st.caption("Reference")
                 st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+            show_rest(example)
             st.html(f'<div class="tv-name">{visible(example.name)}</div>')
 
 
@@ -85,7 +86,7 @@ def _more(key: str, wanted: int) -> None:
 
 
 def _of_run(run: RunRow, rows: Sequence[Row]) -> None:
-    style: Style = "direct" if run.style == "direct" else "cot"
+    style = form_of(run.style, run.grammar)
     right = sum(row.correct is True for row in rows)
     with st.container(border=True, gap=None):
         method = status.METHODS.get(run.method, run.method)

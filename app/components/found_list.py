@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app.components.example_parts import truth
 from app.components.trace_text import excerpt, visible
 from app.components.trace_view import show_trace
 from store import read
 from store.engine import Store
 from store.notes import Remarks
 from store.rows import RunRow, StoredCompletion, StoredExample
-from trainer.prompt import Style
+from trainer.trace import form_of
 
 QUESTION = 90
 
@@ -27,7 +28,7 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
         for row in rows:
             run = by_id.get(row.run_id)
             st.html(_place(row, run, examples.get(row.example_id or 0), said.get(row.id, Remarks())))
-            style: Style = "direct" if run and run.style == "direct" else "cot"
+            style = form_of(run.style, run.grammar) if run else "cot"
             show_trace(row, style, key=f"found-{row.id}", strongest=strongest, link=address(row))
 
 
@@ -40,8 +41,8 @@ def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | N
     name = visible(run.name) if run else "a run that is gone"
     parts = [f'<a target="_self" href="{address(row)}"><b>{name}</b> · step {row.step}</a>']
     if example:
-        truth = "" if example.answer is None else f" (true count {example.answer})"
-        parts.append(f"{excerpt(example.question, QUESTION)}{truth}")
+        known = truth(example)
+        parts.append(excerpt(example.question, QUESTION) + (f" ({visible(known)})" if known else ""))
     parts += [f'<span class="tv-tag">{visible(tag)}</span>' for tag in said.tags]
     if said.note:
         parts.append(f"<i>{excerpt(said.note, QUESTION)}</i>")

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from app.components.example_parts import show_rest, show_truth
 from app.components.group_compare import side_by_side
 from app.components.trace_text import marked, visible
 from app.components.trace_view import Row, show_trace, summarize
 from store.rows import StoredCompletion, StoredExample
-from trainer.prompt import Style
+from trainer.trace import Form
 
 SHOWN = ("All", "Right", "Wrong", "Malformed", "Dead groups")
 ORDERS: dict[str, Callable[[Row], float]] = {
@@ -102,7 +103,7 @@ def _passes(row: Row, only: str) -> bool:
 
 def show_block(
     block: Block,
-    style: Style,
+    style: Form,
     *,
     link: Callable[[Row], str],
     chosen: int | None = None,
@@ -138,8 +139,8 @@ def _heading(block: Block) -> None:
     question = marked(example.question) if example else "An example that was not recorded"
     st.html(f'<div class="tv-question">{question}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if example and example.answer is not None:
-            st.badge(f"true count {example.answer}", color="blue")
+        if example:
+            show_truth(example)
         if _is_unknown(block):
             st.badge("group unknown", icon=":material/question_mark:", color="gray", help=UNKNOWN_HELP)
             st.caption(f"{len(block.rows)} answers", width="content")
@@ -166,4 +167,5 @@ def _picture(example: StoredExample | None) -> None:
     if example.reference:
         with st.expander("Reference", type="compact"):
             st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+    show_rest(example)
     st.html(f'<div class="tv-name">{visible(example.name)}</div>')

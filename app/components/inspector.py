@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import data, format, trace_copy
 from app.components import keys, meetings_view
+from app.components.example_parts import show_rest, show_truth
 from app.components.token_view import token_view
 from app.components.trace_text import MOST_SHOWN, body, marked, visible
 from app.components.trace_view import Row, chip
@@ -19,9 +20,8 @@ from store.engine import Store, StoreError
 from store.notes import Remarks, TraceKind
 from store.rows import RunDetail, StoredCompletion, StoredExample
 from trainer.config import ConfigError, RunConfig, from_dict
-from trainer.prompt import Style
 from trainer.rewards import Explained, explain
-from trainer.trace import parse
+from trainer.trace import Form, parse
 
 PICTURE_WIDTH = 300
 SAME = 1e-6
@@ -31,7 +31,7 @@ HELP = """**k**, **j**: the trace before and after in its group, by reward\n
 **?**: these keys"""
 
 
-def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], style: Style) -> None:
+def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], style: Form) -> None:
     """The trace with everything around it; `siblings` are the rows of its group, itself included."""
     example = read.examples(store, [row.example_id]).get(row.example_id) if row.example_id is not None else None
     ranked = sorted(siblings, key=lambda each: (-(each.reward if each.reward is not None else -1e300), each.id))
@@ -137,16 +137,16 @@ def _picture(store: Store, example: StoredExample | None, row: Row) -> None:
             st.caption(format.literal(str(error)))
     st.html(f'<div class="tv-question">{marked(example.question)}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if example.answer is not None:
-            st.badge(f"true count {example.answer}", color="blue")
+        show_truth(example)
         st.html(chip(row), width="content")
     if example.reference:
         with st.expander("Reference", type="compact"):
             st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+    show_rest(example)
     st.html(f'<div class="tv-name">{visible(example.name)}</div>')
 
 
-def _trace(row: Row, style: Style) -> None:
+def _trace(row: Row, style: Form) -> None:
     key = f"inspect-all-{kind_of(row)}-{row.id}"
     shown = body(parse(row.text, style), limit=None if st.session_state.get(key) else MOST_SHOWN)
     st.html(shown.html)

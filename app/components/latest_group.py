@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import data, format
+from app.components.example_parts import show_truth
 from store import read
 from store.engine import StoreError
 from store.rows import GroupRow, RunDetail, StoredCompletion
@@ -46,7 +47,7 @@ def question(group: GroupRow) -> None:
         except StoreError as error:
             st.caption(format.literal(str(error)))
     st.text(example.question)
-    st.caption(f"True count {example.answer}")
+    show_truth(example)
 
 
 def extremes(completions: Sequence[StoredCompletion]) -> tuple[StoredCompletion, StoredCompletion]:

@@ -13,7 +13,7 @@ from app.components.trace_view import Row
 from store import answers, read
 from store.engine import Store
 from store.rows import EvaluationRow, RunRow, StoredPrediction
-from trainer.prompt import Style
+from trainer.trace import Form
 
 BLOCKS_A_PAGE = 8
 KINDS: dict[str, dict[str, Any]] = {
@@ -49,7 +49,7 @@ def describe(evaluation: EvaluationRow) -> str:
     return f"step {evaluation.step} · {evaluation.kind} · {evaluation.benchmark} · {evaluation.done} answers · {result}"
 
 
-def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Style, chosen: StoredPrediction | None) -> None:
+def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Form, chosen: StoredPrediction | None) -> None:
     """Filters and one page; the page with the chosen prediction first."""
     wanted = filters(SHOWN[:-1])
     kind = KINDS.get(wanted.only, {})

@@ -14,8 +14,7 @@ import streamlit as st
 
 from app.components.trace_text import MOST_SHOWN, body, excerpt, visible
 from store.rows import StoredCompletion, StoredPrediction
-from trainer.prompt import Style
-from trainer.trace import Trace, parse
+from trainer.trace import Form, Trace, parse
 
 STYLE = Path(__file__).with_suffix(".css")
 SAME = 1e-6
@@ -87,7 +86,12 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
 
 
 def chip(row: Row) -> str:
-    """The answer, green if right, red if wrong, grey if nobody knows; `none` where no count could be read."""
+    """The answer, green if right, red if wrong, grey if nobody knows; `none` where no count could be read.
+
+    Nothing where the text is read as it is.
+    """
+    if row.wellformed and row.answer_span is None:
+        return ""
     kind = {True: "tv-right", False: "tv-wrong", None: ""}[row.correct]
     sign = {True: "✔ ", False: "✘ ", None: ""}[row.correct]
     return f'<span class="tv-chip {kind}">{sign}{"none" if row.answer is None else row.answer}</span>'
@@ -132,7 +136,7 @@ def show_style() -> None:
 
 def show_trace(
     row: Row,
-    style: Style,
+    style: Form,
     *,
     key: str,
     opened: bool = False,
