@@ -115,14 +115,14 @@ def to_line(record: Record) -> str:
     values = asdict(record)
     for example in values.get("examples", ()):
         example["images"] = [base64.b64encode(data).decode("ascii") for data in example["images"]]
-    return json.dumps({"kind": type(record).__name__} | values, default=str)
+    return json.dumps({"type": type(record).__name__} | values, default=str)
 
 
 def from_line(line: str) -> Record:
     """Raises Damaged."""
     try:
         values = json.loads(line)
-        kind = values.pop("kind", StepRecord.__name__)
+        kind = values.pop("type", StepRecord.__name__)
         if kind == StepRecord.__name__:
             return _step(values)
         if kind == Begun.__name__:

@@ -66,6 +66,7 @@ class Spool:
     def _write(self, data: bytes) -> None:
         """All or nothing. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_file(self.path)
         with self.path.open("ab+", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END)
             if not whole and self.header is not None:
@@ -110,6 +111,7 @@ class Spool:
                 left = file.read()
             if left:
                 new = self.path.with_name(f"{self.path.name}.new")
+                private.make_file(new)
                 new.write_bytes(left)
                 new.replace(self.path)
             else:

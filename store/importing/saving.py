@@ -153,6 +153,7 @@ def _columns(tool: str, path: str, run: FoundRun) -> dict[str, Any]:
     return {
         "method": run.method,
         "style": style_of(run) or UNKNOWN,
+        "grammar": "ours" if style_of(run) else "none",
         "model": printable(_first(run.config, MODEL_KEYS)),
         "config": {
             "imported": {"from": tool, "path": path, "notes": run.notes},

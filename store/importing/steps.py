@@ -12,7 +12,7 @@ from store.connection import Store, reading
 from store.importing.found import FoundRun, Said
 from store.rows import CompletionRow, ExampleRow, PredictionRow
 from store.schema import Completion, Evaluation, Metric, MetricName, Prediction
-from store.trace import Style, parse
+from store.trace import Form, Style, parse
 from store.values import clean, finite
 
 DATASET = "(imported)"
@@ -103,7 +103,7 @@ def _stored(store: Store, run_id: int) -> dict[int, Step]:
 
 def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: Step, weights: dict[str, float]) -> None:
     """What is told of a step; texts are those that the database lacks."""
-    style = style_of(run) or "cot"
+    style: Form = style_of(run) or "none"
     if told.metrics or told.said:
         said = run.completions[step] if told.said else []
         ids = _examples(store, uid, step, said)
@@ -114,7 +114,7 @@ def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: St
 
 
 def _put_answers(
-    store: Store, run_id: int, uid: str, step: int, said: Sequence[Said], weights: dict[str, float], style: Style
+    store: Store, run_id: int, uid: str, step: int, said: Sequence[Said], weights: dict[str, float], style: Form
 ) -> None:
     """The completions of a step's evaluation, as predictions that were sampled: sample 0 would be a greedy one."""
     ids = _examples(store, uid, step, said, "eval-")
@@ -160,7 +160,7 @@ def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:
 
 
 def _completion(
-    said: Said, index: int, example_id: int, weights: dict[str, float], style: Style, step: int
+    said: Said, index: int, example_id: int, weights: dict[str, float], style: Form, step: int
 ) -> CompletionRow:
     trace = parse(said.text, style)
     return CompletionRow(
@@ -180,7 +180,7 @@ def _completion(
     )
 
 
-def _prediction(said: Said, sample: int, example_id: int, weights: dict[str, float], style: Style) -> PredictionRow:
+def _prediction(said: Said, sample: int, example_id: int, weights: dict[str, float], style: Form) -> PredictionRow:
     trace = parse(said.text, style)
     return PredictionRow(
         text=said.text,

@@ -66,7 +66,8 @@ def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: p
             while read.run(store, run.id).step < 2:
                 time.sleep(0.05)
             running.stop()
-            time.sleep(6.0)
+            while not list(tmp_path.rglob("unwritten.jsonl")):
+                time.sleep(0.05)
             running.start()
 
         train_through(interrupt, store, run, job)
