@@ -107,10 +107,7 @@ class Job(Base):
     ended_at: Mapped[Moment | None]
     host: Mapped[str | None] = mapped_column(String(200))
     device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
-    """What it has to itself there: GPUs by index or uuid, with commas between them, or `cpu`.
-
-    NULL for a job that took whatever it found.
-    """
+    """GPUs of its own by index or uuid, with commas between them, or `cpu`; NULL if it took whatever it found."""
     boot_id: Mapped[str | None] = mapped_column(String(64))
     pid: Mapped[Natural | None]
     pid_started: Mapped[float | None]
@@ -196,13 +193,11 @@ class Example(Base):
     key: Mapped[str] = mapped_column(String(200))
     question: Mapped[str] = mapped_column(Text)
     answer: Mapped[int | None]
-    """The true count; NULL where the gold answer is none, or nobody knows it."""
     gold: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
-    """The gold answer as a script's dataset has it, of any type; NULL where `answer` says it all."""
+    """The gold answer of a script's dataset, of any type; `answer` is NULL where it is no count."""
     prompt: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     """What the model was asked in full, a text or messages; NULL where the question and the run's prompt say it."""
     columns: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """The other columns of a script's dataset row."""
     reference: Mapped[str | None] = mapped_column(Text)
     difficulty: Mapped[str | None] = mapped_column(String(50))
     meta: Mapped[dict[str, Any]]
@@ -452,8 +447,7 @@ class Event(Base):
     at: Mapped[Moment]
     step: Mapped[Natural | None]
     kind: Mapped[str] = mapped_column(String(32))
-    """`launched`, `started`, `resumed`, `checkpoint`, `best`, `evaluation`, `stop_asked`, `stopped`, `finished`,
-    `failed`, `out_of_memory`, `killed`, `lost`, `recording_failed`, …"""
+    """`launched`, `started`, `checkpoint`, `evaluation`, `stop_asked`, `recording_failed`, the end of a job, …"""
     message: Mapped[str] = mapped_column(Text)
 
 
