@@ -20,7 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from store.jobs import new_uid
 from store.journal import RECORDED, Begun, Described, Ended, Process, Record, StepRecord
 from store.schema import JobState
-from store.trace import Form, form_of
+from store.trace import Form, form_of, opening
 from trainer import asked, capture
 from trainer.capture import Generation, GenerationCapture
 from trainer.courier import Courier
@@ -43,12 +43,12 @@ def attach(trainer: Any, *, name: str, db: str | None, grammar: str | None) -> A
     processes = getattr(trainer.args, "world_size", 1)
     if not trainer.is_world_process_zero():
         if capture.generates(trainer):
-            GenerationCapture(trainer, None, _asked)
+            GenerationCapture(trainer, None, _asked, opening)
         trainer.add_callback(Agreeing())
         return None
     recorder = Attached(trainer, name, db, grammar, agrees=processes > 1)
     if capture.generates(trainer):
-        GenerationCapture(trainer, recorder.keep, _asked)
+        GenerationCapture(trainer, recorder.keep, _asked, opening)
     trainer.add_callback(recorder)
     recorder.open()
     return recorder

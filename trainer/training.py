@@ -50,6 +50,7 @@ from trainer.recorder import Recorder
 from trainer.rewards import build
 from trainer.similarity import Encoder
 from trainer.spool import NAME, Spool
+from trainer.trace import opening
 from trainer.watch import Watch, curves
 
 
@@ -141,7 +142,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
     recorder = _recorder(store, run_id, job_id, harness, splits["train"], Spool(output / NAME))
     if config.method == "grpo":
-        GenerationCapture(trainer, recorder.keep)
+        GenerationCapture(trainer, recorder.keep, opening=opening)
     watch = Watch(store, run_id, job_id, config, harness, splits["val"], recorder, checkpoints)
     if torch.cuda.is_available():
         say(store, job_id, "rehearsing the heaviest pass")
@@ -160,7 +161,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
 def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
     """What the other processes do: their share of each batch, until the first one stops them."""
     if config.method == "grpo":
-        GenerationCapture(trainer, None)
+        GenerationCapture(trainer, None, opening=opening)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(together.Follower())
     if start is None or start.step < config.optimization.steps:
