@@ -14,7 +14,7 @@ from tests.datasets.layouts import encoded, picture
 from trainer import models
 from trainer.config import ModelConfig
 from trainer.datasets import files, images
-from trainer.datasets.images import BROKEN, MISSING, TOO_LARGE, PictureError, decode, fit, for_store
+from trainer.datasets.images import BROKEN, MISSING, OUTSIDE, TOO_LARGE, PictureError, decode, fit, for_store
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_truncated_file_is_refused(kind: str) -> None:
         decode(whole[: len(whole) * 2 // 3])
 
 
-@pytest.mark.parametrize("data", [b"", b"<svg/>", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe", b"GIF89a", b"\xff\xd8\xff\xe0"])
+@pytest.mark.parametrize("data", [b"junk", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0"])
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(PictureError, match=BROKEN):
         decode(data)
@@ -107,7 +107,7 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = encoded(Image.new("1", (3000, 3000)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    monkeypatch.setattr(images, "MOST_PIXELS", 1_000_000)
     with pytest.raises(PictureError, match=TOO_LARGE):
         decode(bomb)
 
@@ -144,10 +144,52 @@ def test_a_large_picture_is_stored_small() -> None:
         assert (stored.format, max(stored.size)) == ("JPEG", images.LONGEST_EDGE)
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "link.png", "no.png", "a\0b", "x" * 5000, None, 3])
-def test_a_picture_outside_its_folder_is_missing(tmp_path: Path, name: object) -> None:
-    (tmp_path / "set").mkdir()
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../secret.png", OUTSIDE),
+        ("..\\secret.png", OUTSIDE),
+        ("photos\\..\\..\\secret.png", OUTSIDE),
+        ("photos/../../secret.png", OUTSIDE),
+        ("{0}/secret.png", OUTSIDE),
+        ("/etc/passwd", OUTSIDE),
+        ("link.png", OUTSIDE),
+        ("linked/secret.png", OUTSIDE),
+        ("\\\\server\\share\\1.jpg", OUTSIDE),
+        ("//server/share/1.jpg", OUTSIDE),
+        ("C:\\photos\\1.jpg", OUTSIDE),
+        ("C:/photos/1.jpg", OUTSIDE),
+        ("no.png", MISSING),
+        ("photos", MISSING),
+        ("a\0b", MISSING),
+        ("x" * 5000, MISSING),
+        (None, MISSING),
+        (3, MISSING),
+    ],
+)
+def test_a_picture_outside_its_folder_is_not_read(tmp_path: Path, name: object, reason: str) -> None:
+    (tmp_path / "set/photos").mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(encoded(picture(0)))
     (tmp_path / "set/link.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(PictureError, match=MISSING):
-        files.in_folder(tmp_path / "set", name).load()
+    (tmp_path / "set/linked").symlink_to(tmp_path)
+    with pytest.raises(PictureError, match=reason):
+        files.in_folder(tmp_path / "set", name.format(tmp_path) if isinstance(name, str) else name).load()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "photos/1.png",
+        "photos\\1.png",
+        "./photos/1.png",
+        ".\\photos\\1.png",
+        " photos/1.png ",
+        "{0}/photos/1.png",
+        "odd\\2.png",
+    ],
+)
+def test_a_path_has_either_slash(tmp_path: Path, name: str) -> None:
+    for own in ("photos/1.png", "odd\\2.png"):
+        (tmp_path / own).parent.mkdir(exist_ok=True)
+        (tmp_path / own).write_bytes(encoded(picture(0)))
+    assert files.in_folder(tmp_path, name.format(tmp_path)).load() == picture(0)

@@ -14,12 +14,14 @@ import pytest
 from tests.datasets import layouts
 from tests.datasets.layouts import CIRCLES, MAKERS, SPLITS, SQUARES, encoded, made, picture, put, put_shards
 from trainer.config import ConfigError, DataConfig
-from trainer.datasets import files, inspect, questions, traces
+from trainer.datasets import files, inspect, kinds, questions, tables, traces
 from trainer.datasets.example import Example
-from trainer.datasets.images import BROKEN, MISSING
+from trainer.datasets.images import BROKEN, MISSING, OUTSIDE
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.errors import TrainerError
+
+EMPTY = f"image is {kinds.EMPTY}"
 
 
 def rows(config: DataConfig, split: str) -> list[Example | Skipped]:
@@ -155,7 +157,7 @@ def test_hostile_rows_of_tallyqa(tmp_path: Path) -> None:
         17,
     ]
     put(tmp_path / "train.json", json.loads((tmp_path / "train.json").read_text()) + hostile)
-    expected = {MISSING: 2, questions.NO_COUNT: 2, questions.REPEATED: 1, questions.NO_OBJECT: 1}
+    expected = {MISSING: 1, OUTSIDE: 1, questions.NO_COUNT: 2, questions.REPEATED: 1, questions.NO_OBJECT: 1}
     assert reasons(config, "train") == expected
     assert [example.key for example in examples(config, "train")[-2:]] == ["904", "30-0"]
 
@@ -191,7 +193,7 @@ def test_hostile_rows_of_parquet(tmp_path: Path) -> None:
     put_shards(tmp_path / "data", "test", table, schema, n=3)
     config = DataConfig(dataset="countqa", path=str(tmp_path))
     found = inspect.inspect(config)["splits"]["test"]
-    assert found["skipped"] == {questions.BLANK: 9, questions.NO_COUNT: 8, MISSING: 4, BROKEN: 2}
+    assert found["skipped"] == {questions.BLANK: 9, questions.NO_COUNT: 8, MISSING: 3, OUTSIDE: 1, BROKEN: 1, EMPTY: 1}
     assert (found["rows"], found["usable"], found["images"]) == (26, 3, 1)
     usable = [row for row in inspect.usable(rows(config, "test"), inspect.Pictures()) if not isinstance(row, Skipped)]
     assert [example.key for example, _ in usable] == ["0-0", "5-0", "9-0"]
@@ -214,7 +216,7 @@ def test_a_missing_shard_or_column_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="without a gap"):
         rows(config, "test")
     layouts.countqa(tmp_path / "b")
-    with pytest.raises(TrainerError, match="has no column qa"):
+    with pytest.raises(TrainerError, match="columns found: image, questions, answers, objects; needed: image, qa"):
         rows(DataConfig(dataset="tallyqa-test", path=str(tmp_path / "b")), "test")
     put(tmp_path / "c/data/test-00000-of-00001.parquet", b"PAR1 nonsense PAR1")
     with pytest.raises(TrainerError, match="cannot be read"):
@@ -308,7 +310,13 @@ def test_hostile_lines_of_a_folder(tmp_path: Path) -> None:
     lines = [row | {"image": "../secret.png"}, row | {"image": str(tmp_path / "secret.png")}, row | {"answer": "?"}]
     with (tmp_path / "set/examples.jsonl").open("a") as file:
         file.write("\n".join(["no json", "", *map(json.dumps, lines), json.dumps(row | {"images": []}), "[1]"]))
-    assert reasons(config, "train") == {questions.BLANK: 3, MISSING: 3, questions.NO_COUNT: 1}
+    assert reasons(config, "train") == {
+        tables.NOT_JSON: 1,
+        tables.NO_OBJECT: 1,
+        MISSING: 1,
+        OUTSIDE: 2,
+        questions.NO_COUNT: 1,
+    }
 
 
 def test_an_example_may_have_several_pictures(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Picture(Protocol):
         """Equal for two pictures of a set exactly where they are the same picture."""
 
     def load(self) -> Image.Image:
-        """The whole picture, RGB and upright. Raises PictureError."""
+        """The picture, RGB and upright, its longest edge at most `images.LONGEST_EDGE`. Raises PictureError."""
 
     def encoded(self) -> bytes:
         """A PNG, JPEG or WebP file for the store. Raises PictureError."""

@@ -4,78 +4,87 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from trainer.datasets import images
-from trainer.datasets.images import MISSING, MOST_BYTES, TOO_LARGE, PictureError
+from trainer.datasets import encodings, images
+from trainer.datasets.images import MISSING, OUTSIDE, PictureError, Source
 from trainer.errors import TrainerError
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture in an image file's bytes; `read` fetches them and may raise PictureError."""
+    """A picture in an image file; `read` says where it lies or fetches its bytes, and may raise PictureError."""
 
     identity: str
-    read: Callable[[], bytes]
+    read: Callable[[], Source]
+    name: str = "a picture"
 
     def load(self) -> Image.Image:
-        return images.decode(self.read(), self.identity)
+        return images.decode(self.read(), self.name)
 
     def encoded(self) -> bytes:
-        return images.for_store(self.read(), self.identity)
+        return images.for_store(self.read(), self.name)
 
 
 def in_folder(root: Path, name: object) -> EncodedPicture:
-    """The picture at a relative path below `root`; one that leads out of it, also by a link, counts as missing."""
+    """The picture at a path below `root`, known by its name."""
+    return EncodedPicture(posixpath.normpath(str(name)), lambda: find((root,), name), str(name)[:200])
 
-    def read() -> bytes:
-        path = inside(root, name)
-        if path is None:
-            raise PictureError(MISSING, str(name))
+
+def find(roots: Sequence[Path], name: object) -> Path:
+    """The file at a path that is relative to the first root, or absolute; it lies below one of them, links followed.
+
+    Either slash parts folders. Raises PictureError.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise PictureError(MISSING, str(name)[:200])
+    text = str(name).strip()
+    outside = False
+    for form in dict.fromkeys((str(name), text, text.replace("\\", "/"))):
         try:
-            if path.stat().st_size > MOST_BYTES:
-                raise PictureError(TOO_LARGE, str(name))
-            return path.read_bytes()
-        except OSError as error:
-            raise PictureError(MISSING, str(name)) from error
-
-    return EncodedPicture(posixpath.normpath(str(name)), read)
-
-
-def inside(root: Path, name: object) -> Path | None:
-    """The file at a relative path below `root`, or None."""
-    if not isinstance(name, str):
-        return None
-    try:
-        path = (root / name).resolve()
-        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
-    except (OSError, ValueError):
-        # A name with a null character, or longer than a file system takes.
-        return None
+            path = (roots[0] / form).resolve()
+            if any(path.is_relative_to(root.resolve()) for root in roots):
+                if path.is_file():
+                    return path
+            else:
+                outside = True
+        except (OSError, ValueError):
+            # A name with a null character, or longer than a file system takes.
+            continue
+    outside = outside or _DRIVE.match(text) is not None
+    raise PictureError(OUTSIDE if outside else MISSING, text[:200])
 
 
 def in_memory(data: bytes) -> EncodedPicture:
     return EncodedPicture(digest(data), lambda: data)
 
 
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def digest(source: Source) -> str:
+    """The SHA-256 of a file's bytes. Raises OSError."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path) -> str:
-    """A file in UTF-8, with or without a byte order mark, its line ends as they are. Raises TrainerError."""
+    """A text file in the encoding that it is in, its line ends as they are. Raises TrainerError."""
+    codec = encodings.of(path).codec
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open(encoding=codec, newline="") as file:
+            return file.read()
     except OSError as error:
         raise TrainerError("data", f"Cannot read {path}: {error.strerror}. Check data.path.") from None
-    except UnicodeDecodeError:
-        raise TrainerError("data", f"{path} is not a text file in UTF-8. Convert it.") from None
 
 
 def read_json(path: Path) -> Any:

@@ -1,28 +1,39 @@
-"""A user's own set: a folder with `examples.jsonl` or `examples.csv`, and images below it.
+"""A user's own set: a folder with a table `examples` (JSON lines, JSON, CSV or Parquet), and images below it.
 
-Fields: `question`, `answer`, and `image` (a path relative to the folder) or, in JSONL, a list `images`; optional are
+Columns: `question`, `answer`, and `image` (a path relative to the folder) or `images` (a list of them); optional are
 `key`, `split` (train, val or test), `difficulty` and `reference`.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainer.datasets import files, questions
-from trainer.datasets.example import Example, Picture
-from trainer.datasets.files import EncodedPicture
-from trainer.datasets.images import PictureError
+from trainer.datasets import columns, files, parquet, questions, values
+from trainer.datasets.columns import Columns
+from trainer.datasets.example import Example
+from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.rows import rows
+from trainer.datasets.tables import Table
 from trainer.errors import TrainerError
 
 SPLITS = ("train", "val", "test")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
 NO_SPLIT = "split is none of train, val and test"
 KEY_TWICE = "key was there before"
+
+
+class _Item(NamedTuple):
+    """A row by plain names, or the reason why it is none; `again` fetches its pictures anew."""
+
+    row: dict[str, Any] | None
+    fault: str = ""
+    again: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,70 +41,103 @@ class Folder:
     root: Path
 
     @cached_property
-    def list_file(self) -> Path:
-        """Raises TrainerError when there is none."""
-        for name in ("examples.jsonl", "examples.csv"):
-            if (self.root / name).is_file():
-                return self.root / name
-        raise TrainerError("data", f"{self.root} holds no examples.jsonl and no examples.csv. Write one of them.")
+    def list_files(self) -> tuple[Path, ...]:
+        """The table, or its shards. Raises TrainerError when there is none."""
+        there = sorted(path for path in self.root.iterdir() if path.is_file())
+        for suffix in SUFFIXES:
+            if named := [path for path in there if path.name.lower() == f"examples{suffix}"]:
+                return (named[0],)
+        if shards := [path for path in there if path.match("examples-*.parquet")]:
+            return tuple(shards)
+        others = [path.name for path in there if path.suffix.lower() in (*SUFFIXES, ".xlsx", ".xls", ".ods", ".arrow")]
+        found = f" Found {columns.listed(others)}: rename the table, or save it as CSV." if others else ""
+        raise TrainerError(
+            "data", f"{self.root} holds no examples.jsonl, .json, .csv, .tsv or .parquet. Write one of them.{found}"
+        )
 
     @cached_property
     def name(self) -> str:
         """Another list is another dataset: a stored example is never taken for one of a changed list."""
-        version = files.digest(self.list_file.read_bytes())[:8]
-        return f"folder:{self.root.resolve().name[:100]}@{version}"
-
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        if self.list_file.suffix == ".jsonl":
-            return [files.json_object(line) for line in files.json_lines(self.list_file)]
-        text = files.read_text(self.list_file)
-        try:
-            return list(csv.DictReader(text.splitlines(keepends=True)))
-        except csv.Error as error:
-            raise TrainerError("data", f"{self.list_file} is not valid CSV ({error}). Correct it.") from None
+        digests = [files.digest(path) for path in self.list_files]
+        version = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        return f"folder:{self.root.resolve().name[:100]}@{version[:8]}"
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed, for people."""
+        note = "" if self._is_parquet else Table(self.list_files[0]).encoding.note
+        return (note,) if note else ()
+
+    @cached_property
     def splits(self) -> tuple[str, ...]:
-        given = {_split(row) for row in self.rows}
-        return tuple(split for split in SPLITS if split in given)
+        """Raises TrainerError where no row has a needed column, or there is no row."""
+        found = Columns(" and ".join(map(str, self.list_files[:2])), "Give each row under these names.")
+        given = set()
+        for item in self._items():
+            if item.row is not None:
+                given.add(_split(item.row))
+                found.add(item.row)
+        if not found.found:
+            raise TrainerError("data", f"{self.list_files[0]} holds no row that can be read. Check it.")
+        found.check()
+        return tuple(split for split in SPLITS if split in given) or SPLITS[:1]
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Rows in file order; one whose split cannot be read is counted with the first split."""
+        """Rows in file order; one that cannot be read, or whose split is unknown, is counted with the first split."""
         seen: set[str] = set()
-        for number, row in enumerate(self.rows):
-            own = _split(row)
-            if own not in SPLITS and split == self.splits[0]:
-                yield Skipped(NO_SPLIT)
+        is_first = split == self.splits[0]
+        for number, item in enumerate(self._items()):
+            if item.row is None:
+                if is_first and item.fault:
+                    yield Skipped(item.fault, f"row {number + 1}")
+                continue
+            own = _split(item.row)
+            if own not in SPLITS and is_first:
+                yield Skipped(NO_SPLIT, f"row {number + 1}: {own}")
             if own != split:
                 continue
-            key = questions.identifier(row.get("key")) or f"{number}-0"
+            key = questions.identifier(item.row.get("key")) or f"{number}-0"
             if key in seen:
-                yield Skipped(KEY_TWICE)
+                yield Skipped(KEY_TWICE, key)
                 continue
             seen.add(key)
-            yield questions.example(self.name, split, self._asked(key, row))
+            yield questions.example(self.name, split, self._asked(key, item))
 
-    def _asked(self, key: str, row: dict[str, Any]) -> Asked:
-        names = row.get("images") if isinstance(row.get("images"), list) else [row.get("image")]
-        pictures: tuple[Picture, ...] = tuple(by_content(files.in_folder(self.root, name)) for name in names or [])
+    @property
+    def _is_parquet(self) -> bool:
+        return self.list_files[0].suffix.lower() == ".parquet"
+
+    @cached_property
+    def _shards(self) -> Any:
+        return parquet.read_shards(self.list_files, str(self.root))
+
+    def _items(self) -> Iterator[_Item]:
+        if not self._is_parquet:
+            for record in Table(self.list_files[0]).records():
+                yield _Item(record.row, record.fault)
+            return
+        for given, again in rows(self._shards, ""):
+            assert again is not None
+            yield _Item(columns.named(given), "", lambda again=again: cell(columns.named(again())))
+
+    def _asked(self, key: str, item: _Item) -> Asked:
+        row = item.row or {}
         return Asked(
             key,
             row.get("question"),
             row.get("answer"),
-            pictures,
-            questions.identifier(row.get("difficulty") or None),
-            questions.identifier(row.get("reference") or None),
+            pictures(cell(row), (self.root,), item.again),
+            questions.identifier(row.get("difficulty")),
+            questions.identifier(row.get("reference")),
         )
 
 
-def _split(row: dict[str, Any]) -> object:
-    return row.get("split") or SPLITS[0]
+def _split(row: Mapping[str, Any]) -> str:
+    given = values.text(row.get("split"))
+    own = SPLITS[0] if given is None else given.strip().lower()
+    return "val" if own == "validation" else own
 
 
-def by_content(picture: EncodedPicture) -> EncodedPicture:
-    """The same picture known by its bytes: a copy under another name must not get into another role."""
-    try:
-        return EncodedPicture(files.digest(picture.read()), picture.read)
-    except PictureError:
-        return picture
+def cell(row: Mapping[str, Any]) -> object:
+    """What a row has for pictures."""
+    return row.get("image") if values.is_absent(row.get("images")) else row["images"]

@@ -136,7 +136,7 @@ def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
         known = picture.identity
         if known not in tally.sizes and known not in tally.faults:
             try:
-                sizes[known] = picture.load().size
+                sizes[known] = images.original_size(picture.load())
             except PictureError as error:
                 tally.faults[known] = error.reason
         if known in tally.faults:

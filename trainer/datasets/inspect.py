@@ -15,6 +15,8 @@ from typing import IO, Any, NamedTuple
 from PIL import ImageStat
 
 from trainer.config import DataConfig
+from trainer.datasets import images
+from trainer.datasets.columns import printable
 from trainer.datasets.example import Example
 from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
@@ -32,9 +34,9 @@ class Size(NamedTuple):
 
 @dataclass
 class Pictures:
-    """Every picture that was looked at: its size, or the reason why it cannot be used."""
+    """Every picture that was looked at: its size, or why it cannot be used."""
 
-    known: dict[str, Size | str] = field(default_factory=dict)
+    known: dict[str, Size | Skipped] = field(default_factory=dict)
 
     def sizes(self, example: Example) -> list[Size] | Skipped:
         """The sizes of all its pictures, or why one of them cannot be used."""
@@ -43,12 +45,14 @@ class Pictures:
             if picture.identity not in self.known:
                 try:
                     image = picture.load()
-                    self.known[picture.identity] = Size(*image.size, tuple(ImageStat.Stat(image).mean))
+                    mean = tuple(ImageStat.Stat(image).mean)
+                    self.known[picture.identity] = Size(*images.original_size(image), mean)
                 except PictureError as error:
-                    self.known[picture.identity] = error.reason
+                    detail = f"{error.name}: {error.detail}" if error.detail else error.name
+                    self.known[picture.identity] = Skipped(error.reason, detail)
             size = self.known[picture.identity]
-            if isinstance(size, str):
-                return Skipped(size)
+            if isinstance(size, Skipped):
+                return size
             found.append(size)
         return found
 
@@ -74,11 +78,13 @@ def inspect(config: DataConfig, split: str | None = None) -> dict[str, Any]:
 
 def _summary(rows: Iterable[Example | Skipped]) -> dict[str, Any]:
     pictures, skipped, answers, levels = Pictures(), Counter[str](), Counter[int](), Counter[str]()
+    first: dict[str, str] = {}
     sizes: dict[str, Size] = {}
     references = 0
     for found in usable(rows, pictures):
         if isinstance(found, Skipped):
             skipped[found.reason] += 1
+            first.setdefault(found.reason, printable(found.detail, 200))
             continue
         example, own = found
         answers[example.answer] += 1
@@ -89,6 +95,7 @@ def _summary(rows: Iterable[Example | Skipped]) -> dict[str, Any]:
         "rows": answers.total() + skipped.total(),
         "usable": answers.total(),
         "skipped": dict(skipped.most_common()),
+        "first_skipped": {reason: first[reason] for reason in skipped if first[reason]},
         "answers": {str(answer): answers[answer] for answer in sorted(answers)},
         "difficulty": dict(sorted(levels.items())),
         "traces_accepted": references,
@@ -113,8 +120,9 @@ def text(found: dict[str, Any]) -> str:
             if spread := facts[edge]:
                 lines.append(f"  {edge}  {spread['min']} to {spread['max']} px, median {spread['median']:g}")
         lines.append(f"  traces accepted  {facts['traces_accepted']:,}")
+        firsts = {reason: f" (the first is {detail})" for reason, detail in facts["first_skipped"].items()}
         for name in ("answers", "difficulty", "skipped"):
-            lines += [f"  {name}"] + [f"    {n:>9,}  {what}" for what, n in facts[name].items()]
+            lines += [f"  {name}"] + [f"    {n:>9,}  {what}{firsts.get(what, '')}" for what, n in facts[name].items()]
     return "\n".join(lines)
 
 

@@ -6,16 +6,17 @@ Read by `datasets`, which keeps an uncompressed copy in its cache that is mapped
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.datasets import files, questions, traces
+from trainer.datasets import files, kinds, questions, traces
+from trainer.datasets.columns import Columns
 from trainer.datasets.example import Example
 from trainer.datasets.files import EncodedPicture
-from trainer.datasets.images import MISSING, PictureError
+from trainer.datasets.images import MISSING, PictureError, Source
 from trainer.datasets.questions import Asked, Skipped
 from trainer.datasets.traces import Traces
 from trainer.errors import TrainerError
@@ -64,26 +65,7 @@ class Parquet:
     @cached_property
     def table(self) -> Any:
         """The needed columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
-        import pyarrow
-        import pyarrow.parquet
-        from datasets import Dataset, Features
-        from datasets.exceptions import DatasetGenerationError
-
-        try:
-            schema = pyarrow.parquet.read_schema(self.shards[0])
-            missing = [column for column in (self.images, *self.columns) if column not in schema.names]
-            if missing:
-                raise TrainerError("data", f"{self.shards[0]} has no column {missing[0]}. Is it a copy of {self.name}?")
-            wanted = pyarrow.schema([schema.field(column) for column in (self.images, *self.columns)])
-            return Dataset.from_parquet(
-                [str(path) for path in self.shards],
-                # Without the hub's description an image cell stays what it is: bytes and a path.
-                features=Features.from_arrow_schema(wanted),
-                columns=wanted.names,
-            )
-        except (pyarrow.ArrowException, DatasetGenerationError, OSError) as error:
-            fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
-            raise TrainerError("data", f"The shards of {self.name} in {self.root} cannot be read: {fault}.") from error
+        return read_shards(self.shards, f"{self.name} in {self.root}", (self.images, *self.columns))
 
     @cached_property
     def traces(self) -> Traces:
@@ -113,7 +95,9 @@ class Parquet:
     def _pictures(self, number: int, row: dict[str, Any]) -> tuple[EncodedPicture, ...]:
         def picture(i: int) -> EncodedPicture:
             return EncodedPicture(
-                self._identity(cells[i]), lambda: self._bytes(_cells(self.table[number][self.images])[i])
+                self._identity(cells[i]),
+                lambda: self._bytes(_cells(self.table[number][self.images])[i]),
+                str(cells[i]["path"] or f"the picture of row {number + 1}")[:200],
             )
 
         cells = _cells(row[self.images])
@@ -125,10 +109,39 @@ class Parquet:
         except PictureError:
             return f"{MISSING}: {cell.get('path')}"
 
-    def _bytes(self, cell: dict[str, Any]) -> bytes:
+    def _bytes(self, cell: dict[str, Any]) -> Source:
         """A cell without bytes names a file beside its shard."""
         data = cell.get("bytes")
         return data if data is not None else files.in_folder(self.shards[0].parent, cell.get("path")).read()
+
+
+def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None = None) -> Any:
+    """The wanted columns, or all, as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
+    import pyarrow
+    import pyarrow.parquet
+    from datasets import Dataset, Features
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        for path in shards:
+            with path.open("rb") as file:
+                if pointer := kinds.pointer(file.read(kinds.HEAD)):
+                    raise TrainerError("data", f"{path} is {pointer}.")
+        schema = pyarrow.parquet.read_schema(shards[0])
+        if wanted is not None:
+            found = Columns(str(shards[0]), f"Is it a copy of {what}?")
+            found.add(schema.names)
+            found.check([(column,) for column in wanted])
+        chosen = pyarrow.schema([schema.field(column) for column in (schema.names if wanted is None else wanted)])
+        return Dataset.from_parquet(
+            [str(path) for path in shards],
+            # Without the hub's description an image cell stays what it is: bytes and a path.
+            features=Features.from_arrow_schema(chosen),
+            columns=chosen.names,
+        )
+    except (pyarrow.ArrowException, DatasetGenerationError, OSError, ValueError) as error:
+        fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
+        raise TrainerError("data", f"The shards of {what} cannot be read: {fault}.") from error
 
 
 def _cells(value: Any) -> list[dict[str, Any]]:

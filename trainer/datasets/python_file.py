@@ -1,7 +1,8 @@
 """A user's own set from code: `FILE.py:examples`, a function `examples(split)` that gives Examples or dicts.
 
-A dict has `question`, `answer` and `image` or `images` (paths relative to the file, bytes, or PIL images); optional are
-`key`, `difficulty` and `reference`. The function is called with train, val and test.
+A dict has `question`, `answer` and `image` or `images` (whatever `pictures` reads; paths are relative to the file);
+optional are `key`, `difficulty` and `reference`. The function is called with train, val and test, and may give a list
+or an iterator of them, a `Dataset`, or a data frame.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from trainer import foreign
-from trainer.datasets import files, folder, images, questions
-from trainer.datasets.example import Example, Picture
+from trainer.datasets import columns, folder, questions
+from trainer.datasets.columns import Columns
+from trainer.datasets.example import Example
+from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.rows import Row, rows
 from trainer.errors import TrainerError
 
 
 @dataclass(frozen=True)
 class PythonFile:
-    """`reference` is `FILE.py:function`."""
+    """`reference` is `FILE.py:function`; `root` is a folder of pictures beside the file's own."""
 
     reference: str
+    root: Path | None = None
     splits: tuple[str, ...] = folder.SPLITS
 
     @cached_property
@@ -39,10 +42,11 @@ class PythonFile:
         return f"{Path(path).name[:100]}:{function[:50]}@{self.function.sha256[:8]}"
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """What the function gives, in its order. Raises TrainerError when it fails."""
+        """What the function gives, in its order. Raises TrainerError when it fails or gives none of the columns."""
         seen: set[str] = set()
-        for number, item in enumerate(self._items(split)):
-            asked = self._asked(number, item)
+        found = Columns(f"{self.reference} for split {split}", "Give each row under these names.")
+        for number, row in enumerate(self._rows(split)):
+            asked = self._asked(number, row, found)
             if asked is None:
                 yield Skipped(questions.NO_OBJECT)
             elif asked.key in seen:
@@ -50,37 +54,39 @@ class PythonFile:
             else:
                 seen.add(asked.key)
                 yield questions.example(self.name, split, asked)
+        if found.found:
+            found.check()
 
-    def _items(self, split: str) -> list[Any]:
+    def _rows(self, split: str) -> Iterator[Row]:
         function = self.function.call
         try:
-            return list(function(split))
+            yield from rows(function(split), split)
         except Exception as error:
             fault = f"{type(error).__name__}: {error}".rstrip(".")
             raise TrainerError("data", f"{self.reference} failed for split {split} ({fault}). Correct it.") from error
 
-    def _asked(self, number: int, item: object) -> Asked | None:
-        if isinstance(item, Example):
-            item = {name: getattr(item, name) for name in ("key", "question", "answer", "pictures", "reference")} | {
-                "difficulty": item.difficulty
-            }
-        if not isinstance(item, Mapping):
+    def _asked(self, number: int, row: Row, found: Columns) -> Asked | None:
+        if isinstance(row.given, Example):
+            return _stated(number, vars(row.given), row.given.pictures)
+        if not isinstance(row.given, Mapping):
             return None
-        given = item.get("images", [item["image"]] if item.get("image") is not None else [])
-        pictures: tuple[Picture, ...] = item.get("pictures") or tuple(self._picture(each) for each in given)
-        return Asked(
-            questions.identifier(item.get("key")) or f"{number}-0",
-            item.get("question"),
-            item.get("answer"),
-            pictures,
-            questions.identifier(item.get("difficulty")),
-            questions.identifier(item.get("reference")),
-        )
+        item = columns.named(row.given)
+        found.add(item)
+        again = None if row.again is None else lambda: folder.cell(columns.named(row.again()))  # type: ignore[misc]
+        return _stated(number, item, pictures(folder.cell(item), self._roots, again))
 
-    def _picture(self, given: object) -> Picture:
-        if isinstance(given, Image.Image):
-            return files.in_memory(images.encode_png(given))
-        if isinstance(given, bytes):
-            return files.in_memory(given)
-        path = Path(self.reference.rpartition(":")[0]).expanduser().parent
-        return folder.by_content(files.in_folder(path, str(given)))
+    @cached_property
+    def _roots(self) -> tuple[Path, ...]:
+        own = Path(self.reference.rpartition(":")[0]).expanduser().parent
+        return (own, *([self.root] if self.root else []))
+
+
+def _stated(number: int, item: Mapping[str, Any], shown: tuple[Any, ...]) -> Asked:
+    return Asked(
+        questions.identifier(item.get("key")) or f"{number}-0",
+        item.get("question"),
+        item.get("answer"),
+        shown,
+        questions.identifier(item.get("difficulty")),
+        questions.identifier(item.get("reference")),
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
+from trainer.datasets import values
 from trainer.datasets.example import Example, Picture
 from trainer.datasets.images import MISSING
 from trainer.trace import NUMBER_WORDS
@@ -13,18 +15,23 @@ from trainer.trace import NUMBER_WORDS
 NOT_COUNTING = "not a counting question"
 NO_COUNT = "answer is not a whole number"
 BLANK = "question is blank"
+NO_TEXT = "question is not a text"
 REPEATED = "question_id was there before"
 NO_OBJECT = "row is not an object"
 
-_DIGITS = re.compile("[0-9]{1,4000}")
-"""Python refuses to read longer numbers."""
+_DIGITS = re.compile("([0-9]{1,4000})(?:[.]0+|,0{1,2})?")
+"""Python refuses to read longer numbers; `1,000` may be one or a thousand."""
+
+_SCIENTIFIC = re.compile("[0-9]{1,30}(?:[.][0-9]{0,30})?e[+-]?[0-9]{1,2}")
+"""As NumPy writes text."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that is not usable."""
+    """A row that is not usable: a reason to count by, and what is known of this row."""
 
     reason: str
+    detail: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,15 @@ class Asked:
 
 def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
     """The example where text and answer are usable; the pictures are not looked at."""
-    if not isinstance(asked.question, str) or not asked.question.strip():
-        return Skipped(BLANK)
+    if values.is_absent(asked.question):
+        return Skipped(BLANK, asked.key)
+    if not isinstance(asked.question, str):
+        return Skipped(NO_TEXT, f"{asked.key}: {type(asked.question).__name__}")
     answer = count(asked.answer)
     if answer is None:
-        return Skipped(NO_COUNT)
+        return Skipped(NO_COUNT, f"{asked.key}: {str(asked.answer)[:60]}")
     if not asked.pictures:
-        return Skipped(MISSING)
+        return Skipped(MISSING, asked.key)
     return Example(
         dataset=dataset,
         split=split,
@@ -63,17 +72,21 @@ def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
 
 
 def count(answer: object) -> int | None:
-    """The whole number of 0 or more that an annotation states, as a number, digits or a word up to twenty."""
+    """The whole number of 0 or more that an annotation states: a number of any library, digits, a word up to twenty.
+
+    `4.0` is one, since tables write counts so where one is absent; `4,0` is one where a comma parts decimals.
+    """
     if isinstance(answer, str):
         text = answer.strip().lower().removesuffix(".")
-        if _DIGITS.fullmatch(text):
-            return int(text)
+        if match := _DIGITS.fullmatch(text):
+            return int(match[1])
+        if _SCIENTIFIC.fullmatch(text):
+            return count(Decimal(text))
         return NUMBER_WORDS.index(text) if text in NUMBER_WORDS else None
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+    found = values.number(answer)
+    if found is None or (isinstance(found, float) and not found.is_integer()):
         return None
-    if isinstance(answer, float) and not answer.is_integer():
-        return None
-    return int(answer) if answer >= 0 else None
+    return int(found) if found >= 0 else None
 
 
 def difficulty(is_simple: object) -> str | None:
@@ -82,5 +95,5 @@ def difficulty(is_simple: object) -> str | None:
 
 
 def identifier(value: object) -> str | None:
-    """A row's own id as text."""
-    return None if value is None else str(value)
+    """A row's own id as text; None where it is absent."""
+    return values.text(value)

@@ -54,7 +54,8 @@ _READERS: dict[str, Callable[[Path], Source]] = {
 def open_source(config: DataConfig) -> Opened:
     """Raises TrainerError when the set is not there, ConfigError when its code cannot be imported."""
     if ".py:" in config.dataset:
-        return Opened(PythonFile(config.dataset), None)
+        root = Path(config.path).expanduser() if config.path else None
+        return Opened(PythonFile(config.dataset, root), None)
     root, revision = (Path(config.path).expanduser(), None) if config.path else _fetch(config)
     if not root.is_dir():
         raise TrainerError("data", f"There is no folder {root}. Check data.path.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.datasets import files, questions
+from trainer.datasets.columns import Columns
 from trainer.datasets.example import Example
 from trainer.datasets.questions import Asked, Skipped
 from trainer.errors import TrainerError
@@ -28,10 +29,12 @@ class TallyQa:
         if not isinstance(rows, list):
             raise TrainerError("data", f"{path} holds no list of questions. Fetch it again.")
         seen: set[str] = set()
+        found = Columns(str(path), "Is it a copy of TallyQA?")
         for number, row in enumerate(rows):
             if not isinstance(row, dict):
                 yield Skipped(questions.NO_OBJECT)
                 continue
+            found.add(row)
             key = questions.identifier(row.get("question_id")) or f"{number}-0"
             if key in seen:
                 yield Skipped(questions.REPEATED)
@@ -42,3 +45,5 @@ class TallyQa:
             yield questions.example(
                 self.name, split, Asked(key, row.get("question"), row.get("answer"), (picture,), level)
             )
+        if found.found:
+            found.check()

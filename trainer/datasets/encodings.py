@@ -1,0 +1,113 @@
+"""Which encoding a text file is in: UTF-8, UTF-16, or a code page of Windows. Knows nothing of what the text means."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from trainer.datasets import kinds
+from trainer.errors import TrainerError
+
+CHUNK = 1024**2
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LATIN = ("cp1252", "cp1250")
+_OTHERS = ["cp1251", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "cp949", "big5hkscs"]
+_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_IN_WORD = re.compile(r"(?<=[^\W\d_])(?:[^\w\s\x00-\x7f\u2010-\u2026]|[\u00b2\u00b3\u00b9])(?=[^\W\d_])")
+"""A sign between letters: what Polish or Czech looks like under the code page of the West."""
+
+
+class Encoding(NamedTuple):
+    """`note` says in a sentence what was guessed."""
+
+    codec: str
+    note: str = ""
+
+
+def of(path: Path) -> Encoding:
+    """The encoding that the whole file can be read in. Raises TrainerError, also for a pointer of Git LFS."""
+    try:
+        status = path.stat()
+        return _of(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise TrainerError("data", f"Cannot read {path}: {error.strerror}. Check data.path.") from None
+
+
+@lru_cache(64)
+def _of(path: Path, size: int, changed: int) -> Encoding:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if pointer := kinds.pointer(head):
+        raise TrainerError("data", f"{path} is {pointer}.")
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            if _is_decoded_by(path, codec):
+                return Encoding(codec)
+            raise TrainerError("data", f"{path} is damaged: it begins as {codec.upper()} and is not. Fetch it again.")
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if max(even, odd) > len(head) // 8:
+        codec = "utf-16-le" if odd > even else "utf-16-be"
+        if _is_decoded_by(path, codec):
+            return Encoding(codec)
+        raise TrainerError("data", f"{path} is not a text file. Check data.path.")
+    if _is_decoded_by(path, "utf-8"):
+        return Encoding("utf-8")
+    codec = _code_page(_sample(path))
+    if codec is None or not _is_decoded_by(path, codec):
+        raise TrainerError("data", f"{path} is in no encoding that can be told: save it as UTF-8.")
+    windows = codec.replace("cp", "Windows-") if codec.startswith("cp125") else codec
+    return Encoding(
+        codec, f"{path.name} is not UTF-8 and was read as {windows}: save it as UTF-8 if letters are wrong."
+    )
+
+
+def _is_decoded_by(path: Path, codec: str) -> bool:
+    decoder = codecs.getincrementaldecoder(codec)()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _sample(path: Path) -> bytes:
+    """Lines with other than ASCII characters, as many as a guess needs."""
+    found = b""
+    with path.open("rb") as file:
+        while len(found) < 65536 and (line := file.readline(CHUNK)):
+            if not line.isascii():
+                found += line
+    return found
+
+
+def _code_page(sample: bytes) -> str | None:
+    """Single signs among ASCII letters are those of the West or of Central Europe, runs of them another script."""
+    runs = _HIGH_RUN.findall(sample)
+    in_runs = sum(len(run) for run in runs if len(run) > 1)
+    if in_runs > 0.6 * sum(map(len, runs)):
+        # The library guesses scripts well, and languages of one script badly.
+        from charset_normalizer import from_bytes
+
+        best = from_bytes(sample, cp_isolation=_OTHERS).best()
+        return best.encoding if best else None
+    read = {codec: text for codec in _LATIN if (text := _decoded(sample, codec)) is not None}
+    return min(read, key=lambda codec: len(_IN_WORD.findall(read[codec])), default=None)
+
+
+def _decoded(sample: bytes, codec: str) -> str | None:
+    try:
+        return sample.decode(codec)
+    except UnicodeDecodeError:
+        return None

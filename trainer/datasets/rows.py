@@ -1,0 +1,85 @@
+"""Rows as a user's function gives them: lists, 🤗 Datasets, data frames of pandas or polars, tables of Arrow.
+
+None of these libraries is imported here; each is told by what it can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+SPLIT_NAMES = ("train", "val", "validation", "test")
+
+
+class Row(NamedTuple):
+    """`again` fetches the row anew where it need not be kept in memory."""
+
+    given: Any
+    again: Callable[[], Any] | None = None
+
+
+def rows(given: Any, split: str) -> Iterator[Row]:
+    """The rows of a split, in order. Raises TypeError for what holds no rows."""
+    if given is None:
+        return
+    if isinstance(given, Mapping):
+        yield from _of_mapping(given, split)
+    elif hasattr(given, "cast_column") and hasattr(given, "__getitem__") and hasattr(given, "__len__"):
+        yield from _of_dataset(given)
+    elif hasattr(given, "itertuples"):
+        names = list(given.columns)
+        yield from (Row(dict(zip(names, row, strict=True))) for row in given.itertuples(index=False, name=None))
+    elif hasattr(given, "iter_rows"):
+        yield from map(Row, given.iter_rows(named=True))
+    elif hasattr(given, "to_batches"):
+        yield from (Row(row) for batch in given.to_batches() for row in batch.to_pylist())
+    elif isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+        raise TypeError(f"it gave {type(given).__name__}, not rows")
+    else:
+        yield from map(Row, given)
+
+
+def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
+    """The rows of equally long columns, lists or pandas' own form of JSON; None for all else."""
+    cells = {
+        name: list(column.values() if isinstance(column, Mapping) else column)
+        for name, column in columns.items()
+        if isinstance(column, (Mapping, Sequence)) and not isinstance(column, (str, bytes))
+    }
+    if not cells or len(cells) < len(columns) or len({len(column) for column in cells.values()}) > 1:
+        return None
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+
+
+def _of_mapping(given: Mapping[Any, Any], split: str) -> Iterator[Row]:
+    """By split, as a `DatasetDict`, or by column."""
+    if given.keys() & set(SPLIT_NAMES):
+        yield from rows(given.get(split, given.get("validation") if split == "val" else None), split)
+    elif (found := by_columns(given)) is not None:
+        yield from map(Row, found)
+    else:
+        raise TypeError("it gave a dict that holds neither splits nor columns of one length")
+
+
+def _of_dataset(given: Any) -> Iterator[Row]:
+    """Pictures stay files; each row is fetched again for its pictures, so that none waits in memory."""
+    if given.format["type"] != "custom":
+        given = given.with_format(None)
+        for name, feature in (given.features or {}).items():
+            if (plain := _undecoded(feature)) is not feature:
+                given = given.cast_column(name, plain)
+    for number in range(len(given)):
+        yield Row(given[number], partial(given.__getitem__, number))
+
+
+def _undecoded(feature: Any) -> Any:
+    """An `Image` feature, or a list of them, that gives bytes and path."""
+    if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
+        return type(feature)(decode=False)
+    if isinstance(feature, list) and feature and _undecoded(feature[0]) is not feature[0]:
+        return [_undecoded(feature[0])]
+    inner = getattr(feature, "feature", None)
+    if type(feature).__name__ in ("List", "LargeList", "Sequence") and _undecoded(inner) is not inner:
+        return type(feature)(_undecoded(inner))
+    return feature

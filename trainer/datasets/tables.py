@@ -1,0 +1,215 @@
+"""Tables of questions as people write them: CSV in any dialect, JSON in lines or as a list.
+
+Rows are read from the file each time, so that no table is held in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from trainer.datasets import columns, encodings, kinds
+from trainer.datasets.columns import Columns
+from trainer.datasets.rows import by_columns
+from trainer.errors import TrainerError
+
+KNOWN = frozenset(("question", "answer", "image", "images", "key", "split", "difficulty", "reference"))
+NOT_JSON = "line is not valid JSON"
+NO_OBJECT = "row is not an object"
+MORE_CELLS = "row has more cells than the first line names"
+_DELIMITERS = (",", ";", "\t", "|")
+_LOOKED_AT = 20
+MOST_CELL = 64 * 1024**2
+csv.field_size_limit(MOST_CELL)
+
+
+class Record(NamedTuple):
+    """A row by plain names of columns, or the reason why it is none; a blank line has neither."""
+
+    row: dict[str, Any] | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    path: Path
+
+    @cached_property
+    def encoding(self) -> encodings.Encoding:
+        """Raises TrainerError where the file is no text."""
+        with self.path.open("rb") as file:
+            kind = kinds.of(file.read(kinds.HEAD))
+        if kind and kind != kinds.EMPTY and not kind.endswith("JPEG or PNG"):
+            raise TrainerError("data", f"{self.path} is {kind}.")
+        return encodings.of(self.path)
+
+    @cached_property
+    def is_json(self) -> bool:
+        start, lines = self._start
+        return start in "[{" or any(isinstance(_json(line), dict) for line in lines)
+
+    @cached_property
+    def _start(self) -> tuple[str, list[str]]:
+        """The first character that is no space, and the first lines."""
+        with self._opened("\n") as file:
+            lines = list(islice(file, _LOOKED_AT))
+        return "".join(lines).replace("\ufeff", "").lstrip()[:1] or " ", lines
+
+    def records(self) -> Iterator[Record]:
+        """Every row in file order. Raises TrainerError."""
+        try:
+            yield from self._json() if self.is_json else self._delimited()
+        except OSError as error:
+            raise TrainerError("data", f"Cannot read {self.path}: {error.strerror}. Check data.path.") from None
+
+    def _opened(self, newline: str) -> IO[str]:
+        return self.path.open(encoding=self.encoding.codec, newline=newline)
+
+    def _json(self) -> Iterator[Record]:
+        start, lines = self._start
+        if start != "[" and len(lines) > 1 and any(isinstance(_json(line), dict) for line in lines):
+            # Texts may hold the rarer line breaks, which end no line.
+            with self._opened("\n") as file:
+                yield from (_record(_json(line)) for line in file)
+            return
+        with self._opened("") as file:
+            found = _Values(file, self.path)
+            first = next(found, None)
+            second = next(found, None)
+            if isinstance(first, dict) and second is None and found.ended:
+                rows = by_columns({columns.name(name): cells for name, cells in first.items()})
+                yield from map(_record, rows if rows is not None else [first])
+                return
+            yield from map(_record, (value for value in (first, second) if value is not None or not found.ended))
+            yield from map(_record, found)
+
+    def _delimited(self) -> Iterator[Record]:
+        with self._opened("") as file:
+            lines = _Lines(file)
+            dialect, names = self._header(lines)
+            self._check_names(names)
+            names = [columns.name(name) for name in names]
+            reader = csv.reader(lines, **dialect)
+            before = lines.number
+            try:
+                for row in reader:
+                    if lines.ended:
+                        raise csv.Error(f"the quote that is opened in line {before + 1} is not closed")
+                    before = lines.number
+                    if any(cell.strip() for cell in row[len(names) :]):
+                        yield Record(None, MORE_CELLS)
+                    elif row:
+                        is_blank = not any(cell.strip() for cell in row)
+                        yield Record(None if is_blank else dict(zip(names, row, strict=False)))
+            except csv.Error as error:
+                raise TrainerError("data", f"{self.path} is not valid CSV ({error}). Correct it.") from None
+
+    def _header(self, lines: _Lines) -> tuple[dict[str, Any], list[str]]:
+        """How the file parts cells, and the cells of its first line, which is read."""
+        own: str | None = None
+        for text in lines:
+            if text.strip("\ufeff\r\n").lower().startswith("sep=") and len(text.strip("\ufeff\r\n")) == 5:
+                own = text.strip("\ufeff\r\n")[4]
+                continue
+            if text.strip():
+                return min(
+                    (_split(text, delimiter) for delimiter in ([own] if own else _DELIMITERS)),
+                    key=lambda split: (-len(KNOWN & {columns.name(name) for name in split[1]}), -len(split[1])),
+                )
+        return {}, []
+
+    def _check_names(self, given: list[str]) -> None:
+        names = [columns.name(name) for name in given]
+        twice = [name for name in dict.fromkeys(names) if name in KNOWN and names.count(name) > 1]
+        if twice:
+            raise TrainerError("data", f"{self.path} has the column {twice[0]} twice. Name one of them otherwise.")
+        found = Columns(str(self.path), "Name the columns in the first line.")
+        found.add(given)
+        found.check()
+
+
+class _Lines:
+    """The lines of a file, and whether the last one has been given."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+        self.number = 0
+        self.ended = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self.number += 1
+        return line
+
+
+class _Values:
+    """The values of a JSON list, or of JSON texts one after the other, of which few are in memory at once."""
+
+    def __init__(self, file: IO[str], path: Path) -> None:
+        self.file, self.path = file, path
+        self.text = ""
+        self.place = 0
+        self.ended = False
+        self.decoder = json.JSONDecoder()
+
+    def __iter__(self) -> _Values:
+        return self
+
+    def __next__(self) -> Any:
+        wanted = encodings.CHUNK
+        while True:
+            while self.place < len(self.text) and self.text[self.place] in "[], \t\r\n\ufeff":
+                self.place += 1
+            try:
+                if self.place < len(self.text):
+                    value, self.place = self.decoder.raw_decode(self.text, self.place)
+                    return value
+                fault = None
+            except (ValueError, RecursionError) as error:
+                fault = str(error).splitlines()[0]
+            more = self.file.read(wanted) if len(self.text) - self.place < MOST_CELL else ""
+            if not more:
+                self.ended = True
+                if fault is None:
+                    raise StopIteration
+                raise TrainerError("data", f"{self.path} is not valid JSON ({fault}). Correct it.")
+            self.text, self.place = self.text[self.place :] + more, 0
+            # A long value is not parsed again for each of its parts.
+            wanted *= 2
+
+
+def _split(text: str, delimiter: str) -> tuple[dict[str, Any], list[str]]:
+    plain = next(csv.reader([text], delimiter=delimiter), [])
+    dialect = {"delimiter": delimiter, "skipinitialspace": any(name.startswith(" ") for name in plain[1:])}
+    return dialect, next(csv.reader([text], **dialect), [])
+
+
+def _record(value: object) -> Record:
+    if isinstance(value, dict):
+        return Record(columns.named(value))
+    return Record(None, NOT_JSON if value is _BROKEN else NO_OBJECT) if value is not _BLANK else Record(None)
+
+
+_BROKEN = object()
+_BLANK = object()
+
+
+def _json(line: str) -> object:
+    if not line.strip("\ufeff \t\r\n"):
+        return _BLANK
+    try:
+        return json.loads(line.lstrip("\ufeff"))
+    except (ValueError, RecursionError):
+        return _BROKEN
