@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import trl
 
-from trainer import config, datasets, generation, grpo, models, rewards
+from trainer import config, datasets, foreign, generation, grpo, models, rewards
 from trainer.capture import Generation, GenerationCapture
+from trainer.decoding import end_ids
+from trainer.harness import harness_for
 
 pytestmark = pytest.mark.training
 
@@ -64,6 +66,56 @@ def test_rewards_are_computed_on_the_captured_texts(captured: Any) -> None:
     truths = [row["answer"] for row in generation_.inputs]
     assert generation_.rewards["accuracy"] == rewards.accuracy_reward(list(generation_.texts), answer=truths)
     assert len(generation_.advantages) == len(generation_.texts) == 8
+
+
+RECORDING = """
+seen = []
+
+def pay(**handed):
+    seen.append(handed)
+    return [1.0] * len(handed["completions"])
+"""
+
+
+def test_an_evaluation_hands_a_reward_what_trl_hands_it(tmp_path: Path) -> None:
+    """The same names, prompts, messages, ids, pictures and columns for the same completions."""
+    (tmp_path / "mine.py").write_text(RECORDING, encoding="utf-8")
+    chosen = config.override(
+        config.preset("demo-grpo"),
+        {
+            "optimization.steps": "1",
+            "optimization.batch_size": "4",
+            "grpo.group_size": "2",
+            "max_tokens": "24",
+            f"rewards.{tmp_path}/mine.py:pay": "1",
+        },
+    )
+    base = models.load_base(chosen.model)
+    examples = datasets.load("shapes-simple", "train", 3, 0)
+    paid = rewards.build(chosen)
+    trainer = grpo.build(chosen, base, examples, paid, tmp_path / "out")
+    trainer.train()
+    own = foreign.load(f"{tmp_path}/mine.py:pay", "rewards", "()").call
+    [by_trl] = own.__globals__["seen"]
+
+    by_question = {example.question: example for example in examples}
+    asked = [by_question[question] for question in by_trl["question"]]
+    ends = end_ids(base.model, base.processor)
+    answers = [
+        generation.Answer(generation.decode(base.processor.tokenizer, ids, ends), tuple(ids), False, 0.0)
+        for ids in by_trl["completion_ids"]
+    ]
+    harness = harness_for(chosen, base.model, base.processor, paid, None)
+    harness.rows(asked, answers, [1] * 4, [0] * 4, step=0)
+    by_us = own.__globals__["seen"][1]
+    assert set(by_us) == set(by_trl)
+    for name in ("prompts", "completions", "completion_ids", "images", "answer", "question", "reference"):
+        assert by_us[name] == by_trl[name], name
+    assert by_us["prompts"][0][0]["content"][0]["image"] == asked[0].images[0]
+    assert type(by_us["trainer_state"]) is type(by_trl["trainer_state"])
+    assert by_us["trainer_state"].max_steps == by_trl["trainer_state"].max_steps == 1
+    for name in ("log_metric", "log_extra"):
+        assert callable(by_us[name]) and callable(by_trl[name])
 
 
 def test_lengths_count_the_end_token_and_tell_truncation(captured: Any) -> None:
