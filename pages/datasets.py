@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data, exposure, format
+from app import data, exposure, format, links
 from app.components import dataset_facts, example_grid, trace_view
 from app.components.example_detail import show_answers, show_example
 from app.components.index_form import at_work, index_form
@@ -71,7 +71,7 @@ def go_to(place: dict[str, str]) -> None:
     """Another set has other counts and difficulties: its filters start anew."""
     for key in example_grid.FILTERS:
         st.session_state.pop(key, None)
-    st.query_params.from_dict(place)
+    links.go(*st.query_params, **place)
 
 
 def with_empty(splits: list[SplitRow], indexes: list[IndexRow]) -> list[SplitRow]:

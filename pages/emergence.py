@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import data, emergence_figures, emergence_rows, format, status, story
+from app import data, emergence_figures, emergence_rows, format, links, status, story
 from app.components import emergence_notes
 from app.components.live_chart import live_chart, load_library
 from app.components.time_machine import time_machine
@@ -68,10 +68,7 @@ def label(run: RunRow) -> str:
 
 def go_to(name: str) -> None:
     chosen = st.session_state[f"emergence.{name}"]
-    if chosen == NONE:
-        st.query_params.pop(name, None)
-    else:
-        st.query_params[name] = chosen
+    links.go(name) if chosen == NONE else links.go(**{name: chosen})
 
 
 def cursor() -> int | None:
@@ -80,7 +77,7 @@ def cursor() -> int | None:
 
 
 def clear_cursor() -> None:
-    st.query_params.pop("step", None)
+    links.go("step")
 
 
 def told(row: RunRow) -> Story | None:
@@ -129,7 +126,7 @@ def draw(found: Story, read: Texts, other: Story | None) -> None:
         figure,
         key=f"emergence_{found.run.uid}",
         alt=takeaway(found),
-        on_click=lambda point: st.query_params.update(step=str(round(point.x))),
+        on_click=lambda point: links.go(step=str(round(point.x))),
     )
 
 

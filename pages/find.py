@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app import data, finding, format
+from app import data, finding, format, links
 from app.components import found_list, selection, trace_view
 from app.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
 from store import read
@@ -65,10 +65,7 @@ def choose_run(runs: list[RunRow]) -> int | None:
 
 def go_to_run() -> None:
     uid = st.session_state["find.run"]
-    if uid == ALL_RUNS:
-        st.query_params.pop("run", None)
-    else:
-        st.query_params["run"] = uid
+    links.go("run") if uid == ALL_RUNS else links.go(run=uid)
 
 
 def filters(runs: list[RunRow]) -> Asked:

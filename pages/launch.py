@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import access, data, format
+from app import access, data, format, links
 from app.components import config_form, earlier, launch_plan, preflight, reward_rows
 from app.components.config_form import Checked
 from app.components.experiment_form import experiment_form
@@ -78,7 +78,7 @@ def imitating(folder: str, like: RunConfig) -> RunConfig:
 
 
 def choose(name: str) -> None:
-    st.query_params.from_dict({"preset": name})
+    links.go(*st.query_params, preset=name)
     st.session_state["launch.source"] = None
 
 

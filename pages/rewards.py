@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
-from app import data, format
+from app import data, format, links
 from app.components import bench_result, trace_view
 from app.components.inspector import reward_table
 from app.components.trace_text import body
@@ -56,7 +56,7 @@ def choose_run(runs: list[RunRow]) -> RunRow | None:
 
 
 def go_to_run() -> None:
-    st.query_params["run"] = st.session_state["rewards.run"]
+    links.go(run=st.session_state["rewards.run"])
 
 
 def config_of(store: Store, run: RunRow | None) -> RunConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts, data, format, status, story
+from app import charts, data, format, links, status, story
 from app.charts import Chart, Curve
 from app.components import run_actions, run_curves
 from app.components.emergence_notes import findings_line
@@ -43,8 +43,7 @@ def choose_run(runs: list[RunRow]) -> RunRow:
 
 def go_to(uid: str) -> None:
     """Shows another run; a step of the old one means nothing there."""
-    st.query_params.pop("step", None)
-    st.query_params["run"] = uid
+    links.go("step", run=uid)
 
 
 def current(uid: str) -> tuple[RunDetail, RunRow] | None:
@@ -59,11 +58,11 @@ def cursor() -> int | None:
 
 
 def set_cursor(step: int) -> None:
-    st.query_params["step"] = str(step)
+    links.go(step=str(step))
 
 
 def clear_cursor() -> None:
-    st.query_params.pop("step", None)
+    links.go("step")
 
 
 def head(uid: str, was_live: bool) -> None:

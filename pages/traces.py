@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import data, format, status
+from app import data, format, links, status
 from app.components import group_view, inspector, prediction_view
 from app.components.group_view import SHOWN, Block, Look, nothing_left, select, show_block
 from app.components.sparkline import sparkline
@@ -21,10 +21,10 @@ VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
 
 
-def choose_run(runs: list[RunRow]) -> RunRow:
-    """The run in the address, else the newest that has made a step."""
+def choose_run(runs: list[RunRow], owner: RunRow | None) -> RunRow:
+    """The run of the trace in the address, else the one that stands there, else the newest that has made a step."""
     by_uid = {run.uid: run for run in runs}
-    wanted = st.query_params.get("run")
+    wanted = owner.uid if owner else st.query_params.get("run")
     if wanted and wanted not in by_uid:
         st.warning(f"There is no run {format.literal(wanted)}; this is another one.", icon=":material/warning:")
     newest = next((run for run in runs if run.step), runs[0])
@@ -41,15 +41,13 @@ def label(run: RunRow) -> str:
 
 
 def go_to_run() -> None:
-    view = st.query_params.get("view")
-    st.query_params.from_dict({"run": st.session_state["traces.run"]} | ({"view": view} if view else {}))
+    others = [name for name in st.query_params if name != "view"]
+    links.go(*others, run=st.session_state["traces.run"])
 
 
 def go_to_step(step: int) -> None:
     """Shows another step from its first group on."""
-    for name in ("group", "completion"):
-        st.query_params.pop(name, None)
-    st.query_params["step"] = str(step)
+    links.go("group", "completion", run=st.session_state["traces.run"], step=str(step))
 
 
 def whole(name: str) -> int | None:
@@ -122,8 +120,7 @@ def choose_view(trace: StoredCompletion | StoredPrediction | None) -> str:
 
 
 def leave(own: str) -> None:
-    for name in ("completion", "prediction"):
-        st.query_params.pop(name, None)
+    links.go("completion", "prediction", run=st.session_state["traces.run"])
     st.session_state["view"] = st.session_state[f"traces.{own}"]
 
 
@@ -226,10 +223,8 @@ if not runs:
     st.stop()
 trace = chosen_trace(store)
 owner = run_of(store, runs, trace) if trace else None
-if owner:
-    st.query_params["run"] = owner.uid
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    chosen_run = choose_run(runs)
+    chosen_run = choose_run(runs, owner)
     # The trace in the address decides, whatever else stands there.
     view = choose_view(trace if owner else None)
 if view == VIEWS[1]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from app import figures, format
+from app import figures, format, links
 from app.components.live_chart import live_chart
 from app.rescoring import MOST_CHANGES, StepScores
 
@@ -79,7 +79,7 @@ def _changes(scores: Sequence[StepScores]) -> None:
     st.subheader("Judged most differently", anchor=False)
     rows = [
         {
-            "trace": f"/traces?completion={change.id}",
+            "trace": links.page("traces", completion=change.id),
             "step": change.step,
             "advantage as it was": change.before,
             "scored again": change.after,

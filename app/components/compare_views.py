@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import comparison, data, format
+from app import comparison, data, format, links
 from app.compare_figures import Path, Tally, by_count, heat, paths
 from app.comparison import Group
 from app.components.compared_runs import names, rank_place
@@ -174,7 +174,7 @@ Side = tuple[str, Scores, int, Group]
 def card(example: Any, *sides: Side) -> str:
     """One example with both answers, each a link to its trace; all text is shown as it stands."""
     images = "".join(
-        f'<img loading="lazy" src="/api/media/{visible(sha256)}" alt="The picture">' for sha256 in example.images[:1]
+        f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The picture">' for sha256 in example.images[:1]
     )
     answers = "".join(answer(*side) for side in sides)
     question = f"{marked(example.question)} <b>{example.answer}</b>"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app import comparison, data, format
+from app import comparison, data, format, links
 from app.comparison import Group, Member
 from store.engine import Store
 from store.rows import ExperimentRow, RunRow
@@ -29,7 +29,7 @@ def choose(store: Store, runs: Sequence[RunRow]) -> Chosen:
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
         st.caption(f"{len(uids)} chosen runs.")
-        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=st.query_params.clear)
+        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=links.go, args=("runs",))
         wanted = [run for run in runs if run.uid in uids]
         return _chosen(store, wanted, None)
     by_uid = {row.uid: row for row in experiments}
@@ -42,7 +42,7 @@ def choose(store: Store, runs: Sequence[RunRow]) -> Chosen:
         [*by_uid, ALL],
         key="compare.experiment",
         format_func=lambda key: label(by_uid[key]) if key in by_uid else "All runs",
-        on_change=lambda: st.query_params.update({"experiment": st.session_state["compare.experiment"]}),
+        on_change=lambda: links.go(experiment=st.session_state["compare.experiment"]),
     )
     experiment = by_uid.get(uid)
     return _chosen(store, [run for run in runs if experiment is None or run.id in experiment.arms], experiment)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
-from app import data, drift, format
+from app import data, drift, format, links
 from app.components import drift_pairs, keys
 from app.components.drift_look import address, table
 from app.components.trace_text import excerpt, marked, visible
@@ -64,8 +64,7 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: Reading, encoder:
     store = data.reader()
     pressed = keys.pressed(list(KEYS), key="drift.keys")
     if pressed is not None:
-        st.query_params["order"] = KEYS[pressed]
-        st.query_params.pop("example", None)
+        links.go("example", order=KEYS[pressed])
     kind = choose_order(reading, names)
     ids = drift.order(reading.shared, reading.gap, kind, keep=phrase_filter(reading))
     if not ids:
@@ -123,9 +122,8 @@ def phrase_filter(reading: Reading) -> np.ndarray | None:
 
 def go_to(**parameters: str) -> None:
     """Another place in the address; without a question, the first one of its order."""
-    for name in ("example", *(name for name, value in parameters.items() if not value)):
-        st.query_params.pop(name, None)
-    st.query_params.update({name: value for name, value in parameters.items() if value})
+    empty = (name for name, value in parameters.items() if not value)
+    links.go("example", *empty, **{name: value for name, value in parameters.items() if value})
 
 
 def move(ids: Sequence[int], at: int) -> None:
@@ -168,7 +166,7 @@ def question(one: StoredExample, columns: Sequence[Column]) -> int:
         with st.container(width=PICTURE_WIDTH):
             alt = visible(one.question)
             for sha256 in one.images:
-                st.html(f'<img class="tv-image" src="/api/media/{visible(sha256)}" alt="{alt}">')
+                st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
         with st.container():
             st.html(f'<div class="tv-question">{marked(one.question)}</div>')
             if one.answer is not None:
@@ -183,7 +181,7 @@ def question(one: StoredExample, columns: Sequence[Column]) -> int:
                     key="drift.against",
                     required=True,
                     format_func=format.literal,
-                    on_change=lambda: st.query_params.update({"against": st.session_state["drift.against"]}),
+                    on_change=lambda: links.go(against=st.session_state["drift.against"]),
                 )
                 st.toggle("Show what is gone", key="drift.gone", help="Strikes out the words of that column, too.")
     return names.index(str(against))
@@ -214,7 +212,7 @@ def facts(column: Column) -> str:
         f"<span>{len(column.thinking.split())} words</span>",
         f"<span>{row.tokens} tokens</span>" if row.tokens is not None else "",
         "" if row.wellformed else '<span class="tv-mark">malformed</span>',
-        f'<a target="_self" href="/traces?prediction={row.id}" title="The whole trace">#{row.id}</a>',
+        f'<a target="_self" href="{links.page("traces", prediction=row.id)}" title="The whole trace">#{row.id}</a>',
     ]
     return f'<div class="dr-facts">{"".join(parts)}</div>'
 
@@ -233,7 +231,7 @@ def listed(names: Sequence[str], reading: Reading, ids: Sequence[int], at: int) 
     for number, id in enumerate(ids[start : start + LISTED], start=start):
         place = int(np.searchsorted(shared.example_id, id))
         one = reading.examples[id]
-        picture = f'<img src="/api/media/{visible(one.images[0])}" alt="">' if one.images else ""
+        picture = f'<img src="{visible(links.image(one.images[0]))}" alt="">' if one.images else ""
         link = f'<a target="_self" href="{address(example=str(id))}">{number + 1}</a>'
         sides = [said(reading, side, place) for side in range(len(names))]
         here = "▸ " if number == at else ""

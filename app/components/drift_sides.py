@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import data, drift_choice, format, status
+from app import data, drift_choice, format, links, status
 from app.drift import Side
 from app.drift_choice import MOST_SIDES, Questions
 from store.engine import Store
@@ -91,6 +91,4 @@ def _ask(uids: str) -> None:
 
 def go_to(**choice: str) -> None:
     """Another choice in the address, in place of what was chosen and looked at."""
-    for name in CHOICE:
-        st.query_params.pop(name, None)
-    st.query_params.update(choice)
+    links.go(*CHOICE, **choice)

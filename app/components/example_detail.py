@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data, format, status
+from app import data, format, links, status
 from app.components.example_parts import show_rest, show_truth
 from app.components.trace_text import marked, visible
 from app.components.trace_view import Row, show_trace
@@ -37,7 +37,7 @@ def show_example(example: StoredExample) -> None:
         with st.container(width=240):
             for sha256 in example.images:
                 alt = visible(example.question)
-                st.html(f'<img class="tv-image" src="/api/media/{visible(sha256)}" alt="{alt}">')
+                st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
             if not example.images:
                 st.caption("This example was stored without an image.")
         with st.container():

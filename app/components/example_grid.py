@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import format
+from app import format, links
 from app.components.trace_text import excerpt, visible
 from store import read
 from store.browse import ExampleFilter
@@ -88,4 +88,4 @@ def pictures(example: StoredExample) -> str:
 
 
 def image(sha256: str, alt: str) -> str:
-    return f'<img class="eg-image" loading="lazy" src="/api/media/{visible(sha256)}" alt="{visible(alt[:QUESTION])}">'
+    return f'<img class="eg-image" loading="lazy" src="{visible(links.image(sha256))}" alt="{visible(alt[:QUESTION])}">'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import links
 from app.components.example_parts import truth
 from app.components.trace_text import excerpt, visible
 from app.components.trace_view import show_trace
@@ -29,17 +30,18 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
             run = by_id.get(row.run_id)
             st.html(_place(row, run, examples.get(row.example_id or 0), said.get(row.id, Remarks())))
             style = form_of(run.style, run.grammar) if run else "cot"
-            show_trace(row, style, key=f"found-{row.id}", strongest=strongest, link=address(row))
+            show_trace(row, style, key=f"found-{row.id}", strongest=strongest, link=address(row, run))
 
 
-def address(row: StoredCompletion) -> str:
-    return f"/traces?completion={row.id}"
+def address(row: StoredCompletion, run: RunRow | None) -> str:
+    of_run = {"run": run.uid} if run else {}
+    return links.page("traces", **of_run, completion=row.id)
 
 
 def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | None, said: Remarks) -> str:
     """Run, step and question of a row as inert HTML, with what people said about it."""
     name = visible(run.name) if run else "a run that is gone"
-    parts = [f'<a target="_self" href="{address(row)}"><b>{name}</b> · step {row.step}</a>']
+    parts = [f'<a target="_self" href="{visible(address(row, run))}"><b>{name}</b> · step {row.step}</a>']
     if example:
         known = truth(example)
         parts.append(excerpt(example.question, QUESTION) + (f" ({visible(known)})" if known else ""))

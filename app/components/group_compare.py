@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from app import links
 from app.components.trace_text import visible
 from app.components.trace_view import Row, chip
 from app.components.word_diff import word_diff
@@ -51,7 +52,7 @@ def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest
     if isinstance(row, StoredCompletion) and row.advantage is not None:
         bar = advantage_bar(row.advantage, strongest)
     kind = "completion" if isinstance(row, StoredCompletion) else "prediction"
-    link = f'<a class="tv-link" target="_self" href="/traces?{kind}={row.id}">#{row.id}</a>'
+    link = f'<a class="tv-link" target="_self" href="{links.page("traces", **{kind: row.id})}">#{row.id}</a>'
     text = word_diff(None if first else base[:MOST_COMPARED], row.text[:MOST_COMPARED])
     more = "…" if len(row.text) > MOST_COMPARED else ""
     name = "tv-column tv-chosen" if chosen in each.ids else "tv-column"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from app import links
 from app.components.example_parts import show_rest, show_truth
 from app.components.group_compare import side_by_side
 from app.components.trace_text import marked, visible
@@ -163,7 +164,7 @@ def _picture(example: StoredExample | None) -> None:
         return
     for sha256 in example.images:
         alt = visible(example.question)
-        st.html(f'<img class="tv-image" loading="lazy" src="/api/media/{visible(sha256)}" alt="{alt}">')
+        st.html(f'<img class="tv-image" loading="lazy" src="{visible(links.image(sha256))}" alt="{alt}">')
     if example.reference:
         with st.expander("Reference", type="compact"):
             st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import data, format, trace_copy
+from app import data, format, links, trace_copy
 from app.components import keys, meetings_view
 from app.components.example_parts import show_rest, show_truth
 from app.components.token_view import token_view
@@ -62,7 +62,7 @@ def _head(run: RunDetail, row: Row, ranked: Sequence[Row], example: StoredExampl
         st.space("stretch")
         _move("k", ":material/keyboard_arrow_up:", ranked[rank - 1] if rank else None)
         _move("j", ":material/keyboard_arrow_down:", ranked[rank + 1] if rank + 1 < len(ranked) else None)
-        st.button("All", icon=":material/grid_view:", key="inspect.g", shortcut="g", on_click=_leave, args=(row,))
+        st.button("All", icon=":material/grid_view:", key="inspect.g", shortcut="g", on_click=_leave, args=(run, row))
         with st.popover("Copy", icon=":material/content_copy:"):
             _copies(run, row, example)
     if keys.pressed(["?"], key="inspect.keys") == "?":
@@ -103,16 +103,17 @@ def _move(key: str, icon: str, to: Row | None) -> None:
 
 
 def _go_to(row: Row) -> None:
-    st.query_params[kind_of(row)] = str(row.id)
+    links.go(**{kind_of(row): str(row.id)})
 
 
-def _leave(row: Row) -> None:
+def _leave(run: RunDetail, row: Row) -> None:
     """Goes to where the trace stands among others."""
-    st.query_params.pop(kind_of(row), None)
     if isinstance(row, StoredCompletion):
-        st.session_state["view"], st.query_params["step"] = "Completions", str(row.step)
+        st.session_state["view"] = "Completions"
+        links.go("completion", run=run.uid, step=str(row.step))
     else:
-        st.session_state["view"], st.query_params["evaluation"] = "Predictions", str(row.evaluation_id)
+        st.session_state["view"] = "Predictions"
+        links.go("prediction", run=run.uid, evaluation=str(row.evaluation_id))
 
 
 def _copies(run: RunDetail, row: Row, example: StoredExample | None) -> None:

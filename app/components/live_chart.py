@@ -19,7 +19,7 @@ import streamlit as st
 from plotly.io.json import to_json_plotly
 
 LIBRARY_ROUTE = "/api/plotly.min.js"
-_LIBRARY = f"{LIBRARY_ROUTE}?v={version('plotly')}"
+_LIBRARY = f"{LIBRARY_ROUTE.removeprefix('/')}?v={version('plotly')}"
 _HERE = Path(__file__)
 _LOADER = _HERE.with_name("plotly_library.js").read_text(encoding="utf-8")
 _chart = st.components.v2.component(

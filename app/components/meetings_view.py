@@ -7,7 +7,7 @@ from itertools import groupby
 
 import streamlit as st
 
-from app import data
+from app import data, links
 from app.components.trace_text import visible
 from store import answers
 from store.answers import Meeting
@@ -39,13 +39,14 @@ def _times(count: int) -> str:
 
 def strip(name: str, found: Sequence[Meeting], kind: str, now: int | None = None) -> str:
     """A line of links as inert HTML: the step, and how many of its answers were right."""
-    links = []
+    parts = []
     for each in found:
         colour = "tv-right" if 2 * each.right >= each.answers else "tv-wrong"
         shown = " tv-shown" if each.step == now else ""
         title = f"step {each.step}: {each.right} of {each.answers} right"
-        links.append(
-            f'<a class="tv-meeting{shown}" target="_self" href="/traces?{kind}={each.best_id}" title="{title}">'
+        address = links.page("traces", **{kind: each.best_id})
+        parts.append(
+            f'<a class="tv-meeting{shown}" target="_self" href="{address}" title="{title}">'
             f'{each.step}<i class="{colour}">{each.right}/{each.answers}</i></a>'
         )
-    return f'<div class="tv-strip"><b>{visible(name)}</b> step {"".join(links)}</div>'
+    return f'<div class="tv-strip"><b>{visible(name)}</b> step {"".join(parts)}</div>'

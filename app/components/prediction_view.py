@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import format
+from app import format, links
 from app.components.group_view import SHOWN, Block, filters, nothing_left, select, show_block
 from app.components.trace_view import Row
 from store import answers, read
@@ -38,9 +38,9 @@ def choose_evaluation(found: list[EvaluationRow], wanted: int | None) -> Evaluat
 
 
 def _go_to() -> None:
-    st.query_params.pop("prediction", None)
     st.session_state["view"] = "Predictions"
-    st.query_params["evaluation"] = str(st.session_state["traces.evaluation"])
+    chosen = str(st.session_state["traces.evaluation"])
+    links.go("prediction", run=st.session_state["traces.run"], evaluation=chosen)
 
 
 def describe(evaluation: EvaluationRow) -> str:

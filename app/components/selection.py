@@ -19,7 +19,7 @@ def show(asked: Asked, query: Mapping[str, str], runs: list[RunRow]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.link_button(
             "Export as JSONL",
-            f"/api/completions.jsonl?{urlencode(query)}",
+            f"api/completions.jsonl?{urlencode(query)}",
             icon=":material/download:",
             help="All that is found, a line each, with rewards, trace fields and image hashes.",
         )

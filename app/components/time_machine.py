@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app import data, format
+from app import data, format, links
 from app.components.trace_text import marked, visible
 from app.components.trace_view import chip
 from app.components.word_diff import STYLE, word_diff
@@ -67,7 +67,7 @@ def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction
         with st.container(width=PICTURE_WIDTH):
             for sha256 in example.images:
                 alt = visible(example.question)
-                st.html(f'<img class="tv-image" src="/api/media/{visible(sha256)}" alt="{alt}">')
+                st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
         with st.container():
             st.html(f'<div class="tv-question">{marked(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):

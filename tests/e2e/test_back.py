@@ -1,0 +1,84 @@
+"""One press of Back undoes one thing that somebody did, wherever they did it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from scripts import browsing
+from scripts.browsing import goto, no_exception, wait_until_idle
+from store import read
+from store.engine import open_store
+from tests.seeded import seed_database
+
+pytestmark = pytest.mark.e2e
+NUMBER = re.compile(r"^#\d+$")
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
+    folder = tmp_path_factory.mktemp("back")
+    seed_database(folder / "test.db", now=time.time())
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        yield server
+
+
+def press(name: str) -> Callable[[Page], None]:
+    def act(page: Page) -> None:
+        page.locator(f".st-key-{name}").get_by_role("button").first.click()
+
+    return act
+
+
+def choose(label: str, option: str | re.Pattern[str]) -> Callable[[Page], None]:
+    def act(page: Page) -> None:
+        page.get_by_role("combobox", name=label).first.click()
+        page.get_by_role("option").filter(has_text=option).first.click()
+
+    return act
+
+
+def follow(where: str) -> Callable[[Page], None]:
+    return lambda page: page.locator(where).first.click()
+
+
+def open_number(page: Page) -> None:
+    page.get_by_text(NUMBER).first.click()
+
+
+DEEDS = {
+    "a trace of Find": ("find?run={run}", open_number),
+    "the trace before": ("traces?completion={trace}", press("inspect-j")),
+    "all groups from a trace": ("traces?completion={trace}", press("inspect-g")),
+    "the next step from a trace": ("traces?completion={trace}&group=0", press("traces-Right")),
+    "another run from a step": ("traces?run={run}&step=3&group=0", choose("Run", "demo-sft")),
+    "another run from a view": ("traces?run={run}&view=Predictions", choose("Run", "demo-sft")),
+    "another run from a cursor": ("run?run={run}&step=3", choose("Run", "demo-sft")),
+    "a run beside it": ("emergence?run={run}&step=3", choose("Laid over it", "demo-grpo-no-steps")),
+    "another dataset": ("datasets?dataset=shapes-simple&split=train", choose("Split", "val")),
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_one_press_of_back_undoes_it(seeded: browsing.Server, browser_page: Page, deed: str) -> None:
+    page, (address, act) = browser_page, DEEDS[deed]
+    store = open_store(seeded.database, readonly=True)
+    run = next(row for row in read.runs(store) if row.name == "demo-grpo")
+    trace = read.completions(store, run.id, steps=(3, 3), limit=1)[0].id
+    store.close()
+    start = f"{seeded.url}/{address.format(run=run.uid, trace=trace)}"
+    goto(page, start)
+    before = page.evaluate("history.length")
+    act(page)
+    page.wait_for_url(lambda url: url != start)
+    wait_until_idle(page)
+    no_exception(page)
+    assert page.evaluate("history.length") == before + 1
+    page.go_back()
+    wait_until_idle(page)
+    expect(page).to_have_url(start)
+    no_exception(page)
