@@ -17,6 +17,8 @@ from store.engine import StoreError, database_url, open_store
 from store.terminal import shown
 
 BAD_USE = 2
+BASE_PATH = "STREAMLIT_SERVER_BASE_URL_PATH"
+"""Streamlit's own variable, which its documentation names."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["VR1Z_DATABASE_URL"] = url
     if options.demo:
         print(demo.start_once(store))
-    server.build(store, sign_in).run(config=server.settings(options.host, options.port, sign_in))
+    base = options.base_path.strip("/")
+    server.build(store, sign_in, base).run(config=server.settings(options.host, options.port, sign_in, base))
     return 0
 
 
@@ -45,6 +48,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: %(default)s)")
     parser.add_argument(
         "--sign-in", metavar="FILE.toml", type=Path, help="let people in by OpenID Connect: see docs/threats.md"
+    )
+    parser.add_argument(
+        "--base-path",
+        metavar="PATH",
+        default=os.environ.get(BASE_PATH, ""),
+        help="below which a proxy shows the dashboard and asks for it; one that strips the path needs none "
+        f"(default: ${BASE_PATH})",
     )
     parser.add_argument("--demo", action="store_true", help="queue the two demo runs unless there are runs already")
     return parser.parse_args(argv)

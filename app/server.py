@@ -23,7 +23,6 @@ from typing import Any
 import streamlit as st
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -33,6 +32,7 @@ from app.access import LOOPBACK, SignIn
 from app.components.live_chart import LIBRARY_ROUTE
 from app.finding import Asked
 from app.guard import Guard
+from app.names import OwnNames
 from app.pulse import PULSE
 from store import read
 from store.engine import Store, StoreError
@@ -47,14 +47,14 @@ MAIN = Path(__file__).with_name("main.py").resolve()
 log = logging.getLogger(__name__)
 
 
-def build(store: Store, sign_in: SignIn | None = None) -> st.App:
-    """The application, ready to run; it answers to loopback names and to the one that people sign in at."""
+def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App:
+    """The application, ready to run below the path `base`; it answers to loopback names and that of `sign_in`."""
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
-        Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False),
+        Middleware(OwnNames, names=names, sign_in=sign_in),
         Middleware(Guard, has_sign_in=sign_in is not None),
     ]
-    return st.App(MAIN, routes=routes(store), middleware=middleware, lifespan=lifespan(store))
+    return st.App(MAIN, routes=routes(store, base), middleware=middleware, lifespan=lifespan(store))
 
 
 def allowed_hosts(sign_in: SignIn | None) -> list[str]:
@@ -62,12 +62,13 @@ def allowed_hosts(sign_in: SignIn | None) -> list[str]:
     return [*LOOPBACK, *([sign_in.host] if sign_in else [])]
 
 
-def settings(host: str, port: int, sign_in: SignIn | None = None) -> dict[str, Any]:
+def settings(host: str, port: int, sign_in: SignIn | None = None, base: str = "") -> dict[str, Any]:
     """What Streamlit must not take from a file or the shell."""
     secrets = {"secrets.files": [os.environ[access.VARIABLE]]} if sign_in else {}
     return secrets | {
         "server.address": host,
         "server.port": port,
+        "server.baseUrlPath": base,
         "server.headless": True,
         "server.allowedHosts": allowed_hosts(sign_in),
         "server.enableAgentApi": False,
@@ -83,7 +84,7 @@ def settings(host: str, port: int, sign_in: SignIn | None = None) -> dict[str, A
     }
 
 
-def routes(store: Store) -> list[Route]:
+def routes(store: Store, base: str = "") -> list[Route]:
     plotly_js = str(files("plotly") / "package_data" / "plotly.min.js")
 
     def health(_request: Request) -> Response:
@@ -125,15 +126,16 @@ def routes(store: Store) -> list[Route]:
 
     def first_page(request: Request) -> Response:
         # Streamlit serves its default page at the root only.
-        return RedirectResponse(request.url.replace(path="/"), status_code=307)
+        return RedirectResponse(f"./?{query}" if (query := request.url.query) else "./", status_code=307)
 
+    below = f"/{base}" if base else ""
     return [
-        Route("/runs", first_page),
-        Route("/api/health", health),
-        Route("/api/media/{sha256}", media),
-        Route("/api/completions.jsonl", completions),
-        Route(LIBRARY_ROUTE, library),
-        Route(sign_in_page.PATH, sign_in_page.start),
+        Route(f"{below}/runs", first_page),
+        Route(f"{below}/api/health", health),
+        Route(f"{below}/api/media/{{sha256}}", media),
+        Route(f"{below}/api/completions.jsonl", completions),
+        Route(below + LIBRARY_ROUTE, library),
+        Route(below + sign_in_page.PATH, sign_in_page.start),
     ]
 
 

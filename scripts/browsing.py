@@ -36,8 +36,8 @@ class Server:
 
 
 @contextmanager
-def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False) -> Iterator[Server]:
-    """`python -m app` on a free port and a database URL, until the block ends.
+def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False, base: str = "") -> Iterator[Server]:
+    """`python -m app` on a free port and a database URL, until the block ends, all of it below a path `base`.
 
     `jobs_end` also kills whatever else works on that database: for databases that are thrown away, never for real ones.
 
@@ -45,10 +45,11 @@ def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False) -
     """
     port = _free_port()
     environment = os.environ | {"VR1Z_DATABASE_URL": database}
-    command = [sys.executable, "-m", "app", "--port", str(port), *arguments]
+    below = ["--base-path", base] if base else []
+    command = [sys.executable, "-m", "app", "--port", str(port), *below, *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    server = Server(f"http://127.0.0.1:{port}", database, log, process)
+    server = Server(f"http://127.0.0.1:{port}{base}", database, log, process)
     try:
         _wait_until_up(server)
         yield server

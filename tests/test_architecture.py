@@ -203,3 +203,15 @@ def test_nothing_names_a_place_on_one_machine() -> None:
     ]
     private = re.compile(r"/(?:home|root|Users|work)/\w")
     assert not [describe(path) for path in texts if private.search(path.read_text(encoding="utf-8"))]
+
+
+def test_links_are_relative() -> None:
+    """A proxy may show the dashboard below a path of its own."""
+    absolute = re.compile(r"""(?:src|href)=["']/|["']/(?:traces|find|runs?|drift|compare|api/media)[?"'/]""")
+    found = [
+        path.name
+        for folder in ("pages", "app")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name not in ("server.py", "guard.py", "export.py") and absolute.search(path.read_text("utf-8"))
+    ]
+    assert found == []

@@ -117,7 +117,7 @@ def _leave(run: RunDetail, row: Row) -> None:
 
 
 def _copies(run: RunDetail, row: Row, example: StoredExample | None) -> None:
-    link = f"{st.context.url or '/traces'}?{kind_of(row)}={row.id}"
+    link = f"{st.context.url or 'traces'}?{kind_of(row)}={row.id}"
     st.caption("Link")
     st.code(link, language=None, wrap_lines=True)
     st.caption("Markdown")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -82,3 +83,20 @@ def test_one_press_of_back_undoes_it(seeded: browsing.Server, browser_page: Page
     wait_until_idle(page)
     expect(page).to_have_url(start)
     no_exception(page)
+
+
+def test_a_proxy_may_show_the_dashboard_below_a_path(browser_page: Page, tmp_path: Path) -> None:
+    """Pictures, charts, links and Back hold below a path, as `--base-path` names it."""
+    seed_database(tmp_path / "test.db", now=time.time())
+    with browsing.serving(f"sqlite:///{tmp_path}/test.db", tmp_path / "log", jobs_end=True, base="/my/runs") as server:
+        page = browser_page
+        goto(page, f"{server.url}/find")
+        open_number(page)
+        page.wait_for_url("**/my/runs/traces?**")
+        wait_until_idle(page)
+        picture = page.locator("[data-testid='stImage'] img").first
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        page.get_by_role("link", name="Run", exact=True).first.click()
+        page.wait_for_url("**/my/runs/run**")
+        expect(page.locator(".live-chart .nsewdrag").first).to_be_attached()
+        no_exception(page)

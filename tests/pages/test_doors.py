@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import socket
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -42,6 +44,33 @@ def test_a_request_of_another_site_is_refused_on_every_route(running: browsing.S
 def test_a_rebound_name_is_refused_on_every_route(running: browsing.Server, path: str) -> None:
     assert ask(port_of(running), path, Host="evil.example").status == 400
     assert ask(port_of(running), path, Host="localhost.evil.example").status == 400
+
+
+@pytest.mark.parametrize("name", ["box-8501.proxy.example.net", "192.168.0.7:8501", "<b>x</b>", "", "[::2]:8501"])
+def test_another_name_gets_a_sentence_that_says_what_to_do(running: browsing.Server, name: str) -> None:
+    port = port_of(running)
+    for accept in ("*/*", "text/html,*/*"):
+        answer = ask(port, "/", Host=name, Accept=accept)
+        words = html.unescape(answer.body.decode())
+        assert answer.status == 400 and f"127.0.0.1:{port}" in words
+        assert all(each in words for each in ("SSH tunnel", "--sign-in FILE.toml", "docs/threats.md", name))
+        assert answer.headers["content-type"].startswith("text/html" if "html" in accept else "text/plain")
+        assert accept == "*/*" or b"<b>" not in answer.body
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "LOCALHOST", "localhost:1", "[::1]:8501", "[::1]"])
+def test_names_of_this_machine_are_answered_whatever_their_port(running: browsing.Server, name: str) -> None:
+    assert ask(port_of(running), "/api/health", Host=name).status == 200
+
+
+def test_below_a_path_all_routes_are(tmp_path: Path) -> None:
+    with browsing.serving(filled(tmp_path).url, tmp_path / "server.log", jobs_end=True, base="/my/runs") as server:
+        port = port_of(server)
+        for path in ("/", "/find", "/api/health", "/api/plotly.min.js", "/_stcore/health", *OURS):
+            assert ask(port, f"/my/runs{path}").status == 200
+            assert ask(port, f"/my/runs{path}", Host="evil.example").status == 400
+            assert ask(port, f"/my/runs{path}", Origin="https://evil.example").status == 403
+        assert ask(port, "/my/runs/runs?tag=demo").headers["location"] == "./?tag=demo"
 
 
 def test_the_web_socket_is_for_pages_of_this_server_only(running: browsing.Server) -> None:

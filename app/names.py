@@ -1,0 +1,67 @@
+"""Refuses requests for a name that is not this server's, and says how to reach it. Knows no route.
+
+A page of another site whose name leads here would otherwise speak for whoever looks at it.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.access import SignIn
+
+LONGEST = 200
+"""Characters that are shown of a foreign name."""
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Vision-R1-Zero</title>
+<style>body {{ font-family: sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem; line-height: 1.5; }}
+:root {{ color-scheme: light dark; }}</style></head>
+<body><h1>Vision-R1-Zero</h1><p>{words}</p></body></html>
+"""
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+
+
+class OwnNames:
+    """ASGI middleware: lets requests for `names` through, whatever their port."""
+
+    def __init__(self, app: ASGIApp, names: list[str], sign_in: SignIn | None = None) -> None:
+        self.app = app
+        self.names = names
+        self.sign_in = sign_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._is_own(host := Headers(scope=scope).get("host", "")):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "Not a name of this server."})
+        else:
+            await self._refusal(scope, host)(scope, receive, send)
+
+    def _is_own(self, host: str) -> bool:
+        name, separator, port = host.rpartition(":")
+        return (name if separator and port.isdigit() else host).lower() in self.names
+
+    def _refusal(self, scope: Scope, host: str) -> Response:
+        words = refusal(host[:LONGEST], (scope.get("server") or ("", 8501))[1], self.sign_in)
+        if "text/html" in Headers(scope=scope).get("accept", ""):
+            return HTMLResponse(_PAGE.format(words=escape(words)), 400, headers=_HEADERS)
+        return PlainTextResponse(words, 400)
+
+
+def refusal(host: str, port: int | None, sign_in: SignIn | None) -> str:
+    """What somebody who came by another name can do."""
+    asked = f"not to “{host}”" if host else "and the request names none"
+    if sign_in is not None:
+        return (
+            f"This dashboard answers to {sign_in.host}, {asked}: open {sign_in.origin}, or have the proxy in front of "
+            "it pass on the name that browsers ask for."
+        )
+    return (
+        f"This dashboard answers to its own machine only, {asked}, since whoever reaches it can start processes there. "
+        f"Use an SSH tunnel (on your computer: ssh -N -L 8501:127.0.0.1:{port} USER@MACHINE, then open "
+        "http://127.0.0.1:8501), or start it with --sign-in FILE.toml, so that people sign in: see docs/threats.md."
+    )
