@@ -52,7 +52,7 @@ def test_an_index_is_told_in_numbers(indexed: Store, open_page: OpenPage) -> Non
     assert metrics(at) == counts | {"Width (px)": "64", "Height (px)": "48"}
     assert at.code[0].value.strip() == "12  not a counting question"
     assert len(cards(at)) == 24
-    assert "/api/media/" in cards(at)[0]
+    assert "api/media/" in cards(at)[0]
 
 
 def test_examples_of_runs_are_shown_without_an_index(seeded_store: Store, open_page: OpenPage) -> None:

@@ -81,7 +81,7 @@ def test_the_same_example_is_found_at_other_steps_and_in_other_runs(seeded_store
         assert (each.answers, each.right) == (len(found), sum(one.correct is True for one in found))
         assert each.best_id in {one.id for one in found}
     shown = texts(open_page("traces", completion=str(row.id)))
-    assert all(f"/traces?completion={each.best_id}" in shown for each in met)
+    assert all(f"traces?completion={each.best_id}" in shown for each in met)
     assert shown.count('class="tv-meeting tv-shown"') == 1
 
 
