@@ -83,7 +83,15 @@ def test_a_mistake_gives_a_sentence(values: dict[str, Any], sentence: str) -> No
         ({"optimization": {"accumulation": 3}}, "not a multiple of optimization.accumulation 3"),
         ({"data": {"dataset": "mnist"}}, "unknown dataset 'mnist'. Choose one of shapes-simple"),
         ({"rewards": [{"name": "beauty"}]}, "unknown reward 'beauty'. Choose one of format, accuracy"),
-        ({"rewards": [{"name": "format"}, {"name": "a.py:format"}]}, "may occur once only"),
+        ({"rewards": [{"name": "format"}, {"name": "format"}]}, "may occur once only"),
+        (
+            {"rewards": [{"name": "format"}, {"name": "a.py:format"}]},
+            "format and a.py:format would both be called format",
+        ),
+        (
+            {"rewards": [{"name": "a/pay.py:pay"}, {"name": "b/pay.py:pay"}]},
+            "a/pay.py:pay and b/pay.py:pay would both be called pay in curves and tables. Give one of the functions",
+        ),
         ({"rewards": [{"name": "format", "weight": 0}]}, "at least one component with a weight other than 0"),
         ({"rewards": []}, "at least one component"),
         ({"style": "direct", "rewards": [{"name": "steps"}]}, "at least one component"),

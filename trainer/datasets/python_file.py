@@ -61,8 +61,8 @@ class PythonFile:
         function = self.function.call
         try:
             yield from rows(function(split), split)
-        except Exception as error:
-            fault = f"{type(error).__name__}: {error}".rstrip(".")
+        except (Exception, SystemExit) as error:
+            fault = self.function.folder.fault(error)
             raise TrainerError("data", f"{self.reference} failed for split {split} ({fault}). Correct it.") from error
 
     def _asked(self, number: int, row: Row, found: Columns) -> Asked | None:
