@@ -168,6 +168,9 @@ class GroupedTrainer(GRPOTrainer):
             logged[-1:] = [coefficient] * len(logged[-1:])
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
+        # LLaVA-OneVision's processor says how many pictures a prompt has. TRL gives that to its reference pass, which
+        # does not know the word, and not to the update; with one picture a prompt the model does without.
+        inputs.pop("batch_num_images", None)
         with _replaced(trl_utils, "_use_triton", lambda device: True):
             return super()._get_per_token_logps_and_entropies(*arguments, **inputs)
 

@@ -18,7 +18,7 @@ import torch
 from accelerate import init_empty_weights
 from transformers import AutoModelForImageTextToText
 
-from trainer import generation, models
+from trainer import generation, models, pixels, prefix_sharing, vision_cache
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 
@@ -90,6 +90,8 @@ def estimate(config: RunConfig, example: Workload) -> Estimate:
         "weights": weight_bytes(model, config),
         "adapter and optimizer": adapter_bytes(model, config),
         "runtime": GPU_RUNTIME if torch.cuda.is_available() else CPU_RUNTIME,
+        "picture features": feature_bytes(config, described, example),
+        "the batch's pixels": pixel_bytes(config, example),
     }
     phases = phase_parts(config, described, example)
     phase = max(phases, key=lambda name: sum(phases[name].values()))
@@ -147,10 +149,10 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
         return {"generation": generating}
     tokens = config.micro_batch * total
     update = {
-        "activations": activation_bytes(config, text, update_tokens(config, example)),
+        "activations": activation_bytes(config, text, update_tokens(config, described, example)),
         "copies of keys and values": (
             config.micro_batch * total * text.num_hidden_layers * 2 * kv_heads * head * size
-            if shares_prompts(config)
+            if shares_prompts(config, described)
             else 0
         ),
         "logits": min(tokens, LOSS_TILE[0]) * min(text.vocab_size, LOSS_TILE[1]) * (size + 4),
@@ -164,15 +166,45 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
     return {"the update": update, "generation": generating, "the probe": probe}
 
 
-def shares_prompts(config: RunConfig) -> bool:
+def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
+    """Features of the pictures of all examples, as far as `trainer.vision_cache` keeps them."""
+    if prefix_sharing.refusal(described) is not None:
+        return 0
+    data = config.data
+    train = min(data.train_examples, config.optimization.steps * config.prompts_per_step)
+    pictures = (train + data.val_examples if config.method != "none" else 0) + data.test_examples
+    deeper = len(getattr(described.vision_config, "deepstack_visual_indexes", None) or ())
+    width = described.get_text_config().hidden_size * (1 + deeper)
+    each = example.tokens * width * models.dtype_of(config.model).itemsize
+    return min(vision_cache.MEMORY_LIMIT, pictures * each)
+
+
+def pixel_bytes(config: RunConfig, example: Workload) -> int:
+    """GRPO holds the pixels of a whole generation, each completion's of its own, until the next one has been made.
+
+    On the CPU the distinct ones that `trainer.pixels` keeps lie in the same memory.
+    """
+    if config.method != "grpo":
+        return 0
+    each, processes = example.pixels * 4, config.optimization.processes
+    kept = 0 if torch.cuda.is_available() else min(pixels.MEMORY_LIMIT, config.prompts_per_step // processes * each)
+    return config.optimization.batch_size // processes * each + kept
+
+
+def shares_prompts(config: RunConfig, described: Any) -> bool:
     """Whether the training pass computes a prompt once for several completions (`trainer.prefix_sharing`)."""
-    return config.method == "grpo" and config.micro_batch > 1 and not config.optimization.gradient_checkpointing
+    return (
+        config.method == "grpo"
+        and config.micro_batch > 1
+        and not config.optimization.gradient_checkpointing
+        and prefix_sharing.refusal(described) is None
+    )
 
 
-def update_tokens(config: RunConfig, example: Workload) -> int:
+def update_tokens(config: RunConfig, described: Any, example: Workload) -> int:
     """Tokens of one training pass."""
     rows = config.micro_batch
-    prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config) else rows
+    prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config, described) else rows
     return prompts * example.tokens + rows * config.max_tokens
 
 
@@ -187,13 +219,30 @@ def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
 
 
 def vision_bytes(described: Any, example: Workload, images: int, size: int) -> int:
-    """Pixels in float32 and one layer of the frozen vision tower, which keeps nothing for a backward pass."""
-    vision = described.vision_config
+    """Pixels in float32 and one layer of the frozen vision tower, which keeps nothing for a backward pass.
+
+    Where pictures are shared the tower sees one at a time.
+    """
+    vision = getattr(described, "vision_config", None)
+    if vision is None:
+        return images * example.pixels * 4
     channels = getattr(vision, "num_channels", None) or getattr(vision, "in_channels", None) or 3
-    patch = channels * vision.patch_size**2 * (getattr(vision, "temporal_patch_size", None) or 1)
+    patch = channels * _edge(vision.patch_size) ** 2 * _edge(getattr(vision, "temporal_patch_size", None) or 1)
     width = getattr(vision, "embed_dim", None) or vision.hidden_size
     inner = getattr(vision, "intermediate_size", None) or int(width * getattr(vision, "mlp_ratio", 4))
-    return images * (example.pixels * 4 + example.pixels // patch * (6 * width + 2 * inner) * size)
+    at_once = images if prefix_sharing.refusal(described) is not None else 1
+    return images * example.pixels * 4 + at_once * (example.pixels // patch) * (6 * width + 2 * inner) * size
+
+
+def _edge(patch: int | Sequence[int]) -> int:
+    """InternVL gives both edges."""
+    return patch if isinstance(patch, int) else patch[0]
+
+
+def forget_peak() -> None:
+    """Lets `measured_peak` begin anew; resident memory cannot."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def measured_peak() -> int:

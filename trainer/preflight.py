@@ -23,8 +23,10 @@ from trainer import (
     harness,
     memory,
     models,
+    prefix_sharing,
     prompt,
     reward_trial,
+    sharing,
 )
 from trainer.config import ConfigError, RunConfig
 from trainer.datasets.example import Example
@@ -61,7 +63,9 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
     """
     checks = [_device(config)]
     report: dict[str, Any] = {}
-    for step in (_chat_template, _data_and_prompt, _rewards, _memory, *([_pace] if measure else [])):
+    # Nothing but GRPO gives a prompt to the model several times.
+    further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
+    for step in (_chat_template, _data_and_prompt, _rewards, *further):
         try:
             check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
@@ -184,6 +188,15 @@ def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, 
     if config.data.split_rule == "row":
         return Check("data", "warn", f"{sentence} Split by row, as a replication: its roles share images."), found
     return Check("data", "ok", sentence), found
+
+
+def _sharing(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    if "largest" not in report:
+        raise TrainerError("data", "What sharing spares is unknown, since no example could be prepared.")
+    described = models.architecture(config.model)
+    refused = prefix_sharing.refusal(described) is not None
+    sentence = sharing.in_words(config, described, memory.Workload(**report["largest"]))
+    return Check("sharing", "warn" if refused else "ok", sentence), {}
 
 
 def _memory(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:

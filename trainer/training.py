@@ -33,6 +33,7 @@ from trainer import (
     ranks,
     reward_trial,
     sft,
+    sharing,
     together,
     tokens,
     tokens_job,
@@ -137,7 +138,11 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
         follow(trainer, config, start)
         return
     harness = harness_for(config, trainer.model, base.processor, rewards, encoder)
-    expected = memory.estimate(config, memory.largest(base.processor, splits["train"], config))
+    workload = memory.largest(base.processor, splits["train"], config)
+    expected = memory.estimate(config, workload)
+    if config.method == "grpo":
+        shared = sharing.in_words(config, base.model.config, workload)
+        write.add_event(store, run_id, "sharing", shared, job_id=job_id)
     facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
     provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
     recorder = _recorder(store, run_id, job_id, harness, splits["train"], Spool(output / NAME))

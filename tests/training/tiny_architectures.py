@@ -31,17 +31,15 @@ from transformers import (
     LlavaOnevisionImageProcessorPil,
     LlavaOnevisionProcessor,
     LlavaProcessor,
-    PaliGemmaConfig,
-    PaliGemmaForConditionalGeneration,
-    PaliGemmaProcessor,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessorPil,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
-    SiglipImageProcessorPil,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
     SmolVLMImageProcessorPil,
@@ -289,23 +287,35 @@ def _write_llava(folder: Path, images: Any, kind: Any, described: Any, model: An
     return _save(folder, model(made), processor)
 
 
-def write_paligemma(folder: Path) -> Path:
-    """Its prompt's tokens all see each other."""
-    tokenizer = _tokenizer("<image>", image_token="<image>")
-    processor = PaliGemmaProcessor(
-        image_processor=SiglipImageProcessorPil(size={"height": EDGE, "width": EDGE}, image_seq_length=4),
-        tokenizer=tokenizer,
-        chat_template=tokenizer.chat_template,
-    )
-    model = PaliGemmaForConditionalGeneration(
-        PaliGemmaConfig(
-            text_config=_text(tokenizer, "gemma", head_dim=16),
-            vision_config=SIGLIP | {"model_type": "siglip_vision_model"},
-            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-            projection_dim=64,
+def write_qwen35(folder: Path) -> Path:
+    """One layer in two has a recurrent state instead of keys and values."""
+    tokenizer = _tokenizer("<|vision_start|><|image_pad|><|vision_end|>", *QWEN_TOKENS)
+    start, end, image, video = tokenizer.convert_tokens_to_ids(list(QWEN_TOKENS))
+    linear = dict(linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4)
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3], "partial_rotary_factor": 1.0}
+    model = Qwen3_5ForConditionalGeneration(
+        Qwen3_5Config(
+            text_config=_text(
+                tokenizer,
+                "qwen3_5_text",
+                head_dim=16,
+                rope_parameters=rope,
+                layer_types=["linear_attention", "full_attention"],
+                **linear,
+            ),
+            vision_config=dict(
+                depth=2,
+                hidden_size=64,
+                intermediate_size=128,
+                num_heads=2,
+                out_hidden_size=64,
+                patch_size=16,
+                num_position_embeddings=64,
+            ),
+            **dict(image_token_id=image, video_token_id=video, vision_start_token_id=start, vision_end_token_id=end),
         )
     )
-    return _save(folder, model, processor)
+    return _save(folder, model, _qwen(Qwen3VLProcessor, tokenizer, 16))
 
 
 SHARING: dict[str, Callable[[Path], Path]] = {
@@ -319,5 +329,5 @@ SHARING: dict[str, Callable[[Path], Path]] = {
 STEPPING_ASIDE: dict[str, Callable[[Path], Path]] = {
     "llava": write_llava,
     "llavanext": write_llavanext,
-    "paligemma": write_paligemma,
+    "qwen35": write_qwen35,
 }
