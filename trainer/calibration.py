@@ -51,22 +51,30 @@ def calibrate(config: RunConfig) -> Calibration:
 
 
 def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: RunConfig) -> None:
-    """A forward and a backward pass over the largest examples with the longest completions, at the run's micro-batch.
+    """The heaviest pass that the training may come to: the largest examples with the longest completions.
 
-    What does not fit into memory fails here, not hours later. Weights, gradients and random state stay as they were.
+    What does not fit into memory fails here, not hours later. As in training, GRPO's rows are groups of one prompt and
+    checkpointing is on, if the run has it. Weights, gradients, random state and the memory's peak stay as they were.
     """
     model = trainer.model
-    rows = list(islice(cycle(memory.by_size(examples)), config.micro_batch))
+    copies = config.grpo.group_size if config.method == "grpo" else 1
+    groups = (example for example in cycle(memory.by_size(examples)) for _ in range(copies))
+    rows = list(islice(groups, config.micro_batch))
     texts = [generation.render(processor, example, config.style, config.instruction) for example in rows]
     prompts = generation.encode(processor, rows, texts)
-    # A token of its own for each row: what begins alike would be computed once.
-    fillers = [[256 + i % 256] * config.max_tokens for i in range(len(rows))]
+    length = config.max_tokens if config.method == "grpo" else sft.longest(processor.tokenizer, examples, config)
+    # A token of its own for each row: completions that begin alike would be computed once.
+    fillers = [[256 + i % 256] * length for i in range(len(rows))]
     inputs, tokens, _ = generation.continued(model, processor, prompts, fillers)
     labels = torch.full_like(inputs["input_ids"], -100)
     labels[:, -tokens.shape[1] :] = tokens
+    if config.optimization.gradient_checkpointing:
+        # The trainer does so when it begins to train.
+        model.activation_checkpointing_enable(trainer.args.activation_checkpointing_kwargs)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), trainer.accelerator.autocast():
         model.train()
         # TRL's own loss: the plain one would hold the logits of every token, which an update never does.
         model(**inputs, labels=labels, fused_lm_head=True).loss.backward()
     model.zero_grad(set_to_none=True)
+    memory.forget_peak()

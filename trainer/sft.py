@@ -6,6 +6,7 @@ Prompt and pixels come from the same builder as GRPO's; knows nothing of databas
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from trainer.models import Base
 
 TRIED = 16
 """Examples on which the chat template is tried before a training."""
+LOOKED_AT = 16
+"""Completions of the most characters, one of which has the most tokens."""
 
 
 def usable(examples: Sequence[Example], config: RunConfig) -> list[Example]:
@@ -64,6 +67,12 @@ def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Ca
         whole = turn.whole(target(e, config))
         is_whole = chat_template.imitated(processor, asked, whole, config.style, name) == whole
     return turn.whole if is_whole else lambda text: turn.whole(text).removeprefix(turn.opening)
+
+
+def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> int:
+    """Tokens of the longest completion to imitate, looked for among those of the most characters."""
+    texts = nlargest(LOOKED_AT, (target(e, config) for e in usable(examples, config)), key=len)
+    return max(map(len, tokenizer(texts)["input_ids"]))
 
 
 def build(
