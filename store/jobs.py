@@ -124,8 +124,12 @@ def start_job(
     pid: int,
     pid_started: float | None,
     log_path: str | None,
+    device: str | None = None,
 ) -> None:
-    """The process of a job reports itself. StoreError when the job has ended or another process has it."""
+    """The process of a job reports itself; `device` is what it took where nobody gave it one.
+
+    StoreError when the job has ended or another process has it.
+    """
     now = time.time()
     columns = {
         "started_at": now,
@@ -135,7 +139,7 @@ def start_job(
         "pid": pid,
         "pid_started": pid_started,
         "log_path": log_path,
-    }
+    } | ({"device": device} if device else {})
     which = (Job.id == job_id) & Job.started_at.is_(None)
     with writing(store) as connection:
         # A stop that was asked for meanwhile stays asked for.

@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 
 from store import private, read, write
 from store.engine import Store, StoreError, database_url, open_store, sqlite_path
-from store.rows import JobRef, RunRef
+from store.rows import JobRef, JobRow, RunRef
 from store.schema import JobState, Launcher
 from store.terminal import shown
 from trainer import benchmark, experiments, launch, ranks, telemetry
@@ -28,7 +28,7 @@ from trainer import config as configs
 from trainer.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
 from trainer.errors import TrainerError
 from trainer.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import cluster, indexing, local
+from trainer.launch import cluster, devices, identity, indexing, local
 
 NICENESS = 5
 """A job in the background gives way to the dashboard."""
@@ -219,7 +219,7 @@ def embed_command(options: argparse.Namespace) -> int:
         print(f"queued {len(launch.embed(store, runs, options.encoder))} jobs")
         return FINISHED
     for job in launch.add_embeddings(store, runs, options.encoder):
-        code = execute(store, read.job(store, job.uid))
+        code = _work(store, read.job(store, job.uid))
         if code != FINISHED:
             return code
     return FINISHED
@@ -240,6 +240,7 @@ def experiment_command(options: argparse.Namespace) -> int:
 def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
+    devices.pin(1, _taken(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
     report = import_module("trainer.preflight").preflight(_config(options), folder, measure=options.calibrate)
     if options.json:
         print(json.dumps(report))
@@ -345,7 +346,7 @@ def job_command(options: argparse.Namespace) -> int:
     log = local.log_path(store, job.run_uid) if local.JOB_VARIABLE in os.environ else None
     if job.launcher == Launcher.RAY:
         log = cluster.log_path(store, job.run_uid, job.uid)
-    return execute(store, job, log_path=log)
+    return _work(store, job, log)
 
 
 def rank_command(options: argparse.Namespace) -> int:
@@ -361,7 +362,21 @@ def _execute(store: Store, run_id: int, job: JobRef) -> int:
         shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
         flush=True,
     )
-    return execute(store, read.job(store, job.uid))
+    return _work(store, read.job(store, job.uid))
+
+
+def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
+    """Executes a job on devices of its own: those that its queue gave it, or free ones of this host."""
+    device = None
+    if job.device is None and job.launcher == Launcher.LOCAL:
+        device = devices.pin(int(job.arguments.get("processes", 1)), _taken(store))
+    return execute(store, job, log_path=log, device=device)
+
+
+def _taken(store: Store) -> set[str]:
+    """Devices that jobs of this host have."""
+    held = [job.device for job in read.jobs(store, open_only=True) if job.host == identity.host() and job.device]
+    return {device for names in held for device in names.split(",")}
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

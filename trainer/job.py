@@ -45,8 +45,12 @@ class Outcome(NamedTuple):
     traceback: str | None = None
 
 
-def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None) -> int:
+def execute(
+    store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None, device: str | None = None
+) -> int:
     """Runs a queued or claimed job to its end and returns the exit code; `work` replaces what its kind asks for.
+
+    `device` is what this process took for a job that no queue gave one.
 
     Only in the main thread. Raises StoreError when the job has ended or another process has it.
     """
@@ -59,6 +63,7 @@ def execute(store: Store, job: JobRow, work: Work | None = None, *, log_path: Pa
         pid=me.pid,
         pid_started=me.started,
         log_path=str(log_path) if log_path else None,
+        device=device,
     )
     os.environ[JOB_VARIABLE] = job.uid  # marks what the work may start
     flag = StopFlag()

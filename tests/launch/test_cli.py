@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from tests.launch.processes import ended, eventually, process, queued, submitted
 from trainer import launch
 from trainer.__main__ import main
 from trainer.config import preset
-from trainer.launch import local
+from trainer.launch import devices, identity, local
 
 Main = Callable[..., int]
 
@@ -56,6 +57,38 @@ def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.Captur
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"run {run.uid} (mine): sft on tiny, shapes-simple; output in {run.output_dir}"
     assert said[-1] == "finished"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--preset", "demo-grpo"),
+        ("run", "--preset", "demo-grpo", "--set", "optimization.processes=2"),
+        ("eval", "--model", "tiny"),
+        ("preflight", "--preset", "demo-grpo", "--calibrate"),
+    ],
+)
+def test_work_in_the_foreground_sees_no_more_gpus_than_it_uses(
+    store: Store, trainer: Main, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    for name in (devices.CUDA, devices.VARIABLE, "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(name, "0,1,2,3")
+    wanted = "1,2" if "optimization.processes=2" in arguments else "1"
+    busy = queued(store, "finish")
+    write.claim_job(store, identity.host(), ("0",))
+    seen: list[tuple[str, str | None]] = []
+
+    def note(*_: Any, **__: Any) -> Any:
+        seen.append((os.environ[devices.CUDA], read.jobs(store)[0].device))
+        return {"checks": []}
+
+    monkeypatch.setitem(sys.modules, "trainer.training", SimpleNamespace(run_job=note))
+    monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=note))
+    assert trainer(*arguments) == 0
+    held = {job.uid: job.device for job in read.jobs(store)}
+    assert seen[0][0] == wanted
+    assert held.pop(busy) == "0"
+    assert list(held.values()) == ([] if arguments[0] == "preflight" else [wanted]), "the queue must know"
 
 
 def test_run_a_file(store: Store, trainer: Main, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,31 @@ def test_a_setting_replaces_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(devices.VARIABLE, "cpu-1, cpu-2")
     assert devices.here() == ("cpu-1", "cpu-2")
     assert devices.environment("cpu-1") == devices.environment(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("shown", "count", "taken", "chosen"),
+    [
+        ("0", 1, (), "0"),
+        ("0,1", 1, (), "0"),
+        ("0,1", 1, ("0",), "1"),
+        ("0,1", 1, ("0", "1"), "0"),
+        ("GPU-1a,GPU-2b", 1, (), "GPU-1a"),
+        ("0,1,2,3", 2, ("1",), "0,2"),
+        ("0,1", 4, (), "0,1"),
+    ],
+)
+def test_a_process_takes_free_devices_for_itself(
+    monkeypatch: pytest.MonkeyPatch, shown: str, count: int, taken: tuple[str, ...], chosen: str
+) -> None:
+    monkeypatch.setenv(devices.CUDA, shown)
+    monkeypatch.setenv(devices.VARIABLE, shown)
+    assert devices.pin(count, taken) == chosen
+    assert os.environ[devices.CUDA] == chosen
+    assert os.environ[devices.VARIABLE] == shown, "a worker that is started later must see them all"
+
+
+def test_a_process_without_a_gpu_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.VARIABLE, "cpu-1,cpu-2")
+    assert devices.pin() is None
+    assert devices.CUDA not in os.environ

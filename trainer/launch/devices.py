@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from functools import cache
 
 VARIABLE = "VR1Z_DEVICES"
@@ -18,6 +19,19 @@ def here() -> tuple[str, ...]:
     chosen = os.environ.get(VARIABLE) or os.environ.get(CUDA)
     found = _gpus() if chosen is None else tuple(name.strip() for name in chosen.split(","))
     return tuple(name for name in found if name not in ("", "-1")) or ("cpu",)
+
+
+def pin(count: int = 1, taken: Collection[str] = ()) -> str | None:
+    """Lets this very process see so many GPUs alone, free ones first; their names, or None where there are none.
+
+    Before torch looks for them: TRL refuses to train in one process that sees several.
+    """
+    found = here()
+    if all(name.startswith("cpu") for name in found):
+        return None
+    chosen = ",".join(sorted(found, key=lambda name: name in taken)[:count])
+    os.environ.update(environment(chosen))
+    return chosen
 
 
 def environment(device: str | None) -> dict[str, str]:
