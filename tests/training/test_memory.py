@@ -11,7 +11,7 @@ from peft import get_peft_model
 
 from store.engine import Store
 from tests.training.conftest import Train
-from trainer import config, datasets, generation, memory, models
+from trainer import config, datasets, generation, grpo, memory, models, rewards, vision_cache
 from trainer.config import RunConfig
 from trainer.memory import Workload
 
@@ -118,3 +118,29 @@ def test_a_run_records_estimate_and_measurement(store: Store, train: Train) -> N
     said, measured = run.environment["estimated_memory"], run.environment["measured_memory"]
     assert said > 100 * 1024**2
     assert measured > 100 * 1024**2
+
+
+@pytest.mark.parametrize("model", ["tiny", "qwen3vl", "internvl"])
+def test_pixels_and_features_take_what_is_said(folders: dict[str, Path], tmp_path: Path, model: str) -> None:
+    settings = {"optimization__steps": "1", "max_tokens": "8", "data__train_examples": "8", "grpo__beta": "0"}
+    chosen = preset(
+        model__id=str(folders.get(model, model)), data__val_examples="1", data__test_examples="0", **settings
+    )
+    base = models.load_base(chosen.model)
+    examples = datasets.load("shapes-simple", "train", 8, 0)
+    trainer = grpo.build(chosen, base, examples, [rewards.Reward("length", 1.0, lengths)], tmp_path)
+    workload = memory.largest(base.processor, examples, chosen)
+    trainer.train()
+    held = sum(part["pixel_values"].nbytes for part in trainer._buffered_inputs)
+    _, prepared = base.processor.image_processor._latest
+    assert memory.pixel_bytes(chosen, workload) == pytest.approx(held + prepared["pixel_values"].nbytes, rel=0.01)
+    kept = base.model.model.get_image_features._bytes
+    assert kept <= memory.feature_bytes(chosen, base.model.config, workload) * 8 / 9
+    many = preset(
+        model__id=str(folders.get(model, model)), data__train_examples="1000000", optimization__steps="1000000"
+    )
+    assert memory.feature_bytes(many, base.model.config, workload) == vision_cache.MEMORY_LIMIT
+
+
+def lengths(texts: list[str], **columns: Any) -> list[float | None]:
+    return [float(len(text)) for text in texts]

@@ -1,0 +1,76 @@
+"""Preflight and a run's events say whether a group's prompt is computed once, and what it costs where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from store import read
+from store.engine import Store
+from tests.training.conftest import Train
+from trainer import config
+from trainer.config import RunConfig
+from trainer.preflight import preflight
+
+pytestmark = pytest.mark.training
+
+
+def chosen(**settings: str) -> RunConfig:
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return config.override(config.preset(f"demo-{settings.pop('method', 'grpo')}"), named)
+
+
+def sharing(tmp_path: Path, made: RunConfig) -> dict[str, str]:
+    report = preflight(made, tmp_path)
+    assert [check for check in report["checks"] if check["level"] == "fail"] == []
+    return next((check for check in report["checks"] if check["name"] == "sharing"), {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "A group's prompt and pictures are computed once for its 8 completions."),
+        (
+            {"optimization__gradient_checkpointing": "true"},
+            "A group's prompt is computed once for its 8 completions in generation; in the update "
+            "optimization.gradient_checkpointing recomputes them.",
+        ),
+        (
+            {"optimization__accumulation": "64"},
+            "A group's prompt is computed once for its 8 completions in generation; in the update a pass holds a "
+            "single completion.",
+        ),
+    ],
+)
+def test_a_model_that_shares(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    found = sharing(tmp_path, chosen(**settings))
+    assert (found["level"], found["sentence"]) == ("ok", said)
+
+
+@pytest.mark.parametrize("model", ["llava", "llavanext", "qwen35"])
+def test_a_model_that_steps_aside(folders: dict[str, Path], tmp_path: Path, model: str) -> None:
+    found = sharing(tmp_path, chosen(model__id=str(folders[model])))
+    assert found["level"] == "warn"
+    assert "are computed 8 times, once for each completion, since " in found["sentence"]
+    assert found["sentence"].endswith(" times the tokens.")
+
+
+def test_sft_shares_nothing_and_says_nothing(tmp_path: Path) -> None:
+    assert sharing(tmp_path, config.preset("demo-sft")) == {}
+
+
+def test_every_model_gets_through_preflight(folders: dict[str, Path], tmp_path: Path) -> None:
+    for folder in folders.values():
+        sharing(tmp_path, chosen(model__id=str(folder)))
+
+
+@pytest.mark.parametrize("model", ["tiny", "llava"])
+def test_a_run_says_it_among_its_events(
+    store: Store, train: Train, folders: dict[str, Path], tmp_path: Path, model: str
+) -> None:
+    settings = {"model.id": str(folders.get(model, model)), "optimization.steps": "1", "max_tokens": "12"}
+    run = train("demo-grpo", settings)
+    assert run.status == "finished", run.job
+    [event] = [event for event in read.events(store, run.id) if event.kind == "sharing"]
+    assert ("computed once" in event.message) == (model == "tiny")
