@@ -140,6 +140,8 @@ class GroupedTrainer(GRPOTrainer):
     would. The entropy bonus is the mean over the tokens of the whole update, not of each pass.
     """
 
+    entropy_coef: float
+
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         # A whole epoch may fall short of its number by a rounding.
         return ByEpoch(super()._get_train_sampler(dataset), lambda: int((self.state.epoch or 0.0) + 1e-6))

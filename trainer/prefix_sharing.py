@@ -98,12 +98,12 @@ class SharedPrefix:
         return self._shared(found, input_ids, inputs, pictures)
 
     def _may_share(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> bool:
-        cache, encoded = inputs.get("past_key_values"), inputs.get("mm_encoder_outputs")
+        cache, encoded = inputs.get("past_key_values"), inputs.get("mm_encoder_outputs") or {}
         checkpointing = torch.is_grad_enabled() and bool(self._backbone.is_activation_checkpointing)
         tensors = {name for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         return (
             len(input_ids) > 1
-            and (inputs.get("pixel_values") is not None or (bool(encoded) and set(encoded) == {"image"}))
+            and (inputs.get("pixel_values") is not None or set(encoded) == {"image"})
             and tensors <= {*_OF_ROWS, *_OF_PICTURES, *self._cache.parameters}
             and (cache is None or (type(cache) is DynamicCache and cache.get_seq_length() == 0))
             and not (checkpointing and self._backbone.training)
@@ -216,7 +216,7 @@ def install(model: Any) -> SharedPrefix | None:
     if refusal(model.config) is not None:
         return None
     model.model.forward = SharedPrefix(model.model, vision_cache.install(model))
-    return model.model.forward  # type: ignore[no-any-return]
+    return model.model.forward
 
 
 def refusal(described: Any) -> str | None:

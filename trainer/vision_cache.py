@@ -109,7 +109,7 @@ class VisionCache:
 def install(model: Any) -> VisionCache:
     """Caches the image features of a `…ForConditionalGeneration` of one of `prefix_sharing.PROVEN`."""
     model.model.get_image_features = VisionCache(model.model)
-    return model.model.get_image_features  # type: ignore[no-any-return]
+    return model.model.get_image_features
 
 
 def language_model(backbone: Any) -> Any:

@@ -6,6 +6,7 @@ As in `tiny_models`, they speak the embedded model's vocabulary and are small en
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def _qwen(kind: type, tokenizer: Any, patch: int) -> Any:
     )
 
 
-def write_internvl(folder: Path) -> Path:
+def write_internvl(folder: Path, text: str = "qwen2") -> Path:
     """Tiles of 28 pixels, at most four and the whole, an image token each."""
     named = {
         "start_image_token": "<img>",
@@ -188,7 +189,7 @@ def write_internvl(folder: Path) -> Path:
     )
     model = InternVLForConditionalGeneration(
         InternVLConfig(
-            text_config=_text(tokenizer, "qwen2"),
+            text_config=_text(tokenizer, text, head_dim=16),
             vision_config=dict(
                 hidden_size=64,
                 intermediate_size=128,
@@ -323,6 +324,7 @@ SHARING: dict[str, Callable[[Path], Path]] = {
     "qwen25vl": write_qwen25vl,
     "qwen3vl": write_qwen3vl,
     "internvl": write_internvl,
+    "internvl35": partial(write_internvl, text="qwen3"),
     "gemma3": write_gemma3,
     "onevision": write_onevision,
 }
