@@ -15,6 +15,7 @@ import streamlit as st
 from app import access
 from store import read
 from store.engine import Store, StoreError, database_url, open_store
+from store.rows import RunRow
 
 SECONDS = 1.0
 Query = TypeVar("Query", bound=Callable[..., Any])
@@ -86,6 +87,13 @@ def forget() -> None:
 
 
 runs = _remembered(read.runs)
+
+
+def sound_runs(store: Store) -> list[RunRow]:
+    """Those that can be shown; the Runs page alone names the others."""
+    return [run for run in runs(store) if run.broken is None]
+
+
 run = _remembered(read.run)
 jobs = _remembered(read.jobs)
 job_lengths = _remembered(read.job_lengths)

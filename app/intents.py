@@ -31,7 +31,7 @@ def can_stop(run: RunRow) -> bool:
 
 def can_resume(run: RunRow) -> bool:
     """True if training, or the test at its end, ended early."""
-    is_over = run.status is not None and run.status not in status.OPEN
+    is_over = run.status is not None and run.status not in status.OPEN and run.broken is None
     return is_over and run.job_kind == "train" and run.max_steps is not None and run.status != "finished"
 
 

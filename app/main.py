@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import access, data
+from app import access, data, misread
 from app.components.now import now_box
 from store.engine import StoreError
 
@@ -104,6 +104,10 @@ try:
 except StoreError as error:
     data.end_page(error)
 
-with st.sidebar:
-    now_box()
-navigation.run()
+try:
+    with st.sidebar:
+        now_box()
+    navigation.run()
+except Exception as error:  # whatever a row that somebody else wrote can raise
+    if not misread.explain(error):
+        raise

@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import access, components, finding, herald, sign_in_page
+from app import access, components, finding, herald, misread, sign_in_page
 from app.access import LOOPBACK, SignIn
 from app.components.live_chart import LIBRARY_ROUTE
 from app.finding import Asked
@@ -54,7 +54,13 @@ def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App
         Middleware(OwnNames, names=names, sign_in=sign_in),
         Middleware(Guard, has_sign_in=sign_in is not None),
     ]
-    return st.App(MAIN, routes=routes(store, base), middleware=middleware, lifespan=lifespan(store))
+    return st.App(
+        MAIN,
+        routes=routes(store, base),
+        middleware=middleware,
+        lifespan=lifespan(store),
+        on_script_error=misread.explain,  # of the parts of a page that refresh
+    )
 
 
 def allowed_hosts(sign_in: SignIn | None) -> list[str]:

@@ -50,6 +50,7 @@ LOOKS = {
     "out_of_memory": Look("out of memory", "red", ":material/memory:"),
     "killed": Look("killed", "red", ":material/cancel:"),
     "lost": Look("lost", "red", ":material/link_off:"),
+    "broken": Look("broken", "red", ":material/broken_image:"),
 }
 IMPORTED = Look("imported", "gray", ":material/download:")
 

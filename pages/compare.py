@@ -128,7 +128,7 @@ def body(store: Store, chosen: Chosen) -> None:
 st.title("Compare")
 st.html(STYLE)
 store = data.reader()
-runs = data.runs(store)
+runs = data.sound_runs(store)
 if not runs:
     st.caption("There is no run yet: launch an experiment, and its tables fill here.")
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")

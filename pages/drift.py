@@ -77,7 +77,7 @@ st.title("Drift")
 show_style()
 st.html(drift_look.STYLE)
 store = data.reader()
-runs = data.runs(store)
+runs = data.sound_runs(store)
 if not runs:
     nothing("There is no run yet: start the demo or launch one.")
 sides = drift_sides.choose(store, runs)

@@ -94,7 +94,7 @@ def told(row: RunRow) -> Story | None:
 
 
 def emergence(row: RunRow, beside: RunRow | None) -> None:
-    if row.id not in {run.id for run in data.runs(data.reader())}:
+    if row.id not in {run.id for run in data.sound_runs(data.reader())}:
         st.info("This run has been deleted.", icon=":material/delete:")
         return
     found, other = told(row), None if beside is None else told(beside)
@@ -168,7 +168,7 @@ def nothing_sampled(row: RunRow) -> None:
 st.title("Emergence")
 show_style()
 st.html(emergence_notes.STYLE)
-runs = data.runs(data.reader())
+runs = data.sound_runs(data.reader())
 if not runs:
     st.info("There are no runs yet, so nothing has emerged.", icon=":material/timeline:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")

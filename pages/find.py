@@ -237,7 +237,7 @@ def more() -> None:
 st.title("Find")
 trace_view.show_style()
 store = data.reader()
-runs = data.runs(store)
+runs = data.sound_runs(store)
 if not runs:
     st.info("There are no runs yet, so there is nothing to find.", icon=":material/search:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")

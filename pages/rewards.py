@@ -160,7 +160,7 @@ st.title("Rewards")
 trace_view.show_style()
 store = data.reader()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    run = choose_run(data.runs(store))
+    run = choose_run(data.sound_runs(store))
     view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 config = config_of(store, run)
 scheme = scheme_of(config, run)

@@ -142,7 +142,7 @@ def completions_tab(run: RunDetail) -> None:
     st.page_link(TRACES_PAGE, label="Open them on the Traces page", icon=":material/psychology:", query_params=query)
 
 
-runs = data.runs(data.reader())
+runs = data.sound_runs(data.reader())
 if not runs:
     st.title("Run")
     st.caption("There is no run yet: start the demo or launch one.")

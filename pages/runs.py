@@ -131,12 +131,23 @@ def actions(selected: Sequence[RunRow]) -> None:
         run_actions.delete_button(selected, key="delete")
 
 
+def broken(run: RunRow) -> None:
+    st.warning(
+        f"**{format.literal(run.name)}** is broken: {format.literal(run.broken or '')}. Select and delete it below, "
+        f"or by `python -m store delete {format.literal(run.uid)}`.",
+        icon=":material/broken_image:",
+    )
+
+
 def overview() -> None:
     runs = data.runs(data.reader())
     if not runs:
         welcome()
         return
     going_on(runs)
+    for run in runs:
+        if run.broken is not None:
+            broken(run)
     left = filtered(runs)
     if left:
         actions(runs_table(left))

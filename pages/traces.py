@@ -217,7 +217,7 @@ def no_runs() -> None:
 st.title("Traces")
 show_style()
 store = data.reader()
-runs = data.runs(store)
+runs = data.sound_runs(store)
 if not runs:
     no_runs()
     st.stop()

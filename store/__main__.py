@@ -2,7 +2,7 @@
 
 `runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
 `orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools. Only `import`, `import-run`,
-`restore`, `copy` and `orphans --remove` write to a database.
+`restore`, `copy`, `delete` and `orphans --remove` write to a database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from sqlalchemy import make_url
 
-from store import backup, copying, journal, orphans, read, transfer
+from store import backup, copying, deletion, journal, orphans, read, transfer
 from store.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
 from store.export import completion_fields, prediction_fields
 from store.importing import saving
@@ -111,6 +111,8 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
     add.add_argument("file", metavar="FILE", type=Path)
     add.add_argument("--anew", action="store_true", help="under a new uid, so that it may come twice")
     add.set_defaults(command=_import_run, writes=True)
+    add = commands.add_parser("delete", parents=[of_run], help="remove a run with all that it recorded, for good")
+    add.set_defaults(command=_delete, writes=True)
     add = commands.add_parser("orphans", parents=[common], help="examples, images and folders that no run needs")
     add.add_argument("--remove", dest="writes", action="store_true", help="remove them, while no job is at work")
     add.set_defaults(command=_orphans)
@@ -209,6 +211,13 @@ def _export_run(store: Store, options: argparse.Namespace) -> None:
 
 def _import_run(store: Store, options: argparse.Namespace) -> None:
     print(f"imported run {transfer.import_run(store, options.file, anew=options.anew).uid}")
+
+
+def _delete(store: Store, options: argparse.Namespace) -> None:
+    run = read.named(store, options.run)
+    folder = deletion.delete(store, run.id, run.uid)
+    print(f"deleted run {run.uid}" + (f" and {folder}." if folder else "; no output folder here is its own."))
+    print("Images stay until `python -m store orphans --remove` removes what no run needs.")
 
 
 def _orphans(store: Store, options: argparse.Namespace) -> None:

@@ -39,10 +39,7 @@ def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with an empty value in place of each that cannot be."""
-    found = dict(row)
-    for name, _ in faults(table, row):
-        found[name] = None if table.c[name].nullable else _empty(table.c[name])
-    return found
+    return dict(row) | {name: empty(table.c[name]) for name, _ in faults(table, row)}
 
 
 @cache
@@ -161,8 +158,11 @@ def _fault_inside(value: Any) -> str | None:
     return f"holds lists and objects more than {DEEPEST} deep"
 
 
-def _empty(column: Column[Any]) -> Any:
+def empty(column: Column[Any]) -> Any:
+    """What stands for a value that cannot be."""
     kind = column.type
+    if column.nullable:
+        return None
     if isinstance(kind, JsonObject):
         return kind.shape()
     if isinstance(kind, LargeBinary):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, RowMapping, ScalarSelect, Select, and_, func, literal, select, true
 
+from store import checking
 from store.connection import Store, reading
 from store.rows import RunRow
 from store.schema import Evaluation, Job, Metric, MetricName, Run, Step, Tag
@@ -23,6 +25,20 @@ RUN_COLUMNS = (
     *("id", "uid", "name", "method", "style", "grammar", "model", "dataset", "lora_rank", "quantization", "seed"),
     *("step", "max_steps", "created_at", "parent_id"),
 )
+BROKEN = "broken"
+"""Stands for the state of a run whose rows cannot be."""
+PARTS: dict[Any, dict[str, str]] = {
+    Run.__table__: {name: name for name in RUN_COLUMNS},
+    Job.__table__: {
+        "status": "state",
+        "job_id": "id",
+        "job_uid": "uid",
+        "job_kind": "kind",
+        **{name: name for name in ("host", "activity", "spoke_at", "heartbeat", "started_at", "ended_at", "error")},
+    },
+    Evaluation.__table__: {"evaluation": "metrics", "evaluation_kind": "kind", "evaluation_step": "step"},
+}
+"""Tables of the columns of `_rows`, each with the name that it has in its table."""
 
 
 def runs(store: Store, *, method: str | None = None, tag: str | None = None) -> list[RunRow]:
@@ -33,7 +49,7 @@ def runs(store: Store, *, method: str | None = None, tag: str | None = None) -> 
     if tag is not None:
         chosen = chosen.join(Tag).where(Tag.name == tag)
     with reading(store) as connection:
-        rows = connection.execute(_rows(chosen)).mappings().all()
+        rows = [_readable(row) for row in connection.execute(_rows(chosen)).mappings()]
         tags = _tags(connection, chosen)
         pace = _pace(connection, chosen)
         sparklines = _sparklines(connection, chosen)
@@ -47,6 +63,20 @@ def runs(store: Store, *, method: str | None = None, tag: str | None = None) -> 
         )
         for row in rows
     ]
+
+
+def _readable(row: RowMapping) -> dict[str, Any]:
+    """A line of the table with `broken`: an empty value stands for each that cannot be, and the state says so."""
+    found, broken = dict(row), None
+    for table, columns in PARTS.items():
+        part = {column: row[label] for label, column in columns.items()}
+        if any(value is not None for value in part.values()):
+            wrong = dict(checking.faults(table, part))
+            found |= {label: checking.empty(table.c[name]) for label, name in columns.items() if name in wrong}
+            broken = broken or next((f"{name} of its {table.name} {fault}" for name, fault in wrong.items()), None)
+    if broken is not None:
+        found |= {"name": found["name"] or f"run {row['id']}", "uid": str(row["uid"]), "status": BROKEN}
+    return found | {"broken": broken}
 
 
 def configurations(store: Store, *, method: str, model: str, dataset: str) -> list[dict[str, Any]]:
@@ -106,8 +136,14 @@ def _pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float 
     )
     steps: dict[int, list[tuple[int, float, float | None]]] = defaultdict(list)
     for run_id, step, at, tokens in connection.execute(recent):
-        steps[run_id].append((step, at, tokens))
+        if all(_is_finite(value) for value in (step, at, 0 if tokens is None else tokens)):
+            steps[run_id].append((step, at, tokens))
     return {run_id: _medians(rows) for run_id, rows in steps.items()}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a number is one, which SQLite does not see to."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _medians(rows: Sequence[tuple[int, float, float | None]]) -> tuple[float | None, float | None]:
@@ -134,6 +170,6 @@ def _sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[f
     statement = select(Run.id, value).join(number, true()).where(Run.id.in_(chosen)).order_by(Run.id, number.c.i)
     found: dict[int, list[float]] = defaultdict(list)
     for run_id, point in connection.execute(statement):
-        if point is not None:
+        if _is_finite(point):
             found[run_id].append(point)
     return found

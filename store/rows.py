@@ -249,6 +249,8 @@ class RunRow:
     """
     evaluation_kind: str | None = None
     evaluation_step: int | None = None
+    broken: str | None = None
+    """What is wrong with its rows, of which nothing can be shown then; None for nearly every run."""
     sparkline: tuple[float, ...] = ()
     """At most 40 values of `reward` (`probe/reward` where there is none), evenly spaced over the steps."""
 

@@ -20,7 +20,7 @@ SHAPE = (
 def seconds_per_step(config: RunConfig) -> float | None:
     """The median over earlier runs of the same model and settings in the database."""
     store = data.reader()
-    alike = [row for row in data.runs(store) if row.seconds_per_step is not None and _is_alike(row, config)]
+    alike = [row for row in data.sound_runs(store) if row.seconds_per_step is not None and _is_alike(row, config)]
     wanted = config.model_dump(mode="json")
     same = [row for row in alike if _shape(data.run(store, row.id).config) == _shape(wanted)]
     return median([float(row.seconds_per_step or 0) for row in same]) if same else None

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import __main__ as command_line
-from store import terminal, write
+from store import ownership, terminal, write
 from store.engine import Store
 from store.rows import RunRef
 from tests.store import make
@@ -208,3 +208,17 @@ def test_metrics_with_odd_names_are_written_as_text(
     assert call(store, "metrics", run.uid, "--csv") == 0
     head = next(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert "'=cmd|' /C calc'!A0" in head and "a =1" in head
+
+
+def test_delete(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ownership.folder_of(store, run.uid)
+    assert ownership.claim(store, run.uid, folder)
+    job = write.add_job(store, run.id, "evaluate", {})
+    assert call(store, "delete", run.uid) == 2
+    assert capsys.readouterr().err == f"The run has an open job ({job.uid}): stop it first.\n"
+    write.ask_stop(store, job.id)
+    assert call(store, "delete", "demo") == 0
+    assert f"deleted run {run.uid} and {folder}." in capsys.readouterr().out
+    assert not folder.exists()
+    assert call(store, "delete", run.uid) == 2
+    assert "There is no run" in capsys.readouterr().err

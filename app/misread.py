@@ -1,0 +1,37 @@
+"""What a page says instead of a traceback when the database holds what cannot be."""
+
+from __future__ import annotations
+
+import logging
+
+import streamlit as st
+from streamlit.errors import FragmentHandledException
+
+from app import data, format
+from store import faulty
+from store.engine import StoreError
+
+log = logging.getLogger(__name__)
+
+
+def explain(error: Exception) -> bool:
+    """Says it on the page; False for an error with another reason, which is shown as what it is."""
+    if isinstance(error, FragmentHandledException):
+        return False
+    try:
+        words = str(error) if isinstance(error, StoreError) else _found()
+    except StoreError as another:
+        words = str(another)
+    if words is None:
+        return False
+    log.warning("A page could not be shown: %s", words, exc_info=error)
+    st.error(format.literal(words), icon=":material/broken_image:")
+    return True
+
+
+def _found() -> str | None:
+    fault = faulty.find(data.reader())
+    if fault is None:
+        return None
+    advice = "" if fault.run is None else f": delete its run on the Runs page, or by `store delete {fault.run}`"
+    return f"The database holds what cannot be shown here ({fault.words}){advice}."
