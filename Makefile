@@ -15,8 +15,12 @@ else
 CANDIDATES := $(PYTHON)
 endif
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+# The locks hold for one platform; elsewhere, and with LOCK=no, the pins of the requirements are all that is fixed.
+LOCK := yes
+FITS := import platform, sys; sys.exit((sys.implementation.name, sys.version_info[:2], sys.platform, platform.machine(), \
+    platform.libc_ver()[0]) != ("cpython", (3, 11), "linux", "x86_64", "glibc"))
 
-.PHONY: demo serve install test lint bench faults screenshots clean
+.PHONY: demo serve install test lint bench faults screenshots lock audit clean
 
 demo: install  ## the dashboard on a demonstration of its own
 	@exec $(RUN) -m app --demo
@@ -46,6 +50,14 @@ screenshots: $(VENV)/requirements-dev.txt  ## docs/screenshots from a demonstrat
 	@$(RUN) -m scripts.provide_browser
 	@$(RUN) -m scripts.screenshots
 
+lock: $(VENV)/requirements-dev.txt  ## writes the locks anew, after a requirement has changed
+	@$(RUN) -m scripts.lock
+
+audit: $(VENV)/requirements.txt  ## known vulnerabilities of what is installed, where their database can be reached
+	@$(RUN) -m venv --clear $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	@$(RUN) -m scripts.audit $(VENV)/audit/bin/pip-audit
+
 clean:  ## removes .venv and caches; runs in data/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -65,10 +77,18 @@ $(RUN):
 	fi
 
 # The stamp is a copy of what was installed: a new date alone installs nothing.
+# What a lock names comes from hashes; the second step adds PyTorch, which has a build for every machine.
 STAMPS := $(addprefix $(VENV)/,requirements.txt requirements-cluster.txt requirements-dev.txt)
-$(STAMPS): $(VENV)/%: % | $(RUN)
-	@cmp -s $< $@ || { echo "Installing $< into $(VENV) ..."; $(PIP) -r $<; }
-	@cp $< $@
+$(STAMPS): $(VENV)/%.txt: %.txt %.lock | $(RUN)
+	@if ! cat $< $*.lock | cmp -s - $@; then \
+	    echo "Installing $< into $(VENV) ..."; \
+	    if [ "$(LOCK)" = yes ] && $(RUN) -c '$(FITS)'; then \
+	        $(PIP) --no-deps --require-hashes -r $*.lock || { \
+	            echo "$*.lock could not be installed: see above. 'make LOCK=no' installs $< without hashes." >&2; exit 1; }; \
+	    fi; \
+	    $(PIP) -r $<; \
+	fi
+	@cat $< $*.lock > $@
 
 $(VENV)/requirements-cluster.txt: $(VENV)/requirements.txt
 $(VENV)/requirements-dev.txt: $(VENV)/requirements-cluster.txt
