@@ -54,7 +54,7 @@ lock: $(VENV)/requirements-dev.txt  ## writes the locks anew, after a requiremen
 	@$(RUN) -m scripts.lock
 
 audit: $(VENV)/requirements.txt  ## known vulnerabilities of what is installed, where their database can be reached
-	@$(RUN) -m venv --clear $(VENV)/audit
+	@$(RUN) -m venv --clear $(VENV)/audit >/dev/null
 	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 	@$(RUN) -m scripts.audit $(VENV)/audit/bin/pip-audit
 

@@ -1,8 +1,8 @@
 """Writes what is installed from hashes: `python -m scripts.lock [REPORT.json]`, for the platform that it runs on.
 
-Beside each requirements file comes a lock of everything that it pulls in and the files before it do not, but for PyTorch
-and the CUDA libraries that some of its builds bring: which build comes is for the index of the machine to say.
-Without a report, pip resolves one.
+Beside each requirements file comes a lock of all that it pulls in and the files before it do not, but for PyTorch and
+the CUDA libraries that some of its builds bring: which build comes is for the index of the machine to say. Without a
+report, pip resolves one.
 """
 
 from __future__ import annotations

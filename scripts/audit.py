@@ -1,0 +1,48 @@
+"""Known vulnerabilities of what is installed: `python -m scripts.audit PIP-AUDIT`, with the path of that program.
+
+Exits with 0 when none is known, 1 when some are, 2 when nobody could be asked.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+from typing import Any
+
+NOBODY = "The database of known vulnerabilities cannot be reached{why}: nothing was checked. Run it where it can be."
+NONE_KNOWN, SOME_KNOWN, NOT_ASKED = range(3)
+
+
+def main(program: str) -> int:
+    asked = [program, "--format", "json", "--progress-spinner", "off", "--path", sysconfig.get_path("purelib")]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        print(NOBODY.format(why=f" ({last[:300]})"), file=sys.stderr)
+        return NOT_ASKED
+    return tell(answer["dependencies"])
+
+
+def tell(packages: list[dict[str, Any]]) -> int:
+    """Says what is known of each; one that the database does not know, such as a local build, was not checked."""
+    checked = [each for each in packages if "vulns" in each]
+    if not checked:
+        print(NOBODY.format(why=""), file=sys.stderr)
+        return NOT_ASKED
+    known = [(each, vulnerability) for each in checked for vulnerability in each["vulns"]]
+    for each, vulnerability in known:
+        mended = ", ".join(vulnerability["fix_versions"]) or "no version yet"
+        print(f"{each['name']} {each['version']}: {vulnerability['id']}, mended in {mended}")
+    skipped = [each["name"] for each in packages if "vulns" not in each]
+    print(f"{len(checked)} packages checked, {len(known)} vulnerabilities known.", end=" " if skipped else "\n")
+    if skipped:
+        print(f"Not checked: {', '.join(skipped)}.")
+    return SOME_KNOWN if known else NONE_KNOWN
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
