@@ -61,13 +61,11 @@ def _of(path: Path, size: int, changed: int) -> Encoding:
         raise TrainerError("data", f"{path} is not a text file. Check data.path.")
     if _is_decoded_by(path, "utf-8"):
         return Encoding("utf-8")
-    codec = _code_page(_sample(path))
-    if codec is None or not _is_decoded_by(path, codec):
+    page = _code_page(_sample(path))
+    if page is None or not _is_decoded_by(path, page):
         raise TrainerError("data", f"{path} is in no encoding that can be told: save it as UTF-8.")
-    windows = codec.replace("cp", "Windows-") if codec.startswith("cp125") else codec
-    return Encoding(
-        codec, f"{path.name} is not UTF-8 and was read as {windows}: save it as UTF-8 if letters are wrong."
-    )
+    windows = page.replace("cp", "Windows-") if page.startswith("cp125") else page
+    return Encoding(page, f"{path.name} is not UTF-8 and was read as {windows}: save it as UTF-8 if letters are wrong.")
 
 
 def _is_decoded_by(path: Path, codec: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ class Folder:
             return
         for given, again in rows(self._shards, ""):
             assert again is not None
-            yield _Item(columns.named(given), "", lambda again=again: cell(columns.named(again())))
+            yield _Item(columns.named(given), "", partial(_cell_of, again))
 
     def _asked(self, key: str, item: _Item) -> Asked:
         row = item.row or {}
@@ -136,6 +136,10 @@ def _split(row: Mapping[str, Any]) -> str:
     given = values.text(row.get("split"))
     own = SPLITS[0] if given is None else given.strip().lower()
     return "val" if own == "validation" else own
+
+
+def _cell_of(again: Callable[[], Any]) -> object:
+    return cell(columns.named(again()))
 
 
 def cell(row: Mapping[str, Any]) -> object:

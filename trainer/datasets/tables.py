@@ -192,7 +192,8 @@ class _Values:
 
 def _split(text: str, delimiter: str) -> tuple[dict[str, Any], list[str]]:
     plain = next(csv.reader([text], delimiter=delimiter), [])
-    dialect = {"delimiter": delimiter, "skipinitialspace": any(name.startswith(" ") for name in plain[1:])}
+    dialect: dict[str, Any] = {"delimiter": delimiter}
+    dialect["skipinitialspace"] = any(name.startswith(" ") for name in plain[1:])
     return dialect, next(csv.reader([text], **dialect), [])
 
 
