@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,9 +45,10 @@ class Asked(NamedTuple):
     """PNG, JPEG, WebP or GIF files."""
 
 
-def asked(row: Mapping[str, Any]) -> Asked:
+def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
+    """What a row asks; `encode` makes a file of a picture where more than `encoded` is at hand."""
     prompt = row.get("prompt", row.get("messages"))
-    images = tuple(data for picture in _pictures(row, prompt) if (data := encoded(picture)) is not None)
+    images = tuple(data for picture in _pictures(row, prompt) if (data := (encode or encoded)(picture)) is not None)
     gold_column = gold_name(row)
     gold = None if gold_column is None else plain(row[gold_column])
     columns = {str(name): plain(value) for name, value in row.items() if name not in (*NEVER, gold_column)}

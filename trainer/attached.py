@@ -24,6 +24,8 @@ from store.trace import Form, form_of, opening
 from trainer import asked, capture
 from trainer.capture import Generation, GenerationCapture
 from trainer.courier import Courier
+from trainer.datasets import pictures
+from trainer.datasets.images import PictureError
 from trainer.launch import identity
 from trainer.spool import Spool, name_of
 from trainer.step_recorder import StepRecorder
@@ -66,9 +68,18 @@ def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
 def _asked(row: Any) -> asked.Asked | None:
     """None for a row that cannot be read: its completions are recorded without it."""
     try:
-        return asked.asked(row)
+        return asked.asked(row, _file_of)
     except Exception as error:
         logger.warning("A dataset row cannot be recorded (%s: %s); training goes on.", type(error).__name__, error)
+        return None
+
+
+def _file_of(picture: Any) -> bytes | None:
+    """A picture as our own datasets are read: a script's paths may lead anywhere."""
+    try:
+        return pictures.for_store(picture, (Path.cwd(), Path(Path.cwd().anchor)))
+    except (PictureError, OSError) as error:
+        logger.warning("A picture cannot be recorded (%s); training goes on.", error)
         return None
 
 

@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageMode
 from tests.datasets.layouts import encoded, picture
 from trainer.datasets import images
 from trainer.datasets.images import PictureError, decode
-from trainer.datasets.pictures import WEB, pictures, several
+from trainer.datasets.pictures import WEB, for_store, pictures, several
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
@@ -412,3 +412,10 @@ def test_a_picture_of_too_many_pixels_is_refused_by_name_and_size() -> None:
         assert caught.value.reason == images.TOO_LARGE
         said = "scan.png: the image is too large .PNG of 20000 x 15000 pixels, 300 megapixels: of such ones at most"
         assert re.match(f"{said} {most} are read. Shrink it, or save it as a baseline JPEG", str(caught.value))
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_recorder_keeps_pictures_as_they_are_read(sample: str) -> None:
+    data = SAMPLES[sample]()
+    for form in (data, Image.open(io.BytesIO(data)), {"bytes": data, "path": None}):
+        assert decode(for_store(form, ())) == decode(data)

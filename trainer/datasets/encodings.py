@@ -21,7 +21,7 @@ _MARKS = (
 )
 _LATIN = ("cp1252", "cp1250")
 _OTHERS = ["cp1251", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "cp949", "big5hkscs"]
-_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
 _IN_WORD = re.compile(r"(?<=[^\W\d_])(?:[^\w\s\x00-\x7f\u2010-\u2026]|[\u00b2\u00b3\u00b9])(?=[^\W\d_])")
 """A sign between letters: what Polish or Czech looks like under the code page of the West."""
 
@@ -91,15 +91,14 @@ def _sample(path: Path) -> bytes:
 
 
 def _code_page(sample: bytes) -> str | None:
-    """Single signs among ASCII letters are those of the West or of Central Europe, runs of them another script."""
-    runs = _HIGH_RUN.findall(sample)
-    in_runs = sum(len(run) for run in runs if len(run) > 1)
-    if in_runs > 0.6 * sum(map(len, runs)):
+    """Words with ASCII letters among others are of the West or of Central Europe, words without of another script."""
+    words = b"".join(word for word in _WORD.findall(sample) if not word.isascii())
+    if sum(letter >= 0x80 for letter in words) > 0.75 * len(words):
         # The library guesses scripts well, and languages of one script badly.
         from charset_normalizer import from_bytes
 
-        best = from_bytes(sample, cp_isolation=_OTHERS).best()
-        return best.encoding if best else None
+        if best := from_bytes(sample, cp_isolation=_OTHERS).best():
+            return best.encoding
     read = {codec: text for codec in _LATIN if (text := _decoded(sample, codec)) is not None}
     return min(read, key=lambda codec: len(_IN_WORD.findall(read[codec])), default=None)
 

@@ -244,9 +244,9 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def for_store(source: Source, name: str = "a picture") -> bytes:
+def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
     """The file as it is where a browser shows it right, else encoded again. Raises PictureError."""
-    if (kept := _plain(source)) is not None:
+    if not isinstance(source, Image.Image) and (kept := _plain(source)) is not None:
         return kept
     image = decode(source, name)
     if image.width * image.height <= PNG_PIXELS:

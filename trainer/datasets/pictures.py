@@ -64,8 +64,8 @@ def source(given: object, roots: Sequence[Path]) -> Source:
         return source(inner[0], roots)
     if isinstance(given, (bytes, bytearray, memoryview)):
         return bytes(given)
-    if isinstance(given, Image.Image):
-        return images.encode_png(images.decode(given))
+    if (pixels := _pixels(given)) is not None:
+        return images.encode_png(images.decode(pixels))
     if isinstance(given, str) and (match := _DATA.match(given)):
         return _base64(given[match.end() :])
     if isinstance(given, str) and _WEB.match(given):
@@ -74,11 +74,15 @@ def source(given: object, roots: Sequence[Path]) -> Source:
         return files.find(roots, given)
     if callable(getattr(given, "read", None)):
         return _read(given)
-    if _is_tensor(given) or _is_nested_numbers(given) or hasattr(given, "__array__"):
-        return images.encode_png(images.decode(_image(given)))
     kind = type(given)
     named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     raise PictureError(f"image is of type {named}: give a path, bytes, a PIL image or an array", named)
+
+
+def for_store(given: object, roots: Sequence[Path]) -> bytes:
+    """A picture however it comes as a file that the store takes and browsers show. Raises PictureError."""
+    pixels = _pixels(given)
+    return images.for_store(source(given, roots) if pixels is None else pixels)
 
 
 def _kept(given: object, roots: Sequence[Path]) -> EncodedPicture:
@@ -114,7 +118,12 @@ def _unreadable(error: PictureError | OSError) -> EncodedPicture:
     return EncodedPicture(f"{fault.reason}: {fault.name}", read)
 
 
-def _image(given: Any) -> Image.Image:
+def _pixels(given: Any) -> Image.Image | None:
+    """A PIL image or an array as the former; None for all else. Raises PictureError."""
+    if isinstance(given, Image.Image):
+        return given
+    if not (_is_tensor(given) or _is_nested_numbers(given) or hasattr(given, "__array__")):
+        return None
     try:
         if hasattr(given, "detach"):
             given = given.detach().cpu()

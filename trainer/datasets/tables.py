@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -58,8 +57,10 @@ class Table:
     def _start(self) -> tuple[str, list[str]]:
         """The first character that is no space, and the first lines."""
         with self._opened("\n") as file:
-            lines = list(islice(file, _LOOKED_AT))
-        return "".join(lines).replace("\ufeff", "").lstrip()[:1] or " ", lines
+            # A whole list may be a single line.
+            text = file.read(encodings.CHUNK)
+        lines = [line for line in text.split("\n", _LOOKED_AT)[:_LOOKED_AT] if line.strip()]
+        return text.replace("\ufeff", "").lstrip()[:1] or " ", lines
 
     def records(self) -> Iterator[Record]:
         """Every row in file order. Raises TrainerError."""
