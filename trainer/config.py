@@ -244,16 +244,11 @@ class RunConfig(Section):
             )
         if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
-        first: dict[str, str] = {}
-        for reward in self.rewards:
-            other = first.setdefault(reward.label, reward.name)
-            if other != reward.name:
-                raise ValueError(
-                    f"rewards: {other} and {reward.name} would both be called {reward.label} in curves and tables. "
-                    "Give one of the functions another name."
-                )
-        if len(first) != len(self.rewards):
-            raise ValueError("rewards: every component may occur once only.")
+        labels = [reward.label for reward in self.rewards]
+        for label in labels:
+            if labels.count(label) > 1:
+                same = " and ".join(reward.name for reward in self.rewards if reward.label == label)
+                raise ValueError(f"rewards: {same} would have one name, {label}: leave one out, or rename a function.")
         if self.method == "grpo" and not any(reward.weight for reward in self.paid):
             raise ValueError("rewards: GRPO needs at least one component with a weight other than 0 in this style.")
         for reward in self.rewards:

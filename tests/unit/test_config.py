@@ -83,14 +83,11 @@ def test_a_mistake_gives_a_sentence(values: dict[str, Any], sentence: str) -> No
         ({"optimization": {"accumulation": 3}}, "not a multiple of optimization.accumulation 3"),
         ({"data": {"dataset": "mnist"}}, "unknown dataset 'mnist'. Choose one of shapes-simple"),
         ({"rewards": [{"name": "beauty"}]}, "unknown reward 'beauty'. Choose one of format, accuracy"),
-        ({"rewards": [{"name": "format"}, {"name": "format"}]}, "may occur once only"),
-        (
-            {"rewards": [{"name": "format"}, {"name": "a.py:format"}]},
-            "format and a.py:format would both be called format",
-        ),
+        ({"rewards": [{"name": "format"}, {"name": "format"}]}, "format and format would have one name, format"),
+        ({"rewards": [{"name": "format"}, {"name": "a.py:format"}]}, "format and a.py:format would have one name"),
         (
             {"rewards": [{"name": "a/pay.py:pay"}, {"name": "b/pay.py:pay"}]},
-            "a/pay.py:pay and b/pay.py:pay would both be called pay in curves and tables. Give one of the functions",
+            "a/pay.py:pay and b/pay.py:pay would have one name, pay: leave one out, or rename a function.",
         ),
         ({"rewards": [{"name": "format", "weight": 0}]}, "at least one component with a weight other than 0"),
         ({"rewards": []}, "at least one component"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import subprocess
 import sys
 import typing
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +160,9 @@ def test_objects_of_a_file_can_be_pickled_and_their_hints_read(tmp_path: Path) -
     )
     found = load(written(tmp_path, {"pay.py": source}) / "pay.py")
     limits = found.call([])
-    assert pickle.loads(pickle.dumps(limits)) == limits and type(pickle.loads(pickle.dumps(limits))) is type(limits)
-    assert pickle.loads(pickle.dumps(found.call)) is found.call
+    again = ForkingPickler.loads(ForkingPickler.dumps(limits))
+    assert again == limits and type(again) is type(limits)
+    assert ForkingPickler.loads(ForkingPickler.dumps(found.call)) is found.call
     assert typing.get_type_hints(type(limits))["cap"] is int
 
 
