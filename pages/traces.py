@@ -19,6 +19,7 @@ from trainer.trace import Form, form_of
 
 VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
+STEPS_NAMED = 8
 
 
 def choose_run(runs: list[RunRow], owner: RunRow | None) -> RunRow:
@@ -133,6 +134,7 @@ def run_of(store: Store, runs: list[RunRow], trace: StoredCompletion | StoredPre
 
 def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> None:
     step = choose_step(store, run, chosen)
+    of_evaluations(store, run)
     if step is None:
         nothing_sampled(run)
         return
@@ -158,6 +160,19 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
         return f"?run={run.uid}&step={step}&completion={row.id}"
 
     cards(blocks, style, look, link, where=f"step {step}", chosen=chosen.id if chosen else None)
+
+
+def of_evaluations(store: Store, run: RunRow) -> None:
+    """Where the completions are that another tool sampled to evaluate, and that would be looked for here."""
+    steps = [str(each.step) for each in data.evaluations(store, run.id) if each.conditions.get("imported")]
+    if steps:
+        where = f"step {steps[0]}" if len(steps) == 1 else f"steps {', '.join(steps[:STEPS_NAMED])}"
+        more = f" and {len(steps) - STEPS_NAMED} more" if len(steps) > STEPS_NAMED else ""
+        st.info(
+            f"What was sampled to evaluate {where}{more} is under Predictions: it took the place of the completions of "
+            "training there.",
+            icon=":material/fact_check:",
+        )
 
 
 def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> None:

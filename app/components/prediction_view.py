@@ -45,7 +45,13 @@ def _go_to() -> None:
 
 def describe(evaluation: EvaluationRow) -> str:
     right = evaluation.metrics.get("exact_match")
-    result = f"{format.percent(right)} right" if right is not None else "not finished"
+    result = (
+        f"{format.percent(right)} right"
+        if right is not None
+        else "not judged"
+        if evaluation.ended_at
+        else "not finished"
+    )
     return f"step {evaluation.step} · {evaluation.kind} · {evaluation.benchmark} · {evaluation.done} answers · {result}"
 
 

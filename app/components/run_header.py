@@ -87,8 +87,8 @@ def imported_notes(run: RunDetail) -> None:
     """What a reader of a run of another tool must know."""
     origin = run.config.get("imported")
     if origin:
-        known = " ".join((f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"]))
-        st.caption(format.literal(known))
+        told = (f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"])
+        st.caption("\n".join(f"- {format.literal(note)}" for note in told))
 
 
 def what_is_next(run: RunDetail) -> None:

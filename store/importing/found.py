@@ -24,6 +24,8 @@ SUMMARY = (END, "train_samples_per_second", "train_steps_per_second", "train_tok
 """Of a whole training, in its last entry: no figures of that entry's step."""
 NAMED = 6
 """Names that a sentence lists; the others are counted."""
+WHOLE_SECONDS = 1.0
+"""Tools tell in whole seconds when they began."""
 _ROUNDING = 1e-3
 
 # Why a figure is not kept, or not as it was logged.
@@ -183,7 +185,7 @@ class FoundRun:
 
         A writer that began before this one ended wrote beside it; one that logged other figures is no attempt.
         """
-        if later.begun is not None and self.at and later.begun < max(self.at.values()):
+        if later.begun is not None and self.at and later.begun + WHOLE_SECONDS < max(self.at.values()):
             return None
         shared = {name for row in self.metrics.values() for name in row}
         shared &= {name for row in later.metrics.values() for name in row}

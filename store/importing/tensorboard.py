@@ -39,9 +39,13 @@ def runs(path: str) -> Found:
     found: dict[Path, FoundRun] = {}
     unread: list[str] = []
     for folder, files in folders.items():
-        run = _run(folder, files, root, unread)
+        run = _run(folder, files, unread)
         if run is not None:
             found[folder] = run
+    above = root.parent if root in found else root
+    for folder, run in found.items():
+        names = places(folder, above)
+        run.name, run.longer_names = names[0], names[1:]
     for folder, run in found.items():
         owner = next((parent for parent in folder.parents if parent in found), None)
         if owner and (how := _written_by(folder.relative_to(owner), run)):
@@ -50,7 +54,7 @@ def runs(path: str) -> Found:
     return Found(list(found.values()), unread)
 
 
-def _run(folder: Path, files: list[Path], root: Path, unread: list[str]) -> FoundRun | None:
+def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
     """The run of a folder; None, with a reason in `unread`, where its files hold no scalar."""
     parts, problems = read_each(sorted(files, key=_begun_and_name), _file)
     whole: FoundRun | None = None
@@ -66,8 +70,6 @@ def _run(folder: Path, files: list[Path], root: Path, unread: list[str]) -> Foun
             unread.append(" ".join([f"{folder} holds no scalars that can be kept.", *whole.notes]))
         return None
     whole.notes += problems
-    names = places(folder, root)
-    whole.name, whole.longer_names = names[0], names[1:]
     return whole
 
 

@@ -113,10 +113,17 @@ def _name(run: FoundRun, told: Any) -> None:
 
 
 def _add(run: FoundRun, history: Any) -> None:
-    values = {_key(item): _value(item) for item in history.item}
+    values = _whole_objects({_key(item): _value(item) for item in history.item})
     # Older versions tell the step as one of the values only.
     step = history.step.num if history.HasField("step") else values.get("_step")
     run.add(step, values, values.get("_timestamp"))
+
+
+def _whole_objects(values: dict[str, object]) -> dict[str, object]:
+    """The entry with each table, picture and the like as one value: W&B spreads them over several."""
+    objects = {name.removesuffix("._type"): kind for name, kind in values.items() if name.endswith("._type")}
+    kept = {name: value for name, value in values.items() if not any(name.startswith(f"{each}.") for each in objects)}
+    return kept | {name: {"_type": kind} for name, kind in objects.items()}
 
 
 def _started(path: Path) -> float | None:
