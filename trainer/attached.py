@@ -101,7 +101,7 @@ class Attached(StepRecorder):
             shared_names=frozenset(_or(set[str](), capture.shared_names, trainer)) if samples else frozenset(),
         )
         self._trainer, self._name, self._db, self._grammar, self._agrees = trainer, name, db, grammar, agrees
-        self._runs = 0
+        self._runs = self._opened = 0
         self._courier: Courier | None = None
         self._is_training = self._is_open = False
         self._process = os.getpid()
@@ -189,9 +189,10 @@ class Attached(StepRecorder):
         trainer, me, uid = self._trainer, identity.current(), new_uid()
         if self._courier is not None:
             self._courier.close(END_SECONDS)
+        self._opened += 1
         samples = capture.generates(trainer)
         run: dict[str, Any] = {
-            "name": f"{self._name} ({self._runs + 1})" if self._runs else self._name,
+            "name": f"{self._name} ({self._opened})" if self._opened > 1 else self._name,
             "method": "grpo" if samples else "sft",
             "style": "direct" if self.style == "direct" else "cot",
             "grammar": self.style if self.style in ("boxed", "none") else "ours",

@@ -90,11 +90,19 @@ class Delivery:
         """After something was written: what waited for it, and what was lost."""
         if self._waited:
             text = f"{self._waited} steps waited in a file until the database answered."
-            self._put(Happened("recording_resumed", text))
+            self._say(Happened("recording_resumed", text))
             self._waited = 0
-        if lost := self.failures + self.spool.lost:
-            self.put(Happened("recording_failed", f"{lost} records of the training are lost or incomplete."))
+        lost = self.failures + self.spool.lost
+        if lost and self._say(Happened("recording_failed", f"{lost} records of the training are lost or incomplete.")):
             self.failures = self.spool.lost = 0
+
+    def _say(self, event: Happened) -> bool:
+        """False where the run is gone that it would be told to."""
+        try:
+            self.put(event)
+        except Refused:
+            return False
+        return True
 
     def warn(self, text: str) -> None:
         """Once for each sentence."""

@@ -27,7 +27,7 @@ from trainer.recorder import record
 
 folder, output = sys.argv[1:]
 rows = [
-    {"prompt": [{"role": "user", "content": e.question}], "image": e.images[0], "answer": str(e.answer)}
+    {"prompt": [{"role": "user", "content": e.question}], "image": e.images[0], "answer": str(e.answer), "level": "a"}
     for e in examples("simple", "train", 8, 0)
 ]
 
@@ -38,7 +38,7 @@ trainer = GRPOTrainer(
     model=AutoModelForImageTextToText.from_pretrained(folder),
     reward_funcs=short,
     args=GRPOConfig(output_dir=output, per_device_train_batch_size=4, num_generations=4, max_completion_length=12,
-                    max_steps=2, logging_steps=1, report_to=[], use_cpu=True, bf16=False, save_strategy="no"),
+                    max_steps=2, logging_steps=2, report_to=[], use_cpu=True, bf16=False, save_strategy="no"),
     train_dataset=Dataset.from_list(rows),
     processing_class=AutoProcessor.from_pretrained(folder, padding_side="left"),
     peft_config=LoraConfig(target_modules=["q_proj"]),
@@ -72,6 +72,11 @@ def test_a_foreign_grpo_script_is_recorded(tmp_path: Path, monkeypatch: pytest.M
     [group] = read.groups(store, run.id, 2)
     assert len(group.completions) == 4
     assert all(c.reward == c.rewards["short"] for c in group.completions)
+    assert group.example is not None and len(group.example.images) == 1
+    assert group.example.question.startswith("How many") and group.example.gold == str(group.example.answer)
+    assert group.example.columns == {"level": "a"}
+    assert len(read.groups(store, run.id, 1)[0].completions) == 4, "what was sampled for a step that was not logged"
+    assert list((tmp_path / "out").glob("*.jsonl")) == []
     assert {"reward", "reward/short", "completion_length", "time/generation"} <= set(read.metric_names(store, run.id))
 
 

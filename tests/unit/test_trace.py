@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.prompt import Style
-from trainer.trace import NUMBER_WORDS, parse, read_count
+from trainer.trace import NUMBER_WORDS, form_of, parse, read_count
 
 FRAGMENTS = (
     *("<think>", "</think>", "<answer>", "</answer>", "<Think>", "<answer", "think>", "</", ">", "<"),
@@ -305,3 +305,37 @@ def test_very_many_steps_take_no_time() -> None:
     begin = time.perf_counter()
     assert parse(text).counted_steps == 7
     assert time.perf_counter() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "body"),
+    [
+        (r"so \boxed{4}", 4, "4"),
+        (r"\boxed{1} and \boxed{ seven. }", 7, " seven. "),
+        (r"\boxed{\frac{1}{2}}", None, r"\frac{1}{2}"),
+        (r"\boxed{$12$}", 12, "$12$"),
+        (r"\boxed{4", None, None),
+        ("<think>x</think><answer>4</answer>", None, None),
+        ("", None, None),
+    ],
+)
+def test_a_box_holds_the_answer(text: str, answer: int | None, body: str | None) -> None:
+    trace = parse(text, "boxed")
+    assert (trace.answer, trace.answer_text, trace.wellformed) == (answer, body, body is not None)
+    assert (trace.violation is None) == trace.wellformed
+
+
+def test_without_a_grammar_nothing_is_read_and_nothing_is_broken() -> None:
+    trace = parse("<think>x</think><answer>4", "none")
+    assert (trace.wellformed, trace.answer, trace.think, trace.violation, trace.steps) == (True, None, None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("style", "grammar", "form"),
+    [
+        *(("cot", "ours", "cot"), ("direct", "ours", "direct"), ("unknown", "ours", "cot")),
+        *(("cot", "boxed", "boxed"), ("direct", "none", "none"), ("cot", "another", "cot")),
+    ],
+)
+def test_the_form_follows_from_style_and_grammar(style: str, grammar: str, form: str) -> None:
+    assert form_of(style, grammar) == form
