@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def tail(path: Path, limit: int = LIMIT) -> str | None:
     """The last `limit` bytes, from a whole line on if there is one, without colours; None if there is no such file."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     with path.open("rb") as file:
         size = file.seek(0, 2)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from store import read, write
 from store.engine import Store
-from trainer import models
+from trainer import models, paths
 from trainer.checkpoints import SHAPE, START, WEIGHTS, Checkpoints, keep_start, split
 from trainer.config import LoraConfig, RunConfig
 from trainer.errors import TrainerError
@@ -44,10 +44,10 @@ def find(store: Store, reference: str) -> Path:
 
     Without a checkpoint it is the best; a run that chose none gives its final one.
     """
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    if paths.is_dir(reference):
+        folder = paths.absolute(reference)
         if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
-            return folder.absolute()
+            return folder
         raise TrainerError("config", f"model.adapter: {folder} holds no {WEIGHTS} with its {SHAPE}: choose another.")
     name, checkpoint = split(reference)
     checkpoints = Checkpoints(store, read.resolve(store, name), Path())

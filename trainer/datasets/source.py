@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from trainer import paths
 from trainer.config import HUB_DATASETS, DataConfig
 from trainer.datasets import coco_vqa, parquet
 from trainer.datasets.example import Example
@@ -57,7 +58,7 @@ def open_source(config: DataConfig) -> Opened:
         root = Path(config.path).expanduser() if config.path else None
         return Opened(PythonFile(config.dataset, root), None)
     root, revision = (Path(config.path).expanduser(), None) if config.path else _fetch(config)
-    if not root.is_dir():
+    if not paths.is_dir(root):
         raise TrainerError("data", f"There is no folder {root}. Check data.path.")
     if config.dataset == "quantity-23k":
         trace_file = Path(config.traces).expanduser() if config.traces else None

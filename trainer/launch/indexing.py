@@ -11,6 +11,7 @@ from pathlib import Path
 from store import read, write
 from store.engine import Store
 from store.rows import IndexRow
+from trainer import paths
 from trainer.config import ConfigError, DataConfig
 from trainer.launch import identity, local
 from trainer.launch.identity import Identity
@@ -24,7 +25,7 @@ START_SECONDS = 60.0
 
 def start(store: Store, config: DataConfig, split: str, limit: int) -> None:
     """Starts to index a split. Raises ConfigError when it cannot, StoreError while another process does."""
-    if config.path and not Path(config.path).is_dir():
+    if config.path and not paths.is_dir(config.path):
         raise ConfigError(f"data.path: there is no folder {config.path}. Check it.")
     close_gone(store)
     index_id = write.ask_index(store, name=config.dataset, path=config.path or "", split=split, limit=limit)

@@ -11,9 +11,13 @@ from pathlib import Path
 from store import read, write
 from store.engine import Store
 from store.rows import RunRef
+from trainer import paths
 from trainer.checkpoints import Checkpoint, Checkpoints, keep_start, split
 from trainer.config import TINY, ConfigError, DataConfig, RunConfig
 from trainer.errors import TrainerError
+
+MOST_SHOWN = 300
+"""Characters of a path in a sentence."""
 
 
 def pinned(store: Store, config: RunConfig) -> RunConfig:
@@ -24,13 +28,13 @@ def pinned(store: Store, config: RunConfig) -> RunConfig:
     rewards = []
     for reward in config.rewards:
         path, is_file, function = reward.name.rpartition(":")
-        if is_file and not Path(path).expanduser().is_file():
-            raise ConfigError(f"rewards: there is no file {path}. Check the path of {reward.name}.")
-        name = f"{Path(path).expanduser().absolute()}:{function}" if is_file else reward.name
+        if is_file and not paths.is_file(path):
+            raise ConfigError(f"rewards: there is no file {path[:MOST_SHOWN]}. Check it.")
+        name = f"{paths.absolute(path)}:{function}" if is_file else reward.name
         rewards.append(reward.model_copy(update={"name": name}))
-    model, folder = config.model, Path(config.model.id).expanduser()
-    if model.id != TINY and folder.is_dir():
-        model = model.model_copy(update={"id": str(folder.absolute())})
+    model = config.model
+    if model.id != TINY and paths.is_dir(model.id):
+        model = model.model_copy(update={"id": str(paths.absolute(model.id))})
     if model.adapter is not None:
         model = model.model_copy(update={"adapter": _pinned_adapter(store, model.adapter)})
     return config.model_copy(update={"rewards": tuple(rewards), "model": model, "data": _pinned_data(config.data)})
@@ -40,26 +44,25 @@ def _pinned_data(data: DataConfig) -> DataConfig:
     path, is_file, function = data.dataset.rpartition(":")
     pinned: dict[str, str] = {}
     if is_file:
-        pinned["dataset"] = f"{_there('data.dataset', path, Path.is_file)}:{function}"
+        pinned["dataset"] = f"{_there('data.dataset', path, paths.is_file)}:{function}"
     if data.path:
-        pinned["path"] = _there("data.path", data.path, Path.is_dir)
+        pinned["path"] = _there("data.path", data.path, paths.is_dir)
     if data.traces:
-        pinned["traces"] = _there("data.traces", data.traces, Path.is_file)
+        pinned["traces"] = _there("data.traces", data.traces, paths.is_file)
     return data.model_copy(update=pinned)
 
 
-def _there(field: str, text: str, is_right: Callable[[Path], bool]) -> str:
+def _there(field: str, text: str, is_right: Callable[[str], bool]) -> str:
     """The absolute path of what must exist."""
-    path = Path(text).expanduser()
-    if not is_right(path):
-        raise ConfigError(f"{field}: there is no {'folder' if is_right is Path.is_dir else 'file'} {text}. Check it.")
-    return str(path.absolute())
+    if not is_right(text):
+        what = "folder" if is_right is paths.is_dir else "file"
+        raise ConfigError(f"{field}: there is no {what} {text[:MOST_SHOWN]}. Check it.")
+    return str(paths.absolute(text))
 
 
 def _pinned_adapter(store: Store, reference: str) -> str:
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
-        return str(folder.absolute())
+    if paths.is_dir(reference):
+        return str(paths.absolute(reference))
     name, checkpoint = split(reference)
     run = read.run(store, read.resolve(store, name))
     return run.uid if checkpoint is None else f"{run.uid}:{_checkpoint(store, run.id, checkpoint).step}"
