@@ -93,3 +93,17 @@ def test_an_imported_run_is_no_process(from_trl: RunDetail, empty_store: Store, 
     assert {"run_stop", "run_resume"}.isdisjoint(each.key for each in at.button)
     assert any("imported" in str(each.value) for each in at.markdown)
     open_page("launch", clone=from_trl.uid)
+
+
+def test_completions_of_an_evaluation_are_marked_and_found(empty_store: Store, tmp_path: Path, open_page: Open) -> None:
+    history = [{"step": step, "reward": 0.5, "rewards/format/mean": 0.5} for step in (1, 2)]
+    write_state(tmp_path / "out", [*history, {"step": 2, "eval_reward": 0.1, "eval_rewards/format/mean": 0.1}])
+    steps = {1: group("How many?", [1.0, 0.0]), 2: group("How many?", [0.2, 0.0], "of the evaluation")}
+    run = imported(empty_store, "trl", write_tables(tmp_path / "out", steps))
+    shown = texts_of(open_page("traces", run=run.uid, step="2"))
+    assert "sampled to evaluate step 2 is under Predictions" in shown and "of the evaluation" not in shown
+    shown = texts_of(open_page("traces", run=run.uid, view="Predictions"))
+    assert "of the evaluation" in shown
+    assert "At step 2 TRL kept the completions of the evaluation" in texts_of(open_page("run", run=run.uid))
+    for page in PAGES:
+        open_page(page, run=run.uid)
