@@ -139,8 +139,9 @@ def _policy() -> list[Chart]:
         ),
         Chart(
             "kl",
-            "KL to the base model",
-            "How far the policy has moved from the base model, in nats a token, on its own samples.",
+            "KL to the starting policy",
+            "How far the policy has moved from the base model, or from the adapter that it started with, in nats a "
+            "token, on its own samples.",
             (Curve("kl", "KL"), probe("kl", "KL")),
             log=True,
             empty="Not computed: beta is 0, so training needs no reference, and no probe has measured it.",
@@ -179,8 +180,9 @@ def _imitation() -> list[Chart]:
         ),
         Chart(
             "kl",
-            "KL to the base model",
-            "How far the model has moved from the base, in nats a token, on its own samples in the probe.",
+            "KL to the starting policy",
+            "How far the model has moved from the base, or from the adapter that it started with, in nats a token, on "
+            "its own samples in the probe.",
             (probe("kl", "KL"),),
             log=True,
             empty="Not computed: no probe has measured it.",

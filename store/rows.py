@@ -71,7 +71,7 @@ class TokenRow(NamedTuple):
     logp: tuple[float | None, ...]
     """Log-probability of each token under the policy."""
     base_logp: tuple[float | None, ...]
-    """The same with the adapter off."""
+    """The same under the policy that the run started from: the base, or the adapter that it was given."""
 
 
 class StoredTokens(NamedTuple):

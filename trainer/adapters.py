@@ -6,11 +6,13 @@ Knows folders, PEFT and the store's checkpoint rows; knows nothing of training.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model, set_peft_model_state_dict
+from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from store import read, write
@@ -103,6 +105,25 @@ def in_float32(model: Any, start: Path | None) -> None:
         parameter.data = parameter.data.float()
     if cast and start is not None:
         load_adapter(model, start)
+
+
+@contextmanager
+def as_started(model: Any, start: Path | None) -> Iterator[None]:
+    """A PEFT model meanwhile is the policy that its run started from: the base, or the adapter in `start`.
+
+    Gradients must be off.
+    """
+    if start is None:
+        with model.disable_adapter():
+            yield
+        return
+    now = get_peft_model_state_dict(model, save_embedding_layers=False)
+    kept = {name: value.detach().clone() for name, value in now.items()}
+    load_adapter(model, start)
+    try:
+        yield
+    finally:
+        set_peft_model_state_dict(model, kept)
 
 
 def load_adapter(model: Any, folder: Path) -> None:

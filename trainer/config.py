@@ -173,7 +173,7 @@ class GrpoConfig(Section):
     vllm_server: str = "http://127.0.0.1:8000"
     """Address of that server."""
     token_samples: Annotated[int, Field(ge=0)] = 8
-    """Completions of each step whose tokens are measured: entropy, and change against the base; 0 measures none."""
+    """Completions of each step whose tokens are measured: entropy, and change since the start; 0 measures none."""
 
 
 class EvaluationConfig(Section):

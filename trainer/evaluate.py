@@ -135,7 +135,8 @@ def probe(
 ) -> dict[str, float | None]:
     """Greedy plus K samples of a few validation examples, scored by every reward; returns `probe/...` metrics.
 
-    Entropy is taken on the model's own samples and, apart, on the references; KL (k3) against the base.
+    Entropy is taken on the model's own samples and, apart, on the references; KL (k3) is to the policy that the run
+    started from.
     """
     settings = harness.config.evaluation
     ids = store_examples(store, examples)
@@ -180,7 +181,7 @@ def _probe_samples(
         [answer.ids for answer in flat],
         style=harness.config.style,
         instruction=harness.config.instruction,
-        against_base=hasattr(harness.model, "disable_adapter"),
+        reference=harness.as_started if hasattr(harness.model, "disable_adapter") else None,
         batch_size=harness.config.micro_batch,
     )
     found = {
@@ -212,7 +213,7 @@ def _reference_entropy(harness: Harness, examples: Sequence[Example]) -> dict[st
         ids,
         style=harness.config.style,
         instruction=harness.config.instruction,
-        against_base=False,
+        reference=None,
         batch_size=harness.config.micro_batch,
     )
     return {"probe/entropy_reference": statistics.entropy}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -175,7 +175,7 @@ class TokenStatistics:
     entropy: float
     """Nats per token of the policy's distribution."""
     kl: float | None
-    """KL(policy || base) per token, estimator k3 (Schulman 2020, http://joschu.net/blog/kl-approx.html)."""
+    """KL(policy || reference) per token, estimator k3 (Schulman 2020, http://joschu.net/blog/kl-approx.html)."""
 
 
 def token_statistics(
@@ -186,10 +186,10 @@ def token_statistics(
     *,
     style: Style,
     instruction: str | None,
-    against_base: bool,
+    reference: Callable[[], AbstractContextManager[None]] | None,
     batch_size: int,
 ) -> TokenStatistics:
-    """Entropy and KL on completions given as token ids; `against_base` needs a PEFT model (adapter off is the base).
+    """Entropy and KL on completions given as token ids; `reference` makes the model the one that KL is to.
 
     Log-probabilities over the vocabulary are held for `batch_size` completions at once.
     """
@@ -201,13 +201,13 @@ def token_statistics(
         with inference(model):
             logps, entropies = token_logps(model, inputs, tokens)
             entropy += float(entropies[mask].sum())
-            if against_base:
-                with model.disable_adapter():
-                    base_logps, _ = token_logps(model, inputs, tokens)
-                ratio = (base_logps - logps)[mask]
+            if reference is not None:
+                with reference():
+                    reference_logps, _ = token_logps(model, inputs, tokens)
+                ratio = (reference_logps - logps)[mask]
                 divergence += float((ratio.exp() - ratio - 1).sum())
     n = sum(len(ids) for ids in completions)
-    return TokenStatistics(entropy / n, divergence / n if against_base else None)
+    return TokenStatistics(entropy / n, divergence / n if reference is not None else None)
 
 
 def continued(

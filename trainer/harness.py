@@ -6,11 +6,13 @@ Answers do not depend on batch size or order. Knows nothing of databases.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from store.rows import PredictionRow
-from trainer import chat_template, decoding, generation, prompt, reward_arguments, scoring, similarity
+from trainer import adapters, chat_template, decoding, generation, prompt, reward_arguments, scoring, similarity
 from trainer.config import RunConfig
 from trainer.datasets.example import Example
 from trainer.generation import Answer, Decoding
@@ -28,6 +30,8 @@ class Harness:
     rewards: tuple[Reward, ...]
     encoder: Encoder | None
     decoding: Decoding
+    start: Path | None = None
+    """Folder of the adapter that the run started from; None where it started from the base."""
     logged: dict[str, list[float]] = field(default_factory=dict)
     """What rewards have logged by `log_metric`."""
 
@@ -45,6 +49,10 @@ class Harness:
             "rules": decoding.rules(self.model, self.processor),
             "reference_rule": "malformed as NULL",
         }
+
+    def as_started(self) -> AbstractContextManager[None]:
+        """The model meanwhile is the policy that the run started from; it must be a PEFT model."""
+        return adapters.as_started(self.model, self.start)
 
     @property
     def sampling(self) -> Decoding:
@@ -153,12 +161,18 @@ def pixel_settings(processor: Any) -> dict[str, Any]:
 
 
 def harness_for(
-    config: RunConfig, model: Any, processor: Any, rewards: Sequence[Reward], encoder: Encoder | None, prefix: str = ""
+    config: RunConfig,
+    model: Any,
+    processor: Any,
+    rewards: Sequence[Reward],
+    encoder: Encoder | None,
+    prefix: str = "",
+    start: Path | None = None,
 ) -> Harness:
-    """The harness of a run; `prefix` is what completions are made to begin with.
+    """The harness of a run; `prefix` is what completions are made to begin with, `start` as in `Harness`.
 
     Raises TrainerError where the model's chat template leaves no way to answer in the run's style.
     """
     chat_template.check_style(chat_template.read(processor), config.style, repr(config.model.id))
     decoding = Decoding(max_tokens=config.max_tokens, seed=config.evaluation.seed, forced_prefix=prefix)
-    return Harness(model, processor, config, tuple(rewards), encoder, decoding)
+    return Harness(model, processor, config, tuple(rewards), encoder, decoding, start)

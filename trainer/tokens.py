@@ -1,4 +1,4 @@
-"""What policy and base think of each token of given completions. Knows models; knows nothing of databases."""
+"""What a policy, and the one that it started as, think of each token of completions. Knows models, no databases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measure(
         inputs, tokens, _ = generation.continued(harness.model, harness.processor, encoded, completions[part])
         with generation.inference(harness.model):
             logps, entropies = generation.token_logps(harness.model, inputs, tokens)
-            with harness.model.disable_adapter():
+            with harness.as_started():
                 base_logps, _ = generation.token_logps(harness.model, inputs, tokens)
         figures = zip(entropies.tolist(), logps.tolist(), base_logps.tolist(), strict=True)
         for text, ids, row in zip(texts[part], completions[part], figures, strict=True):

@@ -137,7 +137,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     if not ranks.is_first():
         follow(trainer, config, start)
         return
-    harness = harness_for(config, trainer.model, base.processor, rewards, encoder)
+    harness = harness_for(config, trainer.model, base.processor, rewards, encoder, start=origin)
     workload = memory.largest(base.processor, splits["train"], config)
     expected = memory.estimate(config, workload)
     if config.method == "grpo":

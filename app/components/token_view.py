@@ -1,4 +1,4 @@
-"""A completion token by token, coloured by what policy and base thought of each, as inert HTML.
+"""A completion token by token, coloured by what the policy, and the one at the start, thought of each, as inert HTML.
 
 Shows what was measured, and has the rest measured by a job.
 """
@@ -52,7 +52,7 @@ COLOURINGS = {
         3.0,
         "3 nats or more down",
         "3 nats or more up",
-        "Log-probability of a token under the policy minus that under the base model, its adapter off.",
+        "Log-probability of a token under the policy minus that under the one that the run started from.",
     ),
 }
 
@@ -117,10 +117,10 @@ def _colour(share: float) -> str:
 
 
 def _numbers(tokens: TokenRow, i: int) -> str:
-    """`probability 92 % (base 31 %) · change +1.09 nats · entropy 0.30 nats`."""
+    """`probability 92 % (at the start 31 %) · change +1.09 nats · entropy 0.30 nats`."""
     change, entropy = _change(tokens, i), tokens.entropy[i]
     parts = [
-        f"probability {_share(tokens.logp[i])} (base {_share(tokens.base_logp[i])})",
+        f"probability {_share(tokens.logp[i])} (at the start {_share(tokens.base_logp[i])})",
         "" if change is None else f"change {change:+.2f} nats".replace("-", "−"),
         "" if entropy is None else f"entropy {entropy:.2f} nats",
     ]
@@ -148,7 +148,7 @@ def _wait(store: Store, row: StoredCompletion) -> None:
 def _offer(run: RunDetail, row: StoredCompletion, job: JobRow | None) -> None:
     if job is not None and job.error:
         st.caption(format.literal(job.error))
-    help = "Entropy and change against the base of every token, by a job that loads the nearest checkpoint."
+    help = "Entropy and change since the start of every token, by a job that loads the nearest checkpoint."
     if st.button("Measure its tokens", icon=":material/data_array:", key="inspect.measure", help=help):
         attempt(intents.measure_tokens, run, row)
         st.rerun()

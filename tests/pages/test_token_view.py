@@ -58,8 +58,10 @@ def test_the_colour_is_the_number() -> None:
         "213, 94, 0, 0.65",
         "86, 180, 233, 0.00",
     ]
-    assert "probability 1 % (base 22 %) · change −3.00 nats · entropy 2.50 nats" in strip("ab", tokens, "Change")
-    assert "probability 37 % (base unknown)" in strip("ab", tokens, "Change")
+    assert "probability 1 % (at the start 22 %) · change −3.00 nats · entropy 2.50 nats" in strip(
+        "ab", tokens, "Change"
+    )
+    assert "probability 37 % (at the start unknown)" in strip("ab", tokens, "Change")
 
 
 def test_long_completions_are_cut() -> None:

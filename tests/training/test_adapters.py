@@ -34,6 +34,32 @@ def best_of(store: Store, run: RunDetail) -> Path:
     return Path(next(row.path for row in read.checkpoints(store, run.id) if row.kind in ("best", "final")))
 
 
+def probe_of(store: Store, run: RunDetail, step: int) -> dict[str, Any]:
+    [found] = [e.metrics for e in read.evaluations(store, run.id) if (e.kind, e.step) == ("probe", step)]
+    return found
+
+
+def test_a_policy_can_be_asked_as_it_started_and_goes_on_as_it_was(store: Store, source: RunDetail) -> None:
+    """With a copy of the adapter for TRL's own reference beside it, too."""
+    start = best_of(store, source)
+    base = models.load_base(config.ModelConfig())
+    model = adapters.with_adapter(base, LoraConfig(rank=8), start)
+    model.add_adapter("ref", models.adapter(LoraConfig(rank=8)))
+    begun = load_file(start / adapters.WEIGHTS)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if ".default." in name:
+                value.add_(0.5)
+        moved = {name: value.clone() for name, value in model.named_parameters()}
+        with pytest.raises(ZeroDivisionError), adapters.as_started(model, start):
+            weights = dict(model.named_parameters())
+            for name, value in begun.items():
+                stem, _, kind = name.rpartition(".")
+                assert torch.equal(weights[f"{stem}.default.{kind}"], value)
+            raise ZeroDivisionError
+    assert all(torch.equal(value, moved[name]) for name, value in model.named_parameters())
+
+
 @pytest.mark.parametrize("method", ["grpo", "sft"])
 def test_a_run_starts_from_the_best_checkpoint_of_another(
     store: Store, train: Train, source: RunDetail, method: str
@@ -45,8 +71,9 @@ def test_a_run_starts_from_the_best_checkpoint_of_another(
     assert (start / adapters.WEIGHTS).read_bytes() == (chosen / adapters.WEIGHTS).read_bytes()
     assert run.config["model"]["adapter"] == source.uid
     assert any(event.kind == "adapter" and str(chosen) in event.message for event in read.events(store, run.id))
-    probes = [e.metrics for e in read.evaluations(store, run.id) if e.kind == "probe" and e.step == 0]
-    assert probes[0]["kl"] > 0, "the adapter was not in the model when the run began"
+    first, last = (probe_of(store, run, step) for step in (0, 1))
+    assert first["kl"] == 0 and last["kl"] > 0, "how far it moved is told from where it began"
+    assert first["entropy"] != probe_of(store, source, 0)["entropy"], "the adapter was in the model when the run began"
 
 
 def test_a_branch_starts_from_the_checkpoint_that_was_chosen_even_when_that_is_gone(

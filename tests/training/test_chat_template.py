@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
-from trainer import chat_template, config, datasets, generation, models, preflight, prompt, sft
+from store import read
+from store.engine import Store
+from tests.training.conftest import Train
+from trainer import chat_template, config, datasets, generation, models, preflight, prompt, sft, trace
 from trainer.config import ModelConfig
 from trainer.errors import TrainerError
 from trainer.prompt import Style
@@ -183,3 +187,26 @@ def test_a_forced_prefix_takes_the_place_of_what_the_template_opens(processor: A
     plain = generation.render(processor, example, "cot", None)
     forced = generation.render(processor, example, "cot", None, "<think>1.")
     assert forced == plain.removesuffix(opened) + "<think>1." and forced.endswith("assistant: <think>1.")
+
+
+def test_training_probe_and_test_keep_the_tag_that_the_template_opens(
+    store: Store, train: Train, tmp_path: Path
+) -> None:
+    """In texts, rewards and token spans alike; counted are the tokens that were generated."""
+    folder = tmp_path / "opening"
+    shutil.copytree(models.TINY_FOLDER, folder)
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("%}Assistant:{%", "%}Assistant: <think>{%"))
+    run = train("demo-grpo", {"model.id": str(folder), "optimization.steps": "1", "grpo.token_samples": "2"})
+    assert run.status == "finished", run.job
+    assert trace.opening(str(run.prompt)) == "<think>"
+    rows = [row for group in read.groups(store, run.id, 1) for row in group.completions]
+    assert any(row.wellformed for row in rows)
+    for row in rows:
+        assert row.text.startswith("<think>") and row.text.count("<think>", 0, 8) == 1
+        assert row.rewards["format"] == float(trace.parse(row.text).wellformed) == float(row.wellformed)
+    measured = read.tokens_of(store, rows[0].id)
+    assert measured is not None and len(measured.tokens.ends) == rows[0].tokens
+    assert measured.tokens.ends[0] > len("<think>") and measured.tokens.ends[-1] == len(rows[0].text)
+    for evaluation in read.evaluations(store, run.id):
+        assert all(row.text.startswith("<think>") for row in read.iter_predictions_of(store, evaluation.id))

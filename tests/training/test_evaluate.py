@@ -98,7 +98,7 @@ def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
             ids,
             style="cot",
             instruction=None,
-            against_base=True,
+            reference=model.disable_adapter,
             batch_size=batch_size,
         )
         for batch_size in (2, 1)
@@ -123,6 +123,6 @@ def test_no_completion_holds_an_image_place_holder(base: Any) -> None:
         [answer.ids for answer in answers],
         style="cot",
         instruction=None,
-        against_base=False,
+        reference=None,
         batch_size=60,
     )
