@@ -56,7 +56,8 @@ class Group:
         run = self.first
         if self.arm:
             return self.arm
-        name = {"none": "zero-shot"}.get(run.method, status.METHODS.get(run.method, run.method))
+        is_base = run.method == "none" and not (run.config.get("model") or {}).get("adapter")
+        name = "zero-shot" if is_base else status.METHODS.get(run.method, run.method)
         return f"{name} {'direct' if run.style == 'direct' else 'CoT'}"
 
 

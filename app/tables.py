@@ -72,7 +72,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
         "Exact match",
         "cos@0.8",
         "Well-formed",
-        "Base's samples",
+        "Samples before",
         "Minus SFT CoT",
         "p",
     )
@@ -97,7 +97,7 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
             words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
             cells = (*map(Cell, words), *map(_share, others), _best_sample(base, name), _share(right))
             lines.append(Line(cells, contrast=_contrast(grpo, sft, name, scores)))
-    outcome = ("Zero-shot", "SFT", "Base's samples", "GRPO", "GRPO minus SFT", "p")
+    outcome = ("Before training", "SFT", "Samples before", "GRPO", "GRPO minus SFT", "p")
     head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
     rows = [
         _reported(
@@ -284,13 +284,38 @@ def _figure(found: Measured, name: str) -> str:
 
 
 def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None:
-    """What a group was trained from, as it was tested on a benchmark; itself where nothing was trained."""
+    """What a group was trained from, as it was tested on a benchmark; itself where nothing was trained.
+
+    That is the base, or the run whose adapter the first seed started with, where the very checkpoint was tested.
+    """
     run = group.first
     if run.method == "none":
         return group
+    adapter = _adapter(group)
+    if adapter:
+        return _giver(groups, adapter, benchmark)
     same = (run.model, run.quantization, run.style)
-    alike = (g for g in groups if _is(g, "none", None) and (g.first.model, g.first.quantization, g.first.style) == same)
+    untrained = (g for g in groups if _is(g, "none", None) and not _adapter(g))
+    alike = (g for g in untrained if (g.first.model, g.first.quantization, g.first.style) == same)
     return next((each for each in alike if comparison.tested(each.members[0], benchmark)), None)
+
+
+def _adapter(group: Group) -> str:
+    """`UID`, `UID:STEP` or a folder; empty where the base is trained."""
+    return str((group.first.config.get("model") or {}).get("adapter") or "")
+
+
+def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
+    """The run that an adapter is of, alone; its best checkpoint, which is the one that is tested, needs no step."""
+    uid, _, step = adapter.rpartition(":")
+    if not (uid and step.isdigit()):
+        uid, step = adapter, ""
+    for group in groups:
+        for member in group.members:
+            found = comparison.tested(member, benchmark) if member.run.uid == uid else None
+            if found is not None and step in ("", str(found.step)):
+                return replace(group, members=(member,))
+    return None
 
 
 def _sampled(group: Group | None, benchmark: str) -> EvaluationRow | None:

@@ -152,6 +152,10 @@ def test_another_prompt_or_other_pixels_of_one_arm_make_its_rows_not_comparable(
         ({"pixels": {"size": 32}}, ["other pixels"]),
         ({"baseline": "blind"}, ["one is a baseline"]),
         ({"samples": {"n": 8}}, []),
+        ({"rules": {"repetition_penalty": 1.05}}, ["repetition penalty 1.0 against 1.05"]),
+        ({"rules": {"stop_tokens": ["<end>", "<eos>"]}}, ["stop tokens <end> against <end> <eos>"]),
+        ({"rules": {"bad_words_ids": [[7]]}}, ["bad words ids none against [7]"]),
+        ({"rules": {}}, []),
     ],
 )
 def test_what_makes_two_evaluations_comparable(change: dict[str, Any], reasons: list[str]) -> None:
@@ -164,6 +168,7 @@ def test_what_makes_two_evaluations_comparable(change: dict[str, Any], reasons: 
         "prompt": f"User:{{question}} {style}",
         "pixels": {"size": 64},
         "decoding": {"max_tokens": 9},
+        "rules": {"repetition_penalty": 1.0, "stop_tokens": ["<end>"], "bad_words_ids": None},
     }
     assert comparison.differences(first, {**first, **change}) == reasons
 
@@ -237,7 +242,7 @@ def test_the_samples_of_the_base_stand_beside_what_was_trained(tmp_path: Any) ->
     with_samples(store, "none", {"pass@1": 0.25, "pass@4": 0.75, "maj@4": 0.375})
     found = groups(store)
     drift = tables.style_drift(found, scores(store))
-    place = drift.head.index("Base's samples")
+    place = drift.head.index("Samples before")
     assert [row[place] for row in texts(drift)] == ["pass@4 75.0 %"] * 3
     sampled = tables.samples(found, ["shapes-simple", "shapes-hard"], scores(store))
     assert sampled.head[-4:] == ("Greedy", "pass@1", "pass@4", "maj@4")
@@ -247,7 +252,41 @@ def test_the_samples_of_the_base_stand_beside_what_was_trained(tmp_path: Any) ->
         ("GRPO CoT", ["–"] * 3),
     ]
     unseen = tables.generalization(found, ["shapes-hard"], scores(store))
-    assert [row[unseen.head.index("Base's samples")] for row in texts(unseen)] == ["–"]
+    assert [row[unseen.head.index("Samples before")] for row in texts(unseen)] == ["–"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_known"),
+    [("{uid}", True), ("{uid}:{step}", True), ("{uid}:1", False), ("/somewhere/else", False), ("no-such-run:3", False)],
+)
+def test_what_a_run_started_from_is_told_by_its_adapter(store: Store, reference: str, is_known: bool) -> None:
+    """Not by the bare base: GRPO on top of SFT is measured against that SFT."""
+    everyone = members(store)
+    sft = next(each for each in everyone if each.run.method == "sft")
+    best = next(row.step for row in sft.checkpoints if row.kind == "best")
+    adapter = reference.format(uid=sft.run.uid, step=best)
+
+    def continued(member: Member) -> Member:
+        config = {**member.run.config, "model": {**member.run.config["model"], "adapter": adapter}}
+        return member._replace(run=replace(member.run, config=config)) if member.run.method == "grpo" else member
+
+    found = comparison.groups([continued(each) for each in everyone], {})
+    table = tables.generalization(found, ["shapes-hard"], scores(store))
+    before = [line.cells[table.head.index("Before training")] for line in table.lines if line.kind == "measured"]
+    test = comparison.tested(sft, "shapes-hard")
+    assert [cell.source for cell in before] == [test if is_known else None] * len(before) and before
+
+
+def test_an_adapter_that_is_only_evaluated_is_not_the_base(store: Store) -> None:
+    everyone = members(store)
+    base = next(each for each in everyone if each.run.method == "none")
+    config = {**base.run.config, "model": {**base.run.config["model"], "adapter": "/an/adapter"}}
+    given = base._replace(run=replace(base.run, config=config))
+    trained = [each for each in everyone if each.run.method == "grpo"]
+    found = comparison.groups([given, *trained], {})
+    assert "zero-shot CoT" not in [group.label for group in found]
+    table = tables.generalization(found, ["shapes-hard"], scores(store))
+    assert {row[table.head.index("Before training")] for row in texts(table)} == {"–"}
 
 
 def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
