@@ -374,3 +374,16 @@ def test_an_empty_folder_is_said(tmp_path: Path) -> None:
     for name in MAKERS:
         with pytest.raises(TrainerError, match=r"Check data.path|Write one of them"):
             open_source(DataConfig(dataset=name, path=str(tmp_path)))
+
+
+def test_fields_of_another_layout_are_said_once(tmp_path: Path) -> None:
+    config = made("vqav2", tmp_path / "a")
+    put(
+        tmp_path / "a/v2_OpenEnded_mscoco_train2014_questions.json", {"questions": [{"id": 1, "text": "How many?"}] * 3}
+    )
+    with pytest.raises(TrainerError, match="columns found: id, text; needed: question_id, question, image_id"):
+        rows(config, "train")
+    config = made("tallyqa", tmp_path / "b")
+    put(tmp_path / "b/train.json", [{"image": "VG_100K/0.jpg", "q": "How many?", "a": 1}] * 3)
+    with pytest.raises(TrainerError, match="columns found: image, q, a; needed: question, answer, image"):
+        rows(config, "train")

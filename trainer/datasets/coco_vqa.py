@@ -5,12 +5,13 @@ Knows the two layouts; what is counting is a rule of each set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.datasets import files, questions
+from trainer.datasets.columns import Columns
 from trainer.datasets.example import Example
 from trainer.datasets.questions import Asked, Skipped
 from trainer.errors import TrainerError
@@ -41,7 +42,8 @@ class CocoVqa:
         answers = self._answers(split)
         folder = self.root / self.images.format(split=split)
         seen: set[str] = set()
-        for row in _rows(self.root / self.questions.format(split=split), "questions"):
+        path = self.root / self.questions.format(split=split)
+        for row in _rows(path, "questions", ("question_id", "question", "image_id")):
             key = questions.identifier(row.get("question_id"))
             if key is None or key not in answers:
                 yield Skipped(NO_ANNOTATION)
@@ -58,19 +60,24 @@ class CocoVqa:
     def _answers(self, split: str) -> dict[str, object]:
         """Answer, or _OTHER, by question_id."""
         found: dict[str, object] = {}
-        for row in _rows(self.root / self.annotations.format(split=split), "annotations"):
+        for row in _rows(self.root / self.annotations.format(split=split), "annotations", ("question_id",)):
             key = questions.identifier(row.get("question_id"))
             if key is not None:
                 found.setdefault(key, self.answer(row) if self.counts(row) else _OTHER)
         return found
 
 
-def _rows(path: Path, field: str) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, field: str, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The objects in the list `field`; another kind of entry is an empty one."""
     found = files.read_json(path)
     rows = found.get(field) if isinstance(found, dict) else None
     if not isinstance(rows, list):
         raise TrainerError("data", f"{path} holds no list `{field}`. Fetch it again.")
+    named = Columns(f"{path}, {field}", "Fetch it again.")
+    for row in rows:
+        named.add(row if isinstance(row, dict) else {})
+    if named.found:
+        named.check([(name,) for name in needed])
     for row in rows:
         yield row if isinstance(row, dict) else {}
 
