@@ -122,7 +122,9 @@ def _pixels(given: Any) -> Image.Image | None:
     """A PIL image or an array as the former; None for all else. Raises PictureError."""
     if isinstance(given, Image.Image):
         return given
-    if not (_is_tensor(given) or _is_nested_numbers(given) or hasattr(given, "__array__")):
+    # NumPy's own texts and bytes would be arrays, too.
+    is_array = hasattr(given, "__array__") and not isinstance(given, (str, bytes))
+    if not (_is_tensor(given) or _is_nested_numbers(given) or is_array):
         return None
     try:
         if hasattr(given, "detach"):

@@ -48,7 +48,7 @@ class PythonFile:
         for number, row in enumerate(self._rows(split)):
             asked = self._asked(number, row, found)
             if asked is None:
-                yield Skipped(questions.NO_OBJECT)
+                yield Skipped(questions.NO_OBJECT, f"row {number + 1}: {type(row.given).__name__}")
             elif asked.key in seen:
                 yield Skipped(folder.KEY_TWICE)
             else:
