@@ -178,7 +178,7 @@ class Attached(StepRecorder):
         self._is_training = True
         self._take(replace(self._begun(), run=self._begun().run | {"max_steps": max_steps}, step=step))
         if self._courier is not None:
-            self._courier.settle(BEGIN_SECONDS)
+            self._courier.wait(BEGIN_SECONDS)
 
     def _begun(self) -> Begun:
         assert self._courier is not None

@@ -25,7 +25,7 @@ MOST_QUEUED = 64
 
 
 class Courier(threading.Thread):
-    """Of one run, which its first record begins. Only `take`, `settle` and `close` are for other threads."""
+    """Of one run, which its first record begins. Other threads may call what has no underscore, but `run`."""
 
     def __init__(self, begun: Begun, db: str | None, spool: Spool) -> None:
         super().__init__(name="recorder", daemon=True)
@@ -57,11 +57,11 @@ class Courier(threading.Thread):
     def open(self, seconds: float) -> None:
         """Opens the database before the first record comes; waits for it, `seconds` at most."""
         self.start()
-        self._wait(seconds)
+        self.wait(seconds)
 
     def settle(self, seconds: float) -> None:
         """Waits until all that was taken is stored or on the disk, `seconds` at most; says where what is left lies."""
-        if self.is_alive() and not self._wait(seconds):
+        if self.is_alive() and not self.wait(seconds):
             self._leave()
         if self.spool.is_waiting:
             self.delivery.warn(
@@ -69,7 +69,7 @@ class Courier(threading.Thread):
                 f"with `python -m store import journal {self.spool.path}`."
             )
 
-    def _wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Whether all that was taken has arrived in time."""
         arrived = threading.Event()
         try:

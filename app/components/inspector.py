@@ -139,7 +139,8 @@ def _picture(store: Store, example: StoredExample | None, row: Row) -> None:
     st.html(f'<div class="tv-question">{marked(example.question)}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         show_truth(example)
-        st.html(chip(row), width="content")
+        if answered := chip(row):
+            st.html(answered, width="content")
     if example.reference:
         with st.expander("Reference", type="compact"):
             st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')

@@ -72,7 +72,8 @@ def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction
             st.html(f'<div class="tv-question">{marked(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.badge(f"true count {example.answer}", color="blue")
-                st.html(chip(now), width="content")
+                if answered := chip(now):
+                    st.html(answered, width="content")
                 st.caption(summary(now, before), width="content")
             st.html(word_diff(None if before is None else before.text, now.text))
             if now.rewards:
