@@ -65,7 +65,7 @@ def lines(packages: Packages, names: Iterable[str]) -> list[str]:
 
 def main() -> None:
     found = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")) if sys.argv[1:] else report()
-    packages = {canonicalize_name(each["metadata"]["name"]): each for each in found["install"]}
+    packages: Packages = {canonicalize_name(each["metadata"]["name"]): each for each in found["install"]}
     done: set[str] = set()
     for name in FILES:
         texts = (ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()

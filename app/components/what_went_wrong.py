@@ -14,14 +14,14 @@ def what_went_wrong(run: RunDetail) -> None:
     job = run.job
     if job is None or not job.error or job.state in ("finished", "queued"):
         return
+    job, error = redacted_job(job), redacted(job.error)
     if job.state == "stopped":
-        st.info(format.literal(job.error), icon=":material/info:")
+        st.info(format.literal(error), icon=":material/info:")
         return
-    job = redacted_job(job)
     found = advice.of(job)
     how = advice.how_it_ended(job)
     title = f"**{found.label}**{f' · {how}' if how else ''}  \n" if found else ""
-    st.error(title + format.literal(job.error), icon=":material/error:")
+    st.error(title + format.literal(error), icon=":material/error:")
     if found is None and not job.traceback:
         return
     with st.expander("Cause, what to turn, and the log", type="compact", key=f"wrong_{job.uid}"):
