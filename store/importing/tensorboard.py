@@ -23,6 +23,8 @@ from store.importing.found import BOOKKEEPING, NO_NUMBER, Found, FoundRun
 PATTERN = "*tfevents*"
 CONFIGS = ("args/text_summary", "model_config/text_summary")
 """Texts under which transformers logs its arguments and the model's configuration, as JSON."""
+BEGINNING = 2
+"""Scalars by which a file is known again when it has grown."""
 START = 1
 """Status of a session that begins: what was logged at its step and after is done again."""
 _HEADER, _FOOTER = struct.Struct("<QI"), 4
@@ -62,6 +64,7 @@ def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
         if whole is None:
             whole = part
         else:
+            whole.identity = whole.identity if whole.metrics else part.identity
             whole.continue_with(part, restart)
     if whole is None or not whole.metrics:
         unread += problems
@@ -97,10 +100,9 @@ def _add(run: FoundRun, event: Any, value: Any) -> None:
     tag = value.tag.decode("utf-8", "replace")
     number = scalar(value)
     if number is not None:
-        if "\n" not in run.identity:
-            # Older writers give files of one second one name.
-            first = f"{event.wall_time} {event.step} {tag} {number}".encode("utf-8", "replace")
-            run.identity = f"{run.identity}\n{hashlib.sha256(first).hexdigest()}"
+        if run.identity.count("\n") < BEGINNING:
+            # Writers may give files of one second one name.
+            run.identity += f"\n{hashlib.sha256(event.SerializeToString()).hexdigest()}"
         run.add(event.step, {tag: number}, event.wall_time)
     elif (told := hyperparameters(value)) is not None or (
         tag in CONFIGS and isinstance(told := as_json(text(value)), dict)

@@ -137,6 +137,17 @@ def test_equal_folder_names_are_told_apart(store: Store, tmp_path: Path) -> None
     assert "out" in listed and "y/out" in listed and len(set(listed)) == len(listed)
 
 
+def test_logs_that_begin_alike_are_runs_of_their_own_and_moved_ones_are_not(store: Store, tmp_path: Path) -> None:
+    name = "events.out.tfevents.1700000000.host.1.0"
+    for place, scalars in {"x": [("a", 0, 0.0), ("a", 1, 1.0)], "y": [("a", 0, 0.0), ("b", 0, 1.0)]}.items():
+        write_events(tmp_path / place / name, scalars)
+        assert import_runs(store, "tensorboard", str(tmp_path / place)).runs[0].is_new
+    shutil.copytree(tmp_path / "x", tmp_path / "moved")
+    write_events(tmp_path / "moved" / name, [("a", 0, 0.0), ("a", 1, 1.0), ("a", 2, 2.0)])
+    (grown,) = import_runs(store, "tensorboard", str(tmp_path / "moved")).runs
+    assert (grown.name, grown.is_new, grown.changed) == ("x", False, 1)
+
+
 def attempt(first: int, last: int, value: float) -> list[tuple[str, int, float]]:
     return [(tag, step, value) for step in range(first, last + 1) for tag in ("loss", "reward")]
 
