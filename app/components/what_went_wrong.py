@@ -14,7 +14,7 @@ def what_went_wrong(run: RunDetail) -> None:
     job = run.job
     if job is None or not job.error or job.state in ("finished", "queued"):
         return
-    job, error = redacted_job(job), redacted(job.error)
+    job, error = redacted_job(job), redacted(job.error or "")
     if job.state == "stopped":
         st.info(format.literal(error), icon=":material/info:")
         return
