@@ -17,7 +17,7 @@ from PIL import ImageStat
 from trainer.config import DataConfig
 from trainer.datasets import images
 from trainer.datasets.columns import printable
-from trainer.datasets.example import Example
+from trainer.datasets.example import Example, Picture
 from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import Source, open_source
@@ -43,18 +43,21 @@ class Pictures:
         found: list[Size] = []
         for picture in example.pictures:
             if picture.identity not in self.known:
-                try:
-                    image = picture.load()
-                    mean = tuple(ImageStat.Stat(image).mean)
-                    self.known[picture.identity] = Size(*images.original_size(image), mean)
-                except PictureError as error:
-                    detail = f"{error.name}: {error.detail}" if error.detail else error.name
-                    self.known[picture.identity] = Skipped(error.reason, detail)
+                self.known[picture.identity] = _size(picture)
             size = self.known[picture.identity]
             if isinstance(size, Skipped):
                 return size
             found.append(size)
         return found
+
+
+def _size(picture: Picture) -> Size | Skipped:
+    """The pixels are let go at once: the next picture may be as large."""
+    try:
+        image = picture.load()
+    except PictureError as error:
+        return Skipped(error.reason, f"{error.name}: {error.detail}" if error.detail else error.name)
+    return Size(*images.original_size(image), tuple(ImageStat.Stat(image).mean))
 
 
 def usable(rows: Iterable[Example | Skipped], pictures: Pictures) -> Iterator[tuple[Example, list[Size]] | Skipped]:
