@@ -23,8 +23,10 @@ from store.engine import Store
 from store.importing import event_values, wandb
 from store.importing.found import FoundRun
 from store.importing.saving import Report, import_runs
-from tests.store.test_importing import IMPORTED, curve, group, only, write_state, write_tables
+from tests.store.test_importing import curve, group, only, write_state, write_tables
 
+WRITTEN = Path(__file__).with_name("written")
+"""By the tools themselves: see `write_logs.py` there."""
 MESSAGES = event_values.MESSAGES
 Scalars = Iterable[tuple[str, int, float]]
 
@@ -71,7 +73,7 @@ def notes(report: Report) -> str:
 
 
 def test_every_type_and_encoding_of_a_scalar_is_read(store: Store) -> None:
-    run = only(store, "tensorboard", IMPORTED / "tensors")
+    run = only(store, "tensorboard", WRITTEN / "tensors")
     known = read.metric_names(store, run.id)
     assert len(known) == 24  # 12 types, each listed and packed
     for name in known:
@@ -99,7 +101,7 @@ def test_one_number_is_a_scalar_and_nothing_else_is(tensor: dict[str, Any], numb
 
 
 def test_folders_of_a_writer_say_whose_they_are_and_what_is_no_scalar_is_counted(store: Store) -> None:
-    report = import_runs(store, "tensorboard", str(IMPORTED / "summary_writer"))
+    report = import_runs(store, "tensorboard", str(WRITTEN / "summary_writer"))
     below = ("", "/trial", "/val/quality/precision", "/val/quality/recall")
     assert names(report) == [f"summary_writer{place}" for place in below]
     told = notes(report)
@@ -177,7 +179,7 @@ def test_files_that_were_written_side_by_side_or_of_other_figures_lose_nothing(s
 
 
 def test_a_run_of_wandb_in_two_files_is_one_and_its_later_file_wins(store: Store) -> None:
-    run = only(store, "wandb", IMPORTED / "resumed")
+    run = only(store, "wandb", WRITTEN / "resumed")
     assert (run.name, run.step) == ("resumed", 5)
     assert curve(store, run, "loss") == {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0, 5: 2.0}
     assert curve(store, run, "off_by_one") == {1: 0.1, 2: 0.1, 3: 0.1, 4: 0.2, 5: 0.2}

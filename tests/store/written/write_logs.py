@@ -1,4 +1,4 @@
-"""Writes the logs beside it with the tools themselves: `python tests/store/imported/write_logs.py`.
+"""Writes the logs beside it with the tools themselves: `python tests/store/written/write_logs.py`.
 
 Needs tensorboard 2.21, tensorboardX 2.6 and wandb 0.31, which the tests do not (W&B alone is 62 MB): an environment of
 their own.
