@@ -59,12 +59,12 @@ class Shaped(Trainer):
         super().__init__(
             model=One(),
             args=TrainingArguments(output_dir=str(output), **settings | arguments),
-            train_dataset=ROWS,  # type: ignore[arg-type]
+            train_dataset=ROWS,
             eval_dataset={0: None, 1: few, 2: {"easy": few, "hard": few}}[eval_sets],
             data_collator=lambda rows: {"rows": rows},
         )
         self.remove_callback(PrinterCallback)
-        self.processing_class = Words()  # type: ignore[assignment]
+        self.processing_class = Words()
         self.reward_weights = torch.tensor([1.0, 2.0])
         self._metrics: dict[str, dict[str, list[float]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
         self.own_logs = own_logs
@@ -91,7 +91,7 @@ class Shaped(Trainer):
     ) -> torch.Tensor:
         return torch.tensor([[float(ids[0]), -float(ids[0])] for ids in completion_ids_list])
 
-    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:  # type: ignore[override]
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
         self._generate_and_score_completions(inputs["rows"])
         loss: torch.Tensor = model()
         if self.own_logs == "loss" and model.training:

@@ -148,7 +148,14 @@ def test_a_journal_cut_off_anywhere_loses_one_record_at_most(
     cut: int, more: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "unwritten-1.jsonl"
-    records = [BEGUN, sampled(1), step(2), Described({"style": "direct"}), Happened("note", "kind"), Ended("finished")]
+    records: list[Record] = [
+        BEGUN,
+        sampled(1),
+        step(2),
+        Described({"style": "direct"}),
+        Happened("note", "kind"),
+        Ended("finished"),
+    ]
     spool = Spool(path)
     for record in records:
         spool.add(record)
@@ -192,11 +199,11 @@ def test_a_journal_becomes_the_run_that_it_tells_of_once(tmp_path: Path) -> None
 
 def test_the_rest_of_a_run_finds_it(tmp_path: Path, store: Store) -> None:
     target = journal.Target(store)
-    for record in (BEGUN, sampled(1)):
-        target.put(record)
+    target.put(BEGUN)
+    target.put(sampled(1))
     spool = Spool(tmp_path / f"unwritten-{target.run_uid}.jsonl", Belongs(target.run_uid))
-    for record in (sampled(2), Ended("finished")):
-        spool.add(record)
+    spool.add(sampled(2))
+    spool.add(Ended("finished"))
     journal.take_in(store, spool.path)
     run = read.run(store, read.resolve(store, "mine"))
     assert (run.status, run.step) == ("finished", 2)

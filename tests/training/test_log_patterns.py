@@ -203,7 +203,7 @@ def test_a_second_training_is_a_second_run_and_a_resumed_one_is_not(url: str, st
 
 def test_a_resumed_script_goes_on_with_its_run(url: str, store: Store, tmp_path: Path) -> None:
     """In another process, which has another recorder."""
-    kept = {}
+    kept: dict[int, list[str]] = {}
     for checkpoint in (None, str(tmp_path / "checkpoint-2")):
         trainer = Shaped(tmp_path, max_steps=4, save_strategy="steps", save_steps=2)
         recorder = record(trainer, name=str(tmp_path), db=url)
@@ -330,7 +330,7 @@ def test_a_trainer_of_another_version_goes_on(missing: str, url: str, store: Sto
     """What it lacks is not recorded; the rest is, and nothing is raised."""
     trainer = Shaped(tmp_path, max_steps=2)
     if missing == "processing_class":
-        trainer.processing_class = None
+        trainer.processing_class = None  # type: ignore[assignment]
     elif missing == "_calculate_rewards":
         scores = trainer._calculate_rewards
         trainer._calculate_rewards = lambda *args, **named: scores(*args, **named)  # type: ignore[method-assign]
