@@ -10,10 +10,11 @@ from pathlib import Path
 
 from streamlit.auth_util import is_authlib_installed
 
-from app import access, demo, server
+from app import access, server
 from app.access import SignIn
-from store import private
-from store.engine import StoreError, database_url, open_store
+from app.shared import demo
+from store.db import private
+from store.db.engine import StoreError, database_url, open_store
 from store.terminal import shown
 
 BAD_USE = 2

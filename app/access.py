@@ -21,7 +21,7 @@ from streamlit.auth_util import get_cookie_with_chunks
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from store.engine import StoreError
+from store.db.engine import StoreError
 
 VARIABLE = "VR1Z_SIGN_IN"
 """Path of the file; the command line sets it for the pages."""

@@ -15,7 +15,7 @@ from streamlit import config
 
 from app import access, sign_in_page
 from app.access import SignIn
-from store.engine import StoreError
+from store.db.engine import StoreError
 
 OPEN_PATHS = ("/api/health", "/_stcore/health", *sign_in_page.PATHS)
 """What strangers may ask for where people sign in."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import access, data, misread
-from app.components.now import now_box
-from store.engine import StoreError
+from app import access, misread
+from app.now import now_box
+from app.shared import data
+from store.db.engine import StoreError
 
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 FAVICON = Path(__file__).with_name("favicon.svg")

@@ -7,9 +7,9 @@ import logging
 import streamlit as st
 from streamlit.errors import FragmentHandledException
 
-from app import data, format
+from app.shared import data, format
 from store import faulty
-from store.engine import StoreError
+from store.db.engine import StoreError
 
 log = logging.getLogger(__name__)
 

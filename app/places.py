@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from store.engine import database_url, sqlite_path
-from trainer.config import ConfigError, RunConfig
+from store.db.engine import database_url, sqlite_path
+from trainer.spec.config import ConfigError, RunConfig
 
 VARIABLE = "VR1Z_ROOTS"
 LONGEST = 200

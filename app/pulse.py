@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from store.rows import JobRow
+from store.db.rows import JobRow
 from trainer.launch import identity
 
 

@@ -27,16 +27,21 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import access, components, finding, herald, misread, sign_in_page
+import app
+from app import access, misread, sign_in_page
 from app.access import LOOPBACK, SignIn
-from app.components.live_chart import LIBRARY_ROUTE
-from app.finding import Asked
+from app.emergence import webhook
 from app.guard import Guard
 from app.names import OwnNames
 from app.pulse import PULSE
-from store import read
-from store.engine import Store, StoreError
-from store.patterns import Matcher
+from app.shared import finding
+from app.shared.finding import Asked
+from app.shared.live_chart import LIBRARY_ROUTE
+from store.completions.patterns import Matcher
+from store.db.engine import Store, StoreError
+from store.jobs import list_jobs
+from store.media.rows import get_media, media_path
+from store.runs import resolve_run
 from trainer.launch import indexing
 from trainer.launch.supervision import Supervisor
 
@@ -104,7 +109,7 @@ def routes(store: Store, base: str = "") -> list[Route]:
         sha256 = request.path_params["sha256"]
         try:
             # In this order: only what the database knows is looked for at a URL.
-            mime, path = read.media(store, sha256).mime, read.media_path(store, sha256)
+            mime, path = get_media(store, sha256).mime, media_path(store, sha256)
         except StoreError as error:
             raise HTTPException(404, str(error)) from None
         headers = {
@@ -117,7 +122,7 @@ def routes(store: Store, base: str = "") -> list[Route]:
     def completions(request: Request) -> Response:
         try:
             uid = request.query_params.get("run")
-            search = finding.asked(request.query_params, read.resolve(store, uid) if uid else None)
+            search = finding.asked(request.query_params, resolve_run(store, uid) if uid else None)
             matches = search.matcher()
         except StoreError as error:
             raise HTTPException(400, str(error)) from None
@@ -176,8 +181,9 @@ def prepare() -> None:
     Streamlit has the collector look at everything after each run of a page: a tenth of a second on a slow processor,
     every other second for each tab that watches a run.
     """
-    for module in pkgutil.iter_modules(components.__path__, f"{components.__name__}."):
-        importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(app.__path__, "app."):
+        if not module.name.endswith((".__main__", ".main")):
+            importlib.import_module(module.name)
     gc.collect()
     gc.freeze()
 
@@ -186,12 +192,12 @@ def _reconcile(store: Store, stopped: threading.Event) -> None:
     supervisor, herald_at = Supervisor(store), 0.0
     while True:
         try:
-            PULSE.look(read.jobs(store, open_only=True))
+            PULSE.look(list_jobs(store, open_only=True))
             for message in (*supervisor.look(), *indexing.close_gone(store)):
                 log.warning(message)
             if time.monotonic() - herald_at > FINDINGS_EVERY:
                 herald_at = time.monotonic()
-                herald.tell_findings(store)
+                webhook.tell_findings(store)
         except Exception:
             log.exception("Could not look after the jobs; trying again in %g seconds.", RECONCILE_EVERY)
         if stopped.wait(RECONCILE_EVERY):

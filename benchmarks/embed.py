@@ -17,11 +17,15 @@ from statistics import median
 import psutil
 from streamlit.testing.v1 import AppTest
 
-from store import embeddings, read, write
-from store.engine import URL_VARIABLE, Store, open_store
-from store.rows import ExampleRow, JobRow, PredictionRow
+from store import embeddings
+from store.db.engine import URL_VARIABLE, Store, open_store
+from store.db.rows import ExampleRow, JobRow, PredictionRow
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.examples import add_examples
+from store.jobs import list_jobs
+from store.runs import create_run, list_runs
 from trainer import launch
-from trainer.config import EvaluationConfig
+from trainer.spec.config import EvaluationConfig
 
 MAIN = Path(__file__).resolve().parents[1] / "app/main.py"
 TRACES, EXAMPLES = 20_000, 200
@@ -40,15 +44,15 @@ def main() -> int:
         os.environ[URL_VARIABLE] = store.url
         fill(store, traces)
         start = time.perf_counter()
-        launch.embed(store, [run.id for run in read.runs(store)], EvaluationConfig().encoder)
+        launch.embed(store, [run.id for run in list_runs(store)], EvaluationConfig().encoder)
         meanwhile, processor = [], {}
-        while jobs := read.jobs(store, open_only=True):
+        while jobs := list_jobs(store, open_only=True):
             processor.update((job.uid, used) for job in jobs if (used := processor_seconds(job)))
             meanwhile.append(visit())
             time.sleep(2)
         total = time.perf_counter() - start
         afterwards, second = visit(), median(visit() for _ in range(3))
-        jobs = read.jobs(store)
+        jobs = list_jobs(store)
         embedded = embeddings.count_embeddings(store, embeddings.encoders(store)[0].id)
         store.close()
     print(f"{embedded:,} texts of {traces:,} traces in {total:.0f} s with the start of {len(jobs)} processes")
@@ -84,17 +88,17 @@ def fill(store: Store, traces: int) -> None:
     rows = [
         ExampleRow(**fields, key=str(i), reference=" ".join(dice.choices(WORDS, k=LENGTH))) for i in range(EXAMPLES)
     ]
-    ids = write.add_examples(store, rows)
+    ids = add_examples(store, rows)
     for method in METHODS:
-        run = write.create_run(
+        run = create_run(
             store, name=method, method=method, style="cot", model="tiny", dataset="d", config={}, reward_weights={}
         )
         for step in range(traces // len(METHODS) // EXAMPLES):
-            evaluation = write.begin_evaluation(
+            evaluation = begin_evaluation(
                 store, run.id, benchmark="d", split="val", kind="val", step=step, conditions={}, encoder=None, total=1
             )
-            write.record_predictions(store, evaluation, [answer(dice, id) for id in ids])
-            write.finish_evaluation(store, evaluation, {})
+            record_predictions(store, evaluation, [answer(dice, id) for id in ids])
+            finish_evaluation(store, evaluation, {})
 
 
 def answer(dice: random.Random, example_id: int) -> PredictionRow:

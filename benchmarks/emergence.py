@@ -17,12 +17,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app import emergence_figures, emergence_rows, milestones, watch
-from app.reasoning import Said, read_step
-from app.story import MOST_READ, MOST_TEXTS, Story, Texts, chosen
-from store import emergence, read, write
-from store.engine import Store, open_store
-from store.rows import CompletionRow, ExampleRow
+from app.emergence import figures, findings, milestones
+from app.emergence import rows as emergence_rows
+from app.emergence.reasoning import Said, read_step
+from app.emergence.story import MOST_READ, MOST_TEXTS, Story, Texts, chosen
+from store.completions import emergence
+from store.completions.rows import list_texts
+from store.db.engine import Store, open_store
+from store.db.rows import CompletionRow, ExampleRow
+from store.examples import add_examples
+from store.metrics import read_series
+from store.runs import create_run, get_run, list_runs
+from store.steps import record_step
 
 STEPS, GROUPS, SIZE, EXAMPLES = 7813, 8, 8, 400
 REPEATS = 5
@@ -37,7 +43,7 @@ class Result(NamedTuple):
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "emergence.db"))
-        if not read.runs(store):
+        if not list_runs(store):
             fill(store)
         results = list(measure(store))
         store.close()
@@ -50,8 +56,8 @@ def fill(store: Store, name: str = "long", steps: int = STEPS) -> None:
     """One run whose form, steps and accuracy grow."""
     dice = random.Random(0)
     rows = [ExampleRow(dataset="d", split="train", key=str(i), question="?", answer=i % 10) for i in range(EXAMPLES)]
-    ids = write.add_examples(store, rows)
-    run = write.create_run(
+    ids = add_examples(store, rows)
+    run = create_run(
         store,
         name=name,
         method="grpo",
@@ -64,7 +70,7 @@ def fill(store: Store, name: str = "long", steps: int = STEPS) -> None:
     for step in range(1, steps + 1):
         said = [_completion(dice, step, group, index, ids) for group in range(GROUPS) for index in range(SIZE)]
         reward = sum(row.reward or 0.0 for row in said) / len(said)
-        write.record_step(store, run.id, step, {"reward": reward}, at=float(step), completions=said)
+        record_step(store, run.id, step, {"reward": reward}, at=float(step), completions=said)
 
 
 def _completion(dice: random.Random, step: int, group: int, index: int, ids: list[int]) -> CompletionRow:
@@ -93,14 +99,14 @@ def _completion(dice: random.Random, step: int, group: int, index: int, ids: lis
 
 
 def measure(store: Store) -> Iterator[Result]:
-    run = read.run(store, 1)
+    run = get_run(store, 1)
     yield Result("steps without a summary looked for", _timed(lambda: emergence.unsummarized(store, run.id)), 0.05)
     yield Result("all figures of the run read", _timed(lambda: emergence.emergence(store, run.id)), 0.3)
     found = emergence.emergence(store, run.id)
-    reward = read.series(store, run.id, ["reward"], points=10**6)["reward"].value
+    reward = read_series(store, run.id, ["reward"], points=10**6)["reward"].value
 
-    def judged() -> tuple[list[milestones.Milestone], list[watch.Finding]]:
-        return milestones.milestones(found), watch.findings(found, reward, [])
+    def judged() -> tuple[list[milestones.Milestone], list[findings.Finding]]:
+        return milestones.milestones(found), findings.findings(found, reward, [])
 
     yield Result("milestones and findings", _timed(judged), 0.1)
     steps = chosen(found.step)
@@ -111,14 +117,14 @@ def measure(store: Store) -> Iterator[Result]:
 
 
 def _texts(store: Store, steps: NDArray[np.int64]) -> Texts:
-    said = read.texts_of_steps(store, 1, steps.tolist(), MOST_TEXTS)
+    said = list_texts(store, 1, steps.tolist(), MOST_TEXTS)
     readings = [read_step([Said(text, None) for text, _ in said[step]], "cot") for step in steps.tolist()]
     return Texts(steps.astype(float), readings)
 
 
 def _figure(story: Story, texts: Texts) -> None:
     rows = emergence_rows.rows(story, texts, None)
-    emergence_figures.score(rows, emergence_rows.flags(story), cursor=None, revision="").to_plotly_json()
+    figures.score(rows, emergence_rows.flags(story), cursor=None, revision="").to_plotly_json()
 
 
 def _timed(act: Callable[[], object]) -> float:

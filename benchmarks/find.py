@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from store import read, write
-from store.engine import Store, open_store, sqlite_path
-from store.find import ORDERS, Order, TraceFilter, count_found, find, scan
-from store.patterns import Matcher, containing, matching
-from store.rows import ExampleRow
+from store.completions.find import ORDERS, Order, TraceFilter, count_found, find_completions, scan_completions
+from store.completions.patterns import Matcher, containing, matching
+from store.db.engine import Store, open_store, sqlite_path
+from store.db.rows import ExampleRow
+from store.examples import add_examples
+from store.runs import create_run, list_runs
 
 RUNS, STEPS, GROUPS, SIZE = 5, 1563, 8, 8
 EXAMPLES = 2000
@@ -34,7 +35,7 @@ ADD = (
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "find.db"))
-        if not read.runs(store):
+        if not list_runs(store):
             fill(store)
         slow = [name for name, seconds, target in measure(store) if seconds > target]
         store.close()
@@ -57,7 +58,7 @@ def measure(store: Store) -> list[tuple[str, float, float]]:
         for by in ORDERS:
             for descending in (True, False):
                 order = Order(by, descending)
-                seconds = timed(lambda wanted=wanted, order=order: find(store, wanted, order, limit=25))
+                seconds = timed(lambda wanted=wanted, order=order: find_completions(store, wanted, order, limit=25))
                 rows.append((f"{name}, by {by} {'down' if descending else 'up'}", seconds, FIRST_PAGE))
         rows.append((f"{name}, count", timed(lambda wanted=wanted: count_found(store, wanted)), FIRST_PAGE))
     texts = {
@@ -69,7 +70,7 @@ def measure(store: Store) -> list[tuple[str, float, float]]:
             seconds = timed(lambda m=matches, by=by: first_match(store, m, Order(by, True)))
             rows.append((f"{name}, by {by}, first match", seconds, FIRST_MATCHES))
         start = time.perf_counter()
-        found = sum(id is not None for id in scan(store, everything, matches, Order("reward", True)))
+        found = sum(id is not None for id in scan_completions(store, everything, matches, Order("reward", True)))
         rows.append((f"{name}, all texts ({found} found)", time.perf_counter() - start, 60.0))
     for name, seconds, target in rows:
         print(f"{name:60} {1000 * seconds:8.0f} ms  at most {target} s  {'met' if seconds <= target else 'MISSED'}")
@@ -77,7 +78,7 @@ def measure(store: Store) -> list[tuple[str, float, float]]:
 
 
 def first_match(store: Store, matches: Matcher, order: Order) -> int | None:
-    return next((id for id in scan(store, TraceFilter(), matches, order) if id is not None), None)
+    return next((id for id in scan_completions(store, TraceFilter(), matches, order) if id is not None), None)
 
 
 def timed(act: Callable[[], object]) -> float:
@@ -95,13 +96,13 @@ def fill(store: Store) -> None:
     examples = [
         ExampleRow(dataset="d", split="train", key=str(i), question="How many?", answer=3) for i in range(EXAMPLES)
     ]
-    ids = write.add_examples(store, examples)
+    ids = add_examples(store, examples)
     path = sqlite_path(store.engine.url)
     assert path is not None
     dice = random.Random(0)
     connection = sqlite3.connect(path)
     for _ in range(RUNS):
-        run = write.create_run(
+        run = create_run(
             store, name="a", method="grpo", style="cot", model="tiny", dataset="d", config={}, reward_weights={}
         )
         rows = (

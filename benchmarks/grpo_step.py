@@ -24,11 +24,15 @@ from PIL import Image
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOTrainer
 
-from trainer import config, datasets, grpo, models, pixels, prefix_sharing
-from trainer.config import RunConfig
-from trainer.datasets.example import Example, Picture
-from trainer.models import Base
-from trainer.rewards import Reward
+from trainer import datasets
+from trainer.examples.example import Example, Picture
+from trainer.models import loading
+from trainer.models.loading import Base
+from trainer.patches import pixels, prefix_sharing
+from trainer.spec import config
+from trainer.spec.config import RunConfig
+from trainer.spec.rewards import Reward
+from trainer.train import grpo
 
 TILE = 512
 GROUP = 8
@@ -65,7 +69,7 @@ class Measured:
 
 def smolvlm(longest_edge: int) -> Base:
     """Random weights in the shape of SmolVLM-256M, with the embedded model's tokenizer; tiles of 512 pixels."""
-    processor = models.load_processor(config.ModelConfig())
+    processor = loading.load_processor(config.ModelConfig())
     images, tokenizer = processor.image_processor, processor.tokenizer
     images.size, images.max_image_size = {"longest_edge": longest_edge}, {"longest_edge": TILE}
     images.do_image_splitting = longest_edge > TILE
@@ -100,7 +104,7 @@ def smolvlm(longest_edge: int) -> Base:
             **ids,
         },
     )
-    model = Idefics3ForConditionalGeneration(described).to(models.device()).requires_grad_(False)
+    model = Idefics3ForConditionalGeneration(described).to(loading.device()).requires_grad_(False)
     prefix_sharing.install(model)
     pixels.install(images)
     return Base(model, processor, None)
@@ -216,7 +220,7 @@ def compare(options: argparse.Namespace, tokens: int) -> None:
     found = {}
     for name, shared in (("stock", False), ("ours", True)):
         set_seed(0)
-        base = smolvlm(options.longest_edge) if options.shape != "tiny" else models.load_base(settings.model)
+        base = smolvlm(options.longest_edge) if options.shape != "tiny" else loading.load_base(settings.model)
         if not shared:
             base = stock(base)
         with tempfile.TemporaryDirectory() as folder:

@@ -22,11 +22,13 @@ import streamlit as st
 from playwright.sync_api import Browser
 from streamlit.testing.v1 import AppTest
 
-from app import charts, server
+from app import server
+from app.run import charts
 from benchmarks import emergence
 from scripts import browsing
-from store import read, write
-from store.engine import open_store
+from store.db.engine import open_store
+from store.runs import create_run, list_runs
+from store.steps import record_metrics
 
 RUNS, NAMES, SHORT = 10, 64, 5
 SERVER, PAINT = 0.3, 2.0
@@ -66,7 +68,7 @@ def main() -> int:
 def measured(browser: Browser, database: Path, path: str) -> bool:
     """Opens a page a few times; True when the medians meet the targets."""
     store = open_store(str(database), readonly=True)
-    uids = {run.name: run.uid for run in read.runs(store)}
+    uids = {run.name: run.uid for run in list_runs(store)}
     store.close()
     script = [server_time(path, uids) for _ in range(REPEATS)]
     paint = [first_paint(browser, database, path, uids) for _ in range(REPEATS)]
@@ -84,7 +86,7 @@ def fill(database: Path) -> None:
     emergence.fill(store)
     emergence.fill(store, "short", SHORT)
     for number in range(RUNS - 1):
-        write.create_run(
+        create_run(
             store,
             name=f"other {number}",
             method="grpo",
@@ -97,9 +99,9 @@ def fill(database: Path) -> None:
     wanted = (*charts.outcome("grpo", ["format", "accuracy", "steps"]), *charts.optimization("grpo"))
     names = {name for chart in wanted for name in chart.metrics}
     names |= {f"other/{number}" for number in range(NAMES - len(names))}
-    lengths = {run.id: SHORT if run.name == "short" else emergence.STEPS for run in read.runs(store)}
+    lengths = {run.id: SHORT if run.name == "short" else emergence.STEPS for run in list_runs(store)}
     for run_id in lengths:
-        write.record_metrics(store, run_id, 0, dict.fromkeys(names, 0.0))
+        record_metrics(store, run_id, 0, dict.fromkeys(names, 0.0))
     store.close()
     with closing(sqlite3.connect(database)) as connection, connection:
         ids = [id for name, id in connection.execute("select name, id from metric_name") if name in names]

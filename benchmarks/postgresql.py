@@ -20,9 +20,14 @@ import numpy as np
 
 from benchmarks import find as finder
 from benchmarks.store import COMPLETIONS, METRICS, completion, metrics, new_run
-from store import copying, emergence, read, write
-from store.engine import Store, open_store
-from store.find import ORDERS, Order, TraceFilter, count_found, find
+from store.care import copying
+from store.completions import emergence
+from store.completions.find import ORDERS, Order, TraceFilter, count_found, find_completions
+from store.completions.rows import get_step_bounds, list_groups
+from store.db.engine import Store, open_store
+from store.metrics import read_clock
+from store.runs import list_runs
+from store.steps import record_metrics, record_step
 from tests import postgres
 
 WRITERS, STEPS, PACE = 8, 120, 0.25
@@ -44,7 +49,7 @@ def writes(server: str, pace: float, slowest: float | None) -> bool:
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(WRITERS)]
         taken = [np.array([float(line) for line in process.communicate()[0].split()]) for process in processes]
         with closing(open_store(url, readonly=True)) as store:
-            kept = sum(len(read.clock(store, run.id).step) for run in read.runs(store))
+            kept = sum(len(read_clock(store, run.id).step) for run in list_runs(store))
             texts = count_found(store, TraceFilter())
     whole = kept == WRITERS * STEPS and texts == kept * COMPLETIONS
     p99 = max(float(np.percentile(seconds, 99)) for seconds in taken)
@@ -62,11 +67,11 @@ def writes(server: str, pace: float, slowest: float | None) -> bool:
 def write_steps(url: str, pace: float) -> None:
     with closing(open_store(url)) as store:
         run_id = new_run(store)
-        write.record_metrics(store, run_id, 0, dict.fromkeys(METRICS, 0.0))
+        record_metrics(store, run_id, 0, dict.fromkeys(METRICS, 0.0))
         rows = [completion(index) for index in range(COMPLETIONS)]
         for step in range(1, STEPS + 1):
             start = time.perf_counter()
-            write.record_step(store, run_id, step, metrics(step), at=float(step), completions=rows)
+            record_step(store, run_id, step, metrics(step), at=float(step), completions=rows)
             taken = time.perf_counter() - start
             print(taken)
             time.sleep(max(0.0, pace - taken))
@@ -85,18 +90,18 @@ def reads(server: str, folder: Path) -> bool:
 
 
 def _found(wanted: TraceFilter, by: str) -> Callable[[Store], object]:
-    return lambda store: find(store, wanted, Order(by, True), limit=25)
+    return lambda store: find_completions(store, wanted, Order(by, True), limit=25)
 
 
 READS: dict[str, Callable[[Store], object]] = {
-    "runs": read.runs,
-    "groups of a step": lambda store: read.groups(store, 1, 700),
-    "step bounds": lambda store: read.step_bounds(store, 1),
+    "runs": list_runs,
+    "groups of a step": lambda store: list_groups(store, 1, 700),
+    "step bounds": lambda store: get_step_bounds(store, 1),
     "emergence, 50 steps": lambda store: emergence.emergence(store, 1),
     "count, right and long": lambda store: count_found(store, TraceFilter(correct=True, tokens=(80, None))),
     **{f"first page of all, by {by}": _found(TraceFilter(), by) for by in ORDERS},
     **{f"first page of a run, by {by}": _found(TraceFilter(run_id=1), by) for by in ORDERS},
-    "answers of an example": lambda store: find(store, TraceFilter(example_id=7), limit=25),
+    "answers of an example": lambda store: find_completions(store, TraceFilter(example_id=7), limit=25),
 }
 
 

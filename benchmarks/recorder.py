@@ -16,11 +16,15 @@ from typing import Any, NamedTuple
 
 from transformers import PrinterCallback, set_seed
 
-from store.engine import open_store
-from trainer import config, datasets, evaluate, grpo, launch, models, rewards
-from trainer.capture import GenerationCapture
+from store.db.engine import open_store
+from trainer import datasets, launch
+from trainer.evaluate import recording as evaluate
+from trainer.models import loading
+from trainer.record.capture import GenerationCapture
+from trainer.record.spool import NAME, Spool
 from trainer.recorder import Recorder
-from trainer.spool import NAME, Spool
+from trainer.spec import config, rewards
+from trainer.train import grpo
 
 TARGET = 0.01
 
@@ -35,7 +39,7 @@ class Timed(NamedTuple):
 def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
     chosen = config.override(config.preset("demo-grpo"), {"optimization.steps": str(steps)})
     set_seed(0)
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load(chosen.data.dataset, "train", 400, 0)
     components = rewards.build(chosen)
     trainer: Any = grpo.build(chosen, base, examples, components, folder / "out")

@@ -16,22 +16,26 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.store import COMPLETIONS, METRICS, completion, metrics, new_run
-from store import read, write
-from store.engine import Store, open_store
-from store.find import ORDERS, Order, TraceFilter, count_found, find
+from store.completions.find import ORDERS, Order, TraceFilter, count_found, find_completions
+from store.completions.rows import list_groups
+from store.db.engine import Store, open_store
+from store.evaluations.records import list_evaluations
+from store.metrics import read_clock, read_series
+from store.runs import get_run, list_runs
+from store.steps import record_metrics, record_step
 
 SIZES, STEPS, REPEATS, BEYOND = (10, 40, 160), 100, 7, 100
 Read = Callable[[Store, int], object]
 """Of a store, and of the newest run's id."""
 READS: dict[str, Read] = {
-    "the list of runs": lambda store, run: read.runs(store),
+    "the list of runs": lambda store, run: list_runs(store),
     "a run, its clock and evaluations": lambda store, run: (
-        read.run(store, run),
-        read.clock(store, run),
-        read.evaluations(store, run),
+        get_run(store, run),
+        read_clock(store, run),
+        list_evaluations(store, run),
     ),
-    "four curves of a run": lambda store, run: read.series(store, run, METRICS[:4], points=500),
-    "the groups of a step": lambda store, run: read.groups(store, run, STEPS // 2),
+    "four curves of a run": lambda store, run: read_series(store, run, METRICS[:4], points=500),
+    "the groups of a step": lambda store, run: list_groups(store, run, STEPS // 2),
     "Find in a run, by reward": lambda store, run: _page(store, TraceFilter(run_id=run), "reward"),
     **{f"Find in all runs, by {by}": lambda store, run, by=by: _page(store, TraceFilter(), by) for by in ORDERS},
     "Find in all runs, the wrong and long": lambda store, run: _page(
@@ -56,7 +60,7 @@ def main() -> int:
 
 def _measured(store: Store, file: Path, size: int) -> dict[str, float]:
     """The figures of a database that is filled up to `size` runs."""
-    started, before = time.process_time(), len(read.runs(store))
+    started, before = time.process_time(), len(list_runs(store))
     for _ in range(before, size):
         run = _fill(store)
     seconds = (time.process_time() - started) / ((size - before) * STEPS)
@@ -71,15 +75,15 @@ def _measured(store: Store, file: Path, size: int) -> dict[str, float]:
 
 def _fill(store: Store) -> int:
     run = new_run(store)
-    write.record_metrics(store, run, 0, dict.fromkeys(METRICS, 0.0))
+    record_metrics(store, run, 0, dict.fromkeys(METRICS, 0.0))
     rows = [completion(index) for index in range(COMPLETIONS)]
     for step in range(1, STEPS + 1):
-        write.record_step(store, run, step, metrics(step), at=float(step), completions=rows)
+        record_step(store, run, step, metrics(step), at=float(step), completions=rows)
     return run
 
 
 def _page(store: Store, wanted: TraceFilter, by: str) -> object:
-    return find(store, wanted, Order(by, True), limit=25)
+    return find_completions(store, wanted, Order(by, True), limit=25)
 
 
 def _seconds(act: Callable[[], object]) -> float:

@@ -22,11 +22,13 @@ from typing import NamedTuple
 
 from sqlalchemy.dialects import sqlite
 
-from store import read, write
-from store.engine import Store, open_store
-from store.rows import CompletionRow
-from store.series import EXTREMES, range_width
-from store.summary import summarize
+from store.completions.summary import summarize
+from store.db.engine import Store, open_store
+from store.db.rows import CompletionRow
+from store.jobs import add_job
+from store.metrics import EXTREMES, range_width, read_clock, read_series
+from store.runs import create_run
+from store.steps import record_metrics, record_step
 
 STEPS, BLOCKS = 2000, 10
 METRICS = [f"metric/{number}" for number in range(40)]
@@ -89,7 +91,7 @@ def reads(folder: Path) -> Iterator[Result]:
     """A long curve down to what a chart can show."""
     store = open_store(str(folder / "reads.db"))
     run_id = new_run(store)
-    write.record_metrics(store, run_id, 0, {"reward": 0.0})
+    record_metrics(store, run_id, 0, {"reward": 0.0})
     name_id = store.metric_ids["reward"]
     dice = random.Random(1)
     spikes = set(dice.sample(range(1, POINTS), SPIKES))
@@ -101,11 +103,11 @@ def reads(folder: Path) -> Iterator[Result]:
     sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
     ours, bare = [], []
     for _ in range(READS):
-        ours.append(_seconds(lambda: read.series(store, run_id, ["reward"], points=KEPT)))
+        ours.append(_seconds(lambda: read_series(store, run_id, ["reward"], points=KEPT)))
         bare.append(_seconds(lambda: connection.execute(sql).fetchall()))
     ratio = median(a / b for a, b in zip(ours, bare, strict=True))
     yield Result(f"{POINTS:,} points down to {KEPT:,}", _ms(ours), _ms(bare), ratio, "at most 1.5", ratio <= 1.5)
-    found = read.series(store, run_id, ["reward"], points=KEPT)["reward"]
+    found = read_series(store, run_id, ["reward"], points=KEPT)["reward"]
     kept = int((found.value == 100.0).sum())
     fine = kept == SPIKES and len(found.step) <= KEPT and found.total == POINTS
     yield Result("  one-step spikes kept", f"{kept} of {SPIKES}", "", kept / SPIKES, "all", fine)
@@ -120,8 +122,8 @@ def kills(folder: Path) -> Iterator[Result]:
         path = str(folder / f"kill-{number}.db")
         last = _run_and_kill(path, after=20 + 40 * number)
         store = open_store(path, readonly=True)
-        curves = read.series(store, 1, METRICS, points=10**6).values()
-        kept = [int((steps <= last).sum()) for steps in (read.clock(store, 1).step, *(curve.step for curve in curves))]
+        curves = read_series(store, 1, METRICS, points=10**6).values()
+        kept = [int((steps <= last).sum()) for steps in (read_clock(store, 1).step, *(curve.step for curve in curves))]
         lost += last - min(kept)
         told += last
         store.close()
@@ -145,7 +147,7 @@ def _write_for_ever(path: str) -> None:
     run_id, step = new_run(store), 0
     while True:
         step += 1
-        write.record_step(store, run_id, step, metrics(step), at=float(step), completions=[completion(0)])
+        record_step(store, run_id, step, metrics(step), at=float(step), completions=[completion(0)])
         print(step, flush=True)
 
 
@@ -154,7 +156,7 @@ def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[li
     store, other = (open_store(str(folder / f"{name}-{side}.db")) for side in ("ours", "bare"))
     for each in (store, other):
         run_id = new_run(each)
-        job_id = write.add_job(each, run_id, "train", {}).id
+        job_id = add_job(each, run_id, "train", {}).id
     other.close()
     connection = sqlite3.connect(folder / f"{name}-bare.db", isolation_level=None)
     for pragma in PRAGMAS:
@@ -162,7 +164,7 @@ def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[li
     connection.executemany("INSERT INTO metric_name (id, name) VALUES (?, ?)", list(enumerate(METRICS)))
 
     def ours(step: int) -> None:
-        write.record_step(store, run_id, step, metrics(step), at=float(step), completions=rows, job_id=job_id)
+        record_step(store, run_id, step, metrics(step), at=float(step), completions=rows, job_id=job_id)
 
     def bare(step: int) -> None:
         _bare_step(connection, run_id, step, rows, job_id)
@@ -204,7 +206,7 @@ def _bare_completion(row: CompletionRow) -> tuple[object, ...]:
 
 
 def new_run(store: Store) -> int:
-    run = write.create_run(
+    run = create_run(
         store, name="a", method="grpo", style="cot", model="tiny", dataset="shapes", config={}, reward_weights={}
     )
     return run.id

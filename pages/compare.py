@@ -7,21 +7,24 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import comparison, data, export, tables
-from app.comparison import Member
-from app.components import (
-    compare_budgets,
-    compare_matched,
-    compare_rewards,
-    compare_thinking,
-    compare_views,
-    compared_runs,
-    experiment_progress,
+from app.compare import (
+    budgets,
+    equal_cost_view,
+    export,
+    faithfulness,
+    groups,
+    progress,
+    rewards,
+    selection,
+    tables,
+    views,
 )
-from app.components.compared_runs import Chosen
-from app.tables import Table
-from store.engine import Store
-from store.rows import EvaluationRow, Scores
+from app.compare.groups import Member
+from app.compare.selection import Chosen
+from app.compare.tables import Table
+from app.shared import data
+from store.db.engine import Store
+from store.db.rows import EvaluationRow, Scores
 
 STYLE = f"""<style>{export.STYLE}
 .duel {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 0.6rem; }}
@@ -37,10 +40,10 @@ SHOWN_KINDS = ("test", "baseline", "thinking")
 @st.cache_data(max_entries=32, show_spinner="Resampling")
 def make_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) -> list[Table]:
     """The tables of the chosen runs; `evaluations` are all that they can rest on, and never change once finished."""
-    names = comparison.benchmarks(_chosen.members)
+    names = groups.benchmarks(_chosen.members)
 
     def scores(evaluation_id: int) -> Scores:
-        return data.scores(_store, evaluation_id)
+        return data.read_scores(evaluation_id)
 
     on_request = (tables.samples(_chosen.groups, names, scores), tables.load_bearing(_chosen.groups))
     return [
@@ -71,9 +74,9 @@ def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: s
 
     def report() -> str:
         drawn = [
-            ("Accuracy against similarity", compare_views.path_figure(chosen.groups)),
-            (f"Accuracy by true count on {benchmark}", compare_views.count_figure(chosen.groups, benchmark)),
-            *compare_matched.every_budget(store, chosen.groups),
+            ("Accuracy against similarity", views.path_figure(chosen.groups)),
+            (f"Accuracy by true count on {benchmark}", views.count_figure(chosen.groups, benchmark)),
+            *equal_cost_view.every_budget(store, chosen.groups),
         ]
         return export.report("Vision-R1-Zero: comparison", found, [pair for pair in drawn if pair[1]], facts)
 
@@ -89,7 +92,7 @@ def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: s
 
 
 def body(store: Store, chosen: Chosen) -> None:
-    names = comparison.benchmarks(chosen.members)
+    names = groups.benchmarks(chosen.members)
     found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
@@ -97,48 +100,48 @@ def body(store: Store, chosen: Chosen) -> None:
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
     st.subheader("Behind the tables", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
-    rows = [compare_budgets.conditions(store, member, benchmark) for member in chosen.members]
+    rows = [budgets.conditions(store, member, benchmark) for member in chosen.members]
     take_away(store, found, chosen, benchmark, json.dumps(rows, indent=1, ensure_ascii=False))
     with st.expander("Conditions and budgets", icon=":material/rule:"):
-        compare_budgets.conditions_table(rows)
+        budgets.conditions_table(rows)
         st.markdown("**What the configurations differ in**")
-        compare_budgets.config_table(chosen.groups)
+        budgets.config_table(chosen.groups)
     with st.expander("Further figures", icon=":material/table_rows:"):
-        compare_views.figures_table(chosen.groups, benchmark)
-    compare_views.charts(chosen.groups, benchmark)
+        views.figures_table(chosen.groups, benchmark)
+    views.charts(chosen.groups, benchmark)
     with st.container(border=True):
         st.markdown("**At equal cost**", help="Bands are Wilson's 95 % intervals; validation only, first seeds only.")
-        budget = compare_matched.show(store, chosen.groups)
+        budget = equal_cost_view.show(store, chosen.groups)
     with st.container(border=True):
         st.markdown(
             "**Total reward under one definition**",
             help="Totals of runs that were paid differently mean different things. The answers of the probes, which "
             "ask every run the same validation examples, are scored again under the definition chosen here.",
         )
-        compare_rewards.show(store, chosen.groups, budget)
-    compare_thinking.show(chosen.groups)
+        rewards.show(store, chosen.groups, budget)
+    faithfulness.show(chosen.groups)
     with st.container(border=True):
         st.markdown("**Answers to each true count**")
-        compare_views.confusion(store, chosen.groups, benchmark)
+        views.confusion(store, chosen.groups, benchmark)
     with st.container(border=True):
         st.markdown("**Two checkpoints, example by example**")
-        compare_views.duel(store, chosen.groups, benchmark)
+        views.duel(store, chosen.groups, benchmark)
 
 
 st.title("Compare")
 st.html(STYLE)
 store = data.reader()
-runs = data.sound_runs(store)
+runs = data.list_sound_runs()
 if not runs:
     st.caption("There is no run yet: launch an experiment, and its tables fill here.")
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()
-chosen = compared_runs.choose(store, runs)
+chosen = selection.choose(store, runs)
 if chosen.experiment is not None:
-    is_open = experiment_progress.is_open(chosen.experiment)
-    st.fragment(experiment_progress.progress, run_every=3.0 if is_open else None)(chosen.experiment, is_open)
-if not comparison.benchmarks(chosen.members):
-    st.info(compared_runs.nothing(chosen), icon=":material/info:")
+    is_open = progress.is_open(chosen.experiment)
+    st.fragment(progress.progress, run_every=3.0 if is_open else None)(chosen.experiment, is_open)
+if not groups.benchmarks(chosen.members):
+    st.info(selection.nothing(chosen), icon=":material/info:")
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()
 body(store, chosen)

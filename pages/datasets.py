@@ -8,14 +8,14 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import data, exposure, format, links
-from app.components import dataset_facts, example_grid, trace_view
-from app.components.example_detail import show_answers, show_example
-from app.components.index_form import at_work, index_form
-from app.components.overlap_view import overlap_view
-from store import read
-from store.engine import Store
-from store.rows import IndexRow, SplitRow, StoredExample
+from app.datasets import exposure, facts, grid
+from app.datasets.example import show_answers, show_example
+from app.datasets.index_form import at_work, index_form
+from app.datasets.overlap_view import overlap_view
+from app.shared import data, format, links, trace_view
+from store.db.engine import Store
+from store.db.rows import IndexRow, SplitRow, StoredExample
+from store.examples import get_examples
 
 VIEWS = ("Examples", "Overlap", "Known exposure")
 
@@ -39,7 +39,7 @@ def address(example: StoredExample) -> str:
 def choose(splits: list[SplitRow]) -> SplitRow:
     """The dataset and split in the address, else the largest."""
     by_name: dict[str, dict[str, SplitRow]] = {}
-    for row in sorted(splits, key=lambda row: (row.dataset, *dataset_facts.split_order(row.split))):
+    for row in sorted(splits, key=lambda row: (row.dataset, *facts.split_order(row.split))):
         by_name.setdefault(row.dataset, {})[row.split] = row
     largest = max(splits, key=lambda row: row.examples)
     wanted = st.query_params.get("dataset")
@@ -69,7 +69,7 @@ def go_to_split() -> None:
 
 def go_to(place: dict[str, str]) -> None:
     """Another set has other counts and difficulties: its filters start anew."""
-    for key in example_grid.FILTERS:
+    for key in grid.FILTERS:
         st.session_state.pop(key, None)
     links.go(*st.query_params, **place)
 
@@ -87,18 +87,18 @@ def index_of(indexes: list[IndexRow], row: SplitRow) -> IndexRow | None:
 
 def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> None:
     chosen = choose(splits)
-    bars = data.histogram(store, chosen.dataset)
-    dataset_facts.facts(index_of(indexes, chosen), chosen.examples)
+    bars = data.read_histogram(chosen.dataset)
+    facts.facts(index_of(indexes, chosen), chosen.examples)
     if not chosen.examples:
         st.info("None of its rows is a usable counting question; above is why.", icon=":material/filter_alt_off:")
         return
-    dataset_facts.histograms(bars, chosen.split)
-    wanted = example_grid.filters(bars, chosen.split)
-    example_grid.browser(store, chosen.dataset, chosen.split, wanted, address)
+    facts.histograms(bars, chosen.split)
+    wanted = grid.filters(bars, chosen.split)
+    grid.browser(store, chosen.dataset, chosen.split, wanted, address)
 
 
 def one_example(store: Store, number: str) -> None:
-    found = read.examples(store, [int(number)]) if number.isascii() and number.isdigit() and len(number) < 12 else {}
+    found = get_examples(store, [int(number)]) if number.isascii() and number.isdigit() and len(number) < 12 else {}
     example = next(iter(found.values()), None)
     place = {"dataset": example.dataset, "split": example.split} if example else {}
     st.button("All examples", icon=":material/arrow_back:", key="all_examples", on_click=go_to, args=(place,))
@@ -138,14 +138,14 @@ def nothing_yet() -> None:
 
 st.title("Datasets")
 trace_view.show_style()
-example_grid.show_style()
+grid.show_style()
 store = data.reader()
 number = st.query_params.get("example")
 if number is not None:
     one_example(store, number)
     st.stop()
-indexes = [row for row in data.indexes(store) if row.indexed_at is not None]
-splits = with_empty(data.splits(store), indexes)
+indexes = [row for row in data.list_indexes() if row.indexed_at is not None]
+splits = with_empty(data.list_splits(), indexes)
 index_form(opened=not splits)
 at_work()
 view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")

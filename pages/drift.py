@@ -6,21 +6,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import data, drift, drift_reads
-from app.components import (
-    drift_changes,
-    drift_look,
-    drift_map,
-    drift_reading,
-    drift_sides,
-    drift_training,
-    drift_verdict,
-    embedding_status,
-)
-from app.components.trace_view import show_style
-from app.drift import Side, Verdict
-from app.drift_reads import Reading
-from store.engine import Store
+from app.drift import changes, embedding, layout, map, over_training, reads, side_picker
+from app.drift import reading as drift_reading
+from app.drift import sides as drift
+from app.drift import verdict as drift_verdict
+from app.drift.reads import Reading
+from app.drift.sides import Side, Verdict
+from app.shared import data
+from app.shared.trace_view import show_style
+from store.db.engine import Store
 
 VIEWS = ("Side by side", "Over training", "Map", "What changed")
 RUNS_PAGE = "../pages/runs.py"
@@ -49,8 +43,8 @@ def read_ten() -> None:
 def body(store: Store, sides: Sequence[Side]) -> None:
     names = drift.names(sides)
     runs = list({side.run.id: side.run for side in sides}.values())
-    encoder = embedding_status.show(store, runs)
-    reading = drift_reads.reading(store, sides, encoder)
+    encoder = embedding.show(store, runs)
+    reading = reads.reading(store, sides, encoder)
     evaluations = tuple(side.evaluation.id for side in sides)
     known = int((reading.shared.similarity == reading.shared.similarity).sum())
     found = verdict(evaluations, reading.encoder, known, reading)
@@ -66,21 +60,21 @@ def body(store: Store, sides: Sequence[Side]) -> None:
     if view == VIEWS[0]:
         drift_reading.show(sides, names, reading, encoder)
     elif view == VIEWS[1]:
-        drift_training.show(store, runs)
+        over_training.show(store, runs)
     elif view == VIEWS[2]:
-        drift_map.show(store, runs)
+        map.show(store, runs)
     else:
-        drift_changes.show(evaluations, names, reading)
+        changes.show(evaluations, names, reading)
 
 
 st.title("Drift")
 show_style()
-st.html(drift_look.STYLE)
+st.html(layout.STYLE)
 store = data.reader()
-runs = data.sound_runs(store)
+runs = data.list_sound_runs()
 if not runs:
     nothing("There is no run yet: start the demo or launch one.")
-sides = drift_sides.choose(store, runs)
+sides = side_picker.choose(store, runs)
 if len(sides) < 2:
     nothing("Two finished evaluations on the same questions are needed: choose two columns, or evaluate a run.")
 body(store, sides)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import data, emergence_figures, emergence_rows, format, links, status, story
-from app.components import emergence_notes
-from app.components.live_chart import live_chart, load_library
-from app.components.time_machine import time_machine
-from app.components.trace_view import show_style
-from app.components.vocabulary import vocabulary_table
-from app.figures import Mark
-from app.story import Story, Texts
-from store.rows import RunRow
+from app.emergence import figures, notes, story
+from app.emergence import rows as emergence_rows
+from app.emergence.story import Story, Texts
+from app.emergence.time_machine import time_machine
+from app.emergence.vocabulary import vocabulary_table
+from app.shared import data, format, links, status
+from app.shared.figures import Mark
+from app.shared.live_chart import live_chart, load_library
+from app.shared.trace_view import show_style
+from store.db.rows import RunRow
 
 NONE = "none"
 SUMMARIZING = "Adding up the completions of this run; this happens once."
@@ -82,8 +83,8 @@ def clear_cursor() -> None:
 
 def told(row: RunRow) -> Story | None:
     """The story of a run; an older database is summarized first, with a bar that says how far."""
-    store = data.reader()
-    run = data.run(store, row.id)
+    data.reader()
+    run = data.get_run(row.id)
     if story.is_summarized(run):
         return story.tell(run)
     bar = st.progress(0.0, text=SUMMARIZING)
@@ -94,7 +95,7 @@ def told(row: RunRow) -> Story | None:
 
 
 def emergence(row: RunRow, beside: RunRow | None) -> None:
-    if row.id not in {run.id for run in data.sound_runs(data.reader())}:
+    if row.id not in {run.id for run in data.list_sound_runs()}:
         st.info("This run has been deleted.", icon=":material/delete:")
         return
     found, other = told(row), None if beside is None else told(beside)
@@ -105,9 +106,9 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
         st.info("This run samples nothing while it trains: what follows are its probes.", icon=":material/info:")
         draw(found, story.texts(found), other)
         return
-    emergence_notes.findings_box(found)
+    notes.findings_box(found)
     st.subheader("Milestones", anchor=False)
-    emergence_notes.milestone_cards(found)
+    notes.milestone_cards(found)
     st.subheader("Step by step", anchor=False, help=HELP)
     step_bar(found)
     read = story.texts(found)
@@ -121,7 +122,7 @@ def draw(found: Story, read: Texts, other: Story | None) -> None:
     flags = emergence_rows.flags(found)
     marks = [*flags, *(Mark(one.since, f"{one.title} · {one.since}", one.sentence) for one in found.findings)]
     at = cursor()
-    figure = emergence_figures.score(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
+    figure = figures.score(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
     live_chart(
         figure,
         key=f"emergence_{found.run.uid}",
@@ -141,7 +142,7 @@ def step_bar(found: Story) -> None:
     at = cursor()
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if at is None:
-            read = "" if found.found.every == 1 else f"Of so long a run, {emergence_notes.looked_at(found)}. "
+            read = "" if found.found.every == 1 else f"Of so long a run, {notes.looked_at(found)}. "
             st.caption(f"{read}One axis for all rows: click sets the cursor, drag zooms, double-click zooms out.")
             return
         st.markdown(f"Cursor at **step {at}**", width="content")
@@ -167,8 +168,8 @@ def nothing_sampled(row: RunRow) -> None:
 
 st.title("Emergence")
 show_style()
-st.html(emergence_notes.STYLE)
-runs = data.sound_runs(data.reader())
+st.html(notes.STYLE)
+runs = data.list_sound_runs()
 if not runs:
     st.info("There are no runs yet, so nothing has emerged.", icon=":material/timeline:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
@@ -178,4 +179,4 @@ chosen, laid_over = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None
 st.fragment(emergence, run_every=every)(chosen, laid_over)
 st.subheader("Time machine", anchor=False, help="The same held-out example, answered greedily at every evaluation.")
-time_machine(data.run(data.reader(), chosen.id))
+time_machine(data.get_run(chosen.id))

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app import data, finding, format, links
-from app.components import found_list, selection, trace_view
-from app.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
-from store import read
-from store.engine import StoreError
-from store.find import Place
-from store.patterns import Matcher
-from store.rows import RunRow, StoredCompletion
+from app.find import found_list, selection
+from app.shared import data, finding, format, links, trace_view
+from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
+from store.completions.find import Place, find_completions, scan_completions
+from store.completions.patterns import Matcher
+from store.completions.rows import get_completions
+from store.db.engine import StoreError
+from store.db.rows import RunRow, StoredCompletion
+from store.notes import list_trace_tags
 
 A_PAGE = 25
 # Rounds of a text search; what was found is shown between them.
@@ -79,7 +80,7 @@ def filters(runs: list[RunRow]) -> Asked:
         judged = st.selectbox("Answer is", list(JUDGED), key="judged", bind="query-params", width=120)
         form = st.selectbox("Form", list(FORMS), key="form", bind="query-params", width=140)
         cut = st.selectbox("Token limit", list(CUT), key="cut", bind="query-params", width=130)
-        tags = read.trace_tags(data.reader())
+        tags = list_trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
     names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
     with st.expander("Ranges, answer and example", expanded=any(st.query_params.get(name) for name in names)):
@@ -127,9 +128,9 @@ def number(label: str, key: str, *, whole: bool, help: str | None = None) -> flo
 
 def by_columns(asked: Asked) -> list[StoredCompletion]:
     """One page; the places where the earlier ones began are kept, so that one can go back."""
-    total = data.count_found(data.reader(), asked.wanted)
+    total = data.count_found(asked.wanted)
     places = places_of(asked)
-    page = read.find(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
+    page = find_completions(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
     first = (len(places) - 1) * A_PAGE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         shown = f"{first + 1:,} to {first + len(page.rows):,} of {total:,}" if page.rows else f"{total:,}"
@@ -176,7 +177,7 @@ def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
     """Rounds of a search until enough is found; each shows what there is."""
     progress: Progress | None = st.session_state.get(STATE)
     if progress is None or progress.asked != asked:
-        scan = read.scan(data.reader(), asked.wanted, matches, asked.order)
+        scan = scan_completions(data.reader(), asked.wanted, matches, asked.order)
         progress = st.session_state[STATE] = Progress(asked, scan, [], 0, A_PAGE, 0.0)
     st.fragment(run_every=0.1 if progress.is_working else None)(one_round)(runs)
 
@@ -209,13 +210,13 @@ def go_on(progress: Progress) -> Progress:
                 break
     except StoreError as error:
         problem = str(error)
-    rows = progress.rows + read.completions_by_id(data.reader(), found)
+    rows = progress.rows + get_completions(data.reader(), found)
     seconds = progress.seconds + time.monotonic() - start
     return progress._replace(rows=rows, looked_at=looked_at, seconds=seconds, is_over=is_over, problem=problem)
 
 
 def show_progress(progress: Progress) -> None:
-    total = max(data.count_found(data.reader(), progress.asked.wanted), progress.looked_at)
+    total = max(data.count_found(progress.asked.wanted), progress.looked_at)
     words = f"{len(progress.rows):,} found in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
     if progress.is_over:
         st.caption(words)
@@ -237,7 +238,7 @@ def more() -> None:
 st.title("Find")
 trace_view.show_style()
 store = data.reader()
-runs = data.sound_runs(store)
+runs = data.list_sound_runs()
 if not runs:
     st.info("There are no runs yet, so there is nothing to find.", icon=":material/search:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")

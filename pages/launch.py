@@ -7,17 +7,19 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import access, data, format, links
-from app.components import config_form, earlier, launch_plan, preflight, reward_rows
-from app.components.config_form import Checked
-from app.components.experiment_form import experiment_form
-from app.components.launcher_choice import launcher_choice
-from store import read
-from store.engine import StoreError
-from trainer import launch, prompt
-from trainer.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
-from trainer.datasets.shapes import Example
+from app import access
+from app.launch import earlier, form, plan, preflight, rewards
+from app.launch.experiment import experiment_form
+from app.launch.form import Checked
+from app.launch.launcher import launcher_choice
+from app.shared import data, format, links
+from store.db.engine import StoreError
+from store.runs import resolve_run
+from trainer import launch
+from trainer.examples.shapes import Example
 from trainer.launch import devices, identity
+from trainer.spec import prompt
+from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
 
 FIRST = next(iter(PRESETS))
 SIDE_WIDTH = 400
@@ -49,7 +51,7 @@ def prefill() -> None:
     except (ConfigError, StoreError) as error:
         st.session_state["launch.problem"] = str(error)
         config = preset(FIRST)
-    config_form.fill(config)
+    form.fill(config)
 
 
 def cloned(uid: str, step: str | None) -> RunConfig:
@@ -58,8 +60,8 @@ def cloned(uid: str, step: str | None) -> RunConfig:
     Raises StoreError, or ConfigError where today's trainer cannot run it.
     """
     store = data.reader()
-    run_id = read.resolve(store, uid)
-    config = from_dict(data.run(store, run_id).config)
+    run_id = resolve_run(store, uid)
+    config = from_dict(data.get_run(run_id).config)
     st.session_state["launch.parent"] = run_id
     if step is None:
         return config.model_copy(update={"name": f"{config.title}-copy"})
@@ -114,18 +116,18 @@ def reward_section(checked: Checked, example: Example | None) -> None:
     text, truth = "", None
     if example is not None:
         text, truth = example_completion(config, example), example.answer
-    reward_rows.rows(launch_plan.pays(text, truth, config) if text else {})
-    if reward_rows.is_on("keyword"):
-        config_form.widget(config_form.FIELDS["visual_words"])
+    rewards.rows(plan.pays(text, truth, config) if text else {})
+    if rewards.is_on("keyword"):
+        form.widget(form.FIELDS["visual_words"])
     if any(".py:" in reward.name for reward in config.rewards):
-        config_form.widget(config_form.FIELDS["try_rewards"])
+        form.widget(form.FIELDS["try_rewards"])
 
 
 def example_completion(config: RunConfig, example: Example) -> str:
     """The text whose rewards the rows show; it can be edited, and starts as a right one."""
     return st.text_area(
         f"Example completion (true count {example.answer}): edit it to see what it is paid",
-        launch_plan.right_completion(config, example),
+        plan.right_completion(config, example),
         key=f"launch.example.{example.id}.{config.style}",
         height=90,
         persist_state="session",
@@ -138,7 +140,7 @@ def side(checked: Checked, example: Example | None) -> None:
     go = buttons.button("Launch", type="primary", icon=":material/rocket_launch:", disabled=config is None)
     look = buttons.button("Preflight", icon=":material/fact_check:", disabled=config is None)
     for error in checked.errors:
-        st.error(format.literal(config_form.sentence(error)), icon=":material/error:")
+        st.error(format.literal(form.sentence(error)), icon=":material/error:")
     if config is None:
         st.caption("Correct the form to see what would happen.")
         return
@@ -157,7 +159,7 @@ def turn(launcher: str) -> str:
     if launcher != "local":
         return "It starts when a node of the cluster has room."
     here = identity.host()
-    jobs = [job for job in data.jobs(data.reader(), open_only=True) if job.launcher == "local"]
+    jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
     before = sum(job.host in (None, here) for job in jobs)
     if before < len(devices.here()):
         return "It starts at once."
@@ -210,7 +212,7 @@ def measure() -> None:
 def what_will_happen(config: RunConfig, example: Example | None, launcher: str) -> None:
     st.subheader("What will happen")
     with st.container(gap="xsmall"):
-        for line in launch_plan.plan(config):
+        for line in plan.plan(config):
             st.text(line)
         if (pace := earlier.seconds_per_step(config)) is not None:
             st.text(earlier.in_words(pace, config))
@@ -234,13 +236,13 @@ experiment_form()
 preset_cards()
 if st.session_state["launch.problem"]:
     st.warning(format.literal(st.session_state["launch.problem"]), icon=":material/warning:")
-checked = config_form.collect()
+checked = form.collect()
 config = checked.config or RunConfig()
-example = launch_plan.example_of(config.data.dataset, config.data.seed)
+example = plan.example_of(config.data.dataset, config.data.seed)
 with st.container(horizontal=True, gap="large"):
     with st.container(key="launch_form"):
-        config_form.essentials()
+        form.essentials()
         reward_section(checked, example)
-        config_form.sections(checked.errors)
+        form.sections(checked.errors)
     with st.container(key="launch_side", width=SIDE_WIDTH):
         side(checked, example)

@@ -9,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
-from app import data, format, links
-from app.components import bench_result, trace_view
-from app.components.inspector import reward_table
-from app.components.trace_text import body
-from app.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
-from store import read
-from store.engine import Store, StoreError
-from store.rows import RunRow
-from trainer.config import ConfigError, RewardConfig, RunConfig, from_dict
-from trainer.rewards import explain
-from trainer.trace import parse
+from app.rewards import result
+from app.shared import data, format, links, trace_view
+from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
+from app.shared.trace_text import body
+from app.traces.inspector import reward_table
+from store.completions.rows import get_completion, iter_completions
+from store.db.engine import Store, StoreError
+from store.db.rows import RunRow
+from store.trace import parse
+from trainer.spec.config import ConfigError, RewardConfig, RunConfig, from_dict
+from trainer.spec.rewards import explain
 
 VIEWS = ("One answer", "A whole run")
 SECONDS_A_ROUND = 0.5
@@ -64,7 +64,7 @@ def config_of(store: Store, run: RunRow | None) -> RunConfig:
     if run is None:
         return RunConfig()
     try:
-        return from_dict(data.run(store, run.id).config)
+        return from_dict(data.get_run(run.id).config)
     except ConfigError:
         return RunConfig()
 
@@ -117,7 +117,7 @@ def picked_completion(store: Store) -> tuple[str, int | None]:
     if number is None:
         return FIRST, 2
     try:
-        row = read.completion(store, int(number))
+        row = get_completion(store, int(number))
     except StoreError as error:
         st.warning(str(error), icon=":material/warning:")
         return FIRST, 2
@@ -129,7 +129,7 @@ def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> N
     if again is not None and (again.run_id, again.scheme) != (run.id, scheme):
         again = None
     if st.button("Score again", type="primary", icon=":material/replay:"):
-        again = Again(run.id, scheme, rescore(read.iter_completions(store, run.id), config, scheme), [], False)
+        again = Again(run.id, scheme, rescore(iter_completions(store, run.id), config, scheme), [], False)
     st.session_state[STATE] = again
     if again is None:
         st.caption("Nothing is trained: what this run sampled is scored once more, and its groups are compared.")
@@ -141,7 +141,7 @@ def one_round(run: RunRow) -> None:
     """Some more steps, within the time of a round; what there is so far is shown."""
     again: Again = st.session_state[STATE]
     if again.is_over:
-        bench_result.show(again.scores)
+        result.show(again.scores)
         return
     deadline = time.monotonic() + SECONDS_A_ROUND
     for scores in again.steps:
@@ -153,14 +153,14 @@ def one_round(run: RunRow) -> None:
         st.rerun()
     last = again.scores[-1].step
     st.progress(min(1.0, last / max(1, run.step)), text=f"step {last:,} of {run.step:,}")
-    bench_result.show(again.scores)
+    result.show(again.scores)
 
 
 st.title("Rewards")
 trace_view.show_style()
 store = data.reader()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    run = choose_run(data.sound_runs(store))
+    run = choose_run(data.list_sound_runs())
     view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 config = config_of(store, run)
 scheme = scheme_of(config, run)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts, data, format, links, status, story
-from app.charts import Chart, Curve
-from app.components import run_actions, run_curves
-from app.components.emergence_notes import findings_line
-from app.components.latest_group import latest_group
-from app.components.live_chart import load_library
-from app.components.run_documents import config_tab, events_tab, log_tab
-from app.components.run_evaluations import evaluate_form, evaluations_tab
-from app.components.run_header import headlines, run_header
-from store.rows import RunDetail, RunRow
+from app.emergence import story
+from app.emergence.notes import findings_line
+from app.run import charts
+from app.run import curves as run_curves
+from app.run.charts import Chart, Curve
+from app.run.documents import config_tab, events_tab, log_tab
+from app.run.evaluations import evaluate_form, evaluations_tab
+from app.run.header import headlines, run_header
+from app.run.latest_group import latest_group
+from app.shared import data, format, links, run_actions, status
+from app.shared.live_chart import load_library
+from store.db.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
 TRACES_PAGE = "../pages/traces.py"
@@ -48,8 +50,8 @@ def go_to(uid: str) -> None:
 
 def current(uid: str) -> tuple[RunDetail, RunRow] | None:
     """The run as it is now; None when it has been deleted meanwhile."""
-    row = next((run for run in data.runs(data.reader()) if run.uid == uid), None)
-    return (data.run(data.reader(), row.id), row) if row else None
+    row = next((run for run in data.list_runs() if run.uid == uid), None)
+    return (data.get_run(row.id), row) if row else None
 
 
 def cursor() -> int | None:
@@ -80,7 +82,7 @@ def curves(uid: str) -> None:
     if found is None:
         return
     run, _ = found
-    if run.step == 0 and not data.metric_names(data.reader(), run.id):
+    if run.step == 0 and not data.list_metric_names(run.id):
         st.caption("No step yet: curves appear with the first one.")
         return
     headlines(run)
@@ -95,7 +97,7 @@ def curves(uid: str) -> None:
     optimization = charts.optimization(run.method)
     run_curves.draw(run, optimization, view, on_step=set_cursor)
     covered = {name for chart in (*outcome, *optimization) for name in chart.metrics}
-    other = sorted(set(data.metric_names(data.reader(), run.id)) - covered)
+    other = sorted(set(data.list_metric_names(run.id)) - covered)
     with st.expander(f"Other metrics ({len(other)})", key="other", on_change="rerun") as rest:
         if rest.open:
             chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose what to draw")
@@ -131,7 +133,7 @@ def step_bar(run: RunDetail, step: int | None) -> None:
 
 
 def completions_tab(run: RunDetail) -> None:
-    bounds = data.step_bounds(data.reader(), run.id)
+    bounds = data.get_step_bounds(run.id)
     step = cursor()
     if bounds is None:
         st.caption("This run stored no training completions. Its answers on held-out examples are on the Traces page.")
@@ -142,7 +144,7 @@ def completions_tab(run: RunDetail) -> None:
     st.page_link(TRACES_PAGE, label="Open them on the Traces page", icon=":material/psychology:", query_params=query)
 
 
-runs = data.sound_runs(data.reader())
+runs = data.list_sound_runs()
 if not runs:
     st.title("Run")
     st.caption("There is no run yet: start the demo or launch one.")
@@ -160,14 +162,14 @@ for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="que
         if name == "Curves":
             st.fragment(curves, run_every=every)(chosen.uid)
         elif name == "Completions":
-            completions_tab(data.run(data.reader(), chosen.id))
+            completions_tab(data.get_run(chosen.id))
         elif name == "Evaluations":
-            evaluate_form(data.run(data.reader(), chosen.id))
-            st.fragment(lambda: evaluations_tab(data.run(data.reader(), chosen.id)), run_every=3.0)()
+            evaluate_form(data.get_run(chosen.id))
+            st.fragment(lambda: evaluations_tab(data.get_run(chosen.id)), run_every=3.0)()
         elif name == "Config":
-            config_tab(data.run(data.reader(), chosen.id))
+            config_tab(data.get_run(chosen.id))
         elif name == "Log":
-            st.fragment(lambda: log_tab(data.run(data.reader(), chosen.id)), run_every=every)()
+            st.fragment(lambda: log_tab(data.get_run(chosen.id)), run_every=every)()
         else:
-            st.fragment(lambda: events_tab(data.run(data.reader(), chosen.id)), run_every=every)()
+            st.fragment(lambda: events_tab(data.get_run(chosen.id)), run_every=every)()
 run_actions.confirm_deletion(then=RUNS_PAGE)

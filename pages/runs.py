@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import data, format, intents, status
-from app.components import run_actions
-from app.components.queue_view import queue
-from app.components.runs_table import runs_table
 from app.pulse import PULSE
-from store.rows import JobRow, RunRow
+from app.runs.table import runs_table
+from app.shared import data, format, intents, run_actions, status
+from app.shared.queue_view import queue
+from store.db.rows import JobRow, RunRow
 
 LAUNCH_PAGE = "../pages/launch.py"
 RUN_PAGE = "../pages/run.py"
@@ -69,7 +68,7 @@ def facts(run: RunRow) -> list[str]:
 
 
 def going_on(runs: Sequence[RunRow]) -> None:
-    open_jobs = data.jobs(data.reader(), open_only=True)
+    open_jobs = data.list_jobs(open_only=True)
     jobs = {job.uid: job for job in open_jobs}
     live = [run for run in runs if run.status in status.ACTIVE]
     for run in live:
@@ -124,7 +123,7 @@ def actions(selected: Sequence[RunRow]) -> None:
         explanation = "How the reasoning of the selected runs differs; of one run, from that of another method."
         if st.button("Drift", icon=":material/compare:", key="drift", disabled=not selected, help=explanation):
             st.switch_page(DRIFT_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
-        asked = {job.run_id: job.stop_requested for job in data.jobs(data.reader(), open_only=True)}
+        asked = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
         run_actions.stop_button(selected, [asked.get(run.id, 0) for run in selected], key="stop")
         run_actions.resume_button(selected, key="resume")
         run_actions.clone_button(one, key="clone")
@@ -140,7 +139,7 @@ def broken(run: RunRow) -> None:
 
 
 def overview() -> None:
-    runs = data.runs(data.reader())
+    runs = data.list_runs()
     if not runs:
         welcome()
         return
@@ -160,6 +159,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Launch run", type="primary", icon=":material/rocket_launch:", key="launch"):
             st.switch_page(LAUNCH_PAGE)
-is_busy = any(run.status in status.OPEN for run in data.runs(data.reader()))
+is_busy = any(run.status in status.OPEN for run in data.list_runs())
 st.fragment(overview, run_every=2.0 if is_busy else 5.0)()
 run_actions.confirm_deletion()

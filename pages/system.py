@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import data, format, health, intents, machine
-from app.components.run_actions import attempt
 from app.pulse import PULSE
-from app.status import STILL_AFTER
-from store import orphans, state
-from store.engine import StoreError
-from store.state import DatabaseState
+from app.shared import data, format, intents
+from app.shared.run_actions import attempt
+from app.shared.status import STILL_AFTER
+from app.system import health, machine
+from store.care import orphans, state
+from store.care.state import DatabaseState
+from store.db.engine import StoreError
 from trainer.launch import identity, supervision, webhook
 
 
@@ -26,7 +27,7 @@ def stray(url: str) -> orphans.Orphans:
 
 
 def work() -> health.Work:
-    jobs = data.jobs(data.reader(), open_only=True)
+    jobs = data.list_jobs(open_only=True)
     here = identity.host()
     workers = state.workers(data.reader())
     dead = [row.host for row in workers if row.host == here and not identity.is_alive(supervision.identity_of(row))]

@@ -7,15 +7,17 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import data, format, links, status
-from app.components import group_view, inspector, prediction_view
-from app.components.group_view import SHOWN, Block, Look, nothing_left, select, show_block
-from app.components.sparkline import sparkline
-from app.components.trace_view import Row, show_style
-from store import answers, read
-from store.engine import Store, StoreError
-from store.rows import RunRow, StoredCompletion, StoredPrediction
-from trainer.trace import Form, form_of
+from app.shared import data, format, links, status
+from app.shared.trace_view import Row, show_style
+from app.traces import group_view, inspector, prediction_view
+from app.traces.group_view import SHOWN, Block, Look, nothing_left, select, show_block
+from app.traces.sparkline import sparkline
+from store.completions.rows import get_completion
+from store.db.engine import Store, StoreError
+from store.db.rows import RunRow, StoredCompletion, StoredPrediction
+from store.evaluations.predictions import get_prediction, list_predictions_to
+from store.evaluations.records import run_of_evaluation
+from store.trace import Form, form_of
 
 VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
@@ -59,14 +61,14 @@ def whole(name: str) -> int | None:
 
 def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> int | None:
     """The step of the chosen completion, or in the address, else the last one; None if there is none."""
-    bounds = data.step_bounds(store, run.id)
+    bounds = data.get_step_bounds(run.id)
     if bounds is None:
         return None
     wanted = whole("step") if chosen is None else chosen.step
     step = bounds.last if wanted is None else min(max(wanted, bounds.first), bounds.last)
     if bounds.first == bounds.last:
         return step
-    reward = data.series(store, run.id, ("reward",), points=400).get("reward")
+    reward = data.read_series(run.id, ("reward",), points=400).get("reward")
     row = st.container(horizontal=True, vertical_alignment="bottom")
     move(row, "Left", ":material/chevron_left:", step - 1, disabled=step <= bounds.first)
     with row, st.container(gap=None):
@@ -102,9 +104,9 @@ def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
     """The trace in the address, if there is one of its number."""
     try:
         if (number := whole("completion")) is not None:
-            return read.completion(store, number)
+            return get_completion(store, number)
         if (number := whole("prediction")) is not None:
-            return answers.prediction(store, number)
+            return get_prediction(store, number)
     except StoreError as error:
         st.warning(str(error), icon=":material/warning:")
     return None
@@ -128,7 +130,7 @@ def leave(own: str) -> None:
 def run_of(store: Store, runs: list[RunRow], trace: StoredCompletion | StoredPrediction) -> RunRow | None:
     if isinstance(trace, StoredCompletion):
         return next((run for run in runs if run.id == trace.run_id), None)
-    run_id = answers.run_of_evaluation(store, trace.evaluation_id)
+    run_id = run_of_evaluation(store, trace.evaluation_id)
     return next((run for run in runs if run.id == run_id), None)
 
 
@@ -138,11 +140,11 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
     if step is None:
         nothing_sampled(run)
         return
-    groups = data.groups(store, run.id, step)
+    groups = data.list_groups(run.id, step)
     style = form_of(run.style, run.grammar)
     if chosen is not None:
         siblings = next(each.completions for each in groups if any(row.id == chosen.id for row in each.completions))
-        inspector.inspect(store, data.run(store, run.id), chosen, siblings, style)
+        inspector.inspect(store, data.get_run(run.id), chosen, siblings, style)
     look = group_view.filters(SHOWN)
     blocks = [Block(group.group, group.example, group.completions, group.completions) for group in groups]
     wanted = whole("group")
@@ -164,7 +166,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
 
 def of_evaluations(store: Store, run: RunRow) -> None:
     """Where the completions are that another tool sampled to evaluate, and that would be looked for here."""
-    steps = [str(each.step) for each in data.evaluations(store, run.id) if each.conditions.get("imported")]
+    steps = [str(each.step) for each in data.list_evaluations(run.id) if each.conditions.get("imported")]
     if steps:
         where = f"step {steps[0]}" if len(steps) == 1 else f"steps {', '.join(steps[:STEPS_NAMED])}"
         more = f" and {len(steps) - STEPS_NAMED} more" if len(steps) > STEPS_NAMED else ""
@@ -176,15 +178,15 @@ def of_evaluations(store: Store, run: RunRow) -> None:
 
 
 def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> None:
-    found = [evaluation for evaluation in data.evaluations(store, run.id) if evaluation.done]
+    found = [evaluation for evaluation in data.list_evaluations(run.id) if evaluation.done]
     if not found:
         prediction_view.nothing_evaluated(run, soon=run.status in status.OPEN)
         return
     evaluation = prediction_view.choose_evaluation(found, chosen.evaluation_id if chosen else whole("evaluation"))
     style = form_of(evaluation.conditions.get("style", run.style), run.grammar)
     if chosen is not None:
-        siblings = answers.predictions_to(store, evaluation.id, [chosen.example_id])
-        inspector.inspect(store, data.run(store, run.id), chosen, siblings, style)
+        siblings = list_predictions_to(store, evaluation.id, [chosen.example_id])
+        inspector.inspect(store, data.get_run(run.id), chosen, siblings, style)
     prediction_view.show(store, run, evaluation, style, chosen)
 
 
@@ -232,7 +234,7 @@ def no_runs() -> None:
 st.title("Traces")
 show_style()
 store = data.reader()
-runs = data.sound_runs(store)
+runs = data.list_sound_runs()
 if not runs:
     no_runs()
     st.stop()

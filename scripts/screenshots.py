@@ -15,8 +15,8 @@ from pathlib import Path
 from playwright.sync_api import Page, ViewportSize
 
 from scripts import browsing
-from store import read
-from store.engine import Store, StoreError, database_url, open_store
+from store.db.engine import Store, StoreError, database_url, open_store
+from store.runs import get_run, list_runs, resolve_run
 
 SCHEMES = ("light", "dark")
 SIZE: ViewportSize = {"width": 1440, "height": 1200}
@@ -53,9 +53,9 @@ def main() -> int:
 
 def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
     """File name to address, for one page each. Raises StoreError when there is no run to show."""
-    runs = [run for run in read.runs(store) if run.step]
+    runs = [run for run in list_runs(store) if run.step]
     if wanted is not None:
-        uid = read.run(store, read.resolve(store, wanted)).uid
+        uid = get_run(store, resolve_run(store, wanted)).uid
     else:
         uid = next((run.uid for run in runs if run.method == "grpo"), "")
     if not uid:

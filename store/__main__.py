@@ -21,11 +21,16 @@ from typing import Any, TextIO
 
 from sqlalchemy import make_url
 
-from store import backup, copying, deletion, journal, orphans, read, transfer
-from store.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
-from store.export import completion_fields, prediction_fields
+from store import journal
+from store.care import backup, copying, deletion, orphans, transfer
+from store.care.export import completion_fields, prediction_fields
+from store.completions.rows import iter_completions
+from store.db.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
+from store.db.rows import RunRow
+from store.evaluations.predictions import iter_predictions
 from store.importing import saving
-from store.rows import RunRow
+from store.metrics import list_metric_names, read_series
+from store.runs import find_run, get_run, list_runs, resolve_run
 from store.terminal import cell, shown, unformulaic
 
 EVERY_POINT = 10**9
@@ -122,7 +127,7 @@ def _import(store: Store, options: argparse.Namespace) -> None:
     if options.tool == JOURNAL:
         for taken in journal.take_in(store, Path(options.path).expanduser()):
             lost = f", {taken.damaged} damaged lines left out" if taken.damaged else ""
-            name = read.run(store, read.resolve(store, taken.run_uid)).name
+            name = get_run(store, resolve_run(store, taken.run_uid)).name
             print(f"imported {name} ({taken.run_uid}): {taken.records} records{lost}")
         return
     report = saving.import_runs(store, options.tool, options.path, options.name)
@@ -141,7 +146,7 @@ def _import(store: Store, options: argparse.Namespace) -> None:
 
 
 def _runs(store: Store, options: argparse.Namespace) -> None:
-    rows = read.runs(store)
+    rows = list_runs(store)
     if options.json:
         json.dump([_run(row) for row in rows], sys.stdout, indent=1)
         print()
@@ -158,13 +163,13 @@ def _run(row: RunRow) -> dict[str, Any]:
 
 
 def _metrics(store: Store, options: argparse.Namespace) -> None:
-    run_id = read.resolve(store, options.run)
-    known = read.metric_names(store, run_id)
+    run_id = resolve_run(store, options.run)
+    known = list_metric_names(store, run_id)
     names = options.names or known
     if unknown := [name for name in names if name not in known]:
         raise StoreError(f"The run has no metric {unknown[0]!r}; it has {', '.join(known) or 'none'}.")
     values: dict[int, dict[str, float]] = {}
-    for name, curve in read.series(store, run_id, names, points=EVERY_POINT).items():
+    for name, curve in read_series(store, run_id, names, points=EVERY_POINT).items():
         for step, value in zip(curve.step.tolist(), curve.value.tolist(), strict=True):
             if value == value:
                 values.setdefault(step, {})[name] = value
@@ -174,13 +179,13 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
 
 
 def _completions(store: Store, options: argparse.Namespace) -> None:
-    run = read.run(store, read.resolve(store, options.run))
-    _write(options.jsonl, (completion_fields(run.uid, row) for row in read.iter_completions(store, run.id)))
+    run = get_run(store, resolve_run(store, options.run))
+    _write(options.jsonl, (completion_fields(run.uid, row) for row in iter_completions(store, run.id)))
 
 
 def _predictions(store: Store, options: argparse.Namespace) -> None:
-    run = read.run(store, read.resolve(store, options.run))
-    _write(options.jsonl, (prediction_fields(run.uid, row) for row in read.iter_predictions(store, run.id)))
+    run = get_run(store, resolve_run(store, options.run))
+    _write(options.jsonl, (prediction_fields(run.uid, row) for row in iter_predictions(store, run.id)))
 
 
 def _copy(store: Store, options: argparse.Namespace) -> None:
@@ -205,7 +210,7 @@ def _say_copied(copied: backup.Copied) -> None:
 
 
 def _export_run(store: Store, options: argparse.Namespace) -> None:
-    transfer.export_run(store, read.resolve(store, options.run), options.file)
+    transfer.export_run(store, resolve_run(store, options.run), options.file)
     print(f"{options.file} is written. Checkpoints and logs are not in it.")
 
 
@@ -214,7 +219,7 @@ def _import_run(store: Store, options: argparse.Namespace) -> None:
 
 
 def _delete(store: Store, options: argparse.Namespace) -> None:
-    run = read.named(store, options.run)
+    run = find_run(store, options.run)
     folder = deletion.delete(store, run.id, run.uid)
     print(f"deleted run {run.uid}" + (f" and {folder}." if folder else "; no output folder here is its own."))
     print("Images stay until `python -m store orphans --remove` removes what no run needs.")

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
-from store.connection import Store, reading, writing
-from store.schema import Embedding, Encoder
-from store.sql import upsert
-from store.values import clean
+from store.db.connection import Store, reading, writing
+from store.db.schema import Embedding, Encoder
+from store.db.sql import upsert
+from store.db.values import clean
 
 STORED = np.dtype("<f2")
 """Half precision moves a cosine by less than 0.001."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from store.connection import Store, StoreError, reading, writing
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.rows import ExperimentRow, RunRef
+from store.db.schema import Experiment, ExperimentRun
+from store.db.values import clean, storable
 from store.jobs import new_uid
-from store.rows import ExperimentRow, RunRef
-from store.schema import Experiment, ExperimentRun
-from store.values import clean, storable
 
 
 def create_experiment(store: Store, *, name: str, matrix: dict[str, Any]) -> RunRef:
@@ -27,7 +27,7 @@ def add_to_experiment(store: Store, experiment_id: int, run_id: int, arm: str) -
         connection.execute(insert(ExperimentRun).values(experiment_id=experiment_id, run_id=run_id, arm=clean(arm)))
 
 
-def experiments(store: Store) -> list[ExperimentRow]:
+def list_experiments(store: Store) -> list[ExperimentRow]:
     """All experiments, newest first, with their runs in the order in which they were added."""
     columns = (Experiment.id, Experiment.uid, Experiment.name, Experiment.matrix, Experiment.created_at)
     members = select(ExperimentRun.experiment_id, ExperimentRun.run_id, ExperimentRun.arm)
@@ -39,8 +39,8 @@ def experiments(store: Store) -> list[ExperimentRow]:
         return [ExperimentRow._make((*row, arms.get(row.id, {}))) for row in rows]
 
 
-def experiment(store: Store, uid: str) -> ExperimentRow:
-    found = next((row for row in experiments(store) if row.uid == uid), None)
+def get_experiment(store: Store, uid: str) -> ExperimentRow:
+    found = next((row for row in list_experiments(store) if row.uid == uid), None)
     if found is None:
         raise StoreError(f"There is no experiment {uid!r} in {store.where}.")
     return found

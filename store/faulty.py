@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select
 
-from store import checking
-from store.connection import Store, reading
-from store.schema import Example, ExampleImage, Media, MetricName, Run
-from store.transfer import owned
+from store.care.transfer import owned
+from store.db import checking
+from store.db.connection import Store, reading
+from store.db.schema import Example, ExampleImage, Media, MetricName, Run
 
 SECONDS = 5.0
 """How long it looks; small tables come first."""

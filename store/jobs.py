@@ -9,19 +9,32 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from store.connection import Store, StoreError, writing
-from store.redaction import redacted, redacted_values
-from store.rows import JobRef
-from store.schema import ACTIVE, COMES_FROM, OPEN, Event, Job, JobState, Launcher, Run, Worker
-from store.sql import upsert
-from store.values import clean, storable
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.redaction import redacted_values
+from store.db.rows import JobRef, JobRow, WorkerRow
+from store.db.schema import (
+    ACTIVE,
+    COMES_FROM,
+    OPEN,
+    Job,
+    JobState,
+    Launcher,
+    Run,
+    Worker,
+)
+from store.db.sql import columns, sound_row, upsert
+from store.db.values import clean, storable
+from store.events import insert_event
+from store.media import files as files
 
 STOP_WORDS = {1: "finish the step and save", 2: "terminate", 3: "kill", 4: "give up"}
+RECENT_JOBS = 200
 
 
 def new_uid() -> str:
@@ -51,16 +64,8 @@ def add_job(
             )
             .returning(Job.id)
         ).scalar_one()
-        note(connection, run_id, "launched", f"{kind.capitalize()} job queued.", job_id=job_id, at=now)
+        insert_event(connection, run_id, "launched", f"{kind.capitalize()} job queued.", job_id=job_id, at=now)
     return JobRef(job_id, uid)
-
-
-def _move(
-    connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any
-) -> Row[int, str, int, str] | None:
-    """Brings a job into a state if it may come there from its own; its id, uid, run and kind, or None."""
-    move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
-    return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind)).first()
 
 
 def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
@@ -151,7 +156,7 @@ def start_job(
         step = connection.scalar(select(Run.step).where(Run.id == row.run_id)) or 0
         resumed = row.kind == "train" and step > 0
         message = f"Resumed from step {step}" if resumed else f"{row.kind.capitalize()} job started"
-        note(
+        insert_event(
             connection,
             row.run_id,
             "resumed" if resumed else "started",
@@ -161,7 +166,7 @@ def start_job(
         )
 
 
-def beat(store: Store, job_id: int, activity: str | None = None) -> int:
+def beat_job(store: Store, job_id: int, activity: str | None = None) -> int:
     """A sign of life; returns the stop level that was asked for (0 none)."""
     values: dict[str, Any] = {"heartbeat": Job.heartbeat + 1}
     if activity is not None:
@@ -185,7 +190,7 @@ def ask_stop(store: Store, job_id: int, level: int = 1) -> None:
         row = connection.execute(select(Job.run_id, Job.state, Job.stop_requested).where(Job.id == job_id)).first()
         if row is None or row.state not in OPEN or row.stop_requested >= level:
             return
-        note(connection, row.run_id, "stop_asked", f"Stop asked: {STOP_WORDS[level]}.", job_id=job_id)
+        insert_event(connection, row.run_id, "stop_asked", f"Stop asked: {STOP_WORDS[level]}.", job_id=job_id)
         if row.state == JobState.QUEUED:
             _end(connection, job_id, JobState.STOPPED, error="Taken out of the queue.")
         else:
@@ -209,16 +214,6 @@ def end_job(
         )
 
 
-def _end(connection: Connection, job_id: int, state: JobState, **columns: Any) -> bool:
-    values = {name: redacted_values(storable(value), name) for name, value in columns.items()}
-    row = _move(connection, Job.id == job_id, state, ended_at=time.time(), activity=None, **values)
-    if row is None:
-        return False
-    words = f"{row.kind.capitalize()} job {state.value.replace('_', ' ')}."
-    note(connection, row.run_id, state.value, columns.get("error") or words, job_id=job_id)
-    return True
-
-
 def upsert_worker(store: Store, *, host: str, boot_id: str | None, pid: int, pid_started: float | None) -> None:
     """Registers the worker of a host, in place of an earlier one."""
     row = {"boot_id": boot_id, "pid": pid, "pid_started": pid_started, "heartbeat": 0, "started_at": time.time()}
@@ -239,16 +234,60 @@ def remove_worker(store: Store, host: str, pid: int) -> None:
         connection.execute(delete(Worker).where(Worker.host == host, Worker.pid == pid))
 
 
-def note(
-    connection: Connection,
-    run_id: int,
-    kind: str,
-    message: str,
-    *,
-    job_id: int | None = None,
-    step: int | None = None,
-    at: float | None = None,
-) -> None:
-    """Adds an event inside a transaction."""
-    row = {"run_id": run_id, "job_id": job_id, "at": at or time.time(), "step": step, "kind": kind}
-    connection.execute(insert(Event).values(message=clean(redacted(message)), **row))
+def list_jobs(store: Store, *, open_only: bool = False, run_id: int | None = None) -> list[JobRow]:
+    """Jobs in the order of the queue."""
+    statement = _jobs().order_by(Job.position, Job.id)
+    if open_only:
+        statement = statement.where(Job.state.in_(OPEN))
+    if run_id is not None:
+        statement = statement.where(Job.run_id == run_id)
+    with reading(store) as connection:
+        return [sound_row(Job, JobRow, row) for row in connection.execute(statement)]
+
+
+def get_job(store: Store, job_uid: str) -> JobRow:
+    with reading(store) as connection:
+        row = connection.execute(_jobs().where(Job.uid == job_uid)).first()
+    if row is None:
+        raise StoreError(f"There is no job {job_uid!r} in {store.where}.")
+    return JobRow._make(row)
+
+
+def job_lengths(store: Store) -> dict[str, float]:
+    """Median seconds that the latest finished jobs of each kind took."""
+    finished = select(Job.kind, Job.started_at, Job.ended_at).where(Job.state == JobState.FINISHED)
+    lengths: dict[str, list[float]] = {}
+    with reading(store) as connection:
+        for kind, started_at, ended_at in connection.execute(finished.order_by(Job.id.desc()).limit(RECENT_JOBS)):
+            lengths.setdefault(kind, []).append((ended_at or 0.0) - (started_at or 0.0))
+    return {kind: median(each) for kind, each in lengths.items()}
+
+
+def get_worker(store: Store, host: str) -> WorkerRow | None:
+    """The process that drains the queue of a host, if one has registered."""
+    with reading(store) as connection:
+        row = connection.execute(select(*columns(Worker, WorkerRow)).where(Worker.host == host)).first()
+    return WorkerRow._make(row) if row else None
+
+
+def _move(
+    connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any
+) -> Row[int, str, int, str] | None:
+    """Brings a job into a state if it may come there from its own; its id, uid, run and kind, or None."""
+    move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
+    return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind)).first()
+
+
+def _end(connection: Connection, job_id: int, state: JobState, **columns: Any) -> bool:
+    values = {name: redacted_values(storable(value), name) for name, value in columns.items()}
+    row = _move(connection, Job.id == job_id, state, ended_at=time.time(), activity=None, **values)
+    if row is None:
+        return False
+    words = f"{row.kind.capitalize()} job {state.value.replace('_', ' ')}."
+    insert_event(connection, row.run_id, state.value, columns.get("error") or words, job_id=job_id)
+    return True
+
+
+def _jobs() -> Select[Any]:
+    extra = {"run_uid": Run.uid.label("run_uid"), "run_name": Run.name.label("run_name")}
+    return select(*columns(Job, JobRow, extra)).join(Run, Run.id == Job.run_id)

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from store import write
-from store.connection import Store, StoreError, reading
-from store.evaluations import add_examples
-from store.rows import CompletionRow, ExampleRow, TokenRow
-from store.schema import OPEN, Job, JobState, Run
+from store.db.connection import Store, StoreError, reading
+from store.db.rows import CompletionRow, ExampleRow, TokenRow
+from store.db.schema import OPEN, Job, JobState, Run
+from store.events import add_event
+from store.examples import add_examples
+from store.jobs import add_job, end_job, start_job
+from store.runs import create_run, describe_run
 from store.steps import record_step, truncate_after
 
 RECORDED = "(recorded)"
@@ -43,7 +45,7 @@ class Begun:
     uid: str
     """Of the run, if it is a new one."""
     run: dict[str, Any]
-    """What `store.write.create_run` takes."""
+    """What `store.runs.create_run` takes."""
     process: Process
     step: int = 0
     at: float = 0.0
@@ -198,33 +200,33 @@ class Target:
         elif isinstance(record, Described):
             self._describe(record)
         elif isinstance(record, Happened):
-            write.add_event(self.store, self.run_id, record.kind, record.message, job_id=self.job_id)
+            add_event(self.store, self.run_id, record.kind, record.message, job_id=self.job_id)
         elif self.job_id is not None:
             state = JobState(record.state)
             failed = state == JobState.FAILED
-            write.end_job(self.store, self.job_id, state, exit_code=1 if failed else 0, error=record.error)
+            end_job(self.store, self.job_id, state, exit_code=1 if failed else 0, error=record.error)
             self.job_id = None
 
     def _begin(self, record: Begun) -> None:
         self.run_id = self.run_id if record.step and self.run_id is not None else self._known(record)
         if self.run_id is None:
-            self.run_id = write.create_run(self.store, uid=record.uid, **record.run).id
+            self.run_id = create_run(self.store, uid=record.uid, **record.run).id
             if record.at:
-                write.describe_run(self.store, self.run_id, created_at=record.at)
+                describe_run(self.store, self.run_id, created_at=record.at)
         else:
             if record.step:
                 self._close_others(record.process)
                 truncate_after(self.store, self.run_id, record.step)
-            write.describe_run(self.store, self.run_id, max_steps=record.run.get("max_steps"))
+            describe_run(self.store, self.run_id, max_steps=record.run.get("max_steps"))
         with reading(self.store) as connection:
             self.run_uid = connection.scalar(select(Run.uid).where(Run.id == self.run_id)) or ""
-        job = self._open_job(record.process) or write.add_job(self.store, self.run_id, "train", {"recorded": True})
+        job = self._open_job(record.process) or add_job(self.store, self.run_id, "train", {"recorded": True})
         self.job_id, self.job_uid = job
         with reading(self.store) as connection:
             begun = connection.scalar(select(Job.started_at).where(Job.id == self.job_id))
         if begun is None:
             process = record.process
-            write.start_job(
+            start_job(
                 self.store,
                 self.job_id,
                 host=process.host,
@@ -264,7 +266,7 @@ class Target:
         with reading(self.store) as connection:
             ids = list(connection.scalars(select(Job.id).where(*others)))
         for id in ids:
-            write.end_job(self.store, id, JobState.KILLED, error="Its training went on in another process.")
+            end_job(self.store, id, JobState.KILLED, error="Its training went on in another process.")
 
     def _open_job(self, process: Process) -> tuple[int, str] | None:
         """That of this process, where the record was put before."""
@@ -280,7 +282,7 @@ class Target:
                 known = connection.scalar(select(Run.environment).where(Run.id == self.run_id)) or {}
             columns["environment"] = known | record.environment
         assert self.run_id is not None
-        write.describe_run(self.store, self.run_id, **columns)
+        describe_run(self.store, self.run_id, **columns)
 
 
 class Taken(NamedTuple):

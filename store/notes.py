@@ -7,13 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import delete, select
 
-from store.connection import Store, StoreError, reading, writing
-from store.schema import TraceNote, TraceTag
-from store.sql import upsert
-from store.values import clean
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.schema import TraceNote, TraceTag
+from store.db.sql import upsert
+from store.db.values import clean
 
 TraceKind = Literal["completion", "prediction"]
 LONGEST_TAG, LONGEST_NOTE = 100, 10_000
+
 PAGE = 500
 
 
@@ -52,13 +53,13 @@ def note_trace(store: Store, kind: TraceKind, id: int, text: str) -> None:
             connection.execute(add.values({f"{kind}_id": id, "text": note}))
 
 
-def trace_tags(store: Store) -> list[str]:
+def list_trace_tags(store: Store) -> list[str]:
     """Every tag that some completion or prediction has, by name."""
     with reading(store) as connection:
         return list(connection.scalars(select(TraceTag.name).distinct().order_by(TraceTag.name)))
 
 
-def remarks(store: Store, kind: TraceKind, ids: Iterable[int]) -> dict[int, Remarks]:
+def get_remarks(store: Store, kind: TraceKind, ids: Iterable[int]) -> dict[int, Remarks]:
     """Tags and notes by id of the trace; traces without any are left out."""
     wanted = sorted(set(ids))
     found: dict[int, Remarks] = {}

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, delete, insert, make_url, select, text
 
-from store import private
-from store.connection import Store, StoreError, reading, sqlite_path, writing
-from store.schema import Database, Run
+from store.db import private
+from store.db.connection import Store, StoreError, reading, sqlite_path, writing
+from store.db.schema import Database, Run
 
 NAME = "owner.json"
 RUN_FOLDERS = "runs"

@@ -14,14 +14,14 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
-from store.connection import DriverCursor, Store, driver_writing, writing
-from store.evaluations import trace_columns
-from store.rows import CompletionRow, TokenRow
-from store.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step, StepSummary
-from store.sql import upsert
-from store.summary import summarize
-from store.tokens import add_sampled
-from store.values import clean, finite
+from store.completions.columns import trace_columns
+from store.completions.summary import summarize
+from store.completions.tokens import add_sampled
+from store.db.connection import DriverCursor, Store, driver_writing, writing
+from store.db.rows import CompletionRow, TokenRow
+from store.db.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step, StepSummary
+from store.db.sql import upsert
+from store.db.values import clean, finite
 
 ADD_STEP = 'INSERT INTO step (run_id, step, "at", tokens) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'
 CHANGE_STEP = 'UPDATE step SET "at" = ?, tokens = COALESCE(?, tokens) WHERE run_id = ? AND step = ?'
@@ -49,8 +49,6 @@ BEAT_JOB = (
     "UPDATE job SET heartbeat = heartbeat + 1, spoke_at = ?, activity = 'training' "
     "WHERE id = ? RETURNING stop_requested"
 )
-
-
 LONGEST_NAME = 200
 
 

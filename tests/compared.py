@@ -8,18 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store import read, write
-from store.engine import Store, open_store
-from store.rows import PredictionRow
-from store.schema import JobState
+from store.db.engine import Store, open_store
+from store.db.rows import PredictionRow
+from store.db.schema import JobState
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.events import set_checkpoint
+from store.experiments import add_to_experiment, create_experiment, list_experiments
+from store.jobs import add_job, end_job, start_job
+from store.runs import describe_run
+from store.steps import record_step
 from tests import seeded
-from trainer import experiments, metrics
-from trainer.config import RunConfig
-from trainer.datasets import shapes
-from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
-from trainer.experiments import DEMO_TABLES, Matrix
-from trainer.prompt import INSTRUCTIONS
+from trainer.evaluate import metrics
+from trainer.examples import shapes
+from trainer.examples.example import Example
+from trainer.spec import experiments
+from trainer.spec.config import RunConfig
+from trainer.spec.experiments import DEMO_TABLES, Matrix
+from trainer.spec.prompt import INSTRUCTIONS
 
 SKILL = {"none": 0.0, "sft": 0.55, "grpo": 0.95}
 CLOSENESS = {"none": 0.2, "sft": 0.9, "grpo": 0.45}
@@ -54,13 +60,13 @@ def fill(
 
     `decoding` changes that of an arm, `other` its further conditions.
     """
-    made = write.create_experiment(store, name="demo-tables", matrix={"arms": list(matrix.arms)})
+    made = create_experiment(store, name="demo-tables", matrix={"arms": list(matrix.arms)})
     held_out = {name: shapes.examples(name, "test", n, 0) for name in BENCHMARKS}
     for arm, config in experiments.planned(matrix):
         run = seeded.new_run(store, config)
         if config.method == "none":
-            write.describe_run(store, run.id, lora_rank=None, max_steps=None)
-        write.add_to_experiment(store, made.id, run.id, arm)
+            describe_run(store, run.id, lora_rank=None, max_steps=None)
+        add_to_experiment(store, made.id, run.id, arm)
         last = config.optimization.steps if config.method != "none" else 0
         train(store, run.id, config, last)
         changed = conditions(config, **(decoding or {}).get(arm, {})) | (other or {}).get(arm, {})
@@ -74,14 +80,14 @@ def fill(
 
 
 def train(store: Store, run_id: int, config: RunConfig, last: int) -> None:
-    job = write.add_job(store, run_id, "evaluate" if config.method == "none" else "train", {})
-    write.start_job(store, job.id, host="here", boot_id="boot", pid=1, pid_started=1.0, log_path=None)
+    job = add_job(store, run_id, "evaluate" if config.method == "none" else "train", {})
+    start_job(store, job.id, host="here", boot_id="boot", pid=1, pid_started=1.0, log_path=None)
     if last:
         spent = {"time/step": last / 2, "completion_length": 20.0 * (config.method == "grpo") or None}
-        write.record_step(store, run_id, last // 2, {"loss": 1.0, **spent}, at=seeded.NOW, tokens=450.0 * last)
-        write.record_step(store, run_id, last, {"loss": 0.1, **spent}, at=seeded.NOW + 2 * last, tokens=900.0 * last)
-        write.set_checkpoint(store, run_id, kind="best", step=last, path="best", value=0.5)
-    write.end_job(store, job.id, JobState.FINISHED, exit_code=0)
+        record_step(store, run_id, last // 2, {"loss": 1.0, **spent}, at=seeded.NOW, tokens=450.0 * last)
+        record_step(store, run_id, last, {"loss": 0.1, **spent}, at=seeded.NOW + 2 * last, tokens=900.0 * last)
+        set_checkpoint(store, run_id, kind="best", step=last, path="best", value=0.5)
+    end_job(store, job.id, JobState.FINISHED, exit_code=0)
 
 
 def measure(
@@ -99,7 +105,7 @@ def measure(
     """One finished evaluation; returns its id."""
     rng = random.Random(f"{run_id}/{examples[0].dataset}/{kind}/{step}")
     ids = store_examples(store, examples)
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         store,
         run_id,
         benchmark=examples[0].dataset,
@@ -120,9 +126,9 @@ def measure(
         )
         for example_id, example in zip(ids, examples, strict=True)
     ]
-    write.record_predictions(store, evaluation, rows)
+    record_predictions(store, evaluation, rows)
     difficulties = [example.difficulty for example in examples]
-    write.finish_evaluation(
+    finish_evaluation(
         store, evaluation, metrics.summarize(rows, [example.answer for example in examples], difficulties)
     )
     return evaluation
@@ -132,7 +138,7 @@ def probe(store: Store, run_id: int, examples: Sequence[Example], texts: Sequenc
     """A finished probe of a run in which it said these texts to these examples; returns its id."""
     ids = store_examples(store, examples)
     config = RunConfig()
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         store,
         run_id,
         benchmark=examples[0].dataset,
@@ -145,10 +151,10 @@ def probe(store: Store, run_id: int, examples: Sequence[Example], texts: Sequenc
     )
     fields = [seeded.trace_fields(config, one, text) for one, text in zip(examples, texts, strict=True)]
     rows = [PredictionRow(**each, example_id=id) for each, id in zip(fields, ids, strict=True)]
-    write.record_predictions(store, evaluation, rows)
-    write.finish_evaluation(store, evaluation, {})
+    record_predictions(store, evaluation, rows)
+    finish_evaluation(store, evaluation, {})
     return evaluation
 
 
 def newest(store: Store) -> str:
-    return read.experiments(store)[0].uid
+    return list_experiments(store)[0].uid

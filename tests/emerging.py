@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from store.emergence import Emergence, of_figures
+from store.completions.emergence import Emergence, of_figures
 
 N, GROUPS = 64, 8
 HEALTHY: dict[str, ArrayLike] = {

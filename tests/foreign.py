@@ -12,13 +12,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from store import transfer, write
-from store.backup import IMAGES, NAME
-from store.engine import Store
-from store.rows import RunRef, TokenRow
-from store.schema import Base, JobState
+from store.care import transfer
+from store.care.backup import IMAGES, NAME
+from store.db.engine import Store
+from store.db.rows import RunRef, TokenRow
+from store.db.schema import Base, JobState
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.examples import add_examples
+from store.jobs import end_job
+from store.runs import add_tag, describe_run
+from store.steps import record_step
 from tests.store import make
-from trainer.config import preset
+from trainer.spec.config import preset
 
 ODD: tuple[Any, ...] = (
     *("abc", "", "nan", "1e5", "../../evil", "/etc/passwd", "<script>alert(1)</script>", "\0", "x" * 5000, "é\u202e"),
@@ -48,27 +53,27 @@ def run_with_everything(store: Store, name: str = "demo") -> RunRef:
     """A finished run that has a row in every table that goes with a run."""
     config = preset("demo-grpo").model_dump(mode="json")
     run = make.run(store, name, config=config, max_steps=4, lora_rank=8, seed=1)
-    write.describe_run(store, run.id, prompt="How many?", note="n", environment={"python": "3"}, sources={"r": "x"})
-    write.add_tag(store, run.id, "mine")
-    ids = write.add_examples(store, [make.example(), make.example("b", images=(make.image("blue"),))])
+    describe_run(store, run.id, prompt="How many?", note="n", environment={"python": "3"}, sources={"r": "x"})
+    add_tag(store, run.id, "mine")
+    ids = add_examples(store, [make.example(), make.example("b", images=(make.image("blue"),))])
     job = make.running_job(store, run.id)
     tokens = TokenRow((3, 6), (0.5, 0.1), (-0.1, -0.2), (-0.3, None))
     for step in range(1, 5):
         rows = [make.completion(index, example_id=ids[index % 2]) for index in range(4)]
         metrics = {"reward": 0.2 * step, "kl": None, "val/accuracy": 0.5}
-        write.record_step(
+        record_step(
             store, run.id, step, metrics, at=1e9 + step, tokens=9.0 * step, completions=rows, measured={0: tokens}
         )
     figures = {"n": 2, "exact_match": 0.5, "exact_match_low": 0.1, "exact_match_high": 0.9, "by_count": {"1": [1, 2]}}
     figures |= {"wellformed": 1.0, "mean_steps": 1.0, "mean_tokens": 9.0, "cos_mean": 0.5, "cos_at_0.8": 0.0}
     for kind in ("probe", "val", "test"):
         words: dict[str, Any] = {"split": "val" if kind != "test" else kind, "conditions": {"style": "cot"}}
-        evaluation = write.begin_evaluation(
+        evaluation = begin_evaluation(
             store, run.id, benchmark="shapes-simple", kind=kind, step=4, encoder=None, total=2, **words
         )
-        write.record_predictions(store, evaluation, [make.prediction(id) for id in ids])
-        write.finish_evaluation(store, evaluation, figures)
-    write.end_job(store, job, JobState.STOPPED, exit_code=143)
+        record_predictions(store, evaluation, [make.prediction(id) for id in ids])
+        finish_evaluation(store, evaluation, figures)
+    end_job(store, job, JobState.STOPPED, exit_code=143)
     return run
 
 

@@ -11,15 +11,22 @@ from unittest import mock
 
 import numpy as np
 
-from store import ownership, read, write
-from store.engine import Store, open_store
-from store.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
-from store.schema import JobState
-from trainer import metrics, rewards, scoring
-from trainer.config import RunConfig, from_dict, override, preset
-from trainer.datasets import shapes
-from trainer.datasets.example import Example
-from trainer.datasets.images import encode_png
+from store import ownership
+from store.db.engine import Store, open_store
+from store.db.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
+from store.db.schema import JobState
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.events import set_checkpoint
+from store.examples import add_examples
+from store.jobs import add_job, beat_job, end_job, start_job
+from store.runs import create_run, describe_run, list_runs
+from store.steps import record_metrics, record_step
+from trainer.evaluate import metrics, scoring
+from trainer.examples import shapes
+from trainer.examples.example import Example
+from trainer.examples.images import encode_png
+from trainer.spec import rewards
+from trainer.spec.config import RunConfig, from_dict, override, preset
 
 NOW = 1_790_000_000.0
 """Seconds since the epoch at which the newest record was written, unless the caller says otherwise."""
@@ -27,7 +34,7 @@ GROUPS = 2
 ELSEWHERE = "gpu-box-2"
 """Another host's jobs are left alone by whoever looks after dead ones here."""
 TRACEBACK = """Traceback (most recent call last):
-  File "trainer/training.py", line 88, in run_job
+  File "trainer/train/training.py", line 88, in run_job
     trainer.train()
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB."""
 LOG = (
@@ -63,7 +70,7 @@ def seed_database(path: Path, *, now: float = NOW) -> None:
         out_of_memory(store, clock, train)
     with at(now - 87 * 1.4 - 20) as clock:
         running(store, clock, train, val)
-        write.add_job(store, new_run(store, config("demo-collapse", "seed=1")).id, "train", {})
+        add_job(store, new_run(store, config("demo-collapse", "seed=1")).id, "train", {})
     store.close()
 
 
@@ -83,7 +90,7 @@ def config(name: str, *settings: str) -> RunConfig:
 
 
 def new_run(store: Store, settings: RunConfig, *, output_dir: Path | None = None) -> RunRef:
-    return write.create_run(
+    return create_run(
         store,
         name=settings.title,
         method=settings.method,
@@ -117,23 +124,23 @@ def examples(store: Store, split: str, n: int) -> list[tuple[int, Example]]:
         )
         for example in drawn
     ]
-    return list(zip(write.add_examples(store, rows), drawn, strict=True))
+    return list(zip(add_examples(store, rows), drawn, strict=True))
 
 
 Examples = Sequence[tuple[int, Example]]
 
 
 def start(store: Store, run: RunRef, *, host: str = "here", folder: Path | None = None) -> JobRef:
-    job = write.add_job(store, run.id, "train", {})
+    job = add_job(store, run.id, "train", {})
     log = None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "log.txt"
         log.write_text(LOG, encoding="utf-8")
-        write.describe_run(store, run.id, output_dir=str(folder))
+        describe_run(store, run.id, output_dir=str(folder))
     path = str(log) if log else None
-    write.start_job(store, job.id, host=host, boot_id="boot", pid=4242, pid_started=1.0, log_path=path)
-    write.describe_run(
+    start_job(store, job.id, host=host, boot_id="boot", pid=4242, pid_started=1.0, log_path=path)
+    describe_run(
         store,
         run.id,
         prompt="<|im_start|>User:<image>How many red circles are there? First think step by step …",
@@ -149,8 +156,8 @@ def finished(store: Store, clock: Clock, settings: RunConfig, train: Examples, v
     last = settings.optimization.steps
     learn(store, clock, run, job, settings, train, val, until=last, pace=pace)
     evaluate(store, run, settings, val, kind="test", step=last, skill=skill(last / last))
-    write.set_checkpoint(store, run.id, kind="final", step=last, path="final", value=0.61)
-    write.end_job(store, job.id, JobState.FINISHED, exit_code=0)
+    set_checkpoint(store, run.id, kind="final", step=last, path="final", value=0.61)
+    end_job(store, job.id, JobState.FINISHED, exit_code=0)
     return run
 
 
@@ -159,7 +166,7 @@ def running(store: Store, clock: Clock, train: Examples, val: Examples) -> RunRe
     run = new_run(store, settings)
     job = start(store, run, host=ELSEWHERE, folder=store.media.parent / "runs" / run.uid)
     learn(store, clock, run, job, settings, train, val, until=87, pace=1.4)
-    write.beat(store, job.id, "generating")
+    beat_job(store, job.id, "generating")
     return run
 
 
@@ -170,7 +177,7 @@ def out_of_memory(store: Store, clock: Clock, train: Examples) -> RunRef:
     run = new_run(store, settings)
     job = start(store, run)
     learn(store, clock, run, job, settings, train, (), until=31, pace=4.2)
-    write.end_job(
+    end_job(
         store,
         job.id,
         JobState.OUT_OF_MEMORY,
@@ -200,10 +207,10 @@ def learn(
     for step in range(until + 1):
         level = skill(step / settings.optimization.steps)
         if val and step % settings.evaluation.probe_every == 0:
-            write.record_metrics(store, run.id, step, probe(rng, settings, level))
+            record_metrics(store, run.id, step, probe(rng, settings, level))
         if val and step % settings.evaluation.val_every == 0:
             evaluate(store, run, settings, val, kind="val", step=step, skill=level)
-            write.set_checkpoint(store, run.id, kind="best", step=step, path="best", value=level)
+            set_checkpoint(store, run.id, kind="best", step=step, path="best", value=level)
         if step:
             advance_step(store, clock, run, job, settings, train, step=step, tokens=tokens, pace=pace)
             tokens += 1500.0 if is_sampled else 1100.0
@@ -230,7 +237,7 @@ def advance_step(
     if step == 40:
         measured["grad_norm"] = 9.5
     rows = completions(rng, settings, train, step, level) if is_sampled else []
-    write.record_step(store, run.id, step, measured, at=clock.now, tokens=tokens, completions=rows, job_id=job.id)
+    record_step(store, run.id, step, measured, at=clock.now, tokens=tokens, completions=rows, job_id=job.id)
 
 
 def skill(progress: float) -> float:
@@ -366,7 +373,7 @@ def evaluate(
 ) -> None:
     rng = random.Random(run.id * 1000 + step)
     split = held_out[0][1].split
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         store,
         run.id,
         benchmark=settings.data.dataset,
@@ -385,9 +392,9 @@ def evaluate(
         )
         for example_id, example in held_out
     ]
-    write.record_predictions(store, evaluation, rows)
+    record_predictions(store, evaluation, rows)
     figures = metrics.summarize(rows, [example.answer for _, example in held_out])
-    write.finish_evaluation(store, evaluation, figures)
+    finish_evaluation(store, evaluation, figures)
     names = {
         "accuracy": "exact_match",
         "accuracy_low": "exact_match_low",
@@ -397,12 +404,12 @@ def evaluate(
         "cos_mean": "cos_mean",
         "cos@0.8": "cos_at_0.8",
     }
-    write.record_metrics(store, run.id, step, {f"{kind}/{name}": figures.get(key) for name, key in names.items()})
+    record_metrics(store, run.id, step, {f"{kind}/{name}": figures.get(key) for name, key in names.items()})
 
 
 def find(store: Store, name: str) -> RunRow:
     """The run of this name."""
-    return next(run for run in read.runs(store) if run.name == name)
+    return next(run for run in list_runs(store) if run.name == name)
 
 
 def with_checkpoint(store: Store, name: str) -> Path:
@@ -414,6 +421,6 @@ def with_checkpoint(store: Store, name: str) -> Path:
     checkpoint.mkdir()
     for file in ("trainer_state.json", "adapter_model.safetensors"):
         (checkpoint / file).touch()
-    write.describe_run(store, run.id, output_dir=str(folder))
-    write.set_checkpoint(store, run.id, kind="last", step=run.step, path=str(checkpoint))
+    describe_run(store, run.id, output_dir=str(folder))
+    set_checkpoint(store, run.id, kind="last", step=run.step, path=str(checkpoint))
     return folder

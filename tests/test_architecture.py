@@ -20,23 +20,23 @@ HEAVY = (
     "ray",
 )
 TORCH_FREE = (
-    "trainer.benchmark",
-    "trainer.config",
-    "trainer.experiments",
+    "trainer.spec.benchmark",
+    "trainer.spec.config",
+    "trainer.spec.experiments",
     "trainer.launch",
-    "trainer.trace",
-    "trainer.rewards",
-    "trainer.prompt",
-    "trainer.statistics",
-    "trainer.wording",
-    "trainer.datasets.example",
-    "trainer.datasets.shapes",
+    "store.trace",
+    "trainer.spec.rewards",
+    "trainer.spec.prompt",
+    "trainer.spec.statistics",
+    "trainer.spec.wording",
+    "trainer.examples.example",
+    "trainer.examples.shapes",
 )
 NEVER = {
     "store": ("streamlit", "app", "pages", "trainer", *HEAVY),
     "trainer": ("streamlit", "app", "pages"),
     "app": ("pages", *HEAVY),
-    "pages": ("sqlalchemy", "alembic", "sqlite3", "store.schema", *HEAVY),
+    "pages": ("sqlalchemy", "alembic", "sqlite3", "store.db.schema", *HEAVY),
 }
 SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\s+SET)\b", re.DOTALL)
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,17 +18,22 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from store import private, read, write
-from store.engine import Store, StoreError, database_url, open_store, sqlite_path
-from store.rows import JobRef, JobRow, RunRef
-from store.schema import JobState, Launcher
+from store.db import private
+from store.db.engine import Store, StoreError, database_url, open_store, sqlite_path
+from store.db.rows import JobRef, JobRow, RunRef
+from store.db.schema import JobState, Launcher
+from store.experiments import get_experiment
+from store.jobs import add_job, get_job, list_jobs
+from store.runs import get_run, list_runs, resolve_run
 from store.terminal import shown
-from trainer import benchmark, experiments, launch, ranks, telemetry
-from trainer import config as configs
-from trainer.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
-from trainer.errors import TrainerError
-from trainer.job import BAD_CONFIG, FAILED, FINISHED, execute
+from trainer import launch
+from trainer.jobs import ranks, telemetry
+from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
 from trainer.launch import cluster, devices, identity, indexing, local
+from trainer.spec import benchmark, experiments
+from trainer.spec import config as configs
+from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
+from trainer.spec.errors import TrainerError
 
 NICENESS = 5
 """A job in the background gives way to the dashboard."""
@@ -180,9 +185,9 @@ def run_command(options: argparse.Namespace) -> int:
     launcher = options.launcher
     launch.check(store, launcher)
     if config is None:
-        run_id = read.resolve(store, options.resume)
+        run_id = resolve_run(store, options.resume)
         job = launch.add_resume(store, run_id, launcher=launcher)
-        run = RunRef(run_id, read.run(store, run_id).uid)
+        run = RunRef(run_id, get_run(store, run_id).uid)
     else:
         run, job = launch.create(store, config, launcher=launcher)
     if options.queue or launcher == Launcher.RAY:
@@ -203,8 +208,8 @@ def eval_command(options: argparse.Namespace) -> int:
         data = _data_config(benchmark.split(options.benchmark or configs.DATASETS[0])[0], options.path)
     store = open_store(options.db)
     if options.run:
-        run_id = read.resolve(store, options.run)
-        return _execute(store, run_id, write.add_job(store, run_id, "evaluate", arguments))
+        run_id = resolve_run(store, options.run)
+        return _execute(store, run_id, add_job(store, run_id, "evaluate", arguments))
     run, job = launch.create(store, _model_only(options.model, data), arguments=arguments)
     return _execute(store, run.id, job)
 
@@ -212,14 +217,14 @@ def eval_command(options: argparse.Namespace) -> int:
 def embed_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
     if options.all:
-        runs = [run.id for run in read.runs(store) if run.style == "cot"]
+        runs = [run.id for run in list_runs(store) if run.style == "cot"]
     else:
-        runs = [read.resolve(store, name) for name in options.run]
+        runs = [resolve_run(store, name) for name in options.run]
     if options.queue:
         print(f"queued {len(launch.embed(store, runs, options.encoder))} jobs")
         return FINISHED
     for job in launch.add_embeddings(store, runs, options.encoder):
-        code = _work(store, read.job(store, job.uid))
+        code = _work(store, get_job(store, job.uid))
         if code != FINISHED:
             return code
     return FINISHED
@@ -232,7 +237,7 @@ def experiment_command(options: argparse.Namespace) -> int:
     print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
     if options.queue:
         return FINISHED
-    members = read.experiment(store, uid).arms
+    members = get_experiment(store, uid).arms
     jobs = import_module("trainer.launch.queue").wait(store, members)
     return FAILED if any(job.state != JobState.FINISHED for job in jobs) else FINISHED
 
@@ -241,7 +246,7 @@ def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
     devices.pin(1, _taken(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
-    report = import_module("trainer.preflight").preflight(_config(options), folder, measure=options.calibrate)
+    report = import_module("trainer.fit.preflight").preflight(_config(options), folder, measure=options.calibrate)
     if options.json:
         print(json.dumps(report))
     else:
@@ -252,7 +257,7 @@ def preflight_command(options: argparse.Namespace) -> int:
 
 
 def machine_command(options: argparse.Namespace) -> int:
-    found = import_module("trainer.machine").describe()
+    found = import_module("trainer.fit.machine").describe()
     if options.json:
         print(json.dumps(found))
         return FINISHED
@@ -305,9 +310,9 @@ def _real_data(options: argparse.Namespace) -> DataConfig:
 
 def export_run_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
-    run_id = read.resolve(store, options.run)
+    run_id = resolve_run(store, options.run)
     folder = options.to.expanduser()
-    export = import_module("trainer.export").export
+    export = import_module("trainer.train.export").export
     step = export(store, run_id, options.checkpoint, folder, merge=options.merge)
     print(f"step {step} is in {folder.absolute()}")
     return FINISHED
@@ -315,15 +320,15 @@ def export_run_command(options: argparse.Namespace) -> int:
 
 def tokens_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
-    run_id = read.resolve(store, options.run)
-    return _execute(store, run_id, write.add_job(store, run_id, "tokens", {"completion": options.completion}))
+    run_id = resolve_run(store, options.run)
+    return _execute(store, run_id, add_job(store, run_id, "tokens", {"completion": options.completion}))
 
 
 def stop_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
-    run = read.run(store, read.resolve(store, options.run))
+    run = get_run(store, resolve_run(store, options.run))
     # What runs now may be an evaluation of a run that was trained long ago.
-    open_jobs = read.jobs(store, open_only=True, run_id=run.id)
+    open_jobs = list_jobs(store, open_only=True, run_id=run.id)
     job = open_jobs[0] if open_jobs else run.job
     print(shown(launch.stop(store, job, options.level)) if job else "The run never had a job.")
     return FINISHED
@@ -342,7 +347,7 @@ def ray_command(options: argparse.Namespace) -> int:
 def job_command(options: argparse.Namespace) -> int:
     os.nice(NICENESS)
     store = open_store(options.db)
-    job = read.job(store, options.uid)
+    job = get_job(store, options.uid)
     log = local.log_path(store, job.run_uid) if local.JOB_VARIABLE in os.environ else None
     if job.launcher == Launcher.RAY:
         log = cluster.log_path(store, job.run_uid, job.uid)
@@ -350,19 +355,19 @@ def job_command(options: argparse.Namespace) -> int:
 
 
 def rank_command(options: argparse.Namespace) -> int:
-    training = import_module("trainer.training")
+    training = import_module("trainer.train.training")
     store = open_store(options.db, readonly=not ranks.is_first())
-    return ranks.work(lambda: training.run_job(store, read.job(store, options.uid).id))
+    return ranks.work(lambda: training.run_job(store, get_job(store, options.uid).id))
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:
     """Executes a job in the foreground."""
-    run = read.run(store, run_id)
+    run = get_run(store, run_id)
     print(
         shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
         flush=True,
     )
-    return _work(store, read.job(store, job.uid))
+    return _work(store, get_job(store, job.uid))
 
 
 def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
@@ -375,7 +380,7 @@ def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
 
 def _taken(store: Store) -> set[str]:
     """Devices that jobs of this host have."""
-    held = [job.device for job in read.jobs(store, open_only=True) if job.host == identity.host() and job.device]
+    held = [job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device]
     return {device for names in held for device in names.split(",")}
 
 

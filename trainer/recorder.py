@@ -17,16 +17,17 @@ from typing import Any, Literal
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from store import write
-from store.engine import Store
+from store.db.engine import Store
+from store.db.rows import TokenRow
+from store.events import add_event
 from store.journal import Happened, Record, StepRecord
-from store.rows import TokenRow
+from store.steps import record_step
 from store.trace import Form
-from trainer.attached import Attached, attach
-from trainer.capture import Generation
-from trainer.delivery import Delivery
-from trainer.spool import Spool
-from trainer.step_recorder import StepRecorder
+from trainer.record.attached import Attached, attach
+from trainer.record.capture import Generation
+from trainer.record.delivery import Delivery
+from trainer.record.spool import Spool
+from trainer.record.step_recorder import StepRecorder
 
 __all__ = ["Recorder", "record"]
 
@@ -83,9 +84,9 @@ class Recorder(StepRecorder):
         """Raises StoreError."""
         store = store or self.store
         if isinstance(record, Happened):
-            write.add_event(store, self.run_id, record.kind, record.message, job_id=self.job_id)
+            add_event(store, self.run_id, record.kind, record.message, job_id=self.job_id)
         elif isinstance(record, StepRecord):
-            self.stop_requested = write.record_step(
+            self.stop_requested = record_step(
                 store,
                 self.run_id,
                 record.step,

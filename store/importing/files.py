@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-from store.connection import StoreError
+from store.db.connection import StoreError
 
 LONGEST_JSON = 256 * 2**20
 PARENTS = 3

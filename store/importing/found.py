@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from store import trl_keys
+from store.importing import trl_keys
 from store.importing.names import LONGEST_NAME, plain, printable, stored_names
 
 LAST_STEP = 2**31 - 1

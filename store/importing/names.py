@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from store import trl_keys
+from store.importing import trl_keys
 
 LONGEST_NAME = 200
 _HEAD, _TAIL = 120, 70

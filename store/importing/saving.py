@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from store import read, write
-from store.connection import Store, StoreError, reading
+from store.db.connection import Store, StoreError, reading
+from store.db.redaction import redacted_values
+from store.db.schema import Run
+from store.events import add_event
 from store.importing import tensorboard, trackio, trl, wandb
 from store.importing.found import LAST_STEP, Found, FoundRun, counted
 from store.importing.names import printable, shortened
 from store.importing.steps import DATASET, extend, put_all, style_of
-from store.redaction import redacted_values
-from store.schema import Run
+from store.runs import create_run, delete_run, describe_run, get_run
 
 
 class Reader(NamedTuple):
@@ -118,33 +119,33 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
     if changed:
         what = f"{counted(len(steps), 'step')}, {counted(said, 'completion')}"
         report = [f"Imported from {tool}: {path} ({what}).", *run.notes, *unread]
-        write.add_event(store, run_id, "imported", "\n".join(report))
+        add_event(store, run_id, "imported", "\n".join(report))
     return Imported(shown, uid, len(steps), said, known is None, changed, tuple(run.notes))
 
 
 def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tuple[int, int]:
     """The id of the new run, and how many steps it has."""
     columns = _columns(tool, path, run)
-    made = write.create_run(store, uid=uid_of(tool, run), name=name, dataset=DATASET, **columns)
+    made = create_run(store, uid=uid_of(tool, run), name=name, dataset=DATASET, **columns)
     try:
         put_all(store, made.id, made.uid, run, columns["reward_weights"])
     except BaseException:
         # Half a run would pass for a whole one at the next attempt.
-        write.delete_run(store, made.id)
+        delete_run(store, made.id)
         raise
     return made.id, max(1, len(run.metrics))
 
 
 def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> int:
     """Brings a run that is here up to what its files say now; returns how many of its steps changed."""
-    known, columns = read.run(store, run_id), _columns(tool, path, run)
+    known, columns = get_run(store, run_id), _columns(tool, path, run)
     weights = columns["reward_weights"] or known.reward_weights
     changed = extend(store, run_id, known.uid, run, weights)
     recorded = (known.config.get("recorded") or {}) | columns["config"]["recorded"]
     config = columns["config"] | {"recorded": recorded}
     told = {"config": config, "reward_weights": weights, "method": run.method}
     if changed or config["imported"]["notes"] != (known.config.get("imported") or {}).get("notes"):
-        write.describe_run(store, run_id, **told, max_steps=columns["max_steps"] or known.max_steps)
+        describe_run(store, run_id, **told, max_steps=columns["max_steps"] or known.max_steps)
     return changed
 
 

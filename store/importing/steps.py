@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from store import write
-from store.connection import Store, reading
+from store.db.connection import Store, reading
+from store.db.rows import CompletionRow, ExampleRow, PredictionRow
+from store.db.schema import Completion, Evaluation, Metric, MetricName, Prediction
+from store.db.values import clean, finite
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.examples import add_examples
 from store.importing.found import FoundRun, Said
-from store.rows import CompletionRow, ExampleRow, PredictionRow
-from store.schema import Completion, Evaluation, Metric, MetricName, Prediction
+from store.steps import forget_steps, record_step
 from store.trace import Form, Style, parse
-from store.values import clean, finite
 
 DATASET = "(imported)"
 """Of the questions, too: whether two of different steps are about one picture is not known."""
@@ -52,7 +54,7 @@ def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str
             continue
         changed += 1
         if old.said not in ((), wanted.said) or old.answered not in ((), wanted.answered) or step in run.gone:
-            write.forget_steps(store, run_id, [step])
+            forget_steps(store, run_id, [step])
             old = Step({})
         fresh = Step(wanted.metrics, () if old.said else wanted.said, () if old.answered else wanted.answered)
         _put(store, run_id, uid, run, step, fresh, weights)
@@ -108,7 +110,7 @@ def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: St
         said = run.completions[step] if told.said else []
         ids = _examples(store, uid, step, said)
         rows = [_completion(each, i, ids[each.prompt], weights, style, step) for each, i in _numbered(said)]
-        write.record_step(store, run_id, step, told.metrics, at=run.at.get(step), completions=rows)
+        record_step(store, run_id, step, told.metrics, at=run.at.get(step), completions=rows)
     if told.answered:
         _put_answers(store, run_id, uid, step, run.answers[step], weights, style)
 
@@ -124,7 +126,7 @@ def _put_answers(
         sample = placed[each.prompt] = placed.get(each.prompt, 0) + 1
         rows.append(_prediction(each, sample, ids[each.prompt], weights, style))
     conditions = {"imported": True, "style": style, "decoding": "sampled by the trainer"}
-    opened = write.begin_evaluation(
+    opened = begin_evaluation(
         store,
         run_id,
         benchmark=DATASET,
@@ -135,8 +137,8 @@ def _put_answers(
         encoder=None,
         total=len(rows),
     )
-    write.record_predictions(store, opened, rows)
-    write.finish_evaluation(store, opened, {"n": len(rows)})
+    record_predictions(store, opened, rows)
+    finish_evaluation(store, opened, {"n": len(rows)})
 
 
 def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: str = "") -> dict[str, int]:
@@ -146,7 +148,7 @@ def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: s
         ExampleRow(dataset=DATASET, split=uid, key=f"{prefix}{step}-{i}", question=prompt, answer=None)
         for i, prompt in enumerate(prompts)
     ]
-    return dict(zip(prompts, write.add_examples(store, examples), strict=True)) if examples else {}
+    return dict(zip(prompts, add_examples(store, examples), strict=True)) if examples else {}
 
 
 def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from store.connection import StoreError
+from store.db.connection import StoreError
 from store.importing.event_values import MESSAGES, hyperparameters, kind_of, scalar, text
 from store.importing.files import as_json, below, places, read_each
 from store.importing.found import BOOKKEEPING, NO_NUMBER, Found, FoundRun

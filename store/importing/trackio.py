@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from store.connection import StoreError
+from store.db.connection import StoreError
 from store.importing.files import as_json, below, read_each
 from store.importing.found import Found, FoundRun, counted
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from store.connection import StoreError
+from store.db.connection import StoreError
 from store.importing.files import fingerprint, places, read_each, read_json
 from store.importing.found import Found, FoundRun, as_number, counted, listed
 from store.importing.trl_tables import add_completions, tell_groups

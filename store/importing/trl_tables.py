@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from store.connection import StoreError
+from store.db.connection import StoreError
 from store.importing.found import NO_STEP, FoundRun, Said, as_number, as_step, counted, listed
 
 OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")

@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from store.connection import StoreError
+from store.db.connection import StoreError
 from store.importing.files import as_json, below, message_types, read_each
 from store.importing.found import Found, FoundRun
 

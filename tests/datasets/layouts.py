@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from trainer.config import DataConfig
-from trainer.trace import NUMBER_WORDS
+from store.trace import NUMBER_WORDS
+from trainer.spec.config import DataConfig
 
 IMAGES = 16
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

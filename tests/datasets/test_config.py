@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from store import read
-from store.engine import open_store
+from store.db.engine import open_store
+from store.runs import get_run
 from tests.datasets.layouts import made
-from trainer import launch, preflight, prompt
-from trainer.config import REAL_DATASETS, ConfigError, DataConfig, RunConfig, from_dict
+from trainer import launch
+from trainer.fit import preflight
+from trainer.spec import prompt
+from trainer.spec.config import REAL_DATASETS, ConfigError, DataConfig, RunConfig, from_dict
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_every_real_set_can_be_evaluated() -> None:
 def launched(data: dict[str, Any], folder: Path) -> RunConfig:
     store = open_store(str(folder / "runs.db"))
     run, _ = launch.create(store, from_dict({"data": data}))
-    return from_dict(read.run(store, run.id).config)
+    return from_dict(get_run(store, run.id).config)
 
 
 def test_a_launched_run_keeps_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

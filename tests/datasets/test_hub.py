@@ -14,9 +14,9 @@ from huggingface_hub import errors
 
 from tests.datasets.layouts import MAKERS
 from trainer import datasets
-from trainer.config import HUB_DATASETS, DataConfig
 from trainer.datasets.source import open_source
-from trainer.errors import TrainerError
+from trainer.spec.config import HUB_DATASETS, DataConfig
+from trainer.spec.errors import TrainerError
 
 COMMIT = "f92cc6fe46542c61e2916e3d2ae9a911e2216b1a"
 

@@ -11,15 +11,16 @@ import pytest
 from PIL import Image
 
 from tests.datasets.layouts import encoded, picture
-from trainer import models
-from trainer.config import ModelConfig
-from trainer.datasets import files, images
-from trainer.datasets.images import BROKEN, MISSING, OUTSIDE, TOO_LARGE, PictureError, decode, fit, for_store
+from trainer.datasets import files
+from trainer.examples import images
+from trainer.examples.images import BROKEN, MISSING, OUTSIDE, TOO_LARGE, PictureError, decode, fit, for_store
+from trainer.models import loading
+from trainer.spec.config import ModelConfig
 
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    return models.load_processor(ModelConfig())
+    return loading.load_processor(ModelConfig())
 
 
 def turned(kind: str = "JPEG") -> bytes:

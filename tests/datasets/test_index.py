@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.overlap import LIKELY_COPY
-from store import read, write
-from store.engine import Store, StoreError, open_store
+from app.datasets.overlap import LIKELY_COPY
+from store.datasets import ask_index, begin_index, count_examples, list_examples, list_indexes, list_pictures
+from store.db.engine import Store, StoreError, open_store
+from store.db.rows import StoredExample
+from store.media.rows import media_path
 from tests.datasets import layouts
 from trainer import datasets
 from trainer.__main__ import main
-from trainer.config import ConfigError, DataConfig
-from trainer.datasets import images, shapes
 from trainer.datasets.index import index, origin, phash
-from trainer.errors import TrainerError
+from trainer.examples import images, shapes
 from trainer.launch import identity, indexing
+from trainer.spec.config import ConfigError, DataConfig
+from trainer.spec.errors import TrainerError
 
 
 @pytest.fixture
@@ -42,16 +44,16 @@ def tallyqa(tmp_path: Path) -> DataConfig:
 def test_an_index_holds_examples_figures_and_hashes(store: Store, tallyqa: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "tallyqa/images/VG_100K/3.jpg").write_bytes(b"no picture")
     tally = index(store, tallyqa, "train", 100)
-    (row,) = read.indexes(store)
+    (row,) = list_indexes(store)
     assert (row.state, row.dataset, row.split, row.complete) == ("finished", "tallyqa", "train", True)
     assert (row.rows, row.usable, row.images, row.done) == (24, 22, 11, 22)
     assert row.skipped == {images.BROKEN: 2}
     assert row.sizes == {edge: {"min": n, "median": n, "max": n} for edge, n in (("width", 64), ("height", 48))}
-    assert tally.usable == read.count_examples(store, "tallyqa", "train") == 22
-    hashed = read.pictures(store, "tallyqa", "train")
+    assert tally.usable == count_examples(store, "tallyqa", "train") == 22
+    hashed = list_pictures(store, "tallyqa", "train")
     assert sorted(set(hashed.origin.tolist())) == sorted(f"vg:{i}" for i in range(12) if i != 3)
-    example = read.browse(store, "tallyqa", "train", limit=1)[0]
-    stored = images.decode(read.media_path(store, example.images[0]).read_bytes())
+    example = list_examples(store, "tallyqa", "train", limit=1)[0]
+    stored = images.decode(media_path(store, example.images[0]).read_bytes())
     assert phash(stored) in hashed.phash[hashed.example_id == example.id].tolist()
 
 
@@ -63,21 +65,21 @@ def test_the_examples_are_those_of_runs(store: Store, tallyqa: DataConfig) -> No
     assert {example.id for example in shapes.examples("simple", "val", 20, 0)} <= known
 
 
-def _all(store: Store, split: str) -> list[read.StoredExample]:
-    return [row for name in ("tallyqa", "shapes-simple") for row in read.browse(store, name, split, limit=100)]
+def _all(store: Store, split: str) -> list[StoredExample]:
+    return [row for name in ("tallyqa", "shapes-simple") for row in list_examples(store, name, split, limit=100)]
 
 
 def test_the_limit_stops_it_and_says_so(store: Store, tallyqa: DataConfig) -> None:
     index(store, tallyqa, "train", 5)
     index(store, tallyqa, "test", 8)
-    assert [(row.usable, row.rows, row.complete) for row in read.indexes(store)] == [(8, 8, True), (5, 5, False)]
+    assert [(row.usable, row.rows, row.complete) for row in list_indexes(store)] == [(8, 8, True), (5, 5, False)]
 
 
 def test_indexing_again_adds_nothing(store: Store, tallyqa: DataConfig) -> None:
     for _ in range(2):
         index(store, tallyqa, "train", 100)
-    assert read.count_examples(store, "tallyqa", "train") == 24
-    assert len(read.indexes(store)) == 1
+    assert count_examples(store, "tallyqa", "train") == 24
+    assert len(list_indexes(store)) == 1
 
 
 def test_what_cannot_be_read_is_kept_as_a_sentence(store: Store, tallyqa: DataConfig, tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_what_cannot_be_read_is_kept_as_a_sentence(store: Store, tallyqa: DataCo
     (tmp_path / "tallyqa/train.json").write_text("{")
     with pytest.raises(TrainerError, match="not valid JSON"):
         index(store, tallyqa, "train", 5)
-    assert [(row.state, row.error.endswith(".")) for row in read.indexes(store) if row.error] == [("failed", True)] * 2
+    assert [(row.state, row.error.endswith(".")) for row in list_indexes(store) if row.error] == [("failed", True)] * 2
 
 
 def test_the_command_line_indexes_every_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +166,7 @@ def test_the_default_threshold_keeps_different_pictures_apart() -> None:
 
 def wait(store: Store, *states: str) -> str:
     deadline = time.monotonic() + 90
-    while (row := read.indexes(store)[0]).state not in states:
+    while (row := list_indexes(store)[0]).state not in states:
         assert time.monotonic() < deadline, row
         time.sleep(0.2)
     return row.state
@@ -175,7 +177,7 @@ def test_a_process_of_its_own_indexes(store: Store, tallyqa: DataConfig) -> None
     with pytest.raises(StoreError, match="being indexed already"):
         indexing.start(store, tallyqa, "train", 10)
     assert wait(store, "finished", "failed") == "finished"
-    assert read.indexes(store)[0].usable == 10
+    assert list_indexes(store)[0].usable == 10
     assert "10 of 10 rows" in indexing.log(store).read_text()
     with pytest.raises(ConfigError, match="there is no folder"):
         indexing.start(store, tallyqa.model_copy(update={"path": "/nowhere"}), "train", 10)
@@ -188,18 +190,18 @@ def test_a_process_that_dies_is_not_shown_as_running(store: Store) -> None:
     process.stdout.readline()
     who = {"host": identity.host(), "boot_id": identity.boot_id(), "pid": process.pid}
     what = {"name": "countqa", "path": "", "split": "test", "limit": 9}
-    write.begin_index(store, **what, **who, pid_started=identity.started(process.pid))
+    begin_index(store, **what, **who, pid_started=identity.started(process.pid))
     assert indexing.close_gone(store) == []
     process.kill()
     process.communicate()
     assert indexing.close_gone(store) == ["The process that indexed countqa (test) is gone."]
-    (row,) = read.indexes(store)
+    (row,) = list_indexes(store)
     assert row.state == "failed" and "Index it again." in (row.error or "")
 
 
 def test_a_process_that_never_came_up_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    write.ask_index(store, name="countqa", path="", split="test", limit=9)
+    ask_index(store, name="countqa", path="", split="test", limit=9)
     assert indexing.close_gone(store) == []
     monkeypatch.setattr(indexing, "START_SECONDS", -1.0)
     assert len(indexing.close_gone(store)) == 1
-    assert read.indexes(store)[0].state == "failed"
+    assert list_indexes(store)[0].state == "failed"

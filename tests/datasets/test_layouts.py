@@ -13,13 +13,14 @@ import pytest
 
 from tests.datasets import layouts
 from tests.datasets.layouts import CIRCLES, MAKERS, SPLITS, SQUARES, encoded, made, picture, put, put_shards
-from trainer.config import ConfigError, DataConfig
-from trainer.datasets import files, inspect, kinds, questions, tables, traces
-from trainer.datasets.example import Example
-from trainer.datasets.images import BROKEN, MISSING, OUTSIDE
+from trainer.datasets import files, inspect, questions, tables, traces
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
-from trainer.errors import TrainerError
+from trainer.examples import kinds
+from trainer.examples.example import Example
+from trainer.examples.images import BROKEN, MISSING, OUTSIDE
+from trainer.spec.config import ConfigError, DataConfig
+from trainer.spec.errors import TrainerError
 
 EMPTY = f"image is {kinds.EMPTY}"
 
@@ -337,7 +338,7 @@ def test_another_list_is_another_dataset(tmp_path: Path) -> None:
 CODE = """
 from pathlib import Path
 from PIL import Image
-from trainer.datasets.shapes import examples as drawn
+from trainer.examples.shapes import examples as drawn
 
 def examples(split):
     if split != "train":

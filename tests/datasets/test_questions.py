@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store.trace import NUMBER_WORDS
 from trainer.datasets.questions import count
-from trainer.trace import NUMBER_WORDS
 
 
 @pytest.mark.parametrize(

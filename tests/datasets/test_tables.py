@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.layouts import encoded, picture, put
-from trainer.config import DataConfig
 from trainer.datasets import encodings, inspect, tables
-from trainer.datasets.example import Example
 from trainer.datasets.folder import Folder
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.datasets.tables import Table
-from trainer.errors import TrainerError
+from trainer.examples.example import Example
+from trainer.spec.config import DataConfig
+from trainer.spec.errors import TrainerError
 
 HEADER = ["question", "answer", "image"]
 QUESTION = 'How many "big, red; ones"\tor | blue?\nLook well.'

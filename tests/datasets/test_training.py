@@ -10,13 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from store import media, read
-from store.engine import Store, open_store
-from store.rows import RunDetail
+from store.completions.rows import list_groups
+from store.db.engine import Store, open_store
+from store.db.rows import RunDetail
+from store.evaluations.records import list_evaluations
+from store.jobs import get_job
+from store.media import files
+from store.runs import get_run
 from tests.datasets.layouts import MAKERS, SPLITS, SQUARES, encoded, made, picture, put
-from trainer import config, datasets, grpo, launch, sft
-from trainer.config import DataConfig
-from trainer.job import execute
+from trainer import datasets, launch
+from trainer.jobs.job import execute
+from trainer.spec import config
+from trainer.spec.config import DataConfig
+from trainer.train import grpo, sft
 
 pytestmark = pytest.mark.training
 
@@ -49,8 +55,8 @@ def run(store: Store, method: str, data: DataConfig, **settings: str) -> RunDeta
         if (value := getattr(data, name)) is not None:
             wanted[f"data.{name}"] = json.dumps(value)
     made, job = launch.create(store, config.override(config.preset("demo-grpo"), wanted))
-    assert execute(store, read.job(store, job.uid)) == 0, read.run(store, made.id).job
-    return read.run(store, made.id)
+    assert execute(store, get_job(store, job.uid)) == 0, get_run(store, made.id).job
+    return get_run(store, made.id)
 
 
 TRAINABLE = [name for name in MAKERS if "train" in SPLITS[name]]
@@ -63,21 +69,21 @@ def test_a_step_on_every_set(method: str, name: str, store: Store, tmp_path: Pat
     data = made(name, tmp_path / "set")
     finished = run(store, method, data, style="cot" if method == "grpo" or name in REFERENCED else "direct")
     assert (finished.status, finished.step) == ("finished", 1)
-    kinds = {evaluation.kind for evaluation in read.evaluations(store, finished.id)}
+    kinds = {evaluation.kind for evaluation in list_evaluations(store, finished.id)}
     assert kinds == {"probe", "val", "test"}
     assert finished.environment["data"]["examples"] == {"train": 6, "val": 2, "test": 2}
     if method == "grpo":
-        [group, _] = read.groups(store, finished.id, 1)
+        [group, _] = list_groups(store, finished.id, 1)
         assert group.example is not None
         [image] = group.example.images
-        with Image.open(media.path_of(store.media, image)) as stored:
+        with Image.open(files.path_of(store.media, image)) as stored:
             assert stored.size == (64, 48)
 
 
 @pytest.mark.parametrize("name", ["countqa", "tallyqa-test"])
 def test_a_benchmark_is_evaluated(name: str, store: Store, tmp_path: Path) -> None:
     finished = run(store, "none", made(name, tmp_path / "set"))
-    [evaluation] = read.evaluations(store, finished.id)
+    [evaluation] = list_evaluations(store, finished.id)
     assert (evaluation.benchmark, evaluation.split, evaluation.metrics["n"]) == (name, "test", 2)
 
 
@@ -85,8 +91,8 @@ def test_a_run_is_evaluated_on_another_set(store: Store, tmp_path: Path) -> None
     trained = run(store, "grpo", made("folder", tmp_path / "own"))
     arguments = {"benchmark": "countqa", "path": str(MAKERS["countqa"](tmp_path / "countqa")), "limit": 3}
     job = launch.write.add_job(store, trained.id, "evaluate", arguments)
-    assert execute(store, read.job(store, job.uid)) == 0
-    assert read.evaluations(store, trained.id)[-1].benchmark == "countqa"
+    assert execute(store, get_job(store, job.uid)) == 0
+    assert list_evaluations(store, trained.id)[-1].benchmark == "countqa"
 
 
 @pytest.mark.parametrize("method", ["grpo", "sft"])

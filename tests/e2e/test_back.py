@@ -12,8 +12,9 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, wait_until_idle
-from store import read
-from store.engine import open_store
+from store.completions.rows import list_completions
+from store.db.engine import open_store
+from store.runs import list_runs
 from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
@@ -68,8 +69,8 @@ DEEDS = {
 def test_one_press_of_back_undoes_it(seeded: browsing.Server, browser_page: Page, deed: str) -> None:
     page, (address, act) = browser_page, DEEDS[deed]
     store = open_store(seeded.database, readonly=True)
-    run = next(row for row in read.runs(store) if row.name == "demo-grpo")
-    trace = read.completions(store, run.id, steps=(3, 3), limit=1)[0].id
+    run = next(row for row in list_runs(store) if row.name == "demo-grpo")
+    trace = list_completions(store, run.id, steps=(3, 3), limit=1)[0].id
     store.close()
     start = f"{seeded.url}/{address.format(run=run.uid, trace=trace)}"
     goto(page, start)

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import Server, goto, no_exception, wait_until_idle
-from store import read, write
-from store.engine import open_store
+from store.db.engine import open_store
+from store.jobs import ask_stop, list_jobs
 from tests import seeded
 
 pytestmark = pytest.mark.e2e
@@ -24,9 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("drift")
     seeded.seed_database(folder / "test.db", now=time.time())
     store = open_store(str(folder / "test.db"))
-    for job in read.jobs(store, open_only=True):
+    for job in list_jobs(store, open_only=True):
         if job.state == "queued":
-            write.ask_stop(store, job.id)  # only embedding shall run here
+            ask_stop(store, job.id)  # only embedding shall run here
     store.close()
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as started:
         yield started

@@ -10,12 +10,12 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
-from store import read
-from store.engine import Store, open_store
+from store.db.engine import Store, open_store
+from store.evaluations.records import list_evaluations
 from tests import compared, seeded
 from tests.pages.test_trace_view import HOSTILE
-from trainer.datasets import shapes
-from trainer.experiments import DEMO_TABLES
+from trainer.examples import shapes
+from trainer.spec.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e
 PATIENCE = 60_000
@@ -117,7 +117,7 @@ def test_hostile_texts_do_nothing(served: browsing.Server, browser_page: Page, v
     probes = [
         each.id
         for name in (SFT, GRPO)
-        for each in read.evaluations(store, seeded.find(store, name).id)
+        for each in list_evaluations(store, seeded.find(store, name).id)
         if each.kind == "probe"
     ]
     store.close()

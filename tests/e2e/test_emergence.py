@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import Server, goto, no_exception, wait_until_idle
-from store import read
-from store.engine import open_store
+from store.db.engine import open_store
+from store.runs import list_runs
 from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
@@ -32,7 +32,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def page(seeded: Server, browser_page: Page) -> Page:
     """The story of the finished GRPO run."""
     store = open_store(seeded.database, readonly=True)
-    uid = next(run.uid for run in read.runs(store) if run.name == "demo-grpo")
+    uid = next(run.uid for run in list_runs(store) if run.name == "demo-grpo")
     store.close()
     goto(browser_page, f"{seeded.url}/emergence?run={uid}")
     expect(browser_page.locator(".live-chart .main-svg").first).to_be_visible(timeout=PATIENCE)

@@ -12,8 +12,10 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
-from store import read
-from store.engine import open_store
+from store.db.engine import open_store
+from store.events import list_events
+from store.metrics import read_clock
+from store.runs import list_runs
 from tests.compared import compare_database
 from tests.seeded import seed_database
 
@@ -47,7 +49,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
 
 def uid_of(server: browsing.Server, name: str) -> str:
     store = open_store(server.database, readonly=True)
-    uids = [run.uid for run in read.runs(store) if run.name == name]
+    uids = [run.uid for run in list_runs(store) if run.name == name]
     store.close()
     return uids[0]
 
@@ -110,16 +112,16 @@ def test_a_run_is_launched_watched_stopped_and_resumed(server: browsing.Server, 
     page.locator(".st-key-run_stop").get_by_role("button").click()
     wait_for_state(page, "stopped")
     store = open_store(server.database, readonly=True)
-    stopped_at = read.runs(store)[0].step
+    stopped_at = list_runs(store)[0].step
     assert 2 <= stopped_at < 170
 
     page.locator(".st-key-run_resume").get_by_role("button").click()
     wait_for_step(page, stopped_at + 1)
     wait_for_state(page, "running")
     no_exception(page)
-    (run,) = read.runs(store)
-    steps = list(read.clock(store, run.id).step)
-    kinds = [event.kind for event in read.events(store, run.id)]
+    (run,) = list_runs(store)
+    steps = list(read_clock(store, run.id).step)
+    kinds = [event.kind for event in list_events(store, run.id)]
     store.close()
     assert steps == list(range(1, len(steps) + 1))
     assert "resumed" in kinds

@@ -14,11 +14,11 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from scripts.browsing import Server, goto, serving
-from store import read
-from store.engine import Store, open_store
-from store.rows import JobRef, RunDetail, RunRef
+from store.db.engine import Store, open_store
+from store.db.rows import JobRef, RunDetail, RunRef
+from store.runs import get_run, list_runs
 from tests import compared, seeded
-from trainer.experiments import DEMO_TABLES
+from trainer.spec.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e
 PLOT = ".js-plotly-plot"
@@ -66,8 +66,8 @@ class Live:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        row = next(run for run in read.runs(store) if run.status == "running")
-        self.run: RunDetail = read.run(store, row.id)
+        row = next(run for run in list_runs(store) if run.status == "running")
+        self.run: RunDetail = get_run(store, row.id)
         assert self.run.job is not None
         self.job = self.run.job
         self.train = seeded.examples(store, "train", 4)
@@ -76,7 +76,7 @@ class Live:
         settings = seeded.config("demo-grpo-no-steps")
         clock = seeded.Clock(time.time())
         for _ in range(steps):
-            step = read.run(self.store, self.run.id).step + 1
+            step = get_run(self.store, self.run.id).step + 1
             seeded.advance_step(
                 self.store,
                 clock,
@@ -155,7 +155,7 @@ def test_zoom_and_legend_choices_survive_refreshes_while_data_change(
     reward.evaluate("plot => { plot.dataset.mark = 'same node' }")
     for _ in range(3):
         live.advance(2)
-        wait_until(browser_page, lambda: points(reward) == read.run(live.store, live.run.id).step)
+        wait_until(browser_page, lambda: points(reward) == get_run(live.store, live.run.id).step)
     assert x_range(reward) == zoomed
     assert reward.evaluate(hidden) == "legendonly"
     assert reward.evaluate("plot => plot.dataset.mark") == "same node"

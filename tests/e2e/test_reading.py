@@ -13,9 +13,11 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
-from store import read, write
-from store.engine import Store, open_store
-from store.rows import CompletionRow, PredictionRow
+from store.completions.rows import list_groups
+from store.db.engine import Store, open_store
+from store.db.rows import CompletionRow, PredictionRow
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.steps import record_step
 from tests.pages.test_token_view import by_character
 from tests.pages.test_trace_view import HOSTILE
 from tests.seeded import find, seed_database
@@ -39,7 +41,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
 
 def add_hostile_step(store: Store) -> None:
     run = find(store, "demo-grpo")
-    example = read.groups(store, run.id, 1)[0].completions[0].example_id
+    example = list_groups(store, run.id, 1)[0].completions[0].example_id
     texts = [text.encode("utf-8", "replace").decode() for text in (*HOSTILE, "x" * 100_000)]
     rows = [
         CompletionRow(
@@ -57,9 +59,9 @@ def add_hostile_step(store: Store) -> None:
         for i, text in enumerate(texts)
     ]
     tokens = {i: by_character(row.text) for i, row in enumerate(rows)}
-    write.record_step(store, run.id, 171, {"reward": 1.0}, at=time.time(), completions=rows, measured=tokens)
+    record_step(store, run.id, 171, {"reward": 1.0}, at=time.time(), completions=rows, measured=tokens)
     assert example is not None
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         store,
         run.id,
         benchmark=run.dataset,
@@ -74,8 +76,8 @@ def add_hostile_step(store: Store) -> None:
         PredictionRow(text=row.text, wellformed=False, correct=False, example_id=example, sample=i)
         for i, row in enumerate(rows)
     ]
-    write.record_predictions(store, evaluation, predictions)
-    write.finish_evaluation(store, evaluation, {"n": len(rows), "exact_match": 0.0})
+    record_predictions(store, evaluation, predictions)
+    finish_evaluation(store, evaluation, {"n": len(rows), "exact_match": 0.0})
 
 
 @pytest.fixture
@@ -174,7 +176,7 @@ def test_a_run_is_scored_again_under_other_weights(seeded: browsing.Server, brow
 def test_a_note_stays_with_its_trace(seeded: browsing.Server, browser_page: Page, reader: Store) -> None:
     """What somebody writes beside a trace is there when its address is opened again."""
     page = browser_page
-    row = read.groups(reader, find(reader, "demo-grpo").id, 90)[0].completions[0]
+    row = list_groups(reader, find(reader, "demo-grpo").id, 90)[0].completions[0]
     goto(page, f"{seeded.url}/traces?completion={row.id}")
     page.get_by_label("Note").fill("counts one twice")
     page.get_by_label("Note").press("Control+Enter")
@@ -203,7 +205,7 @@ def test_hostile_texts_do_nothing(seeded: browsing.Server, browser_page: Page, r
     page.on("request", lambda request: away.append(request.url) if not request.url.startswith(seeded.url) else None)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     run = find(reader, "demo-grpo")
-    rows = read.groups(reader, run.id, 171)[0].completions
+    rows = list_groups(reader, run.id, 171)[0].completions
     suffixes = [f"={row.id}" for row in rows] if place.endswith("completion") else [f"&run={run.uid}"]
     for suffix in suffixes:
         goto(page, f"{seeded.url}/{place}{suffix}")

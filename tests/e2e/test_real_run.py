@@ -13,8 +13,8 @@ from playwright.sync_api import Page, expect
 
 from scripts import browsing
 from scripts.browsing import ROOT, Server, goto, no_exception, overflow, wait_until_idle
-from store import read
-from store.engine import Store, open_store
+from store.completions.rows import list_completions
+from store.db.engine import Store, open_store
 from tests.seeded import find
 from tests.store.test_importing import GOOD, IMPORTED, group, write_tables
 from tests.training.conftest import SMALL
@@ -69,7 +69,7 @@ def page(browser_page: Page) -> Iterator[Page]:
 
 def test_a_completion_is_read_down_to_its_tokens(trained: Server, page: Page, store: Store) -> None:
     """Picture, reasons and neighbours, then every token with its numbers, coloured by one figure or the other."""
-    row = read.completions(store, find(store, "real").id, steps=(STEPS, STEPS), limit=1)[0]
+    row = list_completions(store, find(store, "real").id, steps=(STEPS, STEPS), limit=1)[0]
     goto(page, f"{trained.url}/traces?completion={row.id}")
     picture = page.locator(".st-key-inspector img").first
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
@@ -87,7 +87,7 @@ def test_a_completion_is_read_down_to_its_tokens(trained: Server, page: Page, st
 
 def test_tokens_are_measured_on_demand(trained: Server, page: Page, store: Store) -> None:
     """A completion that was not sampled for it is measured by a job of the queue, which says under which weights."""
-    row = read.completions(store, find(store, "real").id, steps=(9, 9), limit=50)[-1]
+    row = list_completions(store, find(store, "real").id, steps=(9, 9), limit=50)[-1]
     goto(page, f"{trained.url}/traces?completion={row.id}")
     page.get_by_role("button", name="Measure its tokens").click()
     told = page.get_by_text(re.compile(r"under the checkpoint of step \d+; it was sampled by those after 8"))
@@ -136,7 +136,7 @@ def test_one_question_is_followed_through_training(trained: Server, page: Page, 
 
 
 def test_a_completion_is_scored_under_other_rewards(trained: Server, page: Page, store: Store) -> None:
-    row = read.completions(store, find(store, "real").id, steps=(4, 4), limit=1)[0]
+    row = list_completions(store, find(store, "real").id, steps=(4, 4), limit=1)[0]
     goto(page, f"{trained.url}/rewards?completion={row.id}")
     expect(page.get_by_test_id("stMain")).to_contain_text("accuracy", timeout=PATIENCE)
 

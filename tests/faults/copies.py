@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from scripts import browsing
-from store import backup, read, transfer, write
-from store.connection import StoreError
-from store.engine import URL_VARIABLE
-from store.rows import JobRow
+from store.care import backup, transfer
+from store.completions.rows import iter_completions
+from store.db.connection import StoreError
+from store.db.engine import URL_VARIABLE
+from store.db.rows import JobRow
+from store.jobs import add_job, get_job
 from tests.faults.scene import LONG, PATIENCE, Scene, answers, scene
 from trainer import launch
 
@@ -46,16 +48,16 @@ def imported(folder: Path, times: int) -> str:
             transfer.export_run(there.store, job.run_id, file)
         with scene(folder / str(number) / "here") as here:
             run = transfer.import_run(here.store, file)
-            before = len(list(read.iter_completions(here.store, run.id)))
+            before = len(list(iter_completions(here.store, run.id)))
             said = refusal(here, run.id)
             command = [sys.executable, "-m", "trainer", "run", "--resume", run.uid]
             environment = os.environ | {URL_VARIABLE: here.store.url}
             tried = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
             assert (tried.returncode, tried.stderr.strip()) == (2, f"error: {said}")
-            queued = read.job(here.store, write.add_job(here.store, run.id, "train", {"resume": True}).uid)
+            queued = get_job(here.store, add_job(here.store, run.id, "train", {"resume": True}).uid)
             launch.ensure_worker(here.store)
             assert here.until(queued, "failed").error == said
-            assert len(list(read.iter_completions(here.store, run.id))) == before > 0
+            assert len(list(iter_completions(here.store, run.id))) == before > 0
             here.is_whole()
     return "refused in one sentence each time; all its completions stayed"
 

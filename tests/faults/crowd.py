@@ -9,8 +9,10 @@ from pathlib import Path
 
 import psutil
 
-from store import read
-from store.engine import URL_VARIABLE
+from store.db.engine import URL_VARIABLE
+from store.events import list_events
+from store.jobs import list_jobs
+from store.runs import list_runs
 from tests.faults.scene import LONG, PATIENCE, SMALL, scene
 
 TRAINERS, READERS, STEPS = 4, 10, 30
@@ -18,7 +20,7 @@ READER = """
 import sys
 import time
 from store import read
-from store.engine import open_store
+from store.db.engine import open_store
 
 store, looks = open_store(sys.argv[1], readonly=True), 0
 while True:
@@ -65,10 +67,10 @@ def crowd(folder: Path, times: int) -> str:
             looks += sum(map(len, seen))
             assert all(trainer.returncode == 0 for trainer in trainers), said
             assert not any("locked" in words or "could not be recorded" in words for words in said), said
-            for job in read.jobs(here.store):
+            for job in list_jobs(here.store):
                 assert here.has_all_steps(job) == STEPS
-                assert not [e for e in read.events(here.store, job.run_id) if e.kind == "recording_failed"]
-            assert len(read.runs(here.store)) == TRAINERS
+                assert not [e for e in list_events(here.store, job.run_id) if e.kind == "recording_failed"]
+            assert len(list_runs(here.store)) == TRAINERS
             here.is_whole()
     return f"no lock, no error; all steps of all trainers; {looks} complete readings meanwhile"
 

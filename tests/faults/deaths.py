@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts import browsing
-from store.rows import JobRow
+from store.db.rows import JobRow
 from tests.faults.scene import LONG, SHOWN_SECONDS, Scene, answers, eventually, scene
 from trainer.launch import identity, supervision
 

@@ -18,11 +18,15 @@ from typing import TypeVar
 import numpy as np
 
 from scripts import browsing
-from store import read
-from store.engine import Store, open_store
-from store.rows import JobRow, RunDetail
-from trainer import config, launch
+from store.completions.rows import list_groups
+from store.db.engine import Store, open_store
+from store.db.rows import JobRow, RunDetail
+from store.jobs import get_job, get_worker, list_jobs
+from store.metrics import list_metric_names, read_clock, read_series
+from store.runs import get_run
+from trainer import launch
 from trainer.launch import identity, supervision
+from trainer.spec import config
 
 LONG = 10_000
 """Steps of a run that does not end by itself."""
@@ -71,17 +75,17 @@ class Scene:
         named = {f"rewards.{self.folder / 'witness.py'}:witness": "0", "optimization.steps": str(steps)}
         chosen = {name.replace("__", "."): value for name, value in settings.items()}
         run = launch.submit(self.store, config.override(config.preset("demo-grpo"), SMALL | named | chosen))
-        return read.jobs(self.store, run_id=run.id)[-1]
+        return list_jobs(self.store, run_id=run.id)[-1]
 
     def resume(self, job: JobRow) -> JobRow:
         self._witness.unlink(missing_ok=True)
-        return read.job(self.store, launch.resume(self.store, job.run_id).uid)
+        return get_job(self.store, launch.resume(self.store, job.run_id).uid)
 
     def job(self, job: JobRow) -> JobRow:
-        return read.job(self.store, job.uid)
+        return get_job(self.store, job.uid)
 
     def run(self, job: JobRow) -> RunDetail:
-        return read.run(self.store, job.run_id)
+        return get_run(self.store, job.run_id)
 
     def until(self, job: JobRow, *states: str, seconds: float = PATIENCE) -> JobRow:
         """The job once it is in one of the states."""
@@ -121,7 +125,7 @@ class Scene:
         return self.folder / "witness.txt"
 
     def pid_of_worker(self) -> int:
-        worker = read.worker(self.store, identity.host())
+        worker = get_worker(self.store, identity.host())
         assert worker is not None and identity.is_alive(supervision.identity_of(worker))
         return worker.pid
 
@@ -134,19 +138,19 @@ class Scene:
 
     def has_all_steps(self, job: JobRow) -> int:
         """Steps 1 to the last are there with all their completions; the last."""
-        steps = read.clock(self.store, job.run_id).step.tolist()
+        steps = read_clock(self.store, job.run_id).step.tolist()
         assert steps == list(range(1, len(steps) + 1))
         for step in steps:
-            groups = read.groups(self.store, job.run_id, step)
+            groups = list_groups(self.store, job.run_id, step)
             assert sum(len(group.completions) for group in groups) == BATCH, step
-        rewards = read.series(self.store, job.run_id, ["reward"])["reward"]
+        rewards = read_series(self.store, job.run_id, ["reward"])["reward"]
         assert rewards.step.tolist() == steps and np.isfinite(rewards.value).all()
         return len(steps)
 
     def curves(self, job: JobRow) -> dict[str, list[float]]:
         """What must not depend on how often a run was interrupted."""
-        names = [name for name in read.metric_names(self.store, job.run_id) if is_the_same_again(name)]
-        found = read.series(self.store, job.run_id, names)
+        names = [name for name in list_metric_names(self.store, job.run_id) if is_the_same_again(name)]
+        found = read_series(self.store, job.run_id, names)
         return {name: found[name].value.tolist() for name in names}
 
 

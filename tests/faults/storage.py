@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scripts import browsing
-from store import read, write
-from store.connection import StoreError
+from store.db.connection import StoreError
+from store.jobs import add_job, ask_stop, get_job
+from store.metrics import read_clock
+from store.runs import create_run, list_runs
 from tests.faults.scene import LONG, PATIENCE, SHOWN_SECONDS, answers, eventually, scene
 from trainer.launch import identity
 
@@ -107,7 +109,7 @@ def read_only(folder: Path, times: int) -> str:
             remount(small, "rw")
             with scene(small) as here:
                 here.is_whole()
-                assert len(read.runs(here.store)) == 1
+                assert len(list_runs(here.store)) == 1
     return "dashboard and trainer refuse in one sentence, that it cannot be written; nothing was changed"
 
 
@@ -127,7 +129,7 @@ def deleted_folder(folder: Path, times: int) -> str:
             shutil.rmtree(here.store.media.parent / "runs" / job.run_uid)
             with suppress(StoreError):
                 raise AssertionError(f"{here.resume(job)} has no checkpoint to go on from")
-            again = read.job(here.store, write.add_job(here.store, job.run_id, "train", {"resume": True}).uid)
+            again = get_job(here.store, add_job(here.store, job.run_id, "train", {"resume": True}).uid)
             again = here.until(again, "failed")
             assert again.error_kind == "disk" and "is gone. Launch the run anew." in str(again.error)
             here.finished(waiting)
@@ -153,9 +155,9 @@ def jumping_clock(folder: Path, times: int) -> str:
                 for seconds in (DAY, -DAY):
                     jump(folder, seconds)
                     assert here.until_step(job, here.run(job).step + 5).state == "running"
-                at = read.clock(here.store, job.run_id).at
+                at = read_clock(here.store, job.run_id).at
                 assert max(at) - min(at) > DAY, "the clock did not jump"
-                pace = read.runs(here.store)[0].seconds_per_step
+                pace = list_runs(here.store)[0].seconds_per_step
                 assert pace is not None and 0 < pace < 60
                 here.stopped(job)
     finally:
@@ -173,7 +175,7 @@ def broken_row(folder: Path, times: int) -> str:
     """Puts rows into the queue that cannot be carried out, with a good one behind them."""
     with scene(folder) as here:
         for _ in range(times):
-            run = write.create_run(
+            run = create_run(
                 here.store,
                 name="broken",
                 method="grpo",
@@ -183,12 +185,12 @@ def broken_row(folder: Path, times: int) -> str:
                 config={"lora": {"rank": -1}},
                 reward_weights={},
             )
-            broken = [write.add_job(here.store, run.id, kind, {}) for kind in ("train", "unheard of")]
-            stuck = write.add_job(here.store, run.id, "train", {})
+            broken = [add_job(here.store, run.id, kind, {}) for kind in ("train", "unheard of")]
+            stuck = add_job(here.store, run.id, "train", {})
             good = here.start(1)
             here.finished(good)
             for reference in broken:
-                row = read.job(here.store, reference.uid)
+                row = get_job(here.store, reference.uid)
                 assert row.state == "failed" and row.error_kind == "config", row.error
-            write.ask_stop(here.store, stuck.id)
+            ask_stop(here.store, stuck.id)
     return "each failed with the field or word that is wrong; the next job started"

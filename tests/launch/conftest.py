@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from store import read
-from store.engine import Store, open_store
+from store.db.engine import Store, open_store
+from store.jobs import get_worker, list_jobs
 from tests.launch import fake_trainer
 from trainer.launch import identity, local
 from trainer.launch.identity import Identity
@@ -21,9 +21,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(local, "command", fake_trainer.command)
     opened = open_store(str(tmp_path / "runs.db"))
     yield opened
-    row = read.worker(opened, identity.host())
+    row = get_worker(opened, identity.host())
     if row and identity.is_alive(Identity(row.host, row.boot_id, row.pid, row.pid_started)):
         os.kill(row.pid, signal.SIGKILL)
-    for job in read.jobs(opened):
+    for job in list_jobs(opened):
         local.sweep(job.uid)
     opened.close()

@@ -12,18 +12,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
 
-from store import read, write
-from store.engine import Store
-from store.rows import JobRow
-from trainer.errors import Stopped, TrainerError
+from store.db.engine import Store
+from store.db.rows import JobRow
+from store.jobs import list_jobs
+from store.runs import get_run
+from store.steps import record_step
 from trainer.launch import local, needs, queue, ray_jobs
+from trainer.spec.errors import Stopped, TrainerError
 
 IDLE_SECONDS = 1.5
 
 
 def run_job(store: Store, job_id: int) -> None:
-    job = next(job for job in read.jobs(store) if job.id == job_id)
-    output = Path(str(read.run(store, job.run_id).output_dir))
+    job = next(job for job in list_jobs(store) if job.id == job_id)
+    output = Path(str(get_run(store, job.run_id).output_dir))
     with Path(output, "pids").open("a") as pids:
         pids.write(f"{os.getpid()}\n")
     acts = {
@@ -48,7 +50,7 @@ def wait(store: Store, job: JobRow) -> NoReturn:
     """Steps of 50 ms until somebody asks it to stop."""
     for step in range(1, 2000):
         time.sleep(0.05)
-        if write.record_step(store, job.run_id, step, {"reward": 1.0}, at=time.time(), job_id=job.id):
+        if record_step(store, job.run_id, step, {"reward": 1.0}, at=time.time(), job_id=job.id):
             raise Stopped
     raise AssertionError("nobody asked it to stop")
 
@@ -91,5 +93,5 @@ if __name__ == "__main__":
     queue.work = functools.partial(queue.work, idle=IDLE_SECONDS)
     ray_jobs.work = functools.partial(ray_jobs.work, idle=IDLE_SECONDS)
     needs.estimate = lambda config: {"peak": 2**20, "parts": {"weights": 2**19, "runtime": 2**19}}
-    sys.modules["trainer.training"] = SimpleNamespace(run_job=run_job)  # type: ignore[assignment]
+    sys.modules["trainer.train.training"] = SimpleNamespace(run_job=run_job)  # type: ignore[assignment]
     sys.exit(main())

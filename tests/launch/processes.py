@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from store import ownership, read
-from store.engine import URL_VARIABLE, Store
-from store.rows import JobRow
+from store import ownership
+from store.db.engine import URL_VARIABLE, Store
+from store.db.rows import JobRow
+from store.jobs import get_job, list_jobs
 from trainer import launch
-from trainer.config import RunConfig, from_dict
 from trainer.launch import local
+from trainer.spec.config import RunConfig, from_dict
 
 PATIENCE = 120.0
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def queued(store: Store, act: str) -> str:
 
 def submitted(store: Store, act: str) -> str:
     launch.submit(store, doing(act))
-    return read.jobs(store)[-1].uid
+    return list_jobs(store)[-1].uid
 
 
 @contextmanager
@@ -60,10 +61,10 @@ def until(store: Store, uid: str, *states: str) -> JobRow:
     """The job once it is in one of the states."""
 
     def look() -> JobRow | None:
-        job = read.job(store, uid)
+        job = get_job(store, uid)
         return job if job.state in states else None
 
-    found = eventually(look, f"job {uid} is {read.job(store, uid)}")
+    found = eventually(look, f"job {uid} is {get_job(store, uid)}")
     assert found is not None
     return found
 

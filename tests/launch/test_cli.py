@@ -13,15 +13,18 @@ from typing import Any
 
 import pytest
 
-from store import ownership, read, write
-from store.engine import Store
-from store.rows import JobRow
-from store.schema import JobState
+from store import ownership
+from store.db.engine import Store
+from store.db.rows import JobRow
+from store.db.schema import JobState
+from store.experiments import list_experiments
+from store.jobs import claim_job, end_job, list_jobs
+from store.runs import get_run, list_runs
 from tests.launch.processes import ended, eventually, process, queued, submitted
 from trainer import launch
 from trainer.__main__ import main
-from trainer.config import preset
 from trainer.launch import devices, identity, local
+from trainer.spec.config import preset
 
 Main = Callable[..., int]
 
@@ -31,19 +34,19 @@ def trainer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Main:
     """The command line in this process, with work that takes no time."""
     monkeypatch.setenv(local.JOB_VARIABLE, "")
     monkeypatch.setenv("VR1Z_DATABASE_URL", store.url)
-    monkeypatch.setitem(sys.modules, "trainer.training", SimpleNamespace(run_job=lambda store, job_id: None))
+    monkeypatch.setitem(sys.modules, "trainer.train.training", SimpleNamespace(run_job=lambda store, job_id: None))
     return lambda *arguments: main(list(arguments))
 
 
 def only_job(store: Store) -> JobRow:
-    (job,) = read.jobs(store)
+    (job,) = list_jobs(store)
     return job
 
 
 def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.CaptureFixture[str]) -> None:
     assert trainer("run", "--preset", "demo-sft", "--set", "lora.rank=8", "--set", "name=mine") == 0
     job = only_job(store)
-    run = read.run(store, job.run_id)
+    run = get_run(store, job.run_id)
     assert (run.name, run.method, run.lora_rank, run.max_steps, run.status) == (
         "mine",
         "sft",
@@ -75,17 +78,17 @@ def test_work_in_the_foreground_sees_no_more_gpus_than_it_uses(
         monkeypatch.setenv(name, "0,1,2,3")
     wanted = "1,2" if "optimization.processes=2" in arguments else "1"
     busy = queued(store, "finish")
-    write.claim_job(store, identity.host(), ("0",))
+    claim_job(store, identity.host(), ("0",))
     seen: list[tuple[str, str | None]] = []
 
     def note(*_: Any, **__: Any) -> Any:
-        seen.append((os.environ[devices.CUDA], read.jobs(store)[0].device))
+        seen.append((os.environ[devices.CUDA], list_jobs(store)[0].device))
         return {"checks": []}
 
-    monkeypatch.setitem(sys.modules, "trainer.training", SimpleNamespace(run_job=note))
-    monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=note))
+    monkeypatch.setitem(sys.modules, "trainer.train.training", SimpleNamespace(run_job=note))
+    monkeypatch.setitem(sys.modules, "trainer.fit.preflight", SimpleNamespace(preflight=note))
     assert trainer(*arguments) == 0
-    held = {job.uid: job.device for job in read.jobs(store)}
+    held = {job.uid: job.device for job in list_jobs(store)}
     assert seen[0][0] == wanted
     assert held.pop(busy) == "0"
     assert list(held.values()) == ([] if arguments[0] == "preflight" else [wanted]), "the queue must know"
@@ -95,7 +98,7 @@ def test_run_a_file(store: Store, trainer: Main, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("style: direct\nmodel: {quantization: nf4}\n")
     assert trainer("run", "--config", str(path), "--set", "seed=3") == 0
-    run = read.run(store, only_job(store).run_id)
+    run = get_run(store, only_job(store).run_id)
     assert (run.style, run.quantization, run.seed) == ("direct", "nf4", 3)
     assert run.reward_weights == {"format": 1.0, "accuracy": 2.0}
 
@@ -110,7 +113,7 @@ def test_run_in_the_queue(store: Store, trainer: Main, capfd: pytest.CaptureFixt
 def test_resume(store: Store, trainer: Main) -> None:
     assert trainer("run", "--preset", "demo-grpo") == 0
     assert trainer("run", "--resume", "demo-grpo") == 0
-    jobs = read.jobs(store)
+    jobs = list_jobs(store)
     assert [job.arguments for job in jobs] == [{}, {"resume": True}]
     assert len({job.run_id for job in jobs}) == 1
 
@@ -120,7 +123,7 @@ def test_evaluate_a_run(store: Store, trainer: Main) -> None:
     uid = only_job(store).run_uid
     arguments = ("--checkpoint", "40", "--benchmark", "shapes-hard", "--limit", "7", "--forced-prefix", "<think>1.")
     assert trainer("eval", "--run", uid, *arguments) == 0
-    job = read.jobs(store)[-1]
+    job = list_jobs(store)[-1]
     assert (job.kind, job.run_uid, job.state) == ("evaluate", uid, "finished")
     assert job.arguments == {
         "checkpoint": "40",
@@ -135,7 +138,7 @@ def test_evaluate_with_samples_a_difficulty_and_a_baseline(store: Store, trainer
     uid = only_job(store).run_uid
     asked = ("--benchmark", "tallyqa-test:simple", "--samples", "8", "--baseline", "shuffled")
     assert trainer("eval", "--run", uid, *asked) == 0
-    arguments = read.jobs(store)[-1].arguments
+    arguments = list_jobs(store)[-1].arguments
     assert {name: arguments[name] for name in ("benchmark", "samples", "baseline")} == {
         "benchmark": "tallyqa-test:simple",
         "samples": 8,
@@ -148,17 +151,17 @@ def test_an_experiment_queues_its_matrix(
 ) -> None:
     monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
     assert trainer("experiment", "demo-tables", "--seeds", "2", "--queue") == 0
-    (made,) = read.experiments(store)
+    (made,) = list_experiments(store)
     assert capfd.readouterr().out == f"queued experiment {made.uid}: 9 runs\n"
-    assert (made.name, len(made.arms), len(read.jobs(store))) == ("demo-tables", 9, 27)
+    assert (made.name, len(made.arms), len(list_jobs(store))) == ("demo-tables", 9, 27)
 
 
 def test_an_experiment_in_the_foreground_ends_with_its_last_job(
     store: Store, trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail_all(store: Store) -> None:
-        for job in read.jobs(store):
-            write.end_job(store, job.id, JobState.FAILED, error="no")
+        for job in list_jobs(store):
+            end_job(store, job.id, JobState.FAILED, error="no")
 
     monkeypatch.setattr(launch, "ensure_worker", fail_all)
     assert trainer("experiment", "demo-tables") == 1
@@ -168,7 +171,7 @@ def test_an_experiment_in_the_foreground_ends_with_its_last_job(
 def test_evaluate_a_model(store: Store, trainer: Main) -> None:
     assert trainer("eval", "--model", "tiny", "--benchmark", "shapes-complex") == 0
     job = only_job(store)
-    run = read.run(store, job.run_id)
+    run = get_run(store, job.run_id)
     assert (run.method, run.model, run.dataset) == ("none", "tiny", "shapes-complex")
     assert (run.lora_rank, run.max_steps, job.kind) == (None, None, "evaluate")
     assert job.arguments["benchmark"] == "shapes-complex"
@@ -197,7 +200,7 @@ def test_what_cannot_be_used_gives_a_sentence(
     assert trainer(*arguments.split()) == 2
     said = capfd.readouterr().err
     assert said.startswith("error: ") and sentence in said and "Traceback" not in said
-    assert read.runs(store) == []
+    assert list_runs(store) == []
 
 
 @pytest.mark.parametrize("arguments", ["", "run", "run --preset a --config b", "eval", "eval --model tiny --limit 0"])
@@ -211,7 +214,7 @@ def test_an_output_folder_that_cannot_be_made(trainer: Main, store: Store, capfd
     (store.folder / "runs").write_text("in the way")
     assert trainer("run", "--preset", "demo-grpo") == 2
     assert "Cannot write to" in capfd.readouterr().err
-    assert read.runs(store) == []
+    assert list_runs(store) == []
 
 
 def test_a_run_cannot_be_resumed_while_it_is_open(
@@ -229,7 +232,7 @@ def test_files_are_named_by_absolute_paths(
     Path("mine.py").write_text("def brevity(completions, **_): ...")
     Path("model").mkdir()
     assert trainer("run", "--preset", "demo-grpo", "--set", "rewards.mine.py:brevity=1", "--set", "model.id=model") == 0
-    run = read.run(store, only_job(store).run_id)
+    run = get_run(store, only_job(store).run_id)
     assert run.config["rewards"][-1]["name"] == f"{tmp_path}/mine.py:brevity"
     assert run.model == f"{tmp_path}/model"
 
@@ -249,7 +252,7 @@ def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest
         level = "ok" if config.seed else "fail"
         return {"checks": [{"name": "disk", "level": level, "sentence": "Plenty."}]}
 
-    monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=report))
+    monkeypatch.setitem(sys.modules, "trainer.fit.preflight", SimpleNamespace(preflight=report))
     assert trainer("preflight", "--preset", "demo-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
     assert asked[0][1:] == (Path("/tmp/x"), False) and asked[0][0].name == "demo-grpo"
     assert capfd.readouterr().out == "ok   disk: Plenty.\n"
@@ -261,7 +264,7 @@ def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_in_a_terminal_obeys_signals(store: Store, number: int, exit_code: int) -> None:
     with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
-        eventually(lambda: read.jobs(store) and read.run(store, 1).step > 0)
+        eventually(lambda: list_jobs(store) and get_run(store, 1).step > 0)
         child.send_signal(number)
         said, _ = child.communicate(timeout=120)
     assert child.returncode == exit_code
@@ -271,14 +274,14 @@ def test_a_run_in_a_terminal_obeys_signals(store: Store, number: int, exit_code:
 
 def test_a_run_in_a_terminal_is_stopped_by_the_dashboard(store: Store) -> None:
     with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
-        eventually(lambda: read.jobs(store) and read.run(store, 1).step > 0)
+        eventually(lambda: list_jobs(store) and get_run(store, 1).step > 0)
         launch.stop(store, only_job(store))
         assert child.wait(timeout=120) == 143
 
 
 def test_a_killed_run_in_a_terminal_is_closed_and_spares_its_shell(store: Store) -> None:
     with process(store, "run", "--preset", "demo-grpo", "--set", "name=stuck") as child:
-        eventually(lambda: read.jobs(store) and only_job(store).state == "running")
+        eventually(lambda: list_jobs(store) and only_job(store).state == "running")
         assert launch.stop(store, only_job(store), 3).endswith(
             "Killed on request; what came after the last checkpoint is lost."
         )
@@ -288,10 +291,10 @@ def test_a_killed_run_in_a_terminal_is_closed_and_spares_its_shell(store: Store)
 
 def test_while_a_terminal_trains_the_queue_waits(store: Store) -> None:
     with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
-        eventually(lambda: read.jobs(store) and read.run(store, 1).step > 0)
+        eventually(lambda: list_jobs(store) and get_run(store, 1).step > 0)
         uid = submitted(store, "finish")
-        first = read.jobs(store)[0]
-        assert write.claim_job(store, str(first.host)) is None
+        first = list_jobs(store)[0]
+        assert claim_job(store, str(first.host)) is None
         launch.stop(store, first)
         assert child.wait(timeout=120) == 143
     assert ended(store, uid).state == "finished"
@@ -301,4 +304,4 @@ def test_submit_refuses_what_cannot_run(store: Store) -> None:
     config = preset("demo-grpo")
     with pytest.raises(launch.ConfigError, match="there is no file"):
         launch.submit(store, launch.RunConfig.model_validate(config.model_dump() | {"rewards": [{"name": "no.py:f"}]}))
-    assert read.jobs(store) == []
+    assert list_jobs(store) == []

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from store import read, write
-from store.engine import Store
-from store.rows import JobRow
+from store.db.engine import Store
+from store.db.rows import JobRow
+from store.jobs import claim_job, get_job, list_jobs, shift_job, start_job
+from store.runs import list_runs
 from tests.launch.processes import doing
 from trainer import launch
 from trainer.__main__ import main
-from trainer.config import ConfigError
 from trainer.launch import cluster, identity, local, needs, ray_jobs
 from trainer.launch.needs import Need
+from trainer.spec.config import ConfigError
 
 HERE = "http://127.0.0.1:8265"
 MEMORY = {"peak": 5 * 2**30, "parts": {"weights": 2**30, "runtime": 2**29, "logits": 2**32}}
@@ -53,7 +54,7 @@ def test_a_cluster_that_cannot_be_used_is_refused(
     monkeypatch.setenv(cluster.AUTHENTICATION, mode)
     with pytest.raises(ConfigError, match=words):
         launch.submit(store, doing("finish"), launcher="ray")
-    assert read.runs(store) == []
+    assert list_runs(store) == []
 
 
 def test_without_ray_it_is_said_what_to_install(store: Store) -> None:
@@ -61,7 +62,7 @@ def test_without_ray_it_is_said_what_to_install(store: Store) -> None:
 import sys
 sys.modules["ray"] = None
 from trainer.launch.ray_jobs import Jobs
-from trainer.config import ConfigError
+from trainer.spec.config import ConfigError
 try:
     Jobs("{HERE}").ask("list_jobs")
 except ConfigError as error:
@@ -82,17 +83,17 @@ def test_a_cluster_is_told_everything_but_the_password(store: Store) -> None:
 def test_jobs_of_the_cluster_are_not_for_the_queue_of_a_host(store: Store, named: list[Store]) -> None:
     run = launch.submit(store, doing("finish"), launcher="ray")
     assert named == [store]
-    assert write.claim_job(store, "any") is None
-    (job,) = read.jobs(store)
-    assert not write.shift_job(store, job.id, earlier=False)
+    assert claim_job(store, "any") is None
+    (job,) = list_jobs(store)
+    assert not shift_job(store, job.id, earlier=False)
     me = identity.current()
-    write.start_job(
+    start_job(
         store, job.id, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=1.0, log_path=None
     )  # a process that is gone
     local_job = launch.create(store, doing("finish"))[1]
-    assert write.claim_job(store, me.host) == local_job, "its devices are not ours"
-    assert read.job(store, job.uid).state == "running", "how it ended, the cluster knows"
-    assert launch.evaluate(store, run.id, {}) and read.jobs(store)[-1].launcher == "ray"
+    assert claim_job(store, me.host) == local_job, "its devices are not ours"
+    assert get_job(store, job.uid).state == "running", "how it ended, the cluster knows"
+    assert launch.evaluate(store, run.id, {}) and list_jobs(store)[-1].launcher == "ray"
 
 
 def test_what_is_asked_of_a_run_later_goes_where_it_began_while_that_has_a_name(
@@ -110,7 +111,7 @@ def test_the_command_line_names_the_launcher(
     assert main(["run", "--preset", "demo-sft", "--launcher", "ray", "--db", store.url]) == 0
     assert capsys.readouterr().out.startswith("queued run ")
     assert main(["experiment", "demo-tables", "--queue", "--launcher", "ray", "--db", store.url]) == 0
-    assert {job.launcher for job in read.jobs(store)} == {"ray"} and len(read.jobs(store)) > 5
+    assert {job.launcher for job in list_jobs(store)} == {"ray"} and len(list_jobs(store)) > 5
     assert len(named) == 2
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app import status
-from store.rows import JobRow
+from app.shared import status
+from store.db.rows import JobRow
 from trainer.launch import endings, identity
 
 NO_LOG = ""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from store.connection import StoreError
-from store.engine import Store
-from trainer import config, launch, paths
-from trainer.config import ConfigError
+from store.db.connection import StoreError
+from store.db.engine import Store
+from trainer import launch
+from trainer.spec import config, paths
+from trainer.spec.config import ConfigError
 
 ODD = ("x" * 300, "/" + "y" * 5000, "a\0b", "~nobody-of-this-name/x", "x" * 300 + ".py:f", "z" * 256 + ":7", "\ud800")
 FIELDS = ("data.path", "data.traces", "data.dataset", "model.adapter", "rewards.{}.py:f")

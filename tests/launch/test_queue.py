@@ -10,9 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store import ownership, read, write
-from store.engine import Store
-from store.rows import JobRow
+from store import ownership
+from store.db.engine import Store
+from store.db.rows import JobRow
+from store.events import list_events
+from store.jobs import ask_stop, claim_job, get_job, get_worker, start_job, upsert_worker
+from store.runs import get_run
+from store.steps import record_step
 from tests.launch.processes import doing, ended, eventually, process, queued, submitted, until, until_working
 from trainer import launch
 from trainer.launch import devices, identity, local, queue, supervision
@@ -28,7 +32,7 @@ def pid_of(job: JobRow) -> int:
 
 
 def events(store: Store, job: JobRow) -> list[str]:
-    return [event.kind for event in read.events(store, job.run_id)]
+    return [event.kind for event in list_events(store, job.run_id)]
 
 
 def test_the_queue_is_drained_in_order_one_at_a_time(store: Store) -> None:
@@ -41,7 +45,7 @@ def test_the_queue_is_drained_in_order_one_at_a_time(store: Store) -> None:
     assert [job.exit_code for job in jobs] == [3, 0]
     times = [time for job in jobs for time in (job.started_at, job.ended_at)]
     assert times == sorted(times, key=lambda at: at or 0)
-    assert read.worker(store, identity.host()) is None
+    assert get_worker(store, identity.host()) is None
     assert f"starting job {uids[0]} of exit" in said
 
 
@@ -53,7 +57,7 @@ def test_a_submitted_run_is_carried_out_with_nobody_waiting(store: Store) -> Non
     assert job.log_path == str(output(store, job) / "log.txt")
     log = Path(job.log_path).read_text()
     assert log.startswith(f"=== job {uid} ===\n") and "doing finish\n" in log and log.endswith("finished\n")
-    assert read.run(store, job.run_id).output_dir == str(output(store, job))
+    assert get_run(store, job.run_id).output_dir == str(output(store, job))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -114,7 +118,7 @@ def test_jobs_run_at_once_each_on_a_device_of_its_own(store: Store, monkeypatch:
         shown = [psutil.Process(pid_of(job)).environ() for job in jobs]
         assert [each["CUDA_VISIBLE_DEVICES"] for each in shown] == [job.device for job in jobs] == ["0", "1"]
         assert [each[devices.VARIABLE] for each in shown] == ["0,1", "0,1"]
-        assert read.job(store, third).state == "queued"
+        assert get_job(store, third).state == "queued"
         launch.stop(store, jobs[0])
         assert ended(store, third).device == "0"
         launch.stop(store, jobs[1])
@@ -133,7 +137,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_job_goes_on(store: Store, monke
         assert worker.wait(timeout=120) == -signal.SIGKILL
     assert supervisor.look() == ["The worker of this host had died; started another."]
     assert supervisor.look() == [], "it is given time to come up"
-    assert read.job(store, uid).pid == job.pid and read.job(store, uid).state == "running"
+    assert get_job(store, uid).pid == job.pid and get_job(store, uid).state == "running"
     launch.stop(store, job)
     assert ended(store, waiting).state == "finished"
 
@@ -160,7 +164,7 @@ def test_a_deaf_job_is_killed_at_the_third_level(store: Store) -> None:
     eventually(lambda: "deaf now" in Path(str(job.log_path)).read_text())
     launch.stop(store, job, 1)
     launch.stop(store, job, 2)
-    assert read.job(store, job.uid).state == "stopping"
+    assert get_job(store, job.uid).state == "stopping"
     launch.stop(store, job, 3)
     job = ended(store, job.uid)
     assert job.state == "killed" and job.error == "Killed on request; what came after the last checkpoint is lost."
@@ -178,15 +182,15 @@ def test_a_job_that_is_stuck_ends_at_the_second_level(store: Store) -> None:
 def test_a_dashboard_on_another_host_can_have_a_job_killed(store: Store) -> None:
     job = until_working(store, submitted(store, "deaf"))
     eventually(lambda: "deaf now" in Path(str(job.log_path)).read_text())
-    write.ask_stop(store, job.id, 3)
+    ask_stop(store, job.id, 3)
     assert ended(store, job.uid).state == "killed"
 
 
 def test_a_queued_job_is_taken_out_at_once(store: Store) -> None:
     uid = queued(store, "finish")
-    assert launch.stop(store, read.job(store, uid)) == "The job was taken out of the queue."
-    assert read.job(store, uid).state == "stopped"
-    assert launch.stop(store, read.job(store, uid), 3) == "The job has ended already."
+    assert launch.stop(store, get_job(store, uid)) == "The job was taken out of the queue."
+    assert get_job(store, uid).state == "stopped"
+    assert launch.stop(store, get_job(store, uid), 3) == "The job has ended already."
 
 
 def test_a_stop_while_the_process_starts_is_obeyed(store: Store) -> None:
@@ -203,11 +207,11 @@ def test_a_killed_worker_leaves_its_job_alone_and_the_next_one_adopts_it(store: 
         job = until_working(store, first)
         worker.kill()
     assert launch.reconcile(store) == ["The worker of this host had died; started another."]
-    row = eventually(lambda: read.worker(store, identity.host()))
-    eventually(lambda: (read.worker(store, identity.host()) or row).pid != worker.pid)
+    row = eventually(lambda: get_worker(store, identity.host()))
+    eventually(lambda: (get_worker(store, identity.host()) or row).pid != worker.pid)
     time.sleep(3 * queue.TICK_SECONDS)
-    assert read.job(store, first).state == "running" and read.job(store, first).pid == job.pid
-    assert read.job(store, second).state == "queued"
+    assert get_job(store, first).state == "running" and get_job(store, first).pid == job.pid
+    assert get_job(store, second).state == "queued"
     launch.stop(store, job)
     assert ended(store, first).state == "stopped"
     assert ended(store, second).state == "finished"
@@ -231,8 +235,8 @@ def test_a_worker_that_is_told_to_leave_signs_off_and_its_job_goes_on(store: Sto
         job = until_working(store, uid)
         worker.terminate()
         assert worker.wait(timeout=120) == 143
-    assert read.worker(store, identity.host()) is None
-    assert identity.started(pid_of(job)) is not None and read.job(store, uid).state == "running"
+    assert get_worker(store, identity.host()) is None
+    assert identity.started(pid_of(job)) is not None and get_job(store, uid).state == "running"
     assert launch.reconcile(store) == []
 
 
@@ -250,10 +254,10 @@ def test_a_live_worker_is_not_started_again(store: Store, monkeypatch: pytest.Mo
     me = identity.current()
     started: list[Store] = []
     monkeypatch.setattr(local, "start_worker", started.append)
-    write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
+    upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
     launch.ensure_worker(store)
     assert started == []
-    write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=1.0)
+    upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=1.0)
     launch.ensure_worker(store)
     assert started == [store]
 
@@ -261,11 +265,9 @@ def test_a_live_worker_is_not_started_again(store: Store, monkeypatch: pytest.Mo
 def claimed(store: Store, act: str, **identity_: object) -> str:
     """A job that says it runs with an identity that may be altered."""
     uid = queued(store, act)
-    job = read.job(store, uid)
+    job = get_job(store, uid)
     who = identity.current()._replace(**identity_)
-    write.start_job(
-        store, job.id, host=who.host, boot_id=who.boot_id, pid=who.pid, pid_started=who.started, log_path=None
-    )
+    start_job(store, job.id, host=who.host, boot_id=who.boot_id, pid=who.pid, pid_started=who.started, log_path=None)
     return uid
 
 
@@ -273,32 +275,32 @@ def test_a_reused_pid_does_not_keep_a_job_alive(store: Store) -> None:
     uid = claimed(store, "wait", started=1.0)
     (sentence,) = launch.reconcile(store)
     assert sentence.startswith(f"Job {uid} of wait: The process is gone without a word")
-    assert read.job(store, uid).state == "lost"
+    assert get_job(store, uid).state == "lost"
     assert launch.reconcile(store) == []
 
 
 def test_a_job_from_before_the_reboot_is_lost(store: Store) -> None:
     uid = claimed(store, "wait", boot_id="before")
     assert "The machine was restarted" in launch.reconcile(store)[0]
-    assert read.job(store, uid).state == "lost"
+    assert get_job(store, uid).state == "lost"
 
 
 def test_live_jobs_and_those_of_another_host_are_left_alone(store: Store) -> None:
     here, there = claimed(store, "wait"), claimed(store, "wait", host="elsewhere", pid=999_999_999)
     assert launch.reconcile(store) == []
-    assert [read.job(store, uid).state for uid in (here, there)] == ["running", "running"]
-    assert launch.stop(store, read.job(store, there), 3) == "The job runs on elsewhere; it was asked there."
-    assert read.job(store, there).state == "stopping"
+    assert [get_job(store, uid).state for uid in (here, there)] == ["running", "running"]
+    assert launch.stop(store, get_job(store, there), 3) == "The job runs on elsewhere; it was asked there."
+    assert get_job(store, there).state == "stopping"
 
 
 def test_a_stop_that_another_host_does_not_answer_can_be_given_up(store: Store) -> None:
     uid = claimed(store, "wait", host="elsewhere")
     for level in (1, 2, 3):
-        assert launch.stop(store, read.job(store, uid), level) == "The job runs on elsewhere; it was asked there."
-    assert read.job(store, uid).state == "stopping"
-    assert "was given up" in launch.stop(store, read.job(store, uid), 4)
-    assert read.job(store, uid).state == "lost"
-    step = write.record_step(store, read.job(store, uid).run_id, 1, {}, at=1.0, job_id=read.job(store, uid).id)
+        assert launch.stop(store, get_job(store, uid), level) == "The job runs on elsewhere; it was asked there."
+    assert get_job(store, uid).state == "stopping"
+    assert "was given up" in launch.stop(store, get_job(store, uid), 4)
+    assert get_job(store, uid).state == "lost"
+    step = record_step(store, get_job(store, uid).run_id, 1, {}, at=1.0, job_id=get_job(store, uid).id)
     assert step == 4, "a process that still lives learns that it must end"
 
 
@@ -310,26 +312,26 @@ def test_a_job_of_this_host_cannot_be_given_up(store: Store) -> None:
 
 def test_a_stop_works_when_the_process_is_gone_already(store: Store) -> None:
     uid = claimed(store, "wait", started=1.0)
-    assert "gone without a word" in launch.stop(store, read.job(store, uid), 1)
-    assert read.job(store, uid).state == "lost"
+    assert "gone without a word" in launch.stop(store, get_job(store, uid), 1)
+    assert get_job(store, uid).state == "lost"
 
 
 def test_a_job_that_was_claimed_and_never_started_does_not_clog_the_queue(store: Store) -> None:
     first, second = queued(store, "finish"), queued(store, "finish")
-    assert write.claim_job(store, identity.host()) is not None
+    assert claim_job(store, identity.host()) is not None
     with process(store, "queue"):
         assert ended(store, second).state == "finished"
-    job = read.job(store, first)
+    job = get_job(store, first)
     assert job.state == "lost" and "never started" in str(job.error)
 
 
 def test_a_log_that_cannot_be_written_fails_the_job_not_the_queue(store: Store) -> None:
     first, second = queued(store, "finish"), queued(store, "finish")
-    log = local.log_path(store, read.job(store, first).run_uid)
+    log = local.log_path(store, get_job(store, first).run_uid)
     log.mkdir()
     with process(store, "queue"):
         assert ended(store, second).state == "finished"
-    job = read.job(store, first)
+    job = get_job(store, first)
     assert job.state == "failed" and str(log) in str(job.error)
 
 

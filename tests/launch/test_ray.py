@@ -11,15 +11,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store import read, write
-from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, open_store
+from store.db.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, open_store
+from store.events import list_checkpoints, list_events
+from store.jobs import add_job, claim_job, get_job, list_jobs, start_job
+from store.runs import get_run
 from tests import postgres, ray_cluster
 from tests.launch.processes import doing, ended, eventually, process, until_working
 from tests.ray_cluster import Cluster
 from tests.training.conftest import SMALL
-from trainer import config, launch
+from trainer import launch
 from trainer.launch import cluster, identity
 from trainer.launch.supervision import Supervisor
+from trainer.spec import config
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -59,29 +62,29 @@ def cleared(store: Store) -> Iterator[None]:
 
 def submitted(store: Store, act: str) -> str:
     launch.submit(store, doing(act), launcher="ray")
-    return read.jobs(store)[-1].uid
+    return list_jobs(store)[-1].uid
 
 
 def log_of(store: Store, uid: str) -> str:
-    path = Path(read.job(store, uid).log_path or "")
+    path = Path(get_job(store, uid).log_path or "")
     return path.read_text() if path.is_file() else ""
 
 
 def test_two_runs_work_side_by_side_and_stop_after_their_step(watched: Store) -> None:
     uids = [submitted(watched, "wait") for _ in range(2)]
-    assert write.claim_job(watched, identity.host()) is None, "they are not for the queue of this host"
+    assert claim_job(watched, identity.host()) is None, "they are not for the queue of this host"
     jobs = [until_working(watched, uid) for uid in uids]
-    assert [read.job(watched, uid).state for uid in uids] == ["running", "running"]
+    assert [get_job(watched, uid).state for uid in uids] == ["running", "running"]
     assert "VR1Z" not in " ".join(psutil.Process(jobs[0].pid).cmdline())
-    assert write.claim_job(watched, identity.host()) is None
-    later = write.add_job(watched, jobs[0].run_id, "evaluate", {}, launcher="ray")
+    assert claim_job(watched, identity.host()) is None
+    later = add_job(watched, jobs[0].run_id, "evaluate", {}, launcher="ray")
     eventually(lambda: all("doing wait" in log_of(watched, uid) for uid in uids))
-    waiting = read.job(watched, later.uid)
+    waiting = get_job(watched, later.uid)
     assert (waiting.state, waiting.activity) == ("queued", None), "its training has not ended"
     launch.stop(watched, waiting)
     assert [launch.stop(watched, job) for job in jobs] == ["The job finishes its step and saves."] * 2
     assert [(job.state, job.exit_code) for job in (ended(watched, uid) for uid in uids)] == [("stopped", 143)] * 2
-    kinds = [event.kind for event in read.events(watched, jobs[1].run_id)]
+    kinds = [event.kind for event in list_events(watched, jobs[1].run_id)]
     assert kinds == ["launched", "started", "stop_asked", "stopped"]
     eventually(lambda: log_of(watched, uids[0]).endswith("stopped\n"))
 
@@ -89,7 +92,7 @@ def test_two_runs_work_side_by_side_and_stop_after_their_step(watched: Store) ->
 def test_a_job_that_is_killed_is_closed_by_whoever_watches_next(watched: Store) -> None:
     with process(watched, "ray") as watcher:
         launch.create(watched, doing("deaf"), launcher="ray")
-        job = until_working(watched, read.jobs(watched)[0].uid)
+        job = until_working(watched, list_jobs(watched)[0].uid)
         watcher.kill()
     os.kill(job.pid or 0, signal.SIGKILL)
     eventually(lambda: not cluster.is_watched(watched))
@@ -106,15 +109,15 @@ def test_what_finds_no_room_waits_longer_than_ray_does_and_can_be_taken_out(
     monkeypatch.setenv(cluster.GPUS, "3")
     with process(watched, "ray") as watcher:
         launch.create(watched, doing("wait"), launcher="ray")
-        job = eventually(lambda: next((job for job in read.jobs(watched) if job.activity), None))
+        job = eventually(lambda: next((job for job in list_jobs(watched) if job.activity), None))
         assert job.state == "queued"
         assert str(job.activity).startswith("Waits for 1 CPU, 3 GPU, 0.0 GiB of memory on the Ray cluster. Job has not")
         assert watcher.stdout is not None
         submissions = (line for line in watcher.stdout if "submitting job" in line)
         assert next(submissions) and next(submissions), "Ray gave up in between"
-        assert read.job(watched, job.uid).state == "queued"
+        assert get_job(watched, job.uid).state == "queued"
         assert launch.stop(watched, job) == "The job was taken out of the queue."
-        assert read.job(watched, job.uid).state == "stopped"
+        assert get_job(watched, job.uid).state == "stopped"
 
 
 def test_a_deaf_job_is_killed_at_the_third_level(watched: Store) -> None:
@@ -129,7 +132,7 @@ def test_a_deaf_job_is_killed_at_the_third_level(watched: Store) -> None:
 
 def test_a_job_that_the_cluster_has_forgotten_is_lost(watched: Store) -> None:
     _, job = launch.create(watched, doing("wait"), launcher="ray")
-    write.start_job(watched, job.id, host="elsewhere", boot_id="b", pid=7, pid_started=1.0, log_path=None)
+    start_job(watched, job.id, host="elsewhere", boot_id="b", pid=7, pid_started=1.0, log_path=None)
     with process(watched, "ray"):
         row = ended(watched, job.uid)
     assert row.state == "lost" and "The Ray cluster knows it no more" in str(row.error)
@@ -148,7 +151,7 @@ def test_a_cluster_that_cannot_be_asked_is_a_sentence(
     monkeypatch.setenv(name, value)
     with process(watched, "ray"):
         launch.create(watched, doing("finish"), launcher="ray")
-        job = eventually(lambda: next((job for job in read.jobs(watched) if job.activity), None))
+        job = eventually(lambda: next((job for job in list_jobs(watched) if job.activity), None))
     assert job.state == "queued"
     assert str(job.activity).startswith(f"The Ray cluster at {cluster.address()} {words}")
 
@@ -174,11 +177,11 @@ def test_the_demo_on_postgresql_and_ray_is_stopped_with_a_checkpoint_and_goes_on
 
 def stopped_beyond(store: Store, run_id: int, step: int) -> int:
     """Stops the run once it is beyond a step; the step of the checkpoint that it leaves."""
-    job = read.jobs(store)[-1]
-    eventually(lambda: read.run(store, run_id).step > step)
+    job = list_jobs(store)[-1]
+    eventually(lambda: get_run(store, run_id).step > step)
     launch.stop(store, job)
     job = ended(store, job.uid)
     assert (job.state, job.exit_code) == ("stopped", 143)
-    (last,) = [each for each in read.checkpoints(store, run_id) if each.kind == "last"]
-    assert last.step == read.run(store, run_id).step and Path(last.path).is_dir()
+    (last,) = [each for each in list_checkpoints(store, run_id) if each.kind == "last"]
+    assert last.step == get_run(store, run_id).step and Path(last.path).is_dir()
     return last.step

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from store import read, write
-from store.engine import Store, open_store
-from store.schema import JobState
+from store.db.engine import Store, open_store
+from store.db.schema import JobState
+from store.jobs import add_job, claim_job, end_job, get_job, start_job
 from tests.store import make
-from trainer.job import execute
+from trainer.jobs.job import execute
 from trainer.launch import endings, identity, webhook
 
 SECRET = "s3cret-path-of-the-hook"
@@ -72,7 +72,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def queued(store: Store) -> Any:
     run = make.run(store, "counting")
-    return read.job(store, write.add_job(store, run.id, "train", {}).uid)
+    return get_job(store, add_job(store, run.id, "train", {}).uid)
 
 
 def test_the_end_of_a_job_is_told(store: Store, hook: Hook) -> None:
@@ -97,11 +97,11 @@ def test_a_failure_is_told_with_its_reason_and_without_secrets(store: Store, hoo
 
 def test_a_job_that_died_without_a_word_is_told_by_whoever_finds_it(store: Store, hook: Hook) -> None:
     job = queued(store)
-    write.claim_job(store, identity.host())
+    claim_job(store, identity.host())
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
     me = identity.current()
-    write.start_job(store, job.id, host=me.host, boot_id=me.boot_id, pid=child.pid, pid_started=1.0, log_path=None)
+    start_job(store, job.id, host=me.host, boot_id=me.boot_id, pid=child.pid, pid_started=1.0, log_path=None)
     assert len(endings.close_gone(store)) == 1
     assert [told["state"] for told in hook.told] == ["lost"]
     assert endings.close_gone(store) == []
@@ -171,5 +171,5 @@ def test_nobody_is_told_unless_somebody_asked_for_it(
 def test_a_job_whose_end_is_not_recorded_is_not_told_of(store: Store, hook: Hook) -> None:
     job = queued(store)
     assert not webhook.tell_end(store, job.uid)
-    write.end_job(store, job.id, JobState.STOPPED)
+    end_job(store, job.id, JobState.STOPPED)
     assert webhook.tell_end(store, job.uid)

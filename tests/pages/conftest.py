@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.engine import Store, open_store
+from store.db.engine import Store, open_store
 from tests import seeded
 
 MAIN = Path(__file__).resolve().parents[2] / "app/main.py"

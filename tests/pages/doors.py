@@ -15,8 +15,8 @@ from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_N
 
 from app import access
 from scripts import browsing
-from store import read
-from store.engine import Store, open_store
+from store.db.engine import Store, open_store
+from store.examples import get_examples
 from tests import seeded
 
 SECRET = "s" * access.LEAST_SECRET
@@ -85,7 +85,7 @@ def cookie(secret: str = SECRET, **user: object) -> str:
 
 def image_path(server: browsing.Server) -> str:
     store = open_store(server.database, readonly=True)
-    return f"/api/media/{read.examples(store, {1})[1].images[0]}"
+    return f"/api/media/{get_examples(store, {1})[1].images[0]}"
 
 
 OURS = ("/api/health", "/api/plotly.min.js", "/api/completions.jsonl")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from app import access, server
-from store.engine import open_store
+from store.db.engine import open_store
 
 if __name__ == "__main__":
     port = int(sys.argv[1])

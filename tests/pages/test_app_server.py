@@ -25,8 +25,11 @@ from streamlit.testing.v1 import AppTest
 import app.__main__ as command
 from app import server
 from scripts import browsing
-from store import media, read, write
-from store.engine import MEDIA_VARIABLE, Store, open_store
+from store.db.engine import MEDIA_VARIABLE, Store, open_store
+from store.examples import add_examples, get_examples
+from store.jobs import list_jobs
+from store.media import files
+from store.media.rows import media_path
 from tests import seeded
 from tests.store import make
 from trainer import launch
@@ -62,7 +65,7 @@ def test_health(running: browsing.Server) -> None:
 def test_what_pages_import_is_kept_from_the_garbage_collector() -> None:
     try:
         server.prepare()
-        assert "app.components.live_chart" in sys.modules and gc.get_freeze_count() > 50_000
+        assert "app.shared.live_chart" in sys.modules and gc.get_freeze_count() > 50_000
     finally:
         gc.unfreeze()
 
@@ -75,7 +78,7 @@ def test_the_first_page_answers_to_its_name(running: browsing.Server) -> None:
 
 def test_an_image_is_served_by_its_hash_and_cannot_act(running: browsing.Server) -> None:
     store = open_store(running.database, readonly=True)
-    answer = get(running, f"/api/media/{read.examples(store, [1])[1].images[0]}")
+    answer = get(running, f"/api/media/{get_examples(store, [1])[1].images[0]}")
     assert answer.status == 200
     assert answer.body.startswith(b"\x89PNG")  # type: ignore[attr-defined]
     assert answer.headers["Content-Type"] == "image/png"
@@ -195,7 +198,7 @@ def test_the_demo_is_queued_once(started: Started, tmp_path: Path, monkeypatch: 
     for _ in range(2):
         assert command.main(["--port", str(free_port()), "--demo"]) == 0
     store = open_store(readonly=True)
-    assert [job.run_name for job in read.jobs(store)] == ["demo-grpo", "demo-sft"]
+    assert [job.run_name for job in list_jobs(store)] == ["demo-grpo", "demo-sft"]
 
 
 def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -231,12 +234,12 @@ def test_a_server_for_screenshots_leaves_other_processes_of_its_database_alone(t
 def test_the_server_asks_the_url_for_what_the_database_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MEDIA_VARIABLE, f"file://{tmp_path}/afar")
     store = open_store(str(tmp_path / "runs.db"))
-    (example,) = write.add_examples(store, [make.example()])
-    sha256 = read.examples(store, [example])[example].images[0]
-    stray = media.save(store.media, make.image("blue")).sha256
+    (example,) = add_examples(store, [make.example()])
+    sha256 = get_examples(store, [example])[example].images[0]
+    stray = files.save(store.media, make.image("blue")).sha256
     shutil.rmtree(tmp_path / "runs-media-cache")
-    assert asked(store, sha256).path == read.media_path(store, sha256)
-    media.path_of(tmp_path / "afar", sha256).write_bytes(b"rot")
+    assert asked(store, sha256).path == media_path(store, sha256)
+    files.path_of(tmp_path / "afar", sha256).write_bytes(b"rot")
     shutil.rmtree(tmp_path / "runs-media-cache")
     for name, says in ((sha256, "is damaged"), (stray, "no image of this hash"), ("../../etc", "no image")):
         with pytest.raises(HTTPException, match=says):

@@ -9,13 +9,15 @@ import pandas
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store import read, write
-from store.engine import Store
-from store.schema import JobState
+from store.db.engine import Store
+from store.db.schema import JobState
+from store.experiments import list_experiments
+from store.jobs import add_job, end_job
+from store.runs import get_run, list_runs
 from tests import compared, seeded
 from trainer import launch
-from trainer.config import from_dict
-from trainer.experiments import DEMO_TABLES
+from trainer.spec.config import from_dict
+from trainer.spec.experiments import DEMO_TABLES
 
 Open = Callable[..., AppTest]
 
@@ -55,7 +57,7 @@ def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, op
 
 def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, DEMO_TABLES, n=8)
-    uids = [run.uid for run in read.runs(empty_store) if run.lora_rank == 32]
+    uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
     app = open_page("compare", runs=",".join(uids))
     assert "2 chosen runs" in words(app)
     assert htmls(app).count("<tr class='measured'>") == 2 + 2
@@ -92,7 +94,7 @@ def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Sto
 def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None:
     """A run that is not among the chosen ones counts as a configuration that was tried."""
     compared.fill(empty_store, DEMO_TABLES, n=8)
-    uids = [run.uid for run in read.runs(empty_store) if run.lora_rank == 32]
+    uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
     told = frames(open_page("compare", runs=",".join(uids)))["prompt hash"].set_index("run")
     grpo = told.loc["grpo-cot-tiny-r32-s0"]
     expected = {"updates": 200, "examples": 1600, "device seconds": 200, "tokens": 180_000, "n": 8}
@@ -104,7 +106,7 @@ def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None
 
 def test_totals_are_scored_under_one_definition_that_is_said(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=4)
-    settings = read.run(empty_store, seeded.find(empty_store, "grpo-cot-tiny-r32-s0").id)
+    settings = get_run(empty_store, seeded.find(empty_store, "grpo-cot-tiny-r32-s0").id)
     drawn = compared.shapes.examples("simple", "test", 4, 0)
     config = from_dict(settings.config)
     for step in (0, 100):
@@ -130,8 +132,8 @@ def test_prose_has_no_share_of_steps_that_equal_the_count(empty_store: Store, op
 def test_the_progress_of_an_experiment_with_what_failed(empty_store: Store, open_page: Open) -> None:
     uid = compared.fill(empty_store, DEMO_TABLES, n=8)
     run = seeded.find(empty_store, "grpo-cot-tiny-r32-s0")
-    job = write.add_job(empty_store, run.id, "evaluate", {"benchmark": "shapes-hard"})
-    write.end_job(empty_store, job.id, JobState.FAILED, error="There is no checkpoint 'best'.")
+    job = add_job(empty_store, run.id, "evaluate", {"benchmark": "shapes-hard"})
+    end_job(empty_store, job.id, JobState.FAILED, error="There is no checkpoint 'best'.")
     shown = words(open_page("compare", experiment=uid))
     assert "There is no checkpoint 'best'." in shown
 
@@ -146,9 +148,9 @@ def test_an_experiment_is_launched_in_one_action(
     assert "5 runs (4 train), each answers 3 benchmarks" in words(app)
     next(button for button in app.button if button.label == "Launch the experiment").click().run()
     assert not app.exception
-    (made,) = read.experiments(empty_store)
+    (made,) = list_experiments(empty_store)
     assert (made.name, len(made.arms)) == ("mine", 5)
-    assert {run.lora_rank for run in read.runs(empty_store)} == {None, 8, 16}
+    assert {run.lora_rank for run in list_runs(empty_store)} == {None, 8, 16}
 
 
 @pytest.mark.parametrize(("field", "value"), [("ranks", "many"), ("ranks", "0"), ("rates", "fast")])

@@ -11,16 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import compare_figures, comparison, export, tables
-from app.compare_figures import Track
-from app.comparison import Group, Member
-from store import read
-from store.engine import Store, open_store
-from store.rows import PredictionRow
+from app.compare import export, tables
+from app.compare import figures as compare_figures
+from app.compare import groups as comparison
+from app.compare.figures import Track
+from app.compare.groups import Group, Member
+from store.db.engine import Store, open_store
+from store.db.rows import PredictionRow
+from store.evaluations.predictions import iter_predictions_of, read_scores
+from store.evaluations.records import list_evaluations
+from store.events import list_checkpoints
+from store.experiments import list_experiments
+from store.runs import get_run, list_runs
 from tests import compared
-from trainer import statistics
-from trainer.config import from_dict
-from trainer.experiments import DEMO_TABLES, Matrix
+from trainer.spec import statistics
+from trainer.spec.config import from_dict
+from trainer.spec.experiments import DEMO_TABLES, Matrix
 
 SMALL = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
 
@@ -34,16 +40,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def members(store: Store) -> list[Member]:
-    runs = [read.run(store, row.id) for row in read.runs(store)]
-    return [Member(run, read.evaluations(store, run.id), read.checkpoints(store, run.id)) for run in runs]
+    runs = [get_run(store, row.id) for row in list_runs(store)]
+    return [Member(run, list_evaluations(store, run.id), list_checkpoints(store, run.id)) for run in runs]
 
 
 def groups(store: Store) -> list[Group]:
-    return comparison.groups(members(store), read.experiments(store)[0].arms)
+    return comparison.groups(members(store), list_experiments(store)[0].arms)
 
 
 def scores(store: Store) -> Any:
-    return lambda evaluation_id: read.scores(store, evaluation_id)
+    return lambda evaluation_id: read_scores(store, evaluation_id)
 
 
 def texts(table: tables.Table, kind: str = "measured") -> list[list[str]]:
@@ -78,7 +84,7 @@ def test_the_test_has_no_say_in_which_checkpoint_is_shown(store: Store) -> None:
 def test_a_difference_is_paired_and_tested_by_mcnemar(store: Store) -> None:
     grpo, sft = (next(g for g in groups(store) if g.label == f"{name} CoT") for name in ("GRPO", "SFT"))
     found = comparison.contrast(grpo, sft, "shapes-simple", scores(store))
-    one, other = (read.scores(store, comparison.tested(g.members[0], "shapes-simple").id).correct for g in (grpo, sft))
+    one, other = (read_scores(store, comparison.tested(g.members[0], "shapes-simple").id).correct for g in (grpo, sft))
     assert found.accuracy is not None and found.accuracy.value == pytest.approx(one.mean() - other.mean())
     assert found.p == statistics.mcnemar(int((one > other).sum()), int((other > one).sum()))
     assert (found.n, found.seeds, found.reasons) == (60, 1, ())
@@ -92,7 +98,7 @@ def test_three_seeds_a_side_speak_of_methods(tmp_path: Any) -> None:
     grpo, sft = (next(g for g in found if g.label == f"{name} CoT") for name in ("GRPO", "SFT"))
     contrast = comparison.contrast(grpo, sft, "shapes-simple", scores(store))
     means = [
-        [read.scores(store, comparison.tested(m, "shapes-simple").id).correct.mean() for m in g.members]
+        [read_scores(store, comparison.tested(m, "shapes-simple").id).correct.mean() for m in g.members]
         for g in (grpo, sft)
     ]
     assert contrast.seeds == 3 and contrast.p is not None and contrast.accuracy is not None
@@ -198,8 +204,8 @@ def test_the_three_tables(store: Store) -> None:
 def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
     compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=10)
-    run = next(row for row in read.runs(store) if row.method == "grpo")
-    settings = read.run(store, run.id)
+    run = next(row for row in list_runs(store) if row.method == "grpo")
+    settings = get_run(store, run.id)
     config = from_dict(settings.config)
     drawn = compared.shapes.examples("simple", "test", 10, 0)
     changed = compared.conditions(config) | {"baseline": "blind"}
@@ -212,7 +218,7 @@ def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> 
 
 def with_samples(store: Store, method: str, figures: dict[str, float]) -> None:
     """Adds a test with samples of the first run of a method, on its own dataset."""
-    run = next(row for row in read.runs(store) if row.method == method)
+    run = next(row for row in list_runs(store) if row.method == method)
     shown = comparison.tested(next(m for m in members(store) if m.run.id == run.id), "shapes-simple")
     assert shown is not None
     opened = compared.write.begin_evaluation(
@@ -226,7 +232,7 @@ def with_samples(store: Store, method: str, figures: dict[str, float]) -> None:
         encoder=shown.encoder,
         total=0,
     )
-    rows = [replace_ids(row) for row in read.iter_predictions_of(store, shown.id)]
+    rows = [replace_ids(row) for row in iter_predictions_of(store, shown.id)]
     compared.write.record_predictions(store, opened, rows)
     compared.write.finish_evaluation(store, opened, {**shown.metrics, **figures})
 
@@ -293,7 +299,7 @@ def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
     compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=4)
     assert tables.load_bearing(groups(store)).lines == ()
-    run = next(row for row in read.runs(store) if row.method == "grpo")
+    run = next(row for row in list_runs(store) if row.method == "grpo")
     conditions = {"benchmark": "shapes-simple", "split": "test", "kind": "thinking", "step": 200, "encoder": None}
     opened = compared.write.begin_evaluation(store, run.id, **conditions, conditions={"thinking": "filler"}, total=9)
     figures = {"n": 9, "changed": 0.5, "changed_low": 0.25, "changed_high": 0.75, "followed": None}

@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.components.example_grid import A_PAGE
-from store import read, write
-from store.engine import Store
-from store.rows import ExampleRow, StoredExample
+from app.datasets.grid import A_PAGE
+from store.completions.rows import list_completions
+from store.datasets import advance_index, ask_index, fail_index, list_examples, list_indexes
+from store.db.engine import Store
+from store.db.rows import ExampleRow, StoredExample
+from store.evaluations.predictions import list_predictions_of_example
+from store.examples import add_examples
 from tests.datasets import layouts
 from tests.pages.test_trace_view import HOSTILE
-from trainer.config import DataConfig
-from trainer.datasets import shapes
-from trainer.datasets.images import encode_png
 from trainer.datasets.index import index
+from trainer.examples import shapes
+from trainer.examples.images import encode_png
+from trainer.spec.config import DataConfig
 
 OpenPage = Callable[..., AppTest]
 
@@ -108,8 +111,8 @@ def answered(store: Store, split: str) -> StoredExample:
     """An example that runs have answered."""
     found = [
         example
-        for example in read.browse(store, "shapes-simple", split, limit=100)
-        if read.predictions_of(store, example.id) or read.completions(store, None, example_id=example.id)
+        for example in list_examples(store, "shapes-simple", split, limit=100)
+        if list_predictions_of_example(store, example.id) or list_completions(store, None, example_id=example.id)
     ]
     return found[0]
 
@@ -117,7 +120,7 @@ def answered(store: Store, split: str) -> StoredExample:
 def test_one_example_has_every_prediction_with_a_link(indexed: Store, open_page: OpenPage) -> None:
     example = answered(indexed, "val")
     at = open_page("datasets", example=str(example.id))
-    rows = read.predictions_of(indexed, example.id, limit=1000)
+    rows = list_predictions_of_example(indexed, example.id, limit=1000)
     assert {f"prediction={row.id}" for _, row in rows[:30]} <= set(re.findall(r"prediction=\d+", html(at)))
     assert example.question in html(at)
     assert "There are no completions" in "".join(caption.value for caption in at.caption)
@@ -126,7 +129,7 @@ def test_one_example_has_every_prediction_with_a_link(indexed: Store, open_page:
 
 def test_one_example_has_its_completions_and_shows_more_when_asked(indexed: Store, open_page: OpenPage) -> None:
     example = answered(indexed, "train")
-    total = len(read.completions(indexed, None, example_id=example.id, limit=1000))
+    total = len(list_completions(indexed, None, example_id=example.id, limit=1000))
     at = open_page("datasets", example=str(example.id))
     assert len(re.findall(r"completion=\d+", html(at))) == 30 < total
     next(button for button in at.button if button.label == "Show more").click().run()
@@ -175,7 +178,7 @@ def test_indexing_starts_in_the_form(empty_store: Store, open_page: OpenPage) ->
     at.selectbox(key="index.split").set_value("val")
     submit(at)
     deadline = time.monotonic() + 90
-    while (row := read.indexes(empty_store)[0]).state != "finished":
+    while (row := list_indexes(empty_store)[0]).state != "finished":
         assert time.monotonic() < deadline and row.state != "failed", row
         time.sleep(0.3)
     at = open_page("datasets")
@@ -188,20 +191,20 @@ def test_the_form_refuses_what_cannot_be_indexed(empty_store: Store, open_page: 
     for folder in ("", "/nowhere/at/all"):
         at.text_input(key="index.folder").set_value(folder)
         submit(at)
-        assert read.indexes(empty_store) == []
+        assert list_indexes(empty_store) == []
 
 
 def test_what_is_at_work_and_what_failed_is_shown(seeded_store: Store, open_page: OpenPage) -> None:
     what = {"path": "/data/x", "split": "test", "limit": 200}
-    failed = write.ask_index(seeded_store, name="countqa", **what)
-    write.fail_index(seeded_store, failed, "The disk is full: free *some* space.")
-    working = write.ask_index(seeded_store, name="tallyqa", **what)
-    write.advance_index(seeded_store, working, 100)
+    failed = ask_index(seeded_store, name="countqa", **what)
+    fail_index(seeded_store, failed, "The disk is full: free *some* space.")
+    working = ask_index(seeded_store, name="tallyqa", **what)
+    advance_index(seeded_store, working, 100)
     at = open_page("datasets")
     assert r"free \*some\* space" in at.error[0].value
     assert at.get("progress")[0].value == 50
     next(button for button in at.button if button.label == "Dismiss").click().run()
-    assert [row.name for row in read.indexes(seeded_store)] == ["tallyqa"]
+    assert [row.name for row in list_indexes(seeded_store)] == ["tallyqa"]
 
 
 def test_hostile_texts_are_inert_on_the_page(empty_store: Store, open_page: OpenPage) -> None:
@@ -219,7 +222,7 @@ def test_hostile_texts_are_inert_on_the_page(empty_store: Store, open_page: Open
         )
         for i, text in enumerate(HOSTILE)
     ]
-    ids = write.add_examples(empty_store, rows)
+    ids = add_examples(empty_store, rows)
     pages = [open_page("datasets"), open_page("datasets", example=str(ids[0]))]
     assert len(cards(pages[0])) == len(rows)
     for at in pages:

@@ -10,21 +10,26 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import data, drift_reads
-from app.components import drift_changes, drift_pairs, drift_reading, runs_table
-from app.components.drift_reading import Column
-from app.drift import Side
-from app.drift_sentences import align
-from store import embeddings, read
-from store.engine import Store, open_store
-from store.rows import EvaluationRow
+from app.drift import changes, reading, reads, sentence_pairs
+from app.drift.reading import Column
+from app.drift.sentences import align
+from app.drift.sides import Side
+from app.runs import table
+from app.shared import data
+from store import embeddings
+from store.db.engine import Store, open_store
+from store.db.rows import EvaluationRow
+from store.evaluations.predictions import list_predictions, read_scores
+from store.evaluations.records import list_evaluations
+from store.examples import get_examples
+from store.runs import list_runs
 from tests import compared, seeded
 from tests.pages.conftest import copied
 from tests.pages.test_compare import htmls, words
 from tests.pages.test_trace_view import HOSTILE
 from tests.pages.test_trace_view import read as inert
-from trainer.experiments import DEMO_TABLES
-from trainer.wording import NULL, said, sentences
+from trainer.spec.experiments import DEMO_TABLES
+from trainer.spec.wording import NULL, said, sentences
 
 Open = Callable[..., AppTest]
 ONE_RANK = replace(DEMO_TABLES, ranks=(32,))
@@ -46,7 +51,7 @@ def drifted(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 
 def the_test(store: Store, name: str, benchmark: str = "shapes-simple") -> EvaluationRow:
-    found = read.evaluations(store, seeded.find(store, name).id)
+    found = list_evaluations(store, seeded.find(store, name).id)
     return next(each for each in found if each.kind == "test" and each.benchmark == benchmark)
 
 
@@ -78,8 +83,8 @@ def test_one_look_tells_whether_they_drifted_apart(drifted: Store, open_page: Op
     shown = htmls(app)
     assert "Similarity (all-MiniLM-L6-v2)" in shown and "GRPO minus SFT" in shown
     found = (
-        read.scores(drifted, the_test(drifted, GRPO).id).similarity
-        - read.scores(drifted, the_test(drifted, SFT).id).similarity
+        read_scores(drifted, the_test(drifted, GRPO).id).similarity
+        - read_scores(drifted, the_test(drifted, SFT).id).similarity
     )
     assert f"{found.mean():+.2f}".replace("-", "−") in shown
     assert shown.count('<div class="dr-said">') == 2 * 10
@@ -97,9 +102,9 @@ def test_reference_and_four_columns_with_the_differences_to_one_of_them(drifted:
 
 def test_the_question_and_the_order_stand_in_the_address(drifted: Store, open_page: Open) -> None:
     both = sides(drifted, SFT, GRPO)
-    ids = read.scores(drifted, the_test(drifted, SFT).id).example_id.tolist()
+    ids = read_scores(drifted, the_test(drifted, SFT).id).example_id.tolist()
     app = open_page("drift", sides=both, order="random", example=str(ids[4]))
-    assert read.examples(drifted, ids)[ids[4]].question in htmls(app)
+    assert get_examples(drifted, ids)[ids[4]].question in htmls(app)
     place = next(caption.value for caption in app.caption if " of 12" in caption.value)
     app.button(key="drift.Right").click().run() if not place.startswith("12") else None
     assert app.query_params["order"] == "random" and app.query_params["sides"] == both
@@ -115,9 +120,9 @@ def test_the_ten_furthest_apart_are_one_click_from_the_number(drifted: Store, op
     assert not app.exception
     assert "phrase" not in app.query_params and app.query_params["order"] == "drift"
     assert "Questions 1 to 10 in this order" in words(app)
-    one, other = (read.scores(drifted, the_test(drifted, name).id) for name in (SFT, GRPO))
+    one, other = (read_scores(drifted, the_test(drifted, name).id) for name in (SFT, GRPO))
     far = int(one.example_id[abs(one.similarity - other.similarity).argmax()])
-    assert read.examples(drifted, [far])[far].question in htmls(app)
+    assert get_examples(drifted, [far])[far].question in htmls(app)
 
 
 def test_a_phrase_leaves_the_questions_where_it_is_said(drifted: Store, open_page: Open) -> None:
@@ -192,7 +197,7 @@ def test_a_run_alone_finds_its_counterpart(drifted: Store, open_page: Open) -> N
 def test_selected_runs_lead_here(drifted: Store, open_page: Open) -> None:
     app = open_page("runs")
     uids = [seeded.find(drifted, name).uid for name in (GRPO, BASE)]
-    app.session_state[runs_table.SELECTED] = uids
+    app.session_state[table.SELECTED] = uids
     app.run().button(key="drift").click().run()
     assert not app.exception
     assert app.title[0].value == "Drift"
@@ -201,8 +206,8 @@ def test_selected_runs_lead_here(drifted: Store, open_page: Open) -> None:
 
 def test_embedded_texts_are_matched_and_measured_by_their_vectors(drifted: Store, open_page: Open) -> None:
     made = [say(drifted, SFT, "I see {n}. So there are {n}."), say(drifted, GRPO, "1. one 2. two so {n}")]
-    rows = [row for id in made for row in read.predictions(drifted, id)]
-    examples = read.examples(drifted, [row.example_id for row in rows])
+    rows = [row for id in made for row in list_predictions(drifted, id)]
+    examples = get_examples(drifted, [row.example_id for row in rows])
     texts = {said(row.text, row.think) for row in rows} | {one.reference or "" for one in examples.values()} | {NULL}
     texts |= {part for text in texts for part in sentences(text)}
     rng = np.random.default_rng(0)
@@ -212,21 +217,21 @@ def test_embedded_texts_are_matched_and_measured_by_their_vectors(drifted: Store
     embeddings.add_embeddings(drifted, encoder, unit)
     (used,) = embeddings.encoders(drifted)
     known = {side.evaluation.id: side for side in sides_of(drifted)}
-    found = drift_reads.reading(drifted, [known[id] for id in made], used)
+    found = reads.reading(drifted, [known[id] for id in made], used)
     assert found.encoder == "all-MiniLM-L6-v2"
     for side, id in enumerate(made):
-        for place, row in enumerate(read.predictions(drifted, id)):
+        for place, row in enumerate(list_predictions(drifted, id)):
             own = unit[NULL] if not row.wellformed else unit[said(row.text, row.think)]
             cosine = own @ unit[examples[row.example_id].reference or ""]
             assert found.shared.similarity[side, place] == pytest.approx(cosine, abs=0.002)
     app = open_page("drift", sides=",".join(map(str, made)))
     assert "cosines of all-MiniLM-L6-v2" in words(app).replace("\\", "")
     embeddings.use_encoder(drifted, "all-MiniLM-L6-v2", "2", 8)
-    assert drift_reads.reading(drifted, [known[id] for id in made], embeddings.encoders(drifted)[0]).encoder is None
+    assert reads.reading(drifted, [known[id] for id in made], embeddings.encoders(drifted)[0]).encoder is None
 
 
 def sides_of(store: Store) -> list[Side]:
-    return [Side(run, each) for run in read.runs(store) for each in read.evaluations(store, run.id)]
+    return [Side(run, each) for run in list_runs(store) for each in list_evaluations(store, run.id)]
 
 
 def test_other_questions_keep_the_runs(drifted: Store, open_page: Open) -> None:
@@ -242,10 +247,10 @@ def test_other_questions_keep_the_runs(drifted: Store, open_page: Open) -> None:
 def test_hostile_texts_are_inert(text: str) -> None:
     column = Column(text, "#000000", f"{text} {text}")
     shown = [
-        drift_reading.card(column, "1. red", measure=False),
-        drift_reading.card(column, None, measure=True),
-        drift_pairs.pairs(text, text, align([text], [f"{text} red"], None)),
-        drift_changes._shares([(text, 0.5)]),
+        reading.card(column, "1. red", measure=False),
+        reading.card(column, None, measure=True),
+        sentence_pairs.pairs(text, text, align([text], [f"{text} red"], None)),
+        changes._shares([(text, 0.5)]),
     ]
     for html in shown:
         found = inert(html)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app import drift_curves, projection
-from app.compare_figures import Path
-from app.drift_colors import colors
-from app.drift_curve_figures import Trained, plane, similarity_chart
-from app.drift_curves import Drift
-from store.rows import EvaluationRow, RunRow
-from store.said import Said
+from app.compare.figures import Path
+from app.drift import curves, projection
+from app.drift.curves import Drift
+from app.drift.figures import Trained, colors, plane, similarity_chart
+from store.db.rows import EvaluationRow, RunRow
+from store.evaluations.texts import Said
 
 RANDOM = np.random.default_rng(7)
 EXAMPLES, STEPS = 5, (0, 10, 20)
@@ -55,9 +54,9 @@ def drift() -> Drift:
 
 
 def test_similarity_to_the_reference_is_the_cosine_of_each_pair(drift: Drift) -> None:
-    rows = drift_curves.rows_of(drift, [110, 120])
+    rows = curves.rows_of(drift, [110, 120])
     assert rows.tolist() == list(range(EXAMPLES, 3 * EXAMPLES))
-    for row, found in zip(rows.tolist(), drift_curves.to_reference(drift, rows), strict=True):
+    for row, found in zip(rows.tolist(), curves.to_reference(drift, rows), strict=True):
         example = row % EXAMPLES
         own = drift.null if example == 0 else drift.vectors[row]
         if example == EXAMPLES - 1:
@@ -67,33 +66,33 @@ def test_similarity_to_the_reference_is_the_cosine_of_each_pair(drift: Drift) ->
 
 
 def test_similarity_to_other_answers_is_that_of_the_same_example(drift: Drift) -> None:
-    rows, base = drift_curves.rows_of(drift, [100, 110, 120]), drift_curves.rows_of(drift, [100])
-    found = drift_curves.to_answers(drift, rows, base[1:])
+    rows, base = curves.rows_of(drift, [100, 110, 120]), curves.rows_of(drift, [100])
+    found = curves.to_answers(drift, rows, base[1:])
     for row, cosine in zip(rows.tolist(), found, strict=True):
         if row % EXAMPLES == 0:
             assert np.isnan(cosine)  # the base said nothing of it
         else:
             assert cosine == pytest.approx(float(drift.vectors[row] @ drift.vectors[row % EXAMPLES]), abs=1e-6)
-    assert np.isnan(drift_curves.to_answers(drift, rows, base[:0])).all()
+    assert np.isnan(curves.to_answers(drift, rows, base[:0])).all()
 
 
 def test_only_greedy_answers_count(drift: Drift) -> None:
     sampled = drift._replace(said=drift.said._replace(sample=np.arange(len(drift.said.sample)) % 2))
-    assert (drift_curves.rows_of(sampled, [100, 110, 120]) % 2 == 0).all()
+    assert (curves.rows_of(sampled, [100, 110, 120]) % 2 == 0).all()
 
 
 def test_spread_is_mean_and_percentiles_of_each_step() -> None:
     step = np.array([0, 0, 0, 5, 5, 9])
-    curve = drift_curves.spread(step, np.array([0.1, 0.2, 0.9, np.nan, 0.4, np.nan]))
+    curve = curves.spread(step, np.array([0.1, 0.2, 0.9, np.nan, 0.4, np.nan]))
     assert curve.step.tolist() == [0, 5] and curve.n.tolist() == [3, 1]
     assert curve.mean.tolist() == pytest.approx([0.4, 0.4])
     # Linear between the ranks: 0.1 + 0.2 * 0.1 and 0.2 + 0.8 * 0.7.
     assert (curve.low[0], curve.high[0]) == pytest.approx((0.12, 0.76))
-    assert len(drift_curves.spread(step, np.full(6, np.nan)).step) == 0
+    assert len(curves.spread(step, np.full(6, np.nan)).step) == 0
 
 
 def test_accuracy_has_an_interval_at_each_step() -> None:
-    curve = drift_curves.accuracy(np.array([0, 0, 5, 5]), np.array([True, False, True, True]))
+    curve = curves.accuracy(np.array([0, 0, 5, 5]), np.array([True, False, True, True]))
     assert curve.mean.tolist() == [0.5, 1.0]
     assert (curve.low < curve.mean).all() and (curve.high[0], curve.high[1]) == (pytest.approx(0.905, abs=1e-3), 1.0)
 
@@ -102,12 +101,12 @@ def test_floor_and_ceiling() -> None:
     references, seconds = units(8), units(8)
     order = np.random.default_rng(0).permutation(8)
     expected = np.mean([references[order[i]] @ references[i] for i in range(8)])
-    assert drift_curves.floor(references) == pytest.approx(float(expected), abs=1e-6)
+    assert curves.floor(references) == pytest.approx(float(expected), abs=1e-6)
     expected = np.mean([seconds[i] @ references[i] for i in range(8)])
-    assert drift_curves.ceiling(references, seconds) == pytest.approx(float(expected), abs=1e-6)
+    assert curves.ceiling(references, seconds) == pytest.approx(float(expected), abs=1e-6)
     none = np.full((3, 6), np.nan, np.float32)
-    assert drift_curves.floor(none) is None and drift_curves.ceiling(none, none) is None
-    assert drift_curves.ceiling(references, np.concatenate([seconds[:7], none[:1]])) is None
+    assert curves.floor(none) is None and curves.ceiling(none, none) is None
+    assert curves.ceiling(references, np.concatenate([seconds[:7], none[:1]])) is None
 
 
 def evaluation(id: int, kind: str, step: int, benchmark: str = "d", ended_at: float | None = 9.0) -> EvaluationRow:
@@ -123,7 +122,7 @@ def test_the_latest_finished_evaluation_of_a_step_counts() -> None:
         evaluation(5, "probe", 20),
         evaluation(6, "val", 20, benchmark="another"),
     ]
-    assert drift_curves.checkpoints(rows[::-1], "val", "d") == [1, 3]
+    assert curves.checkpoints(rows[::-1], "val", "d") == [1, 3]
 
 
 def test_axes_are_those_of_the_singular_values() -> None:
@@ -163,8 +162,8 @@ def test_nearest_are_those_of_a_full_sort() -> None:
 
 
 def test_figures_show_runs_levels_and_steps() -> None:
-    curve = drift_curves.spread(np.array([0, 0, 10, 10]), np.array([0.1, 0.3, 0.6, 0.8]))
-    right = drift_curves.accuracy(np.array([0, 10]), np.array([False, True]))
+    curve = curves.spread(np.array([0, 0, 10, 10]), np.array([0.1, 0.3, 0.6, 0.8]))
+    right = curves.accuracy(np.array([0, 10]), np.array([False, True]))
     figure = similarity_chart([Trained("<b>a", "#0072B2", "solid", curve, right)], {"floor": 0.4})
     names = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert names == ["&lt;b&gt;a", "&lt;b&gt;a, right"]

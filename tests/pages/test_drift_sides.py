@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import drift, drift_choice
-from app.components import drift_verdict
-from app.drift import Answered, Side
-from app.drift_reads import Reading
-from store import answers, read
-from store.answers import GreedyText
-from store.engine import Store
-from store.rows import EvaluationRow, RunRow, Scores
+from app.drift import defaults, sides, verdict
+from app.drift.reads import Reading
+from app.drift.sides import Answered, Side
+from store.db.engine import Store
+from store.db.rows import CheckpointRow, EvaluationRow, RunRow, Scores
+from store.evaluations.predictions import GreedyText, list_greedy_texts, list_predictions, read_scores
+from store.evaluations.records import list_evaluations
 from tests import compared, seeded
-from trainer.experiments import DEMO_TABLES
+from trainer.spec.experiments import DEMO_TABLES
 
 REST = {"conditions": {}, "conditions_hash": "", "total": 1, "done": 1, "metrics": {}, "started_at": 0.0}
 
@@ -54,16 +53,16 @@ def answered(ids: list[int], correct: list[float], similarity: list[float], text
 def test_only_what_all_sides_answered_is_shared() -> None:
     first = answered([1, 2, 3, 5], [1, 0, 1, 1], [0.1, 0.2, 0.3, 0.5])
     second = answered([2, 3, 4], [1, 1, 0], [0.7, 0.8, 0.9], ["a", "<answer>b</answer>", "c"])
-    shared = drift.share([first, second])
+    shared = sides.share([first, second])
     assert shared.example_id.tolist() == [2, 3]
     assert shared.correct.tolist() == [[0, 1], [1, 1]]
     assert shared.similarity.tolist() == [[0.2, 0.3], [0.7, 0.8]]
     assert shared.prediction_id.tolist() == [[102, 103], [102, 103]]
     assert shared.said[1] == ("a", "b")
-    assert drift.shortage(shared, ["SFT", "GRPO"]) == (
+    assert sides.shortage(shared, ["SFT", "GRPO"]) == (
         "Only the 2 questions that all of them answered are compared (SFT answered 4, GRPO answered 3)."
     )
-    assert drift.shortage(drift.share([first, first]), ["a", "b"]) is None
+    assert sides.shortage(sides.share([first, first]), ["a", "b"]) is None
 
 
 def test_the_verdict_is_of_the_shared_examples() -> None:
@@ -71,7 +70,7 @@ def test_the_verdict_is_of_the_shared_examples() -> None:
     ids = list(range(80))
     near, far = rng.normal(0.9, 0.05, 80), rng.normal(0.6, 0.05, 80)
     right, wrong = [1.0] * 72 + [0.0] * 8, [1.0] * 40 + [0.0] * 40
-    found = drift.verdict(drift.share([answered(ids, right, near.tolist()), answered(ids, wrong, far.tolist())]))
+    found = sides.verdict(sides.share([answered(ids, right, near.tolist()), answered(ids, wrong, far.tolist())]))
     assert found is not None and found.similarity is not None
     assert found.n == 80 and found.standings[0].accuracy.value == 0.9
     assert found.accuracy.value == pytest.approx(-0.4)
@@ -80,7 +79,7 @@ def test_the_verdict_is_of_the_shared_examples() -> None:
     # A paired bootstrap of the mean agrees with the normal interval of the differences.
     half = 1.96 * difference.std() / np.sqrt(80)
     assert found.similarity.high - found.similarity.low == pytest.approx(2 * half, rel=0.15)
-    told = drift.sentence(found, "SFT", "GRPO")
+    told = sides.sentence(found, "SFT", "GRPO")
     assert told.startswith("SFT and GRPO drifted apart: the thinking of GRPO is 0.3")
     assert "SFT is right more often (GRPO minus SFT: -40.0 points" in told
 
@@ -97,9 +96,9 @@ def test_what_is_not_sure_is_not_claimed(spread: float, shift: float, words: str
     rng = np.random.default_rng(1)
     ids, right = list(range(60)), [1.0] * 60
     own, other = rng.normal(0.7, spread, 60), rng.normal(0.7 + shift, spread, 60)
-    found = drift.verdict(drift.share([answered(ids, right, own.tolist()), answered(ids, right, other.tolist())]))
+    found = sides.verdict(sides.share([answered(ids, right, own.tolist()), answered(ids, right, other.tolist())]))
     assert found is not None
-    told = drift.sentence(found, "A", "B")
+    told = sides.sentence(found, "A", "B")
     assert words in told and "accuracy cannot be told apart" in told
 
 
@@ -107,61 +106,61 @@ def test_what_limits_a_comparison_is_said() -> None:
     one, other = Side(run(1, "sft"), evaluation(1, 1)), Side(run(2, "grpo"), evaluation(2, 2))
     loose = answered([1, 2], [1, 1], [0.1, 0.1])
     loose = loose._replace(texts=[text._replace(wellformed=False) for text in loose.texts])
-    shared = drift.share([answered([1, 2], [1, 1], [0.9, 0.9]), loose])
-    found, reading = drift.verdict(shared), Reading(shared, {}, drift.gaps(shared), "e")
+    shared = sides.share([answered([1, 2], [1, 1], [0.9, 0.9]), loose])
+    found, reading = sides.verdict(shared), Reading(shared, {}, sides.gaps(shared), "e")
     assert found is not None
-    (note,) = drift_verdict.notes([one, other], ["SFT", "GRPO"], found, reading)
+    (note,) = verdict.notes([one, other], ["SFT", "GRPO"], found, reading)
     assert note.startswith("2 shared questions. SFT imitates") and "as many of GRPO are, count as the word NULL" in note
     shorter = Side(other.run, evaluation(2, 2, conditions={"decoding": {"max_tokens": 40}}))
-    (note,) = drift_verdict.notes([one, shorter], ["SFT", "GRPO"], found, reading)
+    (note,) = verdict.notes([one, shorter], ["SFT", "GRPO"], found, reading)
     assert "The two were not asked alike: token limit none against 40." in note
 
 
 def test_nothing_in_common_has_no_verdict() -> None:
-    assert drift.verdict(drift.share([answered([1], [1], [1]), answered([2], [1], [1])])) is None
+    assert sides.verdict(sides.share([answered([1], [1], [1]), answered([2], [1], [1])])) is None
 
 
 def test_the_orders_of_reading() -> None:
     first = answered([1, 2, 3, 4], [1, 0, 0, 1], [0.9, 0.9, 0.9, 0.9])
     second = answered([1, 2, 3, 4], [1, 1, 0, 0], [0.8, 0.2, 0.5, 0.3])
-    shared = drift.share([first, second])
-    gap = drift.gaps(shared)
-    assert drift.order(shared, gap, "drift") == [2, 4, 3, 1]
-    assert drift.order(shared, gap, "similar") == [1, 3, 4, 2]
-    assert drift.order(shared, gap, "second") == [2]
-    assert drift.order(shared, gap, "first") == [4]
-    assert drift.order(shared, gap, "wrong") == [3]
-    assert sorted(drift.order(shared, gap, "random")) == [1, 2, 3, 4]
-    assert drift.order(shared, gap, "random") == drift.order(shared, gap, "random")
-    assert drift.order(shared, gap, "drift", keep=np.array([True, False, True, False])) == [3, 1]
+    shared = sides.share([first, second])
+    gap = sides.gaps(shared)
+    assert sides.order(shared, gap, "drift") == [2, 4, 3, 1]
+    assert sides.order(shared, gap, "similar") == [1, 3, 4, 2]
+    assert sides.order(shared, gap, "second") == [2]
+    assert sides.order(shared, gap, "first") == [4]
+    assert sides.order(shared, gap, "wrong") == [3]
+    assert sorted(sides.order(shared, gap, "random")) == [1, 2, 3, 4]
+    assert sides.order(shared, gap, "random") == sides.order(shared, gap, "random")
+    assert sides.order(shared, gap, "drift", keep=np.array([True, False, True, False])) == [3, 1]
 
 
 def test_without_similarities_words_tell_what_is_apart() -> None:
     unknown = [float("nan")] * 2
     first = answered([1, 2], [1, 1], unknown, ["two red circles", "one"])
     second = answered([1, 2], [1, 1], unknown, ["two blue circles", "none at all"])
-    assert drift.gaps(drift.share([first, second])).tolist() == [pytest.approx(1 - 2 / 4), 1.0]
+    assert sides.gaps(sides.share([first, second])).tolist() == [pytest.approx(1 - 2 / 4), 1.0]
 
 
 def test_names_are_as_short_as_they_can_be() -> None:
     one, other = run(1, "sft"), run(2, "grpo")
-    assert drift.names([Side(one, evaluation(1, 1)), Side(other, evaluation(2, 2))]) == ["SFT", "GRPO"]
+    assert sides.names([Side(one, evaluation(1, 1)), Side(other, evaluation(2, 2))]) == ["SFT", "GRPO"]
     wide = run(3, "grpo", lora_rank=64)
-    assert drift.names([Side(other, evaluation(1, 2)), Side(wide, evaluation(2, 3))]) == ["GRPO r32", "GRPO r64"]
+    assert sides.names([Side(other, evaluation(1, 2)), Side(wide, evaluation(2, 3))]) == ["GRPO r32", "GRPO r64"]
     checkpoints = [Side(other, evaluation(1, 2, step=0)), Side(other, evaluation(2, 2, step=9))]
-    assert drift.names(checkpoints) == ["GRPO step 0", "GRPO step 9"]
+    assert sides.names(checkpoints) == ["GRPO step 0", "GRPO step 9"]
     twice = [Side(other, evaluation(1, 2)), Side(other, evaluation(2, 2))]
-    assert len(set(drift.names(twice))) == 2
+    assert len(set(sides.names(twice))) == 2
 
 
 def test_a_run_is_paired_with_another_method_of_its_kind() -> None:
     grpo, other_model = run(1, "grpo"), run(2, "sft", model="large")
     base, wide, same = run(3, "none"), run(4, "sft", lora_rank=64), run(5, "sft")
     runs = [other_model, base, wide, same, grpo]
-    assert drift_choice.pair(runs, None) == [same, grpo]
-    assert drift_choice.pair(runs, wide) == [wide, grpo]
-    assert drift_choice.pair(runs, other_model) == [other_model]
-    assert drift_choice.pair([], None) == []
+    assert defaults.pair(runs, None) == [same, grpo]
+    assert defaults.pair(runs, wide) == [wide, grpo]
+    assert defaults.pair(runs, other_model) == [other_model]
+    assert defaults.pair([], None) == []
 
 
 def test_the_sides_are_the_tests_of_what_validation_chose() -> None:
@@ -170,24 +169,24 @@ def test_the_sides_are_the_tests_of_what_validation_chose() -> None:
         1: [evaluation(1, 1, "val", split="val"), evaluation(2, 1), evaluation(3, 1, benchmark="shapes-hard")],
         2: [evaluation(4, 2, step=5), evaluation(5, 2), evaluation(6, 2, "baseline"), evaluation(7, 2, ended_at=None)],
     }
-    best = [read.CheckpointRow(id=1, run_id=2, kind="best", step=5, path="", value=0.5, created_at=0.0)]
-    found = drift_choice.sides([one, other], evaluations, {1: [], 2: best})
+    best = [CheckpointRow(id=1, run_id=2, kind="best", step=5, path="", value=0.5, created_at=0.0)]
+    found = defaults.sides([one, other], evaluations, {1: [], 2: best})
     assert [side.evaluation.id for side in found] == [2, 4]
-    assert drift_choice.sides([one, other], evaluations, {1: [], 2: []})[1].evaluation.id == 5
+    assert defaults.sides([one, other], evaluations, {1: [], 2: []})[1].evaluation.id == 5
 
 
 def test_a_run_alone_is_held_against_its_own_beginning() -> None:
     rows = [evaluation(i, 1, "val", step) for i, step in ((1, 0), (2, 50), (3, 100))]
-    found = drift_choice.sides([run(1, "grpo")], {1: rows}, {1: []})
+    found = defaults.sides([run(1, "grpo")], {1: rows}, {1: []})
     assert [side.evaluation.step for side in found] == [0, 100]
-    assert drift_choice.sides([run(1, "grpo")], {1: rows[:1]}, {1: []}) == []
+    assert defaults.sides([run(1, "grpo")], {1: rows[:1]}, {1: []}) == []
 
 
 def test_greedy_texts_stand_beside_their_scores(empty_store: Store) -> None:
     compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=6)
     grpo = seeded.find(empty_store, "grpo-cot-tiny-r32-s0")
-    for each in read.evaluations(empty_store, grpo.id):
-        texts = answers.greedy_texts(empty_store, each.id)
-        assert [one.example_id for one in texts] == read.scores(empty_store, each.id).example_id.tolist()
-        stored = read.predictions(empty_store, each.id)
+    for each in list_evaluations(empty_store, grpo.id):
+        texts = list_greedy_texts(empty_store, each.id)
+        assert [one.example_id for one in texts] == read_scores(empty_store, each.id).example_id.tolist()
+        stored = list_predictions(empty_store, each.id)
         assert [(one.text, one.think, one.steps) for one in texts] == [(p.text, p.think, p.steps) for p in stored]

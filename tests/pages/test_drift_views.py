@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import drift_data
-from store import embeddings, read, write
-from store.engine import Store
-from store.rows import PredictionRow, RunRow
-from store.said import KINDS
-from store.schema import JobState
+from app.drift import vectors
+from store import embeddings
+from store.db.engine import Store
+from store.db.rows import PredictionRow, RunRow
+from store.db.schema import JobState
+from store.embeddings import add_embeddings, use_encoder
+from store.evaluations.predictions import iter_predictions
+from store.evaluations.records import begin_evaluation, record_predictions
+from store.evaluations.texts import KINDS
+from store.examples import get_examples
+from store.jobs import add_job, end_job, get_job, list_jobs
+from store.runs import describe_run
 from tests import seeded
-from trainer import wording
-from trainer.config import EvaluationConfig
-from trainer.embedding import texts_of
+from trainer.evaluate.embedding_job import texts_of
 from trainer.launch import local
+from trainer.spec import wording
+from trainer.spec.config import EvaluationConfig
 
 ENCODER = EvaluationConfig().encoder
 OpenPage = Callable[..., AppTest]
@@ -32,10 +38,10 @@ def vector(text: str) -> np.ndarray:
 
 
 def embed(store: Store, *names: str, version: str = "1", spared: frozenset[str] = frozenset()) -> None:
-    encoder = write.use_encoder(store, ENCODER, version, 16)
+    encoder = use_encoder(store, ENCODER, version, 16)
     for name in names:
         texts = set(texts_of(store, seeded.find(store, name).id)) - spared
-        write.add_embeddings(store, encoder, {text: vector(text) for text in texts})
+        add_embeddings(store, encoder, {text: vector(text) for text in texts})
 
 
 def chosen(store: Store) -> list[RunRow]:
@@ -55,7 +61,7 @@ def texts(app: AppTest) -> str:
 
 def test_a_page_without_vectors_offers_them(seeded_store: Store, open_drift: OpenPage) -> None:
     app = open_drift("Over training")
-    said = sum(row.kind in KINDS for run in chosen(seeded_store) for row in read.iter_predictions(seeded_store, run.id))
+    said = sum(row.kind in KINDS for run in chosen(seeded_store) for row in iter_predictions(seeded_store, run.id))
     assert f"{said:,} traces are not embedded with all\\-MiniLM\\-L6\\-v2 yet" in texts(app)
     assert "embed their traces to see how they move" in texts(app)
     app.segmented_control(key="view").set_value("Map").run()
@@ -69,17 +75,17 @@ def test_the_button_queues_one_job_a_run(
     app = open_drift("Map")
     app.button(key="embed").click().run()
     assert not app.exception
-    jobs = [job for job in read.jobs(seeded_store, open_only=True) if job.kind == "embed"]
+    jobs = [job for job in list_jobs(seeded_store, open_only=True) if job.kind == "embed"]
     assert [job.run_name for job in jobs] == ["demo-sft", "demo-grpo"]
     assert all(job.arguments == {"encoder": ENCODER} for job in jobs)
     assert not [button for button in app.button if button.key == "embed"]
     app.button(key=f"embed-stop-{jobs[0].uid}").click().run()
-    assert read.job(seeded_store, jobs[0].uid).state == "stopped"
+    assert get_job(seeded_store, jobs[0].uid).state == "stopped"
 
 
 def test_a_failed_job_says_why(seeded_store: Store, open_drift: OpenPage) -> None:
-    job = write.add_job(seeded_store, seeded.find(seeded_store, "demo-sft").id, "embed", {"encoder": ENCODER})
-    write.end_job(seeded_store, job.id, JobState.FAILED, error="The disk is full. Free some space.")
+    job = add_job(seeded_store, seeded.find(seeded_store, "demo-sft").id, "embed", {"encoder": ENCODER})
+    end_job(seeded_store, job.id, JobState.FAILED, error="The disk is full. Free some space.")
     app = open_drift("Map")
     assert any("The disk is full" in each.value for each in app.error)
 
@@ -103,13 +109,13 @@ def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: Op
     embed(seeded_store, "demo-sft", "demo-grpo")
     embed(seeded_store, "demo-grpo", version="2")
     runs = chosen(seeded_store)
-    used = drift_data.encoder(seeded_store, runs)
+    used = vectors.encoder(seeded_store, runs)
     assert used is not None and used.version == "2"
-    found = drift_data.drift(seeded_store, runs, used)
+    found = vectors.drift(seeded_store, runs, used)
     new = set(embeddings.vectors(seeded_store, used.id, found.texts))
     for row, is_embedded in enumerate(found.embedded.tolist()):
         assert is_embedded == (found.texts[found.place[row]] in new)
-    assert 0 < drift_data.left(seeded_store, runs, used) < len(found.place)
+    assert 0 < vectors.left(seeded_store, runs, used) < len(found.place)
     app = open_drift("Over training")
     assert "are not embedded yet and left out" in texts(app) and "version 2" in texts(app)
     assert app.button(key="embed")
@@ -118,11 +124,11 @@ def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: Op
 def test_vectors_are_those_of_what_each_answer_said(seeded_store: Store) -> None:
     embed(seeded_store, "demo-sft", "demo-grpo", spared=frozenset([wording.NULL]))
     runs = chosen(seeded_store)
-    used = drift_data.encoder(seeded_store, runs)
+    used = vectors.encoder(seeded_store, runs)
     assert used is not None
-    found = drift_data.drift(seeded_store, runs, used)
-    answers = {row.id: row for run in runs for row in read.iter_predictions(seeded_store, run.id)}
-    examples = read.examples(seeded_store, found.example_ids.tolist())
+    found = vectors.drift(seeded_store, runs, used)
+    answers = {row.id: row for run in runs for row in iter_predictions(seeded_store, run.id)}
+    examples = get_examples(seeded_store, found.example_ids.tolist())
     for place in range(0, len(found.place), 97):
         row = answers[int(found.said.prediction_id[place])]
         body = wording.said(row.text, row.think)
@@ -144,17 +150,15 @@ def test_the_map_states_its_axes(seeded_store: Store, open_drift: OpenPage) -> N
 
 def test_hostile_texts_and_names_have_a_map(seeded_store: Store, open_drift: OpenPage) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    write.describe_run(seeded_store, run.id, name="<img src=x onerror=alert(1)> **b**")
-    [example, *_] = read.examples(seeded_store, range(200)).values()
-    evaluation = write.begin_evaluation(
+    describe_run(seeded_store, run.id, name="<img src=x onerror=alert(1)> **b**")
+    [example, *_] = get_examples(seeded_store, range(200)).values()
+    evaluation = begin_evaluation(
         seeded_store, run.id, benchmark="d", split="val", kind="val", step=7, conditions={}, encoder=None, total=1
     )
     text = "<script>alert(1)</script>\u202e\ud800 $x$"
-    write.record_predictions(
-        seeded_store, evaluation, [PredictionRow(example_id=example.id, text=text, wellformed=False)]
-    )
-    encoder = write.use_encoder(seeded_store, ENCODER, "1", 16)
+    record_predictions(seeded_store, evaluation, [PredictionRow(example_id=example.id, text=text, wellformed=False)])
+    encoder = use_encoder(seeded_store, ENCODER, "1", 16)
     found = [*texts_of(seeded_store, run.id), *texts_of(seeded_store, seeded.find(seeded_store, "demo-sft").id)]
-    write.add_embeddings(seeded_store, encoder, {each: vector(each) for each in found})
+    add_embeddings(seeded_store, encoder, {each: vector(each) for each in found})
     for view in ("Map", "Over training"):
         assert not open_drift(view).exception

@@ -11,15 +11,20 @@ import pytest
 from sqlalchemy import delete
 from streamlit.testing.v1 import AppTest
 
-from app import emergence_rows, story
-from app.components.live_chart import figure_json
-from app.emergence_figures import Curve, Heat, Row, score
-from app.figures import BLUE, Mark
-from store import emergence, read, write
-from store.connection import writing
-from store.engine import Store
-from store.rows import CompletionRow
-from store.schema import StepSummary
+from app.emergence import rows as emergence_rows
+from app.emergence import story
+from app.emergence.figures import Curve, Heat, Row, score
+from app.shared.figures import BLUE, Mark
+from app.shared.live_chart import figure_json
+from store.completions import emergence
+from store.db.connection import writing
+from store.db.engine import Store
+from store.db.rows import CompletionRow
+from store.db.schema import StepSummary
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.examples import add_examples
+from store.runs import get_run
+from store.steps import record_step
 from tests import seeded
 from tests.store import make
 
@@ -57,11 +62,11 @@ def test_what_a_policy_wrote_is_inert_on_the_page(seeded_store: Store, open_page
 
 
 def test_padding_is_found_and_shown_with_its_traces(seeded_store: Store, open_page: Open) -> None:
-    (example_id,) = write.add_examples(seeded_store, [make.example("padded", answer=2)])
+    (example_id,) = add_examples(seeded_store, [make.example("padded", answer=2)])
     run = make.run(seeded_store, "padder", reward_weights={"format": 1.0})
     for step in range(1, 101):
         rows = [padded(step, index, example_id) for index in range(16)]
-        write.record_step(seeded_store, run.id, step, {"reward": 1.0}, at=seeded.NOW + step, completions=rows)
+        record_step(seeded_store, run.id, step, {"reward": 1.0}, at=seeded.NOW + step, completions=rows)
     app = open_page("emergence", run=run.uid)
     text = shown(app)
     assert "**Steps beyond what is there** since step" in text
@@ -110,12 +115,12 @@ def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, ope
 
 def test_a_run_that_imitates_is_told_from_its_probes(seeded_store: Store, open_page: Open) -> None:
     run = make.run(seeded_store, "imitator", method="sft")
-    (example_id,) = write.add_examples(seeded_store, [make.example("probed")])
+    (example_id,) = add_examples(seeded_store, [make.example("probed")])
     for step in (0, 10):
         words = {"benchmark": "b", "split": "val", "kind": "probe", "step": step, "conditions": {}}
-        evaluation = write.begin_evaluation(seeded_store, run.id, encoder=None, total=1, **words)
-        write.record_predictions(seeded_store, evaluation, [make.prediction(example_id)])
-        write.finish_evaluation(seeded_store, evaluation, {"accuracy": 1.0})
+        evaluation = begin_evaluation(seeded_store, run.id, encoder=None, total=1, **words)
+        record_predictions(seeded_store, evaluation, [make.prediction(example_id)])
+        finish_evaluation(seeded_store, evaluation, {"accuracy": 1.0})
     app = open_page("emergence", run=run.uid)
     assert "what follows are its probes" in shown(app)
     assert app.select_slider[0].options == ["0", "10"]
@@ -150,7 +155,7 @@ def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: O
 
 
 def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> None:
-    run = read.run(seeded_store, seeded.find(seeded_store, "demo-grpo").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "demo-grpo").id)
     told = story.tell(run)
     assert told is not None
     texts = story.texts(told)

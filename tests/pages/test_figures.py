@@ -8,9 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from app import charts, figures
-from app.components.live_chart import figure_json
-from app.figures import Bars, Frame, Line, Mark, bar_chart, line_chart, smooth, stacked_chart
+from app.run import charts
+from app.shared import figures
+from app.shared.figures import Bars, Frame, Line, Mark, bar_chart, line_chart, smooth, stacked_chart
+from app.shared.live_chart import figure_json
 
 STEPS = np.arange(1.0, 6.0)
 

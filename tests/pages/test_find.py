@@ -12,10 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from app import finding, server
-from store import notes, read, write
-from store.engine import Store
-from store.find import Order, TraceFilter, count_found, find
+from app import server
+from app.shared import finding
+from store.completions.find import Order, TraceFilter, count_found, find_completions
+from store.completions.rows import get_completion
+from store.db.engine import Store
+from store.notes import list_trace_tags, note_trace
+from store.steps import record_step
 from tests import seeded
 from tests.store import make
 
@@ -43,7 +46,7 @@ def test_the_address_decides_what_is_shown(seeded_store: Store, open_page: Open)
         "find", run=run.uid, judged="Right", form="Well-formed", sort="Highest reward", step_from="20", step_to="60"
     )
     wanted = TraceFilter(run_id=run.id, correct=True, wellformed=True, step=(20, 60))
-    assert ids(at) == [row.id for row in find(seeded_store, wanted, Order("reward", True), limit=25).rows]
+    assert ids(at) == [row.id for row in find_completions(seeded_store, wanted, Order("reward", True), limit=25).rows]
     total = count_found(seeded_store, wanted)
     assert any(f"1 to 25 of {total:,} completions" in caption.value for caption in at.caption)
 
@@ -62,7 +65,7 @@ def test_a_text_is_searched_in_rounds(seeded_store: Store, open_page: Open) -> N
     at = wait_for_search(open_page("find", q="alert(1)", sort="Earliest step"))
     found = ids(at)
     assert len(found) == 25
-    assert all("alert(1)" in read.completion(seeded_store, id).text for id in found)
+    assert all("alert(1)" in get_completion(seeded_store, id).text for id in found)
     next(button for button in at.button if button.label == "Look for more").click().run()
     assert len(ids(wait_for_search(at))) == 50
 
@@ -70,7 +73,7 @@ def test_a_text_is_searched_in_rounds(seeded_store: Store, open_page: Open) -> N
 def test_an_expression_is_searched(seeded_store: Store, open_page: Open) -> None:
     at = wait_for_search(open_page("find", q=r"^there are \d+ of", regex="true"))
     assert ids(at)
-    assert all(read.completion(seeded_store, id).text.startswith("There are") for id in ids(at))
+    assert all(get_completion(seeded_store, id).text.startswith("There are") for id in ids(at))
 
 
 def test_what_is_no_expression_says_so(seeded_store: Store, open_page: Open) -> None:
@@ -83,7 +86,7 @@ SLOW_TEXT = "".join(random.Random(1).choices("ab", k=60_000))
 
 def test_an_expression_that_is_too_slow_ends_the_search(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
+    record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
     start = time.monotonic()
     at = wait_for_search(open_page("find", q=SLOW, regex="true"))
     assert "make it simpler" in at.error[0].value
@@ -118,7 +121,7 @@ def test_all_that_is_found_is_tagged(seeded_store: Store, open_page: Open) -> No
     at.text_input[-1].set_value("early")
     next(button for button in at.button if button.label == "Tag all that is found").click().run()
     assert not at.exception
-    assert notes.trace_tags(seeded_store) == ["early"]
+    assert list_trace_tags(seeded_store) == ["early"]
     assert count_found(seeded_store, TraceFilter(tag="early")) == 3 * seeded.GROUPS * 8
     assert ids(open_page("find", tag="early"))
 
@@ -133,13 +136,13 @@ def client(seeded_store: Store) -> Iterator[TestClient]:
 
 def test_the_export_holds_what_the_page_finds(seeded_store: Store, client: TestClient) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    notes.note_trace(seeded_store, "completion", 1, "first")
+    note_trace(seeded_store, "completion", 1, "first")
     wanted = TraceFilter(run_id=run.id, wellformed=False)
     answer = client.get("/api/completions.jsonl", params={"run": run.uid, "form": "Malformed", "sort": "Earliest step"})
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert len(lines) == count_found(seeded_store, wanted) > 0
     assert "attachment" in answer.headers["content-disposition"]
-    first = read.completion(seeded_store, lines[0]["id"])
+    first = get_completion(seeded_store, lines[0]["id"])
     assert (lines[0]["text"], lines[0]["reward"], lines[0]["run"]) == (first.text, first.reward, run.uid)
     assert lines[0]["question"].startswith("How many")
     assert all(len(image) == 64 for line in lines for image in line["images"])
@@ -154,7 +157,7 @@ def test_an_export_of_nonsense_is_refused_in_a_sentence(client: TestClient) -> N
 
 def test_an_export_that_must_end_early_says_why(seeded_store: Store, client: TestClient) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    write.record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
+    record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
     answer = client.get("/api/completions.jsonl", params={"q": SLOW, "regex": "true"})
     assert "make it simpler" in json.loads(answer.text.splitlines()[-1])["error"]
 
@@ -162,8 +165,8 @@ def test_an_export_that_must_end_early_says_why(seeded_store: Store, client: Tes
 def test_a_selection_becomes_a_dataset_that_the_trainer_loads(
     seeded_store: Store, open_page: Open, tmp_path: Path
 ) -> None:
-    from trainer.config import from_dict
     from trainer.datasets import load_run
+    from trainer.spec.config import from_dict
 
     run = seeded.find(seeded_store, "demo-grpo")
     at = open_page("find", run=run.uid, step_from="100")
@@ -173,7 +176,7 @@ def test_a_selection_becomes_a_dataset_that_the_trainer_loads(
     lines = [json.loads(line) for line in (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) > 10
     for line in lines:
-        row = read.completion(seeded_store, int(line["key"]))
+        row = get_completion(seeded_store, int(line["key"]))
         assert row.correct and row.wellformed and row.step >= 100 and row.think_text
         assert line["reference"] == row.think_text.strip()
     config = from_dict({"method": "sft", "data": {"dataset": "folder", "path": str(folder)}})

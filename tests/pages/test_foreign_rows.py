@@ -12,11 +12,12 @@ from streamlit.runtime.scriptrunner import ScriptRunner
 from streamlit.testing.v1 import AppTest
 
 from app import misread
-from store import read, transfer
 from store.__main__ import main
-from store.connection import StoreError
-from store.engine import Store, open_store
-from store.schema import Base
+from store.care import transfer
+from store.db.connection import StoreError
+from store.db.engine import Store, open_store
+from store.db.schema import Base
+from store.runs import list_runs
 from tests import foreign
 
 Open = Callable[..., AppTest]
@@ -58,7 +59,7 @@ def test_300_changed_files_are_refused_in_a_sentence_or_shown_on_every_page(
                 before.pop(name)  # shared ones may have come before the refusal
             assert {name: counts(path)[name] for name in before} == before, (table, column, value)
     assert refused > taken > 20
-    runs = read.runs(empty_store)
+    runs = list_runs(empty_store)
     assert len(runs) == taken and not [run.broken for run in runs if run.broken]
     for page in PAGES:
         assert not open_page(page).exception
@@ -112,12 +113,12 @@ def test_a_broken_run_is_one_broken_row_and_can_be_deleted(
     app = open_page("runs")
     (warning,) = app.warning
     assert f"{column}" in warning.value.replace("\\", "") and "is broken" in warning.value
-    sound = next(run for run in read.runs(empty_store) if run.broken is None)
-    broken = next(run for run in read.runs(empty_store) if run.broken is not None)
+    sound = next(run for run in list_runs(empty_store) if run.broken is None)
+    broken = next(run for run in list_runs(empty_store) if run.broken is not None)
     assert sound.name == "sound one" and broken.status == "broken"
     assert not open_page("run", run=broken.uid).exception
     assert main(["delete", broken.uid, "--db", str(path)]) == 0
-    assert [run.name for run in read.runs(empty_store)] == ["sound one"]
+    assert [run.name for run in list_runs(empty_store)] == ["sound one"]
     assert not open_page("runs").warning
 
 
@@ -130,4 +131,4 @@ def test_the_page_deletes_a_broken_run(empty_store: Store, open_page: Open) -> N
     app.run()
     app.button(key="delete").click().run()
     app.button(key="deletion_yes").click().run()
-    assert not app.exception and read.runs(empty_store) == []
+    assert not app.exception and list_runs(empty_store) == []

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store import read
-from store.engine import Store
+from store.completions.rows import list_completions
+from store.db.engine import Store
+from store.db.rows import RunDetail
 from store.importing.saving import import_runs
-from store.rows import RunDetail
+from store.jobs import list_jobs
+from store.runs import get_run, list_runs, resolve_run
 from tests.pages.test_trace_view import HOSTILE
 from tests.store.test_importing import IMPORTED, group, write_state, write_tables
 
@@ -21,7 +23,7 @@ PAGES = ("runs", "run", "traces", "emergence", "find", "rewards", "compare", "da
 
 def imported(store: Store, tool: str, path: Path) -> RunDetail:
     (made,) = import_runs(store, tool, str(path)).runs
-    return read.run(store, read.resolve(store, made.uid))
+    return get_run(store, resolve_run(store, made.uid))
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_traces_say_which_groups_are_unknown(empty_store: Store, from_trl: RunDe
     assert not [each for each in at.html if "<script" in each.value]
     assert sum("group unknown" in str(each.value) for each in at.markdown) == 1
     assert [each.value for each in at.caption if each.value.startswith("group of")] == ["group of 2"] * 2
-    for row in read.completions(empty_store, from_trl.id, steps=(3, 3)):
+    for row in list_completions(empty_store, from_trl.id, steps=(3, 3)):
         at = open_page("traces", completion=str(row.id))
         assert f"**Completion {row.id}**" in texts_of(at)
         assert not [each for each in at.button if each.key == "inspect.measure"]
@@ -87,8 +89,8 @@ def test_without_completions_traces_say_so(from_tensorboard: RunDetail, open_pag
 
 
 def test_an_imported_run_is_no_process(from_trl: RunDetail, empty_store: Store, open_page: Open) -> None:
-    assert read.jobs(empty_store) == []
-    assert read.runs(empty_store)[0].status is None
+    assert list_jobs(empty_store) == []
+    assert list_runs(empty_store)[0].status is None
     at = open_page("run", run=from_trl.uid)
     assert {"run_stop", "run_resume"}.isdisjoint(each.key for each in at.button)
     assert any("imported" in str(each.value) for each in at.markdown)

@@ -10,15 +10,19 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import trace_copy
-from app.components.group_compare import MOST_COMPARED, fold, side_by_side
-from app.components.inspector import reward_table
-from store import answers, notes, read
-from store.engine import Store
-from store.rows import StoredCompletion
+from app.traces import trace_copy
+from app.traces.group_compare import MOST_COMPARED, fold, side_by_side
+from app.traces.inspector import reward_table
+from store.completions.meetings import list_meetings, list_predicted_meetings
+from store.completions.rows import list_completions, list_groups
+from store.db.engine import Store
+from store.db.rows import StoredCompletion
+from store.evaluations.predictions import count_predicted, list_predicted, list_predictions, rank_of_example
+from store.evaluations.records import list_evaluations
+from store.notes import Remarks, get_remarks, tag_traces
 from tests import seeded
 from tests.pages.test_trace_view import HOSTILE, a_row
-from trainer.rewards import Explained
+from trainer.spec.rewards import Explained
 
 Open = Callable[..., AppTest]
 
@@ -26,7 +30,7 @@ Open = Callable[..., AppTest]
 def a_completion(store: Store, step: int = 60, group: int = 1) -> tuple[StoredCompletion, list[StoredCompletion]]:
     """The best of a group with rewards that differ, and its group by reward."""
     run = seeded.find(store, "demo-grpo")
-    ranked = sorted(read.groups(store, run.id, step)[group].completions, key=lambda row: (-(row.reward or 0), row.id))
+    ranked = sorted(list_groups(store, run.id, step)[group].completions, key=lambda row: (-(row.reward or 0), row.id))
     return ranked[0], ranked
 
 
@@ -73,11 +77,11 @@ def test_j_and_k_walk_through_the_group_by_reward(seeded_store: Store, open_page
 def test_the_same_example_is_found_at_other_steps_and_in_other_runs(seeded_store: Store, open_page: Open) -> None:
     row, _ = a_completion(seeded_store)
     assert row.example_id is not None
-    met = answers.meetings(seeded_store, row.example_id)
+    met = list_meetings(seeded_store, row.example_id)
     own = [each for each in met if each.run_id == row.run_id]
     assert len(own) > 3 and {each.run_id for each in met} > {row.run_id}
     for each in own:
-        found = read.completions(seeded_store, row.run_id, example_id=row.example_id, steps=(each.step, each.step))
+        found = list_completions(seeded_store, row.run_id, example_id=row.example_id, steps=(each.step, each.step))
         assert (each.answers, each.right) == (len(found), sum(one.correct is True for one in found))
         assert each.best_id in {one.id for one in found}
     shown = texts(open_page("traces", completion=str(row.id)))
@@ -87,12 +91,12 @@ def test_the_same_example_is_found_at_other_steps_and_in_other_runs(seeded_store
 
 def test_a_prediction_has_an_address_of_its_own(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-sft")
-    evaluation = read.evaluations(seeded_store, run.id)[0]
-    wanted = read.predictions(seeded_store, evaluation.id, limit=30)[20]
+    evaluation = list_evaluations(seeded_store, run.id)[0]
+    wanted = list_predictions(seeded_store, evaluation.id, limit=30)[20]
     at = open_page("traces", prediction=str(wanted.id))
     assert f"**Prediction {wanted.id}**" in texts(at)
     assert sum(element.value.startswith('<details class="tv tv-chosen') for element in at.html) == 1
-    assert answers.predicted_meetings(seeded_store, wanted.example_id)
+    assert list_predicted_meetings(seeded_store, wanted.example_id)
     button(at, "g").click().run()
     assert not at.exception
     assert at.selectbox(key="traces.evaluation").value == evaluation.id
@@ -101,13 +105,13 @@ def test_a_prediction_has_an_address_of_its_own(seeded_store: Store, open_page: 
 
 def test_an_evaluation_is_paged_in_the_database(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-sft")
-    evaluation = read.evaluations(seeded_store, run.id)[-1]
-    rows = read.predictions(seeded_store, evaluation.id, limit=1000)
+    evaluation = list_evaluations(seeded_store, run.id)[-1]
+    rows = list_predictions(seeded_store, evaluation.id, limit=1000)
     for kind, is_one in (("correct", lambda row: row.correct is True), ("wellformed", lambda row: row.wellformed)):
         wanted = sorted({row.example_id for row in rows if is_one(row)})
-        assert answers.count_predicted(seeded_store, evaluation.id, **{kind: True}) == len(wanted)
-        assert answers.predicted(seeded_store, evaluation.id, **{kind: True}, limit=3, offset=2) == wanted[2:5]
-        assert answers.rank_of_example(seeded_store, evaluation.id, wanted[2], **{kind: True}) == 2
+        assert count_predicted(seeded_store, evaluation.id, **{kind: True}) == len(wanted)
+        assert list_predicted(seeded_store, evaluation.id, **{kind: True}, limit=3, offset=2) == wanted[2:5]
+        assert rank_of_example(seeded_store, evaluation.id, wanted[2], **{kind: True}) == 2
     at = open_page("traces", run=run.uid, view="Predictions", evaluation=str(evaluation.id), only="Wrong")
     shown = [element.value for element in at.html if element.value.startswith("<details")]
     assert len(shown) == min(8, sum(row.correct is False for row in rows))
@@ -116,15 +120,15 @@ def test_an_evaluation_is_paged_in_the_database(seeded_store: Store, open_page: 
 
 def test_tags_and_notes_are_kept(seeded_store: Store, open_page: Open) -> None:
     row, _ = a_completion(seeded_store)
-    notes.tag_traces(seeded_store, "completion", [row.id + 1], "padding")
+    tag_traces(seeded_store, "completion", [row.id + 1], "padding")
     at = open_page("traces", completion=str(row.id))
     at.text_area[0].set_value("It counts <b>twice</b>.").run()
     at.multiselect[0].set_value(["padding"]).run()
     assert not at.exception
-    kept = notes.remarks(seeded_store, "completion", [row.id])[row.id]
-    assert kept == notes.Remarks(("padding",), "It counts <b>twice</b>.")
+    kept = get_remarks(seeded_store, "completion", [row.id])[row.id]
+    assert kept == Remarks(("padding",), "It counts <b>twice</b>.")
     at.multiselect[0].set_value([]).run()
-    assert notes.remarks(seeded_store, "completion", [row.id])[row.id].tags == ()
+    assert get_remarks(seeded_store, "completion", [row.id])[row.id].tags == ()
 
 
 def test_side_by_side_folds_and_compares(seeded_store: Store, open_page: Open) -> None:
@@ -132,7 +136,7 @@ def test_side_by_side_folds_and_compares(seeded_store: Store, open_page: Open) -
     at = open_page("traces", run=run.uid, step="160", columns="true")
     columns = [element.value for element in at.html if element.value.startswith('<div class="tv-columns')]
     assert len(columns) == seeded.GROUPS
-    for html, group in zip(columns, read.groups(seeded_store, run.id, 160), strict=True):
+    for html, group in zip(columns, list_groups(seeded_store, run.id, 160), strict=True):
         assert html.count('class="tv-column"') == len({row.text for row in group.completions}) < 9
 
 

@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import data, format
-from app.components import config_form, earlier, launch_plan, preflight, reward_rows
-from store import read, write
-from store.engine import Store, open_store
+from app.launch import earlier, form, plan, preflight
+from app.launch import rewards as reward_rows
+from app.shared import data, format
+from store.db.connection import StoreError
+from store.db.engine import Store, open_store
+from store.jobs import add_job, beat_job, list_jobs
+from store.runs import get_run, list_runs
+from store.steps import record_step
 from tests import seeded
 from trainer import launch
-from trainer.config import PRESETS, RunConfig, command_line, from_dict, override, preset
 from trainer.launch import cluster
+from trainer.spec.config import PRESETS, RunConfig, command_line, from_dict, override, preset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,9 +67,9 @@ def test_every_field_of_the_config_has_a_widget_and_a_help_text(database: Store)
     }
     labels |= {control.label for control in at.get("button_group")}
     elsewhere = ("visual_words", "try_rewards")  # shown with the rewards that they belong to
-    missing = [f.path for f in config_form.FIELDS.values() if f.label not in labels and f.path not in elsewhere]
+    missing = [f.path for f in form.FIELDS.values() if f.label not in labels and f.path not in elsewhere]
     assert not missing
-    assert all(f.help for f in config_form.FIELDS.values())
+    assert all(f.help for f in form.FIELDS.values())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -102,10 +106,10 @@ def test_a_run_is_cloned_with_its_whole_config(database: Store) -> None:
     at = page(clone=run.uid)
     assert not at.exception
     launch_button(at).click().run()
-    cloned = next(row for row in read.runs(database) if row.uid != run.uid)
+    cloned = next(row for row in list_runs(database) if row.uid != run.uid)
     assert cloned.name == "demo-collapse-copy"
     assert cloned.parent_id == run.id
-    assert from_dict(read.run(database, cloned.id).config) == original.model_copy(update={"name": cloned.name})
+    assert from_dict(get_run(database, cloned.id).config) == original.model_copy(update={"name": cloned.name})
 
 
 def test_what_does_not_fit_together_is_said_and_cannot_be_launched(database: Store) -> None:
@@ -132,7 +136,7 @@ def test_launching_writes_the_run_and_opens_it_once(database: Store) -> None:
     field(at, "name").set_value("mine").run()
     launch_button(at).click().run()
     assert not at.exception
-    [run] = read.runs(database)
+    [run] = list_runs(database)
     assert (run.name, run.method, run.status) == ("mine", "sft", "queued")
     assert at.query_params["run"] == run.uid
 
@@ -149,10 +153,10 @@ def test_where_a_run_goes_is_asked_where_a_cluster_is_named(database: Store, mon
     launch_button(at).click().run()
     assert not at.exception
     assert "It waits for the Ray cluster." in [caption.value for caption in at.caption]
-    [job] = read.jobs(database)
+    [job] = list_jobs(database)
     assert (job.launcher, job.state, len(started)) == ("ray", "queued", 1)
     reason = "Waits for 1 CPU, 1 GPU on the Ray cluster."
-    write.beat(database, job.id, reason)
+    beat_job(database, job.id, reason)
     data.forget()
     at.switch_page("../pages/run.py").run()
     assert format.literal(reason) in [caption.value for caption in at.caption]
@@ -165,7 +169,7 @@ def test_an_experiment_goes_to_the_cluster(database: Store, monkeypatch: pytest.
     at.get_by_key("experiment.launcher").set_value("ray").run()
     next(button for button in at.button if button.label == "Launch the experiment").click().run()
     assert not at.exception
-    assert {job.launcher for job in read.jobs(database)} == {"ray"}
+    assert {job.launcher for job in list_jobs(database)} == {"ray"}
 
 
 def test_a_double_click_launches_once_and_a_later_one_again(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,15 +180,15 @@ def test_a_double_click_launches_once_and_a_later_one_again(database: Store, mon
     at = page()
     launch_button(at).click().run()
     launch_button(at).click().run()
-    assert len(read.runs(database)) == 1
+    assert len(list_runs(database)) == 1
     at.run()
     launch_button(at).click().run()
-    assert len(read.runs(database)) == 2
+    assert len(list_runs(database)) == 2
 
 
 def test_a_fault_of_the_launcher_is_a_sentence(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise read.StoreError("The disk is full: free some space.")
+        raise StoreError("The disk is full: free some space.")
 
     monkeypatch.setattr(launch, "submit", refuse)
     at = page()
@@ -205,30 +209,30 @@ def test_the_live_example_shows_what_each_reward_pays(database: Store) -> None:
 
 def test_direct_answers_have_no_reasoning_rewards() -> None:
     config = from_dict({"style": "direct"})
-    example = launch_plan.example_of("shapes-simple", 0)
+    example = plan.example_of("shapes-simple", 0)
     assert example is not None
-    text = launch_plan.right_completion(config, example)
+    text = plan.right_completion(config, example)
     assert text == f"<answer>{example.answer}</answer>"
-    pays = launch_plan.pays(text, example.answer, config)
+    pays = plan.pays(text, example.answer, config)
     assert (pays["format"].value, pays["accuracy"].value, pays["steps"].value) == (1.0, 1.0, None)
 
 
 def test_the_right_completion_is_paid_in_full() -> None:
     for seed in range(20):
-        example = launch_plan.example_of("shapes-complex", seed)
+        example = plan.example_of("shapes-complex", seed)
         assert example is not None
-        pays = launch_plan.pays(launch_plan.right_completion(RunConfig(), example), example.answer, RunConfig())
+        pays = plan.pays(plan.right_completion(RunConfig(), example), example.answer, RunConfig())
         assert (pays["format"].value, pays["accuracy"].value) == (1.0, 1.0)
         assert pays["steps"].value == pytest.approx(0.1 * example.answer)
 
 
 def test_the_plan_counts_sequences_and_passes() -> None:
-    assert launch_plan.plan(RunConfig())[:2] == [
+    assert plan.plan(RunConfig())[:2] == [
         "170 updates of 64 sequences: 8 prompts × groups of 8.",
         "1,360 prompts in all: 0.68 passes over the 2,000 training examples.",
     ]
-    assert launch_plan.plan(preset("demo-sft"))[0] == "600 updates of 32 references."
-    assert launch_plan.plan(from_dict({"method": "none"}))[0].startswith("No training")
+    assert plan.plan(preset("demo-sft"))[0] == "600 updates of 32 references."
+    assert plan.plan(from_dict({"method": "none"}))[0].startswith("No training")
 
 
 REWARD = "def brevity(completions, **columns):\n    return [0.0 for _ in completions]\n\ndef _helper():\n    pass\n"
@@ -273,8 +277,8 @@ def test_a_reward_from_the_folder_can_be_launched(database: Store, rewards_folde
     next(box for box in at.multiselect if box.label == "Rewards from files").set_value([name]).run()
     assert not at.exception
     launch_button(at).click().run()
-    [run] = read.runs(database)
-    assert read.run(database, run.id).reward_weights["brevity"] == 1.0
+    [run] = list_runs(database)
+    assert get_run(database, run.id).reward_weights["brevity"] == 1.0
 
 
 def answer_with(text: str, code: int = 0) -> tuple[str, ...]:
@@ -352,7 +356,7 @@ def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) 
     assert earlier.seconds_per_step(small) is None
     run = seeded.new_run(database, small)
     for step in (1, 2, 3):
-        write.record_step(database, run.id, step, {"loss": 1.0}, at=2.0 * step)
+        record_step(database, run.id, step, {"loss": 1.0}, at=2.0 * step)
     data.forget()
     assert earlier.seconds_per_step(small) == 2.0
     assert earlier.seconds_per_step(override(small, {"optimization.accumulation": "2"})) is None
@@ -373,6 +377,6 @@ def test_the_page_loads_no_model_library(database: Store) -> None:
 def test_jobs_before_it_are_counted(database: Store) -> None:
     assert any(caption.value == "It starts at once." for caption in page().caption)
     run = seeded.new_run(database, preset("demo-grpo"))
-    write.add_job(database, run.id, "train", {})
+    add_job(database, run.id, "train", {})
     data.forget()
     assert any(caption.value == "It starts after 1 other job." for caption in page().caption)

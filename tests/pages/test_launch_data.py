@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from app import places
-from app.components import preflight, reward_rows
-from store import read
-from store.engine import Store
+from app.launch import preflight, rewards
+from store.db.engine import Store
+from store.runs import list_runs
 from tests import seeded
 from tests.pages.test_launch import database, field, held, launch_button, page
-from trainer.config import REAL_DATASETS, RunConfig, from_dict
+from trainer.spec.config import REAL_DATASETS, RunConfig, from_dict
 
 __all__ = ["database"]
 
@@ -32,7 +32,7 @@ def test_a_real_dataset_asks_for_its_folder_and_launches(database: Store, tmp_pa
     assert not at.exception and not at.error
     assert f"data.path={tmp_path}" in held(at)
     launch_button(at).click().run()
-    [run] = read.runs(database)
+    [run] = list_runs(database)
     assert run.dataset == "tdiuc"
 
 
@@ -53,7 +53,7 @@ def test_code_from_elsewhere_is_refused(database: Store, tmp_path: Path, monkeyp
     assert not at.exception
     assert launch_button(at).disabled
     assert "is code from a file" in at.error[0].value
-    monkeypatch.setenv(reward_rows.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(rewards.FOLDER_VARIABLE, str(tmp_path))
     at.run()
     assert not at.error
     assert not launch_button(at).disabled

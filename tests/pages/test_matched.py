@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import compare_figures, matched
-from app.compare_figures import Rewarded, Track
-from app.comparison import Group, Member
-from app.matched import Budget, Course, Point
-from app.rescoring import Scheme, mean_total
-from store import read, write
-from store.engine import Store, open_store
-from store.rows import Clock, ExampleRow, PredictionRow, Series
+from app.compare import equal_cost, figures
+from app.compare.equal_cost import Budget, Course, Point
+from app.compare.figures import Rewarded, Track
+from app.compare.groups import Group, Member
+from app.shared.rescoring import Scheme, mean_total
+from store.db.engine import Store, open_store
+from store.db.rows import Clock, ExampleRow, PredictionRow, Series
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import begin_evaluation, list_evaluations, record_predictions
+from store.events import list_checkpoints
+from store.examples import add_examples
+from store.metrics import read_clock, read_running_total
+from store.runs import get_run, list_runs
+from store.steps import record_metrics
 from tests import compared, seeded
-from trainer import rewards
-from trainer.config import RunConfig
-from trainer.experiments import DEMO_TABLES
+from trainer.spec import rewards
+from trainer.spec.config import RunConfig
+from trainer.spec.experiments import DEMO_TABLES
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +38,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def member(store: Store, method: str) -> Member:
-    run = read.run(store, next(row.id for row in read.runs(store) if row.method == method))
-    return Member(run, read.evaluations(store, run.id), read.checkpoints(store, run.id))
+    run = get_run(store, next(row.id for row in list_runs(store) if row.method == method))
+    return Member(run, list_evaluations(store, run.id), list_checkpoints(store, run.id))
 
 
 def course(store: Store, method: str) -> Course:
     found = member(store, method)
-    seconds = read.running_total(store, found.run.id, "time/step")
-    cost = matched.cost(found.run, read.clock(store, found.run.id), seconds)
-    return Course(method, Group((found,)), matched.measured(found, "val"), cost)
+    seconds = read_running_total(store, found.run.id, "time/step")
+    cost = equal_cost.cost(found.run, read_clock(store, found.run.id), seconds)
+    return Course(method, Group((found,)), equal_cost.measured(found, "val"), cost)
 
 
 @pytest.mark.parametrize(
@@ -60,44 +66,44 @@ def test_what_each_measurement_had_cost(store: Store, budget: Budget, sft: list[
 def test_runs_are_compared_at_the_largest_budget_that_all_reached(store: Store) -> None:
     """SFT was measured after 0 and after 9,600 examples, GRPO's 1,600 lie between."""
     both = [course(store, method) for method in ("sft", "grpo")]
-    most = matched.largest(both, "examples")
+    most = equal_cost.largest(both, "examples")
     assert most == 1600
-    sft, grpo = (matched.within(each, "examples", most) for each in both)
+    sft, grpo = (equal_cost.within(each, "examples", most) for each in both)
     assert sft.point is not None and sft.beyond is not None and grpo.point is not None
     assert (sft.point.step, sft.cost, sft.beyond.step, sft.cost_beyond) == (0, 0, 300, 9600)
     assert (grpo.point.step, grpo.cost, grpo.beyond) == (200, 1600, None)
-    assert matched.largest(both, "updates") == 200
+    assert equal_cost.largest(both, "updates") == 200
 
 
 def test_tests_have_no_part_in_it(store: Store) -> None:
     found = member(store, "grpo")
     untested = found._replace(evaluations=[each for each in found.evaluations if each.kind == "val"])
     assert any(each.kind == "test" for each in found.evaluations)
-    assert matched.measured(found, "val") == matched.measured(untested, "val")
+    assert equal_cost.measured(found, "val") == equal_cost.measured(untested, "val")
 
 
 def test_the_newest_measurement_of_a_step_counts_and_a_probe_counts_its_greedy_answers(store: Store) -> None:
     found = member(store, "grpo")
     val = next(each for each in found.evaluations if each.kind == "val" and each.step == 100)
     again = val._replace(id=9_999, metrics={**val.metrics, "exact_match": 0.5})
-    assert Point(100, 10, 20) in matched.measured(found._replace(evaluations=[again, val]), "val")
+    assert Point(100, 10, 20) in equal_cost.measured(found._replace(evaluations=[again, val]), "val")
     samples = found.run.config["evaluation"]["probe_samples"]
     probe = val._replace(kind="probe", total=6 * (1 + samples), metrics={"accuracy": 1 / 3})
-    assert matched.measured(found._replace(evaluations=[probe]), "probe") == [Point(100, 2, 6)]
+    assert equal_cost.measured(found._replace(evaluations=[probe]), "probe") == [Point(100, 2, 6)]
 
 
 def test_a_resumed_run_has_spent_the_tokens_of_both_parts() -> None:
-    assert matched.running_tokens(np.array([10.0, 20.0, 5.0, 15.0])).tolist() == [10, 20, 25, 35]
+    assert equal_cost.running_tokens(np.array([10.0, 20.0, 5.0, 15.0])).tolist() == [10, 20, 25, 35]
 
 
 def test_what_was_not_recorded_is_not_known(store: Store) -> None:
     run = member(store, "sft").run
     steps = np.array([1, 2])
     clock = Clock(steps, np.array([0.0, 1.0]), np.full(2, np.nan))
-    cost = matched.cost(run, clock, Series(np.array([], np.int64), np.array([]), 0))
+    cost = equal_cost.cost(run, clock, Series(np.array([], np.int64), np.array([]), 0))
     silent = Course("x", Group((member(store, "sft"),)), [Point(2, 1, 2)], cost)
-    assert matched.largest([silent], "tokens") is matched.largest([silent], "device seconds") is None
-    assert matched.largest([silent], "examples") == 64
+    assert equal_cost.largest([silent], "tokens") is equal_cost.largest([silent], "device seconds") is None
+    assert equal_cost.largest([silent], "examples") == 64
 
 
 def test_the_running_total_is_exact_however_long_the_run(tmp_path: Path) -> None:
@@ -105,12 +111,12 @@ def test_the_running_total_is_exact_however_long_the_run(tmp_path: Path) -> None
     run = seeded.new_run(opened, seeded.config("demo-grpo"))
     values = np.random.default_rng(0).random(1500)
     for step, value in enumerate(values.tolist(), 1):
-        write.record_metrics(opened, run.id, step, {"time/step": value, "other": 1.0})
-    write.record_metrics(opened, run.id, 1501, {"time/step": None})
-    found = read.running_total(opened, run.id, "time/step")
+        record_metrics(opened, run.id, step, {"time/step": value, "other": 1.0})
+    record_metrics(opened, run.id, 1501, {"time/step": None})
+    found = read_running_total(opened, run.id, "time/step")
     assert found.step.tolist() == list(range(1, 1501))
     assert found.value == pytest.approx(np.cumsum(values))
-    assert len(read.running_total(opened, run.id, "missing").step) == 0
+    assert len(read_running_total(opened, run.id, "missing").step) == 0
 
 
 def test_methods_differ_by_colour_and_dash_and_ranks_by_their_marks() -> None:
@@ -118,14 +124,14 @@ def test_methods_differ_by_colour_and_dash_and_ranks_by_their_marks() -> None:
         Track(name, method, rank, np.array([0.0, 5.0]), [1, 3], [4, 4])
         for name, method, rank in (("a", "grpo", 0), ("b", "grpo", 1), ("c", "sft", 0))
     ]
-    figure = compare_figures.along(tracks, "updates", 4.0)
+    figure = figures.along(tracks, "updates", 4.0)
     lines = {trace.uid: trace for trace in figure.data if trace.uid in "abc"}
     assert lines["a"].line.color == lines["b"].line.color != lines["c"].line.color
     assert lines["a"].line.dash != lines["c"].line.dash
     assert lines["a"].marker.symbol == lines["c"].marker.symbol != lines["b"].marker.symbol
     assert list(lines["a"].y) == [0.25, 0.75] and figure.layout.shapes[0].x0 == 4.0
     totals = [Rewarded("r", "sft", 0, np.array([1.0]), np.array([2.0]))]
-    assert [list(trace.y) for trace in compare_figures.rewards(totals, "updates").data] == [[2.0]]
+    assert [list(trace.y) for trace in figures.rewards(totals, "updates").data] == [[2.0]]
 
 
 TEXTS = ("<think>1. a red dot</think><answer>2</answer>", "no idea")
@@ -134,18 +140,18 @@ TEXTS = ("<think>1. a red dot</think><answer>2</answer>", "no idea")
 def predictions(store: Store, recorded: list[dict[str, float | None]]) -> list[Any]:
     """Two stored predictions with what was recorded of their rewards; the true count is 2."""
     run = seeded.new_run(store, seeded.config("demo-grpo"))
-    ids = write.add_examples(
+    ids = add_examples(
         store, [ExampleRow(dataset="d", split="val", key=str(i), question="?", answer=2) for i in range(2)]
     )
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         store, run.id, benchmark="d", split="val", kind="probe", step=0, conditions={}, encoder=None, total=2
     )
     rows = [
         PredictionRow(text=text, wellformed=text != "no idea", correct=True, example_id=id, rewards=known)
         for text, id, known in zip(TEXTS, ids, recorded, strict=True)
     ]
-    write.record_predictions(store, evaluation, rows)
-    return list(read.iter_predictions_of(store, evaluation))
+    record_predictions(store, evaluation, rows)
+    return list(iter_predictions_of(store, evaluation))
 
 
 def test_a_total_under_another_definition(tmp_path: Path) -> None:

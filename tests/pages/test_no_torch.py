@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.engine import Store
+from store.db.engine import Store
 from tests import seeded
 
 ROOT = Path(__file__).resolve().parents[2]

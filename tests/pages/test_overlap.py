@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import overlap
-from store.rows import Pictures, Verdicts
+from app.datasets import overlap
+from store.db.rows import Pictures, Verdicts
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=30)
 

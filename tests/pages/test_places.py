@@ -9,10 +9,11 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from app import intents, places
-from store.engine import Store
+from app import places
+from app.shared import intents
+from store.db.engine import Store
 from tests import seeded
-from trainer.config import ConfigError, ModelConfig, RunConfig, from_dict
+from trainer.spec.config import ConfigError, ModelConfig, RunConfig, from_dict
 
 
 @pytest.fixture

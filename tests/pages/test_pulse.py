@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
-from app import herald, status
+from app.emergence import webhook as herald
 from app.pulse import Pulse
-from store import read, write
-from store.engine import Store, open_store
+from app.shared import status
+from store.db.engine import Store, open_store
+from store.events import list_events
+from store.examples import add_examples
+from store.jobs import beat_job, list_jobs
+from store.runs import list_runs
+from store.steps import record_step
 from tests.store import make
 from trainer.launch import endings, identity, webhook
 
@@ -36,26 +41,26 @@ def test_a_job_elsewhere_is_silent_from_when_its_heartbeat_was_last_seen_to_move
     pulse = Pulse(clock)
 
     def said() -> str | None:
-        pulse.look(read.jobs(store, open_only=True))
-        run = replace(read.runs(store)[0], spoke_at=0.0)
+        pulse.look(list_jobs(store, open_only=True))
+        run = replace(list_runs(store)[0], spoke_at=0.0)
         return status.silence(run, 10.0**10, pulse.still_for(run.job_id, run.host))
 
     assert said() is None
     clock.now = 50.0
-    write.beat(store, job_id)
+    beat_job(store, job_id)
     assert said() is None
     clock.now = 50.0 + status.STILL_AFTER
     assert said() is None
     clock.now += 30
     assert said() == "silent for 1 min 30 s: no heartbeat comes from gpu-box, look there"
-    write.beat(store, job_id)
+    beat_job(store, job_id)
     assert said() is None
 
 
 def test_a_job_elsewhere_is_never_closed_from_here(elsewhere: tuple[Store, int]) -> None:
     store, _ = elsewhere
     assert endings.close_gone(store) == []
-    assert read.runs(store)[0].status == "running"
+    assert list_runs(store)[0].status == "running"
 
 
 def test_a_job_of_this_host_is_judged_by_its_process() -> None:
@@ -69,13 +74,13 @@ def always_seven(store: Store) -> int:
     """A run at work whose every answer is 7, whatever is asked."""
     run = make.run(store)
     make.running_job(store, run.id)
-    ids = write.add_examples(store, [make.example(str(n), answer=n, images=()) for n in range(8)])
+    ids = add_examples(store, [make.example(str(n), answer=n, images=()) for n in range(8)])
     for step in range(1, 61):
         rows = [
             make.completion(i % 4, group=i // 4, example_id=ids[i // 4], answer=7, correct=i // 4 == 7, advantage=0.0)
             for i in range(32)
         ]
-        write.record_step(store, run.id, step, {"reward": 1.0}, at=float(step), completions=rows)
+        record_step(store, run.id, step, {"reward": 1.0}, at=float(step), completions=rows)
     return run.id
 
 
@@ -96,4 +101,4 @@ def test_a_finding_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert count == len(told) > 0
     assert {event for event, _ in told} == {"finding"}
     assert herald.tell_findings(store) == 0
-    assert len([event for event in read.events(store, run_id) if event.kind == herald.EVENT]) == count
+    assert len([event for event in list_events(store, run_id) if event.kind == herald.EVENT]) == count

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from streamlit.testing.v1 import AppTest
 
-from store import write
-from store.engine import Store
+from store.db.engine import Store
+from store.examples import add_examples
 from store.journal import RECORDED
+from store.steps import record_step
 from tests.store import make
 
 PROMPT = [{"role": "system", "content": "Be <b>brief</b>."}, {"role": "user", "content": "Where is the cat?"}]
@@ -26,10 +27,10 @@ def recorded(store: Store) -> tuple[str, int]:
         prompt=PROMPT,
         columns={"level": "hard", "tags": ["a", "b"]},
     )
-    (example_id,) = write.add_examples(store, [example])
+    (example_id,) = add_examples(store, [example])
     plain = {"think": None, "answer_span": None, "answer": None, "correct": None, "rewards": {"iou": 0.5}}
     rows = [make.completion(i, text=f"at {i}", example_id=example_id, **plain) for i in range(4)]
-    write.record_step(store, run.id, 1, {"reward": 0.5}, at=1.0, completions=rows)
+    record_step(store, run.id, 1, {"reward": 0.5}, at=1.0, completions=rows)
     return run.uid, 1
 
 

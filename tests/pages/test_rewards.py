@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.rescoring import Scheme, advantages, components, rescore
-from store import read
-from store.engine import Store
+from app.shared.rescoring import Scheme, advantages, components, rescore
+from store.completions.rows import get_completion, iter_completions
+from store.db.engine import Store
+from store.runs import get_run
 from tests import seeded
 from tests.pages.test_trace_view import a_row
-from trainer.config import RunConfig, from_dict
+from trainer.spec.config import RunConfig, from_dict
 
 Open = Callable[..., AppTest]
 EQUAL = {"format": 1.0, "accuracy": 2.0, "steps": 0.5}
@@ -41,9 +42,9 @@ def a_group(*parts: tuple[float, float, float], **fields: Any) -> list[Any]:
 
 
 def test_the_weights_of_a_run_give_what_was_recorded(seeded_store: Store) -> None:
-    run = read.run(seeded_store, seeded.find(seeded_store, "demo-grpo").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "demo-grpo").id)
     config = from_dict(run.config)
-    scores = list(rescore(read.iter_completions(seeded_store, run.id), config, Scheme(run.reward_weights)))
+    scores = list(rescore(iter_completions(seeded_store, run.id), config, Scheme(run.reward_weights)))
     assert [each.step for each in scores] == list(range(1, 171))
     assert sum(each.completions for each in scores) == 170 * seeded.GROUPS * 8
     assert all(each.live_before == each.live_after and not each.turned and not each.changes for each in scores)
@@ -109,7 +110,7 @@ def test_a_pasted_answer_is_explained(seeded_store: Store, open_page: Open) -> N
 
 
 def test_a_completion_is_picked_by_its_number(seeded_store: Store, open_page: Open) -> None:
-    row = read.completion(seeded_store, 500)
+    row = get_completion(seeded_store, 500)
     at = open_page("rewards", completion="500")
     assert at.text_area[0].value == row.text
     assert next(each.value for each in at.number_input if each.label == "True count") == row.truth

@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import advice, charts, format
-from app.axis import axis, step_at
-from app.components import run_curves, run_header
-from store import read, write
-from store.engine import Store
-from store.rows import Clock, CompletionRow, EventRow, Series
-from store.schema import CLOSED, JobState
+from app.run import advice, charts, curves, header
+from app.run.axis import axis, step_at
+from app.shared import format
+from store.db.engine import Store
+from store.db.rows import Clock, CompletionRow, EventRow, Series
+from store.db.schema import CLOSED, JobState
+from store.jobs import add_job, end_job, get_job, list_jobs
+from store.metrics import read_clock, read_series
+from store.runs import describe_run, get_run, list_runs, resolve_run
+from store.steps import record_step
 from tests import seeded
 from tests.store import make
-from trainer import errors, launch
+from trainer import launch
+from trainer.spec import errors
 
 Open = Callable[..., AppTest]
 
@@ -49,13 +53,13 @@ def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: O
 
 
 def test_without_an_address_the_run_at_work_is_shown_not_one_that_waits(seeded_store: Store, open_page: Open) -> None:
-    write.add_job(seeded_store, make.run(seeded_store, name="waits").id, "train", {})
-    assert read.runs(seeded_store)[0].status == "queued"
+    add_job(seeded_store, make.run(seeded_store, name="waits").id, "train", {})
+    assert list_runs(seeded_store)[0].status == "queued"
     app = open_page("run")
     chosen = app.selectbox(key="run.chosen").value
-    run = read.run(seeded_store, read.resolve(seeded_store, chosen))
+    run = get_run(seeded_store, resolve_run(seeded_store, chosen))
     assert run.status == "running" and run.job is not None
-    write.end_job(seeded_store, run.job.id, JobState.FINISHED)
+    end_job(seeded_store, run.job.id, JobState.FINISHED)
     assert app.run().selectbox(key="run.chosen").value == chosen
 
 
@@ -84,7 +88,7 @@ def test_every_chart_of_a_run_is_drawn(seeded_store: Store, open_page: Open) -> 
 
 def test_where_kl_is_not_computed_the_page_says_so(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-collapse")
-    write.record_step(seeded_store, run.id, 1, {"reward": 0.5, "kl": None}, at=seeded.NOW)
+    record_step(seeded_store, run.id, 1, {"reward": 0.5, "kl": None}, at=seeded.NOW)
     assert "Not computed: beta is 0" in texts(open_page("run", run=run.uid))
 
 
@@ -101,7 +105,7 @@ def test_a_failed_run_says_what_happened_and_what_to_do(seeded_store: Store, ope
 @pytest.mark.parametrize("state", [state for state in CLOSED if state not in ("finished", "stopped", "failed")])
 def test_every_bad_end_has_its_advice(seeded_store: Store, open_page: Open, state: JobState) -> None:
     run = seeded.find(seeded_store, "demo-collapse")
-    write.end_job(seeded_store, int(run.job_id or 0), state, error="**Something** happened.")
+    end_job(seeded_store, int(run.job_id or 0), state, error="**Something** happened.")
     app = open_page("run", run=run.uid)
     assert advice.ADVICE[state].label in app.error[0].value and r"\*\*Something" in app.error[0].value
     assert advice.ADVICE[state].cause in texts(app)
@@ -114,12 +118,12 @@ def test_every_kind_of_fault_has_its_advice() -> None:
 def test_of_a_traceback_the_lines_that_tell_are_shown() -> None:
     told = advice.telling_lines(
         "noise\nTraceback (most recent call last):\n"
-        '  File "/home/me/trainer/training.py", line 88, in train\n    trainer.train()\n'
+        '  File "/home/me/trainer/train/training.py", line 88, in train\n    trainer.train()\n'
         '  File "/home/me/.venv/lib/python3.11/site-packages/trl/x.py", line 1, in train\n    inner()\n'
         '  File "/home/me/reward.py", line 3, in mine\n    1 / 0\nZeroDivisionError: division by zero\n'
     )
     assert told.splitlines() == [
-        '  File "/home/me/trainer/training.py", line 88, in train',
+        '  File "/home/me/trainer/train/training.py", line 88, in train',
         "    trainer.train()",
         '  File "/home/me/reward.py", line 3, in mine',
         "    1 / 0",
@@ -154,18 +158,18 @@ def test_the_parent_of_a_branch_is_drawn_dim_from_where_it_began(seeded_store: S
     parent = seeded.find(seeded_store, "demo-grpo")
     settings = seeded.config("demo-grpo", "name=branch", f"model.adapter={parent.uid}:50")
     made = seeded.new_run(seeded_store, settings)
-    write.describe_run(seeded_store, made.id, parent_id=parent.id)
+    describe_run(seeded_store, made.id, parent_id=parent.id)
     for step in (1, 2):
-        write.record_step(seeded_store, made.id, step, {"reward": 1.0}, at=seeded.NOW + step)
-    branch = read.run(seeded_store, made.id)
+        record_step(seeded_store, made.id, step, {"reward": 1.0}, at=seeded.NOW + step)
+    branch = get_run(seeded_store, made.id)
     reward = next(chart for chart in charts.outcome("grpo", ["format"]) if "reward" in chart.metrics)
     for kind, at_zero in (("step", 50), ("time", 50)):
-        clock = read.clock(seeded_store, branch.id)
+        clock = read_clock(seeded_store, branch.id)
         along = axis(kind, clock)
-        view = run_curves.View(along, 0.5, False, (), None, run_curves.parent_of(branch, kind))
-        series, before = (read.series(seeded_store, each.id, ["reward"]) for each in (branch, parent))
+        view = curves.View(along, 0.5, False, (), None, curves.parent_of(branch, kind))
+        series, before = (read_series(seeded_store, each.id, ["reward"]) for each in (branch, parent))
         present = [curve for curve in reward.curves if curve.metric == "reward"]
-        dim, *_ = run_curves.figure(branch, reward, present, series, view, before).data
+        dim, *_ = curves.figure(branch, reward, present, series, view, before).data
         assert dim.opacity < 0.5 and dim.name.endswith(", demo-grpo")
         steps = before["reward"].step.tolist()
         assert dim.x[steps.index(at_zero)] == 0 and dim.x[0] < 0 < dim.x[-1]
@@ -202,7 +206,7 @@ def test_completions_of_the_policy_are_never_markdown(seeded_store: Store, open_
     run = seeded.find(seeded_store, "demo-grpo")
     hostile = "<think>**x** ![p](http://example.org/p.png)</think>"
     row = CompletionRow(text=hostile, generation=171, group=0, index=0, wellformed=False)
-    write.record_step(seeded_store, run.id, 171, {"reward": 1.0}, at=seeded.NOW, completions=[row])
+    record_step(seeded_store, run.id, 171, {"reward": 1.0}, at=seeded.NOW, completions=[row])
     app = open_page("run", run=run.uid)
     assert hostile in [element.value for element in app.code]
     assert not any("example.org" in element.value for element in (*app.markdown, *app.caption))
@@ -235,17 +239,17 @@ def event(id: int, kind: str, step: int | None, at: float = 170.0) -> EventRow:
 
 def test_marks_are_the_last_best_and_what_went_wrong() -> None:
     events = [event(1, "best", 1), event(2, "best", 3), event(3, "lost", None), event(4, "launched", None)]
-    marks = run_curves.marks(events, clock(), axis("step", clock()))
+    marks = curves.marks(events, clock(), axis("step", clock()))
     assert [(mark.x, mark.text) for mark in marks] == [(3.0, "step 3: best checkpoint"), (2.0, "step 2: lost")]
 
 
 def test_headlines_compare_the_end_with_the_start() -> None:
     steps = np.arange(20)
     series = {"reward": Series(steps, np.where(steps < 10, 1.0, 3.0), 20)}
-    assert run_header.ends(run_header.HEADLINES[0], series) == (1.0, 3.0)
-    assert run_header.ends(run_header.HEADLINES[1], series) == (None, None)
-    assert run_header.change(0.001, False) == 0
-    assert run_header.change(0.5, True) == "+50 points"
+    assert header.ends(header.HEADLINES[0], series) == (1.0, 3.0)
+    assert header.ends(header.HEADLINES[1], series) == (None, None)
+    assert header.change(0.001, False) == 0
+    assert header.change(0.5, True) == "+50 points"
 
 
 def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page: Open) -> None:
@@ -258,13 +262,13 @@ def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page:
     with mock.patch.object(launch, "ensure_worker"):
         app.button(key="evaluate.go").click().run()
     assert not app.exception
-    asked = read.jobs(seeded_store, run_id=run.id)[-1]
+    asked = list_jobs(seeded_store, run_id=run.id)[-1]
     wanted = {"benchmark": "shapes-complex", "checkpoint": "final", "limit": 400, "samples": 4, "baseline": "blind"}
     assert (asked.kind, asked.state, asked.arguments) == ("evaluate", "queued", wanted)
     assert "shapes-complex · waits its turn" in texts(app)
     assert seeded.find(seeded_store, "demo-grpo").status == "finished"
     app.button(key=f"stop-{asked.uid}").click().run()
-    assert read.job(seeded_store, asked.uid).state == "stopped"
+    assert get_job(seeded_store, asked.uid).state == "stopped"
 
 
 def test_a_benchmark_without_its_folder_is_refused(seeded_store: Store, open_page: Open) -> None:
@@ -273,4 +277,4 @@ def test_a_benchmark_without_its_folder_is_refused(seeded_store: Store, open_pag
     app.selectbox(key="evaluate.benchmark").set_value("tdiuc").run()
     app.button(key="evaluate.go").click().run()
     assert "Set data\\.path to the folder" in app.toast[0].value
-    assert [job.kind for job in read.jobs(seeded_store, run_id=run.id)] == ["train"]
+    assert [job.kind for job in list_jobs(seeded_store, run_id=run.id)] == ["train"]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import data, intents
-from app.components import runs_table
-from store import read, write
-from store.engine import Store, StoreError
+from app.runs import table as runs_table
+from app.shared import data, intents
+from store.db.engine import Store, StoreError
+from store.jobs import add_job, get_job, list_jobs
+from store.runs import describe_run, list_runs, resolve_run
 from tests import seeded
 from trainer import launch
 from trainer.launch import identity
@@ -41,13 +42,13 @@ def test_first_visit_explains_and_offers_the_demo(empty_store: Store, open_page:
     assert "elicited by reward" in texts(app)
     assert not app.dataframe
     app.button(key="start_demo").click().run()
-    assert [run.name for run in read.runs(empty_store)] == ["demo-sft", "demo-grpo"]
-    assert {job.state for job in read.jobs(empty_store)} == {"queued"}
+    assert [run.name for run in list_runs(empty_store)] == ["demo-sft", "demo-grpo"]
+    assert {job.state for job in list_jobs(empty_store)} == {"queued"}
 
 
 def test_the_table_shows_every_run(seeded_store: Store, open_page: Open) -> None:
     table = open_page("runs").dataframe[0].value
-    assert sorted(table["name"]) == sorted(run.name for run in read.runs(seeded_store))
+    assert sorted(table["name"]) == sorted(run.name for run in list_runs(seeded_store))
     rows = table.set_index("name")
     assert rows.loc["demo-grpo", "progress"] == 100
     assert rows.loc["smolvlm-256m-*r64*", "status"] == ["out of memory"]
@@ -64,7 +65,7 @@ def test_what_waits_shows_its_place_and_its_expected_start(
     seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=second"))
-    write.add_job(seeded_store, read.resolve(seeded_store, "second"), "train", {})
+    add_job(seeded_store, resolve_run(seeded_store, "second"), "train", {})
     monkeypatch.setattr(identity, "host", lambda: seeded.ELSEWHERE)
     shown = texts(open_page("runs"))
     assert "2 waiting; the next starts in about 2 min 6 s" in shown
@@ -75,15 +76,15 @@ def test_what_waits_shows_its_place_and_its_expected_start(
 
 
 def test_the_queue_is_put_in_another_order_and_emptied(seeded_store: Store, open_page: Open) -> None:
-    first = next(job for job in read.jobs(seeded_store, open_only=True) if job.state == "queued")
+    first = next(job for job in list_jobs(seeded_store, open_only=True) if job.state == "queued")
     seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=second"))
-    second = write.add_job(seeded_store, read.resolve(seeded_store, "second"), "train", {})
+    second = add_job(seeded_store, resolve_run(seeded_store, "second"), "train", {})
     app = open_page("runs")
     assert app.button(key=f"earlier_{first.uid}").disabled and app.button(key=f"later_{second.uid}").disabled
     app.button(key=f"earlier_{second.uid}").click().run()
     assert "1. second (train)" in texts(app) and "2. demo-collapse (train)" in texts(app)
     app.button(key=f"cancel_{first.uid}").click().run()
-    assert read.job(seeded_store, first.uid).state == "stopped"
+    assert get_job(seeded_store, first.uid).state == "stopped"
     assert "1 waiting" in texts(app)
 
 
@@ -155,7 +156,7 @@ def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, ope
     assert "evaluations with" in question
     assert seeded.find(seeded_store, "demo-sft")
     app.button(key="deletion_yes").click().run()
-    assert "demo-sft" not in [run.name for run in read.runs(seeded_store)]
+    assert "demo-sft" not in [run.name for run in list_runs(seeded_store)]
     assert not folder.exists()
 
 
@@ -163,7 +164,7 @@ def test_deletion_in_a_copied_database_spares_the_folder_of_the_original(seeded_
     run = seeded.find(seeded_store, "demo-sft")
     folder = tmp_path / "original" / "runs" / run.uid
     folder.mkdir(parents=True)
-    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    describe_run(seeded_store, run.id, output_dir=str(folder))
     intents.delete(run)
     assert folder.exists()
 
@@ -172,7 +173,7 @@ def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store,
     folder = tmp_path / "thesis"
     folder.mkdir()
     run = seeded.find(seeded_store, "demo-sft")
-    write.describe_run(seeded_store, run.id, output_dir=str(folder))
+    describe_run(seeded_store, run.id, output_dir=str(folder))
     intents.delete(run)
     assert folder.exists()
 
@@ -183,8 +184,8 @@ def test_an_active_run_cannot_be_deleted(seeded_store: Store) -> None:
 
 
 def test_names_are_shown_as_they_stand(seeded_store: Store, open_page: Open) -> None:
-    job = read.jobs(seeded_store, open_only=True)[0]
-    write.describe_run(seeded_store, job.run_id, name="![x](http://example.org/x.png) **bold**")
+    job = list_jobs(seeded_store, open_only=True)[0]
+    describe_run(seeded_store, job.run_id, name="![x](http://example.org/x.png) **bold**")
     shown = texts(open_page("runs"))
     assert "![x](http" not in shown
     assert "**bold**" not in shown

@@ -20,12 +20,13 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from app import access, data, intents, server
+from app import access, server
 from app.access import SignIn
 from app.guard import Guard
+from app.shared import data, intents
 from scripts import browsing
-from store import read
-from store.engine import Store, StoreError
+from store.db.engine import Store, StoreError
+from store.runs import list_runs
 from tests import seeded
 from tests.pages.doors import (
     FILE,
@@ -254,13 +255,13 @@ def test_a_reader_sees_runs_and_can_neither_stop_nor_launch(seeded_store: Store,
     app.button(key=f"stop_{uid}").click().run()
     assert "change nothing" in app.toast[0].value
     assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "running"
-    before = len(read.runs(seeded_store))
+    before = len(list_runs(seeded_store))
     app = enter("bob@example.org").switch_page("../pages/launch.py").run()
     next(button for button in app.button if button.label == "Launch").click().run()
     assert "change nothing" in app.error[0].value
     next(button for button in app.button if button.label == "Preflight").click().run()
     assert "launch.preflight" not in app.session_state
-    assert len(read.runs(seeded_store)) == before
+    assert len(list_runs(seeded_store)) == before
 
 
 def test_a_writer_may_stop(seeded_store: Store, sign_in: SignIn) -> None:

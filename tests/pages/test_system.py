@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import health, machine
-from app.machine import Device, Devices
-from store import orphans, read, state, write
-from store.engine import MEDIA_VARIABLE, Store, open_store
-from store.orphans import Orphans
-from store.schema import JobState
-from store.state import DatabaseState
+from app.system import health, machine
+from app.system.machine import Device, Devices
+from store.care import orphans, state
+from store.care.orphans import Orphans
+from store.care.state import DatabaseState
+from store.db.engine import MEDIA_VARIABLE, Store, open_store
+from store.db.schema import JobState
+from store.examples import add_examples
+from store.jobs import end_job, list_jobs
 from tests import seeded
 from tests.store import make
 
@@ -74,7 +76,7 @@ def test_a_cuda_build_without_a_gpu_is_said() -> None:
 def test_the_state_of_a_database(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "x.db"))
     make.steps(store, make.run(store).id, 3)
-    write.add_examples(store, [make.example()])
+    add_examples(store, [make.example()])
     found = state.describe(store)
     assert (found.mode, found.driver, found.images, found.image_bytes) == ("wal", "sqlite", 1, len(make.image()))
     assert (found.rows["runs"], found.rows["examples"]) == (1, 1)
@@ -92,9 +94,9 @@ def test_the_page_says_where_the_database_is_and_what_it_holds(seeded_store: Sto
 
 
 def test_orphans_go_on_request(seeded_store: Store, open_page: Open) -> None:
-    for job in read.jobs(seeded_store, open_only=True):
-        write.end_job(seeded_store, job.id, JobState.STOPPED)
-    write.add_examples(seeded_store, [make.example("nobody's")])
+    for job in list_jobs(seeded_store, open_only=True):
+        end_job(seeded_store, job.id, JobState.STOPPED)
+    add_examples(seeded_store, [make.example("nobody's")])
     assert orphans.find(seeded_store).any
     open_page("system").button(key="orphans_yes").click().run()
     assert not orphans.find(seeded_store).any
@@ -102,7 +104,7 @@ def test_orphans_go_on_request(seeded_store: Store, open_page: Open) -> None:
 
 def test_orphans_stay_while_something_is_at_work(seeded_store: Store, open_page: Open) -> None:
     assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "running"
-    write.add_examples(seeded_store, [make.example("nobody's")])
+    add_examples(seeded_store, [make.example("nobody's")])
     app = open_page("system").button(key="orphans_yes").click().run()
     assert "is at work" in app.toast[0].value
     assert orphans.find(seeded_store).any

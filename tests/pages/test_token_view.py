@@ -8,10 +8,12 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.components.token_view import MOST_TOKENS, strip
-from store import read, write
-from store.engine import Store
-from store.rows import StoredCompletion, TokenRow
+from app.traces.token_view import MOST_TOKENS, strip
+from store.completions.rows import list_groups
+from store.completions.tokens import put_tokens
+from store.db.engine import Store
+from store.db.rows import StoredCompletion, TokenRow
+from store.jobs import ask_stop, list_jobs
 from tests import seeded
 from tests.pages import test_trace_view
 from tests.pages.test_trace_view import HOSTILE
@@ -28,7 +30,7 @@ def by_character(text: str, entropy: float | None = 1.0, change: float = -3.0) -
 
 
 def a_completion(store: Store) -> StoredCompletion:
-    return read.groups(store, seeded.find(store, "demo-grpo").id, 60)[0].completions[0]
+    return list_groups(store, seeded.find(store, "demo-grpo").id, 60)[0].completions[0]
 
 
 @pytest.mark.parametrize("by", ["Entropy", "Change"])
@@ -72,7 +74,7 @@ def test_long_completions_are_cut() -> None:
 
 def test_measured_tokens_stand_in_the_inspector(seeded_store: Store, open_page: Open) -> None:
     row = a_completion(seeded_store)
-    write.put_tokens(seeded_store, row.id, by_character(row.text), step=50)
+    put_tokens(seeded_store, row.id, by_character(row.text), step=50)
     at = open_page("traces", completion=str(row.id))
     assert any("under the checkpoint of step 50; it was sampled by those after 59" in each.value for each in at.caption)
     assert sum(each.value.startswith('<div class="tk-legend"') for each in at.html) == 1
@@ -87,10 +89,10 @@ def test_tokens_can_be_measured_by_a_job(seeded_store: Store, open_page: Open, m
     at = open_page("traces", completion=str(row.id))
     at.button(key="inspect.measure").click().run()
     assert not at.exception
-    (job,) = [job for job in read.jobs(seeded_store, open_only=True) if job.kind == "tokens"]
+    (job,) = [job for job in list_jobs(seeded_store, open_only=True) if job.kind == "tokens"]
     assert (job.run_id, job.arguments) == (row.run_id, {"completion": row.id})
     assert any("Its tokens are being measured: queued" in each.value for each in at.caption)
-    write.ask_stop(seeded_store, job.id)
+    ask_stop(seeded_store, job.id)
     at.run()
     assert any("Taken out of the queue" in each.value for each in at.caption)
     assert at.button(key="inspect.measure")

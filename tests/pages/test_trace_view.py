@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from app.components.trace_text import MOST_SHOWN, body, excerpt, marked, visible
-from app.components.trace_view import chip, head, summarize, trace_html
-from store.rows import StoredCompletion
-from trainer.trace import parse
+from app.shared.trace_text import MOST_SHOWN, body, excerpt, marked, visible
+from app.shared.trace_view import chip, head, summarize, trace_html
+from store.db.rows import StoredCompletion
+from store.trace import parse
 
 GOOD = "<think>1. red star top left 2. red star 2 top left 3. ! 4. red star top left</think><answer>2</answer>"
 HOSTILE = (
@@ -193,7 +193,7 @@ def test_excerpts_are_one_short_line() -> None:
 
 def test_the_rest_of_a_long_text_comes_on_demand() -> None:
     def script() -> None:
-        from app.components.trace_view import show_trace
+        from app.shared.trace_view import show_trace
         from tests.pages.test_trace_view import a_row
 
         show_trace(a_row("<script>" * 2000), "cot", key="t")

@@ -12,17 +12,22 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.components.group_view import Block, select
-from app.components.sparkline import sparkline_html
-from store import read, write
-from store.engine import Store, open_store
-from store.rows import CompletionRow, ExampleRow, RunRow, StoredCompletion
+from app.traces.group_view import Block, select
+from app.traces.sparkline import sparkline_html
+from store.completions.rows import get_completion, list_groups
+from store.db.engine import Store, open_store
+from store.db.rows import CompletionRow, ExampleRow, RunRow, StoredCompletion
+from store.evaluations.predictions import list_predictions
+from store.evaluations.records import list_evaluations
+from store.examples import add_examples
+from store.runs import list_runs
+from store.steps import record_step
+from store.trace import parse
 from tests import seeded
 from tests.pages.test_trace_view import HOSTILE, a_row
-from trainer.config import preset
-from trainer.datasets import shapes
-from trainer.datasets.images import encode_png
-from trainer.trace import parse
+from trainer.examples import shapes
+from trainer.examples.images import encode_png
+from trainer.spec.config import preset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +61,7 @@ def page(**parameters: object) -> AppTest:
 
 
 def named(store: Store, name: str) -> RunRow:
-    return next(run for run in read.runs(store) if run.name == name)
+    return next(run for run in list_runs(store) if run.name == name)
 
 
 def rows(at: AppTest) -> list[str]:
@@ -86,13 +91,13 @@ def test_an_address_opens_a_step_of_a_run(database: Store) -> None:
     at = page(run=run.uid, step=12)
     assert not at.exception
     assert at.slider[0].value == 12
-    assert {read.completion(database, id).step for id in ids(at)} == {12}
-    assert {read.completion(database, id).run_id for id in ids(at)} == {run.id}
+    assert {get_completion(database, id).step for id in ids(at)} == {12}
+    assert {get_completion(database, id).run_id for id in ids(at)} == {run.id}
 
 
 def test_an_address_opens_one_completion_in_its_group(database: Store) -> None:
     run = named(database, "demo-grpo")
-    wanted = read.groups(database, run.id, 20)[1].completions[3]
+    wanted = list_groups(database, run.id, 20)[1].completions[3]
     at = page(run=run.uid, completion=wanted.id)
     assert not at.exception
     assert at.slider[0].value == 20
@@ -136,7 +141,7 @@ def test_stepping_moves_the_slider_and_the_address(database: Store) -> None:
     at.slider[0].set_value(40).run()
     assert not at.exception
     assert (at.slider[0].value, at.query_params["step"]) == (40, "40")
-    assert {read.completion(database, id).step for id in ids(at)} == {40}
+    assert {get_completion(database, id).step for id in ids(at)} == {40}
 
 
 def test_choosing_another_run_starts_at_its_last_step(database: Store) -> None:
@@ -176,8 +181,8 @@ def test_predictions_of_an_evaluation(database: Store) -> None:
     assert not at.exception
     assert len(rows(at)) == 8
     assert all("similarity" in row and "greedy" in row for row in rows(at))
-    evaluation = read.evaluations(database, run.id)[0]
-    wanted = read.predictions(database, evaluation.id, limit=30)[20]
+    evaluation = list_evaluations(database, run.id)[0]
+    wanted = list_predictions(database, evaluation.id, limit=30)[20]
     at = page(run=run.uid, view="Predictions", evaluation=evaluation.id, prediction=wanted.id)
     assert not at.exception
     assert sum("tv-chosen" in row for row in rows(at)) == 1
@@ -214,7 +219,7 @@ def test_hostile_texts_are_inert_on_the_page(empty: Store) -> None:
         images=(encode_png(drawn.images[0]),),
     )
     run = seeded.new_run(empty, preset("demo-grpo"))
-    [example_id] = write.add_examples(empty, [example])
+    [example_id] = add_examples(empty, [example])
     completions = [
         CompletionRow(
             text=text,
@@ -231,7 +236,7 @@ def test_hostile_texts_are_inert_on_the_page(empty: Store) -> None:
         )
         for i, text in enumerate(texts)
     ]
-    write.record_step(empty, run.id, 1, {"reward": 1.0}, at=time.time(), completions=completions)
+    record_step(empty, run.id, 1, {"reward": 1.0}, at=time.time(), completions=completions)
     at = page(run=run.uid)
     assert not at.exception
     assert len(rows(at)) == len(texts)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import milestones, watch, windows
-from app.watch import HeldOut
-from app.windows import Level
-from store.emergence import Emergence
-from store.rows import EvaluationRow
+from app.emergence import crossings, findings, milestones
+from app.emergence.crossings import Level
+from app.emergence.findings import HeldOut
+from store.completions.emergence import Emergence
+from store.db.rows import EvaluationRow
 from tests import emerging
 from tests.emerging import ramp
 
@@ -23,7 +23,7 @@ STEPS = 200
 
 def kinds(found: Emergence, reward: np.ndarray | None = None, *tested: HeldOut) -> list[str]:
     flat = np.ones(len(found.step)) if reward is None else reward
-    return [finding.kind for finding in watch.findings(found, flat, tested)]
+    return [finding.kind for finding in findings.findings(found, flat, tested)]
 
 
 def healthy(seed: int = 0) -> Emergence:
@@ -59,7 +59,7 @@ PATTERNS: dict[str, Callable[[], Emergence]] = {
 def test_each_finding_comes_with_its_own_pattern_only(kind: str) -> None:
     found = PATTERNS[kind]()
     assert kinds(found) == [kind]
-    (finding,) = watch.findings(found, np.ones(STEPS), [])
+    (finding,) = findings.findings(found, np.ones(STEPS), [])
     assert 1 < finding.since < finding.now == STEPS
 
 
@@ -132,25 +132,25 @@ def test_what_was_lost_again_did_not_come_to_stay() -> None:
 
 
 def test_nothing_is_said_of_a_run_that_has_hardly_begun() -> None:
-    found = emerging.run(windows.ENOUGH - 1, wellformed=ramp(windows.ENOUGH - 1, 5, 10, 0, 1))
+    found = emerging.run(crossings.ENOUGH - 1, wellformed=ramp(crossings.ENOUGH - 1, 5, 10, 0, 1))
     assert milestones.milestones(found) == []
     assert kinds(found) == []
 
 
 def test_a_crossing_is_the_first_window_from_which_the_curve_stays() -> None:
     curve = np.array([0.0] * 10 + [1.0] * 10)
-    assert windows.crossed(curve, 0.9, size=2, slack=0.1) == 10
-    assert windows.crossed(curve, 0.9, size=5, slack=0.0) == 10
-    assert windows.crossed(curve[::-1], 0.9, size=2, slack=0.1) is None
-    assert windows.crossed(np.ones(20), 0.9, size=2, slack=0.1) is None
-    assert windows.crossed(np.empty(0), 0.9, size=2, slack=0.1) is None
+    assert crossings.crossed(curve, 0.9, size=2, slack=0.1) == 10
+    assert crossings.crossed(curve, 0.9, size=5, slack=0.0) == 10
+    assert crossings.crossed(curve[::-1], 0.9, size=2, slack=0.1) is None
+    assert crossings.crossed(np.ones(20), 0.9, size=2, slack=0.1) is None
+    assert crossings.crossed(np.empty(0), 0.9, size=2, slack=0.1) is None
 
 
 @settings(deadline=None)
 @given(values=st.lists(st.none() | st.floats(-5, 5), max_size=30), size=st.integers(1, 8))
 def test_forward_means_leave_out_what_is_missing(values: list[float | None], size: int) -> None:
     curve = np.array([np.nan if value is None else value for value in values], float)
-    means = windows.forward_mean(curve, size)
+    means = crossings.forward_mean(curve, size)
     assert len(means) == max(0, len(curve) - size + 1)
     for start, mean in enumerate(means):
         known = [value for value in curve[start : start + size] if value == value]
@@ -158,17 +158,17 @@ def test_forward_means_leave_out_what_is_missing(values: list[float | None], siz
 
 
 def test_a_level_knows_how_sure_it_is() -> None:
-    assert windows.level(np.array([1.0, 3.0, np.nan]), 0, 3) == Level(2.0, 1.0)
-    assert windows.level(np.array([1.0]), 0, 3) == Level(1.0, np.inf)
-    assert not windows.rose(Level(0.0, np.inf), Level(9.0, 0.1), 1.0)
-    assert windows.rose(Level(0.0, 0.1), Level(9.0, 0.1), 1.0)
+    assert crossings.level(np.array([1.0, 3.0, np.nan]), 0, 3) == Level(2.0, 1.0)
+    assert crossings.level(np.array([1.0]), 0, 3) == Level(1.0, np.inf)
+    assert not crossings.rose(Level(0.0, np.inf), Level(9.0, 0.1), 1.0)
+    assert crossings.rose(Level(0.0, 0.1), Level(9.0, 0.1), 1.0)
 
 
 def test_held_out_accuracy_comes_from_validations_and_probes() -> None:
     def evaluation(kind: str, step: int, done: int, **figures: float) -> EvaluationRow:
         return EvaluationRow(step, 1, "b", "val", kind, step, {}, "", None, done, done, figures, 0.0, 1.0)
 
-    found = watch.held_out(
+    found = findings.held_out(
         [
             evaluation("val", 0, 200, exact_match=0.1),
             evaluation("probe", 0, 120, accuracy=0.2),

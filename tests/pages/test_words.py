@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app import format, logs, status
-from store.rows import RunRow
+from app.run import logs
+from app.shared import format, status
+from store.db.rows import RunRow
 
 
 @pytest.mark.parametrize(

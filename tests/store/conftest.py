@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from store.engine import MEDIA_VARIABLE, Store, open_store
+from store.db.engine import MEDIA_VARIABLE, Store, open_store
 from tests import postgres
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from store import write
-from store.engine import Store
-from store.rows import CompletionRow, ExampleRow, PredictionRow, RunRef
+from store.db.engine import Store
+from store.db.rows import CompletionRow, ExampleRow, PredictionRow, RunRef
+from store.jobs import add_job, claim_job, start_job
+from store.runs import create_run
+from store.steps import record_step
 
 sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 """For a test of what only an SQLite file has; the others run on PostgreSQL too."""
@@ -19,14 +21,14 @@ sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 def run(store: Store, name: str = "demo", **fields: Any) -> RunRef:
     words: dict[str, Any] = {"method": "grpo", "style": "cot", "model": "tiny", "dataset": "shapes-simple"}
-    return write.create_run(store, name=name, **{"config": {}, "reward_weights": {"format": 1.0}, **words, **fields})
+    return create_run(store, name=name, **{"config": {}, "reward_weights": {"format": 1.0}, **words, **fields})
 
 
 def running_job(store: Store, run_id: int, host: str = "here", kind: str = "train") -> int:
-    job = write.add_job(store, run_id, kind, {})
-    claimed = write.claim_job(store, host)
+    job = add_job(store, run_id, kind, {})
+    claimed = claim_job(store, host)
     assert claimed == job
-    write.start_job(store, job.id, host=host, boot_id="boot", pid=7, pid_started=1.0, log_path="log.txt")
+    start_job(store, job.id, host=host, boot_id="boot", pid=7, pid_started=1.0, log_path="log.txt")
     return job.id
 
 
@@ -57,4 +59,4 @@ def steps(store: Store, run_id: int, count: int, **metrics: float) -> None:
     start = time.time()
     for step in range(1, count + 1):
         row = {"reward": step / count, **metrics}
-        write.record_step(store, run_id, step, row, at=start + 2 * step, tokens=100.0 * step)
+        record_step(store, run_id, step, row, at=start + 2 * step, tokens=100.0 * step)

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from store import backup, read, write
-from store import media as files
-from store.connection import StoreError
-from store.engine import Store, open_store
-from store.rows import RunRef
-from store.schema import JobState
+from store.care import backup
+from store.completions.rows import get_step_bounds, iter_completions
+from store.db.connection import StoreError
+from store.db.engine import Store, open_store
+from store.db.rows import RunRef
+from store.db.schema import JobState
+from store.examples import add_examples, get_examples
+from store.jobs import add_job, get_worker, list_jobs, upsert_worker
+from store.media import files as files
+from store.metrics import read_clock, read_series
+from store.runs import delete_run, list_runs
+from store.steps import record_step
 from tests.store import make
 from tests.store.make import sqlite_only
 
@@ -23,7 +29,7 @@ pytestmark = sqlite_only
 WRITER = """
 import sys
 from store import write
-from store.engine import open_store
+from store.db.engine import open_store
 from tests.store import make
 store = open_store(sys.argv[1])
 run = make.run(store, "live")
@@ -37,14 +43,14 @@ for step in range(1, 100_000):
 @pytest.fixture
 def run(store: Store) -> RunRef:
     run = make.run(store)
-    ids = write.add_examples(store, [make.example(), make.example("b", images=(make.image("blue"),))])
+    ids = add_examples(store, [make.example(), make.example("b", images=(make.image("blue"),))])
     rows = [make.completion(example_id=ids[0]), make.completion(1, example_id=ids[1])]
-    write.record_step(store, run.id, 1, {"reward": 0.5}, at=1.0, completions=rows)
+    record_step(store, run.id, 1, {"reward": 0.5}, at=1.0, completions=rows)
     return run
 
 
 def images(store: Store) -> dict[str, bytes]:
-    hashes = [sha256 for example in read.examples(store, {1, 2}).values() for sha256 in example.images]
+    hashes = [sha256 for example in get_examples(store, {1, 2}).values() for sha256 in example.images]
     return {sha256: files.path_of(store.media, sha256).read_bytes() for sha256 in hashes}
 
 
@@ -53,7 +59,7 @@ def test_a_backup_is_a_database_that_can_be_used_as_it_is(store: Store, run: Run
     assert (copied.images, copied.lost) == (2, 0)
     copy = open_store(str(copied.path), readonly=True)
     assert images(copy) == images(store)
-    assert read.step_bounds(copy, run.id) == (1, 1, 1)
+    assert get_step_bounds(copy, run.id) == (1, 1, 1)
     copy.close()
 
 
@@ -67,22 +73,22 @@ def test_a_backup_made_while_a_process_writes_holds_whole_steps(store: Store, tm
         writer.kill()
     for path in copies:
         copy = open_store(str(path), readonly=True)
-        last = read.clock(copy, 1).step.tolist()
-        assert {len(curve.step) for curve in read.series(copy, 1, ["a", "b"]).values()} == {len(last)}
-        assert sum(1 for _ in read.iter_completions(copy, 1)) == 2 * len(last)
+        last = read_clock(copy, 1).step.tolist()
+        assert {len(curve.step) for curve in read_series(copy, 1, ["a", "b"]).values()} == {len(last)}
+        assert sum(1 for _ in iter_completions(copy, 1)) == 2 * len(last)
         copy.close()
 
 
 def test_a_restored_database_is_what_was_backed_up(store: Store, run: RunRef, tmp_path: Path) -> None:
     before = images(store)
     backup.backup(store, tmp_path / "copy")
-    write.delete_run(store, run.id)
+    delete_run(store, run.id)
     restored = backup.restore(tmp_path / "copy", f"sqlite:///{tmp_path}/else/where.db")
     assert sorted(path.name for path in restored.path.parent.iterdir()) == ["where-media", "where.db"]
     assert (restored.images, restored.lost) == (2, 0)
     again = open_store(str(restored.path))
     assert images(again) == before
-    assert [row.uid for row in read.runs(again)] == [run.uid]
+    assert [row.uid for row in list_runs(again)] == [run.uid]
     again.close()
 
 
@@ -90,12 +96,12 @@ def test_what_ran_when_it_was_backed_up_is_lost_after_a_restore_and_what_waited_
     store: Store, run: RunRef, tmp_path: Path
 ) -> None:
     make.running_job(store, run.id)
-    write.add_job(store, run.id, "evaluate", {})
-    write.upsert_worker(store, host="here", boot_id=None, pid=7, pid_started=None)
+    add_job(store, run.id, "evaluate", {})
+    upsert_worker(store, host="here", boot_id=None, pid=7, pid_started=None)
     backup.backup(store, tmp_path / "copy")
     again = open_store(str(backup.restore(tmp_path / "copy", f"sqlite:///{tmp_path}/new.db").path))
-    assert [job.state for job in read.jobs(again)] == [JobState.LOST, JobState.QUEUED]
-    assert read.worker(again, "here") is None
+    assert [job.state for job in list_jobs(again)] == [JobState.LOST, JobState.QUEUED]
+    assert get_worker(again, "here") is None
     again.close()
 
 

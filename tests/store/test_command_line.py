@@ -13,9 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import __main__ as command_line
-from store import ownership, terminal, write
-from store.engine import Store
-from store.rows import RunRef
+from store import ownership, terminal
+from store.db.engine import Store
+from store.db.rows import RunRef
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.examples import add_examples
+from store.jobs import add_job, ask_stop
+from store.runs import delete_run
+from store.steps import record_metrics, record_step
 from tests.store import make
 from tests.store.make import sqlite_only
 
@@ -23,16 +28,16 @@ from tests.store.make import sqlite_only
 @pytest.fixture
 def run(store: Store) -> RunRef:
     run = make.run(store)
-    ids = write.add_examples(store, [make.example()])
+    ids = add_examples(store, [make.example()])
     odd = make.completion(1, text="é\0", wellformed=False, correct=False, think=None, answer_span=None, answer=None)
     rows = [make.completion(example_id=ids[0]), odd]
-    write.record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
-    write.record_metrics(store, run.id, 0, {"kl": 1e-9})
+    record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
+    record_metrics(store, run.id, 0, {"kl": 1e-9})
     conditions: dict[str, Any] = {"split": "val", "conditions": {}, "encoder": None, "total": 1}
-    evaluation = write.begin_evaluation(store, run.id, benchmark="shapes-simple", kind="val", step=1, **conditions)
+    evaluation = begin_evaluation(store, run.id, benchmark="shapes-simple", kind="val", step=1, **conditions)
     spans = {"text": "<think>x</think><answer>1</answer>", "think": (7, 8), "wellformed": True, "tokens": 5}
-    write.record_predictions(store, evaluation, [make.prediction(ids[0], similarity=0.5, **spans)])
-    write.finish_evaluation(store, evaluation, {"exact_match": 1.0, "n": 1})
+    record_predictions(store, evaluation, [make.prediction(ids[0], similarity=0.5, **spans)])
+    finish_evaluation(store, evaluation, {"exact_match": 1.0, "n": 1})
     return run
 
 
@@ -118,7 +123,7 @@ def test_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_reader_that_goes_away(store: Store, run: RunRef) -> None:
     rows = [make.completion(index, text="x" * 5000) for index in range(100)]
-    write.record_step(store, run.id, 2, {}, at=1.0, completions=rows)
+    record_step(store, run.id, 2, {}, at=1.0, completions=rows)
     arguments = [sys.executable, "-m", "store", "completions", run.uid, "--jsonl", "-", "--db", store.url]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -164,7 +169,7 @@ def test_a_run_goes_to_another_database(
 def test_orphans_are_shown_before_they_are_removed(
     store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write.delete_run(store, run.id)
+    delete_run(store, run.id)
     assert call(store, "orphans") == 0
     assert "1 examples, 1 images, 0 stray files" in capsys.readouterr().out
     assert call(store, "orphans", "--remove") == 0
@@ -204,7 +209,7 @@ def test_no_cell_begins_like_a_formula_or_a_row(text: str) -> None:
 def test_metrics_with_odd_names_are_written_as_text(
     store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write.record_metrics(store, run.id, 2, {"=cmd|' /C calc'!A0": 1.0, "a\r=1": 2.0})
+    record_metrics(store, run.id, 2, {"=cmd|' /C calc'!A0": 1.0, "a\r=1": 2.0})
     assert call(store, "metrics", run.uid, "--csv") == 0
     head = next(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert "'=cmd|' /C calc'!A0" in head and "a =1" in head
@@ -213,10 +218,10 @@ def test_metrics_with_odd_names_are_written_as_text(
 def test_delete(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ownership.folder_of(store, run.uid)
     assert ownership.claim(store, run.uid, folder)
-    job = write.add_job(store, run.id, "evaluate", {})
+    job = add_job(store, run.id, "evaluate", {})
     assert call(store, "delete", run.uid) == 2
     assert capsys.readouterr().err == f"The run has an open job ({job.uid}): stop it first.\n"
-    write.ask_stop(store, job.id)
+    ask_stop(store, job.id)
     assert call(store, "delete", "demo") == 0
     assert f"deleted run {run.uid} and {folder}." in capsys.readouterr().out
     assert not folder.exists()

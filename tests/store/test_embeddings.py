@@ -8,17 +8,23 @@ import sys
 import numpy as np
 import pytest
 
-from store import embeddings, read, write
-from store.engine import Store
-from store.said import count_said, said
-from store.schema import JobState
+from store import embeddings
+from store.db.engine import Store
+from store.db.schema import JobState
+from store.embeddings import add_embeddings, use_encoder
+from store.evaluations.predictions import iter_predictions
+from store.evaluations.records import begin_evaluation, record_predictions
+from store.evaluations.texts import count_said, said
+from store.examples import add_examples
+from store.jobs import advance_job, ask_stop, end_job, list_jobs
+from store.runs import get_run, list_runs
 from tests.store import make
 
 WRITER = """
 import sys
 import numpy as np
 from store import embeddings, write
-from store.engine import open_store
+from store.db.engine import open_store
 store = open_store(sys.argv[1])
 encoder = write.use_encoder(store, "e", "1", 8)
 sys.stdin.readline()
@@ -37,8 +43,8 @@ def unit(seed: int, dimension: int = 384) -> np.ndarray:
 
 def test_stored_vectors_keep_cosines(store: Store) -> None:
     known = {f"text {seed}": unit(seed) for seed in range(20)}
-    encoder = write.use_encoder(store, "e", "1", 384)
-    write.add_embeddings(store, encoder, known)
+    encoder = use_encoder(store, "e", "1", 384)
+    add_embeddings(store, encoder, known)
     [row] = embeddings.encoders(store)
     found = embeddings.matrix(store, row, list(known))
     exact = np.stack(list(known.values()))
@@ -50,26 +56,26 @@ def test_stored_vectors_keep_cosines(store: Store) -> None:
 
 
 def test_a_changed_encoder_never_mixes_with_an_old_one(store: Store) -> None:
-    old = write.use_encoder(store, "e", "before", 4)
-    write.add_embeddings(store, old, {"said": np.eye(4)[0], "only before": np.eye(4)[1]})
-    new = write.use_encoder(store, "e", "after", 4)
+    old = use_encoder(store, "e", "before", 4)
+    add_embeddings(store, old, {"said": np.eye(4)[0], "only before": np.eye(4)[1]})
+    new = use_encoder(store, "e", "after", 4)
     assert new != old
     assert [row.version for row in embeddings.encoders(store)] == ["after", "before"]
     assert embeddings.missing(store, new, ["said", "only before"]) == ["said", "only before"]
-    write.add_embeddings(store, new, {"said": np.eye(4)[2]})
+    add_embeddings(store, new, {"said": np.eye(4)[2]})
     assert embeddings.vectors(store, new, ["said", "only before"]).keys() == {"said"}
     assert embeddings.vectors(store, new, ["said"])["said"].tolist() == [0, 0, 1, 0]
     assert embeddings.vectors(store, old, ["said"])["said"].tolist() == [1, 0, 0, 0]
     assert (embeddings.count_embeddings(store, old), embeddings.count_embeddings(store, new)) == (2, 1)
-    assert write.use_encoder(store, "e", "before", 4) == old
+    assert use_encoder(store, "e", "before", 4) == old
     assert [row.version for row in embeddings.encoders(store)] == ["before", "after"]
 
 
 def test_a_text_keeps_its_first_vector(store: Store) -> None:
-    encoder = write.use_encoder(store, "e", "1", 2)
-    write.add_embeddings(store, encoder, {"a": np.eye(2)[0]})
-    write.add_embeddings(store, encoder, {"a": np.eye(2)[1], "b": np.eye(2)[1]})
-    write.add_embeddings(store, encoder, {})
+    encoder = use_encoder(store, "e", "1", 2)
+    add_embeddings(store, encoder, {"a": np.eye(2)[0]})
+    add_embeddings(store, encoder, {"a": np.eye(2)[1], "b": np.eye(2)[1]})
+    add_embeddings(store, encoder, {})
     assert {k: v.tolist() for k, v in embeddings.vectors(store, encoder, "ab").items()} == {"a": [1, 0], "b": [0, 1]}
 
 
@@ -80,8 +86,8 @@ def test_any_text_has_a_hash(text: str) -> None:
 
 def test_more_texts_than_a_query_can_name(store: Store) -> None:
     texts = [f"text {number}" for number in range(2 * embeddings.PAGE + 1)]
-    encoder = write.use_encoder(store, "e", "1", 2)
-    write.add_embeddings(store, encoder, {text: np.eye(2)[0] for text in texts[1:]})
+    encoder = use_encoder(store, "e", "1", 2)
+    add_embeddings(store, encoder, {text: np.eye(2)[0] for text in texts[1:]})
     assert embeddings.missing(store, encoder, texts) == [texts[0]]
     assert len(embeddings.vectors(store, encoder, texts)) == len(texts) - 1
 
@@ -103,17 +109,17 @@ def test_two_processes_embed_the_same_texts(store: Store) -> None:
 
 def test_what_was_said_as_columns(store: Store) -> None:
     runs = [make.run(store, name) for name in ("a", "b")]
-    ids = write.add_examples(store, [make.example(key) for key in "xy"])
+    ids = add_examples(store, [make.example(key) for key in "xy"])
     for run in runs:
         for kind in ("val", "thinking"):
-            evaluation = write.begin_evaluation(
+            evaluation = begin_evaluation(
                 store, run.id, benchmark="d", split="val", kind=kind, step=5, conditions={}, encoder=None, total=2
             )
             rows = [make.prediction(id, tokens=3 if id == ids[0] else None) for id in reversed(ids)]
             rows.append(make.prediction(ids[0], 1, text="<think>a</think>", think=(7, 8), correct=False))
-            write.record_predictions(store, evaluation, rows)
+            record_predictions(store, evaluation, rows)
     found = said(store, [run.id for run in runs])
-    stored = {row.id: row for run in runs for row in read.iter_predictions(store, run.id) if row.kind == "val"}
+    stored = {row.id: row for run in runs for row in iter_predictions(store, run.id) if row.kind == "val"}
     assert found.prediction_id.tolist() == list(stored)
     for place, row in enumerate(stored.values()):
         assert (found.text[place], found.think[place]) == (row.text, row.think)
@@ -128,17 +134,17 @@ def test_what_was_said_as_columns(store: Store) -> None:
 def test_a_job_says_how_far_it_is_and_hears_a_stop(store: Store) -> None:
     run = make.run(store)
     job_id = make.running_job(store, run.id, kind="embed")
-    assert write.advance_job(store, job_id, 3, 10) == 0
-    [job] = read.jobs(store)
+    assert advance_job(store, job_id, 3, 10) == 0
+    [job] = list_jobs(store)
     assert (job.done, job.total) == (3, 10)
-    write.ask_stop(store, job_id)
-    assert write.advance_job(store, job_id, 4, 10) == 1
+    ask_stop(store, job_id)
+    assert advance_job(store, job_id, 4, 10) == 1
 
 
 def test_embedding_does_not_change_what_a_run_is(store: Store) -> None:
     run = make.run(store, method="none")
     evaluated = make.running_job(store, run.id, kind="evaluate")
-    write.end_job(store, evaluated, JobState.FINISHED)
-    write.end_job(store, make.running_job(store, run.id, kind="embed"), JobState.FAILED, error="No disk.")
-    assert read.run(store, run.id).status == "finished"
-    assert [row.status for row in read.runs(store)] == ["finished"]
+    end_job(store, evaluated, JobState.FINISHED)
+    end_job(store, make.running_job(store, run.id, kind="embed"), JobState.FAILED, error="No disk.")
+    assert get_run(store, run.id).status == "finished"
+    assert [row.status for row in list_runs(store)] == ["finished"]

@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text
 
-from store import emergence, write
-from store.connection import reading, writing
-from store.emergence import Emergence
-from store.engine import Store
-from store.rows import CompletionRow
-from store.schema import StepSummary
-from store.summary import answers_twice, liveness, summarize
+from store.completions import emergence
+from store.completions.emergence import Emergence
+from store.completions.summary import answers_twice, liveness, summarize
+from store.db.connection import reading, writing
+from store.db.engine import Store
+from store.db.rows import CompletionRow
+from store.db.schema import StepSummary
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.examples import add_examples
+from store.steps import record_step, truncate_after
 from tests.store import make
 
 WEIGHTS = {"format": 1.0, "accuracy": 2.0}
@@ -139,11 +142,11 @@ def test_several_answers(said: str, span: tuple[int, int] | None, answer: int | 
 
 
 def record(store: Store, run_id: int, step: int, *rows: CompletionRow) -> None:
-    write.record_step(store, run_id, step, {"reward": 1.0}, at=1.0, completions=rows)
+    record_step(store, run_id, step, {"reward": 1.0}, at=1.0, completions=rows)
 
 
 def test_a_recorded_step_is_summarized_with_the_true_counts_of_its_examples(store: Store) -> None:
-    (example_id,) = write.add_examples(store, [make.example(answer=2)])
+    (example_id,) = add_examples(store, [make.example(answer=2)])
     run_id = make.run(store).id
     record(store, run_id, 3, make.completion(example_id=example_id, steps=5), make.completion(1, steps=0))
     found = emergence.emergence(store, run_id)
@@ -162,16 +165,16 @@ def test_a_step_that_is_recorded_again_is_summarized_again(store: Store) -> None
     record(store, run_id, 1, make.completion(generation=1), make.completion(1, generation=1))
     record(store, run_id, 1)
     assert emergence.emergence(store, run_id).sums["n"].tolist() == [3, 1]
-    write.truncate_after(store, run_id, 1)
+    truncate_after(store, run_id, 1)
     assert emergence.emergence(store, run_id).step.tolist() == [1]
 
 
 def test_summaries_that_are_missing_can_be_made_later(store: Store) -> None:
-    (example_id,) = write.add_examples(store, [make.example(answer=2)])
+    (example_id,) = add_examples(store, [make.example(answer=2)])
     run_id = make.run(store).id
     for step in (1, 2, 3):
         record(store, run_id, step, *(make.completion(i, example_id=example_id, tokens=step * i) for i in range(4)))
-    write.record_step(store, run_id, 4, {}, at=1.0)
+    record_step(store, run_id, 4, {}, at=1.0)
     before = emergence.emergence(store, run_id)
     with writing(store) as connection:
         connection.execute(delete(StepSummary).where(StepSummary.step != 2))
@@ -226,13 +229,13 @@ def test_thinned_steps_are_put_together(store: Store) -> None:
 
 def test_a_run_that_samples_nothing_is_told_from_its_probes(store: Store) -> None:
     run_id = make.run(store).id
-    ids = write.add_examples(store, [make.example(key, answer=1) for key in "ab"])
+    ids = add_examples(store, [make.example(key, answer=1) for key in "ab"])
     for step, kind in ((0, "probe"), (10, "probe"), (10, "val")):
         words = {"benchmark": "b", "split": "val", "kind": kind, "step": step, "conditions": {}}
-        evaluation = write.begin_evaluation(store, run_id, encoder=None, total=4, **words)
+        evaluation = begin_evaluation(store, run_id, encoder=None, total=4, **words)
         rows = [make.prediction(id, sample, steps=step, wellformed=True) for id in ids for sample in (0, 1)]
-        write.record_predictions(store, evaluation, rows)
-        write.finish_evaluation(store, evaluation, {})
+        record_predictions(store, evaluation, rows)
+        finish_evaluation(store, evaluation, {})
     found = emergence.probed(store, run_id)
     assert found.step.tolist() == [0, 10]
     assert found.sums["n"].tolist() == [4, 4]
@@ -242,6 +245,6 @@ def test_a_run_that_samples_nothing_is_told_from_its_probes(store: Store) -> Non
 
 def test_a_run_without_completions_has_no_steps(store: Store) -> None:
     run_id = make.run(store).id
-    write.record_step(store, run_id, 1, {"loss": 1.0}, at=1.0)
+    record_step(store, run_id, 1, {"loss": 1.0}, at=1.0)
     assert emergence.emergence(store, run_id).step.tolist() == []
     assert emergence.unsummarized(store, run_id) == []

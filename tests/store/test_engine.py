@@ -9,9 +9,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from store import connection, read, write
-from store.connection import driver_writing
-from store.engine import DEFAULT_URL, Store, StoreError, database_url, network_file_system, open_store, reading, writing
+from store.db import connection
+from store.db.connection import driver_writing
+from store.db.engine import (
+    DEFAULT_URL,
+    Store,
+    StoreError,
+    database_url,
+    network_file_system,
+    open_store,
+    reading,
+    writing,
+)
+from store.runs import list_runs
+from store.steps import record_step
 from tests.store import make
 from tests.store.make import sqlite_only
 
@@ -146,15 +157,15 @@ def test_a_folder_and_a_file_that_may_not_be_written(tmp_path: Path, store: Stor
 @sqlite_only
 def test_a_full_disk_costs_only_the_write_that_it_stopped(store: Store) -> None:
     run_id = make.run(store).id
-    write.record_step(store, run_id, 1, {"reward": 1.0}, at=1.0)
+    record_step(store, run_id, 1, {"reward": 1.0}, at=1.0)
     with writing(store) as open_:
         pages = open_.scalar(text("PRAGMA page_count"))
         open_.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match="is full: free some space"):
-        write.record_step(store, run_id, 2, {}, at=2.0, completions=[make.completion(text="x" * 100_000)])
+        record_step(store, run_id, 2, {}, at=2.0, completions=[make.completion(text="x" * 100_000)])
     with writing(store) as open_:
         open_.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1000}")
-    write.record_step(store, run_id, 3, {"reward": 1.0}, at=3.0)
+    record_step(store, run_id, 3, {"reward": 1.0}, at=3.0)
     with reading(store) as open_:
         assert open_.scalars(text("SELECT step FROM step ORDER BY step")).all() == [1, 3]
 
@@ -222,7 +233,7 @@ def test_network_file_systems_are_recognized(folder: str, kind: str | None) -> N
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.engine.network_file_system", lambda folder, mounts: "nfs4")
+    monkeypatch.setattr("store.db.engine.network_file_system", lambda folder, mounts: "nfs4")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
         open_store(str(tmp_path / "x.db"))
 
@@ -233,15 +244,15 @@ def test_a_file_that_was_replaced_or_removed_while_it_was_open_is_noticed(tmp_pa
     open_store(str(tmp_path / "runs.db")).close()
     open_store(str(tmp_path / "other.db")).close()
     with closing(open_store(str(tmp_path / "runs.db"), readonly=readonly)) as store:
-        assert read.runs(store) == []
+        assert list_runs(store) == []
         (tmp_path / "runs.db").rename(tmp_path / "aside.db")
         with pytest.raises(StoreError, match=r"runs\.db was replaced or removed .* restart this program"):
-            read.runs(store)
+            list_runs(store)
         shutil.copy(tmp_path / "other.db", tmp_path / "runs.db")
         with pytest.raises(StoreError, match="was replaced or removed"):
-            read.runs(store)
+            list_runs(store)
         for write_into in (writing, driver_writing):
             with pytest.raises(StoreError, match="was replaced or removed"), write_into(store):
                 pass
         os.replace(tmp_path / "aside.db", tmp_path / "runs.db")
-        assert read.runs(store) == []
+        assert list_runs(store) == []

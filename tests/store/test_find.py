@@ -16,12 +16,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from store import read, write
-from store.engine import Store, StoreError, reading
-from store.find import LATEST, ORDERS, Order, TraceFilter, count_found, find, iter_found, scan
-from store.notes import Remarks, note_trace, remarks, tag_traces, trace_tags, untag_trace
-from store.patterns import LONGEST_PATTERN, Matcher, containing, matching
-from store.rows import StoredCompletion
+from store.completions.find import (
+    LATEST,
+    ORDERS,
+    Order,
+    TraceFilter,
+    count_found,
+    find_completions,
+    iter_found,
+    scan_completions,
+)
+from store.completions.patterns import LONGEST_PATTERN, Matcher, containing, matching
+from store.completions.rows import get_completion
+from store.db.engine import Store, StoreError, reading
+from store.db.rows import StoredCompletion
+from store.evaluations.predictions import list_predictions
+from store.evaluations.records import begin_evaluation, record_predictions
+from store.examples import add_examples
+from store.notes import Remarks, get_remarks, list_trace_tags, note_trace, tag_traces, untag_trace
+from store.runs import delete_run
+from store.steps import record_step, truncate_after
 from tests.store import make
 from tests.store.make import sqlite_only
 
@@ -32,7 +46,7 @@ CATASTROPHES = ["(a+)+$", "(a|aa)+$", r"(\w+\s?)*$", r"^(([a-z])+.)+[A-Z]([a-z])
 def filled(store: Store) -> Store:
     """Two runs of 30 steps with 4 completions each, some without a reward or a token count."""
     dice = random.Random(1)
-    ids = write.add_examples(store, [make.example(key) for key in "abc"])
+    ids = add_examples(store, [make.example(key) for key in "abc"])
     for name in ("one", "two"):
         run = make.run(store, name)
         for step in range(1, 31):
@@ -51,7 +65,7 @@ def filled(store: Store) -> Store:
                 )
                 for index in range(4)
             ]
-            write.record_step(store, run.id, step, {}, at=float(step), completions=rows)
+            record_step(store, run.id, step, {}, at=float(step), completions=rows)
     return store
 
 
@@ -88,7 +102,7 @@ def test_a_filter_leaves_what_it_says(filled: Store, name: str) -> None:
 def test_pages_bring_everything_once_and_in_order(filled: Store, by: str, descending: bool) -> None:
     order, pages, after = Order(by, descending), [], None
     while True:
-        page = find(filled, TraceFilter(run_id=1), order, after=after, limit=7)
+        page = find_completions(filled, TraceFilter(run_id=1), order, after=after, limit=7)
         pages += page.rows
         after = page.after
         if after is None:
@@ -110,12 +124,12 @@ def test_filters_and_orders_read_the_index_alone(filled: Store) -> None:
 
 
 def found(store: Store, wanted: TraceFilter, matches: Matcher, order: Order = LATEST) -> list[StoredCompletion]:
-    return [read.completion(store, id) for id in scan(store, wanted, matches, order) if id is not None]
+    return [get_completion(store, id) for id in scan_completions(store, wanted, matches, order) if id is not None]
 
 
 def test_a_text_is_found_in_any_case(filled: Store) -> None:
     assert {row.step for row in found(filled, TraceFilter(run_id=1), containing("äpfel"))} == {7, 14, 21, 28}
-    assert len(list(scan(filled, TraceFilter(run_id=1), containing("äpfel")))) == 120
+    assert len(list(scan_completions(filled, TraceFilter(run_id=1), containing("äpfel")))) == 120
     rows = found(filled, TraceFilter(), matching(r"two says (7|14)\b.*3"))
     assert [(row.step, row.index) for row in rows] == [(14, 3), (7, 3)]
 
@@ -123,17 +137,17 @@ def test_a_text_is_found_in_any_case(filled: Store) -> None:
 def test_a_scan_keeps_to_the_order_and_goes_on_after_a_pause(filled: Store) -> None:
     order = Order("reward", True)
     whole = [row.id for row in iter_found(filled, TraceFilter(), order)]
-    going = scan(filled, TraceFilter(), containing(""), order)
+    going = scan_completions(filled, TraceFilter(), containing(""), order)
     first = [next(going) for _ in range(50)]
-    write.record_step(filled, 2, 31, {}, at=31.0, completions=[make.completion(0, reward=None)])
+    record_step(filled, 2, 31, {}, at=31.0, completions=[make.completion(0, reward=None)])
     assert first + list(going) == whole
 
 
 def test_a_scan_leaves_out_what_is_gone_meanwhile(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.find.CHUNK", 10)
-    going = scan(filled, TraceFilter(), containing(""), Order("step", False))
+    monkeypatch.setattr("store.completions.find.CHUNK", 10)
+    going = scan_completions(filled, TraceFilter(), containing(""), Order("step", False))
     assert next(going) is not None
-    write.truncate_after(filled, 1, 0)
+    truncate_after(filled, 1, 0)
     assert len(list(going)) < 239 - 100
 
 
@@ -182,8 +196,8 @@ BOMBS = {
 }
 IN_LITTLE = """
 import json, resource, sys
-from store.connection import StoreError
-from store.patterns import matching
+from store.db.connection import StoreError
+from store.completions.patterns import matching
 resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
 before = resource.getrusage(resource.RUSAGE_SELF)
 said = []
@@ -224,9 +238,9 @@ def test_any_text_is_an_expression_or_refused_in_a_sentence(pattern: str, search
 
 
 def test_pages_stay_right_while_completions_arrive(filled: Store) -> None:
-    first = find(filled, TraceFilter(run_id=1), limit=10)
-    write.record_step(filled, 1, 31, {}, at=31.0, completions=[make.completion(0)])
-    second = find(filled, TraceFilter(run_id=1), after=first.after, limit=10)
+    first = find_completions(filled, TraceFilter(run_id=1), limit=10)
+    record_step(filled, 1, 31, {}, at=31.0, completions=[make.completion(0)])
+    second = find_completions(filled, TraceFilter(run_id=1), after=first.after, limit=10)
     assert not {row.id for row in first.rows} & {row.id for row in second.rows}
     assert {row.step for row in second.rows} <= {26, 27, 28}
 
@@ -237,37 +251,37 @@ def test_tags_and_notes_stay_with_their_trace(filled: Store) -> None:
     tag_traces(filled, "completion", [5], "<b>nice</b>")
     note_trace(filled, "completion", 5, "first")
     note_trace(filled, "completion", 5, " counts the border \0")
-    assert remarks(filled, "completion", [3, 4, 5]) == {
+    assert get_remarks(filled, "completion", [3, 4, 5]) == {
         3: Remarks(("odd",)),
         5: Remarks(("<b>nice</b>", "odd"), "counts the border \ufffd"),
     }
     assert {row.id for row in iter_found(filled, TraceFilter(tag="odd"))} == {3, 5}
-    assert trace_tags(filled) == ["<b>nice</b>", "odd"]
+    assert list_trace_tags(filled) == ["<b>nice</b>", "odd"]
     untag_trace(filled, "completion", 5, "odd")
     note_trace(filled, "completion", 5, " ")
-    assert remarks(filled, "completion", [5]) == {5: Remarks(("<b>nice</b>",))}
+    assert get_remarks(filled, "completion", [5]) == {5: Remarks(("<b>nice</b>",))}
 
 
 def test_predictions_have_tags_of_their_own(filled: Store) -> None:
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         filled, 1, benchmark="b", split="val", kind="val", step=1, conditions={}, encoder=None, total=1
     )
-    write.record_predictions(filled, evaluation, [make.prediction(1)])
-    [prediction] = read.predictions(filled, evaluation)
+    record_predictions(filled, evaluation, [make.prediction(1)])
+    [prediction] = list_predictions(filled, evaluation)
     tag_traces(filled, "prediction", [prediction.id], "odd")
     note_trace(filled, "prediction", prediction.id, "why?")
-    assert remarks(filled, "prediction", [prediction.id]) == {prediction.id: Remarks(("odd",), "why?")}
+    assert get_remarks(filled, "prediction", [prediction.id]) == {prediction.id: Remarks(("odd",), "why?")}
     assert count_found(filled, TraceFilter(tag="odd")) == 0
-    write.delete_run(filled, 1)
-    assert trace_tags(filled) == []
+    delete_run(filled, 1)
+    assert list_trace_tags(filled) == []
 
 
 def test_a_step_that_is_recorded_again_takes_its_remarks_with_it(filled: Store) -> None:
     ids = [row.id for row in iter_found(filled, TraceFilter(run_id=1, step=(5, 5)))]
     tag_traces(filled, "completion", ids, "odd")
     note_trace(filled, "completion", ids[0], "why?")
-    write.record_step(filled, 1, 5, {}, at=5.0, completions=[make.completion(0)])
-    assert (trace_tags(filled), remarks(filled, "completion", ids)) == ([], {})
+    record_step(filled, 1, 5, {}, at=5.0, completions=[make.completion(0)])
+    assert (list_trace_tags(filled), get_remarks(filled, "completion", ids)) == ([], {})
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101])

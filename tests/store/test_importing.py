@@ -13,13 +13,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from store import read
 from store.__main__ import main
-from store.connection import StoreError
-from store.engine import Store
+from store.completions.rows import list_completions, list_groups
+from store.db.connection import StoreError
+from store.db.engine import Store
+from store.db.rows import RunDetail
+from store.events import list_events
 from store.importing.found import FoundRun
 from store.importing.saving import UNKNOWN, import_runs
-from store.rows import RunDetail
+from store.metrics import list_metric_names, read_clock, read_series
+from store.runs import get_run, list_runs, resolve_run
 from tests.pages.test_trace_view import HOSTILE
 
 IMPORTED = Path(__file__).with_name("imported")
@@ -53,11 +56,11 @@ def group(prompt: object, rewards: Sequence[float], text: object = GOOD) -> list
 def only(store: Store, tool: str, path: Path, name: str | None = None) -> RunDetail:
     (made,) = import_runs(store, tool, str(path), name).runs
     assert made.is_new
-    return read.run(store, read.resolve(store, made.uid))
+    return get_run(store, resolve_run(store, made.uid))
 
 
 def curve(store: Store, run: RunDetail, name: str) -> dict[int, float]:
-    found = read.series(store, run.id, [name], points=1000)[name]
+    found = read_series(store, run.id, [name], points=1000)[name]
     return dict(zip(found.step.tolist(), found.value.tolist(), strict=True))
 
 
@@ -82,10 +85,10 @@ def test_trl_completions_come_with_metrics_and_their_weights(store: Store, tmp_p
     assert (run.step, run.max_steps, run.seed, run.lora_rank, run.model) == (2, 10, None, None, UNKNOWN)
     assert run.reward_weights == {"format": 1.0}
     assert curve(store, run, "reward") == {1: 0.75, 2: 0.25}
-    assert "train_loss" not in read.metric_names(store, run.id) and "epoch" not in read.metric_names(store, run.id)
+    assert "train_loss" not in list_metric_names(store, run.id) and "epoch" not in list_metric_names(store, run.id)
     assert math.isnan(curve(store, run, "loss")[1])
-    assert len(read.clock(store, run.id).step) == 0  # nothing says when
-    row = read.completions(store, run.id)[0]
+    assert len(read_clock(store, run.id).step) == 0  # nothing says when
+    row = list_completions(store, run.id)[0]
     assert (row.wellformed, row.answer, row.steps, row.think_text) == (True, 1, 1, "1. red")
     assert (row.correct, row.truth, row.tokens) == (None, None, None)
     assert (row.reward, row.rewards, row.advantage) == (1.0, {"format": 1.0}, 0.25)
@@ -98,18 +101,18 @@ def test_groups_are_told_only_where_nothing_else_can_be(store: Store, tmp_path: 
     run = only(store, "trl", folder / "completions")
     told = {
         block.example.question: (block.group, len(block.completions))
-        for block in read.groups(store, run.id, 7)
+        for block in list_groups(store, run.id, 7)
         if block.example
     }
     assert told == {"a": (0, 2), "b": (None, 4), "c": (None, 2), "d": (1, 2)}
     assert run.config["imported"]["notes"][1] == "The group of 6 of 10 completions cannot be told; they are marked."
-    assert run.reward_weights == {} and {row.reward for row in read.completions(store, run.id)} == {None}
+    assert run.reward_weights == {} and {row.reward for row in list_completions(store, run.id)} == {None}
 
 
 def test_an_odd_number_of_equal_prompts_is_no_group(store: Store, tmp_path: Path) -> None:
     rows = [*group("a", [1.0, 0.0, 0.5]), *group("b", [1.0, 0.0])]
     run = only(store, "trl", write_tables(tmp_path / "out", {1: rows}))
-    assert {row.group for row in read.completions(store, run.id)} == {None}
+    assert {row.group for row in list_completions(store, run.id)} == {None}
 
 
 def test_messages_and_hostile_texts_are_kept_as_they_are(store: Store, tmp_path: Path) -> None:
@@ -119,8 +122,8 @@ def test_messages_and_hostile_texts_are_kept_as_they_are(store: Store, tmp_path:
         for text in texts
     ]
     run = only(store, "trl", write_tables(tmp_path / "<b>", {1: rows}))
-    assert [row.text for row in read.completions(store, run.id)] == [text.replace("\0", "\ufffd") for text in texts]
-    assert all(row.rewards == {"r": 1.0} and row.advantage is None for row in read.completions(store, run.id))
+    assert [row.text for row in list_completions(store, run.id)] == [text.replace("\0", "\ufffd") for text in texts]
+    assert all(row.rewards == {"r": 1.0} and row.advantage is None for row in list_completions(store, run.id))
 
 
 def test_other_trackers_bring_their_metrics(store: Store, tmp_path: Path) -> None:
@@ -129,7 +132,7 @@ def test_other_trackers_bring_their_metrics(store: Store, tmp_path: Path) -> Non
     assert run.reward_weights == {"accuracy": 2.0, "format": 1.0}
     assert sorted(curve(store, run, "reward")) == [5 * step for step in range(1, 13)]
     assert math.isnan(curve(store, run, "loss")[15]) and math.isnan(curve(store, run, "big")[10])
-    assert read.clock(store, run.id).at[0] == pytest.approx(1795379701, abs=100)
+    assert read_clock(store, run.id).at[0] == pytest.approx(1795379701, abs=100)
 
     run = only(store, "tensorboard", IMPORTED, "another name")
     assert (run.name, run.model) == ("another name", UNKNOWN)
@@ -142,7 +145,7 @@ def test_other_trackers_bring_their_metrics(store: Store, tmp_path: Path) -> Non
     database.close()
     first, second = import_runs(store, "trackio", str(tmp_path / "trackio")).runs
     assert (first.name, second.name) == ("first", "second <b>")
-    run = read.run(store, read.resolve(store, first.uid))
+    run = get_run(store, resolve_run(store, first.uid))
     assert (run.seed, run.model) == (7, "acme/vlm-2b")
     assert curve(store, run, "reward")[5] == 0.1 and math.isnan(curve(store, run, "loss")[15])
 
@@ -156,7 +159,7 @@ def test_a_config_brings_neither_secrets_nor_endless_depth(store: Store, tmp_pat
     database.commit()
     database.close()
     first, _ = import_runs(store, "trackio", str(tmp_path / "trackio")).runs
-    run = read.run(store, read.resolve(store, first.uid))
+    run = get_run(store, resolve_run(store, first.uid))
     assert run.config["recorded"]["hub_token"] == "[redacted]"
     assert "…" in str(run.config["recorded"]["deep"])
     assert run.seed is None
@@ -168,7 +171,7 @@ def test_a_run_comes_once(store: Store, tool: str, tmp_path: Path) -> None:
     shutil.copytree(IMPORTED, tmp_path / "moved")
     (again,) = import_runs(store, tool, str(tmp_path / "moved"), "anew").runs
     assert (again.uid, again.name, again.is_new) == (made.uid, made.name, False)
-    assert len(read.runs(store)) == 1
+    assert len(list_runs(store)) == 1
 
 
 @pytest.mark.parametrize(
@@ -200,12 +203,12 @@ def test_damaged_files_of_trl_are_named_and_the_others_come_in(store: Store, tmp
     (folder / "trainer_state.json").write_text("[" * 100_000)
     write_state(folder, [{"step": 1, "loss": 0.5}])
     run = only(store, "trl", folder)
-    assert curve(store, run, "loss") == {1: 0.5} and len(read.completions(store, run.id)) == 2
+    assert curve(store, run, "loss") == {1: 0.5} and len(list_completions(store, run.id)) == 2
     told = "\n".join(run.config["imported"]["notes"])
     for name in ("completions_00002.parquet cannot be read as parquet", "completions_00003.parquet is empty"):
         assert name in told
     assert "trainer_state.json cannot be read as JSON" in told
-    assert told in next(event.message for event in read.events(store, run.id) if event.kind == "imported")
+    assert told in next(event.message for event in list_events(store, run.id) if event.kind == "imported")
 
 
 def test_the_command_says_what_it_did(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from store import read
 from store.__main__ import main
-from store.connection import StoreError
-from store.engine import Store
+from store.completions.rows import list_completions
+from store.db.connection import StoreError
+from store.db.engine import Store
+from store.evaluations.predictions import iter_predictions
+from store.evaluations.records import list_evaluations
+from store.events import list_events
 from store.importing import event_values, wandb
 from store.importing.found import FoundRun
 from store.importing.saving import Report, import_runs
+from store.metrics import list_metric_names
+from store.runs import get_run, list_runs, resolve_run
 from tests.store.test_importing import curve, group, only, write_state, write_tables
 
 WRITTEN = Path(__file__).with_name("written")
@@ -74,7 +79,7 @@ def notes(report: Report) -> str:
 
 def test_every_type_and_encoding_of_a_scalar_is_read(store: Store) -> None:
     run = only(store, "tensorboard", WRITTEN / "tensors")
-    known = read.metric_names(store, run.id)
+    known = list_metric_names(store, run.id)
     assert len(known) == 24  # 12 types, each listed and packed
     for name in known:
         assert curve(store, run, name) == {0: 1.0, 1: 0.0}
@@ -109,7 +114,7 @@ def test_folders_of_a_writer_say_whose_they_are_and_what_is_no_scalar_is_counted
     assert told.count("Written by add_scalars('val/quality') of the run summary_writer.") == 2
     for kind in ("note/text_summary (text)", "weights (histogram)", "picture (picture)"):
         assert kind in told
-    first, trial = (read.run(store, read.resolve(store, run.uid)) for run in report.runs[:2])
+    first, trial = (get_run(store, resolve_run(store, run.uid)) for run in report.runs[:2])
     assert curve(store, first, "loss") == {0: 1.0, 1: 0.75, 2: 9.0}  # the second writer purged from step 2 on
     assert trial.config["recorded"]["hparams"] == {"seed": 7, "rate": 0.001, "note": "x", "on": True}
 
@@ -135,7 +140,7 @@ def test_equal_folder_names_are_told_apart(store: Store, tmp_path: Path) -> None
     write_wandb(tmp_path / "w" / "run-1.wandb", [{"_step": 1, "loss": 1.0}], run="1")
     write_wandb(tmp_path / "w" / "run-2.wandb", [{"_step": 1, "loss": 1.0}], run="2")
     assert names(import_runs(store, "wandb", str(tmp_path / "w"))) == ["cows (1)", "cows (2)"]
-    listed = [run.name for run in read.runs(store)]
+    listed = [run.name for run in list_runs(store)]
     assert "out" in listed and "y/out" in listed and len(set(listed)) == len(listed)
 
 
@@ -163,7 +168,7 @@ def test_a_log_that_was_resumed_ends_where_its_last_attempt_ended(
     write_events(tmp_path / "events.out.tfevents.1700000500.host.2.0", attempt(5, 6, 2.0), 1.7e9 + 500, restart)
     (two,) = import_runs(store, "tensorboard", str(tmp_path)).runs
     assert (two.uid, two.is_new) == (one.uid, False) and two.changed == 5
-    run = read.run(store, read.resolve(store, one.uid))
+    run = get_run(store, resolve_run(store, one.uid))
     assert curve(store, run, "loss") == {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0, 5: 2.0, 6: 2.0}
     assert run.step == 6 and curve(store, run, "eval/loss") == {}
     assert "An earlier attempt went on to step 9" in run.config["imported"]["notes"][0]
@@ -197,13 +202,13 @@ def test_a_run_grows_by_a_later_file_and_by_one_imported_alone(store: Store, tmp
     ]
     for file in (files[0], files[1], files[2]):
         import_runs(store, "wandb", str(file))
-    (run,) = read.runs(store)
+    (run,) = list_runs(store)
     whole = {step: float(1 + step // 3) for step in range(8)}
-    detail = read.run(store, run.id)
+    detail = get_run(store, run.id)
     assert curve(store, detail, "reward") == whole and run.step == 7
     assert import_runs(store, "wandb", str(tmp_path)).runs[0].changed == 0
     assert curve(store, detail, "reward") == whole
-    assert len([event for event in read.events(store, run.id) if event.kind == "imported"]) == 3
+    assert len([event for event in list_events(store, run.id) if event.kind == "imported"]) == 3
 
 
 def test_figures_without_the_trainers_step_are_placed_or_counted(store: Store, tmp_path: Path) -> None:
@@ -211,8 +216,8 @@ def test_figures_without_the_trainers_step_are_placed_or_counted(store: Store, t
     rows += [{"_step": 2, "after": 2.0}, {"_step": 3, "after": 3.0}]
     write_wandb(tmp_path / "run-abc.wandb", rows)
     report = import_runs(store, "wandb", str(tmp_path))
-    run = read.run(store, read.resolve(store, report.runs[0].uid))
-    assert read.metric_names(store, run.id) == ["after", "loss"] and curve(store, run, "after") == {10: 3.0}
+    run = get_run(store, resolve_run(store, report.runs[0].uid))
+    assert list_metric_names(store, run.id) == ["after", "loss"] and curve(store, run, "after") == {10: 3.0}
     assert report.runs[0].notes == (
         "Left out, since the trainer had not told its step yet: before.",
         "Logged without the trainer's step and kept at the last one that it had told: after (2 times).",
@@ -234,7 +239,7 @@ def test_no_name_is_cut_into_another_or_folded(store: Store, tmp_path: Path) -> 
     tags += ["rewards/f/mean", "rewards/f", "reward/f", "val-core/acc@8", "准确率 %"]
     scalars = [(tag, 1, float(i)) for i, tag in enumerate(tags)]
     run = only(store, "tensorboard", write_events(tmp_path / "events.out.tfevents.1700000000.host", scalars))
-    known = read.metric_names(store, run.id)
+    known = list_metric_names(store, run.id)
     assert len(known) == len(tags) and max(map(len, known)) <= 200
     assert sorted(value for name in known for value in curve(store, run, name).values()) == [*map(float, range(13))]
     assert curve(store, run, "loss") == {1: 3.0} and curve(store, run, "train/loss") == {1: 4.0}
@@ -270,7 +275,7 @@ def test_one_bad_file_is_named_and_the_others_come_in(store: Store, tmp_path: Pa
     write_trackio(logs / "good.db", "id INTEGER, timestamp TEXT, run_name TEXT, step INTEGER, metrics TEXT")
     report = import_runs(store, tool, str(logs))
     assert len(report.runs) == 1 and len(report.unread) == 1 and bad in report.unread[0]
-    events = read.events(store, read.resolve(store, report.runs[0].uid))
+    events = list_events(store, resolve_run(store, report.runs[0].uid))
     assert bad in next(event.message for event in events if event.kind == "imported")
 
 
@@ -330,7 +335,7 @@ def test_older_tables_and_states_of_trl_are_read(store: Store, tmp_path: Path) -
     pd.DataFrame(rows).to_parquet(folder / "completions" / "completions_00004.parquet")
     run = only(store, "trl", folder)
     assert curve(store, run, "reward/f") == {4: 0.5} and curve(store, run, "completion_length") == {4: 9.0}
-    said = read.completions(store, run.id, steps=(4, 4))
+    said = list_completions(store, run.id, steps=(4, 4))
     assert [row.reward for row in said] == [1.0, 0.0] and said[0].rewards == {}
     assert "columns of no reward: note" in "\n".join(run.config["imported"]["notes"])
 
@@ -352,7 +357,7 @@ def test_what_an_earlier_attempt_left_in_an_output_folder_is_left_out(store: Sto
         os.utime(old, (1.7e9, 1.7e9))
     run = only(store, "trl", out)
     assert curve(store, run, "loss") == {50: 1.0, 100: 1.0}
-    assert {row.text for row in read.completions(store, run.id)} == {"new"}
+    assert {row.text for row in list_completions(store, run.id)} == {"new"}
     told = "\n".join(run.config["imported"]["notes"])
     assert "checkpoint-500/trainer_state.json is left out" in told and "completions_00500.parquet" in told
 
@@ -379,11 +384,11 @@ def test_completions_of_an_evaluation_are_none_of_training(
     write_state(tmp_path / "out", history)
     tables = {1: group("a", [1.0, 1.0], "training"), 2: group("b", [table + 0.1, table - 0.1], "second")}
     run = only(store, "trl", write_tables(tmp_path / "out", tables))
-    assert {row.step for row in read.completions(store, run.id)} == ({1} if is_evaluation else {1, 2})
-    evaluations = read.evaluations(store, run.id)
+    assert {row.step for row in list_completions(store, run.id)} == ({1} if is_evaluation else {1, 2})
+    evaluations = list_evaluations(store, run.id)
     assert [each.step for each in evaluations] == ([2] if is_evaluation else [])
     if is_evaluation:
-        rows = list(read.iter_predictions(store, run.id))
+        rows = list(iter_predictions(store, run.id))
         assert [(row.text, row.sample, row.correct) for row in rows] == [("second", 1, None), ("second", 2, None)]
         assert "At step 2 TRL kept the completions of the evaluation" in str(run.config["imported"]["notes"])
     assert import_runs(store, "trl", str(tmp_path / "out")).runs[0].changed == 0
@@ -397,9 +402,9 @@ def test_completions_that_changed_replace_those_that_are_here(store: Store, tmp_
     shutil.copy(more / "completions" / "completions_00002.parquet", out / "completions")
     for _ in range(2):
         (run,) = import_runs(store, "trl", str(out)).runs
-        (row,) = read.runs(store)
+        (row,) = list_runs(store)
         assert run.is_new is False
-        assert [(each.step, each.text) for each in read.completions(store, row.id)] == [
+        assert [(each.step, each.text) for each in list_completions(store, row.id)] == [
             *itertools.repeat((1, "first"), 2),
             *itertools.repeat((2, "second"), 2),
         ]

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from sqlalchemy import text
 
-from store import read, write
-from store.connection import StoreError, reading
-from store.engine import Store, open_store
-from store.rows import JobRef, JobRow, RunRef
-from store.schema import ACTIVE, CLOSED, COMES_FROM, OPEN, JobState
+from store.completions.rows import get_step_bounds
+from store.db.connection import StoreError, reading
+from store.db.engine import Store, open_store
+from store.db.rows import JobRef, JobRow, RunRef
+from store.db.schema import ACTIVE, CLOSED, COMES_FROM, OPEN, JobState
+from store.jobs import add_job, ask_stop, claim_job, end_job, list_jobs, shift_job, start_job
+from store.metrics import read_clock
+from store.runs import delete_run
+from store.steps import record_step, truncate_after
 from tests.store import make
 
 HOSTS = ("left", "right")
@@ -65,7 +69,7 @@ class Processes(RuleBasedStateMachine):
     @rule(target=jobs, who=stores, run=runs, kind=st.sampled_from(("train", "evaluate")))
     def launch(self, who: int, run: RunRef, kind: str) -> Any:
         try:
-            return write.add_job(self.stores_open[who], run.id, kind, {})
+            return add_job(self.stores_open[who], run.id, kind, {})
         except StoreError:
             assert run.id not in self.stands()
             return multiple()
@@ -73,7 +77,7 @@ class Processes(RuleBasedStateMachine):
     @rule(who=stores, host=st.sampled_from(HOSTS))
     def claim(self, who: int, host: str) -> None:
         waiting = {job.id for job in self.seen.values() if job.state == JobState.QUEUED}
-        claimed = write.claim_job(self.stores_open[who], host)
+        claimed = claim_job(self.stores_open[who], host)
         assert claimed is None or claimed.id in waiting
 
     @rule(who=stores, job=jobs, pid=st.integers(1, 9))
@@ -81,7 +85,7 @@ class Processes(RuleBasedStateMachine):
         before = self.seen.get(job.id)
         may = before is not None and before.state in OPEN and before.started_at is None
         try:
-            write.start_job(
+            start_job(
                 self.stores_open[who], job.id, host=HOSTS[0], boot_id="b", pid=pid, pid_started=1.0, log_path=None
             )
         except StoreError:
@@ -91,32 +95,32 @@ class Processes(RuleBasedStateMachine):
 
     @rule(who=stores, job=jobs, level=st.integers(1, 3))
     def stop(self, who: int, job: JobRef, level: int) -> None:
-        write.ask_stop(self.stores_open[who], job.id, level)
+        ask_stop(self.stores_open[who], job.id, level)
 
     @rule(who=stores, job=jobs, state=st.sampled_from(CLOSED))
     def end(self, who: int, job: JobRef, state: JobState) -> None:
         before = self.seen.get(job.id)
-        closed = write.end_job(self.stores_open[who], job.id, state, error="Ended.")
+        closed = end_job(self.stores_open[who], job.id, state, error="Ended.")
         assert closed == (before is not None and before.state in OPEN)
 
     @rule(who=stores, job=jobs, earlier=st.booleans())
     def shift(self, who: int, job: JobRef, earlier: bool) -> None:
-        write.shift_job(self.stores_open[who], job.id, earlier=earlier)
+        shift_job(self.stores_open[who], job.id, earlier=earlier)
 
     @rule(who=stores, run=runs, back=st.integers(0, 2))
     def step(self, who: int, run: RunRef, back: int) -> None:
         if run.id not in self.stands():
             return
         at = max(0, self.steps.get(run.id, 0) - back)
-        write.truncate_after(self.stores_open[who], run.id, at)
-        write.record_step(self.stores_open[who], run.id, at + 1, {"m": 1.0}, at=1.0, completions=[make.completion()])
+        truncate_after(self.stores_open[who], run.id, at)
+        record_step(self.stores_open[who], run.id, at + 1, {"m": 1.0}, at=1.0, completions=[make.completion()])
         self.steps[run.id] = at + 1
 
     @rule(who=stores, run=consumes(runs))
     def delete(self, who: int, run: RunRef) -> None:
         is_open = any(job.run_id == run.id and job.state in OPEN for job in self.seen.values())
         try:
-            write.delete_run(self.stores_open[who], run.id)
+            delete_run(self.stores_open[who], run.id)
         except StoreError:
             assert is_open
         else:
@@ -131,7 +135,7 @@ class Processes(RuleBasedStateMachine):
         self.a_run_stands_at_its_last_step()
 
     def states_follow_one_another_and_what_is_closed_stays_closed(self) -> None:
-        now = {job.id: job for job in read.jobs(self.reader)}
+        now = {job.id: job for job in list_jobs(self.reader)}
         for id, job in now.items():
             before = self.seen.get(id)
             if before is not None and before.state != job.state:
@@ -156,8 +160,8 @@ class Processes(RuleBasedStateMachine):
     def a_run_stands_at_its_last_step(self) -> None:
         for run_id, last in self.stands().items():
             assert last == self.steps.get(run_id, 0)
-            assert read.clock(self.reader, run_id).step.tolist() == list(range(1, last + 1))
-            assert read.step_bounds(self.reader, run_id) == ((1, last, last) if last else None)
+            assert read_clock(self.reader, run_id).step.tolist() == list(range(1, last + 1))
+            assert get_step_bounds(self.reader, run_id) == ((1, last, last) if last else None)
 
     def stands(self) -> dict[int, int]:
         """The runs that there are, and their steps."""

@@ -21,19 +21,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from store import media, orphans, read, transfer, write
 from store.__main__ import main
-from store.bucket import Bucket, open_bucket
-from store.connection import StoreError
-from store.engine import MEDIA_VARIABLE, open_store
+from store.care import orphans, transfer
+from store.db.connection import StoreError
+from store.db.engine import MEDIA_VARIABLE, open_store
+from store.examples import add_examples, get_examples
+from store.media import files
+from store.media.bucket import Bucket, open_bucket
+from store.media.rows import media_path
+from store.runs import delete_run
+from store.steps import record_step
 from tests.store import make
 
-LONG_AGO = time.time() - 2 * media.SETTLED_SECONDS
+LONG_AGO = time.time() - 2 * files.SETTLED_SECONDS
 WRITER = """
 import sys
 from pathlib import Path
 from store import media
-from store.bucket import open_bucket
+from store.media.bucket import open_bucket
 images = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
 afar = sys.argv[2]
 place = open_bucket(afar, Path(sys.argv[3])) if "://" in afar else Path(afar)
@@ -76,63 +81,63 @@ def served(tmp_path: Path) -> Iterator[Bucket]:
 
 def test_an_image_at_a_url_comes_back_through_the_cache_of_another_machine(bucket: Bucket, tmp_path: Path) -> None:
     data = make.image()
-    sha256 = media.save(bucket, data).sha256
+    sha256 = files.save(bucket, data).sha256
     other = replace(bucket, cache=tmp_path / "other")
-    path = media.local(other, sha256)
+    path = files.local(other, sha256)
     assert path.read_bytes() == data and path.is_relative_to(tmp_path / "other")
-    bucket.remove([media.name_of(sha256)])
-    assert media.local(other, sha256) == path
-    with pytest.raises(media.Lost, match="is gone"):
-        media.content(other, sha256)
+    bucket.remove([files.name_of(sha256)])
+    assert files.local(other, sha256) == path
+    with pytest.raises(files.Lost, match="is gone"):
+        files.content(other, sha256)
 
 
 def test_what_is_there_is_not_written_again_unless_only_the_cache_has_it(tmp_path: Path) -> None:
     bucket = open_bucket(f"file://{tmp_path}/afar", tmp_path / "cache")
-    sha256 = media.save(bucket, make.image()).sha256
-    file = media.path_of(tmp_path / "afar", sha256)
+    sha256 = files.save(bucket, make.image()).sha256
+    file = files.path_of(tmp_path / "afar", sha256)
     before = file.stat()
-    media.save(bucket, make.image())
+    files.save(bucket, make.image())
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     file.unlink()
-    media.save(bucket, make.image())
+    files.save(bucket, make.image())
     assert file.read_bytes() == make.image()
     assert [path.name for path in file.parent.iterdir()] == [sha256]
 
 
 def test_a_damaged_image_is_neither_kept_nor_handed_on(bucket: Bucket, tmp_path: Path) -> None:
-    sha256 = media.save(bucket, make.image()).sha256
-    bucket.put(media.name_of(sha256), make.image("blue"))
+    sha256 = files.save(bucket, make.image()).sha256
+    bucket.put(files.name_of(sha256), make.image("blue"))
     other = replace(bucket, cache=tmp_path / "other")
-    with pytest.raises(media.Lost, match="is damaged"):
-        media.local(other, sha256)
+    with pytest.raises(files.Lost, match="is damaged"):
+        files.local(other, sha256)
     assert not other.cache.exists()
-    assert media.copy(bucket, tmp_path / "copy", [sha256]) == (0, 1)
+    assert files.copy(bucket, tmp_path / "copy", [sha256]) == (0, 1)
 
 
 def test_a_copy_mends_what_is_damaged_and_names_what_is_lost(bucket: Bucket, tmp_path: Path) -> None:
-    first, second = (media.save(tmp_path / "good", make.image(color)).sha256 for color in ("red", "blue"))
-    bucket.put(media.name_of(first), b"rot")
-    assert media.copy(tmp_path / "good", bucket, [first, second, "0" * 64]) == (2, 1)
-    assert media.content(bucket, first) == make.image("red")
+    first, second = (files.save(tmp_path / "good", make.image(color)).sha256 for color in ("red", "blue"))
+    bucket.put(files.name_of(first), b"rot")
+    assert files.copy(tmp_path / "good", bucket, [first, second, "0" * 64]) == (2, 1)
+    assert files.content(bucket, first) == make.image("red")
 
 
 def test_strays_are_found_once_they_are_settled(bucket: Bucket, tmp_path: Path) -> None:
-    known = media.save(bucket, make.image()).sha256
+    known = files.save(bucket, make.image()).sha256
     for name in ("aa/" + "a" * 64, "aa/.half", "aa/notes.txt", "bb/" + "b" * 64, "other/.half"):
         bucket.put(name, b"xy")
-    assert list(media.strays(bucket, {known})) == []
+    assert list(files.strays(bucket, {known})) == []
     system, root = bucket._opened
-    for name in ("aa/" + "a" * 64, "aa/.half", "aa/notes.txt", "other/.half", media.name_of(known)):
+    for name in ("aa/" + "a" * 64, "aa/.half", "aa/notes.txt", "other/.half", files.name_of(known)):
         if bucket.url.startswith("memory"):
             system.store[f"{root}/{name}"].modified = system.modified(f"{root}/{name}").replace(year=2020)
         else:
             os.utime(f"{root}/{name}", (LONG_AGO, LONG_AGO))
-    found = list(media.strays(bucket, {known}))
+    found = list(files.strays(bucket, {known}))
     assert [file.name for file in found] == ["aa/.half", "aa/" + "a" * 64]
     assert (found[0].address, found[0].size) == (f"{bucket.url}/aa/.half", 2)
-    media.remove(bucket, [*(file.name for file in found), "cc/gone"])
+    files.remove(bucket, [*(file.name for file in found), "cc/gone"])
     assert sorted(file.name for file in bucket.listed()) == sorted(
-        ["aa/notes.txt", "bb/" + "b" * 64, "other/.half", media.name_of(known)]
+        ["aa/notes.txt", "bb/" + "b" * 64, "other/.half", files.name_of(known)]
     )
 
 
@@ -174,18 +179,18 @@ def check(folder: Path) -> int:
 
 
 def test_a_real_server_hands_out_images_that_are_checked(served: Bucket, tmp_path: Path) -> None:
-    good, bad = (media.save(tmp_path / "afar", make.image(color)).sha256 for color in ("red", "blue"))
-    media.path_of(tmp_path / "afar", bad).write_bytes(b"rot")
-    assert media.local(served, good).read_bytes() == make.image("red")
-    with pytest.raises(media.Lost, match="is damaged"):
-        media.local(served, bad)
-    with pytest.raises(media.Lost, match="is gone"):
-        media.local(served, "0" * 64)
+    good, bad = (files.save(tmp_path / "afar", make.image(color)).sha256 for color in ("red", "blue"))
+    files.path_of(tmp_path / "afar", bad).write_bytes(b"rot")
+    assert files.local(served, good).read_bytes() == make.image("red")
+    with pytest.raises(files.Lost, match="is damaged"):
+        files.local(served, bad)
+    with pytest.raises(files.Lost, match="is gone"):
+        files.local(served, "0" * 64)
 
 
 def test_a_place_that_cannot_be_written_says_so(served: Bucket) -> None:
     with pytest.raises(StoreError, match=r"cannot be used \(501"):
-        media.save(served, make.image())
+        files.save(served, make.image())
 
 
 def test_a_place_that_does_not_answer_is_not_taken_for_a_lost_image(tmp_path: Path) -> None:
@@ -193,14 +198,14 @@ def test_a_place_that_does_not_answer_is_not_taken_for_a_lost_image(tmp_path: Pa
     with pytest.raises(
         StoreError, match=r"http://127.0.0.1:1/images cannot be used \(.+\): see that it answers"
     ) as caught:
-        media.copy(nobody, tmp_path / "copy", ["0" * 64])
-    assert not isinstance(caught.value, media.Lost)
+        files.copy(nobody, tmp_path / "copy", ["0" * 64])
+    assert not isinstance(caught.value, files.Lost)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody may write to /sys, root neither")
 def test_a_refused_account_is_told_to_look_at_its_keys(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"file:///sys/images refuses this account: check the keys"):
-        media.save(open_bucket("file:///sys/images/", tmp_path / "cache"), make.image())
+        files.save(open_bucket("file:///sys/images/", tmp_path / "cache"), make.image())
 
 
 @pytest.mark.parametrize(
@@ -230,25 +235,25 @@ def test_every_command_works_with_a_url(tmp_path: Path, monkeypatch: pytest.Monk
     database = str(tmp_path / "runs.db")
     store = open_store(database)
     run = make.run(store)
-    (example,) = write.add_examples(store, [make.example()])
-    write.record_step(store, run.id, 1, {"reward": 0.5}, at=1.0, completions=[make.completion(example_id=example)])
-    sha256 = read.examples(store, [example])[example].images[0]
-    assert str(store.media) == url and read.media_path(store, sha256).parent.parent == tmp_path / "runs-media-cache"
+    (example,) = add_examples(store, [make.example()])
+    record_step(store, run.id, 1, {"reward": 0.5}, at=1.0, completions=[make.completion(example_id=example)])
+    sha256 = get_examples(store, [example])[example].images[0]
+    assert str(store.media) == url and media_path(store, sha256).parent.parent == tmp_path / "runs-media-cache"
 
     for command in (["backup", f"{tmp_path}/copy"], ["export-run", run.uid, f"{tmp_path}/run.zip"]):
         assert main([*command, "--db", database]) == 0
     assert main(["copy", database, f"{tmp_path}/moved.db", "--media", f"file://{tmp_path}/moved"]) == 0
-    assert media.content(tmp_path / "moved", sha256) == media.content(tmp_path / "copy/vision-r1-zero-media", sha256)
+    assert files.content(tmp_path / "moved", sha256) == files.content(tmp_path / "copy/vision-r1-zero-media", sha256)
 
-    write.delete_run(store, run.id)
+    delete_run(store, run.id)
     assert main(["orphans", "--remove", "--db", database]) == 0
     assert not orphans.find(store).any and not list((tmp_path / "afar").glob("*/*"))
-    with pytest.raises(media.Lost):
-        read.media_path(store, sha256)
+    with pytest.raises(files.Lost):
+        media_path(store, sha256)
     transfer.import_run(store, tmp_path / "run.zip")
-    assert media.content(tmp_path / "afar", sha256)
+    assert files.content(tmp_path / "afar", sha256)
     store.close()
 
     monkeypatch.setenv(MEDIA_VARIABLE, f"file://{tmp_path}/restored")
     assert main(["restore", f"{tmp_path}/copy", "--db", f"{tmp_path}/restored.db"]) == 0
-    assert media.content(tmp_path / "restored", sha256)
+    assert files.content(tmp_path / "restored", sha256)

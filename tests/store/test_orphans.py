@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from store import media as files
-from store import orphans, ownership, read, write
-from store.connection import StoreError, reading
-from store.engine import Store
+from store import ownership
+from store.care import orphans
+from store.datasets import ask_index, fail_index
+from store.db.connection import StoreError, reading
+from store.db.engine import Store
+from store.examples import add_examples, get_examples
+from store.media import files as files
+from store.runs import delete_run, list_runs
+from store.steps import record_step
 from tests.store import make
 
 OLD = time.time() - 2 * files.SETTLED_SECONDS
@@ -35,9 +40,9 @@ def used(store: Store) -> str:
     """The hash of the image of an example that a completion is about; another example is nobody's."""
     run = make.run(store)
     rows = [make.example("used"), make.example("unused", images=(make.image("blue"), make.image("red")))]
-    ids = write.add_examples(store, rows)
-    write.record_step(store, run.id, 1, {}, at=1.0, completions=[make.completion(example_id=ids[0])])
-    return read.examples(store, {ids[0]})[ids[0]].images[0]
+    ids = add_examples(store, rows)
+    record_step(store, run.id, 1, {}, at=1.0, completions=[make.completion(example_id=ids[0])])
+    return get_examples(store, {ids[0]})[ids[0]].images[0]
 
 
 def test_an_example_that_no_answer_is_about_goes_with_the_images_that_only_it_shows(store: Store, used: str) -> None:
@@ -50,10 +55,10 @@ def test_an_example_that_no_answer_is_about_goes_with_the_images_that_only_it_sh
 
 
 def test_an_indexed_example_stays(store: Store, used: str) -> None:
-    index = write.ask_index(store, name="shapes-simple", path="", split="train", limit=5)
+    index = ask_index(store, name="shapes-simple", path="", split="train", limit=5)
     with reading(store) as connection:
         assert connection.scalar(text("SELECT count(*) FROM dataset_index")) == 1
-    write.fail_index(store, index, "ended")
+    fail_index(store, index, "ended")
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE dataset_index SET dataset = 'shapes-simple'"))
     assert orphans.find(store).examples == 0
@@ -64,7 +69,7 @@ def test_stray_files_and_folders_go_once_they_are_settled(store: Store, used: st
     young = store.media / "aa" / ("b" * 64)
     young.write_bytes(b"a row may come")
     foreign = old_file(store.media / "aa" / "notes.txt")
-    gone, known = store.folder / "runs" / "0123456789", store.folder / "runs" / read.runs(store)[0].uid
+    gone, known = store.folder / "runs" / "0123456789", store.folder / "runs" / list_runs(store)[0].uid
     for folder in (gone, known):
         assert ownership.claim(store, folder.name, folder)
     other = store.folder / "runs" / "aaaaaaaaaa"
@@ -88,7 +93,7 @@ def test_nothing_is_removed_while_a_job_is_at_work(store: Store, used: str) -> N
 
 
 def test_a_deleted_run_leaves_nothing_behind_once_orphans_are_removed(store: Store, used: str) -> None:
-    write.delete_run(store, read.runs(store)[0].id)
+    delete_run(store, list_runs(store)[0].id)
     orphans.remove(store)
     left = [table for table in ("completion", "step", "metric", "example", "media", "event") if count(store, table)]
     assert left == []

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from store import backup, copying, deletion, ownership, read
-from store.connection import StoreError
-from store.engine import Store, open_store
+from store import ownership
+from store.care import backup, copying, deletion
+from store.db.connection import StoreError
+from store.db.engine import Store, open_store
+from store.runs import list_runs
 from tests import postgres
 from tests.store import make
 from tests.store.make import sqlite_only
@@ -99,10 +101,10 @@ def test_a_copy_is_another_database(store: Store, tmp_path: Path, copied: Callab
     assert before != after == identity_at(path)
     assert ownership.identity(store) == before
     with closing(open_store(str(path))) as copy:
-        assert [row.uid for row in read.runs(copy)] == [run.uid]
+        assert [row.uid for row in list_runs(copy)] == [run.uid]
         assert not ownership.claim(copy, run.uid, folder)
         assert ownership.folder_of(copy, run.uid) != folder
-        assert deletion.delete(copy, read.runs(copy)[0].id, run.uid) is None
+        assert deletion.delete(copy, list_runs(copy)[0].id, run.uid) is None
     assert folder.is_dir()
 
 

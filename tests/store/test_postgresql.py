@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import make_url, text
 
-from store import read, write
-from store.connection import Unreachable, reading
-from store.engine import StoreError, open_store
+from store.db.connection import Unreachable, reading
+from store.db.engine import StoreError, open_store
+from store.metrics import list_metric_names
+from store.runs import list_runs
+from store.steps import record_step
 from tests import postgres
 from tests.store import make
 
@@ -33,7 +35,7 @@ def test_a_reader_sees_one_moment(postgres_server: str) -> None:
             assert moment.scalar(text("SELECT count(*) FROM run")) == 0
             make.run(store)
             assert moment.scalar(text("SELECT count(*) FROM run")) == 0
-        assert len(read.runs(store)) == 1
+        assert len(list_runs(store)) == 1
         store.close()
 
 
@@ -43,15 +45,15 @@ def test_a_server_that_goes_away_and_comes_back() -> None:
         run_id = make.run(store).id
         running.stop()
         with pytest.raises(Unreachable, match="does not answer: start the server"):
-            read.runs(store)
+            list_runs(store)
         with pytest.raises(Unreachable):
-            write.record_step(store, run_id, 1, {}, at=1.0)
+            record_step(store, run_id, 1, {}, at=1.0)
         patient = replace(store, patience=30.0)
         later = threading.Timer(2.0, running.start)
         later.start()
         begun = time.monotonic()
-        write.record_step(patient, run_id, 1, {"reward": 1.0}, at=1.0)
+        record_step(patient, run_id, 1, {"reward": 1.0}, at=1.0)
         assert time.monotonic() - begun >= 1.0
         later.join()
-        assert read.metric_names(store, run_id) == ["reward"]
+        assert list_metric_names(store, run_id) == ["reward"]
         store.close()

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from store import backup, media, private, write
-from store.engine import DEFAULT_URL, MEDIA_VARIABLE, StoreError, open_store
-from store.upgrade import copy_aside
+from store.care import backup
+from store.db import private
+from store.db.engine import DEFAULT_URL, MEDIA_VARIABLE, StoreError, open_store
+from store.db.upgrade import copy_aside
+from store.examples import add_examples
+from store.media import files
 from tests.store import make
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +44,7 @@ def open_to_others(folder: Path) -> list[str]:
 def test_a_new_database_its_log_and_its_images_are_for_this_account(tmp_path: Path) -> None:
     with closing(open_store(str(tmp_path / "data/runs.db"))) as store:
         make.run(store)
-        write.add_examples(store, [make.example("a")])
+        add_examples(store, [make.example("a")])
         assert {path.name for path in store.folder.iterdir()} >= {"runs.db", "runs.db-wal", "runs.db-shm", "runs-media"}
         assert open_to_others(tmp_path / "data") == []
         copied = backup.backup(store, tmp_path / "copy")
@@ -81,9 +84,9 @@ def test_images_in_a_folder_that_is_shared_are_shared(tmp_path: Path, monkeypatc
     (tmp_path / "team").mkdir(mode=0o750)
     monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "team"))
     with closing(open_store(str(tmp_path / "data/runs.db"))) as store:
-        write.add_examples(store, [make.example("a")])
+        add_examples(store, [make.example("a")])
         [sha256] = {path.name for path in (tmp_path / "team").glob("??/*")}
-        path = media.path_of(tmp_path / "team", sha256)
+        path = files.path_of(tmp_path / "team", sha256)
     assert (mode(path), mode(path.parent)) == (0o640, 0o750)
 
 

@@ -10,14 +10,18 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from store import read, write
-from store.engine import Store
+from store.completions.rows import get_step_bounds, list_groups
+from store.db.engine import Store
+from store.jobs import add_job
+from store.metrics import list_metric_names, read_clock, read_series
+from store.runs import list_runs
+from store.steps import record_step
 from tests.store import make
 
 WRITER = """
 import sys
 from store import write
-from store.engine import open_store
+from store.db.engine import open_store
 from tests.store import make
 store = open_store(sys.argv[1])
 run = make.run(store)
@@ -31,7 +35,7 @@ READER = """
 import sys
 import time
 from store import read
-from store.engine import open_store
+from store.db.engine import open_store
 store, looks = open_store(sys.argv[1], readonly=True), 0
 while True:
     for run in read.runs(store):
@@ -45,7 +49,7 @@ while True:
 CLAIMER = """
 import sys
 from store import write
-from store.engine import open_store
+from store.db.engine import open_store
 store, number = open_store(sys.argv[1]), 0
 sys.stdin.readline()
 while job := write.claim_job(store, sys.argv[2].format(number)):
@@ -70,7 +74,7 @@ def test_a_reader_sees_whole_steps_while_a_writer_writes(store: Store, reader: S
         assert writer.stdout is not None
         assert writer.stdout.readline() == "1\n"
         while writer.poll() is None or last < 60:
-            curves = read.series(reader, 1, read.metric_names(reader, 1))
+            curves = read_series(reader, 1, list_metric_names(reader, 1))
             steps = {tuple(curve.step.tolist()) for curve in curves.values()}
             assert len(curves) == 10
             assert len(steps) == 1
@@ -78,7 +82,7 @@ def test_a_reader_sees_whole_steps_while_a_writer_writes(store: Store, reader: S
             assert seen == tuple(range(1, len(seen) + 1))
             assert len(seen) >= last
             looks, last = looks + 1, len(seen)
-            assert {len(group.completions) for group in read.groups(reader, 1, last)} == {4}
+            assert {len(group.completions) for group in list_groups(reader, 1, last)} == {4}
             time.sleep(0.01)
         assert writer.wait() == 0
     assert looks > 1
@@ -92,8 +96,8 @@ def test_four_trainers_and_ten_readers_never_find_the_database_locked(store: Sto
         for reader in readers:
             assert reader.stdout is not None and reader.stdout.readline() == "1\n"
             assert reader.poll() is None
-    for run in read.runs(store):
-        assert read.clock(store, run.id).step.tolist() == list(range(1, 41))
+    for run in list_runs(store):
+        assert read_clock(store, run.id).step.tolist() == list(range(1, 41))
 
 
 def test_kill_9_loses_no_step_that_was_recorded(store: Store) -> None:
@@ -105,18 +109,18 @@ def test_kill_9_loses_no_step_that_was_recorded(store: Store) -> None:
         writer.send_signal(signal.SIGKILL)
         said = max(said, *map(int, writer.stdout.read().split("\n")[:-1]), 0)
         writer.wait()
-    steps = read.clock(store, 1).step.tolist()
+    steps = read_clock(store, 1).step.tolist()
     assert steps[:said] == list(range(1, said + 1))
     assert len(steps) <= said + 1
-    assert read.step_bounds(store, 1) == (1, len(steps), len(steps))
-    write.record_step(store, 1, len(steps) + 1, {"m0": 1.0}, at=1.0)
+    assert get_step_bounds(store, 1) == (1, len(steps), len(steps))
+    record_step(store, 1, len(steps) + 1, {"m0": 1.0}, at=1.0)
 
 
 @pytest.mark.parametrize(
     ("hosts", "claimed"), [(("a{}", "b{}"), 40), (("same", "same"), 1)], ids=["many hosts", "one busy host"]
 )
 def test_two_claimers_never_get_the_same_job(store: Store, hosts: tuple[str, str], claimed: int) -> None:
-    jobs = [write.add_job(store, make.run(store).id, "train", {}).id for _ in range(40)]
+    jobs = [add_job(store, make.run(store).id, "train", {}).id for _ in range(40)]
     with python(CLAIMER, store.url, hosts[0]) as first, python(CLAIMER, store.url, hosts[1]) as second:
         for process in (first, second):
             assert process.stdin is not None

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
-from store import read, write
-from store.engine import Store, StoreError, database_url
-from store.redaction import HIDDEN, redacted, redacted_values
-from store.schema import JobState
+from store.db.engine import Store, StoreError, database_url
+from store.db.redaction import HIDDEN, redacted, redacted_values
+from store.db.schema import JobState
+from store.events import add_event, list_events
+from store.jobs import end_job
+from store.runs import describe_run, get_run
 from tests.store import make
-from trainer.config import ConfigError
-from trainer.errors import TrainerError
+from trainer.spec.config import ConfigError
+from trainer.spec.errors import TrainerError
 
 TOKEN = "hf_" + "aB3" * 11
 QUERY = "user=me&password=[redacted]&sslmode=require"
@@ -129,13 +131,13 @@ def test_where_the_database_is_is_said_without_its_passwords() -> None:
 
 def test_nothing_that_is_kept_of_a_run_holds_a_token(store: Store) -> None:
     run = make.run(store, config={"recorded": {"hub_token": "abc", "command": f"--token {TOKEN}"}})
-    write.describe_run(store, run.id, environment={"remote": f"https://me:{TOKEN}@host/x.git"})
+    describe_run(store, run.id, environment={"remote": f"https://me:{TOKEN}@host/x.git"})
     job = make.running_job(store, run.id)
-    write.end_job(store, job, JobState.FAILED, error=f"401 for {TOKEN}", traceback=f"get({TOKEN!r})")
-    write.add_event(store, run.id, "failed", f"again {TOKEN}")
-    found = read.run(store, run.id)
+    end_job(store, job, JobState.FAILED, error=f"401 for {TOKEN}", traceback=f"get({TOKEN!r})")
+    add_event(store, run.id, "failed", f"again {TOKEN}")
+    found = get_run(store, run.id)
     assert "[redacted]" in str(found.job)
-    assert TOKEN not in str((found, read.events(store, run.id)))
+    assert TOKEN not in str((found, list_events(store, run.id)))
     assert found.config["recorded"]["hub_token"] == "[redacted]"
 
 

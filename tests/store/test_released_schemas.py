@@ -11,9 +11,12 @@ import pytest
 from alembic import command
 from sqlalchemy import JSON, Boolean, Float, Integer, LargeBinary, MetaData, Table, insert, text
 
-from store import read, upgrade
-from store.connection import sqlite_engine
-from store.engine import open_store
+from store.completions.rows import iter_completions
+from store.db import upgrade
+from store.db.connection import sqlite_engine
+from store.db.engine import open_store
+from store.jobs import list_jobs
+from store.runs import get_run, list_runs
 
 RELEASED = sorted(path.name[:4] for path in (upgrade.MIGRATIONS / "versions").glob("[0-9]*.py"))
 ROWS = 3
@@ -75,9 +78,9 @@ def test_every_row_of_a_released_schema_survives(revision: str, tmp_path: Path) 
     with store.engine.begin() as connection:
         assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
         assert connection.scalar(text("PRAGMA integrity_check")) == "ok"
-    assert len(read.runs(store)) == ROWS
-    for run in read.runs(store):
-        assert len(list(read.iter_completions(store, run.id))) == 1
-        assert read.run(store, run.id).name.startswith("name ")
-    assert len(read.jobs(store)) == ROWS
+    assert len(list_runs(store)) == ROWS
+    for run in list_runs(store):
+        assert len(list(iter_completions(store, run.id))) == 1
+        assert get_run(store, run.id).name.startswith("name ")
+    assert len(list_jobs(store)) == ROWS
     store.close()

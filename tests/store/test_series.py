@@ -8,19 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from store import read, write
-from store.connection import writing
-from store.engine import Store
-from store.rows import Series
-from store.schema import Metric
+from store.db.connection import writing
+from store.db.engine import Store
+from store.db.rows import Series
+from store.db.schema import Metric
+from store.metrics import list_metric_names, read_clock, read_ends, read_series
+from store.runs import delete_run
+from store.steps import record_metrics, record_step, truncate_after
 from tests.store import make
 
 
 def curve(store: Store, points: dict[int, float | None], name: str = "m") -> int:
     """A run whose metric has these points."""
     run_id = make.run(store).id
-    write.record_metrics(store, run_id, 0, {name: 0.0})
-    write.truncate_after(store, run_id, -1)
+    record_metrics(store, run_id, 0, {name: 0.0})
+    truncate_after(store, run_id, -1)
     key = {"run_id": run_id, "name_id": store.metric_ids[name]}
     with writing(store) as connection:
         connection.execute(insert(Metric), [{**key, "step": step, "value": value} for step, value in points.items()])
@@ -28,7 +30,7 @@ def curve(store: Store, points: dict[int, float | None], name: str = "m") -> int
 
 
 def one(store: Store, run_id: int, points: int, lo: int | None = None, hi: int | None = None) -> Series:
-    return read.series(store, run_id, ["m"], points=points, lo=lo, hi=hi)["m"]
+    return read_series(store, run_id, ["m"], points=points, lo=lo, hi=hi)["m"]
 
 
 def test_a_short_curve_comes_back_as_it_is(store: Store) -> None:
@@ -75,13 +77,13 @@ def test_a_thinned_curve_is_a_true_one(
     finite = [value for value in wanted.values() if value is not None]
     if finite:
         assert {min(finite), max(finite)} <= set(found.value.tolist())
-    write.delete_run(shared, run_id)
+    delete_run(shared, run_id)
 
 
 def test_many_metrics_of_one_run(store: Store) -> None:
     run = make.run(store)
     make.steps(store, run.id, 30, loss=math.nan)
-    found = read.series(store, run.id, ["reward", "loss", "unknown", "nul\0"], points=10)
+    found = read_series(store, run.id, ["reward", "loss", "unknown", "nul\0"], points=10)
     assert found["reward"].total == found["loss"].total == 30
     assert found["unknown"].total == found["nul\0"].total == 0
     assert found["unknown"].step.tolist() == []
@@ -90,18 +92,18 @@ def test_many_metrics_of_one_run(store: Store) -> None:
 @pytest.mark.parametrize("tokens", [None, 5.0])
 def test_the_clock(store: Store, tokens: float | None) -> None:
     run = make.run(store)
-    assert read.clock(store, run.id).step.tolist() == []
-    write.record_step(store, run.id, 3, {}, at=9.0, tokens=tokens)
-    clock = read.clock(store, run.id)
+    assert read_clock(store, run.id).step.tolist() == []
+    record_step(store, run.id, 3, {}, at=9.0, tokens=tokens)
+    clock = read_clock(store, run.id)
     assert (clock.step.tolist(), clock.at.tolist()) == ([3], [9.0])
     assert clock.tokens[0] == tokens if tokens else math.isnan(clock.tokens[0])
 
 
 def test_metric_names_are_those_of_the_run(store: Store) -> None:
     run, other = make.run(store), make.run(store)
-    write.record_metrics(store, run.id, 1, {"z": 1.0, "a": None})
-    write.record_metrics(store, other.id, 1, {"b": 1.0})
-    assert read.metric_names(store, run.id) == ["a", "z"]
+    record_metrics(store, run.id, 1, {"z": 1.0, "a": None})
+    record_metrics(store, other.id, 1, {"b": 1.0})
+    assert list_metric_names(store, run.id) == ["a", "z"]
 
 
 @given(
@@ -113,9 +115,9 @@ def test_the_ends_of_a_curve_are_its_first_and_last_values(
     shared: Store, points: dict[int, float | None], count: int
 ) -> None:
     run_id = curve(shared, points)
-    found = read.ends(shared, run_id, ["m", "nobody's"], count)
+    found = read_ends(shared, run_id, ["m", "nobody's"], count)
     known = [(step, value) for step, value in sorted(points.items()) if value is not None]
     wanted = dict(known[:count] + known[-count:])
     assert dict(zip(found["m"].step.tolist(), found["m"].value.tolist(), strict=True)) == wanted
     assert list(found) == ["m"]
-    write.delete_run(shared, run_id)
+    delete_run(shared, run_id)

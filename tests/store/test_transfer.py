@@ -11,12 +11,22 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from store import media as files
-from store import read, transfer, write
-from store.connection import StoreError, reading
-from store.engine import Store, open_store
-from store.rows import RunRef
-from store.schema import Base, JobState
+from store.care import transfer
+from store.completions.rows import iter_completions
+from store.db.connection import StoreError, reading
+from store.db.engine import Store, open_store
+from store.db.rows import RunRef
+from store.db.schema import Base, JobState
+from store.evaluations.predictions import iter_predictions
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.events import list_checkpoints, list_events, set_checkpoint
+from store.examples import add_examples, get_examples
+from store.jobs import add_job, end_job
+from store.media import files as files
+from store.metrics import list_metric_names, read_series
+from store.notes import get_remarks, tag_traces
+from store.runs import add_tag, get_run, list_runs
+from store.steps import record_step
 from tests.store import make
 
 SHARED = {"example", "example_image", "media", "metric_name"}
@@ -28,19 +38,19 @@ def run(store: Store) -> RunRef:
     """A run with everything, in a database where ids are taken already."""
     make.steps(store, make.run(store, "before").id, 3, other=1.0)
     run = make.run(store, config={"hub_token": "hf_secret", "note": "x"}, output_dir="/away", grammar="boxed")
-    write.add_tag(store, run.id, "mine")
+    add_tag(store, run.id, "mine")
     script = {"gold": [1, "one"], "prompt": [{"role": "user", "content": "?"}], "columns": {"level": 0.5}}
-    ids = write.add_examples(store, [make.example("z"), make.example(**script)])
+    ids = add_examples(store, [make.example("z"), make.example(**script)])
     job = make.running_job(store, run.id)
     rows = [make.completion(index, example_id=ids[1]) for index in range(3)]
-    write.record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
-    write.tag_traces(store, "completion", [row.id for row in read.iter_completions(store, run.id)][:1], "odd")
+    record_step(store, run.id, 1, {"reward": 0.25, "kl": None}, at=1.0, completions=rows)
+    tag_traces(store, "completion", [row.id for row in iter_completions(store, run.id)][:1], "odd")
     conditions: dict[str, Any] = {"split": "val", "conditions": {}, "encoder": None, "total": 1}
-    evaluation = write.begin_evaluation(store, run.id, benchmark="shapes-simple", kind="val", step=1, **conditions)
-    write.record_predictions(store, evaluation, [make.prediction(ids[1])])
-    write.finish_evaluation(store, evaluation, {"exact_match": 1.0, "n": 1})
-    write.set_checkpoint(store, run.id, kind="last", step=1, path="/away/last")
-    write.end_job(store, job, JobState.FINISHED)
+    evaluation = begin_evaluation(store, run.id, benchmark="shapes-simple", kind="val", step=1, **conditions)
+    record_predictions(store, evaluation, [make.prediction(ids[1])])
+    finish_evaluation(store, evaluation, {"exact_match": 1.0, "n": 1})
+    set_checkpoint(store, run.id, kind="last", step=1, path="/away/last")
+    end_job(store, job, JobState.FINISHED)
     return run
 
 
@@ -72,36 +82,36 @@ def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_p
     arrived = transfer.import_run(other, exported(store, run, tmp_path))
     assert arrived.uid == run.uid
     assert arrived.id != run.id
-    before, after = read.run(store, run.id), read.run(other, arrived.id)
+    before, after = get_run(store, run.id), get_run(other, arrived.id)
     assert (after.name, after.tags, after.step, after.grammar) == (before.name, ("mine",), 1, "boxed")
     assert after.job is not None and after.job.state == JobState.FINISHED
-    left = [row for row in read.iter_completions(store, run.id)]
-    came = [row for row in read.iter_completions(other, arrived.id)]
+    left = [row for row in iter_completions(store, run.id)]
+    came = [row for row in iter_completions(other, arrived.id)]
     assert [(row.text, row.reward, row.example, row.truth) for row in came] == [
         (row.text, row.reward, row.example, row.truth) for row in left
     ]
-    assert read.metric_names(other, arrived.id) == ["kl", "reward"]
-    assert read.series(other, arrived.id, ["reward"])["reward"].value.tolist() == [0.25]
-    assert [(row.example, row.correct) for row in read.iter_predictions(other, arrived.id)] == [
+    assert list_metric_names(other, arrived.id) == ["kl", "reward"]
+    assert read_series(other, arrived.id, ["reward"])["reward"].value.tolist() == [0.25]
+    assert [(row.example, row.correct) for row in iter_predictions(other, arrived.id)] == [
         ("shapes-simple/train/a", True)
     ]
-    assert read.remarks(other, "completion", [came[0].id])[came[0].id].tags == ("odd",)
-    assert [event.kind for event in read.events(other, arrived.id)] == [
-        event.kind for event in read.events(store, run.id)
+    assert get_remarks(other, "completion", [came[0].id])[came[0].id].tags == ("odd",)
+    assert [event.kind for event in list_events(other, arrived.id)] == [
+        event.kind for event in list_events(store, run.id)
     ]
-    (example,) = read.examples(other, {1}).values()
+    (example,) = get_examples(other, {1}).values()
     assert (example.gold, example.columns) == ([1, "one"], {"level": 0.5})
     assert example.prompt == [{"role": "user", "content": "?"}]
     assert files.path_of(other.media, example.images[0]).read_bytes() == make.image()
-    assert [row.name for row in read.runs(other)] == ["theirs", "second", "first", "demo"]
+    assert [row.name for row in list_runs(other)] == ["theirs", "second", "first", "demo"]
 
 
 def test_what_stays_behind_is_not_named(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
     file = exported(store, run, tmp_path)
-    arrived = read.run(other, transfer.import_run(other, file).id)
+    arrived = get_run(other, transfer.import_run(other, file).id)
     assert (arrived.output_dir, arrived.parent_id) == (None, None)
     assert arrived.job is not None and arrived.job.log_path is None
-    assert read.checkpoints(other, arrived.id) == []
+    assert list_checkpoints(other, arrived.id) == []
     assert arrived.config == {"hub_token": "[redacted]", "note": "x"}
     assert b"hf_secret" not in zipfile.ZipFile(file).read("vision-r1-zero.db")
 
@@ -119,17 +129,17 @@ def test_a_run_that_is_there_comes_again_only_under_another_uid(store: Store, ru
 
 
 def test_a_run_at_work_is_not_exported(store: Store, run: RunRef, tmp_path: Path) -> None:
-    write.add_job(store, run.id, "evaluate", {})
+    add_job(store, run.id, "evaluate", {})
     with pytest.raises(StoreError, match="has a job that has not ended"):
         exported(store, run, tmp_path)
     assert not list(tmp_path.glob("*.zip*"))
 
 
 def test_an_example_of_the_same_name_must_be_the_same(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
-    write.add_examples(other, [make.example(answer=5)])
+    add_examples(other, [make.example(answer=5)])
     with pytest.raises(StoreError, match="is another one here"):
         transfer.import_run(other, exported(store, run, tmp_path))
-    assert "demo" not in [row.name for row in read.runs(other)]
+    assert "demo" not in [row.name for row in list_runs(other)]
 
 
 def test_a_file_is_not_overwritten(store: Store, run: RunRef, tmp_path: Path) -> None:

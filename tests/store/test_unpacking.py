@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from store import read, transfer, upgrade
-from store.backup import IMAGES, NAME
-from store.connection import StoreError, sqlite_engine
-from store.engine import Store, open_store
+from store.care import transfer
+from store.care.backup import IMAGES, NAME
+from store.db import upgrade
+from store.db.connection import StoreError, sqlite_engine
+from store.db.engine import Store, open_store
+from store.metrics import read_clock
+from store.runs import list_runs
 from tests import foreign
 
 SECONDS = 20.0
@@ -57,7 +60,7 @@ def refused(store: Store, file: Path) -> str:
     with pytest.raises(StoreError) as caught:
         transfer.import_run(store, file)
     assert time.monotonic() - begun < SECONDS
-    assert read.runs(store) == [] and not list(store.folder.glob("runs/*"))
+    assert list_runs(store) == [] and not list(store.folder.glob("runs/*"))
     return str(caught.value)
 
 
@@ -208,5 +211,5 @@ def test_a_file_of_an_older_version_comes_in(whole: foreign.RunFile, mine: Store
         connection.exec_driver_sql('INSERT INTO step (run_id, step, "at") VALUES (3, 1, 5.0)')
     engine.dispose()
     arrived = transfer.import_run(mine, whole.packed(path))
-    assert [run.name for run in read.runs(mine)] == ["old"]
-    assert read.clock(mine, arrived.id).at.tolist() == [5.0]
+    assert [run.name for run in list_runs(mine)] == ["old"]
+    assert read_clock(mine, arrived.id).at.tolist() == [5.0]

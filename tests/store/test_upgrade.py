@@ -14,10 +14,11 @@ from alembic.script import ScriptDirectory
 from filelock import FileLock
 from sqlalchemy import inspect, make_url, text
 
-from store import read, upgrade, write
-from store.connection import StoreError, reading, server_engine, sqlite_engine, sqlite_path, writing
-from store.engine import Store, database_url, open_store
-from store.schema import Base
+from store.db import upgrade
+from store.db.connection import StoreError, reading, server_engine, sqlite_engine, sqlite_path, writing
+from store.db.engine import Store, database_url, open_store
+from store.db.schema import Base
+from store.runs import add_tag, describe_run, list_runs
 from tests.store import make
 from tests.store.make import sqlite_only
 
@@ -87,15 +88,15 @@ def test_revisions_keep_the_rows_of_a_file_together_as_the_tables_do(tmp_path: P
 def test_opening_again_changes_nothing(store: Store, tmp_path: Path) -> None:
     make.run(store)
     again = open_store(store.url)
-    assert [row.name for row in read.runs(again)] == ["demo"]
+    assert [row.name for row in list_runs(again)] == ["demo"]
     again.close()
     assert not list(tmp_path.glob("*schema*"))
 
 
 def test_an_older_database_is_upgraded(store: Store, second: Path) -> None:
     run = make.run(store)
-    write.add_tag(store, run.id, "kept")
-    write.describe_run(store, run.id, note="mine")
+    add_tag(store, run.id, "kept")
+    describe_run(store, run.id, note="mine")
     store.close()
     upgraded = open_store(store.url)
     assert query(upgraded, "SELECT version_num FROM alembic_version") == [NEXT]
@@ -108,7 +109,7 @@ def test_an_older_database_is_upgraded(store: Store, second: Path) -> None:
 def test_an_older_file_is_copied_before_its_upgrade(store: Store, second: Path, tmp_path: Path) -> None:
     (before,) = query(store, "SELECT version_num FROM alembic_version")
     run = make.run(store)
-    write.describe_run(store, run.id, note="mine")
+    describe_run(store, run.id, note="mine")
     store.close()
     open_store(store.url).close()
     (copy,) = tmp_path.glob(f"test-schema-{before}-*.db")
@@ -150,7 +151,7 @@ def test_a_lock_that_never_opens_is_a_sentence(tmp_path: Path, monkeypatch: pyte
 
 
 def test_processes_that_start_at_once_take_turns(url: str) -> None:
-    code = f"from store.engine import open_store; open_store({url!r}).close(); print('ok')"
+    code = f"from store.db.engine import open_store; open_store({url!r}).close(); print('ok')"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
     ]

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from store import read
-from store.engine import Store, open_store
-from store.rows import RunDetail
+from store.db.engine import Store, open_store
+from store.db.rows import RunDetail
+from store.jobs import get_job
+from store.runs import get_run
 from tests.training import tiny_architectures
 from tests.training.tiny_models import WRITERS
-from trainer import config, launch
-from trainer.job import execute
+from trainer import launch
+from trainer.jobs.job import execute
+from trainer.spec import config
 
 SMALL = {
     "optimization.steps": "3",
@@ -53,7 +55,7 @@ def train(store: Store) -> Train:
     def run(preset: str, settings: dict[str, Any] | None = None) -> RunDetail:
         small = config.override(config.preset(preset), SMALL | (settings or {}))
         made, job = launch.create(store, small)
-        execute(store, read.job(store, job.uid))
-        return read.run(store, made.id)
+        execute(store, get_job(store, job.uid))
+        return get_run(store, made.id)
 
     return run

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from transformers import set_seed
 
-from trainer import config, datasets, grpo, models, rewards, sft
+from trainer import datasets
+from trainer.models import loading
+from trainer.spec import config, rewards
+from trainer.train import grpo, sft
 
 pytestmark = pytest.mark.training
 SMALL = {"optimization.steps": "1", "optimization.batch_size": "16", "max_tokens": "16", "evaluation.encoder": "''"}
@@ -20,7 +23,7 @@ def norms(preset: str, settings: dict[str, str], folder: Path) -> list[float]:
     for passes in (1, 4, 16):
         chosen = config.override(config.preset(preset), SMALL | settings | {"optimization.accumulation": str(passes)})
         set_seed(0)
-        base = models.load_base(chosen.model)
+        base = loading.load_base(chosen.model)
         examples = datasets.load("shapes-simple", "train", 32, 0)
         trainer: Any
         if chosen.method == "grpo":

@@ -11,14 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from store import read
-from store.engine import Store, StoreError
-from store.rows import RunDetail
+from store.db.engine import Store, StoreError
+from store.db.rows import RunDetail
+from store.evaluations.records import list_evaluations
+from store.events import list_checkpoints, list_events
+from store.jobs import get_job
+from store.runs import get_run
 from tests.training.conftest import SMALL, Train
-from trainer import adapters, config, datasets, grpo, launch, models, rewards
-from trainer.config import LoraConfig
-from trainer.errors import TrainerError
-from trainer.job import execute
+from trainer import datasets, launch
+from trainer.jobs.job import execute
+from trainer.models import adapters, loading
+from trainer.spec import config, rewards
+from trainer.spec.config import LoraConfig
+from trainer.spec.errors import TrainerError
+from trainer.train import grpo
 
 pytestmark = pytest.mark.training
 
@@ -31,20 +37,20 @@ def source(train: Train) -> RunDetail:
 
 
 def best_of(store: Store, run: RunDetail) -> Path:
-    return Path(next(row.path for row in read.checkpoints(store, run.id) if row.kind in ("best", "final")))
+    return Path(next(row.path for row in list_checkpoints(store, run.id) if row.kind in ("best", "final")))
 
 
 def probe_of(store: Store, run: RunDetail, step: int) -> dict[str, Any]:
-    [found] = [e.metrics for e in read.evaluations(store, run.id) if (e.kind, e.step) == ("probe", step)]
+    [found] = [e.metrics for e in list_evaluations(store, run.id) if (e.kind, e.step) == ("probe", step)]
     return found
 
 
 def test_a_policy_can_be_asked_as_it_started_and_goes_on_as_it_was(store: Store, source: RunDetail) -> None:
     """With a copy of the adapter for TRL's own reference beside it, too."""
     start = best_of(store, source)
-    base = models.load_base(config.ModelConfig())
+    base = loading.load_base(config.ModelConfig())
     model = adapters.with_adapter(base, LoraConfig(rank=8), start)
-    model.add_adapter("ref", models.adapter(LoraConfig(rank=8)))
+    model.add_adapter("ref", loading.adapter(LoraConfig(rank=8)))
     begun = load_file(start / adapters.WEIGHTS)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -70,7 +76,7 @@ def test_a_run_starts_from_the_best_checkpoint_of_another(
     start = Path(str(run.environment["adapter"]))
     assert (start / adapters.WEIGHTS).read_bytes() == (chosen / adapters.WEIGHTS).read_bytes()
     assert run.config["model"]["adapter"] == source.uid
-    assert any(event.kind == "adapter" and str(chosen) in event.message for event in read.events(store, run.id))
+    assert any(event.kind == "adapter" and str(chosen) in event.message for event in list_events(store, run.id))
     first = probe_of(store, run, 0)
     assert first["kl"] == 0, "how far it moves is told from where it began"
     assert first["entropy"] != probe_of(store, source, 0)["entropy"], "the adapter was in the model when the run began"
@@ -79,17 +85,17 @@ def test_a_run_starts_from_the_best_checkpoint_of_another(
 def test_a_branch_starts_from_the_checkpoint_that_was_chosen_even_when_that_is_gone(
     store: Store, source: RunDetail
 ) -> None:
-    last = next(row for row in read.checkpoints(store, source.id) if row.kind == "last")
+    last = next(row for row in list_checkpoints(store, source.id) if row.kind == "last")
     settings = SMALL | {"model.adapter": f"{source.name}:last", "lora.rank": "8", "optimization.steps": "1"}
     chosen = config.override(config.preset("demo-sft"), settings | {"optimization.learning_rate": "0.001"})
     made, job = launch.create(store, chosen, parent_id=source.id)
     weights = (Path(last.path) / adapters.WEIGHTS).read_bytes()
     shutil.rmtree(last.path)
-    assert execute(store, read.job(store, job.uid)) == 0
-    run = read.run(store, made.id)
+    assert execute(store, get_job(store, job.uid)) == 0
+    run = get_run(store, made.id)
     assert run.config["model"]["adapter"] == f"{source.uid}:{last.step}" and run.parent_id == source.id
     assert (Path(str(run.environment["adapter"])) / adapters.WEIGHTS).read_bytes() == weights
-    told = [event.message for event in read.events(store, run.id) if event.kind == "adapter"]
+    told = [event.message for event in list_events(store, run.id) if event.kind == "adapter"]
     assert told == [f"Starts from step {last.step} of run {source.uid}."]
 
 
@@ -106,7 +112,7 @@ def trainer_from(store: Store, run: RunDetail, output: Path, steps: int) -> tupl
     chosen = config.override(config.preset("demo-grpo"), settings)
     start = adapters.find(store, run.uid)
     examples = datasets.load("shapes-simple", "train", 8, 0)
-    return grpo.build(chosen, models.load_base(chosen.model), examples, rewards.build(chosen), output, start), start
+    return grpo.build(chosen, loading.load_base(chosen.model), examples, rewards.build(chosen), output, start), start
 
 
 def test_the_kl_reference_is_the_adapter_at_the_start_and_stays_it_after_a_resume(
@@ -146,7 +152,7 @@ def test_an_adapter_of_another_shape_is_refused(store: Store, source: RunDetail,
 def test_an_adapter_of_another_base_is_refused(
     store: Store, source: RunDetail, tmp_path: Path, folders: dict[str, Path]
 ) -> None:
-    base = models.load_base(config.ModelConfig(id=str(folders["qwen2vl"])))
+    base = loading.load_base(config.ModelConfig(id=str(folders["qwen2vl"])))
     with pytest.raises(TrainerError, match="does not fit the base model"):
         adapters.with_adapter(base, LoraConfig(rank=8), best_of(store, source))
 

@@ -14,11 +14,16 @@ from transformers import AutoConfig, set_seed
 
 from tests.training.tiny_architectures import SHARING, STEPPING_ASIDE
 from tests.training.tiny_models import WRITERS
-from trainer import config, datasets, generation, grpo, models, pixels, prefix_sharing, sft
-from trainer.config import LoraConfig, ModelConfig
-from trainer.datasets.example import Example, Picture
-from trainer.models import Base
-from trainer.rewards import Reward
+from trainer import datasets
+from trainer.evaluate import generation
+from trainer.examples.example import Example, Picture
+from trainer.models import loading
+from trainer.models.loading import Base
+from trainer.patches import pixels, prefix_sharing
+from trainer.spec import config
+from trainer.spec.config import LoraConfig, ModelConfig
+from trainer.spec.rewards import Reward
+from trainer.train import grpo, sft
 
 pytestmark = pytest.mark.training
 PROVEN = [*WRITERS, *SHARING]
@@ -54,7 +59,7 @@ def examples(count: int) -> list[Example]:
 
 
 def base_of(folder: Path, *, stock: bool) -> Base:
-    base = models.load_base(ModelConfig(id=str(folder)))
+    base = loading.load_base(ModelConfig(id=str(folder)))
     if stock:
         as_made(base)
     return base
@@ -71,7 +76,7 @@ def as_made(base: Base) -> None:
 
 def adapted(base: Base) -> Any:
     torch.manual_seed(0)
-    model = get_peft_model(base.model, models.adapter(LoraConfig(rank=4)))
+    model = get_peft_model(base.model, loading.adapter(LoraConfig(rank=4)))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)

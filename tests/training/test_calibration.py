@@ -11,7 +11,11 @@ import pytest
 import torch
 
 from tests.training.conftest import SMALL
-from trainer import calibration, config, datasets, grpo, memory, models, rewards, sft
+from trainer import datasets
+from trainer.fit import calibration, memory
+from trainer.models import loading
+from trainer.spec import config, rewards
+from trainer.train import grpo, sft
 
 pytestmark = pytest.mark.training
 
@@ -31,7 +35,7 @@ def test_a_rehearsal_runs_the_longest_pass_and_leaves_no_trace(
 ) -> None:
     settings = {"model.id": str(folders.get(model, model)), "optimization.gradient_checkpointing": checkpointing}
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | settings)
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 16, 0)
     trainer: Any
     if method == "grpo":
@@ -63,7 +67,7 @@ def test_a_rehearsal_keeps_what_the_training_keeps(
 ) -> None:
     settings = {"model.id": str(folders["qwen2vl"]), "optimization.gradient_checkpointing": checkpointing}
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | settings | {"optimization.steps": "1"})
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 16, 0)
     trainer: Any
     if method == "grpo":

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainer import asked, capture
+from trainer.record import asked, capture
 
 ROOT = Path(__file__).resolve().parents[2]
 

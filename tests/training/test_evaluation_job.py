@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from store import read
-from store.engine import Store
-from store.rows import EvaluationRow, JobRow
-from trainer import config, datasets, launch
-from trainer.baselines import majority
-from trainer.job import execute
+from store.db.engine import Store
+from store.db.rows import EvaluationRow, JobRow
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
+from store.jobs import get_job
+from trainer import datasets, launch
+from trainer.evaluate.baselines import majority
+from trainer.jobs.job import execute
+from trainer.spec import config
 
 pytestmark = pytest.mark.training
 
@@ -22,8 +25,8 @@ def evaluated(store: Store, arguments: dict[str, Any], **settings: Any) -> tuple
     """A job of a run that trains nothing, executed; and what it left."""
     values = {"method": "none", "max_tokens": 24, "data": FEW, "evaluation": {"encoder": ""}}
     run, job = launch.create(store, config.from_dict(values | settings), arguments=arguments)
-    execute(store, read.job(store, job.uid))
-    return read.job(store, job.uid), read.evaluations(store, run.id)
+    execute(store, get_job(store, job.uid))
+    return get_job(store, job.uid), list_evaluations(store, run.id)
 
 
 def test_the_majority_answers_without_a_model(store: Store) -> None:
@@ -33,7 +36,7 @@ def test_the_majority_answers_without_a_model(store: Store) -> None:
     data = config.DataConfig(**FEW)
     train, test = (datasets.load_role(data, role, n) for role, n in (("train", 30), ("test", 6)))
     expected = majority(train, [example.question for example in test])
-    said = {row.example: row.answer for row in read.iter_predictions_of(store, found.id)}
+    said = {row.example: row.answer for row in iter_predictions_of(store, found.id)}
     assert said == {example.id: answer for example, answer in zip(test, expected, strict=True)}
     right = [answer == example.answer for example, answer in zip(test, expected, strict=True)]
     assert found.metrics["exact_match"] == sum(right) / 6

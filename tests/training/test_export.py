@@ -10,14 +10,18 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from store import read
-from store.engine import Store
-from store.rows import RunDetail
+from store.db.engine import Store
+from store.db.rows import RunDetail
+from store.evaluations.records import list_evaluations
+from store.events import list_checkpoints
 from tests.training.conftest import Train
-from trainer import adapters, config, datasets, generation, launch, models
+from trainer import datasets, launch
 from trainer.__main__ import main
-from trainer.config import ModelConfig
-from trainer.export import export
+from trainer.evaluate import generation
+from trainer.models import adapters, loading
+from trainer.spec import config
+from trainer.spec.config import ModelConfig
+from trainer.train.export import export
 
 pytestmark = pytest.mark.training
 ONE_STEP = {"optimization.steps": "1", "optimization.warmup_steps": "0", "lora.rank": "4"}
@@ -35,8 +39,8 @@ def logits(model: torch.nn.Module, processor: object) -> torch.Tensor:
 def trained(store: Store, run: RunDetail, base: str) -> torch.Tensor:
     """Logits of the base with the final adapter, unquantized."""
     assert run.status == "finished", run.job
-    loaded = models.load_base(ModelConfig(id=base))
-    [path] = [row.path for row in read.checkpoints(store, run.id) if row.kind == "final"]
+    loaded = loading.load_base(ModelConfig(id=base))
+    [path] = [row.path for row in list_checkpoints(store, run.id) if row.kind == "final"]
     return logits(adapters.with_adapter(loaded, config.LoraConfig(rank=4), Path(path)), loaded.processor)
 
 
@@ -49,10 +53,10 @@ def test_a_merged_model_says_what_base_and_adapter_say_and_is_a_base_itself(
     run = train("demo-sft", ONE_STEP | {"model.id": base, "model.quantization": quantization})
     export(store, run.id, "final", tmp_path / "out", merge=True)
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    processor = models.load_processor(ModelConfig(id=str(tmp_path / "out")))
+    processor = loading.load_processor(ModelConfig(id=str(tmp_path / "out")))
     expected = trained(store, run, base)
     assert torch.allclose(logits(merged, processor), expected, atol=1e-4)
-    assert not torch.allclose(logits(models.load_base(ModelConfig(id=base)).model, processor), expected, atol=1e-4)
+    assert not torch.allclose(logits(loading.load_base(ModelConfig(id=base)).model, processor), expected, atol=1e-4)
     again = train("demo-sft", ONE_STEP | {"model.id": str(tmp_path / "out")})
     assert again.status == "finished", again.job
 
@@ -60,7 +64,7 @@ def test_a_merged_model_says_what_base_and_adapter_say_and_is_a_base_itself(
 def test_an_exported_adapter_is_loaded_as_its_card_says(store: Store, train: Train, tmp_path: Path) -> None:
     run = train("demo-sft", ONE_STEP)
     export(store, run.id, "final", tmp_path / "out", merge=False)
-    base = AutoModelForImageTextToText.from_pretrained(models.TINY_FOLDER)
+    base = AutoModelForImageTextToText.from_pretrained(loading.TINY_FOLDER)
     model = PeftModel.from_pretrained(base, tmp_path / "out")
     found = logits(model, AutoProcessor.from_pretrained(tmp_path / "out"))
     assert torch.allclose(found, trained(store, run, "tiny"), atol=1e-4)
@@ -79,7 +83,7 @@ def test_the_card_states_base_config_data_figures_and_versions(store: Store, tra
     }
     assert "<b>" not in text.split("## Configuration")[0]
     assert "\n````yaml\n" in text, "a fence in a setting closes the block"
-    [test] = [e for e in read.evaluations(store, run.id) if e.kind == "test"]
+    [test] = [e for e in list_evaluations(store, run.id) if e.kind == "test"]
     assert f"| shapes-simple | test | {test.step} | 6 | {test.metrics['exact_match']:.3f} (" in text
     for words in (
         "licence is not stated",

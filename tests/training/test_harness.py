@@ -11,14 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import read, write
-from store.engine import Store
-from store.rows import StoredPrediction
+from store.db.engine import Store
+from store.db.rows import StoredPrediction
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
+from store.jobs import ask_stop
 from tests.store import make
-from trainer import baselines, config, datasets, models, rewards
-from trainer.errors import Stopped
-from trainer.evaluate import evaluate
-from trainer.harness import Harness, harness_for
+from trainer import datasets
+from trainer.evaluate import baselines
+from trainer.evaluate.harness import Harness, harness_for
+from trainer.evaluate.recording import evaluate
+from trainer.models import loading
+from trainer.spec import config, rewards
+from trainer.spec.errors import Stopped
 
 pytestmark = pytest.mark.training
 
@@ -29,7 +34,7 @@ TOKENS = 24
 def harness() -> Harness:
     """The embedded base, without an encoder."""
     wanted = config.from_dict({"method": "none", "max_tokens": TOKENS})
-    base = models.load_base(wanted.model)
+    base = loading.load_base(wanted.model)
     return harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
 
 
@@ -56,7 +61,7 @@ def test_samples_of_one_example_differ_and_follow_the_temperature(harness: Harne
     """The noise draws from the softmax: at the first token, shares are the model's probabilities."""
     import torch
 
-    from trainer.generation import Noise
+    from trainer.evaluate.generation import Noise
 
     logits = torch.tensor([[0.0, 1.0, 2.0, float("-inf")]])
     draw = Noise(2.0, [5])
@@ -67,7 +72,7 @@ def test_samples_of_one_example_differ_and_follow_the_temperature(harness: Harne
 
 
 def predictions(store: Store, evaluation: int) -> list[StoredPrediction]:
-    return list(read.iter_predictions_of(store, evaluation))
+    return list(iter_predictions_of(store, evaluation))
 
 
 def after(batches: int) -> Callable[[], None]:
@@ -87,11 +92,11 @@ def test_an_interrupted_evaluation_goes_on_without_repeating(store: Store, harne
     small = with_batch(harness, 4)
     with pytest.raises(Stopped):
         evaluate(store, run.id, small, examples, kind="test", step=5, samples=2, pause=after(3))
-    (stopped,) = read.evaluations(store, run.id)
+    (stopped,) = list_evaluations(store, run.id)
     before = {row.id: row.text for row in predictions(store, stopped.id)}
     assert (stopped.done, stopped.ended_at, len(before)) == (10 + 2 * 2, None, 14)
     figures = evaluate(store, run.id, small, examples, kind="test", step=5, samples=2)
-    (done,) = read.evaluations(store, run.id)
+    (done,) = list_evaluations(store, run.id)
     rows = predictions(store, done.id)
     assert (done.id, done.done, done.total, len(rows)) == (stopped.id, 30, 30, 30)
     assert before.items() <= {row.id: row.text for row in rows}.items()
@@ -110,7 +115,7 @@ def test_other_examples_or_conditions_begin_anew(store: Store, harness: Harness)
         with pytest.raises(Stopped):
             examples = datasets.load("shapes-simple", "test", 10, seed)
             evaluate(store, run.id, changed, examples, kind="test", step=5, pause=after(1))
-    assert [row.done for row in read.evaluations(store, run.id)] == [8, 8]
+    assert [row.done for row in list_evaluations(store, run.id)] == [8, 8]
 
 
 def test_baselines_are_evaluations_of_the_same_examples_under_conditions_of_their_own(
@@ -121,7 +126,7 @@ def test_baselines_are_evaluations_of_the_same_examples_under_conditions_of_thei
     evaluate(store, run.id, harness, examples, kind="test", step=0)
     evaluate(store, run.id, harness, examples, kind="baseline", step=0, baseline="blind")
     evaluate(store, run.id, harness, examples, kind="baseline", step=0, baseline="shuffled")
-    found = read.evaluations(store, run.id)
+    found = list_evaluations(store, run.id)
     assert [row.conditions.get("baseline") for row in found] == [None, "blind", "shuffled"]
     assert len({row.conditions_hash for row in found}) == 3
     answered = [[(row.example, row.truth) for row in predictions(store, each.id)] for each in found]
@@ -151,14 +156,14 @@ def test_the_majority_answer_of_a_question_type() -> None:
 
 
 def test_a_stop_is_obeyed_after_the_batch(store: Store, harness: Harness) -> None:
-    from trainer.activity import obey
+    from trainer.jobs.activity import obey
 
     run = make.run(store)
     job_id = make.running_job(store, run.id)
-    write.ask_stop(store, job_id)
+    ask_stop(store, job_id)
     examples = datasets.load("shapes-simple", "test", 6, 0)
     with pytest.raises(Stopped):
         evaluate(
             store, run.id, with_batch(harness, 2), examples, kind="test", step=0, pause=lambda: obey(store, job_id)
         )
-    assert read.evaluations(store, run.id)[0].done == 2
+    assert list_evaluations(store, run.id)[0].done == 2

@@ -14,12 +14,18 @@ from typing import Any
 
 import pytest
 
-from store import emergence, journal, read
-from store.engine import Store, open_store
-from store.rows import RunDetail, StoredCompletion
-from store.trl_keys import metric_name
+from store import journal
+from store.completions import emergence
+from store.completions.rows import iter_completions, list_groups
+from store.db.engine import Store, open_store
+from store.db.rows import RunDetail, StoredCompletion
+from store.events import list_events
+from store.importing.trl_keys import metric_name
+from store.jobs import list_jobs
+from store.metrics import list_metric_names, read_clock, read_series
+from store.runs import get_run, resolve_run
 from tests.training.shaped import GROUP, Shaped
-from trainer import courier
+from trainer.record import courier
 from trainer.recorder import record
 
 pytestmark = pytest.mark.training
@@ -77,12 +83,12 @@ def store(url: str) -> Iterator[Store]:
 
 
 def found(store: Store, name: str) -> RunDetail:
-    return read.run(store, read.resolve(store, name))
+    return get_run(store, resolve_run(store, name))
 
 
 def completions(store: Store, run_id: int) -> dict[int, list[StoredCompletion]]:
     rows: dict[int, list[StoredCompletion]] = defaultdict(list)
-    for row in read.iter_completions(store, run_id):
+    for row in iter_completions(store, run_id):
         rows[row.step].append(row)
     return rows
 
@@ -105,7 +111,7 @@ def logged(trainer: Shaped) -> dict[tuple[str, int], float]:
 
 
 def stored(store: Store, run_id: int) -> dict[tuple[str, int], float]:
-    curves = read.series(store, run_id, read.metric_names(store, run_id), points=10**6)
+    curves = read_series(store, run_id, list_metric_names(store, run_id), points=10**6)
     return {
         (name, step): value
         for name, curve in curves.items()
@@ -134,17 +140,17 @@ def test_every_figure_and_every_completion_is_stored_at_its_step(
     assert {step: [row.text for row in each] for step, each in rows.items()} == dict(trainer.said)
     assert sorted(rows) == list(range(1, steps + 1))
     for step, each in rows.items():
-        groups = read.groups(store, run.id, step)
+        groups = list_groups(store, run.id, step)
         assert [len(group.completions) for group in groups] == [GROUP] * (len(each) // GROUP)
         assert len({group.group for group in groups}) == len(groups)
         assert kept["reward/good", step] == pytest.approx(-kept["reward/good (2)", step])
         for name in ("time/step", "time/update", "tokens_per_second"):
             assert kept[name, step] >= 0, name
-    assert read.clock(store, run.id).step.tolist() == list(range(1, steps + 1))
+    assert read_clock(store, run.id).step.tolist() == list(range(1, steps + 1))
     assert (run.status, run.step, run.max_steps) == ("finished", steps, steps)
     assert run.environment["summary"]["train_runtime"] > 0
     assert run.reward_weights == {"good": 1.0, "good (2)": 2.0}
-    assert "correct_share" not in read.metric_names(store, run.id), "nobody knows what is right"
+    assert "correct_share" not in list_metric_names(store, run.id), "nobody knows what is right"
     assert list(tmp_path.glob("*.jsonl")) == []
 
 
@@ -156,11 +162,11 @@ def test_groups_of_a_step_with_several_generations_are_judged_each(url: str, sto
     recorder.close()
     run = found(store, str(tmp_path))
     for step in (1, 2):
-        groups = read.groups(store, run.id, step)
+        groups = list_groups(store, run.id, step)
         assert [group.group for group in groups] == [0, 1]
         assert [{row.generation for row in group.completions} for group in groups] == [{2 * step - 2}, {2 * step - 1}]
     spread = emergence.emergence(store, run.id).sums["variance"]
-    texts = [float(row.text) for row in read.groups(store, run.id, 1)[0].completions]
+    texts = [float(row.text) for row in list_groups(store, run.id, 1)[0].completions]
     mean = sum(texts) / GROUP
     assert spread[0] == pytest.approx(2 * sum((text - mean) ** 2 for text in texts) / GROUP)
 
@@ -171,7 +177,7 @@ def test_rows_of_a_script_are_examples(url: str, store: Store, tmp_path: Path) -
     trainer.train()
     assert recorder is not None
     recorder.close()
-    for group in read.groups(store, found(store, str(tmp_path)).id, 1):
+    for group in list_groups(store, found(store, str(tmp_path)).id, 1):
         assert group.example is not None
         number = group.example.answer
         assert group.example.question == group.example.prompt == f"How many in picture {number}?"
@@ -195,7 +201,7 @@ def test_a_second_training_is_a_second_run_and_a_resumed_one_is_not(url: str, st
     texts = {step: [row.text for row in rows] for step, rows in completions(store, run.id).items()}
     assert texts == {1: first[1], 2: first[2]} | resumed
     assert ("eval_reward", 0) in stored(store, run.id)
-    assert len(read.jobs(store, run_id=run.id)) == 2 and run.status == "finished"
+    assert len(list_jobs(store, run_id=run.id)) == 2 and run.status == "finished"
     second = found(store, f"{tmp_path} (2)")
     texts = {step: [row.text for row in rows] for step, rows in completions(store, second.id).items()}
     assert texts == {step: trainer.said[step][len(before[step]) :] for step in range(1, 5)}
@@ -213,7 +219,7 @@ def test_a_resumed_script_goes_on_with_its_run(url: str, store: Store, tmp_path:
         kept |= trainer.said
     run = found(store, str(tmp_path))
     assert {step: [row.text for row in rows] for step, rows in completions(store, run.id).items()} == kept
-    assert [job.state for job in read.jobs(store, run_id=run.id)] == ["finished", "finished"]
+    assert [job.state for job in list_jobs(store, run_id=run.id)] == ["finished", "finished"]
 
 
 def test_what_was_sampled_before_a_fault_of_the_script_is_kept(url: str, store: Store, tmp_path: Path) -> None:
@@ -295,7 +301,7 @@ def test_a_database_that_comes_back_gets_everything(tmp_path: Path, monkeypatch:
                 lock.execute("ROLLBACK")
             return super().compute_loss(*args, **named)
 
-    monkeypatch.setattr("trainer.delivery.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("trainer.record.delivery.RETRY_SECONDS", 0.0)
     trainer = Away(tmp_path / "out")
     recorder = record(trainer, name="mine", db=str(path))
     trainer.train()
@@ -305,7 +311,7 @@ def test_a_database_that_comes_back_gets_everything(tmp_path: Path, monkeypatch:
     store = open_store(str(path))
     run = found(store, "mine")
     assert {step: [row.text for row in rows] for step, rows in completions(store, run.id).items()} == dict(trainer.said)
-    assert run.status == "finished" and "recording_resumed" in {event.kind for event in read.events(store, run.id)}
+    assert run.status == "finished" and "recording_resumed" in {event.kind for event in list_events(store, run.id)}
     assert not list((tmp_path / "out").glob("*.jsonl"))
     store.close()
 

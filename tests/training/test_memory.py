@@ -9,11 +9,17 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from store.engine import Store
+from store.db.engine import Store
 from tests.training.conftest import Train
-from trainer import config, datasets, generation, grpo, memory, models, rewards, vision_cache
-from trainer.config import RunConfig
-from trainer.memory import Workload
+from trainer import datasets
+from trainer.evaluate import generation
+from trainer.fit import memory
+from trainer.fit.memory import Workload
+from trainer.models import loading
+from trainer.patches import vision_cache
+from trainer.spec import config, rewards
+from trainer.spec.config import RunConfig
+from trainer.train import grpo
 
 pytestmark = pytest.mark.training
 EXAMPLE = Workload(tokens=60, pixels=3 * 96 * 96)
@@ -27,14 +33,14 @@ def preset(name: str = "demo-grpo", **settings: str) -> RunConfig:
 @pytest.mark.parametrize("model", ["tiny", "qwen2vl"])
 def test_weights_take_what_is_said(folders: dict[str, Path], model: str, quantization: str) -> None:
     chosen = preset(model__id=str(folders.get(model, model)), model__quantization=quantization)
-    loaded = models.load_base(chosen.model).model
+    loaded = loading.load_base(chosen.model).model
     real = sum(p.numel() * p.element_size() for p in loaded.parameters())
     assert memory.estimate(chosen, EXAMPLE).parts["weights"] == pytest.approx(real, rel=0.03)
 
 
 def test_an_adapter_takes_what_is_said() -> None:
     chosen = preset(lora__rank="8")
-    model = get_peft_model(models.load_base(chosen.model).model, models.adapter(chosen.lora))
+    model = get_peft_model(loading.load_base(chosen.model).model, loading.adapter(chosen.lora))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained)
     for p in trained:
@@ -50,8 +56,8 @@ def test_an_adapter_takes_what_is_said() -> None:
 def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: str, copies: int) -> None:
     settings = {"optimization__batch_size": str(2 * copies), "grpo__group_size": str(copies), "max_tokens": "24"}
     chosen = preset(model__id=str(folders.get(model, model)), **(settings if copies > 1 else {"method": "sft"}))
-    base = models.load_base(chosen.model)
-    policy = get_peft_model(base.model, models.adapter(chosen.lora))
+    base = loading.load_base(chosen.model)
+    policy = get_peft_model(base.model, loading.adapter(chosen.lora))
     examples = [e for e in datasets.load("shapes-simple", "train", 2, 0) for _ in range(copies)]
     texts = [generation.render(base.processor, example, "cot", None) for example in examples]
     inputs = dict(generation.encode(base.processor, examples, texts))
@@ -84,7 +90,7 @@ def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: s
 
 def phases(**settings: str) -> dict[Any, int]:
     chosen = preset(**settings)
-    found = memory.phase_parts(chosen, models.architecture(chosen.model), EXAMPLE)
+    found = memory.phase_parts(chosen, loading.architecture(chosen.model), EXAMPLE)
     return {phase: sum(parts.values()) for phase, parts in found.items()}
 
 
@@ -106,7 +112,7 @@ def test_what_the_advice_names_saves_memory(phase: Any, settings: dict[str, str]
 
 def test_the_largest_example_is_the_one_with_most_pixels() -> None:
     chosen = preset()
-    processor = models.load_processor(chosen.model)
+    processor = loading.load_processor(chosen.model)
     found = memory.largest(processor, datasets.load("shapes-simple", "train", 3, 0), chosen)
     assert found.pixels == 3 * 96 * 96
     assert 9 < found.tokens < 100
@@ -126,7 +132,7 @@ def test_pixels_and_features_take_what_is_said(folders: dict[str, Path], tmp_pat
     chosen = preset(
         model__id=str(folders.get(model, model)), data__val_examples="1", data__test_examples="0", **settings
     )
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 8, 0)
     trainer = grpo.build(chosen, base, examples, [rewards.Reward("length", 1.0, lengths)], tmp_path)
     workload = memory.largest(base.processor, examples, chosen)

@@ -18,13 +18,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, Idefics3Config, LlamaConfig, Qwen2VLConfig, SmolVLMConfig
 
-from store import read, write
-from store.engine import Store
+from store.db.engine import Store
+from store.events import list_checkpoints
+from store.metrics import read_series
+from store.runs import describe_run, get_run
 from tests.training.conftest import Train
 from tests.training.tiny_models import WRITERS
-from trainer import config, hub, launch, models, prompt, provenance
-from trainer.config import ModelConfig
-from trainer.errors import TrainerError
+from trainer import launch
+from trainer.evaluate import provenance
+from trainer.models import hub, loading
+from trainer.spec import config, prompt
+from trainer.spec.config import ModelConfig
+from trainer.spec.errors import TrainerError
 
 pytestmark = pytest.mark.training
 
@@ -37,7 +42,7 @@ def encoded(processor: Any, images: list[Image.Image], questions: list[str]) -> 
 
 def image_tokens(config: ModelConfig, width: int, height: int) -> tuple[int, int]:
     """Image place holders in the prompt and rows of pixel values for one image."""
-    processor = models.load_processor(config)
+    processor = loading.load_processor(config)
     inputs = encoded(processor, [Image.new("RGB", (width, height))], ["How many?"])
     image_id = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
     pixels = inputs["pixel_values"]
@@ -73,12 +78,12 @@ def test_a_pixel_setting_that_the_processor_does_not_know_is_refused(
     folders: dict[str, Path], model: str, settings: dict[str, int], advice: str
 ) -> None:
     with pytest.raises(TrainerError, match=advice):
-        models.load_processor(ModelConfig(id=str(folders[model]), **settings))
+        loading.load_processor(ModelConfig(id=str(folders[model]), **settings))
 
 
 @pytest.mark.parametrize("model", WRITERS)
 def test_a_batch_is_padded_on_the_left(folders: dict[str, Path], model: str) -> None:
-    processor = models.load_processor(ModelConfig(id=str(folders[model])))
+    processor = loading.load_processor(ModelConfig(id=str(folders[model])))
     inputs = encoded(processor, [Image.new("RGB", (96, 96))] * 2, ["How?", "How many red circles?"])
     assert inputs["attention_mask"][0, 0] == 0
     assert inputs["attention_mask"][:, -1].tolist() == [1, 1]
@@ -87,9 +92,9 @@ def test_a_batch_is_padded_on_the_left(folders: dict[str, Path], model: str) -> 
 @pytest.mark.parametrize("model", WRITERS)
 def test_a_saved_processor_is_loaded_as_it_was(folders: dict[str, Path], model: str, tmp_path: Path) -> None:
     shutil.copytree(folders[model], tmp_path / "copy")
-    processor = models.load_processor(ModelConfig(id=str(folders[model])))
+    processor = loading.load_processor(ModelConfig(id=str(folders[model])))
     processor.save_pretrained(tmp_path / "copy")
-    again = models.load_processor(ModelConfig(id=str(tmp_path / "copy")))
+    again = loading.load_processor(ModelConfig(id=str(tmp_path / "copy")))
     assert again.image_processor.to_dict() == processor.image_processor.to_dict()
     assert again.chat_template == processor.chat_template
     assert json.loads((tmp_path / "copy/processor_config.json").read_text())["processor_class"] == type(again).__name__
@@ -99,7 +104,7 @@ def test_a_saved_processor_is_loaded_as_it_was(folders: dict[str, Path], model: 
 def test_adapters_are_put_on_every_projection_of_the_language_model_and_on_nothing_else(architecture: Any) -> None:
     with init_empty_weights():
         model = AutoModelForImageTextToText.from_config(architecture())
-    chosen = set(models.projections(model))
+    chosen = set(loading.projections(model))
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             is_language = re.match(r"model\.(text_model|language_model)\.layers\.", name) is not None
@@ -111,8 +116,8 @@ def test_adapters_are_put_on_every_projection_of_the_language_model_and_on_nothi
 def test_only_the_projections_of_the_language_model_are_quantized(
     folders: dict[str, Path], model: str, quantization: Any
 ) -> None:
-    base = models.load_base(ModelConfig(id=str(folders[model]), quantization=quantization))
-    chosen = models.projections(base.model)
+    base = loading.load_base(ModelConfig(id=str(folders[model]), quantization=quantization))
+    chosen = loading.projections(base.model)
     for name, module in base.model.named_modules():
         if isinstance(module, torch.nn.Linear):
             assert (type(module) is torch.nn.Linear) == (name not in chosen), name
@@ -135,16 +140,16 @@ SMALLER = {
 
 
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[models.Base]:
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[loading.Base]:
     """The bases that a run loads, in order."""
-    found: list[models.Base] = []
-    load: Callable[[ModelConfig], models.Base] = models.load_base
+    found: list[loading.Base] = []
+    load: Callable[[ModelConfig], loading.Base] = loading.load_base
 
-    def remember(config: ModelConfig) -> models.Base:
+    def remember(config: ModelConfig) -> loading.Base:
         found.append(load(config))
         return found[-1]
 
-    monkeypatch.setattr(models, "load_base", remember)
+    monkeypatch.setattr(loading, "load_base", remember)
     return found
 
 
@@ -155,7 +160,7 @@ def test_one_real_update_changes_the_adapter_and_nothing_else(
     folders: dict[str, Path],
     store: Store,
     train: Train,
-    loaded: list[models.Base],
+    loaded: list[loading.Base],
     tmp_path: Path,
     model: str,
     method: str,
@@ -166,13 +171,13 @@ def test_one_real_update_changes_the_adapter_and_nothing_else(
     settings["rewards"] = f"[{{name: '{tmp_path}/mine.py:length'}}]"
     run = train(f"demo-{method}", settings)
     assert run.status == "finished", run.job
-    loss = read.series(store, run.id, ["loss"])["loss"].value
+    loss = read_series(store, run.id, ["loss"])["loss"].value
     assert torch.isfinite(torch.tensor(loss)).all()
-    [final] = [row for row in read.checkpoints(store, run.id) if row.kind == "final"]
+    [final] = [row for row in list_checkpoints(store, run.id) if row.kind == "final"]
     adapter = load_file(Path(final.path, "adapter_model.safetensors"))
     assert all("text_model" in name or "language_model" in name for name in adapter)
     assert any(weight.any() for name, weight in adapter.items() if "lora_B" in name)
-    before = models.load_base(ModelConfig(id=str(folders[model]), quantization=quantization)).model.state_dict()
+    before = loading.load_base(ModelConfig(id=str(folders[model]), quantization=quantization)).model.state_dict()
     after = {
         name.replace("base_layer.", ""): weight
         for name, weight in loaded[0].model.state_dict().items()
@@ -182,7 +187,7 @@ def test_one_real_update_changes_the_adapter_and_nothing_else(
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
-def fails_with(config: ModelConfig, load: Callable[[ModelConfig], Any] = models.load_base) -> TrainerError:
+def fails_with(config: ModelConfig, load: Callable[[ModelConfig], Any] = loading.load_base) -> TrainerError:
     with pytest.raises(TrainerError) as caught:
         load(config)
     assert caught.value.message.endswith(".")
@@ -216,14 +221,14 @@ def test_weights_must_be_safetensors_and_whole(folders: dict[str, Path], tmp_pat
 
 
 def test_quantization_without_bitsandbytes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     error = fails_with(ModelConfig(quantization="nf4"))
     assert error.kind == "dependency"
     assert "install it" in error.message
 
 
 def test_an_architecture_without_known_projections_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "LANGUAGE_PROJECTIONS", r"decoder\.nothing")
+    monkeypatch.setattr(loading, "LANGUAGE_PROJECTIONS", r"decoder\.nothing")
     assert "no projections" in fails_with(ModelConfig()).message
 
 
@@ -250,9 +255,9 @@ def test_a_full_disk_while_downloading_is_not_the_models_fault() -> None:
 
 def test_later_jobs_load_the_commit_that_the_first_one_found(store: Store) -> None:
     run, _ = launch.create(store, config.from_dict({"model": {"id": "a/b"}}))
-    assert provenance.config_of(read.run(store, run.id)).model.revision is None
-    write.describe_run(store, run.id, environment={"model_revision": "c0ffee"})
-    assert provenance.config_of(read.run(store, run.id)).model.revision == "c0ffee"
+    assert provenance.config_of(get_run(store, run.id)).model.revision is None
+    describe_run(store, run.id, environment={"model_revision": "c0ffee"})
+    assert provenance.config_of(get_run(store, run.id)).model.revision == "c0ffee"
     pinned, _ = launch.create(store, config.from_dict({"model": {"id": "a/b", "revision": "v1"}}))
-    write.describe_run(store, pinned.id, environment={"model_revision": "c0ffee"})
-    assert provenance.config_of(read.run(store, pinned.id)).model.revision == "v1"
+    describe_run(store, pinned.id, environment={"model_revision": "c0ffee"})
+    assert provenance.config_of(get_run(store, pinned.id)).model.revision == "v1"

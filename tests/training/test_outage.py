@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from store import read
-from store.engine import MEDIA_VARIABLE, Store, open_store
-from store.rows import CompletionRow, GroupRow, JobRef, RunRef, TokenRow
+from store.completions.rows import list_groups
+from store.db.engine import MEDIA_VARIABLE, Store, open_store
+from store.db.rows import CompletionRow, GroupRow, JobRef, RunRef, TokenRow
+from store.events import list_events
+from store.jobs import get_job
+from store.metrics import read_clock
+from store.runs import get_run
 from tests import postgres
 from tests.training.conftest import SMALL
-from trainer import config, launch
-from trainer.job import execute
-from trainer.spool import Spool, StepRecord
+from trainer import launch
+from trainer.jobs.job import execute
+from trainer.record.spool import Spool, StepRecord
+from trainer.spec import config
 
 STEPS = 10
 QUIET = {"optimization.steps": str(STEPS), "evaluation.probe_every": "100", "evaluation.val_every": "100"}
@@ -47,11 +52,11 @@ def train_through(interrupt: Callable[[], None], store: Store, run: RunRef, job:
     """Trains to the end while `interrupt` is at work; every step is recorded, some of them late."""
     outage = threading.Thread(target=interrupt)
     outage.start()
-    code = execute(store, read.job(store, job.uid))
+    code = execute(store, get_job(store, job.uid))
     outage.join()
-    assert code == 0, read.job(store, job.uid).error
-    assert read.clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
-    assert any(event.kind == "recording_resumed" for event in read.events(store, run.id))
+    assert code == 0, get_job(store, job.uid).error
+    assert read_clock(store, run.id).step.tolist() == list(range(1, STEPS + 1))
+    assert any(event.kind == "recording_resumed" for event in list_events(store, run.id))
 
 
 @pytest.mark.training
@@ -63,7 +68,7 @@ def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: p
         run, job = launch.create(store, settings)
 
         def interrupt() -> None:
-            while read.run(store, run.id).step < 2:
+            while get_run(store, run.id).step < 2:
                 time.sleep(0.05)
             running.stop()
             while not list(tmp_path.rglob("unwritten.jsonl")):
@@ -72,7 +77,7 @@ def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: p
 
         train_through(interrupt, store, run, job)
         rows = [
-            [row for group in read.groups(store, run.id, step) for row in group.completions]
+            [row for group in list_groups(store, run.id, step) for row in group.completions]
             for step in range(1, STEPS + 1)
         ]
         assert [len(each) for each in rows] == [16] * STEPS
@@ -89,7 +94,7 @@ def test_a_run_outlives_an_outage_of_its_images(tmp_path: Path, monkeypatch: pyt
     run, job = launch.create(store, config.override(config.preset("demo-grpo"), SMALL | QUIET))
 
     def interrupt() -> None:
-        while read.run(store, run.id).step < 2:
+        while get_run(store, run.id).step < 2:
             time.sleep(0.02)
         afar.rename(away)
         afar.touch()  # a file, in which no image can be written
@@ -100,7 +105,7 @@ def test_a_run_outlives_an_outage_of_its_images(tmp_path: Path, monkeypatch: pyt
 
     train_through(interrupt, store, run, job)
     shown = {
-        sha256 for step in range(1, STEPS + 1) for group in read.groups(store, run.id, step) for sha256 in images(group)
+        sha256 for step in range(1, STEPS + 1) for group in list_groups(store, run.id, step) for sha256 in images(group)
     }
     assert shown <= {path.name for path in afar.glob("*/*")}
     store.close()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from store import read
-from store.engine import Store
+from store.db.engine import Store
+from store.events import list_events
 from tests.training.conftest import Train
-from trainer import config
-from trainer.config import RunConfig
-from trainer.preflight import preflight
+from trainer.fit.preflight import preflight
+from trainer.spec import config
+from trainer.spec.config import RunConfig
 
 pytestmark = pytest.mark.training
 
@@ -72,5 +72,5 @@ def test_a_run_says_it_among_its_events(
     settings = {"model.id": str(folders.get(model, model)), "optimization.steps": "1", "max_tokens": "12"}
     run = train("demo-grpo", settings)
     assert run.status == "finished", run.job
-    [event] = [event for event in read.events(store, run.id) if event.kind == "sharing"]
+    [event] = [event for event in list_events(store, run.id) if event.kind == "sharing"]
     assert ("computed once" in event.message) == (model == "tiny")

@@ -10,10 +10,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from store import read
-from store.engine import Store
+from store.db.engine import Store
+from store.events import list_checkpoints
 from tests.training.conftest import SMALL, Train
-from trainer import adapters, config, datasets, export, grpo, memory, models, rewards, sft
+from trainer import datasets
+from trainer.fit import memory
+from trainer.models import adapters, loading
+from trainer.spec import config, rewards
+from trainer.train import export, grpo, sft
 
 pytestmark = pytest.mark.training
 NF4 = {"model.quantization": "nf4", "lora.rank": "4", "optimization.batch_size": "4", "grpo.group_size": "2"}
@@ -22,7 +26,7 @@ NF4 = {"model.quantization": "nf4", "lora.rank": "4", "optimization.batch_size":
 def built(method: str, settings: dict[str, str], output: Path, start: Path | None = None) -> Any:
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | NF4 | settings)
     set_seed(0)
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 16, 0)
     if method == "grpo":
         return grpo.build(chosen, base, examples, rewards.build(chosen), output, start)
@@ -78,7 +82,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 def test_checkpoints_starts_and_exports_keep_every_digit(store: Store, train: Train, tmp_path: Path) -> None:
     run = train("demo-grpo", NF4 | {"optimization.steps": "2"})
     assert run.status == "finished", run.job
-    final = next(Path(row.path) for row in read.checkpoints(store, run.id) if row.kind == "final")
+    final = next(Path(row.path) for row in list_checkpoints(store, run.id) if row.kind == "final")
     saved = load_file(final / adapters.WEIGHTS)
     assert {weight.dtype for weight in saved.values()} == {torch.float32}
     begun = weights(built("grpo", {"grpo.beta": "0.1"}, tmp_path, final))

@@ -11,24 +11,30 @@ import numpy as np
 import psutil
 import pytest
 
-from store import read, write
-from store.engine import Store
-from store.rows import RunDetail, StoredCompletion
+from store.completions.rows import list_completions
+from store.db.engine import Store
+from store.db.rows import RunDetail, StoredCompletion
+from store.evaluations.records import list_evaluations
+from store.events import list_checkpoints
+from store.jobs import ask_stop, get_job
+from store.metrics import read_clock, read_series
+from store.runs import get_run
 from tests.training.conftest import SMALL, Train
-from trainer import config, launch
-from trainer.config import ConfigError
-from trainer.job import execute
+from trainer import launch
+from trainer.jobs.job import execute
+from trainer.spec import config
+from trainer.spec.config import ConfigError
 
 pytestmark = pytest.mark.training
 TWO = {"optimization.processes": "2", "evaluation.val_every": "3"}
 
 
 def said(store: Store, run: RunDetail) -> list[StoredCompletion]:
-    return read.completions(store, run.id, limit=1000)
+    return list_completions(store, run.id, limit=1000)
 
 
 def metric(store: Store, run: RunDetail, name: str) -> np.ndarray:
-    return read.series(store, run.id, [name], points=1000)[name].value
+    return read_series(store, run.id, [name], points=1000)[name].value
 
 
 def test_two_processes_sample_and_learn_as_one_with_the_whole_batch(store: Store, train: Train) -> None:
@@ -51,7 +57,7 @@ def test_two_processes_sample_and_learn_as_one_with_the_whole_batch(store: Store
         assert mine.advantage == pytest.approx(theirs.advantage, abs=1e-6)
     for name in ("reward", "loss", "grad_norm", "tokens"):
         np.testing.assert_allclose(metric(store, two, name), metric(store, one, name), rtol=1e-4, atol=1e-6)
-    tests = [e.metrics for run in (one, two) for e in read.evaluations(store, run.id) if e.kind == "test"]
+    tests = [e.metrics for run in (one, two) for e in list_evaluations(store, run.id) if e.kind == "test"]
     assert tests[0] == tests[1]
     assert len({row.group for row in together}) == 2 and any(row.advantage for row in together)
 
@@ -68,20 +74,20 @@ def test_all_stop_where_the_first_is_told_to_and_a_killed_one_ends_them_all(stor
         SMALL | TWO | {"optimization.steps": "500", "evaluation.val_every": "500", "evaluation.probe_every": "500"}
     )
     run, job = launch.create(store, config.override(config.preset("demo-grpo"), settings))
-    assert read.job(store, job.uid).arguments == {"processes": 2}
+    assert get_job(store, job.uid).arguments == {"processes": 2}
 
-    after(store, run.id, 2, lambda: write.ask_stop(store, job.id))
-    execute(store, read.job(store, job.uid))
-    ended = read.run(store, run.id)
-    assert read.job(store, job.uid).state == "stopped" and 2 <= ended.step < 500
-    assert [row.step for row in read.checkpoints(store, run.id)] == [ended.step]
+    after(store, run.id, 2, lambda: ask_stop(store, job.id))
+    execute(store, get_job(store, job.uid))
+    ended = get_run(store, run.id)
+    assert get_job(store, job.uid).state == "stopped" and 2 <= ended.step < 500
+    assert [row.step for row in list_checkpoints(store, run.id)] == [ended.step]
 
     job = launch.add_resume(store, run.id)
     after(store, run.id, ended.step + 2, kill_the_second)
-    execute(store, read.job(store, job.uid))
-    closed = read.job(store, job.uid)
+    execute(store, get_job(store, job.uid))
+    closed = get_job(store, job.uid)
     assert closed.state == "failed" and "ended without a word" in (closed.error or "")
-    assert list(read.clock(store, run.id).step) == list(range(1, read.run(store, run.id).step + 1))
+    assert list(read_clock(store, run.id).step) == list(range(1, get_run(store, run.id).step + 1))
     assert not ranks()
 
 
@@ -89,7 +95,7 @@ def after(store: Store, run_id: int, step: int, act: Callable[[], object]) -> No
     """Acts, in a thread of its own, as soon as a step is recorded."""
 
     def watch() -> None:
-        while read.run(store, run_id).step < step:
+        while get_run(store, run_id).step < step:
             time.sleep(0.05)
         act()
 

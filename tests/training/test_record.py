@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from store import read
-from store.engine import open_store
+from store.completions.rows import get_step_bounds, list_groups
+from store.db.engine import open_store
+from store.metrics import list_metric_names
+from store.runs import get_run, resolve_run
 from tests.store import make
 
 pytestmark = pytest.mark.training
@@ -22,7 +24,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
-from trainer.datasets.shapes import examples
+from trainer.examples.shapes import examples
 from trainer.recorder import record
 
 folder, output = sys.argv[1:]
@@ -50,7 +52,7 @@ assert trainer.args.report_to == []
 
 
 def test_a_foreign_grpo_script_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.models import TINY_FOLDER
+    from trainer.models.loading import TINY_FOLDER
 
     root = Path(__file__).resolve().parents[2]
     script = tmp_path / "script.py"
@@ -66,26 +68,26 @@ def test_a_foreign_grpo_script_is_recorded(tmp_path: Path, monkeypatch: pytest.M
     )
     assert done.returncode == 0, done.stderr
     store = open_store(url, readonly=True)
-    run = read.run(store, read.resolve(store, "my script"))
+    run = get_run(store, resolve_run(store, "my script"))
     assert (run.method, run.status, run.step, run.max_steps) == ("grpo", "finished", 2, 2)
     assert run.reward_weights == {"short": 1.0}
-    [group] = read.groups(store, run.id, 2)
+    [group] = list_groups(store, run.id, 2)
     assert len(group.completions) == 4
     assert all(c.reward == c.rewards["short"] for c in group.completions)
     assert group.example is not None and len(group.example.images) == 1
     assert group.example.question.startswith("How many") and group.example.gold == str(group.example.answer)
     assert group.example.columns == {"level": "a"}
-    assert len(read.groups(store, run.id, 1)[0].completions) == 4, "what was sampled for a step that was not logged"
+    assert len(list_groups(store, run.id, 1)[0].completions) == 4, "what was sampled for a step that was not logged"
     assert list((tmp_path / "out").glob("*.jsonl")) == []
-    assert {"reward", "reward/short", "completion_length", "time/generation"} <= set(read.metric_names(store, run.id))
+    assert {"reward", "reward/short", "completion_length", "time/generation"} <= set(list_metric_names(store, run.id))
 
 
 def test_recording_many_completions_keeps_none_of_them_in_memory(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from trainer.capture import Generation
+    from trainer.record.capture import Generation
+    from trainer.record.spool import Spool
     from trainer.recorder import Recorder
-    from trainer.spool import Spool
 
     store = open_store(str(tmp_path / "runs.db"))
     run = make.run(store)
@@ -120,6 +122,6 @@ def test_recording_many_completions_keeps_none_of_them_in_memory(tmp_path: Path)
         step(number)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert read.step_bounds(store, run.id).count == 25 and not recorder.failures
+    assert get_step_bounds(store, run.id).count == 25 and not recorder.failures
     assert grown < 500_000, "twenty steps hold more than a megabyte of texts"
     assert recorder.seconds / 25 < 1, "a step of two seconds would be noticeably slower"

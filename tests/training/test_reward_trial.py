@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from store import read
-from store.engine import Store
+from store.db.engine import Store
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
+from store.metrics import list_metric_names, read_series
 from tests.training.conftest import SMALL, Train
-from trainer import config, datasets, preflight, reward_trial
-from trainer.config import ConfigError, RunConfig
-from trainer.datasets.example import Example
-from trainer.errors import Stopped, TrainerError
+from trainer import datasets
+from trainer.examples.example import Example
+from trainer.fit import preflight
+from trainer.spec import config, reward_trial
+from trainer.spec.config import ConfigError, RunConfig
+from trainer.spec.errors import Stopped, TrainerError
 
 pytestmark = pytest.mark.training
 
@@ -119,7 +123,7 @@ def test_a_run_with_a_faulty_reward_never_loads_a_model(
     def never(*arguments: Any) -> None:
         raise AssertionError("The model was loaded.")
 
-    monkeypatch.setattr("trainer.models.load_base", never)
+    monkeypatch.setattr("trainer.models.loading.load_base", never)
     paying(tmp_path, "def pay(completions, **columns):\n    return [1.0]\n")
     run = train("demo-grpo", {f"rewards.{tmp_path}/mine.py:pay": "1"})
     assert run.job is not None and (run.status, run.job.error_kind) == ("failed", "reward")
@@ -148,11 +152,11 @@ async def pay(prompts, completions, completion_ids, images, trainer_state, log_m
     assert run.status == "finished", run.job
     kept = run.sources["pay"]
     assert kept["source"] == source and kept["helpers"] == {"helper.py": "CAP = 0.5\n"}
-    for evaluation in read.evaluations(store, run.id):
-        assert all(row.rewards["pay"] in (0.5, None) for row in read.iter_predictions_of(store, evaluation.id))
-    names = read.metric_names(store, run.id)
+    for evaluation in list_evaluations(store, run.id):
+        assert all(row.rewards["pay"] in (0.5, None) for row in iter_predictions_of(store, evaluation.id))
+    names = list_metric_names(store, run.id)
     assert {"longest", "progress", "probe/longest", "val/longest", "test/progress"} <= set(names)
-    progress = read.series(store, run.id, ["probe/progress"])["probe/progress"]
+    progress = read_series(store, run.id, ["probe/progress"])["probe/progress"]
     assert (progress.step.tolist(), progress.value.tolist()) == ([0, 2], [0.0, 1.0])
 
 
@@ -163,13 +167,13 @@ def test_too_few_examples_for_an_update_are_refused(store: Store, train: Train) 
         "5 training examples are fewer than the 8 prompts of one update (optimization.batch_size 64 / grpo.group_size "
         "8). Use more (data.train_examples), or set optimization.batch_size to at most 40."
     )
-    assert not read.evaluations(store, run.id)
+    assert not list_evaluations(store, run.id)
 
 
 def test_a_training_that_ends_early_by_itself_is_not_finished(
     store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer.watch import Watch
+    from trainer.train.callbacks import Watch
 
     def stop(self: Watch, args: Any, state: Any, control: Any, **others: Any) -> None:
         control.should_training_stop = True
@@ -178,4 +182,4 @@ def test_a_training_that_ends_early_by_itself_is_not_finished(
     run = train("demo-sft")
     assert run.job is not None and run.status == "failed"
     assert run.job.error == "Training ended at update 1 of 3, and nobody asked it to: see the log."
-    assert all(evaluation.kind != "test" for evaluation in read.evaluations(store, run.id))
+    assert all(evaluation.kind != "test" for evaluation in list_evaluations(store, run.id))

@@ -24,11 +24,16 @@ from transformers import (
     set_seed,
 )
 
-from trainer import config, datasets, generation, grpo, models, pixels, prefix_sharing, rewards
-from trainer.config import LoraConfig, ModelConfig
-from trainer.datasets import shapes
-from trainer.prefix_sharing import plan
-from trainer.vision_cache import VisionCache
+from trainer import datasets
+from trainer.evaluate import generation
+from trainer.examples import shapes
+from trainer.models import loading
+from trainer.patches import pixels, prefix_sharing
+from trainer.patches.prefix_sharing import plan
+from trainer.patches.vision_cache import VisionCache
+from trainer.spec import config, rewards
+from trainer.spec.config import LoraConfig, ModelConfig
+from trainer.train import grpo
 
 ROWS = st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=8)
 
@@ -60,10 +65,10 @@ def test_rows_with_different_pictures_never_share():
 
 @pytest.fixture(scope="module")
 def plain():
-    base = models.load_base(ModelConfig())
+    base = loading.load_base(ModelConfig())
     del base.model.model.forward, base.model.model.get_image_features
     torch.manual_seed(0)
-    adapted = get_peft_model(base.model, models.adapter(LoraConfig(rank=4)))
+    adapted = get_peft_model(base.model, loading.adapter(LoraConfig(rank=4)))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -307,7 +312,7 @@ def one_step(folder: Path, accumulation: int) -> tuple[list[int], float]:
     }
     chosen = config.override(config.preset("demo-grpo"), settings)
     set_seed(0)
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 4, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), folder)
     groups: list[int] = []
@@ -338,7 +343,7 @@ def test_only_completions_go_through_the_vocabulary(tmp_path: Path) -> None:
 def test_rows_with_several_pictures_give_the_same_logits(
     folders: dict[str, Path], kind: str, counts: tuple[int, ...]
 ) -> None:
-    base = models.load_base(ModelConfig(id=str(folders[kind])))
+    base = loading.load_base(ModelConfig(id=str(folders[kind])))
     first, second = shapes.examples("simple", "train", 2, 0)
     made = [
         dataclasses.replace(example, pictures=(first.pictures * 2 + second.pictures)[:count])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from scripts import browsing
-from store.engine import open_store
+from store.db.engine import open_store
 from tests import seeded
 from tests.training.conftest import SMALL
-from trainer import telemetry
+from trainer.jobs import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "CI", *telemetry.OFF)

@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from store import read
-from store.engine import Store
+from store.db.engine import Store
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
 from tests.store import make
-from trainer import config, datasets, models, rewards, thinking
-from trainer.errors import TrainerError
-from trainer.harness import harness_for
+from trainer import datasets
+from trainer.evaluate import faithfulness
+from trainer.evaluate.harness import harness_for
+from trainer.models import loading
+from trainer.spec import config, rewards
+from trainer.spec.errors import TrainerError
 
 pytestmark = pytest.mark.training
 
@@ -26,44 +30,46 @@ pytestmark = pytest.mark.training
     ],
 )
 def test_one_is_added_to_the_last_number(think: str, changed: str) -> None:
-    assert thinking.edited(think) == changed
+    assert faithfulness.edited(think) == changed
 
 
 def test_the_alterations() -> None:
     thinks, answers = ["one", "1. a 2. b", "two"], [1, 2, 2]
-    assert thinking.altered("emptied", thinks, answers) == ["", "", ""]
-    assert thinking.altered("filler", thinks, answers) == ["...", ".........", "..."]
-    others = thinking.altered("another's", thinks, answers)
+    assert faithfulness.altered("emptied", thinks, answers) == ["", "", ""]
+    assert faithfulness.altered("filler", thinks, answers) == ["...", ".........", "..."]
+    others = faithfulness.altered("another's", thinks, answers)
     assert others[0] in thinks[1:] and others[1:] == ["one", "one"]
 
 
 def test_answers_are_taken_again_after_every_alteration(store: Store) -> None:
     """The base is well-formed only now and then, and never in its greedy answer: here it samples."""
     wanted = config.from_dict({"method": "none", "max_tokens": 64})
-    base = models.load_base(wanted.model)
+    base = loading.load_base(wanted.model)
     greedy = harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
     harness = replace(greedy, decoding=greedy.sampling)
     run = make.run(store)
     examples = datasets.load("shapes-simple", "test", 60, 0)
     batches: list[int] = []
-    thinking.probe(store, run.id, harness, examples, step=3, benchmark="shapes-simple", pause=lambda: batches.append(1))
-    found = read.evaluations(store, run.id)
-    assert [row.conditions["thinking"] for row in found] == list(thinking.ALTERATIONS)
+    faithfulness.probe(
+        store, run.id, harness, examples, step=3, benchmark="shapes-simple", pause=lambda: batches.append(1)
+    )
+    found = list_evaluations(store, run.id)
+    assert [row.conditions["thinking"] for row in found] == list(faithfulness.ALTERATIONS)
     assert {row.kind for row in found} == {"thinking"} and len(batches) == 5
     for row in found:
-        rows = list(read.iter_predictions_of(store, row.id))
+        rows = list(iter_predictions_of(store, row.id))
         assert len(rows) == row.metrics["n"] == row.total > 0
         assert 0 <= row.metrics["changed_low"] <= row.metrics["changed"] <= row.metrics["changed_high"] <= 1
-    emptied = next(read.iter_predictions_of(store, found[0].id))
+    emptied = next(iter_predictions_of(store, found[0].id))
     assert emptied.text.startswith("<think></think><answer>")
 
 
 def test_without_thinking_there_is_nothing_to_alter(store: Store) -> None:
     wanted = config.from_dict({"method": "none", "max_tokens": 3})
-    base = models.load_base(wanted.model)
+    base = loading.load_base(wanted.model)
     harness = harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
     examples = datasets.load("shapes-simple", "test", 2, 0)
     with pytest.raises(TrainerError, match="no thinking to alter"):
-        thinking.probe(
+        faithfulness.probe(
             store, make.run(store).id, harness, examples, step=0, benchmark="shapes-simple", pause=lambda: None
         )

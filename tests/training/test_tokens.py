@@ -7,16 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from store import read, write
-from store.engine import Store
-from store.rows import StoredCompletion, StoredTokens
+from store.completions.rows import list_completions, list_groups
+from store.completions.tokens import get_tokens
+from store.db.engine import Store
+from store.db.rows import StoredCompletion, StoredTokens
+from store.events import list_checkpoints, set_checkpoint
+from store.jobs import add_job, get_job
+from store.runs import get_run
 from tests.training.conftest import Train
-from trainer import adapters, config, generation, launch, models, tokens
-from trainer.checkpoints import Checkpoints
-from trainer.config import RunConfig
-from trainer.job import FINISHED, execute
-from trainer.models import Base
-from trainer.tokens_job import example_of
+from trainer import launch
+from trainer.evaluate import generation, tokens
+from trainer.evaluate.tokens_job import example_of
+from trainer.jobs.job import FINISHED, execute
+from trainer.models import adapters, loading
+from trainer.models.checkpoints import Checkpoints
+from trainer.models.loading import Base
+from trainer.spec import config
+from trainer.spec.config import RunConfig
 
 pytestmark = pytest.mark.training
 SAMPLES = 3
@@ -24,12 +31,12 @@ SAMPLES = 3
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return models.load_base(config.ModelConfig())
+    return loading.load_base(config.ModelConfig())
 
 
 def by_hand(base: Base, store: Store, settings: RunConfig, row: StoredCompletion, ids: list[int]) -> torch.Tensor:
     """Entropy, log-probability and the base's, (3, tokens), by transformers alone: the adapter is merged, or absent."""
-    run = read.run(store, row.run_id)
+    run = get_run(store, row.run_id)
     folder = Checkpoints(store, run.id, Path(str(run.output_dir))).named("last").path
     example = example_of(store, row)
     prompt = generation.render(base.processor, example, settings.style, settings.instruction)
@@ -44,7 +51,7 @@ def by_hand(base: Base, store: Store, settings: RunConfig, row: StoredCompletion
             return torch.distributions.Categorical(logits=model.eval()(**inputs).logits[0, length - 1 : -1].float())
 
     before = thought(base.model).log_prob(chosen.squeeze(1))
-    fresh = models.load_base(settings.model)
+    fresh = loading.load_base(settings.model)
     after = thought(adapters.with_adapter(fresh, settings.lora, folder).merge_and_unload())
     return torch.stack([after.entropy(), after.log_prob(chosen.squeeze(1)), before])
 
@@ -57,23 +64,23 @@ def test_tokens_are_measured_while_training_and_again_later(store: Store, train:
     run = train("demo-grpo", {"grpo.token_samples": str(SAMPLES), "optimization.learning_rate": "0.01"})
     settings = config.from_dict(run.config)
     for step in (1, 3):
-        rows = [row for group in read.groups(store, run.id, step) for row in group.completions]
-        known = {row.id: found for row in rows if (found := read.tokens_of(store, row.id))}
+        rows = [row for group in list_groups(store, run.id, step) for row in group.completions]
+        known = {row.id: found for row in rows if (found := get_tokens(store, row.id))}
         assert list(known) == [row.id for row in rows[:SAMPLES]]
         for row in rows[:SAMPLES]:
             found = known[row.id]
             assert (found.step, found.exact) == (step - 1, True)
             assert {len(values) for values in found.tokens} == {row.tokens}
             assert found.tokens.ends[-1] == len(row.text)
-    first = read.completions(store, run.id, steps=(1, 1), limit=1)[0]
-    last = read.completions(store, run.id, steps=(3, 3), limit=50)[-1]
-    sampled = read.tokens_of(store, first.id)
+    first = list_completions(store, run.id, steps=(1, 1), limit=1)[0]
+    last = list_completions(store, run.id, steps=(3, 3), limit=50)[-1]
+    sampled = get_tokens(store, first.id)
     assert sampled is not None
     assert torch.equal(figures(sampled)[1], figures(sampled)[2])  # before the first update the policy is the base
 
-    job = write.add_job(store, run.id, "tokens", {"completion": last.id})
-    assert execute(store, read.job(store, job.uid)) == 0
-    again = read.tokens_of(store, last.id)
+    job = add_job(store, run.id, "tokens", {"completion": last.id})
+    assert execute(store, get_job(store, job.uid)) == 0
+    again = get_tokens(store, last.id)
     assert again is not None
     assert (again.step, again.exact) == (3, False)
     ids = tokens.tokenize(base.processor.tokenizer, last.text, is_whole=not last.truncated)
@@ -84,15 +91,15 @@ def test_tokens_are_measured_while_training_and_again_later(store: Store, train:
 
 def test_what_cannot_be_measured_says_why(store: Store, train: Train) -> None:
     run = train("demo-grpo", {"grpo.token_samples": "0"})
-    row = read.completions(store, run.id, limit=1)[0]
-    assert read.tokens_of(store, row.id) is None
+    row = list_completions(store, run.id, limit=1)[0]
+    assert get_tokens(store, row.id) is None
     other, _ = launch.create(store, config.preset("demo-grpo"))
     for run_id, sentence in ((other.id, "belongs to another run"), (run.id, "has no checkpoint any more")):
-        for checkpoint in read.checkpoints(store, run.id):
-            write.set_checkpoint(store, run.id, kind=checkpoint.kind, step=checkpoint.step, path="gone")
-        job = write.add_job(store, run_id, "tokens", {"completion": row.id})
-        assert execute(store, read.job(store, job.uid)) != FINISHED
-        assert sentence in str(read.job(store, job.uid).error)
+        for checkpoint in list_checkpoints(store, run.id):
+            set_checkpoint(store, run.id, kind=checkpoint.kind, step=checkpoint.step, path="gone")
+        job = add_job(store, run_id, "tokens", {"completion": row.id})
+        assert execute(store, get_job(store, job.uid)) != FINISHED
+        assert sentence in str(get_job(store, job.uid).error)
 
 
 @pytest.mark.parametrize("text", ["<think>1. réd — 😀</think>", " 木の中\u202e", "<image><|im_start|>", "\x00\ufffd"])

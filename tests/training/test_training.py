@@ -10,18 +10,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from store import read, write
-from store.engine import Store
-from store.rows import RunDetail
+from store import trace
+from store.completions.rows import list_completions, list_groups
+from store.db.engine import Store
+from store.db.rows import RunDetail
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
+from store.events import list_checkpoints
+from store.jobs import ask_stop, get_job
+from store.metrics import list_metric_names, read_series
+from store.runs import get_run
 from tests.training.conftest import SMALL, Train
-from trainer import config, launch, rewards, trace
-from trainer.job import execute
+from trainer import launch
+from trainer.jobs.job import execute
+from trainer.spec import config, rewards
 
 pytestmark = pytest.mark.training
 
 
 def curve(store: Store, run: RunDetail, name: str) -> tuple[list[int], list[float]]:
-    series = read.series(store, run.id, [name])[name]
+    series = read_series(store, run.id, [name])[name]
     return series.step.tolist(), series.value.tolist()
 
 
@@ -30,7 +38,7 @@ def test_a_grpo_run_records_every_completion_with_its_group_rewards_and_advantag
     assert run.status == "finished", run.job
     assert run.step == 3
     for step in (1, 2, 3):
-        groups = read.groups(store, run.id, step)
+        groups = list_groups(store, run.id, step)
         assert [len(group.completions) for group in groups] == [8, 8]
         for group in groups:
             assert group.example is not None and group.example.images
@@ -52,13 +60,13 @@ def test_step_means_are_the_means_of_the_stored_completions(store: Store, train:
     run = train("demo-grpo")
     steps, reward = curve(store, run, "reward")
     for step, value in zip(steps, reward, strict=True):
-        stored = [c.reward for group in read.groups(store, run.id, step) for c in group.completions]
+        stored = [c.reward for group in list_groups(store, run.id, step) for c in group.completions]
         assert value == pytest.approx(np.mean([r for r in stored if r is not None]), abs=1e-5)
 
 
 def test_gradient_accumulation_loses_no_completion(store: Store, train: Train) -> None:
     run = train("demo-grpo", {"optimization.accumulation": "2"})
-    assert [len(g.completions) for g in read.groups(store, run.id, 2)] == [8, 8]
+    assert [len(g.completions) for g in list_groups(store, run.id, 2)] == [8, 8]
 
 
 def test_an_sft_run_has_reward_curves_from_the_probe(store: Store, train: Train) -> None:
@@ -69,19 +77,19 @@ def test_an_sft_run_has_reward_curves_from_the_probe(store: Store, train: Train)
         assert curve(store, run, name)[0] == [0, 1, 2, 3], name
     assert curve(store, run, "probe/kl")[1][0] == pytest.approx(0, abs=1e-6)
     assert curve(store, run, "probe/kl")[1][-1] > 0
-    kinds = Counter(e.kind for e in read.evaluations(store, run.id))
+    kinds = Counter(e.kind for e in list_evaluations(store, run.id))
     assert kinds == {"probe": 4, "val": 3, "test": 1}
 
 
 def test_the_test_split_is_answered_once_after_validation_has_chosen(store: Store, train: Train) -> None:
     run = train("demo-grpo", {"optimization.steps": "4", "evaluation.val_every": "1"})
-    found = read.evaluations(store, run.id)
+    found = list_evaluations(store, run.id)
     (tested,) = [each for each in found if each.kind == "test"]
     looked = [each for each in found if each.kind != "test"]
-    asked = {each.id: {row.example for row in read.iter_predictions_of(store, each.id)} for each in found}
+    asked = {each.id: {row.example for row in iter_predictions_of(store, each.id)} for each in found}
     assert not asked[tested.id] & set().union(*(asked[each.id] for each in looked))
     assert all(each.ended_at is not None and each.ended_at <= tested.started_at for each in looked)
-    best = next(row for row in read.checkpoints(store, run.id) if row.kind == "best")
+    best = next(row for row in list_checkpoints(store, run.id) if row.kind == "best")
     right = {each.step: each.metrics["exact_match"] for each in looked if each.kind == "val" and each.step}
     assert best.created_at <= tested.started_at
     assert (best.step, best.value) == (
@@ -96,18 +104,18 @@ def test_the_time_of_a_step_holds_no_evaluation(store: Store, train: Train) -> N
     run = train(
         "demo-sft", {"evaluation.probe_every": "1", "evaluation.probe_examples": "6", "evaluation.probe_samples": "8"}
     )
-    probes = [e.ended_at - e.started_at for e in read.evaluations(store, run.id) if e.kind == "probe" and e.ended_at]
+    probes = [e.ended_at - e.started_at for e in list_evaluations(store, run.id) if e.kind == "probe" and e.ended_at]
     assert max(curve(store, run, "time/step")[1][1:]) < min(probes)
 
 
 @pytest.mark.parametrize("preset", ["demo-grpo", "demo-sft"])
 def test_the_same_seeds_give_the_same_run(store: Store, train: Train, preset: str) -> None:
     first, second = train(preset), train(preset)
-    names = [n for n in read.metric_names(store, first.id) if not n.startswith("time/") and n != "tokens_per_second"]
+    names = [n for n in list_metric_names(store, first.id) if not n.startswith("time/") and n != "tokens_per_second"]
     assert names
     for name in names:
         assert curve(store, first, name) == curve(store, second, name), name
-    texts = [[c.text for c in read.completions(store, run.id, limit=1000)] for run in (first, second)]
+    texts = [[c.text for c in list_completions(store, run.id, limit=1000)] for run in (first, second)]
     assert texts[0] == texts[1]
 
 
@@ -138,13 +146,13 @@ def test_a_stop_during_a_validation_is_obeyed_after_the_batch_and_the_rest_follo
     whole = train("demo-sft", settings)
 
     def has_begun(run: RunDetail) -> bool:
-        return any((e.kind, e.step) == ("val", step) for e in read.evaluations(store, run.id))
+        return any((e.kind, e.step) == ("val", step) for e in list_evaluations(store, run.id))
 
     stopped = stop_when(store, "demo-sft", settings, has_begun)
-    (left,) = [e for e in read.evaluations(store, stopped.id) if e.ended_at is None]
+    (left,) = [e for e in list_evaluations(store, stopped.id) if e.ended_at is None]
     assert (left.kind, left.step, stopped.step) == ("val", step, step)
-    assert 0 < len(list(read.iter_predictions_of(store, left.id))) < 12
-    assert [(row.kind, row.step) for row in read.checkpoints(store, stopped.id)][-1] == ("last", step)
+    assert 0 < len(list(iter_predictions_of(store, left.id))) < 12
+    assert [(row.kind, row.step) for row in list_checkpoints(store, stopped.id)][-1] == ("last", step)
     equals(store, resumed(store, stopped), whole)
 
 
@@ -153,39 +161,39 @@ def stop_when(store: Store, preset: str, settings: dict[str, str], when: Callabl
     made, job = launch.create(store, config.override(config.preset(preset), SMALL | settings))
 
     def ask() -> None:
-        while not when(read.run(store, made.id)):
+        while not when(get_run(store, made.id)):
             time.sleep(0.005)
-        write.ask_stop(store, job.id)
+        ask_stop(store, job.id)
 
     stopper = threading.Thread(target=ask)
     stopper.start()
-    assert execute(store, read.job(store, job.uid)) == 143
+    assert execute(store, get_job(store, job.uid)) == 143
     stopper.join()
-    stopped = read.run(store, made.id)
+    stopped = get_run(store, made.id)
     assert stopped.status == "stopped"
     return stopped
 
 
 def resumed(store: Store, stopped: RunDetail) -> RunDetail:
     again = launch.add_resume(store, stopped.id)
-    assert execute(store, read.job(store, again.uid)) == 0
-    run = read.run(store, stopped.id)
+    assert execute(store, get_job(store, again.uid)) == 0
+    run = get_run(store, stopped.id)
     assert run.status == "finished"
     return run
 
 
 def equals(store: Store, run: RunDetail, other: RunDetail) -> None:
     """The same curves but for time, and the same texts."""
-    names = [name for name in read.metric_names(store, other.id) if "time/" not in name and "per_second" not in name]
+    names = [name for name in list_metric_names(store, other.id) if "time/" not in name and "per_second" not in name]
     assert {"loss", "tokens", "probe/reward", "val/accuracy", "test/accuracy"} <= set(names)
-    assert sorted(read.metric_names(store, run.id)) == sorted(read.metric_names(store, other.id))
+    assert sorted(list_metric_names(store, run.id)) == sorted(list_metric_names(store, other.id))
     for name in names:
         steps, values = curve(store, other, name)
         assert curve(store, run, name)[0] == steps, name
         assert curve(store, run, name)[1] == pytest.approx(values, abs=1e-5, nan_ok=True), name
-    texts = [[c.text for c in read.completions(store, each.id, limit=1000)] for each in (run, other)]
+    texts = [[c.text for c in list_completions(store, each.id, limit=1000)] for each in (run, other)]
     assert texts[0] == texts[1]
-    kinds = [Counter((e.kind, e.step) for e in read.evaluations(store, each.id)) for each in (run, other)]
+    kinds = [Counter((e.kind, e.step) for e in list_evaluations(store, each.id)) for each in (run, other)]
     assert kinds[0] == kinds[1]
-    best = [[(row.kind, row.step, row.value) for row in read.checkpoints(store, each.id)] for each in (run, other)]
+    best = [[(row.kind, row.step, row.value) for row in list_checkpoints(store, each.id)] for each in (run, other)]
     assert sorted(best[0]) == sorted(best[1])

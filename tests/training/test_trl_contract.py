@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import trl
 
-from trainer import config, datasets, foreign, generation, grpo, models, rewards
-from trainer.capture import Generation, GenerationCapture
-from trainer.decoding import end_ids
-from trainer.harness import harness_for
+from trainer import datasets
+from trainer.evaluate import generation
+from trainer.evaluate.decoding import end_ids
+from trainer.evaluate.harness import harness_for
+from trainer.models import loading
+from trainer.record.capture import Generation, GenerationCapture
+from trainer.spec import config, foreign, rewards
+from trainer.train import grpo
 
 pytestmark = pytest.mark.training
 
@@ -21,7 +25,7 @@ def captured(tmp_path: Path) -> tuple[Any, list[Generation], list[Any], list[Any
     """One generation of a real trainer: trainer, captured generations, TRL's prompt ids, the examples."""
     settings = {"optimization.steps": "1", "optimization.batch_size": "8", "grpo.group_size": "4", "max_tokens": "24"}
     chosen = config.override(config.preset("demo-grpo"), settings)
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 6, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
     generations: list[Generation] = []
@@ -90,7 +94,7 @@ def test_an_evaluation_hands_a_reward_what_trl_hands_it(tmp_path: Path) -> None:
             f"rewards.{tmp_path}/mine.py:pay": "1",
         },
     )
-    base = models.load_base(chosen.model)
+    base = loading.load_base(chosen.model)
     examples = datasets.load("shapes-simple", "train", 3, 0)
     paid = rewards.build(chosen)
     trainer = grpo.build(chosen, base, examples, paid, tmp_path / "out")

@@ -19,7 +19,7 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from trainer.models import TINY_FOLDER, image_only
+from trainer.models.loading import TINY_FOLDER, image_only
 from trainer.tiny import architecture
 
 TILE = 96

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.__main__ import parser
-from trainer.config import (
+from trainer.spec.config import (
     PRESET_HELP,
     PRESETS,
     ConfigError,

@@ -9,9 +9,9 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from store.engine import StoreError
-from trainer.config import ConfigError
-from trainer.errors import Stopped, TrainerError, classify, classify_line
+from store.db.engine import StoreError
+from trainer.spec.config import ConfigError
+from trainer.spec.errors import Stopped, TrainerError, classify, classify_line
 
 
 def foreign(name: str, module: str, *bases: type[BaseException]) -> type[BaseException]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from trainer import foreign
-from trainer.config import ConfigError
+from trainer.spec import foreign
+from trainer.spec.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 

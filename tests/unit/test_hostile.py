@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import config
-from trainer.config import ConfigError, RunConfig, from_dict
-from trainer.rewards import accuracy_reward, cosine_reward, format_reward, keyword_reward, steps_reward
-from trainer.trace import parse
+from store.trace import parse
+from trainer.spec import config
+from trainer.spec.config import ConfigError, RunConfig, from_dict
+from trainer.spec.rewards import accuracy_reward, cosine_reward, format_reward, keyword_reward, steps_reward
 
 PIECES = (
     *("<think>", "</think>", "<answer>", "</answer>", "<Think>", "< answer>", "<", ">", "</", "\ud83d", "\x00"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from store.rows import PredictionRow
-from trainer import metrics, trace
+from store import trace
+from store.db.rows import PredictionRow
+from trainer.evaluate import metrics
 
 
 def row(text: str, truth: int, *, example: int = 0, sample: int = 0, similarity: float | None = None) -> PredictionRow:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import foreign
-from trainer.errors import TrainerError, classify
-from trainer.own_reward import finished, guarded
+from trainer.spec import foreign
+from trainer.spec.errors import TrainerError, classify
+from trainer.spec.own_reward import finished, guarded
 
 HANDED: dict[str, Any] = {
     "prompts": [[{"role": "user", "content": "?"}]] * 2,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trainer.config import ConfigError, RewardConfig, RunConfig, from_dict
-from trainer.rewards import (
+from trainer.spec.config import ConfigError, RewardConfig, RunConfig, from_dict
+from trainer.spec.rewards import (
     accuracy_reward,
     build,
     cosine_reward,

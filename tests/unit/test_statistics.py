@@ -15,7 +15,7 @@ from scipy.stats import bootstrap, ttest_ind
 from statsmodels.stats.contingency_tables import mcnemar as other_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from trainer import statistics
+from trainer.spec import statistics
 
 
 def test_wilson_by_hand() -> None:

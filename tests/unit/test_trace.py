@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.prompt import Style
-from trainer.trace import NUMBER_WORDS, form_of, parse, read_count
+from store.trace import NUMBER_WORDS, form_of, parse, read_count
+from trainer.spec.prompt import Style
 
 FRAGMENTS = (
     *("<think>", "</think>", "<answer>", "</answer>", "<Think>", "<answer", "think>", "</", ">", "<"),

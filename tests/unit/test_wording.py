@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.trace import parse
-from trainer.wording import NULL, said, sentences
+from store.trace import parse
+from trainer.spec.wording import NULL, said, sentences
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import Any
 
 from trainer.datasets import files, questions
 from trainer.datasets.columns import Columns
-from trainer.datasets.example import Example
 from trainer.datasets.questions import Asked, Skipped
-from trainer.errors import TrainerError
+from trainer.examples.example import Example
+from trainer.spec.errors import TrainerError
 
 NO_ANNOTATION = "question has no annotation"
 _OTHER = object()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.errors import TrainerError
+from trainer.spec.errors import TrainerError
 
 NEEDED = (("question",), ("answer",), ("image", "images"))
 """Each by its names, of which one must be there."""

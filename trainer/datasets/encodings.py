@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.datasets import kinds
-from trainer.errors import TrainerError
+from trainer.examples import kinds
+from trainer.spec.errors import TrainerError
 
 CHUNK = 1024**2
 _MARKS = (

@@ -13,18 +13,21 @@ from dataclasses import dataclass, field
 import imagehash
 from PIL import Image
 
-from store import read, write
-from store.engine import Store
-from store.rows import ImageHashRow
-from trainer.config import DataConfig
-from trainer.datasets import images, shapes, splits
-from trainer.datasets.example import Example, Picture
-from trainer.datasets.images import PictureError
+from store.datasets import add_image_hashes, advance_index, begin_index, fail_index, finish_index
+from store.db.engine import Store
+from store.db.rows import ImageHashRow
+from store.examples import get_examples
+from store.media.rows import media_path
+from trainer.datasets import splits
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.datasets.storing import EXAMPLES_AT_ONCE, store_examples
-from trainer.errors import TrainerError, classify
+from trainer.examples import images, shapes
+from trainer.examples.example import Example, Picture
+from trainer.examples.images import PictureError
 from trainer.launch import identity
+from trainer.spec.config import DataConfig
+from trainer.spec.errors import TrainerError, classify
 
 INTERRUPTED = "It was interrupted: index it again."
 _ORIGINS = {
@@ -60,7 +63,7 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
     Raises TrainerError when it cannot be read, StoreError while another process indexes it; the store keeps the reason.
     """
     name, path, me = config.dataset, config.path or "", identity.current()
-    index_id = write.begin_index(
+    index_id = begin_index(
         store,
         name=name,
         path=path,
@@ -76,12 +79,12 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
         tally = Tally()
         for batch in _batches(rows, tally, limit):
             _keep(store, batch, tally)
-            write.advance_index(store, index_id, tally.usable)
+            advance_index(store, index_id, tally.usable)
     except BaseException as error:
         # Whatever ends it, who watches must be told.
-        write.fail_index(store, index_id, classify(error)[1] if isinstance(error, Exception) else INTERRUPTED)
+        fail_index(store, index_id, classify(error)[1] if isinstance(error, Exception) else INTERRUPTED)
         raise
-    write.finish_index(
+    finish_index(
         store,
         index_id,
         dataset=dataset,
@@ -148,15 +151,15 @@ def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
 def _keep(store: Store, examples: Sequence[Example], tally: Tally) -> None:
     """Stores examples and hashes their images as they are in the store."""
     ids = store_examples(store, examples)
-    stored = read.examples(store, ids)
+    stored = get_examples(store, ids)
     rows = []
     for example, example_id in zip(examples, ids, strict=True):
         for picture, sha256 in zip(example.pictures, stored[example_id].images, strict=False):
             if sha256 not in tally.hashed:
                 tally.hashed.add(sha256)
-                image = images.decode(read.media_path(store, sha256).read_bytes(), picture.identity)
+                image = images.decode(media_path(store, sha256).read_bytes(), picture.identity)
                 rows.append(ImageHashRow(sha256, phash(image), origin(picture.identity)))
-    write.add_image_hashes(store, rows)
+    add_image_hashes(store, rows)
 
 
 def phash(image: Image.Image) -> int:

@@ -13,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainer import foreign
 from trainer.datasets import columns, folder, questions
 from trainer.datasets.columns import Columns
-from trainer.datasets.example import Example
-from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
 from trainer.datasets.rows import Row, rows
-from trainer.errors import TrainerError
+from trainer.examples.example import Example
+from trainer.examples.pictures import pictures
+from trainer.spec import foreign
+from trainer.spec.errors import TrainerError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from store.trace import NUMBER_WORDS
 from trainer.datasets import values
-from trainer.datasets.example import Example, Picture
-from trainer.datasets.images import MISSING
-from trainer.trace import NUMBER_WORDS
+from trainer.examples.example import Example, Picture
+from trainer.examples.images import MISSING
 
 NOT_COUNTING = "not a counting question"
 NO_COUNT = "answer is not a whole number"

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from trainer import paths
-from trainer.config import HUB_DATASETS, DataConfig
 from trainer.datasets import coco_vqa, parquet
-from trainer.datasets.example import Example
 from trainer.datasets.folder import Folder
 from trainer.datasets.python_file import PythonFile
 from trainer.datasets.questions import Skipped
 from trainer.datasets.tallyqa import TallyQa
-from trainer.errors import TrainerError
+from trainer.examples.example import Example
+from trainer.spec import paths
+from trainer.spec.config import HUB_DATASETS, DataConfig
+from trainer.spec.errors import TrainerError
 
 
 class Source(Protocol):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from store import write
-from store.engine import Store
-from store.rows import ExampleRow
-from trainer.datasets.example import Example
+from store.db.engine import Store
+from store.db.rows import ExampleRow
+from store.examples import add_examples
+from trainer.examples.example import Example
 
 EXAMPLES_AT_ONCE = 100
 
@@ -16,7 +16,7 @@ def store_examples(store: Store, examples: Sequence[Example]) -> list[int]:
     """Database ids of the examples, which are written if they are new; few pictures are in memory at once."""
     ids: list[int] = []
     for first in range(0, len(examples), EXAMPLES_AT_ONCE):
-        ids += write.add_examples(store, [_row(example) for example in examples[first : first + EXAMPLES_AT_ONCE]])
+        ids += add_examples(store, [_row(example) for example in examples[first : first + EXAMPLES_AT_ONCE]])
     return ids
 
 

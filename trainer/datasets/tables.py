@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from trainer.datasets import columns, encodings, kinds
+from trainer.datasets import columns, encodings
 from trainer.datasets.columns import Columns
 from trainer.datasets.rows import by_columns
-from trainer.errors import TrainerError
+from trainer.examples import kinds
+from trainer.spec.errors import TrainerError
 
 KNOWN = frozenset(("question", "answer", "image", "images", "key", "split", "difficulty", "reference"))
 NOT_JSON = "line is not valid JSON"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from trainer.datasets import files, questions
 from trainer.datasets.columns import Columns
-from trainer.datasets.example import Example
 from trainer.datasets.questions import Asked, Skipped
-from trainer.errors import TrainerError
+from trainer.examples.example import Example
+from trainer.spec.errors import TrainerError
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from store import ownership, private, read, write
-from store.engine import Store, StoreError
-from store.rows import JobRef, JobRow, RunRef
-from store.schema import OPEN, JobState, Launcher
-from trainer.config import ConfigError, RunConfig
+from store import ownership
+from store.db import private
+from store.db.engine import Store, StoreError
+from store.db.rows import JobRef, JobRow, RunRef
+from store.db.schema import OPEN, JobState, Launcher
+from store.events import add_event
+from store.jobs import add_job, ask_stop, end_job, get_job, list_jobs
+from store.runs import create_run, get_run
 from trainer.launch import cluster, endings, folders, identity, local, pinning
 from trainer.launch.identity import Identity
 from trainer.launch.supervision import Supervisor, worker_lives
+from trainer.spec.config import ConfigError, RunConfig
 
 DEATH_SECONDS = 5.0
 """How long a killed process may take to vanish."""
@@ -56,7 +60,7 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
 
 
 def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
-    """Queues, for each run that is not at it already, a job that embeds what it said; see `trainer.embedding`."""
+    """Queues a job that embeds what a run said, for each run without one; see `trainer.evaluate.embedding_job`."""
     jobs = add_embeddings(store, run_ids, encoder)
     if jobs:
         ensure_worker(store)
@@ -67,10 +71,10 @@ def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[J
     """As `embed`, but nobody is told of the jobs."""
     busy = {
         job.run_id
-        for job in read.jobs(store, open_only=True)
+        for job in list_jobs(store, open_only=True)
         if job.kind == "embed" and job.arguments.get("encoder") == encoder
     }
-    return [write.add_job(store, id, "embed", {"encoder": encoder}) for id in run_ids if id not in busy]
+    return [add_job(store, id, "embed", {"encoder": encoder}) for id in run_ids if id not in busy]
 
 
 def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
@@ -80,14 +84,14 @@ def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
 
 def _queue(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> JobRef:
     launcher = launcher_of(store, run_id)
-    job = write.add_job(store, run_id, kind, arguments, launcher=launcher)
+    job = add_job(store, run_id, kind, arguments, launcher=launcher)
     tell(store, launcher)
     return job
 
 
 def launcher_of(store: Store, run_id: int) -> str:
     """Who starts what is asked of a run later: the cluster that it began on, while one is named; else this host."""
-    first = next(iter(sorted(read.jobs(store, run_id=run_id), key=lambda job: job.id)), None)
+    first = next(iter(sorted(list_jobs(store, run_id=run_id), key=lambda job: job.id)), None)
     return Launcher.RAY if first and first.launcher == Launcher.RAY and cluster.address() else Launcher.LOCAL
 
 
@@ -104,7 +108,7 @@ def create(
     config = pinning.pinned(store, config)
     _make_folder(local.data_folder(store) / ownership.RUN_FOLDERS)
     trains = config.method != "none"
-    run = write.create_run(
+    run = create_run(
         store,
         name=config.title,
         method=config.method,
@@ -123,18 +127,18 @@ def create(
     if config.model.adapter is not None:
         pinning.keep_adapter(store, run, config.model.adapter, output)
     told = _processes(config.model_dump()) | (arguments or {})
-    return run, write.add_job(store, run.id, "train" if trains else "evaluate", told, launcher=launcher)
+    return run, add_job(store, run.id, "train" if trains else "evaluate", told, launcher=launcher)
 
 
 def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> JobRef:
     """A queued job that goes on from the run's last checkpoint, which nobody is told of. Raises StoreError."""
-    run = read.run(store, run_id)
-    if read.jobs(store, run_id=run_id, open_only=True):
+    run = get_run(store, run_id)
+    if list_jobs(store, run_id=run_id, open_only=True):
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
     if (reason := folders.why_not_resumed(store, run, launcher)) is not None:
         raise StoreError(reason)
     arguments = {"resume": True, **_accumulation(store, run_id), **_processes(run.config)}
-    return write.add_job(store, run_id, "train", arguments, launcher=launcher)
+    return add_job(store, run_id, "train", arguments, launcher=launcher)
 
 
 def _processes(config: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def _processes(config: dict[str, Any]) -> dict[str, Any]:
 def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
     """What an earlier retry found to fit."""
     known = [
-        job.arguments["accumulation"] for job in read.jobs(store, run_id=run_id) if "accumulation" in job.arguments
+        job.arguments["accumulation"] for job in list_jobs(store, run_id=run_id) if "accumulation" in job.arguments
     ]
     return {"accumulation": max(known)} if known else {}
 
@@ -156,16 +160,16 @@ def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
 
     None where it does not, or where a pass holds a single sequence already.
     """
-    config = read.run(store, job.run_id).config
+    config = get_run(store, job.run_id).config
     optimization = config.get("optimization", {})
     if job.kind != "train" or not optimization.get("retry_on_oom"):
         return None
     doubled = 2 * int(job.arguments.get("accumulation", optimization["accumulation"]))
     if optimization["batch_size"] % (doubled * int(optimization.get("processes", 1))):
         return None
-    write.add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
+    add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
     arguments = {"resume": True, "accumulation": doubled, **_processes(config)}
-    return write.add_job(store, job.run_id, "train", arguments, launcher=job.launcher)
+    return add_job(store, job.run_id, "train", arguments, launcher=job.launcher)
 
 
 def check(store: Store, launcher: str) -> None:
@@ -198,12 +202,12 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
 
     4 closes a job of another host that answers no more; of this host's, the truth is known.
     """
-    row = read.job(store, job.uid)
+    row = get_job(store, job.uid)
     if row.state not in OPEN:
         return "The job has ended already."
     level = min(level, strongest_stop(row.host))
-    write.ask_stop(store, row.id, level)
-    row = read.job(store, job.uid)
+    ask_stop(store, row.id, level)
+    row = get_job(store, job.uid)
     if row.launcher == Launcher.RAY:
         cluster.start_watcher(store)  # Ray is to know of it, too
     if row.state not in OPEN:
@@ -213,7 +217,7 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
     if row.host != identity.host():
         if level <= MOST_HERE:
             return f"The job runs on {row.host}; it was asked there."
-        write.end_job(store, row.id, JobState.LOST, error=f"Given up, since {row.host} did not answer.")
+        end_job(store, row.id, JobState.LOST, error=f"Given up, since {row.host} did not answer.")
         return "The job was given up. Should its process still live, it ends at its next step."
     process = endings.process_of(row)
     if process is None and level < MOST_HERE and worker_lives(store):

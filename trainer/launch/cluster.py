@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from sqlalchemy import make_url
 
-from store import ownership, private
-from store.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, sqlite_path
-from trainer.config import ConfigError
+from store import ownership
+from store.db import private
+from store.db.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, sqlite_path
 from trainer.launch import identity, local
+from trainer.spec.config import ConfigError
 
 ADDRESS = "VR1Z_RAY_ADDRESS"
 """Environment variable with the address of the cluster's Jobs API, for example http://127.0.0.1:8265."""

@@ -10,13 +10,13 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
-from store import read, write
-from store.engine import Store
-from store.rows import JobRow
-from store.schema import JobState, Launcher
-from trainer import errors
+from store.db.engine import Store
+from store.db.rows import JobRow
+from store.db.schema import JobState, Launcher
+from store.jobs import end_job, get_job, list_jobs
 from trainer.launch import identity, local, webhook
 from trainer.launch.identity import Identity
+from trainer.spec import errors
 
 LOG_BYTES = 20_000
 LOG_LINES = 60
@@ -25,7 +25,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class Ending(NamedTuple):
-    """How a process ended: what `store.write.end_job` takes."""
+    """How a process ended: what `store.jobs.end_job` takes."""
 
     state: JobState
     error: str
@@ -47,7 +47,7 @@ def is_gone(job: JobRow) -> bool:
 
 def active_here(store: Store) -> list[JobRow]:
     """The jobs of this host that should have a process; how those of a cluster end, the cluster knows better."""
-    jobs = [job for job in read.jobs(store, open_only=True) if job.launcher == Launcher.LOCAL]
+    jobs = [job for job in list_jobs(store, open_only=True) if job.launcher == Launcher.LOCAL]
     return [job for job in jobs if job.state != JobState.QUEUED and job.host == identity.host()]
 
 
@@ -64,13 +64,13 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
 
     `exit_code` is negative for a signal and None where nobody could collect it.
     """
-    job = read.job(store, job_uid)
+    job = get_job(store, job_uid)
     if not is_gone(job):
         return []  # another process has it, or it reported itself since it was looked at
     log = _log_of(store, job)
     ending = judge(job, exit_code, log)
     local.sweep(job.uid)
-    ended = write.end_job(
+    ended = end_job(
         store,
         job.id,
         ending.state,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from store import ownership, read, write
-from store.engine import Store, StoreError
-from store.rows import CheckpointRow, RunDetail
-from store.schema import Launcher
-from trainer.checkpoints import START, WEIGHTS
+from store import ownership
+from store.db.engine import Store, StoreError
+from store.db.rows import CheckpointRow, RunDetail
+from store.db.schema import Launcher
+from store.events import add_event, list_checkpoints, move_checkpoints
+from store.runs import describe_run, get_run
+from trainer.models.checkpoints import START, WEIGHTS
 
 STATE = "trainer_state.json"
 """What a checkpoint that can be resumed holds beside the weights."""
@@ -24,7 +26,7 @@ def own(store: Store, run_id: int) -> Path:
 
     Raises StoreError where a folder cannot be had.
     """
-    run = read.run(store, run_id)
+    run = get_run(store, run_id)
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
         return Path(run.output_dir)
     folder = ownership.folder_of(store, run.uid)
@@ -37,22 +39,22 @@ def own(store: Store, run_id: int) -> Path:
         raise StoreError(
             f"Cannot write to {folder} ({error.strerror}). Choose another place with --db or change its permissions."
         ) from None
-    write.describe_run(store, run_id, output_dir=str(folder))
+    describe_run(store, run_id, output_dir=str(folder))
     return folder
 
 
 def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
     """Copies what a run goes on from, and says in the database where it lies now."""
     copied = {}
-    for row in read.checkpoints(store, run.id):
+    for row in list_checkpoints(store, run.id):
         source = _found(row, run, folder)
         if source is not None:
             copied[row.path] = _copied(source, folder)
     if (old / START / WEIGHTS).is_file():
         _copied(old / START, folder)
-    write.move_checkpoints(store, run.id, {path: str(new) for path, new in copied.items()})
+    move_checkpoints(store, run.id, {path: str(new) for path, new in copied.items()})
     if copied:
-        write.add_event(store, run.id, "moved", f"Goes on in {folder}: {old} is not this database's.")
+        add_event(store, run.id, "moved", f"Goes on in {folder}: {old} is not this database's.")
 
 
 def _copied(source: Path, folder: Path) -> Path:
@@ -77,7 +79,7 @@ def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
 
 def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
     """The folder that a resumed run would go on from, if it is on this machine."""
-    for row in read.checkpoints(store, run.id):
+    for row in list_checkpoints(store, run.id):
         if row.kind == "last":
             found = _found(row, run, ownership.folder_of(store, run.uid))
             return found if found is not None and (found / STATE).is_file() else None
@@ -95,7 +97,7 @@ def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL
         return f"{run.name} was recorded from a script of its own: start that again."
     if launcher == Launcher.RAY or last_checkpoint(store, run) is not None:
         return None
-    rows = [row for row in read.checkpoints(store, run.id) if row.kind == "last"]
+    rows = [row for row in list_checkpoints(store, run.id) if row.kind == "last"]
     if rows:
         return f"The checkpoint folder {rows[0].path} is gone. Launch the run anew."
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):

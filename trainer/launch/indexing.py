@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from store import read, write
-from store.engine import Store
-from store.rows import IndexRow
-from trainer import paths
-from trainer.config import ConfigError, DataConfig
+from store.datasets import ask_index, fail_index, list_indexes
+from store.db.engine import Store
+from store.db.rows import IndexRow
 from trainer.launch import identity, local
 from trainer.launch.identity import Identity
+from trainer.spec import paths
+from trainer.spec.config import ConfigError, DataConfig
 
 DEFAULT_LIMIT = 5000
 """Usable questions of a split."""
@@ -28,13 +28,13 @@ def start(store: Store, config: DataConfig, split: str, limit: int) -> None:
     if config.path and not paths.is_dir(config.path):
         raise ConfigError(f"data.path: there is no folder {config.path}. Check it.")
     close_gone(store)
-    index_id = write.ask_index(store, name=config.dataset, path=config.path or "", split=split, limit=limit)
+    index_id = ask_index(store, name=config.dataset, path=config.path or "", split=split, limit=limit)
     folder = ["--path", config.path] if config.path else []
     try:
         local.start_alone(store, LOG, "data", "index", config.dataset, *folder, "--split", split, "--limit", str(limit))
     except OSError as error:
         sentence = f"The process could not be started ({error.strerror}): see whether {log(store)} can be written."
-        write.fail_index(store, index_id, sentence)
+        fail_index(store, index_id, sentence)
         raise ConfigError(sentence) from error
 
 
@@ -46,9 +46,9 @@ def log(store: Store) -> Path:
 def close_gone(store: Store) -> list[str]:
     """Closes the indexes of this host whose process is gone, and says so."""
     closed = []
-    for row in read.indexes(store):
+    for row in list_indexes(store):
         if _is_gone(row):
-            write.fail_index(store, row.id, f"Its process is gone; {log(store)} may say why. Index it again.")
+            fail_index(store, row.id, f"Its process is gone; {log(store)} may say why. Index it again.")
             closed.append(f"The process that indexed {row.name} ({row.split}) is gone.")
     return closed
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from store import ownership, private
-from store.engine import URL_VARIABLE, Store
-from store.rows import JobRow
+from store import ownership
+from store.db import private
+from store.db.engine import URL_VARIABLE, Store
+from store.db.rows import JobRow
 from trainer.launch import devices, identity
 from trainer.launch.identity import Identity
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from trainer.config import TINY
 from trainer.launch import cluster, local
+from trainer.spec.config import TINY
 
 ESTIMATE_SECONDS = 120
 

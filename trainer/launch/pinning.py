@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from store import read, write
-from store.engine import Store
-from store.rows import RunRef
-from trainer import paths
-from trainer.checkpoints import Checkpoint, Checkpoints, keep_start, split
-from trainer.config import TINY, ConfigError, DataConfig, RunConfig
-from trainer.errors import TrainerError
+from store.db.engine import Store
+from store.db.rows import RunRef
+from store.events import add_event
+from store.runs import get_run, resolve_run
+from trainer.models.checkpoints import Checkpoint, Checkpoints, keep_start, split
+from trainer.spec import paths
+from trainer.spec.config import TINY, ConfigError, DataConfig, RunConfig
+from trainer.spec.errors import TrainerError
 
 MOST_SHOWN = 300
 """Characters of a path in a sentence."""
@@ -64,7 +65,7 @@ def _pinned_adapter(store: Store, reference: str) -> str:
     if paths.is_dir(reference):
         return str(paths.absolute(reference))
     name, checkpoint = split(reference)
-    run = read.run(store, read.resolve(store, name))
+    run = get_run(store, resolve_run(store, name))
     return run.uid if checkpoint is None else f"{run.uid}:{_checkpoint(store, run.id, checkpoint).step}"
 
 
@@ -80,11 +81,11 @@ def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
     name, checkpoint = split(adapter)
     if checkpoint is None:
         return
-    source = _checkpoint(store, read.resolve(store, name), checkpoint)
+    source = _checkpoint(store, resolve_run(store, name), checkpoint)
     try:
         keep_start(source.path, output)
     except OSError as error:
         raise ConfigError(
             f"model.adapter: {source.path} cannot be copied ({error.strerror}). Choose another."
         ) from None
-    write.add_event(store, run.id, "adapter", f"Starts from step {source.step} of run {name}.")
+    add_event(store, run.id, "adapter", f"Starts from step {source.step} of run {name}.")

@@ -17,15 +17,16 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from store import private, read, write
-from store.engine import Store, StoreError
-from store.rows import JobRow
-from store.schema import OPEN, JobState, Launcher
+from store.db import private
+from store.db.engine import Store, StoreError
+from store.db.rows import JobRow
+from store.db.schema import OPEN, JobState, Launcher
+from store.jobs import beat_worker, claim_job, end_job, get_job, list_jobs, remove_worker, upsert_worker
 from store.terminal import shown
-from trainer import errors
 from trainer.launch import devices, endings, identity, local
 from trainer.launch.identity import Identity
 from trainer.launch.supervision import Supervisor
+from trainer.spec import errors
 
 IDLE_SECONDS = 30.0
 TICK_SECONDS = 0.5
@@ -54,14 +55,14 @@ def _drain(store: Store, idle: float) -> None:
     worker = Worker(store, me)
     try:
         while True:
-            write.upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
+            upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
             until_idle(worker.look, idle, TICK_SECONDS)
-            write.remove_worker(store, me.host, me.pid)
+            remove_worker(store, me.host, me.pid)
             # Who queued a job while the worker was still registered relies on it.
             if not worker.has_work():
                 return
     except SystemExit:
-        write.remove_worker(store, me.host, me.pid)
+        remove_worker(store, me.host, me.pid)
         raise
 
 
@@ -91,7 +92,7 @@ class Worker:
         self.collect()
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self._beaten = time.monotonic()
-            write.beat_worker(self.store, self.me.host, self.me.pid)
+            beat_worker(self.store, self.me.host, self.me.pid)
         for job in endings.active_here(self.store):
             self.look_after(job)
         while self.start_next():
@@ -119,21 +120,21 @@ class Worker:
 
     def start_next(self) -> bool:
         """Starts the first job in the queue if a device is free; False when there was nothing to start."""
-        claimed = write.claim_job(self.store, self.me.host, self.devices)
+        claimed = claim_job(self.store, self.me.host, self.devices)
         if claimed is None:
             return False
-        job = read.job(self.store, claimed.uid)
+        job = get_job(self.store, claimed.uid)
         say(f"starting job {job.uid} of {job.run_name} on {job.device}")
         try:
             self.children[job.uid] = Child(local.start(self.store, job), job)
         except OSError as error:
             kind, sentence = errors.classify(error)
-            write.end_job(self.store, job.id, JobState.FAILED, error_kind=kind, error=sentence)
+            end_job(self.store, job.id, JobState.FAILED, error_kind=kind, error=sentence)
         return True
 
     def has_work(self) -> bool:
         """Whether anything is queued, or runs on this host."""
-        jobs = [job for job in read.jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
+        jobs = [job for job in list_jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
         return any(job.state == JobState.QUEUED or job.host == self.me.host for job in jobs)
 
 
@@ -163,7 +164,7 @@ def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
     supervisor = Supervisor(store)
     while True:
         supervisor.look()
-        jobs = [job for job in read.jobs(store) if job.run_id in run_ids]
+        jobs = [job for job in list_jobs(store) if job.run_id in run_ids]
         for job in jobs:
             if seen.setdefault(job.uid, JobState.QUEUED) != job.state:
                 seen[job.uid] = job.state

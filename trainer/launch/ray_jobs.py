@@ -20,15 +20,17 @@ from typing import Any
 
 from filelock import Timeout
 
-from store import ownership, read, write
-from store.engine import Store, StoreError
-from store.rows import JobRow
-from store.schema import JobState, Launcher
-from trainer.config import ConfigError
+from store import ownership
+from store.db.engine import Store, StoreError
+from store.db.rows import JobRow
+from store.db.schema import JobState, Launcher
+from store.jobs import beat_job, end_job, get_job, list_jobs, place_job
+from store.runs import get_run
 from trainer.launch import cluster, endings, identity, local, needs, webhook
 from trainer.launch.endings import Ending
 from trainer.launch.needs import Need
 from trainer.launch.queue import IDLE_SECONDS, LOCK_SECONDS, say, until_idle
+from trainer.spec.config import ConfigError
 
 TICK_SECONDS = 1.0
 HTTP_SECONDS = 20.0
@@ -108,7 +110,7 @@ class Watcher:
     def look(self) -> bool:
         """Brings each open job a step further; whether there are any."""
         # Jobs first: what is active by then was submitted, so the cluster must know it.
-        everybody = read.jobs(self.store, open_only=True)
+        everybody = list_jobs(self.store, open_only=True)
         jobs = [job for job in everybody if job.launcher == Launcher.RAY]
         try:
             found = self._submissions()
@@ -142,7 +144,7 @@ class Watcher:
         elif known.status == "PENDING":
             self._wait(job, f"Waits for {known.metadata.get('needs')} on the Ray cluster. {known.message}")
         elif known.status == "RUNNING" and job.state == JobState.QUEUED:
-            write.place_job(self.store, job.id, str(self._path(known)))
+            place_job(self.store, job.id, str(self._path(known)))
         elif known.status in ENDED and known.error_type == WAITED_TOO_LONG and job.state == JobState.QUEUED:
             number = known.submission_id.partition("-")[2] or "1"
             self._submit(job, f"{job.uid}-{int(number) + 1}")
@@ -168,7 +170,7 @@ class Watcher:
         )
 
     def _need(self, job: JobRow) -> Need:
-        config = read.run(self.store, job.run_id).config
+        config = get_run(self.store, job.run_id).config
         # Neither changes what a run needs, and a matrix has many of both.
         key = json.dumps(config | {"name": "", "seed": 0}, sort_keys=True)
         if key not in self._estimates:
@@ -179,7 +181,7 @@ class Watcher:
 
     def _wait(self, job: JobRow, words: str) -> None:
         if job.state == JobState.QUEUED and job.activity != words[:200]:
-            write.beat(self.store, job.id, words)
+            beat_job(self.store, job.id, words)
 
     def _stop(self, submission: Any) -> None:
         """SIGTERM now, SIGKILL after the grace; one that still waits ends as soon as it starts."""
@@ -199,12 +201,12 @@ class Watcher:
     def _is_over(self, uid: str) -> bool:
         """Whether the database knows the job and has closed it; another one may share the cluster."""
         try:
-            return read.job(self.store, uid).ended_at is not None
+            return get_job(self.store, uid).ended_at is not None
         except StoreError:
             return False
 
     def _close(self, job: JobRow, ending: Ending, exit_code: int | None = None) -> None:
-        ended = write.end_job(
+        ended = end_job(
             self.store,
             job.id,
             ending.state,

@@ -11,10 +11,10 @@ import math
 import time
 from dataclasses import dataclass
 
-from store import read
-from store.engine import Store
-from store.rows import WorkerRow
-from store.schema import JobState, Launcher
+from store.db.engine import Store
+from store.db.rows import WorkerRow
+from store.db.schema import JobState, Launcher
+from store.jobs import get_worker, list_jobs
 from trainer.launch import cluster, endings, identity, local
 from trainer.launch.identity import Identity
 
@@ -40,11 +40,11 @@ class Supervisor:
 
     def _look_here(self) -> list[str]:
         """While a worker lives, closing is left to it, since only it learns exit codes."""
-        worker = read.worker(self.store, identity.host())
+        worker = get_worker(self.store, identity.host())
         if worker is not None and identity.is_alive(identity_of(worker)):
             return self._end_frozen(worker)
         closed = endings.close_gone(self.store)
-        jobs = read.jobs(self.store, open_only=True)
+        jobs = list_jobs(self.store, open_only=True)
         queued = any(job.state == JobState.QUEUED and job.launcher == Launcher.LOCAL for job in jobs)
         # Only where a worker was before: looking at a shared database must not draw its jobs to this host.
         if queued and worker is not None and time.monotonic() - self._started_at > RESTART_SECONDS:
@@ -54,7 +54,7 @@ class Supervisor:
         return closed
 
     def _look_at_the_cluster(self) -> list[str]:
-        jobs = read.jobs(self.store, open_only=True) if cluster.address() else []
+        jobs = list_jobs(self.store, open_only=True) if cluster.address() else []
         if not any(job.launcher == Launcher.RAY for job in jobs) or cluster.is_watched(self.store):
             return []
         if time.monotonic() - self._cluster_at < RESTART_SECONDS:
@@ -75,7 +75,7 @@ class Supervisor:
 
 def worker_lives(store: Store) -> bool:
     """Whether this host has a worker."""
-    worker = read.worker(store, identity.host())
+    worker = get_worker(store, identity.host())
     return worker is not None and identity.is_alive(identity_of(worker))
 
 

@@ -14,10 +14,11 @@ from email.message import Message
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from store import read
-from store.engine import Store, StoreError
-from store.redaction import redacted, redacted_values
-from store.schema import OPEN
+from store.db.engine import Store, StoreError
+from store.db.redaction import redacted, redacted_values
+from store.db.schema import OPEN
+from store.jobs import get_job
+from store.runs import get_run
 
 VARIABLE = "VR1Z_WEBHOOK"
 TIMEOUT = 5.0
@@ -60,8 +61,8 @@ def tell_end(store: Store, job_uid: str) -> bool:
     if not is_set():
         return False
     try:
-        job = read.job(store, job_uid)
-        run = read.run(store, job.run_id)
+        job = get_job(store, job_uid)
+        run = get_run(store, job.run_id)
     except StoreError as error:
         logger.warning("The webhook could not be told of the end of job %s: %s", job_uid, error)
         return False

@@ -11,11 +11,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from trainer import generation, metrics, models, statistics, trace
-from trainer.config import ModelConfig
-from trainer.datasets import shapes
-from trainer.datasets.example import Example
-from trainer.generation import Answer, Decoding
+from store import trace
+from trainer.evaluate import generation, metrics
+from trainer.evaluate.generation import Answer, Decoding
+from trainer.examples import shapes
+from trainer.examples.example import Example
+from trainer.models import loading
+from trainer.spec import statistics
+from trainer.spec.config import ModelConfig
 
 TOKENS = 112
 
@@ -40,7 +43,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--difficulty", choices=shapes.DIFFICULTIES, default="simple")
     args = parser.parse_args()
-    base = models.load_base(ModelConfig(id=args.model))
+    base = loading.load_base(ModelConfig(id=args.model))
     examples = shapes.examples(args.difficulty, "test", args.examples, seed=0)
 
     guessed = right(answer(base, examples, Decoding(TOKENS, forced_prefix="<answer>")), examples)

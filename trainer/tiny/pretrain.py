@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from trainer.datasets import shapes
+from trainer.examples import shapes
 from trainer.tiny import architecture, corpus
 from trainer.tiny.corpus import Document
 

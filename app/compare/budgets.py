@@ -1,0 +1,91 @@
+"""What each compared run was given, and under which conditions it was tested: one line a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.compare import equal_cost
+from app.compare import groups as comparison
+from app.compare.equal_cost import Cost
+from app.compare.groups import Group, Member
+from app.compare.selection import names
+from app.shared import data, format, status
+from store.db.engine import Store
+from store.db.rows import RunDetail
+from store.runs import list_configurations
+
+
+def cost(store: Store, run: RunDetail) -> Cost:
+    return equal_cost.cost(run, data.read_clock(run.id), data.read_running_total(run.id, "time/step"))
+
+
+def conditions(store: Store, member: Member, benchmark: str) -> dict[str, Any]:
+    """Column to value; None where it is not known or there is none."""
+    run, tested = member.run, comparison.tested(member, benchmark)
+    told: dict[str, Any] = tested.conditions if tested else {}
+    decoding = told.get("decoding") or {}
+    is_chosen = any(row.kind == "best" for row in member.checkpoints)
+    alike = list_configurations(store, method=run.method, model=run.model, dataset=run.dataset)
+    return {
+        "run": run.name,
+        "seed": run.seed,
+        "benchmark": benchmark,
+        "n": tested.metrics.get("n") if tested else None,
+        "step": tested.step if tested else None,
+        "chosen by": "best validation accuracy" if is_chosen else "the last step",
+        "encoder": tested.encoder if tested else None,
+        "prompt hash": told.get("prompt_hash"),
+        "prompt": told.get("prompt"),
+        "pixels": str(told.get("pixels", format.UNKNOWN)),
+        "decoding": ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, "")) or format.UNKNOWN,
+        "stop tokens": " ".join((told.get("rules") or {}).get("stop_tokens", ())) or format.UNKNOWN,
+        **spent(store, run),
+        "starts from": (run.config.get("model") or {}).get("adapter"),
+        "configurations tried": comparison.tried(alike),
+        "status": status.look(run.status).label,
+    }
+
+
+def spent(store: Store, run: RunDetail) -> dict[str, Any]:
+    """Over the whole training, also where an earlier checkpoint was chosen."""
+    if run.method == "none":
+        return dict.fromkeys(("updates", "examples", "generated tokens", "tokens", "device seconds", "device"))
+    found = cost(store, run)
+    lengths = data.read_running_total(run.id, "completion_length").value
+    batch = (run.config.get("optimization") or {}).get("batch_size")
+    return {
+        "updates": run.step,
+        "examples": _whole(found.at(run.step, "examples")),
+        "generated tokens": _whole(lengths[-1] * batch) if len(lengths) and batch else None,
+        "tokens": _whole(found.at(run.step, "tokens")),
+        "device seconds": _whole(found.at(run.step, "device seconds")),
+        "device": run.environment.get("device"),
+    }
+
+
+def _whole(value: float) -> int | None:
+    return None if value != value else round(value)
+
+
+def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
+    st.dataframe(
+        {key: [row[key] for row in rows] for key in rows[0]},
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        alt="Conditions and budgets of the compared runs",
+    )
+    st.caption(
+        "Device seconds are those of the updates, without evaluations and pauses; tokens are all that were trained on, "
+        "prompts included; configurations tried are those of the same method, base model and dataset in this database."
+    )
+
+
+def config_table(groups: Sequence[Group]) -> None:
+    """The fields in which the configurations differ."""
+    by_name = names(groups)
+    found = comparison.config_differences([group.first for group in by_name.values()])
+    columns = {name: [str(values[i]) for values in found.values()] for i, name in enumerate(by_name)}
+    st.dataframe({"field": list(found), **columns}, hide_index=True, alt="Fields in which the configurations differ")

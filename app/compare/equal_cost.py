@@ -1,0 +1,131 @@
+"""Runs at equal cost: what each had got right by the largest budget that all of them were measured at.
+
+A budget is counted in updates, training examples, device seconds or tokens. Pure functions of what was measured on
+validation: tests have no part in it. Knows neither Streamlit nor the store's queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from app.compare.groups import Group, Member
+from store.db.rows import Clock, RunDetail, Series
+
+Floats = npt.NDArray[np.float64]
+Budget = Literal["updates", "examples", "device seconds", "tokens"]
+BUDGETS: dict[Budget, str] = {
+    "updates": "updates",
+    "examples": "training examples seen",
+    "device seconds": "device seconds of training",
+    "tokens": "tokens trained on, prompts included",
+}
+"""Budget to what it counts."""
+Source = Literal["val", "probe"]
+
+
+class Cost(NamedTuple):
+    """What a run had spent after each of `steps`, which rise from 0; NaN where it is not known."""
+
+    steps: Floats
+    spent: Mapping[Budget, Floats]
+
+    def at(self, step: int, budget: Budget) -> float:
+        return float(np.interp(step, self.steps, self.spent[budget]))
+
+
+class Point(NamedTuple):
+    """A measurement of held-out examples after so many updates."""
+
+    step: int
+    right: int
+    n: int
+
+
+class Course(NamedTuple):
+    """A run over its measurements, by step, and what it had spent at each."""
+
+    name: str
+    group: Group
+    points: Sequence[Point]
+    cost: Cost
+
+    def places(self, budget: Budget) -> Floats:
+        return np.array([self.cost.at(point.step, budget) for point in self.points])
+
+
+class Reached(NamedTuple):
+    """The last measurement within a budget with what it had cost, and the first one beyond it."""
+
+    course: Course
+    point: Point | None
+    cost: float
+    beyond: Point | None
+    cost_beyond: float
+
+
+def cost(run: RunDetail, clock: Clock, seconds: Series) -> Cost:
+    """`seconds` is the running total of `time/step`, which counts updates only, no evaluation and no pause."""
+    steps = np.concatenate([[0.0], clock.step])
+    examples = examples_per_step(run)
+    counted = np.isfinite(clock.tokens)
+    return Cost(
+        steps,
+        {
+            "updates": steps,
+            "examples": steps * (np.nan if examples is None else examples),
+            "device seconds": _from_zero(steps, seconds.step, seconds.value),
+            "tokens": _from_zero(steps, clock.step[counted], running_tokens(clock.tokens[counted])),
+        },
+    )
+
+
+def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Floats:
+    """A running total at `steps`, 0 at step 0; NaN where nothing is known."""
+    if not len(at):
+        return np.full(len(steps), np.nan)
+    return np.interp(steps, np.concatenate([[0], at]), np.concatenate([[0.0], total]))
+
+
+def running_tokens(recorded: Floats) -> Floats:
+    """Tokens so far; a count that falls began anew with a resumed run."""
+    grown = np.diff(recorded, prepend=0.0)
+    return np.cumsum(np.where(grown < 0, recorded, grown))
+
+
+def examples_per_step(run: RunDetail) -> int | None:
+    """Different training examples of an update, not their completions; None where the configuration does not say."""
+    batch = (run.config.get("optimization") or {}).get("batch_size")
+    copies = (run.config.get("grpo") or {}).get("group_size", 1) if run.method == "grpo" else 1
+    return batch // copies if batch and run.method != "none" else None
+
+
+def measured(member: Member, source: Source) -> list[Point]:
+    """The newest finished measurement of each step: of the whole validation split, or of a probe's few examples."""
+    samples = (member.run.config.get("evaluation") or {}).get("probe_samples", 0) if source == "probe" else 0
+    found: dict[int, Point] = {}
+    for each in sorted(member.evaluations, key=lambda each: each.id):
+        share = each.metrics.get("exact_match" if source == "val" else "accuracy")
+        if each.kind == source and each.ended_at is not None and share is not None:
+            n = each.total // (1 + samples)
+            found[each.step] = Point(each.step, round(share * n), n)
+    return [found[step] for step in sorted(found)]
+
+
+def largest(courses: Sequence[Course], budget: Budget) -> float | None:
+    """The largest budget that all runs were measured at or beyond; None where a run does not say what it spent."""
+    ends = [course.places(budget)[-1] for course in courses if course.points]
+    return float(min(ends)) if ends and np.isfinite(ends).all() else None
+
+
+def within(course: Course, budget: Budget, most: float) -> Reached:
+    places = course.places(budget)
+    count = int(np.count_nonzero(places <= most))
+    point, beyond = (course.points[i] if 0 <= i < len(course.points) else None for i in (count - 1, count))
+    cost, cost_beyond = (
+        float("nan") if each is None else course.cost.at(each.step, budget) for each in (point, beyond)
+    )
+    return Reached(course, point, cost, beyond, cost_beyond)

@@ -1,0 +1,127 @@
+"""Runs at equal cost: accuracy on held-out examples along a budget, and what each had by the largest common one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.compare import equal_cost
+from app.compare.budgets import cost
+from app.compare.equal_cost import BUDGETS, Budget, Course, Point, Reached, Source
+from app.compare.figures import Track, along
+from app.compare.groups import Group
+from app.compare.selection import names, rank_place
+from app.shared import format
+from app.shared.live_chart import live_chart
+from store.db.engine import Store
+from trainer.spec.statistics import wilson
+
+SOURCES: dict[Source, str] = {"val": "Whole validation split", "probe": "Probe: few examples, often"}
+
+
+def show(store: Store, groups: Sequence[Group]) -> Budget:
+    """Returns the budget that was chosen."""
+    with st.container(horizontal=True):
+        budget = st.segmented_control("Equal", list(BUDGETS), default="examples", key="compare.budget", required=True)
+        source = st.segmented_control(
+            "Measured on",
+            list(SOURCES),
+            default="val",
+            key="compare.source",
+            required=True,
+            format_func=SOURCES.__getitem__,
+        )
+    _draw(store, groups, budget, source)
+    return budget
+
+
+def _draw(store: Store, groups: Sequence[Group], budget: Budget, source: Source) -> None:
+    found = courses(store, groups, source)
+    if not found:
+        st.caption("No run that trains was measured on validation examples yet.")
+        return
+    most = equal_cost.largest(found, budget)
+    drawable = [each for each in found if math.isfinite(each.places(budget)[-1])]
+    silent = [format.literal(each.name) for each in found if each not in drawable]
+    if silent:
+        st.caption(f"Not known how many {BUDGETS[budget]} it took: {', '.join(silent)}.")
+    if drawable:
+        live_chart(figure(groups, drawable, budget, most), key=f"compare.matched.{budget}", alt=takeaway(found, budget))
+    if most is not None:
+        table([equal_cost.within(each, budget, most) for each in found], budget, most)
+
+
+def every_budget(store: Store, groups: Sequence[Group]) -> list[tuple[str, Any]]:
+    """A title and a figure on validation for each budget that all runs know of."""
+    found = courses(store, groups, "val")
+    most = {budget: equal_cost.largest(found, budget) for budget in BUDGETS}
+    return [
+        (f"Validation accuracy along {BUDGETS[budget]}", figure(groups, found, budget, each))
+        for budget, each in most.items()
+        if each is not None
+    ]
+
+
+def courses(store: Store, groups: Sequence[Group], source: Source) -> list[Course]:
+    """The first seed of each group that trains and was measured."""
+    trained = {name: group for name, group in names(groups).items() if group.first.method != "none"}
+    made = [
+        Course(name, group, equal_cost.measured(group.members[0], source), cost(store, group.first))
+        for name, group in trained.items()
+    ]
+    return [each for each in made if each.points]
+
+
+def figure(groups: Sequence[Group], found: Sequence[Course], budget: Budget, most: float | None) -> Any:
+    tracks = [
+        Track(
+            each.name,
+            each.group.first.method,
+            rank_place(groups, each.group),
+            each.places(budget),
+            [point.right for point in each.points],
+            [point.n for point in each.points],
+        )
+        for each in found
+    ]
+    return along(tracks, BUDGETS[budget], most)
+
+
+def takeaway(found: Sequence[Course], budget: Budget) -> str:
+    ends = [f"{each.name} {format.percent(each.points[-1].right / each.points[-1].n)}" for each in found]
+    return f"Held-out accuracy along {BUDGETS[budget]}: at last {', '.join(ends)}."
+
+
+def table(reached: Sequence[Reached], budget: Budget, most: float) -> None:
+    st.markdown(f"**By {format.count(most)} {BUDGETS[budget]}**, the largest budget at which every run was measured")
+    st.dataframe(
+        {
+            "run": [each.course.name for each in reached],
+            "right": [accuracy(each.point) for each in reached],
+            "taken at": [place(each.point, each.cost, budget) for each in reached],
+            "next measured": [accuracy(each.beyond) for each in reached],
+            "then at": [place(each.beyond, each.cost_beyond, budget) for each in reached],
+        },
+        hide_index=True,
+        alt=f"Accuracy of each run by {format.count(most)} {BUDGETS[budget]}",
+    )
+    st.caption(
+        "Each figure is the run's last measurement within the budget; where that lies far before it, the next one says "
+        "how much was gained since. Validation examples only, first seeds only."
+    )
+
+
+def accuracy(point: Point | None) -> str:
+    if point is None:
+        return format.UNKNOWN
+    low, high = wilson(point.right, point.n)
+    return f"{100 * point.right / point.n:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of {point.n}"
+
+
+def place(point: Point | None, spent: float, budget: Budget) -> str:
+    if point is None:
+        return format.UNKNOWN
+    return f"step {point.step}" + ("" if budget == "updates" else f": {format.count(spent)} {budget}")

@@ -1,0 +1,135 @@
+"""A comparison as text to take away: Markdown, LaTeX, CSV, and one HTML file that opens offline.
+
+Every text is escaped for its format. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from app.compare.tables import Cell, Line, Table
+from store import terminal
+from store.db.rows import EvaluationRow
+
+Link = Callable[[EvaluationRow], str]
+REPORTED = "reported, not measured here"
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+}
+_DIFFERENCE = re.compile(r"[+-][\d.]+( \([+-][\d.]+ to [+-][\d.]+\))?")
+STYLE = """
+.cmp { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+.cmp th, .cmp td { white-space: nowrap; text-align: left; }
+.cmp th { font-weight: 600; padding: 0.35rem 0.35rem; border-bottom: 2px solid #8A93A0; }
+.cmp td { padding: 0.3rem 0.35rem; border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
+.cmp tr.reported td { background: repeating-linear-gradient(
+  135deg, rgba(138, 147, 160, 0.22) 0 4px, transparent 4px 9px); opacity: 0.85; }
+.cmp a { color: inherit; text-decoration: underline dotted; }
+.cmp-wide { overflow-x: auto; }
+"""
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font-family: sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}{style}</style>
+<script>{library}</script></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def rows(table: Table) -> list[list[str]]:
+    """The cells with the kind of their line in front."""
+    return [
+        [REPORTED if line.kind == "reported" else "measured", *(c.text for c in line.cells)] for line in table.lines
+    ]
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    parts = []
+    for table in tables:
+        lines = [("", *table.head), ["---"] * (len(table.head) + 1), *rows(table)]
+        body = "\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines)
+        parts.append("\n\n".join([f"## {table.title}", body, *table.notes]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_~$&\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """`tabular` environments that need the package booktabs."""
+    parts = []
+    for table in tables:
+        lines = [" & ".join(map(_latex, line)) + r" \\" for line in [("", *table.head), *rows(table)]]
+        columns = "l" * (len(table.head) + 1)
+        body = "\n".join([lines[0], r"\midrule", *lines[1:]])
+        notes = "".join(f"\n\n\\noindent {_latex(note)}" for note in table.notes)
+        parts.append(
+            f"% {_latex(table.title)}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n"
+            f"\\end{{tabular}}{notes}\n"
+        )
+    return "\n".join(parts)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """One table after another, each with its name in the first column."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    for table in tables:
+        writer.writerow(["table", "kind", *map(_unformulaic, table.head)])
+        writer.writerows([*map(_unformulaic, (table.key, *line))] for line in rows(table))
+    return stream.getvalue()
+
+
+def _unformulaic(text: str) -> str:
+    """A difference with its interval begins like a formula and is none."""
+    return text if _DIFFERENCE.fullmatch(text) else terminal.unformulaic(text)
+
+
+def html_table(table: Table, link: Link | None = None) -> str:
+    """The table with `STYLE`'s classes: measured lines plain, reported ones hatched and labelled."""
+    head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in ("", *table.head))
+    body = "".join(_html_line(line, link) for line in table.lines)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    return f"<div class='cmp-wide'><table class='cmp'><tr>{head}</tr>{body}</table></div>{notes}"
+
+
+def _html_line(line: Line, link: Link | None) -> str:
+    label = "reported" if line.kind == "reported" else "measured"
+    cells = "".join(f"<td>{_html_cell(cell, link)}</td>" for cell in line.cells)
+    return f"<tr class='{label}'><td>{label}</td>{cells}</tr>"
+
+
+def _html_cell(cell: Cell, link: Link | None) -> str:
+    text = html.escape(cell.text)
+    if link is None or cell.source is None:
+        return text
+    return f"<a href='{html.escape(link(cell.source))}' title='The predictions behind it'>{text}</a>"
+
+
+def report(title: str, tables: Sequence[Table], figures: Sequence[tuple[str, go.Figure]], facts: str) -> str:
+    """One HTML page that opens offline: the tables, the figures with their titles, and `facts` as plain text."""
+    parts = [f"<h2>{html.escape(table.title)}</h2>{html_table(table)}" for table in tables]
+    for name, figure in figures:
+        drawn = figure.to_html(full_html=False, include_plotlyjs=False)
+        parts.append(f"<h2>{html.escape(name)}</h2>{drawn}")
+    parts.append(f"<h2>Conditions</h2><pre>{html.escape(facts)}</pre>")
+    return _PAGE.format(title=html.escape(title), style=STYLE, library=get_plotlyjs(), body="\n".join(parts))

@@ -1,0 +1,52 @@
+"""Is the thinking load-bearing? How often altered thinking changed the answers of a run, checkpoint by checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.compare.figures import Alteration, altered
+from app.compare.groups import Group
+from app.compare.selection import names
+from app.shared.live_chart import live_chart
+from store.db.rows import EvaluationRow
+
+
+def show(groups: Sequence[Group]) -> None:
+    """Nothing where no thinking was altered."""
+    asked = {name: altered_tests(group) for name, group in names(groups).items()}
+    asked = {name: found for name, found in asked.items() if found}
+    if not asked:
+        return
+    with st.container(border=True):
+        st.markdown(
+            "**Altered thinking over the checkpoints**",
+            help="An answer that stays the same was not reached by the thinking. Bands are Wilson's 95 % intervals; "
+            "first seeds only.",
+        )
+        with st.container(horizontal=True):
+            name = st.selectbox("Run", list(asked), index=len(asked) - 1, key="compare.thinking", width=320)
+            benchmarks = list(dict.fromkeys(each.benchmark for each in asked[name]))
+            benchmark = st.selectbox("Asked on", benchmarks, key=f"compare.thinking.{name}", width=260)
+        drawn = alterations([each for each in asked[name] if each.benchmark == benchmark])
+        alt = f"Share of the answers of {name} on {benchmark} that altered thinking changed, by checkpoint"
+        live_chart(altered(drawn), key="compare.altered", alt=alt)
+
+
+def altered_tests(group: Group) -> list[EvaluationRow]:
+    """Of the first seed."""
+    return [each for each in group.members[0].evaluations if each.kind == "thinking" and each.ended_at is not None]
+
+
+def alterations(evaluations: Sequence[EvaluationRow]) -> list[Alteration]:
+    """The newest evaluation of each step counts."""
+    newest: dict[str, dict[int, EvaluationRow]] = {}
+    for each in sorted(evaluations, key=lambda each: each.id):
+        newest.setdefault(str(each.conditions.get("thinking")), {})[each.step] = each
+    made = []
+    for name, by_step in newest.items():
+        steps = sorted(by_step)
+        changed, low, high = ([by_step[s].metrics[f"changed{end}"] for s in steps] for end in ("", "_low", "_high"))
+        made.append(Alteration(name, steps, changed, low, high))
+    return made

@@ -1,0 +1,181 @@
+"""Figures of a comparison: pure functions of numbers that know neither the store nor Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.shared.figures import METHOD_STYLE, PALETTE, PLAIN, Floats, Frame, Line, empty, line_chart, plain
+from trainer.spec.statistics import wilson
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+SYMBOLS = ("circle", "square", "diamond", "x")
+NO_ANSWER = "none"
+MOST_COUNTS = 20
+"""Counts beyond it share one place of the heat map."""
+
+
+class Path(NamedTuple):
+    """One run over its checkpoints: step, exact match and mean similarity of each."""
+
+    name: str
+    method: str
+    rank: int
+    """Place of its rank among those of its method, for the marker."""
+    steps: Sequence[int]
+    accuracy: Sequence[float]
+    similarity: Sequence[float]
+
+
+class Tally(NamedTuple):
+    """How often a group was right, by true count: {count: [right, n]}."""
+
+    name: str
+    method: str
+    rank: int
+    counts: dict[int, list[int]]
+
+
+def paths(runs: Sequence[Path]) -> go.Figure:
+    """Accuracy against similarity, one path a run; the last checkpoint is the large mark."""
+    figure = empty(Frame(x_title="mean similarity to the reference", height=360))
+    for run in runs:
+        color, dash = METHOD_STYLE[run.method]
+        last = len(run.steps) - 1
+        figure.add_trace(
+            go.Scatter(
+                uid=run.name,
+                name=plain(run.name),
+                x=list(run.similarity),
+                y=list(run.accuracy),
+                customdata=list(run.steps),
+                mode="lines+markers",
+                line={"color": color, "dash": dash, "width": 1.5},
+                marker={
+                    "color": color,
+                    "symbol": SYMBOLS[run.rank % len(SYMBOLS)],
+                    "size": [12 if i == last else 5 for i in range(len(run.steps))],
+                },
+                hovertemplate="step %{customdata}: %{y:.1%} right, similarity %{x:.2f}",
+            )
+        )
+    figure.update_layout(showlegend=True, hovermode="closest")
+    figure.update_xaxes(range=[-0.02, 1.02], rangemode="normal")
+    figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
+    return figure
+
+
+class Track(NamedTuple):
+    """Shares of right answers along a budget, with the number of examples behind each."""
+
+    name: str
+    method: str
+    rank: int
+    places: Floats
+    right: Sequence[int]
+    n: Sequence[int]
+
+
+def along(tracks: Sequence[Track], title: str, cursor: float | None) -> go.Figure:
+    """Accuracy with Wilson's intervals over what was spent; `cursor` is the budget that the runs are compared at."""
+    lines = []
+    for each in tracks:
+        bounds = np.array([wilson(right, n) for right, n in zip(each.right, each.n, strict=True)])
+        color, dash = METHOD_STYLE[each.method]
+        share = np.array(each.right) / np.array(each.n)
+        lines.append(Line(each.name, each.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
+    figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
+    return _marked(figure, tracks)
+
+
+class Rewarded(NamedTuple):
+    """Mean totals along a budget, all under one definition."""
+
+    name: str
+    method: str
+    rank: int
+    places: Floats
+    totals: Floats
+
+
+def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
+    lines = [Line(each.name, each.places, each.totals, *METHOD_STYLE[each.method], sparse=True) for each in runs]
+    figure = line_chart(lines, Frame(x_title=title, revision=title, height=340))
+    figure.update_layout(showlegend=True)
+    return _marked(figure, runs)
+
+
+def _marked(figure: go.Figure, runs: Sequence[Track] | Sequence[Rewarded]) -> go.Figure:
+    """Tells the ranks of a method apart by the form of the marks."""
+    for each in runs:
+        figure.update_traces(marker_symbol=SYMBOLS[each.rank % len(SYMBOLS)], selector={"uid": each.name})
+    return figure
+
+
+class Alteration(NamedTuple):
+    """By checkpoint: how many of n answers changed after the thinking was altered in this way."""
+
+    name: str
+    steps: Sequence[int]
+    changed: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def altered(alterations: Sequence[Alteration]) -> go.Figure:
+    """Shares of changed answers with their intervals over the checkpoints of one run."""
+    lines = []
+    for i, each in enumerate(alterations):
+        steps, changed, low, high = (np.array(column, float) for column in each[1:])
+        lines.append(
+            Line(each.name, steps, changed, PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)], low, high, True)
+        )
+    return line_chart(lines, PLAIN._replace(height=300), share=True)
+
+
+def by_count(tallies: Sequence[Tally]) -> go.Figure:
+    """Share of right answers over the true count, with Wilson's intervals."""
+    lines = []
+    for each in tallies:
+        counts = sorted(each.counts)
+        right, n = np.array([each.counts[count] for count in counts], float).T
+        bounds = np.array([wilson(int(a), int(b)) for a, b in zip(right, n, strict=True)])
+        color, _ = METHOD_STYLE[each.method]
+        dash = DASHES[each.rank % len(DASHES)]
+        x = np.array(counts, float)
+        lines.append(Line(each.name, x, right / n, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
+    return line_chart(lines, PLAIN._replace(x_title="true count", height=320), share=True)
+
+
+def heat(truth: Floats, answer: Floats) -> go.Figure:
+    """How often each answer (rows; `none` where there is none) was given to each true count (columns), in percent."""
+    top = int(min(np.nanmax([*truth, *answer, 0]), MOST_COUNTS))
+    table = np.zeros((top + 2, top + 1))
+    for true, said in zip(truth, answer, strict=True):
+        row = 0 if np.isnan(said) else 1 + int(min(said, top))
+        table[row, int(min(true, top))] += 1
+    totals = table.sum(axis=0)
+    share = np.divide(table, totals, out=np.full_like(table, np.nan), where=totals > 0)
+    labels = [str(count) for count in range(top)] + [f"{top}+" if top == MOST_COUNTS else str(top)]
+    figure = empty(Frame(x_title="true count", height=360))
+    figure.add_trace(
+        go.Heatmap(
+            uid="heat",
+            x=labels,
+            y=[NO_ANSWER, *labels],
+            z=share,
+            customdata=table,
+            colorscale="Blues",
+            zmin=0,
+            zmax=1,
+            colorbar={"tickformat": ".0%", "thickness": 12},
+            hovertemplate="true %{x}, answered %{y}: %{customdata} (%{z:.0%})<extra></extra>",
+        )
+    )
+    figure.update_layout(hovermode="closest", showlegend=False)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", title={"text": "answer"})
+    return figure

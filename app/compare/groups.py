@@ -1,0 +1,280 @@
+"""Who is compared with whom, on what, and whether that is fair: groups of runs, contrasts between them.
+
+Pure functions of rows and of what their predictions scored; knows neither Streamlit nor the store's queries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.shared import status
+from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
+from trainer.spec import statistics
+from trainer.spec.prompt import INSTRUCTIONS
+from trainer.spec.statistics import Estimate
+
+SEEDS_FOR_METHODS = 3
+"""Seeds of each side from which a difference speaks of methods and not of two checkpoints."""
+DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_prefix": "forced prefix"}
+PIXELS = "pixels"
+METHODS = ("none", "sft", "grpo")
+"""In the order of the tables; a foreign script's run may have another, and is not compared."""
+GetScores = Callable[[int], Scores]
+
+
+class Member(NamedTuple):
+    """A run with what was measured of it."""
+
+    run: RunDetail
+    evaluations: Sequence[EvaluationRow]
+    checkpoints: Sequence[CheckpointRow]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed and name only, by seed; the newest of each seed."""
+
+    members: tuple[Member, ...]
+    arm: str | None = None
+
+    @property
+    def first(self) -> RunDetail:
+        return self.members[0].run
+
+    @property
+    def used(self) -> tuple[Member, ...]:
+        """All seeds where they are enough to speak of a method, else the first."""
+        return self.members if len(self.members) >= SEEDS_FOR_METHODS else self.members[:1]
+
+    @property
+    def label(self) -> str:
+        run = self.first
+        if self.arm:
+            return self.arm
+        is_base = run.method == "none" and not (run.config.get("model") or {}).get("adapter")
+        name = "zero-shot" if is_base else status.METHODS.get(run.method, run.method)
+        return f"{name} {'direct' if run.style == 'direct' else 'CoT'}"
+
+
+class Measured(NamedTuple):
+    """A share of a group on a benchmark: mean over the used seeds."""
+
+    estimate: Estimate
+    n: int
+    seeds: int
+    evaluations: tuple[EvaluationRow, ...]
+
+
+class Contrast(NamedTuple):
+    """`first` minus `second` on the examples that both answered; where `reasons` speak against it, it has no value."""
+
+    reasons: tuple[str, ...]
+    n: int = 0
+    seeds: int = 0
+    """Seeds of each side; 1 speaks of two checkpoints."""
+    accuracy: Estimate | None = None
+    close: Estimate | None = None
+    """Of the share of examples with a similarity above 0.8."""
+    p: float | None = None
+    """Of the accuracy: McNemar's exact test of two checkpoints; of methods, over seeds and images."""
+
+
+def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
+    """Runs by configuration, in order of method, style and rank; `arms` gives names to runs of an experiment."""
+    found: dict[str, dict[int | None, Member]] = {}
+    for member in sorted(members, key=lambda each: each.run.id):
+        found.setdefault(configuration(member.run), {})[member.run.seed] = member
+    made = [Group(tuple(by_seed[seed] for seed in sorted(by_seed, key=str))) for by_seed in found.values()]
+    named = [Group(group.members, arms.get(group.first.id)) for group in made]
+    return sorted(named, key=lambda g: (g.first.model, METHODS.index(g.first.method), g.label, g.first.lora_rank or 0))
+
+
+def configuration(run: RunDetail) -> str:
+    """The same for runs that differ in seed and name only."""
+    return _but_seed(run.config) if run.config else run.uid
+
+
+def tried(configs: Sequence[Mapping[str, Any]]) -> int:
+    """How many configurations there are, whatever their seeds and names."""
+    return len(set(map(_but_seed, configs)))
+
+
+def _but_seed(config: Mapping[str, Any]) -> str:
+    return json.dumps({**config, "name": "", "seed": 0}, sort_keys=True)
+
+
+def tested(member: Member, benchmark: str) -> EvaluationRow | None:
+    """The finished test of the checkpoint that validation chose; of the last one where it chose none.
+
+    What the test found has no say in it.
+    """
+    found = [e for e in member.evaluations if e.kind == "test" and e.benchmark == benchmark and e.ended_at is not None]
+    best = next((row.step for row in member.checkpoints if row.kind == "best"), None)
+    chosen = [each for each in found if each.step == best] or found
+    return max(chosen, key=lambda each: (each.step, each.id), default=None)
+
+
+def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
+    """The newest finished test with samples of the checkpoint that `tested` gives."""
+    shown = tested(member, benchmark)
+    found = [
+        each
+        for each in member.evaluations
+        if (each.kind, each.benchmark) == ("test", benchmark) and each.ended_at is not None and "pass@1" in each.metrics
+    ]
+    return max([e for e in found if shown and e.step == shown.step], key=lambda e: e.id, default=None)
+
+
+def benchmarks(members: Sequence[Member]) -> list[str]:
+    """Names of what was tested, the runs' own datasets first."""
+    own = {member.run.dataset for member in members if member.run.method != "none"}
+    found = {e.benchmark for member in members for e in member.evaluations if e.kind == "test" and e.ended_at}
+    return sorted(found, key=lambda name: (name not in own, name))
+
+
+def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
+    """Exact match, or where `close` the share above 0.8 similarity; None unless every seed was tested and has one."""
+    evaluations = [tested(member, benchmark) for member in group.used]
+    present = tuple(each for each in evaluations if each is not None)
+    if len(present) < len(evaluations):
+        return None
+    values, images = _matrix([[scores(each.id) for each in present]], close=close)
+    if values is None:
+        return None
+    (matrix,), n = values, len(images)
+    if len(present) == 1:
+        low, high = statistics.wilson(int(matrix.sum()), n)
+        return Measured(Estimate(float(matrix.mean()), low, high), n, 1, present)
+    return Measured(statistics.mean(matrix, images), n, len(present), present)
+
+
+def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Measured]:
+    """The newest finished baseline of each kind of the group's first seed."""
+    evaluations = {
+        str(each.conditions.get("baseline")): each
+        for each in group.members[0].evaluations
+        if each.kind == "baseline" and each.benchmark == benchmark and each.ended_at is not None
+    }
+    found = {}
+    for name, each in evaluations.items():
+        correct = scores(each.id).correct
+        estimate = Estimate(float(correct.mean()), *statistics.wilson(int(correct.sum()), len(correct)))
+        found[name] = Measured(estimate, len(correct), 1, (each,))
+    return found
+
+
+def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> Contrast:
+    """`first` minus `second`, where the conditions of all evaluations but the style agree."""
+    enough = min(len(first.members), len(second.members)) >= SEEDS_FOR_METHODS
+    sides = [group.members if enough else group.members[:1] for group in (first, second)]
+    found = [[tested(member, benchmark) for member in side] for side in sides]
+    evaluations = [[each for each in side if each is not None] for side in found]
+    if any(len(kept) < len(side) for kept, side in zip(evaluations, sides, strict=True)):
+        return Contrast(("not measured on both sides",))
+    reference = evaluations[0][0]
+    reasons = dict.fromkeys(
+        reason for side in evaluations for each in side for reason in differences(reference.conditions, each.conditions)
+    )
+    loaded = [[scores(each.id) for each in side] for side in evaluations]
+    values, images = _matrix(loaded, close=False)
+    if values is None:
+        reasons["no example in common"] = None
+    if reasons or values is None:
+        return Contrast(tuple(reasons))
+    similar, known = _matrix(loaded, close=True)
+    has_one_encoder = len({each.encoder for side in evaluations for each in side}) == 1
+    return Contrast(
+        (),
+        len(images),
+        len(sides[0]) if enough else 1,
+        statistics.difference(values[0], values[1], images),
+        statistics.difference(similar[0], similar[1], known) if similar is not None and has_one_encoder else None,
+        _p_value(values[0], values[1], images),
+    )
+
+
+def _p_value(first: statistics.Scores, second: statistics.Scores, images: statistics.Images) -> float | None:
+    if len(first) > 1:
+        return statistics.difference_p(first, second, images)
+    return statistics.mcnemar(int((first > second).sum()), int((first < second).sum()))
+
+
+def _matrix(sides: Sequence[Sequence[Scores]], *, close: bool) -> tuple[list[statistics.Scores] | None, list[str]]:
+    """(seeds, items) of each side on the examples that all have, with the items' images; None where there are none."""
+    every = [each for side in sides for each in side]
+    shared = every[0].example_id
+    for each in every:
+        has_value = ~np.isnan(each.similarity) if close else ~np.isnan(each.correct)
+        shared = np.intersect1d(shared, each.example_id[has_value])
+    if not len(shared):
+        return None, []
+    picked = [[_on(each, shared, close) for each in side] for side in sides]
+    images = every[0].image[np.searchsorted(every[0].example_id, shared)]
+    return [np.stack(side) for side in picked], images.tolist()
+
+
+def _on(each: Scores, shared: Any, close: bool) -> Any:
+    rows = np.searchsorted(each.example_id, shared)
+    return (each.similarity[rows] > 0.8).astype(float) if close else each.correct[rows]
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Why two evaluations cannot be compared, in words; the style is no reason, since it is shown."""
+    reasons = []
+    if _template(first) != _template(second):
+        reasons.append("another prompt")
+    if first.get(PIXELS) != second.get(PIXELS):
+        reasons.append("other pixels")
+    decoding = [each.get("decoding") or {} for each in (first, second)]
+    for name, words in DECODING.items():
+        values = [each.get(name) for each in decoding]
+        if values[0] != values[1]:
+            reasons.append(f"{words} {_word(values[0])} against {_word(values[1])}")
+    rules = [each.get("rules") or {} for each in (first, second)]
+    # An evaluation of an earlier version knows fewer rules or none, and is compared by those that it knows.
+    for name in (name for name in rules[0] if name in rules[1] and rules[0][name] != rules[1][name]):
+        reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} against {_word(rules[1][name])}")
+    if first.get("baseline") != second.get("baseline"):
+        reasons.append("one is a baseline")
+    return reasons
+
+
+def _template(conditions: Mapping[str, Any]) -> str:
+    """The prompt with its style's own instruction taken out."""
+    style = conditions.get("style")
+    text = str(conditions.get("prompt", ""))
+    return text.replace(INSTRUCTIONS[style], "{instruction}") if style in INSTRUCTIONS else text
+
+
+def _word(value: object) -> str:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)
+
+
+def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
+    """Dotted field to its value in each run, for the fields in which they differ (names and seeds too)."""
+    configs = [flat(run.config) for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    found = {key: [config.get(key) for config in configs] for key in keys}
+    return {key: values for key, values in found.items() if len(set(map(str, values))) > 1}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted field."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def is_control(group: Group) -> bool:
+    """Whether something but right answers or annotators teaches it: another reward, or its own samples."""
+    run = group.first
+    pays_for_nothing = run.method == "grpo" and bool(run.config) and not run.reward_weights.get("accuracy")
+    return pays_for_nothing or run.config.get("imitate", "references") != "references"

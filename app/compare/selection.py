@@ -1,0 +1,85 @@
+"""Which runs are compared: those of an experiment, those in the address, or all that were tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.compare import groups as comparison
+from app.compare.groups import Group, Member
+from app.shared import data, format, links
+from store.db.engine import Store
+from store.db.rows import ExperimentRow, RunRow
+
+ALL = "all"
+
+
+class Chosen(NamedTuple):
+    """`experiment` is None where the runs were chosen one by one."""
+
+    groups: list[Group]
+    members: list[Member]
+    experiment: ExperimentRow | None
+
+
+def choose(store: Store, runs: Sequence[RunRow]) -> Chosen:
+    """The choice is kept in the address: `experiment=UID`, or `runs=UID,UID`."""
+    experiments = data.list_experiments()
+    uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
+    if uids:
+        st.caption(f"{len(uids)} chosen runs.")
+        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=links.go, args=("runs",))
+        wanted = [run for run in runs if run.uid in uids]
+        return _chosen(store, wanted, None)
+    by_uid = {row.uid: row for row in experiments}
+    if not by_uid:
+        return _chosen(store, runs, None)
+    asked = st.query_params.get("experiment", experiments[0].uid)
+    st.session_state["compare.experiment"] = asked if asked in by_uid else ALL
+    uid = st.selectbox(
+        "Experiment",
+        [*by_uid, ALL],
+        key="compare.experiment",
+        format_func=lambda key: label(by_uid[key]) if key in by_uid else "All runs",
+        on_change=lambda: links.go(experiment=st.session_state["compare.experiment"]),
+    )
+    experiment = by_uid.get(uid)
+    return _chosen(store, [run for run in runs if experiment is None or run.id in experiment.arms], experiment)
+
+
+def label(experiment: ExperimentRow) -> str:
+    return f"{experiment.name} · {len(experiment.arms)} runs · {experiment.uid}"
+
+
+def _chosen(store: Store, runs: Sequence[RunRow], experiment: ExperimentRow | None) -> Chosen:
+    members = [
+        Member(data.get_run(run.id), data.list_evaluations(run.id), data.list_checkpoints(run.id))
+        for run in runs
+        if run.method in comparison.METHODS
+    ]
+    return Chosen(comparison.groups(members, experiment.arms if experiment else {}), members, experiment)
+
+
+def names(groups: Sequence[Group]) -> dict[str, Group]:
+    """Groups by a name that tells them apart."""
+    found: dict[str, Group] = {}
+    for group in groups:
+        rank = f" r{group.first.lora_rank}" if group.first.lora_rank else ""
+        name = f"{group.label}{rank} · {group.first.model.rstrip('/').rpartition('/')[2]}"
+        found[name if name not in found else f"{name} · {group.first.name} {group.first.uid}"] = group
+    return found
+
+
+def rank_place(groups: Sequence[Group], group: Group) -> int:
+    """Which of its method's ranks it has, from the lowest."""
+    ranks = sorted({g.first.lora_rank or 0 for g in groups if g.first.method == group.first.method})
+    return ranks.index(group.first.lora_rank or 0)
+
+
+def nothing(chosen: Chosen) -> str:
+    """Why there is nothing to compare."""
+    if chosen.experiment is not None:
+        return f"No run of {format.literal(chosen.experiment.name)} has been tested yet: the tables fill as tests end."
+    return "No run has been tested yet. Launch an experiment, or evaluate a run on its page."

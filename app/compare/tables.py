@@ -1,0 +1,351 @@
+"""The three tables of a comparison, as text with its sources: measured rows, and the reported ones beside them.
+
+Pure functions of groups; how a table is drawn or exported is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from app.compare import groups as comparison
+from app.compare import reported
+from app.compare.groups import Contrast, GetScores, Group, Measured
+from app.shared import format
+from store.db.rows import EvaluationRow
+from trainer.spec import statistics
+
+Kind = Literal["measured", "reported"]
+NO_VALUE = format.UNKNOWN
+BASELINES = {"blind": "image blanked", "shuffled": "another image", "majority": "majority answer of train"}
+
+
+class Cell(NamedTuple):
+    text: str
+    source: EvaluationRow | None = None
+    """The evaluation whose predictions are behind it; of the first seed where there are several."""
+
+
+@dataclass(frozen=True)
+class Line:
+    cells: tuple[Cell, ...]
+    kind: Kind = "measured"
+    contrast: Contrast | None = None
+    """What the last two cells say; filled in once all p-values of the table are known."""
+
+
+@dataclass(frozen=True)
+class Table:
+    key: str
+    title: str
+    head: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+
+def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
+    """Accuracy and similarity by model and method on each run's own dataset, at the lowest rank; against SFT."""
+    lines = []
+    for model in _models(groups):
+        of_model = _trained_datasets(_lowest_rank([group for group in groups if group.first.model == model]))
+        sft = next((g for g in of_model if _is(g, "sft", "cot")), None)
+        for group in of_model:
+            right = comparison.measured(group, group.first.dataset, scores)
+            close = comparison.measured(group, group.first.dataset, scores, close=True)
+            if right is None:
+                continue
+            against = _contrast(group, sft, group.first.dataset, scores)
+            words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
+            cells = (
+                *map(Cell, words),
+                _share(right),
+                _share(close),
+                Cell(_figure(right, "wellformed")),
+                _best_sample(_base(groups, group, group.first.dataset), group.first.dataset),
+            )
+            lines += [Line(cells, contrast=against), *_baselines(group, scores)]
+    head = (
+        "Model",
+        "Method",
+        "Rank",
+        "Seeds",
+        "n",
+        "Exact match",
+        "cos@0.8",
+        "Well-formed",
+        "Samples before",
+        "Minus SFT CoT",
+        "p",
+    )
+    rows = [
+        _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "", "", "")
+        for r in reported.STYLE
+    ]
+    return _table("style", "Accuracy and similarity to the reference reasoning", head, lines, rows)
+
+
+def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
+    """Benchmarks that nobody was trained on: SFT against GRPO of the same model, style and rank."""
+    lines = []
+    for grpo in (group for group in groups if _is(group, "grpo", None)):
+        run = grpo.first
+        sft = _partner(groups, grpo, "sft", run.lora_rank)
+        for name in benchmarks:
+            if name == run.dataset or (right := comparison.measured(grpo, name, scores)) is None:
+                continue
+            base = _base(groups, grpo, name)
+            others = [comparison.measured(each, name, scores) if each else None for each in (base, sft)]
+            words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
+            cells = (*map(Cell, words), *map(_share, others), _best_sample(base, name), _share(right))
+            lines.append(Line(cells, contrast=_contrast(grpo, sft, name, scores)))
+    outcome = ("Before training", "SFT", "Samples before", "GRPO", "GRPO minus SFT", "p")
+    head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
+    rows = [
+        _reported(
+            *("Qwen2-VL 2B", name, "GRPO", "32 / 64", "", "", _percent(sft_share), "", _percent(grpo_share)),
+            *(f"{100 * (grpo_share - sft_share):+.2f}", ""),
+        )
+        for name, sft_share, grpo_share in reported.BENCHMARKS
+    ]
+    return _table("benchmarks", "Benchmarks that training did not see", head, lines, rows)
+
+
+def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
+    """Each method at its ranks, against its own lowest rank."""
+    lines = []
+    for lowest in groups:
+        same = [g for g in groups if g.first.lora_rank and _but_rank(g) == _but_rank(lowest)]
+        if not same or lowest is not same[0] or len(same) < 2:
+            continue
+        for group in same:
+            dataset = group.first.dataset
+            if (right := comparison.measured(group, dataset, scores)) is None:
+                continue
+            close = comparison.measured(group, dataset, scores, close=True)
+            words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
+            against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
+            lines.append(Line((*map(Cell, words), _share(right), _share(close)), contrast=against))
+    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Minus lowest rank", "p")
+    rows = [
+        _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
+        for r in reported.RANKS
+    ]
+    return _table("ranks", "LoRA rank", head, lines, rows)
+
+
+def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
+    """What sampling gives, of first seeds: does training find what the base could not, or what it seldom said?"""
+    found = []
+    for group in groups:
+        for name in benchmarks:
+            evaluation = _sampled(group, name)
+            greedy = comparison.measured(Group(group.members[:1]), name, scores)
+            if greedy and (evaluation or _sampled(_base(groups, group, name), name)):
+                found.append((group, name, greedy, evaluation))
+    drawn = {key for *_, each in found if each for key in each.metrics if key.startswith(("pass@", "maj@"))}
+    keys = sorted(drawn, key=lambda key: (not key.startswith("pass"), int(key.partition("@")[2])))
+    lines = []
+    for group, name, greedy, evaluation in found:
+        words = (_model(group), group.label, _rank(group), name, str(greedy.n))
+        shares = [None if evaluation is None else evaluation.metrics.get(key) for key in keys]
+        cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
+        lines.append(Line((*map(Cell, words), _share(greedy), *cells)))
+    notes = (
+        "pass@k: the chance that one of k samples is right; maj@k: that the most frequent answer of k is. Both are "
+        "means over all subsets of the samples. A greedy answer is one try without chance.",
+    )
+    head = ("Model", "Method", "Rank", "Benchmark", "n", "Greedy", *keys)
+    return Table("samples", "Greedy answers beside samples", head, tuple(lines), notes)
+
+
+def load_bearing(groups: Sequence[Group]) -> Table:
+    """How often the answer changes with altered thinking, of the first seed of each group, by checkpoint."""
+    lines = []
+    for group in groups:
+        for each in group.members[0].evaluations:
+            if each.kind != "thinking" or each.ended_at is None:
+                continue
+            figures = each.metrics
+            changed = [100 * figures[name] for name in ("changed", "changed_low", "changed_high")]
+            words = (_model(group), group.label, _rank(group), each.benchmark, str(each.step))
+            share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", each)
+            rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
+            lines.append(Line((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
+    head = ("Model", "Method", "Rank", "Benchmark", "Step", "Thinking", "n", "Answer changed", "Answered its number")
+    notes = ("Well-formed answers, taken again after altered thinking: one that stays the same was not reached by it.",)
+    return Table("thinking", "Is the thinking load-bearing?", head, tuple(lines), notes)
+
+
+def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:
+    """Adds the differences with p-values corrected for those of the table, notes on them, and the reported rows."""
+    raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
+    corrected = iter(statistics.holm(raw))
+    done = []
+    for line in lines:
+        is_tested = line.contrast is not None and line.contrast.p is not None
+        done.append(
+            replace(line, cells=(*line.cells, *_verdict(line.contrast, next(corrected) if is_tested else None)))
+        )
+    return Table(key, title, head, (*done, *rows), _notes([line.contrast for line in lines if line.contrast]))
+
+
+def _verdict(contrast: Contrast | None, p: float | None) -> tuple[Cell, Cell]:
+    if contrast is None:
+        return Cell(NO_VALUE), Cell(NO_VALUE)
+    if contrast.accuracy is None:
+        return Cell(f"not comparable: {', '.join(contrast.reasons)}"), Cell(NO_VALUE)
+    value, low, high = (100 * part for part in contrast.accuracy)
+    return Cell(f"{value:+.1f} ({low:+.1f} to {high:+.1f})"), Cell(format.p_value(p))
+
+
+def _notes(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    measured = [each for each in contrasts if each.accuracy is not None]
+    if not measured:
+        return ()
+    seeds = {each.seeds for each in measured}
+    of_two = (
+        "One seed a side: a difference speaks of these two checkpoints, not of methods. Its p is McNemar's exact test, "
+        "its interval a paired bootstrap over images."
+    )
+    of_methods = (
+        "Three or more seeds a side: a difference speaks of methods. Its p and its interval share one error: over "
+        "seeds by Welch and Satterthwaite, over images by a bootstrap."
+    )
+    chosen = [*([of_two] if 1 in seeds else []), *([of_methods] if max(seeds) > 1 else [])]
+    return (
+        *chosen,
+        "Differences are in points, on the examples that both sides answered; p is corrected by Holm's rule.",
+    )
+
+
+def _contrast(group: Group, other: Group | None, benchmark: str, scores: GetScores) -> Contrast | None:
+    return None if other is None or other is group else comparison.contrast(group, other, benchmark, scores)
+
+
+def _models(groups: Sequence[Group]) -> list[str]:
+    return list(dict.fromkeys(group.first.model for group in groups))
+
+
+def _lowest_rank(groups: Sequence[Group]) -> list[Group]:
+    known = [group.first.lora_rank for group in groups if group.first.lora_rank]
+    return [group for group in groups if group.first.lora_rank in (None, min(known, default=None))]
+
+
+def _trained_datasets(groups: Sequence[Group]) -> list[Group]:
+    """Without the bases that were tested on what nobody trained on: they belong to the other benchmarks."""
+    trained = {group.first.dataset for group in groups if group.first.method != "none"}
+    return [group for group in groups if not trained or group.first.dataset in trained]
+
+
+def _is(group: Group, method: str, style: str | None) -> bool:
+    run = group.first
+    return run.method == method and style in (None, run.style) and not comparison.is_control(group)
+
+
+def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | None) -> Group | None:
+    """The group of another method with the same model, quantization, style, dataset and rank."""
+    run = group.first
+    same = (run.model, run.quantization, run.dataset, run.style, rank)
+
+    def key(other: Group) -> tuple[object, ...]:
+        its = other.first
+        return its.model, its.quantization, its.dataset, its.style, its.lora_rank
+
+    return next((other for other in groups if _is(other, method, None) and key(other) == same), None)
+
+
+def _but_rank(group: Group) -> tuple[object, ...]:
+    run = group.first
+    fields = comparison.flat(run.config)
+    kept = {k: v for k, v in fields.items() if k not in ("lora.rank", "lora.alpha", "name", "seed")}
+    return run.model, run.method, group.label, str(sorted(kept.items(), key=str))
+
+
+def _model(group: Group) -> str:
+    run = group.first
+    name = run.model.rstrip("/").rpartition("/")[2]
+    return f"{name} {run.quantization}" if run.quantization and run.quantization != "none" else name
+
+
+def _rank(group: Group) -> str:
+    return str(group.first.lora_rank or NO_VALUE)
+
+
+def _share(found: Measured | None) -> Cell:
+    if found is None:
+        return Cell(NO_VALUE)
+    value, low, high = (100 * part for part in found.estimate)
+    return Cell(f"{value:.1f} % ({low:.1f}–{high:.1f})", found.evaluations[0])
+
+
+def _figure(found: Measured, name: str) -> str:
+    values = [each.metrics.get(name) for each in found.evaluations]
+    present = [value for value in values if value is not None]
+    return format.percent(sum(present) / len(present)) if present else NO_VALUE
+
+
+def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None:
+    """What a group was trained from, as it was tested on a benchmark; itself where nothing was trained.
+
+    That is the base, or the run whose adapter the first seed started with, where the very checkpoint was tested.
+    """
+    run = group.first
+    if run.method == "none":
+        return group
+    adapter = _adapter(group)
+    if adapter:
+        return _giver(groups, adapter, benchmark)
+    same = (run.model, run.quantization, run.style)
+    untrained = (g for g in groups if _is(g, "none", None) and not _adapter(g))
+    alike = (g for g in untrained if (g.first.model, g.first.quantization, g.first.style) == same)
+    return next((each for each in alike if comparison.tested(each.members[0], benchmark)), None)
+
+
+def _adapter(group: Group) -> str:
+    """`UID`, `UID:STEP` or a folder; empty where the base is trained."""
+    return str((group.first.config.get("model") or {}).get("adapter") or "")
+
+
+def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
+    """The run that an adapter is of, alone; its best checkpoint, which is the one that is tested, needs no step."""
+    uid, _, step = adapter.rpartition(":")
+    if not (uid and step.isdigit()):
+        uid, step = adapter, ""
+    for group in groups:
+        for member in group.members:
+            found = comparison.tested(member, benchmark) if member.run.uid == uid else None
+            if found is not None and step in ("", str(found.step)):
+                return replace(group, members=(member,))
+    return None
+
+
+def _sampled(group: Group | None, benchmark: str) -> EvaluationRow | None:
+    return None if group is None else comparison.sampled(group.members[0], benchmark)
+
+
+def _best_sample(group: Group | None, benchmark: str) -> Cell:
+    """The chance that one of the most samples is right, of the first seed."""
+    found = _sampled(group, benchmark)
+    if found is None:
+        return Cell(NO_VALUE)
+    most = max(int(name[5:]) for name in found.metrics if name.startswith("pass@"))
+    return Cell(f"pass@{most} {100 * found.metrics[f'pass@{most}']:.1f} %", found)
+
+
+def _baselines(group: Group, scores: GetScores) -> list[Line]:
+    """What the first seed of a group gets on its own dataset without seeing the image, or without a model."""
+    lines = []
+    for name, found in comparison.baselines(group, group.first.dataset, scores).items():
+        words = (_model(group), f"{group.label}: {BASELINES[name]}", _rank(group), "1", str(found.n))
+        rest = (Cell(NO_VALUE), Cell(_figure(found, "wellformed")), Cell(NO_VALUE))
+        lines.append(Line((*map(Cell, words), _share(found), *rest)))
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _reported(*texts: str) -> Line:
+    return Line(tuple(map(Cell, texts)), "reported")

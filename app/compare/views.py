@@ -1,0 +1,191 @@
+"""What stands behind the tables: curves of accuracy, the answers to each true count, and who wins where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app.compare import groups as comparison
+from app.compare.figures import Path, Tally, by_count, heat, paths
+from app.compare.groups import Group
+from app.compare.selection import names, rank_place
+from app.shared import data, format, links
+from app.shared.live_chart import live_chart
+from app.shared.trace_text import marked, visible
+from store.db.engine import Store
+from store.db.rows import Scores
+from store.examples import get_examples
+
+TRACES = "traces"
+SHOWN = 12
+"""Examples of the gallery."""
+COUNTED = "steps_equal_count"
+FIGURES = {
+    "exact_match_lenient": "right, last number",
+    "answered": "answered",
+    "mean_absolute_error": "MAE of answers",
+    "rmse": "RMSE of answers",
+    "off_by_one": "at most 1 off",
+    "relaxed": "at most 5 % off",
+    "consistent": "answers what it concludes",
+    "mean_think_tokens": "think tokens",
+    "mean_steps": "numbered steps",
+    COUNTED: "steps = count",
+    "cos_mean": "cosine",
+    "cos_floor": "floor",
+    "cos_ceiling": "ceiling",
+    "truncated": "cut off",
+}
+"""Figure of an evaluation to the head of its column."""
+
+
+def path_figure(groups: Sequence[Group]) -> Any:
+    """Validation accuracy against similarity over the checkpoints of the first seed of each group."""
+    drawn = []
+    for name, group in names(groups).items():
+        points = {
+            e.step: (e.metrics["exact_match"], e.metrics["cos_mean"])
+            for e in group.members[0].evaluations
+            if e.kind == "val" and e.metrics.get("cos_mean") is not None
+        }
+        if points:
+            steps = sorted(points)
+            accuracy, similarity = zip(*(points[step] for step in steps), strict=True)
+            drawn.append(Path(name, group.first.method, rank_place(groups, group), steps, accuracy, similarity))
+    return paths(drawn) if drawn else None
+
+
+def count_figure(groups: Sequence[Group], benchmark: str) -> Any:
+    drawn = []
+    for name, group in names(groups).items():
+        evaluation = comparison.tested(group.members[0], benchmark)
+        counts = evaluation.metrics.get("by_count") if evaluation else None
+        if counts:
+            tally = {int(count): pair for count, pair in counts.items()}
+            drawn.append(Tally(name, group.first.method, rank_place(groups, group), tally))
+    return by_count(drawn) if drawn else None
+
+
+def charts(groups: Sequence[Group], benchmark: str) -> None:
+    both = st.grid(2, min_column_width=400)
+    with both, st.container(border=True):
+        st.markdown("**Accuracy against similarity**", help="On validation, one path a run over its checkpoints.")
+        figure = path_figure(groups)
+        if figure is None:
+            st.caption("No run was validated with a sentence encoder.")
+        else:
+            live_chart(figure, key="compare.paths", alt="Accuracy against similarity to the reference, one path a run")
+    with both, st.container(border=True):
+        st.markdown("**Accuracy by true count**", help="Bars and bands are Wilson's 95 % intervals; first seeds only.")
+        figure = count_figure(groups, benchmark)
+        if figure is None:
+            st.caption(f"Nothing was measured by count on {format.literal(benchmark)}.")
+        else:
+            live_chart(figure, key="compare.counts", alt=f"Accuracy by true count on {benchmark}")
+
+
+def figures_table(groups: Sequence[Group], benchmark: str) -> None:
+    """What else the test of each first seed found."""
+    tested = {name: comparison.tested(group.members[0], benchmark) for name, group in names(groups).items()}
+    found = {name: evaluation.metrics for name, evaluation in tested.items() if evaluation is not None}
+    # Prose numbers nothing: where no trace has a step, whether steps equal the count means nothing.
+    shown = {name: values if values.get("mean_steps") else {**values, COUNTED: None} for name, values in found.items()}
+    st.dataframe(
+        {"run": list(shown)} | {label: [row.get(key) for row in shown.values()] for key, label in FIGURES.items()},
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        column_config={label: st.column_config.NumberColumn(format="%.3g") for label in FIGURES.values()},
+        alt=f"Further figures of each run on {benchmark}",
+    )
+
+
+def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
+    """What one group answers to each true count."""
+    by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
+    if not by_name:
+        return
+    name = st.selectbox("Answers of", list(by_name), index=len(by_name) - 1, key="compare.heat", width=320)
+    evaluation = comparison.tested(by_name[name].members[0], benchmark)
+    if evaluation is not None:
+        found = data.read_scores(evaluation.id)
+        alt = f"Answers of {name} to each true count on {benchmark}"
+        live_chart(heat(found.truth, found.answer), key="compare.confusion", alt=alt)
+
+
+def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
+    """Two checkpoints example by example: how many only one of them has right, and which."""
+    by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
+    if len(by_name) < 2:
+        st.caption("Two runs that were tested on this benchmark are needed.")
+        return
+    options = list(by_name)
+    methods = [group.first.method for group in by_name.values()]
+    rival = next((i for i in reversed(range(len(options))) if methods[i] != methods[-1]), 0)
+    with st.container(horizontal=True):
+        first = st.selectbox("One", options, index=len(options) - 1, key="compare.one", width=300)
+        second = st.selectbox("Other", options, index=rival, key="compare.other", width=300)
+    tested = [comparison.tested(by_name[name].members[0], benchmark) for name in (first, second)]
+    one, other = (data.read_scores(each.id) for each in tested if each is not None)
+    shared, i, j = np.intersect1d(one.example_id, other.example_id, return_indices=True)
+    outcomes = {
+        f"only {first} right": (one.correct[i] > 0) & (other.correct[j] == 0),
+        f"only {second} right": (one.correct[i] == 0) & (other.correct[j] > 0),
+        "both right": (one.correct[i] > 0) & (other.correct[j] > 0),
+        "both wrong": (one.correct[i] == 0) & (other.correct[j] == 0),
+    }
+    for name, side in ((first, one), (second, other)):
+        answered_and_right(name, side)
+    outcome = st.segmented_control(
+        "Examples",
+        list(outcomes),
+        default=next(iter(outcomes)),
+        key="compare.outcome",
+        required=True,
+        wrap=True,
+        format_func=lambda key: f"{key}: {int(outcomes[key].sum())}",
+    )
+    places = np.flatnonzero(outcomes[str(outcome)])[:SHOWN]
+    examples = get_examples(store, shared[places].tolist())
+    cards = [
+        card(
+            examples[int(shared[p])],
+            (first, one, int(i[p]), by_name[first]),
+            (second, other, int(j[p]), by_name[second]),
+        )
+        for p in places
+    ]
+    st.html(f'<div class="duel">{"".join(cards)}</div>' if cards else '<p class="duel-none">No example.</p>')
+
+
+def answered_and_right(name: str, scores: Scores) -> None:
+    """Takes accuracy apart: more answers, or better ones."""
+    answered = ~np.isnan(scores.answer)
+    right = scores.correct[answered].mean() if answered.any() else float("nan")
+    st.caption(
+        f"{format.literal(name)}: {format.percent(answered.mean())} answered, {format.percent(right)} of those right."
+    )
+
+
+Side = tuple[str, Scores, int, Group]
+
+
+def card(example: Any, *sides: Side) -> str:
+    """One example with both answers, each a link to its trace; all text is shown as it stands."""
+    images = "".join(
+        f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The picture">' for sha256 in example.images[:1]
+    )
+    answers = "".join(answer(*side) for side in sides)
+    question = f"{marked(example.question)} <b>{example.answer}</b>"
+    return f'<div class="duel-card">{images}<div>{question}{answers}</div></div>'
+
+
+def answer(name: str, scores: Scores, place: int, group: Group) -> str:
+    said = scores.answer[place]
+    text = "no answer" if np.isnan(said) else f"{said:.0f}"
+    sign = "✔" if scores.correct[place] else "✘"
+    query = f"run={group.first.uid}&view=Predictions&evaluation={scores.evaluation_id}"
+    link = visible(f"{TRACES}?{query}&prediction={scores.prediction_id[place]}")
+    return f'<div><a target="_self" href="{link}">{sign} {text}</a> {visible(name)}</div>'

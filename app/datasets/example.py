@@ -1,0 +1,111 @@
+"""One example, and everything that was ever answered to it. Knows nothing of how it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app.shared import data, format, links, status
+from app.shared.example_parts import show_rest, show_truth
+from app.shared.trace_text import marked, visible
+from app.shared.trace_view import Row, show_trace
+from store.completions.rows import list_completions
+from store.db.engine import Store
+from store.db.rows import RunRow, StoredCompletion, StoredExample
+from store.evaluations.predictions import list_predictions_of_example
+from store.trace import form_of
+
+AT_ONCE = 30
+"""Answers of a kind that are shown before "show more"."""
+TRACES = "traces"
+"""Address of the Traces page."""
+
+
+class Answer(NamedTuple):
+    """An answer with its run."""
+
+    run_id: int
+    row: Row
+
+
+def show_example(example: StoredExample) -> None:
+    """Images, question, true count and reference."""
+    with st.container(border=True, horizontal=True, gap="medium"):
+        with st.container(width=240):
+            for sha256 in example.images:
+                alt = visible(example.question)
+                st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
+            if not example.images:
+                st.caption("This example was stored without an image.")
+        with st.container():
+            st.html(f'<div class="tv-question">{marked(example.question)}</div>')
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                show_truth(example)
+                if example.difficulty:
+                    st.caption(format.literal(example.difficulty), width="content")
+            if example.reference:
+                st.caption("Reference")
+                st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+            show_rest(example)
+            st.html(f'<div class="tv-name">{visible(example.name)}</div>')
+
+
+def show_answers(store: Store, example: StoredExample) -> None:
+    """Completions and predictions of all runs, each with a link to it among the others of its step or evaluation."""
+    runs = {run.id: run for run in data.list_runs()}
+    st.subheader("Completions", anchor=False, help="Sampled while a run trained on this example.")
+    wanted = _wanted("completions", example.id)
+    found = list_completions(store, None, example_id=example.id, limit=wanted + 1)
+    _list([Answer(row.run_id, row) for row in found], runs, wanted, "completions", example.id)
+    st.subheader("Predictions", anchor=False, help="Answers in probes and evaluations; nothing was learnt from them.")
+    wanted = _wanted("predictions", example.id)
+    predicted = list_predictions_of_example(store, example.id, limit=wanted + 1)
+    _list([Answer(*each) for each in predicted], runs, wanted, "predictions", example.id)
+
+
+def _wanted(kind: str, example_id: int) -> int:
+    return int(st.session_state.get(f"shown-{kind}-{example_id}", AT_ONCE))
+
+
+def _list(answers: Sequence[Answer], runs: dict[int, RunRow], wanted: int, kind: str, example_id: int) -> None:
+    if not answers:
+        st.caption(f"There are no {kind} of this example.")
+    for run_id, each in groupby(answers[:wanted], key=lambda answer: answer.run_id):
+        if run_id in runs:
+            _of_run(runs[run_id], [answer.row for answer in each])
+    if len(answers) > wanted:
+        key = f"shown-{kind}-{example_id}"
+        st.button("Show more", key=f"{key}-button", on_click=_more, args=(key, wanted + AT_ONCE))
+
+
+def _more(key: str, wanted: int) -> None:
+    st.session_state[key] = wanted
+
+
+def _of_run(run: RunRow, rows: Sequence[Row]) -> None:
+    style = form_of(run.style, run.grammar)
+    right = sum(row.correct is True for row in rows)
+    with st.container(border=True, gap=None):
+        method = status.METHODS.get(run.method, run.method)
+        st.markdown(f"**{format.literal(run.name)}** · {method} · {right} of {len(rows)} right")
+        for place, same in groupby(rows, key=where):
+            st.caption(format.literal(place))
+            for row in same:
+                show_trace(row, style, key=f"answer-{type(row).__name__}-{row.id}", link=link(run, row))
+
+
+def where(row: Row) -> str:
+    """When in its run an answer was given."""
+    return f"step {row.step}" if isinstance(row, StoredCompletion) else f"step {row.step} · {row.kind}"
+
+
+def link(run: RunRow, row: Row) -> str:
+    """The address of an answer on the Traces page."""
+    if isinstance(row, StoredCompletion):
+        return f"{TRACES}?{urlencode({'run': run.uid, 'step': row.step, 'completion': row.id})}"
+    query = {"run": run.uid, "view": "Predictions", "evaluation": row.evaluation_id, "prediction": row.id}
+    return f"{TRACES}?{urlencode(query)}"

@@ -1,0 +1,178 @@
+"""The images that a training set and a benchmark share, side by side, and what accuracy is without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+import numpy as np
+import streamlit as st
+
+from app.datasets import overlap
+from app.datasets.grid import image
+from app.datasets.overlap import Overlap, Score
+from app.shared import format
+from app.shared.trace_text import excerpt, visible
+from store.datasets import list_pictures, list_verdicts
+from store.db.engine import Store
+from store.db.rows import IndexRow, Pictures, StoredExample
+from store.examples import get_examples
+
+PAIRS_A_PAGE = 12
+MOST_BITS = 12
+WHY = {overlap.FILE: "the same file", overlap.NUMBER: "the same number in COCO or Visual Genome"}
+WHAT_IT_TELLS = (
+    "A perceptual hash keeps 64 bits: which coarse waves of the grey picture are strong. A smaller or recompressed "
+    "copy differs by up to 4 bits, one cut by 2 % at each edge by up to 8, two different pictures by 14 or more "
+    "(measured on drawn test pictures, not on photos). "
+    "It cannot tell a mirrored, turned or widely cropped copy, and not that two photos show the same scene. Drawn "
+    "scenes are simple by design: few shapes on a plain ground look alike to it, so that near matches there are mostly "
+    "different scenes. Many images of Visual Genome are COCO's too; the two numbers are not translated into each "
+    "other, so that such pairs are found by hash only."
+)
+Link = Callable[[StoredExample], str]
+
+
+@st.cache_data(max_entries=4, show_spinner="Comparing images …", hash_funcs={Store: attrgetter("url")})
+def _compared(store: Store, training: IndexRow, benchmark: IndexRow) -> tuple[Pictures, Pictures, Overlap]:
+    """Remembered until one of them is indexed again."""
+    ours, theirs = _pictures(store, training), _pictures(store, benchmark)
+    return ours, theirs, overlap.compare(ours, theirs)
+
+
+def _pictures(store: Store, index: IndexRow) -> Pictures:
+    return list_pictures(store, index.dataset or "", index.split)
+
+
+def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
+    """`indexes` are those that have finished."""
+    if len(indexes) < 2:
+        st.info("Index two splits to compare their images: a training set and a benchmark.", icon=":material/compare:")
+        return
+    training, benchmark, most = _choose(indexes)
+    ours, theirs, found = _compared(store, training, benchmark)
+    same = found.within(most)
+    ids = overlap.touched(found, theirs, most)
+    _numbers(found, same, len(np.unique(theirs.example_id)), len(ids))
+    partial = [index for index in (training, benchmark) if not index.complete]
+    if partial:
+        parts = " and ".join(f"{index.dataset} ({index.split}): {format.count(index.usable)}" for index in partial)
+        st.caption(format.literal(f"Not wholly indexed, so that images beyond are not compared: {parts} questions."))
+    with st.expander("What the hash can and cannot tell", icon=":material/info:"):
+        st.markdown(WHAT_IT_TELLS)
+    _accuracy(store, benchmark, theirs, ids)
+    _pairs(store, ours, theirs, found, np.flatnonzero(same), link)
+
+
+def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
+    """Two splits, training sets and benchmarks first, and the bits by which hashes may differ."""
+    names = {f"{index.dataset} · {index.split}": index for index in indexes}
+    first = sorted(names, key=lambda name: (names[name].split != "train", name))
+    second = sorted(names, key=lambda name: (names[name].split == "train", name == first[0], name))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        training = st.selectbox("Training set", first, key="training", bind="query-params", width=280)
+        benchmark = st.selectbox("Benchmark", second, key="benchmark", bind="query-params", width=280)
+        most = st.slider(
+            "Bits that may differ",
+            0,
+            MOST_BITS,
+            overlap.LIKELY_COPY,
+            key="bits",
+            bind="query-params",
+            width=220,
+            help="Of the 64 bits of the perceptual hash. More finds more copies and more that only look alike.",
+        )
+    return names[training], names[benchmark], most
+
+
+def _numbers(found: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
+    kinds = np.where(same, found.kind, -1)
+    numbers = {
+        "Benchmark images": format.count(len(kinds)),
+        "Same file": format.count((kinds == overlap.FILE).sum()),
+        "Same number": format.count((kinds == overlap.NUMBER).sum()),
+        "Nearly the same": format.count((kinds == overlap.LOOKS).sum()),
+        "Benchmark questions touched": f"{format.count(hit)} of {format.count(examples)}",
+    }
+    with st.container(horizontal=True, gap="medium"):
+        for name, value in numbers.items():
+            st.metric(name, value, width="content")
+
+
+def _accuracy(store: Store, benchmark: IndexRow, theirs: Pictures, ids: np.ndarray) -> None:
+    st.subheader("Accuracy without them", anchor=False)
+    tests = list_verdicts(store, benchmark.dataset or "", benchmark.split)
+    if not tests:
+        st.caption("No run was tested on this benchmark yet.")
+        return
+    rows = []
+    for test in tests:
+        found = overlap.scores(test, theirs, ids)
+        rows.append(
+            {
+                "run": test.run_name,
+                "step": test.step,
+                "all": _words(found.everything),
+                "without shared images": _words(found.clean),
+                "difference": _difference(found.everything, found.clean),
+                "only shared images": _words(found.shared),
+                "not indexed": found.unknown,
+                "traces": f"traces?run={test.run_uid}&view=Predictions&evaluation={test.evaluation_id}",
+            }
+        )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={"traces": st.column_config.LinkColumn("traces", display_text="open")},
+        alt="Exact match of each test with and without the shared images",
+    )
+    st.caption(
+        "Exact match with Wilson's 95 % interval and the number of examples. The difference is in percentage points; "
+        "the two shares rest on mostly the same answers, so compare shared images with the others to judge it. "
+        "Examples that were tested but not indexed are counted under “all” only."
+    )
+
+
+def _words(score: Score) -> str:
+    return f"{format.interval(score.share, score.low, score.high)} · n {format.count(score.n)}"
+
+
+def _difference(everything: Score, clean: Score) -> str:
+    if everything.share is None or clean.share is None:
+        return format.UNKNOWN
+    return f"{100 * (clean.share - everything.share):+.1f}".replace("-", "−")
+
+
+def _pairs(store: Store, ours: Pictures, theirs: Pictures, found: Overlap, places: np.ndarray, link: Link) -> None:
+    st.subheader("Side by side", anchor=False)
+    if not len(places):
+        st.caption(
+            "No image of the benchmark is in the training set, as far as was indexed and as these bits can tell."
+        )
+        return
+    order = places[np.lexsort((found.distance[places], found.kind[places]))]
+    pages = -(-len(order) // PAIRS_A_PAGE)
+    page = st.pagination(pages, key=f"pairs-{hash((len(order), pages))}") if pages > 1 else 1
+    shown = order[(page - 1) * PAIRS_A_PAGE : page * PAIRS_A_PAGE]
+    sides = [(found.training[i], found.benchmark[i]) for i in shown]
+    ids = [int(ours.example_id[a]) for a, _ in sides] + [int(theirs.example_id[b]) for _, b in sides]
+    known = get_examples(store, ids)
+    cards = []
+    for i, (a, b) in zip(shown, sides, strict=True):
+        left, right = known.get(int(ours.example_id[a])), known.get(int(theirs.example_id[b]))
+        if left and right:
+            bits = f"{found.distance[i]} of {overlap.BITS} bits differ"
+            why = WHY.get(int(found.kind[i]))
+            head = f'<span class="eg-why">{f"{why} · {bits}" if why else bits}</span>'
+            both = _side(left, str(ours.sha256[a]), link(left)) + _side(right, str(theirs.sha256[b]), link(right))
+            cards.append(f'<div class="eg-card">{head}<div class="eg-two">{both}</div></div>')
+    st.caption("Left the training set, right the benchmark.")
+    st.html(f'<div class="eg eg-pairs">{"".join(cards)}</div>')
+
+
+def _side(example: StoredExample, sha256: str, link: str) -> str:
+    return (
+        f'<a class="eg-side" target="_self" href="{visible(link)}">'
+        f'<span class="eg-frame">{image(sha256, example.question)}</span>'
+        f"<span>{excerpt(example.question, 80)}</span></a>"
+    )

@@ -1,0 +1,145 @@
+"""What changed: distinctive phrases of the first two sides, and the form of all of them beside the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.drift import structure, words
+from app.drift.layout import address, signed, table, whole
+from app.drift.reads import Reading
+from app.drift.structure import REPEATED, RULES, Form
+from app.drift.words import Phrase
+from app.shared import data, format
+from app.shared.trace_text import excerpt, visible
+from store.db.engine import Store
+from trainer.spec import statistics
+
+SHOWN = 15
+"""Phrases of each side."""
+DISTINCTIVE = 2.0
+"""z-score below which a phrase is not shown."""
+LENGTHS = {1: "Words", 2: "Two words", 3: "Three words"}
+Ends = Sequence[tuple[str, float]]
+LOG_ODDS = (
+    "Log-odds of each phrase, one side against the other, with an informative Dirichlet prior (Monroe, Colaresi and "
+    f"Quinn 2008): the frequencies of both sides together, worth {words.PRIOR:.0f} phrases. z is the log-odds "
+    "ratio by its standard error. Words of a text are not independent, so z puts phrases in order and tests nothing."
+)
+
+
+class Changed(NamedTuple):
+    """Phrases by their number of words, the second side's first; the rest by side, the reference last."""
+
+    phrases: dict[int, tuple[list[Phrase], list[Phrase]]]
+    forms: tuple[Form, ...]
+    openings: tuple[Ends, ...]
+    closings: tuple[Ends, ...]
+    has_reference: bool
+
+
+@st.cache_resource(max_entries=8, show_spinner="Counting words", hash_funcs={Store: attrgetter("url")})
+def changed(store: Store, evaluations: tuple[int, ...], _reading: Reading) -> Changed:
+    """`evaluations` name the texts, which do not change."""
+    said = list(_reading.shared.said)
+    has_reference = all(_reading.references)
+    texts = [*said, tuple(_reading.references)] if has_reference else said
+    phrases = {}
+    for n in LENGTHS:
+        found = words.distinctive(said[1], said[0], n)
+        own = [one for one in found if one.z >= DISTINCTIVE][:SHOWN]
+        phrases[n] = (own, [one for one in reversed(found) if one.z <= -DISTINCTIVE][:SHOWN])
+    return Changed(
+        phrases,
+        tuple(structure.form(each, _reading.questions) for each in texts),
+        tuple(words.ends(each) for each in texts),
+        tuple(words.ends(each, last=True) for each in texts),
+        has_reference,
+    )
+
+
+def show(evaluations: tuple[int, ...], names: Sequence[str], reading: Reading) -> None:
+    found = changed(data.reader(), evaluations, reading)
+    columns = [*names, "Reference"] if found.has_reference else list(names)
+    st.subheader("Distinctive phrases", anchor=False, help=LOG_ODDS)
+    length = st.segmented_control(
+        "Phrases of", list(LENGTHS), default=1, key="drift.words", required=True, format_func=LENGTHS.__getitem__
+    )
+    with st.grid(2, min_column_width=360):
+        for name, phrases in zip((names[1], names[0]), found.phrases[int(length)], strict=True):
+            with st.container(border=True):
+                st.markdown(f"**{format.literal(name)} says more**")
+                if phrases:
+                    st.html(table(("", "z", *(f"of {each}" for each in names[1::-1])), [_line(one) for one in phrases]))
+                else:
+                    st.caption("Nothing that stands out.")
+    st.caption("Shares are of texts that hold the phrase, tags left out. A phrase leads to the questions where it is.")
+    n = len(reading.shared.example_id)
+    st.subheader("Structure", anchor=False, help="Patterns, not understanding: each counts what it says it counts.")
+    st.html(table(("", *columns), _structure(found.forms, n)))
+    st.subheader("Repetition", anchor=False)
+    st.html(table(("", *columns), _repetition(found.forms)))
+    st.subheader("Openings, closings and most frequent phrases", anchor=False)
+    st.html(table(("", *columns), _ends(found)))
+
+
+def _line(one: Phrase) -> tuple[str, ...]:
+    link = address(phrase=one.text, view="Side by side", order="drift", example="")
+    text = f'<a target="_self" href="{link}" title="The questions where it is said">{visible(one.text)}</a>'
+    return (
+        text,
+        whole(signed(abs(one.z), 1)),
+        format.percent(one.first),
+        format.percent(one.second),
+    )
+
+
+def _structure(forms: Sequence[Form], n: int) -> list[tuple[str, ...]]:
+    rows = []
+    for i, rule in enumerate(RULES):
+        shares = [(each.structure[i], statistics.wilson(round(each.structure[i] * n), n)) for each in forms]
+        cells = [
+            f'<span class="dr-n">{format.percent(share)} <small>({100 * low:.0f}–{100 * high:.0f})</small></span>'
+            for share, (low, high) in shares
+        ]
+        rows.append((f"{visible(rule.name)}<br><small>{visible(rule.definition)}</small>", *cells))
+    return rows
+
+
+def _repetition(forms: Sequence[Form]) -> list[tuple[str, ...]]:
+    figures = (
+        ("Words", "a text, on average", [f"{each.words:.1f}" for each in forms]),
+        ("Different texts", "distinct texts by all texts", [format.percent(each.distinct) for each in forms]),
+        (
+            f"Repeated {REPEATED}-word phrases",
+            "share of a text's phrases that it has said before, on average",
+            [f"{100 * each.repeated:.1f} %" for each in forms],
+        ),
+        (
+            "Compression ratio",
+            "bytes of all texts, one a line, by bytes after zlib at level 9; repetition raises it",
+            [f"{each.compression:.1f}" for each in forms],
+        ),
+    )
+    return [(f"{visible(name)}<br><small>{visible(definition)}</small>", *cells) for name, definition, cells in figures]
+
+
+def _ends(found: Changed) -> list[tuple[str, ...]]:
+    rows = (
+        ("Openings", "the first three words", found.openings),
+        ("Closings", "the last three words", found.closings),
+        (f"{REPEATED}-word phrases", "share of the texts that hold them", [each.frequent for each in found.forms]),
+    )
+    return [
+        (f"{visible(name)}<br><small>{visible(definition)}</small>", *(_shares(each) for each in sides))
+        for name, definition, sides in rows
+    ]
+
+
+def _shares(found: Ends) -> str:
+    return "<br>".join(
+        f"{excerpt(text, 60) or '⟨nothing⟩'} <small>{format.percent(share)}</small>" for text, share in found
+    )

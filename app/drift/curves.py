@@ -1,0 +1,130 @@
+"""How near answers are to other texts, over training: pure functions of arrays that know neither store nor Streamlit.
+
+Similarities are cosines of unit vectors; NaN where one of the two texts is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.db.rows import EvaluationRow
+from store.embeddings import Vectors
+from store.evaluations.texts import Ints, Said
+from trainer.spec.statistics import wilson
+
+Floats = NDArray[np.float64]
+LOW, HIGH = 10, 90
+"""Percentiles that bound the spread."""
+
+
+class Drift(NamedTuple):
+    """Answers of runs in an encoder's space; a vector of NaN stands for what is not embedded."""
+
+    said: Said
+    texts: list[str]
+    """The different texts that were said."""
+    place: Ints
+    """Of each answer's text in `texts`."""
+    vectors: Vectors
+    """Of `texts`: (texts, dimension)."""
+    null: Vectors
+    """Of the word that stands for a malformed trace beside a reference: (dimension,)."""
+    example_ids: Ints
+    """Of the examples that were answered: (examples,)."""
+    example: Ints
+    """Of each answer's example in `example_ids`."""
+    references: Vectors
+    """(examples, dimension)"""
+    seconds: Vectors
+    """Of the second annotator's references: (examples, dimension)."""
+
+    @property
+    def wellformed(self) -> NDArray[np.bool_]:
+        return np.array([span is not None for span in self.said.think], np.bool_)
+
+    @property
+    def embedded(self) -> NDArray[np.bool_]:
+        """Which answers have a vector."""
+        return ~np.isnan(self.vectors[:, 0])[self.place]
+
+
+class Curve(NamedTuple):
+    """Mean, spread (or interval) and number of examples at each step; all of one length."""
+
+    step: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    n: Ints
+
+
+def checkpoints(evaluations: Sequence[EvaluationRow], kind: str, benchmark: str) -> list[int]:
+    """The latest finished evaluation of this kind and benchmark at each step, by step."""
+    by_step = {
+        e.step: e.id
+        for e in sorted(evaluations, key=lambda each: each.id)
+        if e.kind == kind and e.benchmark == benchmark and e.ended_at is not None
+    }
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def rows_of(drift: Drift, evaluation_ids: Sequence[int]) -> Ints:
+    """The greedy answers of evaluations, by position."""
+    return np.flatnonzero(np.isin(drift.said.evaluation_id, evaluation_ids) & (drift.said.sample == 0))
+
+
+def to_reference(drift: Drift, rows: Ints) -> Floats:
+    """Of each answer to its example's reference; a malformed one counts as the word NULL, as in the tables."""
+    own = np.where(drift.wellformed[rows, None], drift.vectors[drift.place[rows]], drift.null)
+    return _cosines(own, drift.references[drift.example[rows]])
+
+
+def to_answers(drift: Drift, rows: Ints, others: Ints) -> Floats:
+    """Of each answer to what `others`, at most one an example, said of its example."""
+    partner = np.full(len(drift.references), -1)
+    partner[drift.example[others]] = others
+    other = partner[drift.example[rows]]
+    found = _cosines(drift.vectors[drift.place[rows]], drift.vectors[drift.place[other]])
+    return np.where(other >= 0, found, np.nan)
+
+
+def _cosines(first: Vectors, second: Vectors) -> Floats:
+    return np.einsum("ij,ij->i", first, second).astype(np.float64)
+
+
+def spread(step: Ints, value: Floats) -> Curve:
+    """Mean and percentiles LOW to HIGH of the values at each step, NaN left out; steps with none are left out."""
+    is_known = np.isfinite(value)
+    steps = np.unique(step[is_known])
+    parts = [value[is_known & (step == each)] for each in steps]
+    low, high = np.array([np.percentile(part, (LOW, HIGH)) for part in parts]).reshape(-1, 2).T
+    means = np.array([part.mean() for part in parts])
+    return Curve(steps.astype(float), means, low, high, np.array([len(part) for part in parts], np.int64))
+
+
+def accuracy(step: Ints, correct: NDArray[np.bool_]) -> Curve:
+    """Share of right answers at each step with Wilson's 95 % interval."""
+    steps = np.unique(step)
+    right = np.array([correct[step == each].sum() for each in steps], np.int64)
+    n = np.array([(step == each).sum() for each in steps], np.int64)
+    low, high = np.array([wilson(int(a), int(b)) for a, b in zip(right, n, strict=True)]).reshape(-1, 2).T
+    return Curve(steps.astype(float), right / n, low, high, n)
+
+
+def floor(references: Vectors) -> float | None:
+    """Mean similarity of references to those of other examples, shuffled with seed 0; None with fewer than two."""
+    known = references[np.isfinite(references[:, 0])]
+    if len(known) < 2:
+        return None
+    return float(_cosines(known[np.random.default_rng(0).permutation(len(known))], known).mean())
+
+
+def ceiling(references: Vectors, seconds: Vectors) -> float | None:
+    """Mean similarity of two annotators' references; None unless every reference has a second one."""
+    known = np.isfinite(references[:, 0])
+    found = _cosines(references[known], seconds[known])
+    return float(found.mean()) if len(found) and np.isfinite(found).all() else None

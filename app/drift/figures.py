@@ -1,0 +1,179 @@
+"""Figures of style drift: pure functions of numbers that know neither the store nor Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from app.compare.figures import Path, paths
+from app.drift.curves import Curve
+from app.shared.figures import GREY, METHOD_STYLE, PALETTE, Frame, Line, line_chart, plain
+from store.db.rows import RunRow
+
+Floats = NDArray[np.float64]
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
+
+
+class Trained(NamedTuple):
+    """One run over its checkpoints."""
+
+    name: str
+    color: str
+    dash: str
+    similarity: Curve
+    accuracy: Curve
+
+
+class Cloud(NamedTuple):
+    """Points of one kind: `at` (n, 2), the ids of what they stand for, and what each says on hover."""
+
+    name: str
+    at: Floats
+    ids: Sequence[int]
+    words: Sequence[str]
+    color: str | None = None
+    """None where `shade` colours each point."""
+    shade: Floats | None = None
+
+
+CLEAR = 0.07
+"""Distance in the plane between two steps that are written."""
+
+
+def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go.Figure:
+    """Mean similarity with its spread, and accuracy dotted, over steps; `levels` are drawn across, with their names."""
+    lines = []
+    for run in runs:
+        near, right = run.similarity, run.accuracy
+        lines.append(Line(run.name, near.step, near.mean, run.color, run.dash, near.low, near.high, sparse=True))
+        lines.append(Line(f"{run.name}, right", right.step, right.mean, run.color, "dot"))
+    figure = line_chart(lines, Frame(height=300))
+    for name, level in levels.items():
+        figure.add_hline(level, line={"color": GREY, "dash": "longdash", "width": 1}, layer="below")
+        figure.add_annotation(
+            x=1,
+            xref="paper",
+            xanchor="right",
+            y=level,
+            yanchor="bottom",
+            text=plain(f"{name} {level:.2f}"),
+            showarrow=False,
+            font={"color": GREY, "size": 11},
+        )
+    for line in figure.data:
+        if line.line.dash == "dot":
+            line.update(line={"width": 1.2}, hovertemplate="%{y:.1%}")
+    figure.update_yaxes(range=[-0.05, 1.06])
+    return figure
+
+
+def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.Figure:
+    """Accuracy against similarity, one path a run in its colour, steps written where there is room.
+
+    `levels` are uprights, with their names.
+    """
+    figure = paths([path for path, _ in runs])
+    for drawn, (path, color) in zip(figure.data, runs, strict=True):
+        drawn.update(line={"color": color}, marker={"color": color})
+        shown = _apart(path)
+        figure.add_trace(
+            go.Scatter(
+                uid=f"{path.name}/steps",
+                legendgroup=path.name,
+                showlegend=False,
+                mode="text",
+                x=[path.similarity[i] for i in shown],
+                y=[path.accuracy[i] for i in shown],
+                text=[str(path.steps[i]) for i in shown],
+                textposition="middle right",
+                textfont={"size": 10, "color": color},
+                hoverinfo="skip",
+            )
+        )
+    for name, level in levels.items():
+        figure.add_vline(level, line={"color": GREY, "dash": "longdash", "width": 1}, layer="below")
+        figure.add_annotation(
+            x=level,
+            y=0,
+            yref="paper",
+            xanchor="right",
+            yanchor="bottom",
+            textangle=-90,
+            text=plain(f"{name} {level:.2f}"),
+            showarrow=False,
+            font={"color": GREY, "size": 11},
+        )
+    return figure.update_layout(height=340)
+
+
+def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, shaded: str = "") -> go.Figure:
+    """Clouds under that of the references (m, 2), which are rings.
+
+    `explained` (2,) goes to the axes, `shaded` names the colour scale; a point's `customdata` is its id.
+    """
+    figure = go.Figure()
+    shades = np.concatenate([cloud.shade for cloud in clouds if cloud.shade is not None] or [np.zeros(1)])
+    for number, cloud in enumerate(clouds):
+        marker = {"size": 6, "opacity": 0.75, "symbol": SYMBOLS[number % len(SYMBOLS)], "color": cloud.color}
+        if cloud.shade is not None:
+            bounds = {"cmin": float(np.nanmin(shades)), "cmax": float(np.nanmax(shades)), "showscale": number == 0}
+            bar = {"title": {"text": plain(shaded)}, "thickness": 12}
+            marker |= {"color": cloud.shade, "colorscale": "Viridis", "colorbar": bar, **bounds}
+        figure.add_trace(
+            go.Scatter(
+                name=plain(cloud.name),
+                x=cloud.at[:, 0],
+                y=cloud.at[:, 1],
+                customdata=list(cloud.ids),
+                text=[plain(words) for words in cloud.words],
+                mode="markers",
+                marker=marker,
+                hovertemplate="%{text}<extra></extra>",
+            )
+        )
+    figure.add_trace(
+        go.Scatter(
+            name="references",
+            x=references[:, 0],
+            y=references[:, 1],
+            mode="markers",
+            marker={"color": GREY, "size": 7, "opacity": 0.6, "symbol": "circle-open", "line": {"width": 1}},
+            hovertemplate="a reference<extra></extra>",
+        )
+    )
+    titles = [
+        f"{name} axis, {share:.0%} of the variance" for name, share in zip(("first", "second"), explained, strict=True)
+    ]
+    return figure.update_layout(
+        height=520,
+        margin={"l": 48, "r": 12, "t": 40, "b": 40},
+        hovermode="closest",
+        dragmode="select",
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        xaxis={"title": {"text": titles[0]}, "zeroline": False},
+        yaxis={"title": {"text": titles[1]}, "zeroline": False},
+    )
+
+
+def colors(runs: Sequence[RunRow]) -> dict[int, str]:
+    """Run id to colour: the first run of a method has its method's, others take turns in the palette."""
+    found: dict[int, str] = {}
+    free = [color for color in PALETTE if color != GREY]
+    for run in runs:
+        own, _ = METHOD_STYLE.get(run.method, (GREY, "dot"))
+        found[run.id] = own if own not in found.values() else free[len(found) % len(free)]
+    return found
+
+
+def _apart(path: Path) -> list[int]:
+    """The last and the first position, and those between that stand clear of the ones before them."""
+    at = np.column_stack([path.similarity, path.accuracy])
+    kept: list[int] = []
+    for i in (len(at) - 1, *range(len(at) - 1)):
+        if all(np.linalg.norm(at[i] - at[other]) > CLEAR for other in kept):
+            kept.append(i)
+    return kept

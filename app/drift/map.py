@@ -1,0 +1,125 @@
+"""The map of what runs said: principal axes of its vectors, the traces of an area, and those nearest to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app.drift import projection, vectors
+from app.drift.curves import Drift, Floats
+from app.drift.figures import Cloud, colors, scatter
+from app.drift.map_list import area
+from app.drift.projection import Axes
+from app.shared import data, format
+from app.shared.figures import BLUE, ORANGE
+from store.db.engine import Store
+from store.db.rows import RunRow
+from store.embeddings import EncoderRow
+from store.evaluations.texts import Ints
+
+KINDS = {"probe": "Panel", "val": "Validation", "test": "Test"}
+SHADES = ("Run", "Step", "Correctness", "Length")
+MOST = 3000
+"""Points of one picture."""
+FEWEST = 3
+"""Answers that span a plane."""
+CHART = "drift.map"
+
+
+def show(store: Store, runs: Sequence[RunRow]) -> None:
+    """Says by itself what is missing."""
+    used = vectors.encoder(store, runs)
+    found = vectors.drift(store, runs, used) if used else None
+    if used is None or found is None or found.embedded.sum() < FEWEST:
+        st.info("Too little of these runs is embedded yet: embed their traces to see where they lie.")
+        return
+    st.fragment(_map)(store, runs, used)
+
+
+def _map(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> None:
+    found, axes = vectors.drift(store, runs, used), vectors.axes(store, runs, used)
+    of_kind = _kinds(store, runs, found)
+    kinds = [kind for kind in KINDS if len(of_kind[kind])]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.segmented_control(
+            "Traces", kinds, default=kinds[0], required=True, format_func=KINDS.__getitem__, key="drift.map.kind"
+        )
+        shade = st.segmented_control("Colour", SHADES, default=SHADES[0], required=True, key="drift.map.shade")
+    rows = of_kind[str(kind)]
+    drawn = rows if len(rows) <= MOST else np.sort(np.random.default_rng(0).choice(rows, MOST, replace=False))
+    clouds = _clouds(found, axes, runs, drawn, str(shade))
+    figure = scatter(clouds, _references(found, axes), axes.explained, shaded=str(shade).lower())
+    alt = f"Map of {len(drawn)} traces of {', '.join(run.name for run in runs)} on two principal axes"
+    event: Any = st.plotly_chart(
+        figure, key=f"{CHART}.{kind}", on_select="rerun", selection_mode=("box", "lasso", "points"), alt=alt
+    )
+    st.caption(_caption(found, used, len(drawn), len(rows)))
+    # Ids, since the selection may be older than the latest answers.
+    ids = [id for point in event.selection.points if (id := _prediction_id(point)) is not None]
+    chosen = np.flatnonzero(np.isin(found.said.prediction_id, ids))
+    if len(chosen):
+        area(store, runs, found, chosen)
+    else:
+        st.caption("Drag a box or a lasso over points to read what was said there.")
+
+
+def _caption(found: Drift, used: EncoderRow, drawn: int, total: int) -> str:
+    part = f" {format.count(drawn)} of {format.count(total)} answers are drawn." if drawn < total else ""
+    return (
+        f"A point is an answer; rings are the references of all examples. The axes are the two directions of largest "
+        f"variance (principal components) of all {format.count(found.embedded.sum())} embedded answers of these runs "
+        f"and their references under {format.literal(used.name)}, version {used.version}. Points that lie apart "
+        f"differ; points that lie together may still differ in other directions.{part}"
+    )
+
+
+def _kinds(store: Store, runs: Sequence[RunRow], found: Drift) -> dict[str, Ints]:
+    """The embedded answers of each kind of evaluation."""
+    kind_of = {e.id: e.kind for run in runs for e in data.list_evaluations(run.id)}
+    kinds = np.array([kind_of.get(id, "") for id in found.said.evaluation_id.tolist()])
+    return {kind: np.flatnonzero((kinds == kind) & found.embedded) for kind in KINDS}
+
+
+def _clouds(found: Drift, axes: Axes, runs: Sequence[RunRow], rows: Ints, shade: str) -> list[Cloud]:
+    """One a run, or one of right and one of wrong answers."""
+    said, points = found.said, projection.project(axes, found.vectors[found.place[rows]])
+    color = colors(runs)
+    values = {"Step": said.step.astype(float), "Length": said.tokens}.get(shade)
+    parts = [(run.name, color[run.id], said.run_id[rows] == run.id) for run in runs]
+    if shade == "Correctness":
+        parts = [("right", BLUE, said.correct[rows]), ("wrong", ORANGE, ~said.correct[rows])]
+    names = {run.id: run.name for run in runs}
+    words = np.array([_words(found, names, row) for row in rows.tolist()])
+    return [
+        Cloud(
+            name,
+            points[part],
+            said.prediction_id[rows[part]].tolist(),
+            words[part].tolist(),
+            None if values is not None else own,
+            values[rows[part]] if values is not None else None,
+        )
+        for name, own, part in parts
+        if part.any()
+    ]
+
+
+def _words(found: Drift, names: dict[int, str], row: int) -> str:
+    said = found.said
+    judged = "right" if said.correct[row] else "wrong"
+    return f"{names[int(said.run_id[row])]}, step {said.step[row]}, {judged}, {said.tokens[row]:.0f} tokens"
+
+
+def _references(found: Drift, axes: Axes) -> Floats:
+    """Where the references of all examples lie."""
+    return projection.project(axes, found.references[np.isfinite(found.references[:, 0])])
+
+
+def _prediction_id(point: dict[str, Any]) -> int | None:
+    """What a selected point stands for; None for a reference."""
+    held = point.get("customdata")
+    first = held[0] if isinstance(held, list) and held else held
+    return None if first is None or isinstance(first, list) else int(first)

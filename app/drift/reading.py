@@ -1,0 +1,251 @@
+"""Side by side: one question, its reference and what two to four sides said to it, with what differs.
+
+The question, the order and the column that the others are held against stand in the address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app.drift import sentence_pairs
+from app.drift import sides as drift
+from app.drift.figures import colors
+from app.drift.layout import address, table
+from app.drift.reads import Reading
+from app.drift.sides import Side
+from app.drift.words import holds
+from app.shared import data, format, keys, links
+from app.shared.figures import GREY
+from app.shared.trace_text import excerpt, marked, visible
+from app.shared.trace_view import chip
+from app.shared.word_diff import STYLE as DIFF_STYLE
+from app.shared.word_diff import word_diff
+from store.db.engine import Store
+from store.db.rows import StoredExample, StoredPrediction
+from store.embeddings import EncoderRow
+from store.evaluations.predictions import list_predictions_to
+from store.trace import Form, form_of, parse
+
+KEYS = {"d": "drift", "2": "second", "1": "first", "b": "wrong", "m": "similar", "x": "random"}
+LISTED = 10
+PICTURE_WIDTH = 150
+"""Pixels."""
+REFERENCE = "Reference"
+
+
+class Column(NamedTuple):
+    """The reference (without a row) or what a side said; `thinking` is what is compared."""
+
+    name: str
+    color: str
+    thinking: str
+    row: StoredPrediction | None = None
+    style: Form = "cot"
+
+
+def labels(names: Sequence[str]) -> dict[str, str]:
+    first, second = names[:2]
+    return {
+        "drift": "Largest drift",
+        "second": f"{second} right, {first} wrong",
+        "first": f"{first} right, {second} wrong",
+        "wrong": "Both wrong",
+        "similar": "Most similar",
+        "random": "Random",
+    }
+
+
+@st.fragment
+def show(sides: Sequence[Side], names: Sequence[str], reading: Reading, encoder: EncoderRow | None) -> None:
+    store = data.reader()
+    pressed = keys.pressed(list(KEYS), key="drift.keys")
+    if pressed is not None:
+        links.go("example", order=KEYS[pressed])
+    kind = choose_order(reading, names)
+    ids = drift.order(reading.shared, reading.gap, kind, keep=phrase_filter(reading))
+    if not ids:
+        st.info("No question is of this kind: choose another.", icon=":material/filter_alt_off:")
+        return
+    wanted = st.query_params.get("example", "")
+    at = ids.index(int(wanted)) if wanted.isascii() and wanted.isdigit() and int(wanted) in ids else 0
+    move(ids, at)
+    one = reading.examples[ids[at]]
+    columns = gather(store, sides, names, reading, one)
+    st.html(DIFF_STYLE)
+    with st.container(border=True, key="drift-example"):
+        against = question(one, columns)
+        compare(columns, against, hide_gone=not st.session_state.get("drift.gone"))
+        sentence_pairs.show(store, [(each.name, each.thinking) for each in columns], against, encoder)
+    listed(names, reading, ids, at)
+
+
+def choose_order(reading: Reading, names: Sequence[str]) -> str:
+    """A word of ORDERS, chosen here or in the address."""
+    words = labels(names)
+    counts = {kind: len(drift.order(reading.shared, reading.gap, kind)) for kind in ("second", "first", "wrong")}
+    hints = {kind: key for key, kind in KEYS.items()}
+    st.session_state["drift.order"] = st.query_params.get("order") if st.query_params.get("order") in words else "drift"
+    measure = (
+        "how far their similarities to the reference are apart"
+        if drift.has_similarity(reading.shared)
+        else "how few words they share, since no encoder has read them"
+    )
+    kind = st.segmented_control(
+        "Jump to",
+        list(words),
+        key="drift.order",
+        required=True,
+        wrap=True,
+        format_func=lambda kind: words[kind] + (f": {counts[kind]}" if kind in counts else ""),
+        on_change=lambda: go_to(order=st.session_state["drift.order"]),
+        help=f"Questions by {measure}; the shuffled order is always the same. Keys: "
+        + ", ".join(f"**{hints[kind]}** {format.literal(words[kind])}" for kind in words)
+        + "; **←** and **→**: the question before and after.",
+    )
+    return str(kind)
+
+
+def phrase_filter(reading: Reading) -> np.ndarray | None:
+    """The questions to which one of the first two sides said the phrase in the address."""
+    phrase = st.query_params.get("phrase", "")
+    if not phrase:
+        return None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(f"Only where one of the two says “{visible(phrase[:200])}”", width="content")
+        st.button("All questions", icon=":material/close:", type="tertiary", on_click=lambda: go_to(phrase=""))
+    return np.array([any(holds(text, phrase) for text in pair) for pair in zip(*reading.shared.said[:2], strict=True)])
+
+
+def go_to(**parameters: str) -> None:
+    """Another place in the address; without a question, the first one of its order."""
+    empty = (name for name, value in parameters.items() if not value)
+    links.go("example", *empty, **{name: value for name, value in parameters.items() if value})
+
+
+def move(ids: Sequence[int], at: int) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for key, icon, to, where in (
+            ("Left", ":material/chevron_left:", at - 1, "before"),
+            ("Right", ":material/chevron_right:", at + 1, "after"),
+        ):
+            st.button(
+                icon,
+                key=f"drift.{key}",
+                shortcut=key,
+                disabled=not 0 <= to < len(ids),
+                help=f"The question {where}",
+                on_click=lambda to: go_to(example=str(ids[to])),
+                args=(to,),
+            )
+        st.caption(f"{at + 1:,} of {len(ids):,}", width="content")
+
+
+def gather(
+    store: Store, sides: Sequence[Side], names: Sequence[str], reading: Reading, one: StoredExample
+) -> list[Column]:
+    """The reference, if there is one, and every side's greedy answer."""
+    found = [Column(REFERENCE, GREY, one.reference)] if one.reference else []
+    place = int(np.searchsorted(reading.shared.example_id, one.id))
+    by_run = colors(list({side.run.id: side.run for side in sides}.values()))
+    for i, (side, name) in enumerate(zip(sides, names, strict=True)):
+        row = next(row for row in list_predictions_to(store, side.evaluation.id, [one.id]) if not row.sample)
+        known = reading.shared.similarity[i, place]
+        row = replace(row, similarity=None if np.isnan(known) else float(known))
+        style = form_of(side.evaluation.conditions.get("style", side.run.style), side.run.grammar)
+        found.append(Column(name, by_run[side.run.id], reading.shared.said[i][place], row, style))
+    return found
+
+
+def question(one: StoredExample, columns: Sequence[Column]) -> int:
+    """Picture, question and true count; the place of the column that the others are held against."""
+    with st.container(horizontal=True, gap="medium"):
+        with st.container(width=PICTURE_WIDTH):
+            alt = visible(one.question)
+            for sha256 in one.images:
+                st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
+        with st.container():
+            st.html(f'<div class="tv-question">{marked(one.question)}</div>')
+            if one.answer is not None:
+                st.badge(f"true count {one.answer}", color="blue")
+            names = [column.name for column in columns]
+            wanted = st.query_params.get("against")
+            st.session_state["drift.against"] = wanted if wanted in names else names[0]
+            with st.container(horizontal=True, vertical_alignment="center"):
+                against = st.segmented_control(
+                    "Marked: words that are not in",
+                    names,
+                    key="drift.against",
+                    required=True,
+                    format_func=format.literal,
+                    on_change=lambda: links.go(against=st.session_state["drift.against"]),
+                )
+                st.toggle("Show what is gone", key="drift.gone", help="Strikes out the words of that column, too.")
+    return names.index(str(against))
+
+
+def compare(columns: Sequence[Column], against: int, *, hide_gone: bool) -> None:
+    base = columns[against]
+    cards = "".join(card(each, None if each is base else base.thinking, measure=each is base) for each in columns)
+    st.html(f'<div class="dr-columns{" dr-new" if hide_gone else ""}">{cards}</div>')
+
+
+def card(column: Column, base: str | None, *, measure: bool) -> str:
+    """A column as inert HTML; `base` is the text that it is compared with."""
+    name = f'<div class="dr-name" style="border-color:{column.color}">{visible(column.name)}</div>'
+    text = word_diff(base, column.thinking)
+    state = " dr-measure" if measure else ""
+    return f'<div class="dr-column{state}">{name}{facts(column)}{text}{rule(column)}</div>'
+
+
+def facts(column: Column) -> str:
+    row = column.row
+    if row is None:
+        return f'<div class="dr-facts"><span>{len(column.thinking.split())} words</span></div>'
+    parts = [
+        chip(row),
+        f"<span>similarity <b>{format.UNKNOWN if row.similarity is None else f'{row.similarity:.2f}'}</b></span>",
+        f"<span>{row.steps} steps</span>",
+        f"<span>{len(column.thinking.split())} words</span>",
+        f"<span>{row.tokens} tokens</span>" if row.tokens is not None else "",
+        "" if row.wellformed else '<span class="tv-mark">malformed</span>',
+        f'<a target="_self" href="{links.page("traces", prediction=row.id)}" title="The whole trace">#{row.id}</a>',
+    ]
+    return f'<div class="dr-facts">{"".join(parts)}</div>'
+
+
+def rule(column: Column) -> str:
+    """Why a malformed answer is malformed."""
+    violation = parse(column.row.text, column.style).violation if column.row and not column.row.wellformed else None
+    return f'<div class="tv-rule">✘ {visible(violation.message)}</div>' if violation else ""
+
+
+def listed(names: Sequence[str], reading: Reading, ids: Sequence[int], at: int) -> None:
+    """The ten questions around this one, each a click away."""
+    start = at - at % LISTED
+    shared = reading.shared
+    rows = []
+    for number, id in enumerate(ids[start : start + LISTED], start=start):
+        place = int(np.searchsorted(shared.example_id, id))
+        one = reading.examples[id]
+        picture = f'<img src="{visible(links.image(one.images[0]))}" alt="">' if one.images else ""
+        link = f'<a target="_self" href="{address(example=str(id))}">{number + 1}</a>'
+        sides = [said(reading, side, place) for side in range(len(names))]
+        here = "▸ " if number == at else ""
+        rows.append((here + link, picture, f"{excerpt(one.question, 80)} <b>{format.count(one.answer)}</b>", *sides))
+    with st.container(key="drift-list"):
+        st.markdown(f"**Questions {start + 1} to {start + len(rows)} in this order**")
+        st.html(table(("", "", "Question", *names), rows, name="dr-list"))
+
+
+def said(reading: Reading, side: int, place: int) -> str:
+    """One side's answer to one question in a cell."""
+    shared = reading.shared
+    right, cosine = shared.correct[side, place], shared.similarity[side, place]
+    sign = '<span class="tv-mark">unknown</span>' if np.isnan(right) else "✔" if right else "✘"
+    known = "" if np.isnan(cosine) else f" {cosine:.2f}"
+    return f'<div class="dr-said">{sign}{known} <small>{excerpt(shared.said[side][place], 90)}</small></div>'

@@ -1,0 +1,78 @@
+"""The answers of the chosen sides, read once and remembered. Knows nothing of drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app.drift import sides as drift
+from app.drift.sides import Answered, Floats, Shared, Side
+from store import embeddings
+from store.db.engine import Store
+from store.db.rows import StoredExample
+from store.embeddings import EncoderRow
+from store.evaluations.predictions import list_greedy_texts, read_scores
+from store.examples import get_examples
+from trainer.spec.wording import NULL
+
+
+class Reading(NamedTuple):
+    """What the sides said, to which examples, and how far the first two are apart on each."""
+
+    shared: Shared
+    examples: Mapping[int, StoredExample]
+    gap: Floats
+    encoder: str | None
+    """Whose cosines the similarities are."""
+
+    @property
+    def questions(self) -> list[str]:
+        return [self.examples[id].question for id in self.shared.example_id.tolist()]
+
+    @property
+    def references(self) -> list[str]:
+        """Empty where there is none."""
+        return [self.examples[id].reference or "" for id in self.shared.example_id.tolist()]
+
+
+def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> Reading:
+    """The shared answers; similarities as they were recorded under one encoder, else those of embedded texts.
+
+    `encoder` is the one that has embedded texts of this database, if any.
+    """
+    recorded = {side.evaluation.encoder for side in sides}
+    if len(recorded) == 1 and None not in recorded:
+        return _read(store, tuple(side.evaluation.id for side in sides), recorded.pop(), None, 0)
+    embedded = embeddings.count_embeddings(store, encoder.id) if encoder else 0
+    return _read(store, tuple(side.evaluation.id for side in sides), None, encoder, embedded)
+
+
+# Finished evaluations do not change, and what was read of them is only looked at: no copy for each rerun.
+@st.cache_resource(max_entries=8, show_spinner="Reading", hash_funcs={Store: attrgetter("url")})
+def _read(
+    store: Store, evaluations: tuple[int, ...], recorded: str | None, encoder: EncoderRow | None, embedded: int
+) -> Reading:
+    """`embedded`, the number of texts that have vectors, only tells one state of them from the next."""
+    shared = drift.share([Answered(read_scores(store, id), list_greedy_texts(store, id)) for id in evaluations])
+    examples = get_examples(store, shared.example_id.tolist())
+    if recorded is None:
+        unknown = np.full(shared.correct.shape, np.nan)
+        similarity = unknown if encoder is None else cosines(store, encoder, shared, examples)
+        shared = shared._replace(similarity=similarity)
+        recorded = encoder.name if encoder is not None and np.isfinite(similarity).any() else None
+    return Reading(shared, examples, drift.gaps(shared), recorded)
+
+
+def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping[int, StoredExample]) -> Floats:
+    """Of each thinking and its reference, shape (sides, examples); NaN where a text was not embedded yet."""
+    references = [examples[id].reference or "" for id in shared.example_id.tolist()]
+    reference = embeddings.matrix(store, encoder, references)
+    rows = []
+    for texts, wellformed in zip(shared.said, shared.wellformed, strict=True):
+        thinking = [text if is_formed else NULL for text, is_formed in zip(texts, wellformed, strict=True)]
+        rows.append((embeddings.matrix(store, encoder, thinking) * reference).sum(axis=1))
+    return np.array(rows, dtype=float)

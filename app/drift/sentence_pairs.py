@@ -1,0 +1,56 @@
+"""Which sentence of one column matches which of another, with its cosine, as inert HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.drift.sentences import Match, Vectors, align
+from app.shared import format
+from app.shared.trace_text import marked, visible
+from store import embeddings
+from store.db.engine import Store
+from store.embeddings import EncoderRow
+from trainer.spec.wording import sentences
+
+HELP = (
+    "Sentences are matched one to one so that their cosines add up to the most (Hungarian method); an item of a "
+    "numbered list counts as a sentence. A sentence without a counterpart stands alone."
+)
+
+
+def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder: EncoderRow | None) -> None:
+    """Every column (name, text) beside the one that they are held against."""
+    split = [sentences(text) for _, text in columns]
+    vectors = known(store, encoder, [one for each in split for one in each])
+    measure = f"cosines of {encoder.name}" if encoder and vectors is not None else "cosines of word counts"
+    others = [i for i in range(len(columns)) if i != against]
+    st.markdown(f"**Sentence by sentence** · {format.literal(measure)}", help=HELP)
+    with st.grid(min(2, len(others)), min_column_width=360):
+        for i in others:
+            with st.container():
+                st.html(pairs(columns[against][0], columns[i][0], align(split[against], split[i], vectors)))
+
+
+def known(store: Store, encoder: EncoderRow | None, wanted: Sequence[str]) -> Vectors | None:
+    """Vectors of all sentences; None where some have none, since two measures are never mixed."""
+    if encoder is None:
+        return None
+    found = embeddings.vectors(store, encoder.id, wanted)
+    return found if set(wanted) <= set(found) else None
+
+
+def pairs(first: str, second: str, matches: Sequence[Match]) -> str:
+    """A line for each match; the darker, the closer."""
+    lines = "".join(
+        f"<span>{marked(match.first or '')}</span>{_cosine(match.cosine)}<span>{marked(match.second or '')}</span>"
+        for match in matches
+    )
+    return f'<div class="dr-pairs"><b>{visible(first)}</b><i></i><b>{visible(second)}</b>{lines}</div>'
+
+
+def _cosine(value: float | None) -> str:
+    if value is None:
+        return "<i>–</i>"
+    return f'<i style="background:rgba(0,158,115,{max(0.0, value) * 0.6:.2f})">{value:.2f}</i>'

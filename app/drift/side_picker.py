@@ -1,0 +1,91 @@
+"""The choice of two to four runs and checkpoints that answered the same questions. It stands in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.drift import defaults
+from app.drift.defaults import MOST_SIDES, Questions
+from app.drift.sides import Side
+from app.shared import data, format, links, status
+from store.db.engine import Store
+from store.db.rows import RunRow
+
+CHOICE = ("sides", "runs", "run", "on", "example", "phrase")
+"""What of an address belongs to one choice, and to what was looked at under it."""
+
+
+def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
+    """The sides in the order that was chosen; fewer than two where nobody has chosen more.
+
+    In the address, `sides=ID,ID` (evaluations) decides; else `runs=UID,UID` or `run=UID`, and `on=BENCHMARK SPLIT`.
+    """
+    known = [Side(run, each) for run in runs for each in reversed(defaults.usable(data.list_evaluations(run.id)))]
+    topics = {" ".join(defaults.questions(side.evaluation)): defaults.questions(side.evaluation) for side in known}
+    if not topics:
+        return []
+    by_id = {side.evaluation.id: side for side in known}
+    asked = st.query_params.get("on", "")
+    sides = named(by_id) or suggested(store, runs, topics.get(asked))
+    topic = " ".join(defaults.questions(sides[0].evaluation)) if sides else asked if asked in topics else min(topics)
+    options = [id for id, side in by_id.items() if defaults.questions(side.evaluation) == topics[topic]]
+    kept = [side.evaluation.id for side in sides if side.evaluation.id in options]
+    if len(kept) < len(sides):
+        st.warning("Columns that answered other questions than the first one are left out.", icon=":material/warning:")
+    st.session_state["drift.on"], st.session_state["drift.sides"] = topic, kept
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        shown = ",".join(dict.fromkeys(side.run.uid for side in sides))
+        st.selectbox("Questions", sorted(topics), key="drift.on", width=230, on_change=_ask, args=(shown,))
+        chosen = st.multiselect(
+            "Columns",
+            options,
+            key="drift.sides",
+            format_func=lambda id: label(by_id[id]),
+            max_selections=MOST_SIDES,
+            placeholder="two to four runs or checkpoints",
+            help="Two to four runs or checkpoints; the first two are held against each other.",
+            on_change=lambda: go_to(sides=",".join(map(str, st.session_state["drift.sides"]))),
+        )
+    return [by_id[id] for id in chosen]
+
+
+def label(side: Side) -> str:
+    run, evaluation = side.run, side.evaluation
+    method = status.METHODS.get(run.method, run.method)
+    rank = f" r{run.lora_rank}" if run.lora_rank else ""
+    return f"{run.name} · {method}{rank} · step {evaluation.step} · {evaluation.kind}"
+
+
+def named(by_id: dict[int, Side]) -> list[Side]:
+    """The evaluations in the address, as far as they are there."""
+    asked = [int(text) for text in st.query_params.get("sides", "").split(",") if text.isascii() and text.isdigit()]
+    sides = [by_id[id] for id in dict.fromkeys(asked) if id in by_id]
+    if len(sides) < len(asked):
+        st.warning("Some of the evaluations in this address are gone.", icon=":material/warning:")
+    return sides[:MOST_SIDES]
+
+
+def suggested(store: Store, runs: Sequence[RunRow], topic: Questions | None) -> list[Side]:
+    """The runs in the address, a run beside the one in the address, or the newest pair; on a topic, if one is given."""
+    evaluations = {run.id: data.list_evaluations(run.id) for run in runs}
+    shown = [run for run in runs if defaults.usable(evaluations[run.id])]
+    uids = [uid for uid in st.query_params.get("runs", st.query_params.get("run", "")).split(",") if uid]
+    wanted = defaults.in_order([run for run in shown if run.uid in uids])[:MOST_SIDES]
+    if uids and not wanted:
+        gone = format.literal(", ".join(uids))
+        st.warning(f"Nothing was evaluated of {gone}; these are others.", icon=":material/warning:")
+    if len(wanted) < 2:
+        wanted = defaults.pair(shown, wanted[0] if wanted else None)
+    saved = {run.id: data.list_checkpoints(run.id) for run in wanted}
+    return defaults.sides(wanted, evaluations, saved, topic)
+
+
+def _ask(uids: str) -> None:
+    go_to(runs=uids, on=st.session_state["drift.on"])
+
+
+def go_to(**choice: str) -> None:
+    """Another choice in the address, in place of what was chosen and looked at."""
+    links.go(*CHOICE, **choice)

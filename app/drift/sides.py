@@ -1,0 +1,231 @@
+"""Two to four runs or checkpoints on the questions that all of them answered: are their styles apart, and where?
+
+Pure functions of what was said and scored; knows neither Streamlit nor the store's queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from app.drift.words import words
+from app.shared import format, status
+from store.db.rows import EvaluationRow, RunRow, Scores
+from store.evaluations.predictions import GreedyText
+from trainer.spec import statistics
+from trainer.spec.statistics import Estimate
+from trainer.spec.wording import said
+
+Floats = npt.NDArray[np.float64]
+CLEAR = 0.05
+"""Cosine from which on a difference in similarity is called drift; less than it is called none."""
+METHOD_ORDER = ("sft", "grpo", "none")
+"""Of columns that nobody has put in order."""
+ORDERS = ("drift", "second", "first", "wrong", "similar", "random")
+"""In which the shared examples can be read; `first` and `second` are the sides that alone are right."""
+
+
+class Side(NamedTuple):
+    """A column: a run, and the evaluation of one of its checkpoints."""
+
+    run: RunRow
+    evaluation: EvaluationRow
+
+
+class Answered(NamedTuple):
+    """The greedy answers of one side, all by example id."""
+
+    scores: Scores
+    texts: Sequence[GreedyText]
+
+
+class Shared(NamedTuple):
+    """The examples that all sides answered, by id; arrays of shape (sides, examples), NaN where not known."""
+
+    example_id: npt.NDArray[np.int64]
+    image: npt.NDArray[np.str_]
+    prediction_id: npt.NDArray[np.int64]
+    correct: Floats
+    similarity: Floats
+    """Of the thinking to the reference."""
+    wellformed: Floats
+    steps: Floats
+    tokens: Floats
+    said: tuple[tuple[str, ...], ...]
+    """Thinking of each side; of a malformed answer, all that it said."""
+    answered: tuple[int, ...]
+    """Examples that each side answered, shared or not."""
+
+
+class Standing(NamedTuple):
+    """One side on the shared examples; means but for the estimates."""
+
+    accuracy: Estimate
+    similarity: Estimate | None
+    wellformed: float
+    steps: float
+    tokens: float
+
+
+class Verdict(NamedTuple):
+    """Each side, and the second side minus the first."""
+
+    n: int
+    standings: tuple[Standing, ...]
+    accuracy: Estimate
+    similarity: Estimate | None
+
+
+def names(sides: Sequence[Side]) -> list[str]:
+    """The shortest names that tell the sides apart."""
+    methods = [status.METHODS.get(side.run.method, side.run.method) for side in sides]
+    methods = ["base" if side.run.method == "none" else name for name, side in zip(methods, sides, strict=True)]
+    steps = [f"step {side.evaluation.step}" for side in sides]
+    ranks = [f" r{side.run.lora_rank}" if side.run.lora_rank else "" for side in sides]
+    attempts = [
+        methods,
+        [f"{method} {side.run.style}" for method, side in zip(methods, sides, strict=True)],
+        [method + rank for method, rank in zip(methods, ranks, strict=True)],
+        [f"{method} {step}" for method, step in zip(methods, steps, strict=True)],
+        [side.run.name for side in sides],
+        [f"{side.run.name} {step}" for side, step in zip(sides, steps, strict=True)],
+    ]
+    last = [f"{side.run.name} {side.run.uid} {side.evaluation.id}" for side in sides]
+    return next((attempt for attempt in attempts if len(set(attempt)) == len(sides)), last)
+
+
+def share(sides: Sequence[Answered]) -> Shared:
+    """The examples that all sides answered; `sides` is not empty."""
+    example_id = reduce(np.intersect1d, [side.scores.example_id for side in sides])
+    places = [np.searchsorted(side.scores.example_id, example_id) for side in sides]
+    picked = [[side.texts[i] for i in place] for side, place in zip(sides, places, strict=True)]
+
+    def stacked(name: str) -> Floats:
+        return np.stack([getattr(side.scores, name)[place] for side, place in zip(sides, places, strict=True)])
+
+    def counted(name: str) -> Floats:
+        return np.array([[getattr(text, name) for text in texts] for texts in picked], dtype=float)
+
+    return Shared(
+        example_id,
+        sides[0].scores.image[places[0]],
+        np.stack([side.scores.prediction_id[place] for side, place in zip(sides, places, strict=True)]),
+        stacked("correct"),
+        stacked("similarity"),
+        counted("wellformed"),
+        counted("steps"),
+        counted("tokens"),
+        tuple(tuple(said(one.text, one.think) for one in texts) for texts in picked),
+        tuple(len(side.texts) for side in sides),
+    )
+
+
+def verdict(shared: Shared) -> Verdict | None:
+    """None without an example that two sides answered. Intervals are paired bootstraps over images, or Wilson's."""
+    n = len(shared.example_id)
+    if not n or len(shared.correct) < 2:
+        return None
+    correct = np.nan_to_num(shared.correct)
+    known = ~np.isnan(shared.similarity[:2]).any(axis=0)
+    standings = tuple(_standing(shared, correct[i], i) for i in range(len(correct)))
+    first, second = shared.similarity[:2, known]
+    return Verdict(
+        n,
+        standings,
+        statistics.difference(correct[1:2], correct[:1], shared.image.tolist()),
+        statistics.difference(second[None], first[None], shared.image[known].tolist()) if known.any() else None,
+    )
+
+
+def _standing(shared: Shared, correct: Floats, side: int) -> Standing:
+    n, known = len(correct), ~np.isnan(shared.similarity[side])
+    similarity = shared.similarity[side, known]
+    tokens = shared.tokens[side]
+    return Standing(
+        Estimate(float(correct.mean()), *statistics.wilson(int(correct.sum()), n)),
+        statistics.mean(similarity[None], shared.image[known].tolist()) if len(similarity) else None,
+        float(shared.wellformed[side].mean()),
+        float(shared.steps[side].mean()),
+        float(np.nanmean(tokens)) if np.isfinite(tokens).any() else float("nan"),
+    )
+
+
+def sentence(found: Verdict, first: str, second: str) -> str:
+    """Whether the two drifted apart, and what that did to their accuracy."""
+    right = found.accuracy
+    gain = f"{100 * right.value:+.1f} points, {100 * right.low:+.1f} to {100 * right.high:+.1f}"
+    if right.low > 0 or right.high < 0:
+        better = second if right.value > 0 else first
+        accuracy = f"{better} is right more often ({second} minus {first}: {gain})."
+    else:
+        accuracy = f"Their accuracy cannot be told apart ({second} minus {first}: {gain})."
+    return f"{_style(found.similarity, first, second)} {accuracy}"
+
+
+def _style(apart: Estimate | None, first: str, second: str) -> str:
+    if apart is None:
+        return f"Whether {first} and {second} drifted apart is not known: no sentence encoder has read their thinking."
+    value, low, high = apart
+    interval = f"{second} minus {first}: {low:+.2f} to {high:+.2f}"
+    if low > CLEAR or high < -CLEAR:
+        far, near = (first, second) if value > 0 else (second, first)
+        return (
+            f"{first} and {second} drifted apart: the thinking of {far} is {abs(value):.2f} less similar to the "
+            f"reference than that of {near} ({interval})."
+        )
+    if low > -CLEAR and high < CLEAR:
+        return f"{first} and {second} are equally close to the reference ({interval}, within ±{CLEAR})."
+    return f"Whether {first} and {second} drifted apart cannot be told from these examples ({interval})."
+
+
+def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_] | None = None) -> list[int]:
+    """Ids of the shared examples for reading: a word of ORDERS, with their `gaps`; `keep` leaves only some of them.
+
+    Within all but `random`, the largest gap comes first (for `similar`, the smallest). `random` is the same each time.
+    """
+    n = len(shared.example_id)
+    if kind == "random":
+        places = np.random.default_rng(0).permutation(n)
+    else:
+        places = np.argsort(gap if kind == "similar" else -gap, kind="stable")
+    wanted = np.ones(n, dtype=bool) if keep is None else keep
+    right = shared.correct[:2] > 0
+    if kind in ("first", "second"):
+        own = int(kind == "second")
+        wanted = wanted & right[own] & ~right[1 - own]
+    elif kind == "wrong":
+        wanted = wanted & ~right.any(axis=0)
+    ids: list[int] = shared.example_id[places[wanted[places]]].tolist()
+    return ids
+
+
+def gaps(shared: Shared) -> Floats:
+    """How far the first two sides are apart on each example: the difference of their similarities to the reference.
+
+    Where either is not known for any example: one minus the share of distinct words that both use (Jaccard).
+    """
+    if has_similarity(shared):
+        return np.abs(np.subtract(*np.nan_to_num(shared.similarity[:2])))
+    return np.array([1 - _overlap(*pair) for pair in zip(*shared.said[:2], strict=True)])
+
+
+def has_similarity(shared: Shared) -> bool:
+    return bool(np.isfinite(shared.similarity[:2]).any(axis=1).all())
+
+
+def _overlap(first: str, second: str) -> float:
+    own, other = set(words(first)), set(words(second))
+    return len(own & other) / len(own | other) if own or other else 1.0
+
+
+def shortage(shared: Shared, labels: Sequence[str]) -> str | None:
+    """What to know about examples that only some sides answered; None where all answered the same."""
+    n = len(shared.example_id)
+    if all(count == n for count in shared.answered):
+        return None
+    counts = ", ".join(f"{name} answered {format.count(m)}" for name, m in zip(labels, shared.answered, strict=True))
+    return f"Only the {format.count(n)} questions that all of them answered are compared ({counts})."

@@ -1,0 +1,103 @@
+"""The form of texts: rules about structure, repetition, compressibility. Pure functions; each rule says what it counts.
+
+The rules are patterns, not understanding: what they count is stated wherever they are shown.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from app.drift.words import phrases, words
+
+REPEATED = 4
+"""Words of a repeated phrase."""
+_FIRST_NUMBER = re.compile(r"(?<!\S)1\.(?!\S)")
+_FIRST_SENTENCE = re.compile(r"[^.!?\n]*")
+_CHECKS = re.compile(r"\b(?:(?:double|re)?-?check\w*|verif\w+|recount\w*|count(?:ing)? again|make sure|confirm\w*)\b")
+_HEDGES = re.compile(
+    r"\b(?:maybe|perhaps|probably|possibly|might|seems?|appears?|likely|roughly|approximately|unclear)\b"
+    r"|\bi think\b|\bnot sure\b"
+)
+_FUNCTION_WORDS = frozenset(
+    words(
+        "a an and any are at be can do does how image in is it many much number of on photo picture see the there this "
+        "to total what you"
+    )
+)
+
+
+class Rule(NamedTuple):
+    """A kind of structure; `holds` takes a text and its question."""
+
+    name: str
+    definition: str
+    holds: Callable[[str, str], bool]
+
+
+def _restates(text: str, question: str) -> bool:
+    asked = set(words(question)) - _FUNCTION_WORDS
+    opening = _FIRST_SENTENCE.match(text.strip())
+    return bool(asked) and opening is not None and asked <= set(words(opening.group()))
+
+
+RULES = (
+    Rule("Numbered list", "holds “1.” standing alone", lambda text, _: bool(_FIRST_NUMBER.search(text))),
+    Rule(
+        "Prose",
+        "five words or more, and no “1.” standing alone",
+        lambda text, _: len(words(text)) >= 5 and not _FIRST_NUMBER.search(text),
+    ),
+    Rule("Restated question", "its first sentence holds every noun and adjective of the question", _restates),
+    Rule(
+        "Verification",
+        "says check, verify, recount, count again, make sure or confirm, in any form",
+        lambda text, _: bool(_CHECKS.search(text.casefold())),
+    ),
+    Rule(
+        "Hedging",
+        "says maybe, perhaps, probably, possibly, might, seem, appear, likely, roughly, approximately, I think, "
+        "not sure or unclear",
+        lambda text, _: bool(_HEDGES.search(text.casefold())),
+    ),
+)
+
+
+class Form(NamedTuple):
+    """Figures of a group of texts."""
+
+    structure: tuple[float, ...]
+    """Share of the texts for which each of RULES holds."""
+    words: float
+    """Mean of a text."""
+    distinct: float
+    """Different texts per text."""
+    repeated: float
+    """Share of a text's phrases of REPEATED words that it has said before; a mean over texts that have any."""
+    compression: float
+    """Bytes of all texts, one a line, per byte that zlib makes of them."""
+    frequent: tuple[tuple[str, float], ...]
+    """Phrases of REPEATED words that are in most texts, with their shares."""
+
+
+def form(texts: Sequence[str], questions: Sequence[str]) -> Form:
+    """`texts` is not empty; `questions` are theirs, in order."""
+    n = len(texts)
+    asked = list(zip(texts, questions, strict=True))
+    found = [phrases(text, REPEATED) for text in texts]
+    repeated = [1 - len(set(each)) / len(each) for each in found if each]
+    raw = "\n".join(texts).encode("utf-8", "replace")
+    frequent = Counter(phrase for each in found for phrase in set(each)).most_common(5)
+    return Form(
+        tuple(sum(rule.holds(*pair) for pair in asked) / n for rule in RULES),
+        float(np.mean([len(words(text)) for text in texts])),
+        len(set(texts)) / n,
+        float(np.mean(repeated)) if repeated else 0.0,
+        len(raw) / len(zlib.compress(raw, 9)) if raw else 1.0,
+        tuple((phrase, count / n) for phrase, count in frequent),
+    )

@@ -1,0 +1,90 @@
+"""What chosen runs said at their evaluations, with its vectors and axes; remembered while neither changes.
+
+Draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+import numpy as np
+import streamlit as st
+
+from app.drift import projection
+from app.drift.curves import Drift
+from app.drift.projection import Axes
+from app.shared import data
+from store import embeddings
+from store.db.engine import Store
+from store.db.rows import RunRow
+from store.embeddings import EncoderRow
+from store.evaluations.texts import count_said, said
+from store.examples import get_examples
+from trainer.spec import wording
+from trainer.spec.config import EvaluationConfig
+
+Stamp = tuple[int, int, int]
+"""Answers, the latest of them, and vectors: tells one state of the database from the next."""
+
+
+def encoder_name(store: Store, runs: Sequence[RunRow]) -> str:
+    """The encoder that the first of the runs was evaluated with, if any was: one for all, or nothing compares."""
+    named = (data.get_run(run.id).config.get("evaluation", {}).get("encoder") for run in runs)
+    return next(filter(None, named), EvaluationConfig().encoder)
+
+
+def encoder(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
+    """The version in use of the runs' encoder; None before anything was embedded with it."""
+    name = encoder_name(store, runs)
+    return next((row for row in embeddings.encoders(store) if row.name == name), None)
+
+
+def left(store: Store, runs: Sequence[RunRow], used: EncoderRow | None) -> int:
+    """Answers of the runs that have no vector yet."""
+    if used is None:
+        return count_said(store, [run.id for run in runs])[0]
+    return int((~drift(store, runs, used).embedded).sum())
+
+
+def drift(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Drift:
+    """Everything that the runs said."""
+    ids = tuple(run.id for run in runs)
+    return _drift(store, ids, used, _stamp(store, ids, used))
+
+
+# Thousands of vectors are only looked at: a copy for each rerun would cost more than the page.
+@st.cache_resource(max_entries=3, show_spinner="Reading traces", hash_funcs={Store: attrgetter("url")})
+def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stamp) -> Drift:
+    rows = said(store, run_ids)
+    bodies = [wording.said(text, think) for text, think in zip(rows.text, rows.think, strict=True)]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(bodies))}
+    ids, example = np.unique(rows.example_id, return_inverse=True)
+    examples = get_examples(store, ids.tolist())
+    references = [examples[id].reference or "" for id in ids.tolist()]
+    seconds = [str(examples[id].meta.get("second_reference") or "") for id in ids.tolist()]
+    found = embeddings.matrix(store, used, [*numbers, wording.NULL, *references, *seconds])
+    ends = np.cumsum([len(numbers), 1, len(ids)])
+    vectors, null, first, second = np.split(found, ends)
+    place = np.array([numbers[body] for body in bodies], np.int64)
+    return Drift(rows, list(numbers), place, vectors, null[0], ids, example, first, second)
+
+
+def axes(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Axes:
+    """Principal axes of everything that the runs said."""
+    ids = tuple(run.id for run in runs)
+    return _axes(store, ids, used, _stamp(store, ids, used))
+
+
+@st.cache_resource(max_entries=3, show_spinner=False, hash_funcs={Store: attrgetter("url")})
+def _axes(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stamp) -> Axes:
+    found = _drift(store, run_ids, used, stamp)
+    is_known = np.isfinite(found.references[:, 0])
+    known = np.flatnonzero(np.isfinite(found.vectors[:, 0]))
+    times = np.bincount(found.place, minlength=len(found.texts))[known]
+    vectors = np.concatenate([found.vectors[known], found.references[is_known]])
+    return projection.fit(vectors, np.concatenate([times, np.ones(int(is_known.sum()), np.int64)]))
+
+
+def _stamp(store: Store, run_ids: Sequence[int], used: EncoderRow) -> Stamp:
+    return (*count_said(store, run_ids), embeddings.count_embeddings(store, used.id))

@@ -1,0 +1,66 @@
+"""The head of the drift page: did the first two sides drift apart, and what are the numbers behind that?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.compare import groups
+from app.drift import sides as drift
+from app.drift.layout import gain, table, whole
+from app.drift.reads import Reading
+from app.drift.sides import Side, Verdict
+from app.shared import format
+from app.shared.trace_text import visible
+
+HELP = (
+    f"They drifted apart where the whole interval of their difference in similarity lies beyond ±{drift.CLEAR}, and "
+    "did not where it lies within. Similarity is the mean cosine of the thinking to the reference reasoning. Intervals "
+    "are 95 %: Wilson's for shares, bootstraps over images for the others, paired for differences."
+)
+MALFORMED = 0.95
+"""Share of well-formed answers below which a similarity is mostly about form."""
+
+
+def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> None:
+    """The sentence, the table, and what has to be known to read them."""
+    st.markdown(f"**{format.literal(drift.sentence(found, *names[:2]).replace('-', '−'))}**", help=HELP)
+    measure = f"Similarity ({reading.encoder})" if reading.encoder else "Similarity"
+    head = ("", "Exact match", measure, "Well-formed", "Steps", "Tokens")
+    rows = [
+        (
+            visible(name),
+            whole(format.interval(*standing.accuracy)),
+            whole(format.interval(*standing.similarity) if standing.similarity else format.UNKNOWN),
+            format.percent(standing.wellformed),
+            f"{standing.steps:.1f}",
+            format.count(standing.tokens),
+        )
+        for name, standing in zip(names, found.standings, strict=True)
+    ]
+    difference = f"<b>{visible(names[1])} minus {visible(names[0])}</b>"
+    last = (difference, whole(gain(found.accuracy)), whole(gain(found.similarity)), "", "", "")
+    st.html(table(head, [*rows, last]))
+    for note in notes(sides, names, found, reading):
+        st.caption(format.literal(note))
+
+
+def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> list[str]:
+    """What limits the comparison, a sentence each."""
+    first, second = (side.evaluation.conditions for side in sides[:2])
+    different = groups.differences(first, second)
+    loose = [name for name, each in zip(names[:2], found.standings, strict=False) if each.wellformed < MALFORMED]
+    told = [
+        f"{format.count(found.n)} shared questions." if not different else "",
+        f"The two were not asked alike: {', '.join(different)}." if different else "",
+        drift.shortage(reading.shared, names) or "",
+        "SFT imitates the reference, so it is close to it by construction."
+        if any(side.run.method == "sft" for side in sides)
+        else "",
+        f"Malformed answers, as many of {' and '.join(loose)} are, count as the word NULL: their similarity is about "
+        "form, not style."
+        if loose
+        else "",
+    ]
+    return [" ".join(note for note in told if note)]

@@ -1,0 +1,233 @@
+"""What to look at in a run: patterns that often mean that a policy found something cheaper than reasoning.
+
+Evidence, not alarms: each says what was measured and since when. Pure functions of a run's curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.emergence import crossings
+from app.emergence.crossings import Floats, Level, level, rose
+from app.emergence.milestones import locked
+from store.completions.emergence import Emergence
+from store.db.rows import EvaluationRow, Series
+
+FLAT = 0.05
+"""A change of accuracy that counts as none."""
+LEARNT = 0.7
+"""Accuracy from which a standstill is no wonder."""
+SMALL_GAIN = 0.1
+PADDED = 0.15
+EXCESS = 0.1
+COLLAPSED = 0.6
+SHOTGUN = 0.1
+DEAD = 0.2
+SAME_ANSWER, BEYOND_TRUTH = 0.6, 0.25
+
+
+class Finding(NamedTuple):
+    """`sentence` says what was measured; the traces of steps `since` and `now` show it."""
+
+    kind: str
+    title: str
+    sentence: str
+    since: int
+    now: int
+
+
+class HeldOut(NamedTuple):
+    """Greedy accuracy on held-out examples; arrays by step."""
+
+    name: str
+    step: Floats
+    accuracy: Floats
+    n: Floats
+
+
+def held_out(evaluations: Sequence[EvaluationRow], probe_samples: int) -> list[HeldOut]:
+    """The finished validations and probes of a run, those that it has; a probe samples each example so often, too."""
+    curves = []
+    for kind, name, figure, copies in (
+        ("val", "validation", "exact_match", 1),
+        ("probe", "probe", "accuracy", 1 + probe_samples),
+    ):
+        rows = [row for row in evaluations if row.kind == kind and row.metrics.get(figure) is not None and row.done]
+        if rows:
+            columns = [(row.step, row.metrics[figure], row.done / copies) for row in rows]
+            curves.append(HeldOut(name, *np.array(columns, float).T))
+    return curves
+
+
+def at_steps(curve: Series, steps: NDArray[Any]) -> Floats:
+    """The curve's value at each of the steps, NaN where it has none at all."""
+    known = np.isfinite(curve.value)
+    if not known.any():
+        return np.full(len(steps), np.nan)
+    return np.interp(steps, curve.step[known], curve.value[known])
+
+
+def findings(found: Emergence, reward: Floats, tested: Sequence[HeldOut]) -> list[Finding]:
+    """What shows in a run, the gravest first; `reward` has an entry for each step of `found`."""
+    if len(found.step) < crossings.ENOUGH:
+        return []
+    rules: tuple[Callable[[], Finding | None], ...] = (
+        lambda: next((each for curve in tested if (each := divergence(found, reward, curve))), None),
+        lambda: padding(found),
+        lambda: flat(found),
+        lambda: shotgun(found),
+        lambda: same_answer(found),
+        lambda: dead_groups(found),
+        lambda: collapse(found),
+    )
+    return [finding for rule in rules if (finding := rule()) is not None]
+
+
+def divergence(found: Emergence, reward: Floats, tested: HeldOut) -> Finding | None:
+    """The training reward rose while held-out accuracy fell from its peak, by more than both noises explain."""
+    if len(tested.step) < 3:
+        return None
+    best, last = int(np.argmax(tested.accuracy)), len(tested.step) - 1
+    shares, n = tested.accuracy[[best, last]], tested.n[[best, last]]
+    fall = shares[0] - shares[1]
+    # The peak is the largest of several noisy numbers: hence an error for each of them.
+    error = float(np.sqrt((shares * (1 - shares) / n).sum())) * np.sqrt(2)
+    start, size = _entry(found, tested.step[best]), crossings.width(len(found.step))
+    before, after = level(reward, min(start, len(reward) - size), size), _now(reward)
+    if fall < FLAT or fall <= crossings.SURE * error or not rose(before, after, 0.0):
+        return None
+    return Finding(
+        "divergence",
+        "Train reward up, held-out accuracy down",
+        f"Reward {before.mean:.2f} → {after.mean:.2f} since step {tested.step[best]:.0f}, while greedy accuracy "
+        f"({tested.name}) fell from {shares[0]:.0%} to {shares[1]:.0%} of {n[1]:.0f}.",
+        int(tested.step[best]),
+        int(found.step[-1]),
+    )
+
+
+def padding(found: Emergence) -> Finding | None:
+    """More steps than there are things to count, for good, and hardly more right answers."""
+    excess, over, right = found.excess, found.share("over", "compared"), found.share("right", "judged")
+    at, size = _since(found, excess, EXCESS, slack=EXCESS), crossings.width(len(found.step))
+    if at is None or len(found.step) - at < 2 * size:
+        return None
+    before, now, all_since = level(right, at, size), _now(right), level(excess, at, len(excess))
+    listed = level(over, at, len(over))
+    if listed.mean < PADDED or not rose(_first(excess), all_since, EXCESS) or now.mean - before.mean > SMALL_GAIN:
+        return None
+    return _finding(
+        found,
+        at,
+        ("padding", "Steps beyond what is there"),
+        f"{listed.mean:.0%} of the well-formed traces list more than the true count, {all_since.mean:+.2f} steps on "
+        f"average, while the share right went from {before.mean:.0%} to {now.mean:.0%}.",
+    )
+
+
+def flat(found: Emergence) -> Finding | None:
+    """The format has been locked in for a while, and accuracy is where it was."""
+    at, size = locked(found), crossings.width(len(found.step))
+    right = found.share("right", "judged")
+    if at is None or len(found.step) - at < 3 * size:
+        return None
+    before, now = level(right, at, size), _now(right)
+    gain = now.mean - before.mean
+    if now.mean > LEARNT or gain + 2 * np.hypot(before.error, now.error) > 2 * FLAT or gain > FLAT:
+        return None
+    return _finding(
+        found,
+        at,
+        ("flat", "Format locked in, accuracy flat"),
+        f"{_now(found.share('wellformed')).mean:.0%} well-formed, while the share right went from {before.mean:.0%} "
+        f"to {now.mean:.0%} in {found.step[-1] - found.step[at] + 1} steps.",
+    )
+
+
+def shotgun(found: Emergence) -> Finding | None:
+    """Completions that give more than one answer became common."""
+    several = found.share("several")
+    now = _now(several)
+    if now.mean < SHOTGUN or not rose(_first(several), now, SHOTGUN - 0.02):
+        return None
+    return _finding(
+        found,
+        _since(found, several, SHOTGUN, slack=SHOTGUN / 2),
+        ("shotgun", "Shotgun answers"),
+        f"{now.mean:.0%} of the completions give several answers, {_first(several).mean:.0%} at the start.",
+    )
+
+
+def same_answer(found: Emergence) -> Finding | None:
+    """One answer is given far more often than it is true."""
+    top, truth = _now(found.top_answer), _now(found.top_truth)
+    if not (top.mean >= SAME_ANSWER and top.mean - truth.mean >= BEYOND_TRUTH):
+        return None
+    return _finding(
+        found,
+        _since(found, found.top_answer, SAME_ANSWER, slack=0.1),
+        ("same_answer", "Always the same answer"),
+        f"The commonest answer makes up {top.mean:.0%} of a step's answers, the commonest true count {truth.mean:.0%}; "
+        f"entropy {_now(found.answer_entropy).mean:.1f} bits against {_now(found.truth_entropy).mean:.1f}.",
+    )
+
+
+def dead_groups(found: Emergence) -> Finding | None:
+    """Groups in which every completion is alike and not right became common; dead groups that are right are success."""
+    wrong = found.liveness()["wrong"]
+    now = _now(wrong)
+    if now.mean < DEAD or not rose(_first(wrong), now, 0.75 * DEAD):
+        return None
+    return _finding(
+        found,
+        _since(found, wrong, DEAD, slack=DEAD / 2),
+        ("dead", "Dead groups rising"),
+        f"{now.mean:.0%} of the groups get one reward for all and are not right ({_first(wrong).mean:.0%} at the "
+        "start): they teach nothing.",
+    )
+
+
+def collapse(found: Emergence) -> Finding | None:
+    """Once it was well-formed, thinking shrank to a part of what it was."""
+    size = crossings.width(len(found.step))
+    tokens = crossings.forward_mean(found.mean_tokens, size)
+    formed = crossings.forward_mean(found.share("wellformed"), size)
+    thinking = np.where(formed >= 0.5, tokens, np.nan)
+    if not np.isfinite(thinking).any():
+        return None
+    at = int(np.nanargmax(thinking))
+    peak, now = level(found.mean_tokens, at, size), _now(found.mean_tokens)
+    if now.mean > COLLAPSED * peak.mean or not rose(now, peak, 1.0):
+        return None
+    return _finding(
+        found,
+        at,
+        ("collapse", "Length collapse"),
+        f"{peak.mean:.0f} tokens a completion at step {found.step[at]}, {now.mean:.0f} now; counted steps "
+        f"{level(found.mean_steps, at, size).mean:.1f} → {_now(found.mean_steps).mean:.1f}.",
+    )
+
+
+def _finding(found: Emergence, at: int | None, words: tuple[str, str], sentence: str) -> Finding:
+    return Finding(*words, sentence, int(found.step[at or 0]), int(found.step[-1]))
+
+
+def _first(curve: Floats) -> Level:
+    return level(curve, 0, crossings.width(len(curve)))
+
+
+def _now(curve: Floats) -> Level:
+    size = crossings.width(len(curve))
+    return level(curve, len(curve) - size, size)
+
+
+def _since(found: Emergence, curve: Floats, line: float, *, slack: float) -> int | None:
+    return crossings.crossed(curve, line, size=crossings.width(len(found.step)), slack=slack)
+
+
+def _entry(found: Emergence, step: float) -> int:
+    return min(int(np.searchsorted(found.step, step)), len(found.step) - 1)

@@ -1,0 +1,146 @@
+"""When something emerged in a run: found in its curves, each with the rule and the numbers. Pure functions.
+
+A milestone is a curve that crosses a line for good; what is so from the first step on did not emerge.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from app.emergence import crossings
+from app.emergence.crossings import Floats, Level
+from store.completions.emergence import Emergence
+
+LOCKED, LOCKED_SLACK = 0.9, 0.1
+STEPPED, STEPPED_SLACK = 0.5, 0.1
+RISE = 0.05
+SETTLED = 0.1
+
+
+class Milestone(NamedTuple):
+    """`before` and `after` are steps whose traces show the difference."""
+
+    kind: str
+    title: str
+    step: int
+    measured: str
+    """The numbers, as a sentence."""
+    rule: str
+    """How it was found, as a sentence."""
+    before: int
+    after: int
+
+
+def milestones(found: Emergence) -> list[Milestone]:
+    """Those that came about, by step."""
+    if len(found.step) < crossings.ENOUGH:
+        return []
+    each = (_format(found), _numbered(found), _accuracy(found), _length(found))
+    return sorted((one for one in each if one is not None), key=lambda one: one.step)
+
+
+def locked(found: Emergence) -> int | None:
+    """The entry from which the format is locked in."""
+    return emerged(found.share("wellformed"), LOCKED, LOCKED_SLACK)
+
+
+def emerged(curve: Floats, line: float, slack: float) -> int | None:
+    """The entry from which a curve has crossed a line for good, if it rose there by more than noise explains."""
+    size = crossings.width(len(curve))
+    at = crossings.crossed(curve, line, size=size, slack=slack)
+    if at is None or not crossings.rose(
+        crossings.level(curve, 0, min(at, size)), crossings.level(curve, at, size), RISE
+    ):
+        return None
+    return at
+
+
+def _format(found: Emergence) -> Milestone | None:
+    return _milestone(
+        found,
+        locked(found),
+        found.share("wellformed"),
+        ("format", "Format locked in", "Well-formed"),
+        "first step from which {size} steps average 90 % well-formed, never below 80 % afterwards.",
+    )
+
+
+def _numbered(found: Emergence) -> Milestone | None:
+    stepped = found.share("stepped")
+    return _milestone(
+        found,
+        emerged(stepped, STEPPED, STEPPED_SLACK),
+        stepped,
+        ("steps", "Numbered steps in half of the samples", "Completions with numbered steps"),
+        "first step from which {size} steps average 50 % with a counted reasoning step, never below 40 % afterwards.",
+    )
+
+
+def _accuracy(found: Emergence) -> Milestone | None:
+    right = found.share("right", "judged")
+    size = crossings.width(len(found.step))
+    start = crossings.level(right, 0, size)
+    rise = max(RISE, crossings.SURE * start.error * np.sqrt(2))
+    return _milestone(
+        found,
+        crossings.crossed(right, start.mean + rise, size=size, slack=rise / 2),
+        right,
+        ("accuracy", "Accuracy begins to rise", "Right"),
+        f"first step from which {{size}} steps average {100 * rise:.0f} points above the first {{size}}, "
+        "and never lose half of that again. Sampled training answers, not held-out ones.",
+    )
+
+
+def _length(found: Emergence) -> Milestone | None:
+    size = crossings.width(len(found.step))
+    means = crossings.forward_mean(found.mean_tokens, size)
+    end = crossings.level(found.mean_tokens, len(found.step) - 2 * size, 2 * size)
+    room = max(SETTLED * end.mean, crossings.SURE * end.error * np.sqrt(2))
+    outside = np.flatnonzero(np.abs(means - end.mean) > room)
+    at = int(outside[-1]) + 1 if len(outside) else None
+    if at is None or at > len(found.step) - 3 * size or not end.mean:
+        return None
+    before = crossings.level(found.mean_tokens, 0, size)
+    return Milestone(
+        "length",
+        "Reasoning length settles",
+        int(found.step[at]),
+        f"{before.mean:.0f} tokens a completion at first, {end.mean:.0f} from here on.",
+        f"first step from which every average of {size * found.every} steps is within {100 * room / end.mean:.0f} % "
+        f"of that of the last {2 * size * found.every}.",
+        *_beside(found, at),
+    )
+
+
+def _milestone(
+    found: Emergence, at: int | None, curve: Floats, words: tuple[str, str, str], rule: str
+) -> Milestone | None:
+    if at is None:
+        return None
+    kind, title, what = words
+    size = crossings.width(len(found.step))
+    before, after = around(curve, at, size)
+    steps = size * found.every
+    return Milestone(
+        kind,
+        title,
+        int(found.step[at]),
+        f"{what}: {before.mean:.0%} in the {min(steps, at * found.every)} steps before, "
+        f"{after.mean:.0%} in the {steps} from here on.",
+        rule.format(size=steps),
+        *_beside(found, at),
+    )
+
+
+def _beside(found: Emergence, at: int) -> tuple[int, int]:
+    """Steps a third of a window before and after an entry."""
+    away = max(1, crossings.width(len(found.step)) // 3)
+    return int(found.step[max(0, at - away)]), int(found.step[min(len(found.step) - 1, at + away)])
+
+
+def around(curve: Floats, at: int, size: int) -> tuple[Level, Level]:
+    """The levels of the windows before and from an entry on."""
+    start = max(0, at - size)
+    return crossings.level(curve, start, at - start), crossings.level(curve, at, size)

@@ -1,0 +1,119 @@
+"""Milestones and findings in words, with traces from just before and just after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import streamlit as st
+
+from app.emergence.findings import Finding
+from app.emergence.milestones import Milestone
+from app.emergence.story import Story
+from app.shared import data, format
+from app.shared.trace_text import excerpt
+from store.db.rows import RunDetail, StoredCompletion
+
+TRACES_PAGE = "../pages/traces.py"
+MOST_LOOKED_AT = 1000
+"""Completions of a step."""
+EXCERPT, LONG_EXCERPT = 160, 400
+"""Characters of an example trace on a card, and of one that shows a finding."""
+Sort = Callable[[StoredCompletion], tuple[float, ...]]
+SHOWS: Mapping[str, Sort] = {
+    "format": lambda row: (row.wellformed,),
+    "steps": lambda row: (row.wellformed, row.steps > 0),
+    "accuracy": lambda row: (row.correct is True, row.wellformed),
+    "length": lambda row: (row.tokens or 0,),
+}
+"""What an example after a milestone has more of than one before, by kind."""
+PICK: Mapping[str, Sort] = {
+    "padding": lambda row: (row.wellformed, row.steps - (row.truth or 0), row.correct is False),
+    "shotgun": lambda row: (row.answer is None, row.text.count("<answer>")),
+    "collapse": lambda row: (-(row.tokens or 0),),
+}
+"""Which trace of a step shows a finding best; else a wrong one of usual length."""
+
+
+def findings_box(story: Story) -> None:
+    """What to look at, or that nothing was found; says what was looked for."""
+    run, found = story.run, story.findings
+    if not found:
+        st.success(
+            f"Nothing conspicuous in {looked_at(story)}: no padding, no collapse, no standstill.",
+            icon=":material/visibility:",
+        )
+        return
+    for finding in found:
+        with st.container(border=True, key=f"finding_{finding.kind}", gap="small"):
+            st.markdown(f":material/visibility: **{finding.title}** since step {finding.since}")
+            st.markdown(format.literal(finding.sentence))
+            st.html(_quote(example(run, finding.now, PICK.get(finding.kind, _wrong), largest=True), LONG_EXCERPT))
+            with st.container(horizontal=True):
+                _link(run, finding.since, f"Traces of step {finding.since}")
+                _link(run, finding.now, f"Traces of step {finding.now}")
+                st.caption("Evidence to look at, not a verdict.", width="content")
+
+
+def looked_at(story: Story) -> str:
+    """`170 steps`, or, of a long run, `1,954 steps, one in 4`."""
+    steps = f"{format.count(len(story.found.step))} steps"
+    return steps if story.found.every == 1 else f"{steps}, one in {story.found.every}"
+
+
+def findings_line(found: list[Finding]) -> str:
+    """`Steps beyond what is there (since step 62)`, one after another; empty without findings."""
+    return " · ".join(f"{one.title} (since step {one.since})" for one in found)
+
+
+def milestone_cards(story: Story) -> None:
+    """A card for each milestone, in the order of their steps."""
+    if not story.milestones:
+        st.caption(
+            "No milestone yet: the format is not locked in, half of the samples have no numbered steps, accuracy has "
+            "not risen and the length has not settled."
+        )
+        return
+    with st.grid(len(story.milestones), min_column_width=215, gap="small"):
+        for one in story.milestones:
+            _card(story.run, one)
+
+
+def _card(run: RunDetail, one: Milestone) -> None:
+    sort = SHOWS[one.kind]
+    with st.container(border=True, height="stretch", gap="xxsmall", key=f"milestone_{one.kind}"):
+        st.markdown(f"**{one.title}** · step {one.step}", help=f"The rule: {one.rule}")
+        st.caption(format.literal(one.measured))
+        for word, step, largest in (("before", one.before, False), ("after", one.after, True)):
+            row = example(run, step, sort, largest=largest)
+            _link(run, step, f"Just {word}: step {step}", row)
+            st.html(_quote(row))
+
+
+def example(run: RunDetail, step: int, sort: Sort, *, largest: bool) -> StoredCompletion | None:
+    """The completion of a step that has most (or least) of what `sort` tells; None where the step has none."""
+    rows = data.list_completions(run.id, steps=(step, step), limit=MOST_LOOKED_AT)
+    return (max if largest else min)(rows, key=sort, default=None)
+
+
+def _wrong(row: StoredCompletion) -> tuple[float, ...]:
+    return (row.correct is False, row.wellformed)
+
+
+def _quote(row: StoredCompletion | None, length: int = EXCERPT) -> str:
+    if row is None:
+        return ""
+    verdict = {True: "right", False: "wrong", None: "not judged"}[row.correct]
+    truth = "" if row.truth is None else f", true count {row.truth}"
+    return f'<div class="em-quote">{excerpt(row.text, length)}<span>{verdict}{truth}</span></div>'
+
+
+def _link(run: RunDetail, step: int, label: str, row: StoredCompletion | None = None) -> None:
+    query = {"run": run.uid, "step": str(step)} | ({"completion": str(row.id)} if row else {})
+    st.page_link(TRACES_PAGE, label=label, icon=":material/psychology:", query_params=query)
+
+
+STYLE = (
+    "<style>.em-quote{font-family:var(--st-code-font,monospace);font-size:.78rem;line-height:1.45;"
+    "overflow-wrap:anywhere;border-left:3px solid var(--st-border-color,#d5dae2);padding:.1rem .5rem}"
+    ".em-quote span{display:block;opacity:.7;font-family:var(--st-font)}</style>"
+)

@@ -1,0 +1,147 @@
+"""What only the texts of completions tell: does thinking lead to the answer, is it about the picture? Pure.
+
+Knows the drawn world by the scene that comes with an example, and no database. Every figure of a reading is a count, so
+that readings can be put together by adding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from store.trace import GRAMMAR, NUMBER_WORDS, Form, Trace, parse
+from trainer.examples.shapes import COLORS, COLUMNS, KINDS, ROWS
+
+MATCHES = ("hit", "repeated", "beside", "invented", "missed")
+"""A step names an object that was asked for; one that an earlier step has named; one that was not asked for; nothing
+that is there. `missed` are objects that were asked for and that no step names."""
+LONGEST_WORD = 24
+_WORD = re.compile(r"[^\W\d_]+")
+_TAGS = re.compile("|".join(GRAMMAR["cot"]))
+_NUMBER = re.compile(r"\w+")
+_KIND_OF = {form: kind for kind in KINDS for form in (kind, f"{kind}s")}
+
+
+class Said(NamedTuple):
+    """A completion with the scene that it is about, where that is known (`objects` of a drawn example)."""
+
+    text: str
+    objects: Sequence[Mapping[str, Any]] | None
+
+
+@dataclass
+class Reading:
+    """What was read in some completions of one step."""
+
+    texts: int = 0
+    stepped: int = 0
+    """Well-formed, with an answer and at least one step."""
+    agreeing: int = 0
+    """Of these, those whose answer is the number of the last step."""
+    early: int = 0
+    """Of these, those that name their answer before the first step."""
+    matched: int = 0
+    """Well-formed, with steps, about a known scene."""
+    matches: Counter[str] = field(default_factory=Counter)
+    """Steps, or objects that were missed, by word of MATCHES; a step that names no attribute is left out."""
+    words: Counter[str] = field(default_factory=Counter)
+    """Texts that hold a word, in lower case."""
+
+
+def read_step(said: Sequence[Said], style: Form) -> Reading:
+    """Reads the completions of one step."""
+    reading = Reading()
+    for one in said:
+        trace = parse(one.text, style)
+        reading.texts += 1
+        reading.words.update(words(one.text))
+        if not trace.steps:
+            continue
+        if trace.answer is not None:
+            reading.stepped += 1
+            reading.agreeing += trace.answer == trace.steps[-1].number
+            reading.early += names_answer_early(trace)
+        if one.objects:
+            reading.matched += 1
+            reading.matches.update(match([step.text for step in trace.steps], one.objects))
+    return reading
+
+
+def words(text: str) -> set[str]:
+    """The distinct words of a completion without its tags, in lower case."""
+    return {word for word in _WORD.findall(_TAGS.sub(" ", text).casefold()) if len(word) <= LONGEST_WORD}
+
+
+def names_answer_early(trace: Trace) -> bool:
+    """Whether the thinking says the answer, in digits or as a word, before its first step."""
+    if trace.think is None or not trace.steps or trace.answer is None:
+        return False
+    names = {str(trace.answer)} | ({NUMBER_WORDS[trace.answer]} if trace.answer < len(NUMBER_WORDS) else set())
+    return not names.isdisjoint(_NUMBER.findall(trace.text[trace.think[0] : trace.steps[0].start].casefold()))
+
+
+def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Each step's text against the scene, first come, first served; counts by word of MATCHES."""
+    wanted = [each for each in objects if each["hit"]]
+    others = [each for each in objects if not each["hit"]]
+    left = list(wanted)
+    found: Counter[str] = Counter()
+    for step in steps:
+        named = _attributes(step)
+        if not any(named):
+            continue
+        fresh = next((each for each in left if _agrees(named, each)), None)
+        if fresh is not None:
+            left.remove(fresh)
+            found["hit"] += 1
+        elif any(_agrees(named, each) for each in wanted):
+            found["repeated"] += 1
+        else:
+            found["beside" if any(_agrees(named, each) for each in others) else "invented"] += 1
+    found["missed"] = len(left)
+    return found
+
+
+def _attributes(step: str) -> tuple[set[str], set[str], set[str], set[str]]:
+    """The colours, kinds, rows and columns that a step names."""
+    named = set(_WORD.findall(step.casefold()))
+    kinds = {kind for form, kind in _KIND_OF.items() if form in named}
+    return named.intersection(COLORS), kinds, named.intersection(ROWS), named.intersection(COLUMNS)
+
+
+def _agrees(named: tuple[set[str], set[str], set[str], set[str]], thing: Mapping[str, Any]) -> bool:
+    own = (thing["color"], thing["kind"], *str(thing["position"]).split(" "))
+    return all(not names or is_ in names for names, is_ in zip(named, own, strict=True))
+
+
+class Word(NamedTuple):
+    """A word and the share of texts that hold it, for each part of the training."""
+
+    word: str
+    shares: tuple[float, ...]
+
+    @property
+    def change(self) -> float:
+        return self.shares[-1] - self.shares[0]
+
+
+def vocabulary(readings: Sequence[Reading], *, parts: int = 12, most: int = 12, least: float = 0.1) -> list[Word]:
+    """Words that appeared and words that faded, by change: at most `most` of each, whose share changed by `least`.
+
+    The readings, in the order of training, are cut into `parts`.
+    """
+    size = -(-len(readings) // parts) if readings else 1
+    chunks = [readings[start : start + size] for start in range(0, len(readings), size)]
+    counts = [sum((reading.words for reading in chunk), Counter[str]()) for chunk in chunks]
+    texts = [max(1, sum(reading.texts for reading in chunk)) for chunk in chunks]
+    if len(chunks) < 2:
+        return []
+    every = {word for word in counts[0].keys() | counts[-1].keys()}
+    shared = [Word(word, tuple(c[word] / n for c, n in zip(counts, texts, strict=True))) for word in sorted(every)]
+    moved = sorted((one for one in shared if abs(one.change) >= least), key=lambda one: one.change, reverse=True)
+    up = [one for one in moved if one.change > 0][:most]
+    down = [one for one in moved if one.change < 0][-most:]
+    return [*up, *down]

@@ -1,0 +1,126 @@
+"""How reasoning emerged in one run: everything that is shown of it, read and remembered. Knows nothing of drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from app.emergence import findings as watch
+from app.emergence import milestones
+from app.emergence.crossings import Floats
+from app.emergence.findings import Finding, HeldOut
+from app.emergence.milestones import Milestone
+from app.emergence.reasoning import Reading, Said, read_step
+from app.shared import data, status
+from store.completions import emergence
+from store.completions.emergence import Emergence
+from store.completions.rows import list_texts
+from store.db.engine import Store
+from store.db.rows import RunDetail
+from store.trace import Form, form_of
+
+MOST_READ = 64
+"""Steps whose texts are read, evenly spread."""
+MOST_TEXTS = 32
+"""Completions that are read of one step."""
+
+
+class Story(NamedTuple):
+    """One run; `reward` has an entry for each step of `found`, and the fewer `readings` stand at `read_at`."""
+
+    run: RunDetail
+    found: Emergence
+    reward: Floats
+    held_out: list[HeldOut]
+    milestones: list[Milestone]
+    findings: list[Finding]
+    is_sampled: bool
+    """False where it is told from probes, since the run samples nothing while it trains."""
+
+
+class Texts(NamedTuple):
+    """What the texts tell, at some steps."""
+
+    step: Floats
+    readings: list[Reading]
+
+    def ratio(self, part: str, whole: str) -> Floats:
+        """One count of the readings per another, NaN where that is 0; `part` may be a word of reasoning.MATCHES."""
+        counts = [(getattr(each, part, None), each.matches[part], getattr(each, whole)) for each in self.readings]
+        return np.array([(own if own is not None else m) / n if n else np.nan for own, m, n in counts], float)
+
+
+def tell(run: RunDetail) -> Story | None:
+    """What is known of the completions of a run, else of its probes; None where it has neither."""
+    store = data.reader()
+    found = _emergence(store, run.id, version(run))
+    is_sampled = len(found.step) > 0
+    if not is_sampled and run.method == "sft":
+        found = _probed(store, run.id, f"{version(run)} {len(data.list_evaluations(run.id))}")
+    if not len(found.step):
+        return None
+    reward = data.read_series(run.id, ("reward",), points=100_000)["reward"]
+    at_steps = watch.at_steps(reward, found.step)
+    samples = run.config.get("evaluation", {}).get("probe_samples", 0)
+    tested = watch.held_out(data.list_evaluations(run.id), samples)
+    came, noted = milestones.milestones(found), watch.findings(found, at_steps, tested)
+    return Story(run, found, at_steps, tested, came, noted, is_sampled)
+
+
+def version(run: RunDetail) -> str:
+    """Changes when the run's completions do: with its steps (of a long run each hundredth part) and its job."""
+    part = max(1, run.step // 100) if run.status in status.OPEN else 1
+    return f"{run.step - run.step % part} of {_job(run)}"
+
+
+def _job(run: RunDetail) -> str:
+    return run.job.uid if run.job else ""
+
+
+def is_summarized(run: RunDetail) -> bool:
+    """Whether all its completions are in the figures; False for those of an older database until `summarize`."""
+    return not emergence.unsummarized(data.reader(), run.id)
+
+
+def summarize(run: RunDetail) -> Iterator[float]:
+    """Summarizes the steps of an older database, a few at a time; yields the share that is done."""
+    steps = emergence.unsummarized(data.reader(), run.id)
+    for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
+        emergence.add_summaries(data.keeper(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
+        yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))
+    _emergence.clear()  # type: ignore[attr-defined]
+
+
+def texts(story: Story) -> Texts:
+    """Reads some of the texts; of a run that grows again only when another step is chosen."""
+    steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
+    store, run = data.reader(), story.run
+    style = form_of(run.style, run.grammar)
+    return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), style, _job(run)))
+
+
+def chosen(steps: np.ndarray) -> np.ndarray:
+    """At most MOST_READ of them: every 1st, 2nd, 4th, 8th … from the first on."""
+    stride = 1
+    while -(-len(steps) // stride) > MOST_READ:
+        stride *= 2
+    return steps[::stride]
+
+
+@data.kept(16)
+def _emergence(store: Store, run_id: int, version: str) -> Emergence:
+    return emergence.emergence(store, run_id)
+
+
+@data.kept(16)
+def _probed(store: Store, run_id: int, version: str) -> Emergence:
+    return emergence.probed(store, run_id)
+
+
+@data.kept(16)
+def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[Reading]:
+    """Reads completions of some steps; `job` tells a step from the one that was recorded before a resume."""
+    said = list_texts(store, run_id, steps, MOST_TEXTS)
+    return [read_step([Said(text, (meta or {}).get("objects")) for text, meta in said[step]], style) for step in steps]

@@ -1,0 +1,91 @@
+"""The time machine: one held-out example, answered greedily at every evaluation, through the whole training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from app.shared import data, format, links
+from app.shared.trace_text import marked, visible
+from app.shared.trace_view import chip
+from app.shared.word_diff import STYLE, word_diff
+from store.db.rows import RunDetail, StoredExample, StoredPrediction
+from store.evaluations import panel
+from store.evaluations.panel import PanelExample
+from store.examples import get_examples
+
+PICTURE_WIDTH = 220
+"""Pixels."""
+
+
+@st.fragment
+def time_machine(run: RunDetail) -> None:
+    """Chooses an example and a step; shows the answer of that step with what has changed since the last evaluation."""
+    store = data.reader()
+    known = panel.panel(store, run.id)
+    if not known:
+        st.caption("The probes and validations of a run answer the same examples again and again; there are none yet.")
+        return
+    examples = get_examples(store, [one.example_id for one in known])
+    by_id = {one.example_id: one for one in known if one.example_id in examples}
+    ordered = sorted(by_id, key=lambda id: (abs(by_id[id].right / by_id[id].answers - 0.5), id))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Held-out example",
+            ordered,
+            key="machine.example",
+            format_func=lambda id: label(examples[id], by_id[id]),
+            help="Those that were right about half of the time come first: there is most to see.",
+        )
+    answers = panel.panel_answers(store, run.id, chosen)
+    steps = [answer.step for answer in answers]
+    st.html(STYLE)
+    st.html(strip(answers))
+    step = st.select_slider(
+        "Evaluated after step",
+        steps,
+        value=steps[-1],
+        key=f"machine.step.{run.uid}.{chosen}",
+        help="Left and right arrow keys move by one evaluation.",
+    )
+    at = steps.index(step)
+    show(examples[chosen], answers[at], answers[at - 1] if at else None)
+
+
+def label(example: StoredExample, one: PanelExample) -> str:
+    return f"{example.question} · true count {example.answer} · right {one.right} of {one.answers} times"
+
+
+def strip(answers: list[StoredPrediction]) -> str:
+    """A cell for each evaluation, with the answer that was given."""
+    cells = "".join(f'<span title="step {one.step}">{chip(one)}</span>' for one in answers)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:2px" role="img" aria-label="answers by step">{cells}</div>'
+
+
+def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction | None) -> None:
+    with st.container(border=True, horizontal=True, gap="medium"):
+        with st.container(width=PICTURE_WIDTH):
+            for sha256 in example.images:
+                alt = visible(example.question)
+                st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
+        with st.container():
+            st.html(f'<div class="tv-question">{marked(example.question)}</div>')
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.badge(f"true count {example.answer}", color="blue")
+                if answered := chip(now):
+                    st.html(answered, width="content")
+                st.caption(summary(now, before), width="content")
+            st.html(word_diff(None if before is None else before.text, now.text))
+            if now.rewards:
+                st.caption(format.literal(rewards(now.rewards)))
+
+
+def summary(now: StoredPrediction, before: StoredPrediction | None) -> str:
+    form = "well-formed" if now.wellformed else "malformed"
+    against = "the base" if before is None else f"marked: what changed since step {before.step}"
+    return f"step {now.step} · {form} · {now.steps} steps · {now.tokens or '–'} tokens · {against}"
+
+
+def rewards(components: Mapping[str, float | None]) -> str:
+    return " · ".join(f"{name} {format.number(value)}" for name, value in components.items())

@@ -1,0 +1,46 @@
+"""Words that appeared or faded while a run trained, as a table. Model output: shown as plain text."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.emergence.reasoning import Word, vocabulary
+from app.emergence.story import Texts
+from app.shared.trace_text import visible
+
+
+def vocabulary_table(read: Texts) -> None:
+    """Each word with its share of the texts through training, as a row of cells, and at both ends."""
+    found = vocabulary(read.readings)
+    if not found:
+        st.caption("No word came or went in more than a tenth of the texts.")
+        return
+    up, down = [one for one in found if one.change > 0], [one for one in found if one.change < 0]
+    last = int(read.step[-1])
+    with st.grid(2, min_column_width=380):
+        for title, words in (("Came", up), ("Went", down[::-1])):
+            with st.container(border=True):
+                st.markdown(f"**{title}**")
+                if words:
+                    st.html(table_html(words, last))
+                else:
+                    st.caption("No word by more than a tenth of the texts.")
+
+
+def table_html(words: list[Word], last: int) -> str:
+    """A row for each word; a cell is as dark as its share. `last` is the step where the row ends."""
+    rows = "".join(_row(one, last) for one in words)
+    style = (
+        "<style>.vo{width:100%;border-collapse:collapse;font-size:.85rem}.vo td{padding:1px 6px;border:0}"
+        ".vo .vo-strip{display:flex;gap:1px;height:16px}.vo .vo-strip i{flex:1;background:#0072B2;min-width:4px}"
+        ".vo .vo-n{text-align:right;white-space:nowrap;opacity:.75}</style>"
+    )
+    return f'{style}<table class="vo">{rows}</table>'
+
+
+def _row(one: Word, last: int) -> str:
+    cells = "".join(f'<i style="opacity:{max(0.04, share):.2f}" title="{share:.0%}"></i>' for share in one.shares)
+    alt = f"share of texts from the first step to step {last}"
+    strip = f'<div class="vo-strip" role="img" aria-label="{alt}">{cells}</div>'
+    ends = f"{one.shares[0]:.0%} → {one.shares[-1]:.0%}"
+    return f'<tr><td>{visible(one.word)}</td><td style="width:60%">{strip}</td><td class="vo-n">{ends}</td></tr>'

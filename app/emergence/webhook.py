@@ -1,0 +1,44 @@
+"""Tells the webhook what shows in a run while it trains, each finding once; the run's events remember what was told."""
+
+from __future__ import annotations
+
+from app.emergence import findings
+from app.shared import status
+from store.completions import emergence
+from store.db.engine import Store
+from store.evaluations.records import list_evaluations
+from store.events import add_event, list_events
+from store.metrics import read_series
+from store.runs import get_run, list_runs
+from trainer.launch import webhook
+
+EVENT = "finding"
+
+
+def tell_findings(store: Store) -> int:
+    """Looks at the runs that train now; how many findings were told. Does nothing without a webhook."""
+    if not webhook.is_set():
+        return 0
+    active = [run for run in list_runs(store) if run.status in status.ACTIVE and run.job_kind == "train"]
+    return sum(_tell(store, run.id) for run in active)
+
+
+def _tell(store: Store, run_id: int) -> int:
+    run = get_run(store, run_id)
+    found = emergence.emergence(store, run_id)
+    if not len(found.step):
+        return 0
+    reward = findings.at_steps(read_series(store, run_id, ["reward"])["reward"], found.step)
+    samples = run.config.get("evaluation", {}).get("probe_samples", 0)
+    tested = findings.held_out(list_evaluations(store, run_id), samples)
+    known = [event.message for event in list_events(store, run_id) if event.kind == EVENT]
+    told = 0
+    for finding in findings.findings(found, reward, tested):
+        if any(message.startswith(f"{finding.title}:") for message in known):
+            continue
+        facts = {"run": run.uid, "name": run.name, "kind": finding.kind, "step": finding.now, "since": finding.since}
+        words = f"{finding.title}: {finding.sentence}"
+        if webhook.tell("finding", f"{run.name}: {words}", **facts):
+            add_event(store, run_id, EVENT, words, step=finding.now)
+            told += 1
+    return told

@@ -1,0 +1,60 @@
+"""What can be done with everything that a search finds: take it along, train on it, tag it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app.shared import format, intents
+from app.shared.finding import Asked
+from store.db.engine import StoreError
+from store.db.rows import RunRow
+from store.notes import LONGEST_TAG
+
+
+def show(asked: Asked, query: Mapping[str, str], runs: list[RunRow]) -> None:
+    """Buttons for all that `asked` finds; `query` asks for the same in an address."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.link_button(
+            "Export as JSONL",
+            f"api/completions.jsonl?{urlencode(query)}",
+            icon=":material/download:",
+            help="All that is found, a line each, with rewards, trace fields and image hashes.",
+        )
+        if st.button(
+            "Train on this selection",
+            icon=":material/model_training:",
+            help="Imitation (SFT) of the right, well-formed traces among all that is found.",
+        ):
+            train(asked, runs)
+        with (
+            st.popover("Tag", icon=":material/sell:", help="Put a tag on all that is found."),
+            st.form("find-tag", border=False, clear_on_submit=True),
+        ):
+            name = st.text_input("Tag", max_chars=LONGEST_TAG)
+            if st.form_submit_button("Tag all that is found"):
+                tag(asked, name)
+
+
+def tag(asked: Asked, name: str) -> None:
+    if done := attempt(lambda: intents.tag_found(asked, name)):
+        st.toast(done)
+
+
+def train(asked: Asked, runs: list[RunRow]) -> None:
+    with st.spinner("Writing the selected traces and their images"):
+        folder = attempt(lambda: intents.dataset_of(asked))
+    if folder:
+        source = next((run.uid for run in runs if run.id == asked.wanted.run_id), "")
+        st.switch_page("../pages/launch.py", query_params={"folder": folder, **({"clone": source} if source else {})})
+
+
+def attempt(intent: Callable[[], str]) -> str | None:
+    """What the intent gives; None after its error is shown."""
+    try:
+        return intent()
+    except StoreError as error:
+        st.error(format.literal(str(error)), icon=":material/error:")
+        return None

@@ -1,0 +1,86 @@
+"""The form of a matrix: arms, ranks, seeds, models and learning rates, launched in one action."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.launch.launcher import launcher_choice
+from app.shared import data, format
+from store.db.engine import StoreError
+from trainer.spec import benchmark, experiments
+from trainer.spec.config import ConfigError
+from trainer.spec.experiments import ARMS, DEMO_TABLES, MODELS, Matrix
+
+COMPARE_PAGE = "../pages/compare.py"
+NAME = "demo-tables"
+
+
+def experiment_form() -> None:
+    """Begins as the demonstration's tables; says how many runs it makes before it makes them."""
+    with st.expander("Experiment: a matrix of runs, compared", icon=":material/grid_view:", key="experiment"):
+        try:
+            matrix = _matrix()
+            runs = experiments.planned(matrix)
+        except ConfigError as error:
+            st.error(format.literal(str(error)), icon=":material/error:")
+            return
+        trained = sum(run.config.method != "none" for run in runs)
+        st.caption(
+            f"{len(runs)} runs ({trained} train), each answers {len(matrix.benchmarks)} benchmarks; one after another."
+        )
+        name = st.text_input("Name", NAME, key="experiment.name", width=240)
+        launcher = launcher_choice("experiment.launcher")
+        if st.button("Launch the experiment", type="primary", icon=":material/rocket_launch:", disabled=not runs):
+            _start(name.strip() or NAME, matrix, launcher)
+
+
+def _matrix() -> Matrix:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        arms = st.multiselect("Arms", list(ARMS), list(DEMO_TABLES.arms), key="experiment.arms", width=480)
+        models = st.multiselect("Models", list(MODELS), list(DEMO_TABLES.models), key="experiment.models", width=240)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        ranks = st.text_input("LoRA ranks", "32, 64", key="experiment.ranks", width=140)
+        seeds = st.number_input(
+            "Seeds",
+            1,
+            20,
+            1,
+            key="experiment.seeds",
+            width=110,
+            help="Three or more speak of methods, not checkpoints.",
+        )
+        rates = st.text_input(
+            "Learning rates", "", key="experiment.rates", width=180, placeholder="the presets'", help="With commas."
+        )
+        asked = st.multiselect(
+            "Benchmarks", benchmark.NAMES[:3], list(DEMO_TABLES.benchmarks), key="experiment.benchmarks", width=420
+        )
+    return Matrix(
+        arms=tuple(arms),
+        ranks=tuple(int(_number("LoRA ranks", part)) for part in _parts(ranks)),
+        seeds=tuple(range(int(seeds))),
+        models=tuple(models),
+        rates=tuple(_number("Learning rates", part) for part in _parts(rates)) or (None,),
+        benchmarks=tuple(asked),
+    )
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(field: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{field}: {text!r} is no number. Write numbers with commas between them.") from None
+
+
+def _start(name: str, matrix: Matrix, launcher: str) -> None:
+    try:
+        uid = experiments.start(data.writer(), name, matrix, launcher=launcher)
+    except (ConfigError, StoreError) as error:
+        st.error(format.literal(str(error)), icon=":material/error:")
+        return
+    data.forget()
+    st.switch_page(COMPARE_PAGE, query_params={"experiment": uid})

@@ -1,0 +1,251 @@
+"""The launch form, made from RunConfig: one widget a field, its docstring as help. Knows nothing of databases.
+
+`fill` puts a config into the widgets, `collect` reads them back. Rewards have rows of their own (`reward_rows`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from app import places
+from app.launch import form_state, rewards
+from app.shared import format
+from trainer.spec.config import DATASETS, ConfigError, RunConfig, from_dict
+
+ESSENTIALS = (
+    ("name", "model.id"),
+    ("method", "style"),
+    ("data.dataset", "model.quantization", "seed"),
+    ("optimization.steps", "optimization.learning_rate", "lora.rank"),
+)
+SECTIONS = {
+    "Optimization": ("optimization.", "lora."),
+    "Generation and GRPO": ("max_tokens", "grpo."),
+    "Evaluation": ("evaluation.",),
+    "Data": ("imitate", "data."),
+    "Model": ("model.",),
+    "Prompt": ("instruction",),
+}
+MODELS = (
+    *("tiny", "HuggingFaceTB/SmolVLM-256M-Instruct", "HuggingFaceTB/SmolVLM-500M-Instruct"),
+    "Qwen/Qwen2-VL-2B-Instruct",
+)
+SUGGESTIONS = {"model.id": MODELS, "data.dataset": DATASETS}
+LABELS = {
+    "model.id": "Base model",
+    "data.dataset": "Dataset",
+    "data.seed": "Seed of the data",
+    "data.path": "Folder of the data",
+    "data.revision": "Revision of the data",
+    "data.traces": "File of reasoning traces",
+    "data.references_only": "Only with a reference",
+    "lora.rank": "LoRA rank",
+    "lora.alpha": "LoRA alpha",
+    "lora.dropout": "LoRA dropout",
+    "grpo.beta": "KL weight (beta)",
+    "grpo.entropy_coef": "Entropy bonus",
+    "optimization.max_grad_norm": "Gradient clipping",
+    "max_tokens": "Longest completion",
+    "evaluation.val_every": "Validate every",
+    "evaluation.encoder": "Sentence encoder",
+    "evaluation.batch_size": "Answers at once",
+    "evaluation.seed": "Seed of the evaluation",
+    "try_rewards": "Try rewards from files",
+}
+NAMES = {"grpo": "GRPO", "sft": "SFT", "none": "Evaluate only", "cot": "Think first", "direct": "Answer only"}
+
+
+class Field(NamedTuple):
+    """One leaf of RunConfig; `kind` is JSON schema's type, bounds are inclusive."""
+
+    path: str
+    kind: str
+    help: str
+    default: Any
+    optional: bool
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def label(self) -> str:
+        return LABELS.get(self.path) or self.path.rpartition(".")[2].replace("_", " ").capitalize()
+
+
+class Checked(NamedTuple):
+    """What the form holds: a config, or sentences that say what is wrong."""
+
+    config: RunConfig | None
+    errors: tuple[str, ...]
+
+
+def describe() -> dict[str, Field]:
+    """Path to field, in the order of the model; rewards are left out."""
+    schema = RunConfig.model_json_schema()
+    return {field.path: field for field in _leaves(schema, schema, "")}
+
+
+def _leaves(schema: dict[str, Any], node: dict[str, Any], prefix: str) -> Iterator[Field]:
+    for name, entry in node["properties"].items():
+        if "$ref" in entry:
+            yield from _leaves(schema, schema["$defs"][entry["$ref"].rpartition("/")[2]], f"{prefix}{name}.")
+        elif name != "rewards":
+            yield _leaf(prefix + name, entry)
+
+
+def _leaf(path: str, entry: dict[str, Any]) -> Field:
+    variants = [variant for variant in entry.get("anyOf", [entry]) if variant["type"] != "null"]
+    kind = variants[0]
+    return Field(
+        path,
+        kind["type"],
+        entry.get("description", ""),
+        entry.get("default"),
+        optional="anyOf" in entry,
+        choices=tuple(kind.get("enum", ())),
+        minimum=kind.get("minimum"),
+        maximum=kind.get("maximum"),
+    )
+
+
+FIELDS = describe()
+_PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in FIELDS if "." in path))
+
+
+def fill(config: RunConfig) -> None:
+    """Puts a config into the widgets; before they are drawn, or from a callback."""
+    values = config.model_dump(mode="json")
+    leaves: dict[str, Any] = {}
+    for path in FIELDS:
+        value: Any = values
+        for part in path.split("."):
+            value = value[part]
+        leaves[path] = value
+    form_state.fill(leaves | rewards.values(config.rewards))
+
+
+def collect() -> Checked:
+    """The config that the widgets hold; everything is checked again, whatever the browser sent."""
+    values: dict[str, Any] = {}
+    for field in FIELDS.values():
+        *parents, leaf = field.path.split(".")
+        target = values
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        value = form_state.value(field.path, field.default)
+        target[leaf] = None if value == "" and field.optional else value
+    values["rewards"] = rewards.collect()
+    outside = [
+        *rewards.forbidden(values["rewards"]),
+        *rewards.forbidden_code("data.dataset", [values["data"]["dataset"]]),
+    ]
+    try:
+        config = from_dict(values)
+    except ConfigError as error:
+        return Checked(None, (*outside, *str(error).splitlines()))
+    outside += places.outside(config)
+    return Checked(None if outside else config, tuple(outside))
+
+
+def essentials() -> None:
+    """What nearly every launch decides."""
+    for row in ESSENTIALS:
+        for column, path in zip(st.columns(len(row)), row, strict=True):
+            with column:
+                widget(FIELDS[path])
+
+
+def sections(errors: Iterable[str]) -> None:
+    """The other fields, folded; a section with a fault says so."""
+    method = form_state.value("method")
+    shown = {path for row in ESSENTIALS for path in row}
+    for title, prefixes in SECTIONS.items():
+        faults = [error for error in errors if error.startswith(prefixes)]
+        if title.startswith("Generation") and method != "grpo":
+            prefixes = ("max_tokens",)
+        fields = [f for p in prefixes for f in FIELDS.values() if f.path.startswith(p) and f.path not in shown]
+        with st.expander(title, icon=":material/error:" if faults else None, key=f"section-{title}"):
+            for fault in faults:
+                st.error(format.literal(sentence(fault)))
+            _grid(fields)
+
+
+def _grid(fields: list[Field]) -> None:
+    for start in range(0, len(fields), 3):
+        row = fields[start : start + 3]
+        for column, field in zip(st.columns(3 if len(fields) > 1 else 1), row, strict=False):
+            with column, st.container():
+                widget(field)
+
+
+def sentence(error: str) -> str:
+    """A fault with the labels of fields in place of their paths."""
+    return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)
+
+
+def widget(field: Field) -> None:
+    """The widget that fits a field's type."""
+    if field.choices:
+        _choice(field)
+    elif field.path in SUGGESTIONS:
+        _suggestions(field)
+    elif field.kind == "boolean":
+        st.toggle(field.label, form_state.filled(field.path), **_common(field))
+    elif field.kind in ("integer", "number"):
+        _number(field)
+    elif field.kind == "array":
+        _words(field)
+    elif field.path == "instruction":
+        st.text_area(field.label, form_state.filled(field.path) or "", **_common(field))
+    else:
+        st.text_input(field.label, form_state.filled(field.path) or "", **_common(field))
+
+
+def _common(field: Field) -> dict[str, Any]:
+    return {"key": form_state.key(field.path), "help": field.help, "persist_state": "session"}
+
+
+def _choice(field: Field) -> None:
+    def name(option: str) -> str:
+        return NAMES.get(option, option) if field.path in ("method", "style") else option
+
+    value = form_state.filled(field.path)
+    if any(field.path in row for row in ESSENTIALS):
+        st.segmented_control(
+            field.label, field.choices, default=value, format_func=name, required=True, wrap=True, **_common(field)
+        )
+    else:
+        st.selectbox(field.label, field.choices, index=field.choices.index(value), format_func=name, **_common(field))
+
+
+def _suggestions(field: Field) -> None:
+    value = form_state.filled(field.path)
+    options = list(dict.fromkeys((*SUGGESTIONS[field.path], value)))
+    own = field.path in ("model.id", "data.dataset")
+    st.selectbox(field.label, options, index=options.index(value), accept_new_options=own, **_common(field))
+
+
+def _words(field: Field) -> None:
+    value = form_state.filled(field.path)
+    options = list(dict.fromkeys((*field.default, *value)))
+    st.multiselect(field.label, options, default=value, accept_new_options=True, **_common(field))
+
+
+def _number(field: Field) -> None:
+    kind: Any = int if field.kind == "integer" else float
+    step: Any = 1 if kind is int else 1e-4 if field.path.endswith("learning_rate") else 0.01
+    value = form_state.filled(field.path)
+    st.number_input(
+        field.label,
+        min_value=None if field.minimum is None else kind(field.minimum),
+        max_value=None if field.maximum is None else kind(field.maximum),
+        value=None if value is None else kind(value),
+        step=step,
+        format="%d" if kind is int else "%g",
+        placeholder="automatic" if field.optional else None,
+        **_common(field),
+    )

@@ -1,0 +1,122 @@
+"""Asks the trainer, in a process of its own, whether a config would run here. Knows nothing of torch or databases."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import streamlit as st
+import yaml
+
+from app.shared import format
+from store.db.redaction import redacted
+from trainer.spec.config import RunConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE_WIDTH = 220
+"""Pixels on the screen."""
+TIME_LIMIT = 60
+"""Seconds that a preflight may take."""
+MEASURING_LIMIT = 600
+"""Seconds that a preflight with one real update may take."""
+SIGNS = {"ok": ":material/check_circle:", "warn": ":material/warning:", "fail": ":material/error:"}
+COLORS: dict[str, Literal["green", "orange", "red"]] = {"ok": "green", "warn": "orange", "fail": "red"}
+
+
+class Check(NamedTuple):
+    """`level` is ok, warn or fail."""
+
+    name: str
+    level: str
+    sentence: str
+
+
+class Memory(NamedTuple):
+    """The estimated peak, in bytes; `parts` add up to it."""
+
+    peak: int
+    available: int
+    parts: dict[str, int]
+
+
+class Report(NamedTuple):
+    """What a preflight found; `prompt` as the tokenizer writes it, `image` an encoded picture of the example."""
+
+    checks: tuple[Check, ...]
+    prompt: str | None = None
+    image: bytes | None = None
+    memory: Memory | None = None
+
+
+def run_preflight(
+    config: RunConfig, *, measure: bool = False, command: tuple[str, ...] = (sys.executable, "-m", "trainer")
+) -> Report:
+    """Runs `python -m trainer preflight`, with one real update if `measure`; whatever goes wrong is a failed check."""
+    limit = MEASURING_LIMIT if measure else TIME_LIMIT
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+        arguments = [*command, "preflight", "--config", str(path), "--json", *(["--calibrate"] if measure else [])]
+        try:
+            done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return _failed(f"It took longer than {limit} s and was ended. The machine is busy, or the model is large.")
+    return read_report(done.stdout, done.stderr)
+
+
+def read_report(output: str, errors: str) -> Report:
+    """The report in a preflight's output, or a failed check with the last line that it said."""
+    try:
+        found = json.loads(output)
+        checks = tuple(Check(str(c["name"]), str(c["level"]), str(c["sentence"])) for c in found["checks"])
+        image = base64.b64decode(str(found["image"]).partition(",")[2]) if found.get("image") else None
+        memory = _memory(found["memory"]) if found.get("memory") else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        last = redacted((errors.strip().splitlines() or ["it said nothing"])[-1])
+        return _failed(f"The trainer could not check this: {last}")
+    return Report(checks, found.get("prompt"), image, memory)
+
+
+def _memory(found: dict[str, Any]) -> Memory:
+    parts = {str(name): int(value) for name, value in found["parts"].items()}
+    return Memory(int(found["peak"]), int(found["available"]), parts)
+
+
+def can_measure(report: Report) -> bool:
+    """Whether a real update is worth the wait: nothing stands against the run, and its device is made for it."""
+    levels = {check.name: check.level for check in report.checks}
+    return levels.get("device") == "ok" and "fail" not in levels.values() and "pace" not in levels
+
+
+def _failed(sentence: str) -> Report:
+    return Report((Check("preflight", "fail", sentence),))
+
+
+def show_report(report: Report) -> None:
+    """The checks as a list, the memory as a bar, an example's picture and its prompt as the tokenizer writes it."""
+    for check in report.checks:
+        level = check.level if check.level in SIGNS else "warn"
+        with st.container(horizontal=True, wrap=False, gap="small"):
+            st.badge(level, icon=SIGNS[level], color=COLORS[level])
+            st.caption(format.literal(f"{check.name}: {check.sentence}"), width="stretch")
+    if report.memory:
+        show_memory(report.memory)
+    if report.image:
+        st.image(report.image, width=IMAGE_WIDTH, alt="The picture of one training example")
+    if report.prompt:
+        with st.expander("Prompt as the model reads it"):
+            st.code(report.prompt, language=None, wrap_lines=True)
+
+
+def show_memory(memory: Memory) -> None:
+    """The estimated peak as a share of what is free, and its parts in words, the largest first."""
+    share = memory.peak / max(memory.available, 1)
+    of = f"{format.memory(memory.peak)} of the {format.memory(memory.available)} that are free"
+    st.progress(min(share, 1.0), text=format.literal(f"Memory at the peak, estimated: {of}"))
+    parts = sorted(memory.parts.items(), key=lambda part: -part[1])
+    st.caption(format.literal(", ".join(f"{name} {format.memory(value)}" for name, value in parts)))

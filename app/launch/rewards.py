@@ -1,0 +1,154 @@
+"""The rewards of the launch form: a row each, with on/off, weight and what it pays for a text that can be edited.
+
+Rewards from a file are code. From the browser only files inside the folder that `VR1Z_REWARDS_DIR` names may be
+used; whoever starts the server chooses it. Their functions are listed without running them.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app.launch import form_state
+from app.shared import format
+from trainer.spec.config import BUILT_IN_REWARDS, RewardConfig
+
+FOLDER_VARIABLE = "VR1Z_REWARDS_DIR"
+DEFAULT_WEIGHTS = {"format": 1.0, "accuracy": 2.0, "steps": 0.5, "keyword": 0.5, "cosine": 1.0, "random": 1.0}
+PAYS_FOR = {
+    "format": "1 if the whole completion keeps to the form",
+    "accuracy": "1 if the answer is the true count",
+    "steps": "0.1 for each numbered reasoning step, at most 1",
+    "keyword": "0.1 for each visual word while thinking, at most 0.5",
+    "cosine": "closeness of the thinking to the reference, 0 to 1",
+    "random": "1 or 0 by the toss of a coin: a control",
+}
+
+
+def folder() -> Path | None:
+    """Where rewards from files may lie; None if the server offers none."""
+    name = os.environ.get(FOLDER_VARIABLE)
+    return Path(name).resolve() if name and Path(name).is_dir() else None
+
+
+def offered(root: Path | None) -> list[str]:
+    """`FILE.py:function` for every public function of the folder's files; nothing is imported."""
+    if root is None:
+        return []
+    return [f"{path}:{name}" for path in sorted(root.rglob("*.py")) if _inside(path, root) for name in _functions(path)]
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """Links and `..` are followed before the comparison."""
+    return path.resolve().is_relative_to(root) and path.is_file()
+
+
+def _functions(path: Path) -> list[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [name for name in functions if not name.startswith("_")]
+
+
+def forbidden(rewards: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each reward whose code the browser may not choose."""
+    names = [str(reward["name"]) for reward in rewards if reward["name"] not in BUILT_IN_REWARDS]
+    return forbidden_code("rewards", names)
+
+
+def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
+    """A sentence for each name that is code from a file which the browser may not choose."""
+    custom = [str(name) for name in names if ".py:" in str(name)]
+    root = folder() if custom else None
+    if root is None:
+        advice = f"launch it from the command line, or name its folder in {FOLDER_VARIABLE}"
+        return [f"{field}: {name} is code from a file; {advice}." for name in custom]
+    allowed = offered(root)
+    return [f"{field}: {name} is no function of a file in {root}." for name in custom if name not in allowed]
+
+
+def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:
+    """What the rows of a config hold, by path."""
+    given = {reward.name: reward.weight for reward in rewards}
+    custom = [name for name in given if name not in BUILT_IN_REWARDS]
+    found: dict[str, Any] = {"rewards.custom": custom}
+    for name in (*BUILT_IN_REWARDS, *custom):
+        found[f"rewards.{name}.on"] = name in given
+        found[f"rewards.{name}.weight"] = given.get(name, DEFAULT_WEIGHTS.get(name, 1.0))
+    return found
+
+
+def collect() -> list[dict[str, Any]]:
+    """The rewards that are on, with their weights."""
+    return [
+        {"name": name, "weight": form_state.value(f"rewards.{name}.weight", 1.0)} for name in _names() if is_on(name)
+    ]
+
+
+def is_on(name: str) -> bool:
+    """Built-in rewards by their toggle; one from a file is on as soon as it is chosen."""
+    return bool(form_state.value(f"rewards.{name}.on", name not in BUILT_IN_REWARDS))
+
+
+def _names() -> list[str]:
+    return [*BUILT_IN_REWARDS, *form_state.value("rewards.custom", [])]
+
+
+def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
+    """A row each; `pays` holds raw value and reason of the live example, by reward name."""
+    for name in _names():
+        _row(name, pays.get(name))
+    custom = form_state.filled("rewards.custom", [])
+    choices = list(dict.fromkeys((*offered(folder()), *custom)))
+    if choices:
+        st.multiselect(
+            "Rewards from files",
+            choices,
+            default=custom,
+            key=form_state.key("rewards.custom"),
+            format_func=lambda choice: Path(choice).name,
+            help="Functions of the files in the folder that the server offers. They run in the training process.",
+            persist_state="session",
+        )
+
+
+def _row(name: str, pay: tuple[float | None, str] | None) -> None:
+    left, middle, right = st.columns([1.1, 0.9, 2.4], vertical_alignment="center")
+    title = name.capitalize() if name in BUILT_IN_REWARDS else format.literal(Path(name).name)
+    path = f"rewards.{name}"
+    on = left.toggle(
+        title,
+        form_state.filled(f"{path}.on", name not in BUILT_IN_REWARDS),
+        key=form_state.key(f"{path}.on"),
+        help=PAYS_FOR.get(name),
+        persist_state="session",
+    )
+    weight = middle.number_input(
+        f"Weight of {title}",
+        value=float(form_state.filled(f"{path}.weight", 1.0)),
+        step=0.1,
+        format="%g",
+        key=form_state.key(f"{path}.weight"),
+        disabled=not on,
+        label_visibility="collapsed",
+        persist_state="session",
+    )
+    right.caption(format.literal(_sentence(name, on, weight, pay)))
+
+
+def _sentence(name: str, on: bool, weight: float, pay: tuple[float | None, str] | None) -> str:
+    if not on or pay is None:
+        return f"Pays {PAYS_FOR[name]}" if name in PAYS_FOR else "From a file: scored while training"
+    value, reason = pay
+    if value is None:
+        return reason.capitalize()
+    if not weight:
+        return f"Logged, not paid: {value:.2g} · {reason}"
+    return f"{weight:g} × {value:.2g} = {weight * value:.2g} · {reason}"

@@ -1,0 +1,117 @@
+"""Why a job ended early, for people: the kind of fault, its usual cause, what to turn, the lines of the log that tell.
+
+Pure functions of rows; the kinds are those of `trainer.spec.errors`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from store.db.rows import JobRow
+
+
+class Advice(NamedTuple):
+    label: str
+    cause: str
+    knobs: tuple[str, ...]
+    """What to do, the likeliest first; fields of a configuration are named by their path."""
+
+
+ADVICE = {
+    "out_of_memory": Advice(
+        "Out of memory",
+        "Weights, activations and the texts being generated did not fit together.",
+        (
+            "optimization.accumulation: double it; the update stays the same",
+            "optimization.gradient_checkpointing: slower, and much less memory",
+            "model.quantization: nf4 holds the frozen weights in a quarter of the space",
+            "max_tokens, model.longest_edge or model.max_pixels: shorter texts, smaller pictures",
+            "optimization.retry_on_oom: does the first by itself",
+        ),
+    ),
+    "data": Advice(
+        "Data",
+        "The dataset could not be read, or does not hold what this run needs.",
+        ("data.path: the folder that holds the files", "the Datasets page: what is there and what was skipped"),
+    ),
+    "model": Advice(
+        "Model",
+        "The base model or the adapter could not be loaded, or the two do not fit together.",
+        ("model.id and model.revision", "model.adapter, lora.rank and lora.alpha: an adapter keeps its shape"),
+    ),
+    "config": Advice(
+        "Configuration",
+        "The configuration asks for something that cannot be.",
+        ("the field that the message names", "Preflight on the Launch page, which finds this before a run does"),
+    ),
+    "disk": Advice(
+        "Disk",
+        "Something could not be written or is no longer there.",
+        ("free space where the run writes, then resume it", "the permissions of its folder", "--db: another place"),
+    ),
+    "dependency": Advice(
+        "Missing package",
+        "A package that this run needs is missing or of another version.",
+        ("make install", "then resume the run"),
+    ),
+    "database": Advice(
+        "Database",
+        "The database did not answer, or refused a write.",
+        ("its disk and its permissions", "another program that keeps it locked", "then resume the run"),
+    ),
+    "reward": Advice(
+        "Reward",
+        "A reward function of yours failed, or returned what is no reward.",
+        ("the function and line that the message names", "then resume the run", "Preflight, which calls it once"),
+    ),
+    "bug": Advice(
+        "Bug",
+        "An exception that nobody expected, in this program or in a library.",
+        ("the traceback: its last frames name the place", "resume the run, in case it was a passing fault"),
+    ),
+    "killed": Advice(
+        "Killed",
+        "A signal ended the process from outside; nobody inside could answer it.",
+        (
+            "resume the run: it goes on from its last checkpoint",
+            "the system's log (dmesg), which says whether memory ran out",
+        ),
+    ),
+    "lost": Advice(
+        "Lost",
+        "The process is gone, and nobody was left to see how it ended.",
+        ("resume the run: it goes on from its last checkpoint", "the end of its log"),
+    ),
+}
+LAST_LINES = 12
+_FRAME = re.compile(r'^\s*File "(?P<path>[^"]+)", line \d+')
+_LIBRARY = re.compile(r"site-packages|dist-packages|/lib/python3|<frozen ")
+
+
+def of(job: JobRow) -> Advice | None:
+    """The advice for a job that ended badly; None for one that was stopped or goes on."""
+    return ADVICE.get(job.error_kind or "") or ADVICE.get(job.state)
+
+
+def telling_lines(text: str) -> str:
+    """Of a traceback, the frames that are not a library's and the exception; of any other log, its last lines."""
+    _, found, traceback = text.rpartition("Traceback (most recent call last):\n")
+    if not found:
+        return "\n".join(text.strip().splitlines()[-LAST_LINES:])
+    kept, is_ours = [], True
+    for line in traceback.rstrip().splitlines():
+        if frame := _FRAME.match(line):
+            is_ours = not _LIBRARY.search(frame["path"])
+        elif not line[:1].isspace():
+            is_ours = True
+        if is_ours:
+            kept.append(line)
+    return "\n".join(kept[-2 * LAST_LINES :])
+
+
+def how_it_ended(job: JobRow) -> str:
+    """`exit code 1`, `signal 9` or nothing, where nobody could collect it."""
+    if job.exit_code is None:
+        return ""
+    return f"signal {-job.exit_code}" if job.exit_code < 0 else f"exit code {job.exit_code}"

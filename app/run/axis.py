@@ -1,0 +1,53 @@
+"""The x axis of a run's curves: steps, time or tokens. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from store.db.rows import Clock
+
+Kind = Literal["step", "time", "tokens"]
+_UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+
+
+class Axis(NamedTuple):
+    """Knots that tie steps to places on the axis; both rise. Without knots a place is its step."""
+
+    title: str
+    steps: npt.NDArray[np.float64]
+    places: npt.NDArray[np.float64]
+    unit: float = 1.0
+    """Seconds, tokens or steps that one of its numbers stands for."""
+
+    def place(self, step: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Where steps lie; those beyond the knots lie at the ends."""
+        wanted = np.asarray(step, dtype=float)
+        return np.interp(wanted, self.steps, self.places) if len(self.steps) else wanted
+
+    def step(self, place: float) -> int:
+        """The step nearest to a place."""
+        if not len(self.steps):
+            return round(place)
+        return int(self.steps[np.argmin(np.abs(self.places - place))])
+
+
+def axis(kind: Kind, clock: Clock) -> Axis:
+    """Time counts from the first step on; an axis that the clock knows nothing about falls back to steps."""
+    steps = clock.step.astype(float)
+    if kind == "time" and len(steps):
+        elapsed = np.maximum.accumulate(clock.at - clock.at[0])
+        _, size, unit = next(each for each in _UNITS if elapsed[-1] >= each[0])
+        return Axis(f"time ({unit})", steps, elapsed / size, size)
+    if kind == "tokens" and np.isfinite(clock.tokens).any():
+        known = np.isfinite(clock.tokens)
+        return Axis("tokens", steps[known], np.maximum.accumulate(clock.tokens[known]))
+    return Axis("step", np.empty(0), np.empty(0))
+
+
+def step_at(clock: Clock, when: float) -> int:
+    """The last step recorded at a time, 0 before the first."""
+    before = int(np.searchsorted(clock.at, when, side="right"))
+    return int(clock.step[before - 1]) if before else 0

@@ -1,0 +1,212 @@
+"""The live curves of one run, with their controls. A click sets the step in the address; zoom stays while data come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app.run.axis import Axis, Kind, axis, step_at
+from app.run.charts import Chart, Curve
+from app.shared import data, figures, format
+from app.shared.live_chart import Point, live_chart
+from store.db.rows import Clock, EventRow, RunDetail, Series
+
+POINTS = 500
+SIGNS = {
+    "resumed": ("↻", "resumed", figures.BLUE),
+    "best": ("★", "best checkpoint", figures.GREEN),
+    "stopped": ("■", "stopped", figures.ORANGE),
+    "failed": ("✕", "failed", figures.VERMILLION),
+    "out_of_memory": ("✕", "out of memory", figures.VERMILLION),
+    "killed": ("✕", "killed", figures.VERMILLION),
+    "lost": ("✕", "lost", figures.VERMILLION),
+    "recording_failed": ("!", "recording failed", figures.VERMILLION),
+}
+"""Event kinds that are drawn, with their sign, word and colour; of `best` only the last."""
+
+
+class Parent(NamedTuple):
+    """The run that this one branched from at a step; its curves are drawn dim, with that step where this run begins."""
+
+    id: int
+    name: str
+    step: int
+    axis: Axis
+    """Its own."""
+
+    def place(self, step: np.ndarray, along: Axis) -> np.ndarray:
+        """Where its steps lie on the axis of the branch; those before are negative."""
+        return (self.axis.place(step) - self.axis.place(self.step)) * self.axis.unit / along.unit
+
+
+class View(NamedTuple):
+    """How all curves of the page are drawn."""
+
+    axis: Axis
+    smoothing: float
+    log: bool
+    marks: Sequence[figures.Mark]
+    cursor: int | None
+    parent: Parent | None = None
+
+
+def controls() -> tuple[Kind, float, bool]:
+    """Axis, smoothing and logarithm, as chosen."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        kind: Kind = st.segmented_control(
+            "Horizontal axis",
+            ["step", "time", "tokens"],
+            default="step",
+            key="axis",
+            required=True,
+            bind="query-params",
+        )
+        smoothing = st.slider(
+            "Smoothing",
+            0.0,
+            0.99,
+            0.6,
+            key="smoothing",
+            bind="query-params",
+            width=220,
+            help="What an average keeps of the past from step to step; the raw values stay visible behind it. "
+            "Evaluations and probes are never smoothed.",
+        )
+        log = st.toggle(
+            "Logarithmic",
+            key="log",
+            bind="query-params",
+            help="For loss, lengths, entropy, KL, gradient norm, learning rate and time.",
+        )
+    return kind, float(smoothing), bool(log)
+
+
+def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callable[[int], None]) -> None:
+    """All charts in a grid that folds with the width of the page."""
+    names = sorted({name for chart in wanted for name in chart.metrics})
+    series = data.read_series(run.id, names, points=POINTS)
+    before = data.read_series(view.parent.id, names, points=POINTS) if view.parent else {}
+    with st.grid(3, min_column_width=400, gap="small"):
+        for chart in wanted:
+            with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall"):
+                st.markdown(f"**{format.literal(chart.title)}**", help=chart.help or None)
+                present = [curve for curve in chart.curves if has_values(series, curve)]
+                if not present:
+                    st.caption(chart.empty)
+                    continue
+                live_chart(
+                    figure(run, chart, present, series, view, before),
+                    key=f"curves_{run.uid}_{chart.key}",
+                    alt=takeaway(chart, present, series),
+                    on_click=lambda point: on_step(clicked_step(point, view.axis)),
+                )
+
+
+def clicked_step(point: Point, along: Axis) -> int:
+    return along.step(point.x)
+
+
+def has_values(series: Mapping[str, Series], curve: Curve) -> bool:
+    return curve.metric in series and bool(np.isfinite(series[curve.metric].value).any())
+
+
+def figure(
+    run: RunDetail,
+    chart: Chart,
+    present: Sequence[Curve],
+    series: Mapping[str, Series],
+    view: View,
+    before: Mapping[str, Series],
+) -> go.Figure:
+    """One chart; `before` are the curves of the view's parent."""
+    colours = palette(run.method, chart)
+    lines = [line(curve, series, view.axis, colours[chart.curves.index(curve)]) for curve in present]
+    cursor = None if view.cursor is None else float(view.axis.place(view.cursor))
+    frame = figures.Frame(view.axis.title, f"{view.axis.title}/{view.log and chart.log}", view.marks, cursor)
+    if chart.parts == "stacked":
+        return figures.stacked_chart(lines, frame, smoothing=view.smoothing)
+    if view.parent is not None:
+        shown = [curve for curve in present if has_values(before, curve)]
+        lines = [*(dim_line(curve, before, view, colours[chart.curves.index(curve)]) for curve in shown), *lines]
+    return figures.line_chart(lines, frame, smoothing=view.smoothing, log=view.log and chart.log, share=chart.share)
+
+
+def palette(method: str, chart: Chart) -> list[str]:
+    """A colour for each curve of a chart: the method's own for the first, unless the curves are parts of one thing."""
+    own, _ = figures.METHOD_STYLE.get(method, figures.METHOD_STYLE["none"])
+    colours = figures.PALETTE if chart.parts else (own, *figures.PALETTE)
+    return [colours[i % len(colours)] for i in range(len(chart.curves))]
+
+
+def line(curve: Curve, series: Mapping[str, Series], along: Axis, colour: str) -> figures.Line:
+    found = series[curve.metric]
+    low, high = (bound(series, name, found) for name in curve.band or (None, None))
+    places = along.place(found.step)
+    return figures.Line(curve.label, places, found.value, colour, low=low, high=high, sparse=curve.sparse)
+
+
+def dim_line(curve: Curve, before: Mapping[str, Series], view: View, colour: str) -> figures.Line:
+    assert view.parent is not None
+    found, name = before[curve.metric], f"{curve.label}, {view.parent.name}"
+    return figures.Line(
+        name, view.parent.place(found.step, view.axis), found.value, colour, sparse=curve.sparse, dim=True
+    )
+
+
+def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.ndarray | None:
+    """A bounding metric at the steps of the bounded one."""
+    if name is None or name not in series:
+        return None
+    at = dict(zip(series[name].step.tolist(), series[name].value.tolist(), strict=True))
+    return np.array([at.get(step, np.nan) for step in found.step.tolist()])
+
+
+def takeaway(chart: Chart, present: Sequence[Curve], series: Mapping[str, Series]) -> str:
+    """`Reward: reward 0.41 at step 1, 2.31 at step 170.`"""
+    parts = []
+    for curve in present:
+        step, value = series[curve.metric].step, series[curve.metric].value
+        known = np.flatnonzero(np.isfinite(value))
+        first, last = known[0], known[-1]
+        parts.append(
+            f"{curve.label} {format.number(value[first])} at step {step[first]}, "
+            f"{format.number(value[last])} at step {step[last]}"
+        )
+    return f"{chart.title}: {'; '.join(parts)}."
+
+
+def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures.Mark]:
+    """What happened to the run, on its axis; an event without a step lies at the last step before it."""
+    last_best = max((event.id for event in events if event.kind == "best"), default=None)
+    found = []
+    for event in events:
+        if event.kind not in SIGNS or (event.kind == "best" and event.id != last_best):
+            continue
+        sign, word, colour = SIGNS[event.kind]
+        step = event.step if event.step is not None else step_at(clock, event.at)
+        found.append(figures.Mark(float(along.place(step)), sign, f"step {step}: {word}", colour))
+    return found
+
+
+def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
+    """The run that this one branched from, if it is still there; `kind` is that of its axis."""
+    adapter = str((run.config.get("model") or {}).get("adapter") or "")
+    uid, _, step = adapter.rpartition(":")
+    found = next((row for row in data.list_runs() if row.id == run.parent_id and row.uid == uid), None)
+    if found is None or not step.isdigit():
+        return None
+    return Parent(found.id, found.name, int(step), axis(kind, data.read_clock(found.id)))
+
+
+def view(run: RunDetail, cursor: int | None) -> View:
+    """Shows the controls and reads what else the curves need."""
+    kind, smoothing, log = controls()
+    data.reader()
+    clock = data.read_clock(run.id)
+    along = axis(kind, clock)
+    found = marks(data.list_events(run.id), clock, along)
+    return View(along, smoothing, log, found, cursor, parent_of(run, "step" if along.title == "step" else kind))

@@ -1,0 +1,125 @@
+"""What a run wrote down: its configuration, log and events. Everything is shown as plain text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+import yaml
+
+from app.run import logs
+from app.shared import data, format, status
+from store.db.redaction import redacted, redacted_values
+from store.db.rows import RunDetail
+from store.jobs import list_jobs
+
+
+def config_tab(run: RunDetail) -> None:
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Configuration**", help="As YAML, to copy into a file for the command line.")
+        st.code(
+            yaml.safe_dump(redacted_values(run.config), sort_keys=False, allow_unicode=True),
+            language="yaml",
+            height=560,
+        )
+    with right:
+        if run.prompt:
+            st.markdown("**Prompt**", help="The rendered prompt of one training example.")
+            st.code(run.prompt, language=None, wrap_lines=True)
+            st.caption(f"Hash {format.literal(run.prompt_hash or format.UNKNOWN)}: equal hashes, equal prompts.")
+        st.markdown("**Environment**")
+        if run.environment:
+            st.code(
+                yaml.safe_dump(redacted_values(run.environment), sort_keys=False, allow_unicode=True), language="yaml"
+            )
+        else:
+            st.caption("Filled in when the process starts.")
+        measured, said = (run.environment.get(f"{kind}_memory") for kind in ("measured", "estimated"))
+        if said is not None:
+            peak = f"measured {format.memory(measured)}" if measured else "measured when the run has ended"
+            st.caption(format.literal(f"Memory at the peak: estimated {format.memory(said)}, {peak}."))
+        for name, source in run.sources.items():
+            st.markdown("**Dataset**" if name == "data.dataset" else f"**Reward {format.literal(name)}**")
+            kept: dict[str, Any] = source if isinstance(source, dict) else {"source": str(source)}
+            st.code(kept["source"], language="python")
+            for file, text in kept.get("helpers", {}).items():
+                st.markdown(f"imports {format.literal(file)}")
+                st.code(text, language="python")
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Without secrets: rows of earlier versions, and of other databases, may hold what is redacted today."""
+    return yaml.safe_dump(redacted_values(values), sort_keys=False, allow_unicode=True)
+
+
+def log_tab(run: RunDetail) -> None:
+    path = run.job.log_path if run.job else None
+    if path is None and run.output_dir:
+        path = str(Path(run.output_dir) / "log.txt")
+    text = logs.tail(Path(path)) if path else None
+    if text is None:
+        where = f" Its process ran on {format.literal(run.job.host)}." if run.job and run.job.host else ""
+        st.caption(f"There is no log on this machine.{where}")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(format.literal(str(path)))
+        st.download_button("Download", text, file_name=f"{run.uid}.log", icon=":material/download:", on_click="ignore")
+    is_long = text.count("\n") > 24
+    with st.container(height=560 if is_long else "content", autoscroll=True, border=is_long):
+        st.code(text.strip() or "(empty so far)", language=None, wrap_lines=True)
+
+
+def events_tab(run: RunDetail) -> None:
+    store = data.reader()
+    found = data.list_events(run.id)[::-1]
+    st.dataframe(
+        {
+            "at": [datetime.fromtimestamp(event.at, UTC) for event in found],
+            "step": [event.step for event in found],
+            "kind": [event.kind.replace("_", " ") for event in found],
+            "message": [redacted(event.message) for event in found],
+        },
+        hide_index=True,
+        column_config={
+            "at": st.column_config.DatetimeColumn(
+                "When", format="YYYY-MM-DD HH:mm:ss", timezone=st.context.timezone, width=170
+            ),
+            "step": st.column_config.NumberColumn("Step", width=70),
+            "kind": st.column_config.TextColumn("Event", width=130),
+            "message": st.column_config.TextColumn("Message", width="large"),
+        },
+        placeholder=format.UNKNOWN,
+        alt="What happened to this run, newest first",
+    )
+    st.markdown("**Processes**", help="Each start, evaluation and resume is a process of its own.")
+    jobs = list_jobs(store, run_id=run.id)[::-1]
+    st.dataframe(
+        {
+            "kind": [job.kind for job in jobs],
+            "state": [status.look(job.state).label for job in jobs],
+            "host": [job.host for job in jobs],
+            "pid": [job.pid for job in jobs],
+            "lasted": [lasted(job.started_at, job.ended_at) for job in jobs],
+            "exit": [job.exit_code for job in jobs],
+            "error": [job.error and redacted(job.error) for job in jobs],
+        },
+        hide_index=True,
+        column_config={
+            "kind": "Kind",
+            "state": "State",
+            "host": "Host",
+            "pid": st.column_config.NumberColumn("Process", format="%d"),
+            "lasted": "Lasted",
+            "exit": "Exit code",
+            "error": st.column_config.TextColumn("Message", width="large"),
+        },
+        placeholder=format.UNKNOWN,
+        alt="Processes of this run, newest first",
+    )
+
+
+def lasted(started: float | None, ended: float | None) -> str | None:
+    return format.duration(ended - started) if started and ended else None

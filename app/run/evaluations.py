@@ -1,0 +1,157 @@
+"""The evaluations of a run: what was measured on which checkpoint, what is being measured, and the form for more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app.shared import data, format, intents, status
+from app.shared.run_actions import attempt
+from store.db.rows import CheckpointRow, EvaluationRow, RunDetail
+from store.jobs import list_jobs
+from trainer.spec import benchmark
+from trainer.spec.config import REAL_DATASETS
+
+TRACES_PAGE = "../pages/traces.py"
+DRIFT_PAGE = "../pages/drift.py"
+SEEN = {
+    "": "the image",
+    "blind": "a grey image",
+    "shuffled": "another image",
+    "majority": "nothing: majority answer",
+}
+"""Baseline to what the model sees."""
+
+
+def evaluations_tab(run: RunDetail) -> None:
+    in_progress(run)
+    shown = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
+    if not shown:
+        st.caption("Nothing was evaluated yet but the probes of training.")
+        return
+    st.dataframe(
+        {
+            "benchmark": [each.benchmark for each in shown],
+            "of": [what(each) for each in shown],
+            "step": [each.step for each in shown],
+            "right": [accuracy(each) for each in shown],
+            "pass": [best_sampled(each) for each in shown],
+            "off": [percent(each, "off_by_one") for each in shown],
+            "cos": [percent(each, "cos_at_0.8") for each in shown],
+            "n": [f"{each.done} of {each.total}" if each.ended_at is None else str(each.total) for each in shown],
+        },
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        column_config={
+            "benchmark": "Benchmark",
+            "of": "Of what",
+            "step": st.column_config.NumberColumn("Step", width=70),
+            "right": st.column_config.TextColumn("Right (95 %)", help="Exact match, greedy, with Wilson's interval"),
+            "pass": st.column_config.TextColumn("Sampled", help="A sample in K is right; the majority of K is right"),
+            "off": st.column_config.TextColumn("Within one", help="At most one off the true count"),
+            "cos": st.column_config.TextColumn("cos@0.8", help="Similarity to the reference above 0.8"),
+            "n": st.column_config.TextColumn("Answers"),
+        },
+        alt=f"{len(shown)} evaluations of this run, newest first",
+    )
+    query = {"run": run.uid, "view": "Predictions"}
+    with st.container(horizontal=True):
+        st.page_link(TRACES_PAGE, label="Read the predictions", icon=":material/psychology:", query_params=query)
+        label = "Hold its style against another's"
+        st.page_link(DRIFT_PAGE, label=label, icon=":material/compare:", query_params={"run": run.uid})
+
+
+def what(each: EvaluationRow) -> str:
+    if each.kind == "thinking":
+        return f"thinking {each.conditions.get('thinking')}"
+    baseline = each.conditions.get("baseline")
+    return f"{each.kind}: {SEEN.get(baseline, baseline)}" if baseline else each.kind
+
+
+def accuracy(each: EvaluationRow) -> str | None:
+    figures = each.metrics
+    if "exact_match" not in figures:
+        return None
+    return format.interval(figures["exact_match"], figures.get("exact_match_low"), figures.get("exact_match_high"))
+
+
+def percent(each: EvaluationRow, name: str) -> str | None:
+    return format.percent(each.metrics[name]) if each.metrics.get(name) is not None else None
+
+
+def best_sampled(each: EvaluationRow) -> str | None:
+    """`pass@8 0.71, maj@8 0.52` of the largest K."""
+    samples = (each.conditions.get("samples") or {}).get("n")
+    names = [name for name in (f"pass@{samples}", f"maj@{samples}") if name in each.metrics]
+    return ", ".join(f"{name} {each.metrics[name]:.2f}" for name in names) or None
+
+
+def in_progress(run: RunDetail) -> None:
+    """Evaluations that wait or run, and the last one that failed."""
+    jobs = [job for job in list_jobs(data.reader(), run_id=run.id) if job.kind == "evaluate"]
+    unfinished = [each for each in data.list_evaluations(run.id) if each.ended_at is None]
+    for job in jobs:
+        if job.state not in status.OPEN:
+            continue
+        name = job.arguments.get("benchmark") or run.dataset
+        with st.container(horizontal=True, vertical_alignment="center", key=f"evaluating-{job.uid}"):
+            st.badge(status.look(job.state).label, icon=status.look(job.state).icon, color=status.look(job.state).color)
+            st.text(f"{name} · {job.activity or 'waits its turn'}", width="content")
+            if job.state in status.ACTIVE and unfinished:
+                st.text(f"{unfinished[-1].done} of {unfinished[-1].total} answers", width="content")
+            if st.button("Stop", icon=":material/stop_circle:", key=f"stop-{job.uid}", help="It can go on later."):
+                attempt(intents.stop_job, job)
+                st.rerun()
+    if jobs and jobs[-1].state == "failed" and jobs[-1].error:
+        st.error(format.literal(jobs[-1].error), icon=":material/error:")
+
+
+def evaluate_form(run: RunDetail) -> None:
+    """What to evaluate next. Evaluating again what was stopped goes on where it stood."""
+    saved = data.list_checkpoints(run.id)
+    choices = checkpoint_choices(run, saved)
+    with st.expander("Evaluate", icon=":material/fact_check:", key="evaluate", expanded=False):
+        if not choices:
+            st.caption("There is no checkpoint yet: the first one is saved with the first validation.")
+            return
+        arguments = wishes(choices)
+        st.caption("It waits its turn in the queue. One that was stopped goes on where it stood.")
+        if st.button("Evaluate", type="primary", icon=":material/play_arrow:", key="evaluate.go"):
+            attempt(intents.evaluate, run, arguments)
+            st.rerun()
+
+
+def wishes(choices: dict[str, str]) -> dict[str, Any]:
+    """The form's fields, as `trainer.launch.evaluate` takes them."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox("Benchmark", benchmark.NAMES, key="evaluate.benchmark", width=210)
+        wanted = st.selectbox(
+            "Checkpoint", list(choices), key="evaluate.checkpoint", format_func=lambda key: choices[key], width=240
+        )
+        limit = st.number_input(
+            "Examples", 1, 100_000, 400, key="evaluate.limit", width=130, help="At most; the same ones for equal seeds."
+        )
+        samples = st.number_input(
+            "Samples each", 0, 64, 0, key="evaluate.samples", width=130, help="Beside the greedy answer; for pass@k."
+        )
+        baseline = st.selectbox(
+            "The model sees", list(SEEN), key="evaluate.baseline", format_func=lambda key: SEEN[key], width=220
+        )
+    path = ""
+    if benchmark.split(name)[0] in REAL_DATASETS:
+        path = st.text_input("Folder of its files", key="evaluate.path", help="On the machine that runs the queue.")
+    altered = st.toggle(
+        "Only alter its thinking", key="evaluate.thinking", help="Answers again after altered thinking: does it follow?"
+    )
+    optional = {"samples": int(samples), "baseline": baseline, "path": path, "thinking": altered}
+    chosen = {"benchmark": name, "checkpoint": wanted, "limit": int(limit)}
+    return chosen | {key: value for key, value in optional.items() if value}
+
+
+def checkpoint_choices(run: RunDetail, saved: list[CheckpointRow]) -> dict[str, str]:
+    """Name of each checkpoint that can be evaluated, and what it is."""
+    if run.method == "none":
+        return {"0": "the model as it is"}
+    found = {row.kind: f"{row.kind} (step {row.step})" for row in saved}
+    return found | {"0": "what it started from"} if found else {}

@@ -1,0 +1,156 @@
+"""The head of a run's page: is it alive, how far is it, how well does it do, and what can be done with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app.pulse import PULSE
+from app.run.what_went_wrong import what_went_wrong
+from app.shared import data, format, intents, run_actions, status
+from app.shared.queue_view import place
+from store.db.rows import JobRow, RunDetail, RunRow, Series
+
+
+class Figure(NamedTuple):
+    """A headline number; `metrics` in order of preference."""
+
+    label: str
+    metrics: tuple[str, ...]
+    is_share: bool
+    help: str
+
+
+AVERAGED = 5
+"""Values whose mean is the first, or the last; an evaluation stands alone."""
+HEADLINES = (
+    Figure("Reward", ("reward", "probe/reward"), False, "Weighted sum; a mean of the last five values."),
+    Figure("Held-out accuracy", ("val/accuracy", "probe/accuracy"), True, "Latest evaluation on held-out examples."),
+    Figure(
+        "Reasoning steps", ("reasoning_steps", "probe/steps"), False, "A completion; a mean of the last five values."
+    ),
+    Figure(
+        "Well-formed", ("wellformed_share", "probe/wellformed"), True, "Of completions; a mean of the last five values."
+    ),
+)
+
+
+def run_header(run: RunDetail, row: RunRow) -> None:
+    look = status.look(row.status)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            st.title(format.literal(run.name), anchor=False, width="content")
+            st.badge(look.label, icon=look.icon, color=look.color)
+        with st.container(horizontal=True, width="content"):
+            if intents.can_stop(row):
+                run_actions.stop_button([row], [run.job.stop_requested if run.job else 0], key="run_stop")
+            reason = intents.why_not_resumed(row)
+            if reason is None:
+                run_actions.resume_button([row], key="run_resume")
+            run_actions.branch_button(run, key="run_branch")
+            run_actions.clone_button(row, key="run_clone")
+            run_actions.delete_button([row], key="run_delete")
+    recorded = data.read_clock(run.id).at
+    last = float(recorded[-1]) if len(recorded) else None
+    st.text(status.sentence(row, time.time(), last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
+    st.caption(format.literal(" · ".join(what_it_is(run))))
+    if reason is not None and intents.can_resume(row):
+        st.caption(format.literal(reason))
+    imported_notes(run)
+    what_is_next(run)
+    how_far(row)
+    what_went_wrong(run)
+
+
+def what_it_is(run: RunDetail) -> list[str]:
+    style = " (direct answers)" if run.style == "direct" else ""
+    weights = ", ".join(f"{name} × {weight:g}" for name, weight in run.reward_weights.items())
+    parts = [
+        status.METHODS.get(run.method, run.method) + style,
+        f"model {run.model}",
+        run.dataset,
+        f"LoRA rank {run.lora_rank}" if run.lora_rank else None,
+        run.quantization if run.quantization != "none" else None,
+        f"seed {run.seed}" if run.seed is not None else None,
+        f"rewards {weights}" if weights else None,
+        *(f"#{tag}" for tag in run.tags),
+    ]
+    return [part for part in parts if part]
+
+
+def imported_notes(run: RunDetail) -> None:
+    """What a reader of a run of another tool must know."""
+    origin = run.config.get("imported")
+    if origin:
+        told = (f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"])
+        st.caption("\n".join(f"- {format.literal(note)}" for note in told))
+
+
+def what_is_next(run: RunDetail) -> None:
+    """Where a queued run stands, and what a stopping one still does."""
+    job = run.job
+    if job is not None and job.state == "queued" and (where := waits(job)):
+        st.caption(where)
+    elif job is not None and job.state == "stopping":
+        st.caption(status.STOPPING.get(job.stop_requested, ""))
+
+
+def waits(job: JobRow) -> str | None:
+    """Where a queued job stands: in this machine's queue, or at the cluster, which has reasons of its own."""
+    if job.activity:
+        return format.literal(job.activity)
+    return "It waits for the Ray cluster." if job.launcher == "ray" else place(job)
+
+
+def how_far(row: RunRow) -> None:
+    share = status.progress(row)
+    if share is None:
+        st.text(status.steps(row))
+        return
+    left = status.seconds_left(row)
+    st.progress(share, text=status.steps(row) + (f" · {format.duration(left)} left" if left is not None else ""))
+
+
+def headlines(run: RunDetail) -> None:
+    """The few numbers that say whether it learns, each with its change since the start."""
+    names = [name for figure in HEADLINES for name in figure.metrics]
+    series = data.read_ends(run.id, names, AVERAGED)
+    with st.grid(4, min_column_width=170, gap="small"):
+        for figure in HEADLINES:
+            first, last = ends(figure, series)
+            delta = None if first is None or last is None else change(last - first, figure.is_share)
+            st.metric(
+                figure.label,
+                shown(last, figure.is_share),
+                delta,
+                delta_description=None if delta is None else "since the start",
+                help=figure.help,
+                border=True,
+                height="stretch",
+            )
+
+
+def ends(figure: Figure, series: Mapping[str, Series]) -> tuple[float | None, float | None]:
+    """Means of the first and of the last values (one of an evaluation, five of others)."""
+    for name in figure.metrics:
+        value = series[name].value if name in series else np.empty(0)
+        value = value[np.isfinite(value)]
+        if len(value):
+            n = 1 if name.startswith("val/") else min(AVERAGED, max(1, len(value) // 2))
+            return (float(value[:n].mean()) if len(value) > 1 else None), float(value[-n:].mean())
+    return None, None
+
+
+def shown(value: float | None, is_share: bool) -> str:
+    if is_share or value is None:
+        return format.percent(value)
+    return f"{value:.2f}"
+
+
+def change(value: float, is_share: bool) -> str | int:
+    text = f"{100 * value:+.0f} points" if is_share else f"{value:+.2f}"
+    return 0 if text.lstrip("+-").split()[0] in ("0", "0.00") else text

@@ -1,0 +1,33 @@
+"""The end of a job's log file as plain text. Knows nothing of jobs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from store.db.redaction import redacted
+
+LIMIT = 200_000
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def tail(path: Path, limit: int = LIMIT) -> str | None:
+    """The last `limit` bytes, from a whole line on if there is one, without colours; None if there is no such file."""
+    if not os.path.isfile(path):
+        return None
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - limit))
+        content = file.read()
+    if size > limit:
+        cut, _, whole = content.partition(b"\n")
+        content = whole if whole.strip() else b"(\xe2\x80\xa6)" + cut  # one line without an end, or all but one
+    return redacted(plain(content.decode("utf-8", errors="replace")))
+
+
+def plain(text: str) -> str:
+    """Text as a terminal would leave it: no colours, and of a line that was overwritten its last state."""
+    lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
+    return "\n".join(_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines)

@@ -1,0 +1,47 @@
+"""Why the run's process ended early, what to turn, and what its log says of it. Everything is shown as plain text."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.run import advice
+from app.shared import format
+from store.db.redaction import redacted
+from store.db.rows import JobRow, RunDetail
+
+
+def what_went_wrong(run: RunDetail) -> None:
+    """Nothing for a run that goes on or ended well."""
+    job = run.job
+    if job is None or not job.error or job.state in ("finished", "queued"):
+        return
+    job, error = redacted_job(job), redacted(job.error or "")
+    if job.state == "stopped":
+        st.info(format.literal(error), icon=":material/info:")
+        return
+    found = advice.of(job)
+    how = advice.how_it_ended(job)
+    title = f"**{found.label}**{f' · {how}' if how else ''}  \n" if found else ""
+    st.error(title + format.literal(error), icon=":material/error:")
+    if found is None and not job.traceback:
+        return
+    with st.expander("Cause, what to turn, and the log", type="compact", key=f"wrong_{job.uid}"):
+        if found is not None:
+            st.markdown(found.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in found.knobs))
+        _log(job)
+
+
+def redacted_job(job: JobRow) -> JobRow:
+    """Rows of earlier versions, and of other databases, may hold what is redacted today."""
+    return job._replace(error=redacted(job.error or ""), traceback=redacted(job.traceback or "") or None)
+
+
+def _log(job: JobRow) -> None:
+    if not job.traceback:
+        return
+    telling = advice.telling_lines(job.traceback)
+    st.caption("The lines that tell")
+    st.code(telling, language=None, wrap_lines=True)
+    if telling != job.traceback.strip():
+        with st.popover("Everything that was kept", type="tertiary", icon=":material/notes:"):
+            st.code(job.traceback, language=None, wrap_lines=True)

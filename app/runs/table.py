@@ -1,0 +1,105 @@
+"""The table of all runs. A selection belongs to runs, not to rows: it stays when new runs push the others down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from app.shared import format, status
+from store.db.rows import RunRow
+
+KEY = "runs_table"
+ORDER = "runs_table order"
+SELECTED = "runs_table selected"
+OPENED = "runs_table opened"
+RUN_PAGE = "../pages/run.py"
+
+
+def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
+    """Shows the runs in the order given and returns those that are selected."""
+    order = [run.uid for run in runs]
+    chosen = [uid for uid in st.session_state.get(SELECTED, []) if uid in order]
+    rows = [order.index(uid) for uid in chosen]
+    if KEY in st.session_state and sorted(st.session_state[KEY]["selection"]["rows"]) != sorted(rows):
+        st.session_state[KEY] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+    st.session_state[ORDER] = order
+    st.dataframe(
+        columns(runs),
+        key=KEY,
+        on_select=_remember,
+        selection_mode="multi-row",
+        hide_index=True,
+        row_height=38,
+        height=min(38 * len(runs) + 40, 640),
+        placeholder=format.UNKNOWN,
+        column_config=_config(),
+        alt=f"{len(runs)} runs with method, model, status, progress, reward and accuracy",
+    )
+    return [run for run in runs if run.uid in chosen]
+
+
+def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
+    """The table's cells by column."""
+    return {
+        "name": [run.name for run in runs],
+        "method": [status.METHODS.get(run.method, run.method) + _direct(run) for run in runs],
+        "model": [run.model.rstrip("/").rpartition("/")[2] for run in runs],
+        "rank": [run.lora_rank for run in runs],
+        "status": [[status.look(run.status).label] for run in runs],
+        "progress": [_percent(status.progress(run)) for run in runs],
+        "left": [status.seconds_left(run) for run in runs],
+        "reward": [list(run.sparkline) if len(run.sparkline) > 1 else None for run in runs],
+        "accuracy": [_accuracy(run) for run in runs],
+        "created": [datetime.fromtimestamp(run.created_at, UTC) for run in runs],
+    }
+
+
+def _config() -> dict[str, Any]:
+    looks = [*status.LOOKS.values(), status.IMPORTED]
+    return {
+        "name": st.column_config.ButtonColumn(
+            "Name", on_click=_open, key=OPENED, type="tertiary", pinned=True, alignment="left", help="Opens the run."
+        ),
+        "method": st.column_config.TextColumn("Method", width=70),
+        "model": st.column_config.TextColumn("Model", width=95),
+        "rank": st.column_config.NumberColumn("Rank", help="Rank of the LoRA adapter", width=52),
+        "status": st.column_config.MultiselectColumn(
+            "Status", options=[each.label for each in looks], color=[each.color for each in looks], width=112
+        ),
+        "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=95),
+        "left": st.column_config.NumberColumn(
+            "Left", format="duration", width=70, help="Time left at the present pace"
+        ),
+        "reward": st.column_config.LineChartColumn(
+            "Reward", width=95, help="Weighted sum over the steps; for SFT the probe's, on held-out examples"
+        ),
+        "accuracy": st.column_config.TextColumn(
+            "Accuracy (95 %)", width=128, help="Latest full evaluation on held-out examples, with its Wilson interval"
+        ),
+        "created": st.column_config.DatetimeColumn("Created", format="distance", width=105),
+    }
+
+
+def _percent(share: float | None) -> int | None:
+    return None if share is None else int(100 * share)
+
+
+def _direct(run: RunRow) -> str:
+    return " direct" if run.style == "direct" else ""
+
+
+def _accuracy(run: RunRow) -> str | None:
+    return None if run.accuracy is None else format.interval(run.accuracy, run.accuracy_low, run.accuracy_high)
+
+
+def _remember() -> None:
+    order = st.session_state[ORDER]
+    st.session_state[SELECTED] = [order[row] for row in st.session_state[KEY]["selection"]["rows"]]
+
+
+def _open() -> None:
+    click = st.session_state[OPENED]
+    st.switch_page(RUN_PAGE, query_params={"run": st.session_state[ORDER][click.row]})

@@ -1,0 +1,129 @@
+"""What pages read: the store of this process, and its queries remembered for a second so that many tabs cost one.
+
+The functions at the end are those of the store without its first argument. Pages write through `writer()` and call
+`forget()` to see what they wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from operator import attrgetter
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import streamlit as st
+
+from app import access
+from store import datasets, events, experiments, jobs, metrics, runs
+from store.completions import find, rows
+from store.db.engine import Store, StoreError, database_url, open_store
+from store.db.rows import RunRow
+from store.evaluations import predictions, records
+
+SECONDS = 1.0
+P = ParamSpec("P")
+R = TypeVar("R")
+Query = TypeVar("Query", bound=Callable[..., Any])
+_remembered: list[Any] = []
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _open(url: str, readonly: bool) -> Store:
+    return open_store(url, readonly=readonly)
+
+
+def writer() -> Store:
+    """The store for intents. Raises StoreError for somebody who may only read."""
+    access.require_write()
+    return keeper()
+
+
+def keeper() -> Store:
+    """The store for what the dashboard itself keeps, whoever looks; creates the database. Raises StoreError."""
+    store = _open(database_url(), readonly=False)
+    store.check_file()
+    return store
+
+
+def reader() -> Store:
+    """A store that cannot change a row, for whoever may look; ends the page, or the part that refreshes, of others.
+
+    Raises StoreError.
+    """
+    access.gate()
+    store = _open(database_url(), readonly=True)
+    try:
+        store.check_file()
+    except StoreError as error:
+        end_page(error)
+    return store
+
+
+def end_page(error: StoreError) -> None:
+    """Ends the page, or the part that refreshes, with why there is nothing to show."""
+    st.error("The database cannot be used.")
+    st.text(str(error))
+    st.stop()
+
+
+def _cached(query: Callable[Concatenate[Store, P], R]) -> Callable[P, R]:
+    """`query` of the reader's store, remembered for a second; `forget` clears it."""
+    decorate: Any = st.cache_data(
+        ttl=SECONDS, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
+    )
+    remembered = decorate(query)
+    _remembered.append(remembered)
+
+    @wraps(query)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+        answer: R = remembered(reader(), *args, **kwargs)
+        return answer
+
+    return ask
+
+
+def kept(entries: int) -> Callable[[Query], Query]:
+    """Remembers a query for good: its arguments must name one state of what it reads."""
+    decorate: Any = st.cache_data(max_entries=entries, show_spinner=False, hash_funcs={Store: attrgetter("url")})
+
+    def keep(query: Query) -> Query:
+        remembered: Query = decorate(query)
+        return remembered
+
+    return keep
+
+
+def forget() -> None:
+    """Makes the next reads see what has just been written."""
+    for query in _remembered:
+        query.clear()
+
+
+list_runs = _cached(runs.list_runs)
+
+
+def list_sound_runs() -> list[RunRow]:
+    """The runs that can be shown; the Runs page alone names the others."""
+    return [run for run in list_runs() if run.broken is None]
+
+
+get_run = _cached(runs.get_run)
+list_jobs = _cached(jobs.list_jobs)
+job_lengths = _cached(jobs.job_lengths)
+list_metric_names = _cached(metrics.list_metric_names)
+read_series = _cached(metrics.read_series)
+read_ends = _cached(metrics.read_ends)
+read_clock = _cached(metrics.read_clock)
+read_running_total = _cached(metrics.read_running_total)
+get_step_bounds = _cached(rows.get_step_bounds)
+list_completions = _cached(rows.list_completions)
+list_groups = _cached(rows.list_groups)
+list_evaluations = _cached(records.list_evaluations)
+list_events = _cached(events.list_events)
+list_checkpoints = _cached(events.list_checkpoints)
+list_experiments = _cached(experiments.list_experiments)
+read_scores = _cached(predictions.read_scores)
+list_indexes = _cached(datasets.list_indexes)
+list_splits = _cached(datasets.list_splits)
+read_histogram = _cached(datasets.read_histogram)
+count_found = _cached(find.count_found)

@@ -1,0 +1,70 @@
+"""What an example asks and what is right, as every page shows it: inert text, whatever a dataset holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from app.shared import format
+from app.shared.trace_text import marked
+from store.db.rows import StoredExample
+
+SHORT = 40
+"""Characters of a gold answer that stands in a badge."""
+LONGEST = 20_000
+"""Characters of a text that are shown."""
+
+
+def truth(example: StoredExample) -> str | None:
+    """What is right in a few words; None where nobody knows."""
+    if example.gold is not None and (text := worded(example.gold)) != str(example.answer):
+        line = " ".join(text.split())
+        return f"gold answer {line if len(line) <= SHORT else f'{line[:SHORT]}…'}"
+    return None if example.answer is None else f"true count {example.answer}"
+
+
+def show_truth(example: StoredExample) -> None:
+    """The badge of what is right, if anybody knows."""
+    if words := truth(example):
+        st.badge(format.literal(words), color="blue")
+
+
+def show_rest(example: StoredExample) -> None:
+    """Gold answer, whole prompt and other columns, each folded, where they say more than question and badge."""
+    prompt = whole_prompt(example.prompt)
+    parts = {
+        "Whole prompt": prompt if prompt.strip() != example.question.strip() else "",
+        "Gold answer": worded(example.gold) if example.gold is not None and len(worded(example.gold)) > SHORT else "",
+        "Other columns": "\n".join(f"{name}: {worded(value)}" for name, value in (example.columns or {}).items()),
+    }
+    for title, text in parts.items():
+        if text:
+            with st.expander(title, type="compact"):
+                cut = "…" if len(text) > LONGEST else ""
+                st.html(f'<div class="tv-reference">{marked(text[:LONGEST])}{cut}</div>')
+
+
+def worded(value: Any) -> str:
+    """A value of JSON in words: texts as they are."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def whole_prompt(prompt: Any) -> str:
+    """A prompt as text: of messages the only turn, or each turn behind its role."""
+    if not isinstance(prompt, list):
+        return "" if prompt is None else worded(prompt)
+    turns = [turn if isinstance(turn, dict) else {"content": turn} for turn in prompt]
+    if len(turns) == 1:
+        return _content(turns[0])
+    return "\n\n".join(f"{turn.get('role', turn.get('from', ''))}: {_content(turn)}" for turn in turns)
+
+
+def _content(turn: dict[str, Any]) -> str:
+    """The texts of a turn; pictures are shown themselves."""
+    content = turn.get("content", turn.get("value"))
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    said = [worded(text) for text in (*texts, turn.get("tool_calls")) if text is not None]
+    return "\n".join(said)

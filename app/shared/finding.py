@@ -1,0 +1,112 @@
+"""What somebody looks for, as it stands in an address: the Find page and the export read it by the same function.
+
+Knows nothing of Streamlit. A value that cannot be read counts as not given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from store.care.export import completion_fields
+from store.completions.find import Order, Range, TraceFilter, iter_found
+from store.completions.patterns import Matcher, containing, matching
+from store.db.engine import Store
+from store.db.rows import StoredCompletion
+from store.examples import get_examples
+from store.notes import Remarks, get_remarks
+from store.runs import list_runs
+
+ORDERS = {
+    "Latest step": Order("step", True),
+    "Earliest step": Order("step", False),
+    "Highest reward": Order("reward", True),
+    "Lowest reward": Order("reward", False),
+    "Longest": Order("tokens", True),
+    "Shortest": Order("tokens", False),
+    "Most steps": Order("steps", True),
+    "Fewest steps": Order("steps", False),
+}
+JUDGED = {"Any": None, "Right": True, "Wrong": False}
+FORMS = {"Any": None, "Well-formed": True, "Malformed": False}
+CUT = {"Any": None, "Cut off": True, "Complete": False}
+RANGES = {"step": "Step", "reward": "Reward", "tokens": "Tokens", "steps": "Reasoning steps"}
+"""Name in the address, before `_from` and `_to`, and label."""
+AT_ONCE = 250
+
+
+class Asked(NamedTuple):
+    """Filter, order and text of one search; an empty text looks at columns only."""
+
+    wanted: TraceFilter
+    order: Order
+    text: str
+    is_expression: bool
+
+    def matcher(self) -> Matcher | None:
+        """Raises StoreError when the text is meant as an expression and is none."""
+        if not self.text:
+            return None
+        return matching(self.text) if self.is_expression else containing(self.text)
+
+
+def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
+    """What the query of an address asks for; the run has been looked up already."""
+    wanted = TraceFilter(
+        run_id=run_id,
+        correct=JUDGED.get(query.get("judged", "")),
+        wellformed=FORMS.get(query.get("form", "")),
+        truncated=CUT.get(query.get("cut", "")),
+        example_id=_whole(query.get("example")),
+        answer=_whole(query.get("answer")),
+        tag=query.get("tag") or None,
+        **{name: _range(query, name) for name in RANGES},
+    )
+    text = query.get("q", "")
+    return Asked(wanted, ORDERS.get(query.get("sort", ""), ORDERS["Latest step"]), text, query.get("regex") == "true")
+
+
+def _range(query: Mapping[str, str], name: str) -> Range:
+    return _number(query.get(f"{name}_from")), _number(query.get(f"{name}_to"))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _whole(text: str | None) -> int | None:
+    value = _number(text)
+    return int(value) if value is not None and value.is_integer() and abs(value) < 2**31 else None
+
+
+def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict[str, object]]:
+    """Everything that is found, as the lines of an export."""
+    uids = {run.id: run.uid for run in list_runs(store)}
+    part: list[StoredCompletion] = []
+    for row in iter_found(store, search.wanted, search.order, matches):
+        part.append(row)
+        if len(part) == AT_ONCE:
+            yield from _lines(store, part, uids)
+            part = []
+    yield from _lines(store, part, uids)
+
+
+def _lines(store: Store, rows: list[StoredCompletion], uids: Mapping[int, str]) -> Iterator[dict[str, object]]:
+    examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
+    said = get_remarks(store, "completion", [row.id for row in rows])
+    for row in rows:
+        example, remarks = examples.get(row.example_id or 0), said.get(row.id, Remarks())
+        yield {
+            **completion_fields(uids.get(row.run_id, ""), row),
+            "id": row.id,
+            "question": example.question if example else None,
+            "reference": example.reference if example else None,
+            "images": list(example.images) if example else [],
+            "tags": list(remarks.tags),
+            "note": remarks.note,
+        }

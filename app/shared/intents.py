@@ -1,0 +1,173 @@
+"""What a user may do: stop, resume, embed or delete runs, index datasets.
+
+Writes through the store and the launcher, then has pages read anew. What was done comes back as a sentence;
+what could not be done comes as a StoreError or a ConfigError.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from app import access, places
+from app.shared import data, demo, format, status
+from app.shared.finding import Asked
+from store.care import deletion, export, orphans
+from store.completions.find import iter_found
+from store.datasets import drop_index
+from store.db.engine import StoreError
+from store.db.rows import IndexRow, JobRow, RunDetail, RunRow, StoredCompletion
+from store.jobs import get_job, shift_job
+from store.notes import tag_traces
+from store.runs import get_run
+from trainer import launch
+from trainer.launch import indexing
+from trainer.spec import benchmark
+from trainer.spec.config import from_dict
+
+MOST_TAGGED = 50_000
+ONLY_UNFINISHED = "Only training that ended before its last step can go on."
+
+
+def can_stop(run: RunRow) -> bool:
+    return run.status in status.OPEN
+
+
+def can_resume(run: RunRow) -> bool:
+    """True if training, or the test at its end, ended early."""
+    is_over = run.status is not None and run.status not in status.OPEN and run.broken is None
+    return is_over and run.job_kind == "train" and run.max_steps is not None and run.status != "finished"
+
+
+def why_not_resumed(run: RunRow) -> str | None:
+    """In a sentence; None for a run that can go on."""
+    if not can_resume(run):
+        return ONLY_UNFINISHED
+    store = data.reader()
+    return launch.folders.why_not_resumed(store, get_run(store, run.id), launch.launcher_of(store, run.id))
+
+
+def strongest_stop(run: RunRow) -> int:
+    """How far Stop can insist: only what runs elsewhere can be given up."""
+    return launch.strongest_stop(run.host)
+
+
+def stop(run: RunRow, level: int) -> str:
+    """Asks the run's latest job to stop (a level of `status.STOP_LEVELS`) and says what was done."""
+    if run.job_uid is None:
+        return f"{run.name} has no process to stop."
+    store = data.writer()
+    done = launch.stop(store, get_job(store, run.job_uid), level)
+    data.forget()
+    return done
+
+
+def stop_job(job: JobRow) -> str:
+    """Asks one job to stop, more urgently than it was asked before, and says what was done."""
+    done = launch.stop(data.writer(), job, job.stop_requested + 1)
+    data.forget()
+    return done
+
+
+def shift(job: JobRow, earlier: bool) -> str:
+    """Exchanges a job with its neighbour in the queue."""
+    moved = shift_job(data.writer(), job.id, earlier=earlier)
+    data.forget()
+    return f"{job.run_name} starts {'earlier' if earlier else 'later'}." if moved else "It waits no more."
+
+
+def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
+    """Queues an evaluation; `arguments` as `trainer.launch.evaluate` takes them. Raises ConfigError."""
+    if arguments.get("path"):
+        arguments = arguments | {"path": places.check("path", arguments["path"])}
+    asked = benchmark.find(from_dict(run.config), arguments)
+    launch.evaluate(data.writer(), run.id, arguments)
+    data.forget()
+    return f"{asked.name} is in the queue."
+
+
+def embed(runs: Sequence[RunRow], encoder: str) -> str:
+    """Queues the embedding of what the runs said, one job each. Raises ConfigError."""
+    if places.is_path(encoder):
+        places.check("evaluation.encoder", encoder)
+    jobs = launch.embed(data.writer(), [run.id for run in runs], encoder)
+    data.forget()
+    return f"{len(jobs)} {'job is' if len(jobs) == 1 else 'jobs are'} in the queue."
+
+
+def measure_tokens(run: RunDetail, row: StoredCompletion) -> str:
+    launch.measure_tokens(data.writer(), run.id, row.id)
+    data.forget()
+    return f"The tokens of completion {row.id} are in the queue."
+
+
+def start_demo() -> str:
+    """Queues the two demonstration runs."""
+    done = demo.start_once(data.writer())
+    data.forget()
+    return done
+
+
+def resume(run: RunRow) -> str:
+    launch.resume(data.writer(), run.id)
+    data.forget()
+    return f"{run.name} is in the queue."
+
+
+def folder_of(run: RunRow) -> Path | None:
+    """The output folder that goes with a run: only what says that it is this very run's is ours to remove."""
+    return deletion.folder_of(data.reader(), run.uid)
+
+
+def delete(run: RunRow) -> str:
+    """Removes the run, its measurements and its output folder; not while it is active."""
+    deletion.delete(data.writer(), run.id, run.uid)
+    data.forget()
+    return f"{run.name} is deleted."
+
+
+def remove_orphans() -> str:
+    """Removes what no run needs. Raises StoreError while something is at work."""
+    removed = orphans.remove(data.writer())
+    data.forget()
+    return f"{format.memory(removed.size)} are free again."
+
+
+def index(dataset: str, folder: str, split: str, limit: int) -> str:
+    """Starts to index a split in a process of its own; `folder` is empty for a set that is drawn or fetched."""
+    path = places.check("data.path", folder) if folder.strip() else None
+    known = from_dict({"method": "none", "data": {"dataset": dataset, "path": path}}).data
+    indexing.start(data.writer(), known, split, limit)
+    data.forget()
+    return f"{dataset} ({split}) is being indexed."
+
+
+def dismiss(index: IndexRow) -> str:
+    """Forgets an indexing that failed, with what an earlier one of the same folder had found."""
+    drop_index(data.writer(), index.id)
+    data.forget()
+    return f"{index.name} ({index.split}) is forgotten."
+
+
+def tag_found(asked: Asked, name: str) -> str:
+    """Tags everything that a search finds. Raises StoreError when it is too much."""
+    found = iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
+    ids = [row.id for row in islice(found, MOST_TAGGED + 1)]
+    if len(ids) > MOST_TAGGED:
+        raise StoreError(f"More than {MOST_TAGGED:,} completions are found: narrow the selection before you tag it.")
+    tag_traces(data.writer(), "completion", ids, name)
+    data.forget()
+    return f"{len(ids):,} completions are tagged."
+
+
+def dataset_of(asked: Asked) -> str:
+    """The folder of a new dataset beside the database: the right traces that a search finds. Raises StoreError."""
+    access.require_write()
+    store = data.reader()
+    folder = store.folder / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
+    right = asked.wanted._replace(correct=True)
+    export.write_dataset(store, iter_found(store, right, asked.order, asked.matcher()), folder)
+    return str(folder)

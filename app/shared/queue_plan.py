@@ -1,0 +1,83 @@
+"""When what waits in the queue will start, as far as earlier runs can tell. Reads the store, starts nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+from app.shared import data, status
+from store.db.rows import JobRow, RunRow
+from trainer.launch import devices, identity
+
+EVERYTHING = "*"
+"""What a job without a device of its own holds."""
+
+
+class Waiting(NamedTuple):
+    """A queued job, its place from 1 on, and the seconds until it starts; None where that cannot be told."""
+
+    job: JobRow
+    place: int
+    starts_in: float | None
+
+
+def waiting(now: float) -> list[Waiting]:
+    """The queue in its order, as this host would work it off; a cluster has its own."""
+    jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
+    queued = [job for job in jobs if job.state == "queued"]
+    if not queued:
+        return []
+    runs = {run.id: run for run in data.list_runs()}
+    lengths = data.job_lengths()
+    free_in = _free_in([job for job in jobs if job.state != "queued"], runs, lengths, now)
+    lasts = [_lasts(job, runs, lengths) for job in queued]
+    widths = [int(job.arguments.get("processes", 1)) for job in queued]
+    begin = starts(free_in, lasts, widths)
+    return [Waiting(job, i, start) for i, (job, start) in enumerate(zip(queued, begin, strict=True), 1)]
+
+
+def starts(
+    free_in: Sequence[float], lasts: Sequence[float | None], widths: Sequence[int] | None = None
+) -> list[float | None]:
+    """Seconds until each of the waiting jobs starts, in order; infinite `free_in` are devices of unknown end.
+
+    `widths` are the devices that each takes, one where they are not given; the last of them decides.
+    """
+    free = sorted(free_in)
+    found: list[float | None] = []
+    for length, width in zip(lasts, widths or [1] * len(lasts), strict=True):
+        taken, free = free[:width], free[width:]
+        start = taken[-1]
+        free = sorted([*free, *[math.inf if length is None else start + length] * len(taken)])
+        found.append(start if math.isfinite(start) else None)
+    return found
+
+
+def _free_in(active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> list[float]:
+    """Seconds until each device of this host is free."""
+    here = [job for job in active if job.host == identity.host()]
+    left = {device: _left(job, runs, lengths, now) for job in here for device in (job.device or EVERYTHING).split(",")}
+    return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in devices.here()]
+
+
+def _left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> float:
+    if job.kind == "train":
+        left = status.seconds_left(runs[job.run_id]) if job.run_id in runs else None
+        return math.inf if left is None else left
+    whole = lengths.get(job.kind)
+    return math.inf if whole is None else max(0.0, whole - (now - (job.started_at or now)))
+
+
+def _lasts(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float]) -> float | None:
+    """How long a job will take, as earlier ones like it took."""
+    run = runs.get(job.run_id)
+    if job.kind != "train" or run is None:
+        return lengths.get(job.kind)
+    alike = [
+        other.seconds_per_step
+        for other in runs.values()
+        if other.seconds_per_step and (other.method, other.model, other.dataset) == (run.method, run.model, run.dataset)
+    ]
+    return median(alike) * max(0, (run.max_steps or 0) - run.step) if alike else None

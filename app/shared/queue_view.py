@@ -1,0 +1,67 @@
+"""The queue: what waits, when it starts, and the buttons that move it or take it out."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from app.shared import format, intents, queue_plan, run_actions
+from app.shared.queue_plan import Waiting
+from store.db.rows import JobRow
+
+MOST_SHOWN = 10
+
+
+def queue() -> None:
+    """A box with the first jobs of the queue; nothing when it is empty."""
+    found = queue_plan.waiting(time.time())
+    if not found:
+        return
+    with st.container(border=True, key="queue", gap="xsmall"):
+        first = found[0].starts_in
+        soon = "" if first is None else f"; the next starts {moment(first)}"
+        st.markdown(f"**Queue** · {len(found)} waiting{soon}")
+        for each in found[:MOST_SHOWN]:
+            _row(each, is_last=each.place == len(found))
+        if len(found) > MOST_SHOWN:
+            st.caption(f"… and {len(found) - MOST_SHOWN} more")
+
+
+def _row(waiting: Waiting, *, is_last: bool) -> None:
+    job = waiting.job
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"queued_{job.uid}"):
+        st.text(sentence(waiting), width="stretch")
+        for name, word, icon, enabled in (
+            ("earlier", "Start it before the one above.", ":material/arrow_upward:", waiting.place > 1),
+            ("later", "Start it after the one below.", ":material/arrow_downward:", not is_last),
+        ):
+            key = f"{name}_{job.uid}"
+            if st.button("", icon=icon, key=key, help=word, type="tertiary", disabled=not enabled):
+                run_actions.attempt(intents.shift, job, name == "earlier")
+                st.rerun()
+        word = "Take it out of the queue."
+        if st.button("", icon=":material/close:", key=f"cancel_{job.uid}", help=word, type="tertiary"):
+            run_actions.attempt(intents.stop_job, job)
+            st.rerun()
+
+
+def place(job: JobRow) -> str | None:
+    """`Number 2 of 3 in the queue; it starts in about 4 min.`; None when it waits no more."""
+    found = queue_plan.waiting(time.time())
+    mine = next((each for each in found if each.job.uid == job.uid), None)
+    if mine is None:
+        return None
+    about = "" if mine.starts_in is None else f"; it starts {moment(mine.starts_in)}"
+    return f"Number {mine.place} of {len(found)} in the queue{about}."
+
+
+def sentence(waiting: Waiting) -> str:
+    """`2. demo-sft (train) · starts in about 3 min`"""
+    job = waiting.job
+    about = "" if waiting.starts_in is None else f" · starts {moment(waiting.starts_in)}"
+    return f"{waiting.place}. {job.run_name} ({job.kind}){about}"
+
+
+def moment(seconds: float) -> str:
+    return "at once" if seconds < 1 else f"in about {format.duration(seconds)}"

@@ -1,0 +1,172 @@
+"""What a past run would have been paid under other weights or rules, step by step. Knows nothing of Streamlit.
+
+Only what was sampled is scored again: under other rewards the policy would have gone elsewhere.
+Recorded values are used where there are any; what was not recorded is computed by the trainer's own rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from store.db.rows import StoredCompletion, StoredPrediction
+from trainer.spec.config import RunConfig
+from trainer.spec.rewards import RewardFunction, accuracy_reward, format_reward, keyword_reward, steps_reward
+
+Floats = npt.NDArray[np.float64]
+SAME = 1e-6
+"""Rewards that differ by less carry no gradient."""
+EPSILON = 1e-4
+"""Added to the spread before dividing, as the trainer does."""
+COMPUTABLE: dict[str, RewardFunction] = {
+    "format": format_reward,
+    "accuracy": accuracy_reward,
+    "steps": steps_reward,
+    "keyword": keyword_reward,
+}
+MOST_CHANGES = 20
+
+
+class Scheme(NamedTuple):
+    """What is paid for: weights by component, and two rules."""
+
+    weights: Mapping[str, float]
+    answer_needs_form: bool = False
+    """A malformed completion gets no accuracy."""
+    steps_need_answer: bool = False
+    """A wrong answer gets nothing for its steps."""
+
+
+class Change(NamedTuple):
+    """A completion and its advantage under both schemes."""
+
+    id: int
+    step: int
+    before: float
+    after: float
+
+
+class StepScores(NamedTuple):
+    """One step scored again."""
+
+    step: int
+    completions: int
+    groups: int
+    live_before: int
+    """Groups whose rewards differ."""
+    live_after: int
+    other_best: int
+    """Groups in which another completion, that was not among the best, is the best now."""
+    turned: int
+    """Completions whose advantage has changed its sign."""
+    reward_before: float
+    """Mean."""
+    reward_after: float
+    changes: tuple[Change, ...]
+    """The largest changes of an advantage."""
+
+
+def rescore(rows: Iterable[StoredCompletion], config: RunConfig, scheme: Scheme) -> Iterator[StepScores]:
+    """The steps of a run, whose completions come by step."""
+    for step, each in groupby(rows, key=lambda row: row.step):
+        yield _step(step, [row for row in each if row.reward is not None], config, scheme)
+
+
+def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Scheme) -> float | None:
+    """Mean reward of predictions under the scheme.
+
+    None where there are none, or where a component that it pays for was not recorded and cannot be computed.
+    """
+    if not rows:
+        return None
+    paid = scheme._replace(weights={label: weight for label, weight in scheme.weights.items() if weight})
+    values = components(rows, paid.weights, config)
+    if any(np.isnan(each).all() for each in values.values()):
+        return None
+    return float(total(values, paid, np.array([row.wellformed for row in rows], dtype=bool)).mean())
+
+
+def components(
+    rows: Sequence[StoredCompletion] | Sequence[StoredPrediction], labels: Iterable[str], config: RunConfig
+) -> dict[str, Floats]:
+    """Raw values by component, shape (rows,); NaN where there is none and none can be computed."""
+    found = {}
+    for label in labels:
+        values = [row.rewards.get(label) for row in rows]
+        if label in COMPUTABLE and any(label not in row.rewards for row in rows):
+            values = compute(label, [row.text for row in rows], [row.truth for row in rows], config)
+        found[label] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return found
+
+
+def compute(label: str, texts: Sequence[str], truths: Sequence[int | None], config: RunConfig) -> list[float | None]:
+    """One of COMPUTABLE on texts."""
+    return COMPUTABLE[label](texts, answer=truths, words=config.visual_words, style=config.style)
+
+
+def total(values: Mapping[str, Floats], scheme: Scheme, wellformed: npt.NDArray[np.bool_]) -> Floats:
+    """The weighted sum under the scheme, shape (rows,); a missing value pays nothing."""
+    paid = {label: np.nan_to_num(each) for label, each in values.items()}
+    if scheme.steps_need_answer and "steps" in paid and "accuracy" in paid:
+        paid["steps"] = np.where(paid["accuracy"] > 0, paid["steps"], 0.0)
+    if scheme.answer_needs_form and "accuracy" in paid:
+        paid["accuracy"] = np.where(wellformed, paid["accuracy"], 0.0)
+    return sum((scheme.weights[label] * each for label, each in paid.items()), np.zeros(len(wellformed)))
+
+
+def advantages(rewards: Floats, groups: Sequence[npt.NDArray[np.int64]], scale: str) -> Floats:
+    """GRPO's advantage: less the group's mean, over the spread of the group, of all (`batch`), or not divided."""
+    found = np.zeros_like(rewards)
+    for group in groups:
+        own = rewards[group]
+        found[group] = own - own.mean()
+        if scale == "group":
+            found[group] /= _spread(own) + EPSILON
+    return found / (_spread(rewards) + EPSILON) if scale == "batch" else found
+
+
+def _spread(values: Floats) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _step(step: int, rows: Sequence[StoredCompletion], config: RunConfig, scheme: Scheme) -> StepScores:
+    wellformed = np.array([row.wellformed for row in rows], dtype=bool)
+    before = np.array([row.reward for row in rows], dtype=np.float64)
+    after = total(components(rows, scheme.weights, config), scheme, wellformed)
+    groups = _groups(rows)
+    old, new = (advantages(each, groups, config.grpo.scale) for each in (before, after))
+    size = np.abs(new - old)
+    largest = [i for i in np.argsort(-size)[:MOST_CHANGES].tolist() if size[i] > SAME]
+    return StepScores(
+        step,
+        completions=len(rows),
+        groups=len(groups),
+        live_before=sum(_is_live(before[group]) for group in groups),
+        live_after=sum(_is_live(after[group]) for group in groups),
+        other_best=sum(_has_other_best(before[group], after[group]) for group in groups),
+        turned=int(np.count_nonzero((old > EPSILON) & (new < -EPSILON) | (old < -EPSILON) & (new > EPSILON))),
+        reward_before=float(before.mean()) if len(rows) else 0.0,
+        reward_after=float(after.mean()) if len(rows) else 0.0,
+        changes=tuple(Change(rows[i].id, step, float(old[i]), float(new[i])) for i in largest),
+    )
+
+
+def _groups(rows: Sequence[StoredCompletion]) -> list[npt.NDArray[np.int64]]:
+    """Places of each group's completions; those without a group number belong together by example."""
+    places: dict[tuple[int, int | None, int | None], list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault((row.generation, row.group, row.example_id), []).append(i)
+    return [np.array(each, dtype=np.int64) for each in places.values()]
+
+
+def _is_live(rewards: Floats) -> bool:
+    return bool(np.ptp(rewards) > SAME)
+
+
+def _has_other_best(before: Floats, after: Floats) -> bool:
+    was_best, is_best = before > before.max() - SAME, after > after.max() - SAME
+    return not (was_best & is_best).any()

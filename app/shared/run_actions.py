@@ -1,0 +1,126 @@
+"""Buttons that act on runs, with what they will do in their tooltips, and the question before a deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from app.shared import data, format, intents, status
+from store.care import state
+from store.db.engine import StoreError
+from store.db.rows import RunDetail, RunRow
+from trainer.spec.config import ConfigError
+
+RUN_PAGE = "../pages/run.py"
+LAUNCH_PAGE = "../pages/launch.py"
+TO_DELETE = "runs to delete"
+
+
+def attempt(action: Callable[..., str], *arguments: object) -> None:
+    """Does what a button says; what was done, or why it was not, becomes a message that passes."""
+    try:
+        st.toast(format.literal(action(*arguments)), icon=":material/check:")
+    except (StoreError, ConfigError) as error:
+        st.toast(format.literal(str(error)), icon=":material/error:", duration="long")
+
+
+def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> None:
+    """One button that asks each run to stop; asked again, it insists. `levels` are what was asked so far."""
+    stoppable = [run for run in runs if intents.can_stop(run)]
+    level = min(max(levels, default=0) + 1, max(map(intents.strongest_stop, stoppable), default=1))
+    label, explanation = status.STOP_LEVELS[level]
+    if all(run.status == "queued" for run in stoppable):
+        explanation = "Takes it out of the queue."
+    icon = ":material/stop_circle:"
+    if st.button(
+        label, icon=icon, key=key, disabled=not stoppable, help=explanation if stoppable else "Nothing to stop."
+    ):
+        for run in stoppable:
+            attempt(intents.stop, run, level)
+        st.rerun()
+
+
+def resume_button(runs: Sequence[RunRow], *, key: str) -> None:
+    reasons = [intents.why_not_resumed(run) for run in runs]
+    resumable = [run for run, reason in zip(runs, reasons, strict=True) if reason is None]
+    explanation = "Goes on from the last checkpoint, in the queue's order."
+    if not resumable:
+        explanation = str(reasons[0]) if reasons else intents.ONLY_UNFINISHED
+    if st.button("Resume", icon=":material/play_circle:", key=key, disabled=not resumable, help=explanation):
+        for run in resumable:
+            attempt(intents.resume, run)
+        st.rerun()
+
+
+def clone_button(run: RunRow | None, *, key: str) -> None:
+    explanation = "Opens the launch form with this run's configuration." if run else "Select one run to clone it."
+    if st.button("Clone", icon=":material/content_copy:", key=key, disabled=run is None, help=explanation) and run:
+        st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid})
+
+
+def branch_button(run: RunDetail, *, key: str) -> None:
+    """A choice of the run's checkpoints, each of which opens the launch form to go on from it otherwise."""
+    found = data.list_checkpoints(run.id)
+    if not found:
+        return
+    help = "A new run that starts from one of these checkpoints, with other rewards or rates."
+    with st.popover("Branch", icon=":material/call_split:", key=key, help=help):
+        for each in found:
+            accuracy = "" if each.value is None else f", accuracy {format.percent(each.value)}"
+            label = f"{each.kind.capitalize()}: step {each.step}{accuracy}"
+            if st.button(label, key=f"{key}_{each.kind}", type="tertiary"):
+                st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid, "from": str(each.step)})
+
+
+def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
+    """Asks first: the page must call `confirm_deletion` outside of its fragments."""
+    deletable = [run for run in runs if run.status not in status.OPEN]
+    explanation = (
+        "Removes runs with all that they recorded. Asks first." if deletable else "Stop a run before you delete it."
+    )
+    if st.button("Delete", icon=":material/delete:", key=key, disabled=not deletable, help=explanation):
+        st.session_state[TO_DELETE] = [run.uid for run in deletable]
+        st.rerun()
+
+
+def confirm_deletion(*, then: str | None = None) -> None:
+    """Opens the question if a deletion was asked for; goes to the page `then` once it is done."""
+    uids = st.session_state.get(TO_DELETE, [])
+    found = [run for run in data.list_runs() if run.uid in uids]
+    if found:
+        _question(found, then)
+
+
+def what_goes(run: RunRow) -> str:
+    """What a deletion takes along, in numbers, and the folder by its path."""
+    own = state.belongings(data.reader(), run.id)
+    folder = intents.folder_of(run)
+    return (
+        f"{format.count(own.completions)} completions, {format.count(own.evaluations)} evaluations with "
+        f"{format.count(own.predictions)} answers, {format.count(own.checkpoints)} checkpoints"
+        + (f", and {folder} with its log" if folder else "")
+    )
+
+
+def _forget_deletion() -> None:
+    st.session_state[TO_DELETE] = []
+
+
+@st.dialog("Delete for good?", on_dismiss=_forget_deletion)
+def _question(runs: Sequence[RunRow], then: str | None) -> None:
+    for run in runs:
+        st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}\n{what_goes(run)}")
+    st.caption("Curves, tags, notes and events go too. Images stay until the System page removes what no run needs.")
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        word = "Delete" if len(runs) == 1 else f"Delete {len(runs)} runs"
+        is_refused = st.button("Keep", key="deletion_no")
+        is_confirmed = st.button(word, type="primary", icon=":material/delete:", key="deletion_yes")
+    if is_confirmed:
+        for run in runs:
+            attempt(intents.delete, run)
+    if is_confirmed or is_refused:
+        _forget_deletion()
+        if is_confirmed and then:
+            st.switch_page(then)
+        st.rerun()

@@ -1,0 +1,107 @@
+"""What state a run is in, in words and numbers. Pure functions of rows; knows neither Streamlit nor the clock."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from app.shared import format
+from store.db.rows import RunRow
+
+ACTIVE = frozenset({"starting", "running", "stopping"})
+OPEN = ACTIVE | {"queued"}
+METHODS = {"grpo": "GRPO", "sft": "SFT", "none": "evaluation", "unknown": "method unknown"}
+STOP_LEVELS = {
+    1: ("Stop", "Finishes the step, saves a checkpoint and ends. The run can be resumed."),
+    2: ("Terminate", "Asked to stop already. Ends the process now; what came after the last checkpoint is lost."),
+    3: ("Kill", "Asked to terminate already. Kills the process; what came after the last checkpoint is lost."),
+    4: (
+        "Give up",
+        "Its host was asked to kill it and does not answer. Closes the job here, whatever becomes of it there.",
+    ),
+}
+STOPPING = {
+    1: "It finishes the step or the batch at hand and saves a checkpoint.",
+    2: "It was told to end at once.",
+    3: "It was told to be killed.",
+}
+"""What is going on after each of the levels, while the process still lives."""
+STILL_AFTER = 60.0
+"""Seconds without a heartbeat, which comes every five, after which a job of another host is called silent."""
+SILENT_AFTER = 180.0
+"""Seconds without a word after which a running process is called silent, unless its steps take long."""
+
+
+class Look(NamedTuple):
+    """How a state is shown, in Streamlit's badge colours."""
+
+    label: str
+    color: Literal["gray", "blue", "green", "orange", "red"]
+    icon: str
+
+
+LOOKS = {
+    "queued": Look("queued", "gray", ":material/schedule:"),
+    "starting": Look("starting", "blue", ":material/hourglass_top:"),
+    "running": Look("running", "green", ":material/play_arrow:"),
+    "stopping": Look("stopping", "orange", ":material/front_hand:"),
+    "stopped": Look("stopped", "orange", ":material/stop:"),
+    "finished": Look("finished", "blue", ":material/check:"),
+    "failed": Look("failed", "red", ":material/error:"),
+    "out_of_memory": Look("out of memory", "red", ":material/memory:"),
+    "killed": Look("killed", "red", ":material/cancel:"),
+    "lost": Look("lost", "red", ":material/link_off:"),
+    "broken": Look("broken", "red", ":material/broken_image:"),
+}
+IMPORTED = Look("imported", "gray", ":material/download:")
+
+
+def look(state: str | None) -> Look:
+    """The look of a state; runs that no job of ours made came from another tool."""
+    return LOOKS.get(state or "", IMPORTED)
+
+
+def progress(run: RunRow) -> float | None:
+    """Share of the steps that are done, 0 to 1; None where the end is not known."""
+    return min(1.0, run.step / run.max_steps) if run.max_steps else None
+
+
+def seconds_left(run: RunRow) -> float | None:
+    """Time until the last step at the present pace; None unless it trains and the pace is known."""
+    if run.status not in ACTIVE or run.job_kind != "train" or run.seconds_per_step is None:
+        return None
+    remaining = (run.max_steps or 0) - run.step
+    return remaining * run.seconds_per_step if remaining > 0 else None
+
+
+def steps(run: RunRow) -> str:
+    """`step 87 of 200`."""
+    return f"step {format.count(run.step)}" + (f" of {format.count(run.max_steps)}" if run.max_steps else "")
+
+
+def silence(run: RunRow, now: float, still: float | None = None) -> str | None:
+    """A warning if a live run has said nothing for far longer than its steps take.
+
+    A job of another host is judged by its heartbeat alone, which has stood still for `still` seconds.
+    """
+    if still is not None:
+        if run.status not in ACTIVE or still <= STILL_AFTER:
+            return None
+        return f"silent for {format.duration(still)}: no heartbeat comes from {run.host}, look there"
+    patience = max(SILENT_AFTER, 20 * (run.seconds_per_step or 0))
+    if run.status not in ACTIVE or run.spoke_at is None or now - run.spoke_at <= patience:
+        return None
+    return f"silent for {format.duration(now - run.spoke_at)}: it may hang, see its log"
+
+
+def sentence(run: RunRow, now: float, *, last_step_at: float | None = None, still: float | None = None) -> str:
+    """`running · last step 4 s ago (typical 1.4 s) · generating`, or how and when it ended."""
+    name = look(run.status).label
+    if run.status in ACTIVE:
+        typical = f" (typical {format.seconds(run.seconds_per_step)})" if run.seconds_per_step else ""
+        stepped = f"last step {format.age(last_step_at, now)}{typical}" if last_step_at else "no step yet"
+        parts = (name, stepped, run.activity, silence(run, now, still))
+        return " · ".join(part for part in parts if part)
+    if run.ended_at is None:
+        return f"{name} · created {format.age(run.created_at, now)}"
+    lasted = f" after {format.duration(run.ended_at - run.started_at)}" if run.started_at else ""
+    return f"{name} {format.age(run.ended_at, now)}{lasted}"

@@ -1,0 +1,164 @@
+"""One trace, and the traces of one group, as rows that open. Knows nothing of databases.
+
+A row tells advantage, reward, its components, length and answer at a glance; opened, it shows the thinking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.shared.trace_text import MOST_SHOWN, body, excerpt, visible
+from store.db.rows import StoredCompletion, StoredPrediction
+from store.trace import Form, Trace, parse
+
+STYLE = Path(__file__).with_suffix(".css")
+SAME = 1e-6
+"""Rewards that differ by less carry no gradient."""
+
+Row = StoredCompletion | StoredPrediction
+
+
+class Summary(NamedTuple):
+    """A group in numbers; `right` is None where nobody knows, `dead` says why it teaches nothing, None if it does."""
+
+    size: int
+    mean: float | None
+    std: float | None
+    right: int | None
+    malformed: int
+    dead: str | None
+
+    @property
+    def sentence(self) -> str:
+        spread = "" if self.mean is None else f" · reward {self.mean:.2g} ± {self.std:.2g}"
+        return f"group of {self.size}{spread}" + ("" if self.right is None else f" · {self.right} right")
+
+
+def summarize(rows: Sequence[Row]) -> Summary:
+    """Mean and sample standard deviation of the rewards of one group; rows without a reward are left out."""
+    rewards = [row.reward for row in rows if row.reward is not None]
+    mean = sum(rewards) / len(rewards) if rewards else None
+    std = _deviation(rewards) if rewards else None
+    judged = [row.correct for row in rows if row.correct is not None]
+    right = sum(judged) if judged else None
+    malformed = sum(not row.wellformed for row in rows)
+    dead = None
+    if len(rewards) > 1 and max(rewards) - min(rewards) < SAME:
+        dead = "all right" if right == len(rows) else "all wrong" if right == 0 else "no spread"
+    return Summary(len(rows), mean, std, right, malformed, dead)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+
+
+def head(row: Row, *, strongest: float | None = None, link: str | None = None) -> str:
+    """The closed row as inert HTML; `strongest` is the largest absolute advantage of the group."""
+    parts = []
+    if isinstance(row, StoredCompletion) and row.advantage is not None:
+        parts.append(_advantage(row.advantage, strongest))
+    if isinstance(row, StoredPrediction):
+        parts.append(f'<span class="tv-quiet tv-sample">{f"sample {row.sample}" if row.sample else "greedy"}</span>')
+    parts.append(chip(row))
+    if row.reward is not None:
+        parts.append(f'<span class="tv-number tv-reward">reward <b>{row.reward:.3g}</b></span>')
+        parts.append(f'<span class="tv-quiet tv-parts">{_components(row.rewards)}</span>')
+    if isinstance(row, StoredPrediction) and row.similarity is not None:
+        parts.append(f'<span class="tv-quiet">similarity {row.similarity:.2f}</span>')
+    if row.tokens is not None:
+        parts.append(f'<span class="tv-quiet tv-tokens">{row.tokens} tokens</span>')
+    if row.truncated:
+        parts.append('<span class="tv-mark" title="The token limit cut it off.">truncated</span>')
+    if not row.wellformed:
+        parts.append('<span class="tv-mark">malformed</span>')
+    if link:
+        parts.append(
+            f'<a class="tv-link" target="_self" href="{visible(link)}" title="Link to this trace">#{row.id}</a>'
+        )
+    parts.append(f'<span class="tv-excerpt">{excerpt(row.text)}</span>')
+    return f"<summary>{''.join(parts)}</summary>"
+
+
+def chip(row: Row) -> str:
+    """The answer, green if right, red if wrong, grey if nobody knows; `none` where no count could be read.
+
+    Nothing where the text is read as it is.
+    """
+    if row.wellformed and row.answer_span is None:
+        return ""
+    kind = {True: "tv-right", False: "tv-wrong", None: ""}[row.correct]
+    sign = {True: "✔ ", False: "✘ ", None: ""}[row.correct]
+    return f'<span class="tv-chip {kind}">{sign}{"none" if row.answer is None else row.answer}</span>'
+
+
+def _advantage(value: float, strongest: float | None) -> str:
+    share = min(1.0, abs(value) / strongest) * 50 if strongest else 0.0
+    side = "tv-up" if value >= 0 else "tv-down"
+    bar = f'<span class="tv-bar"><i class="{side}" style="width:{share:.0f}%"></i></span>'
+    signed = f"{value:+.2f}".replace("-", "−")
+    return f'<span class="tv-number tv-advantage" title="Advantage">A {signed}</span>{bar}'
+
+
+def _components(rewards: Mapping[str, float | None]) -> str:
+    return " · ".join(f"{visible(name)} {'–' if value is None else f'{value:.2g}'}" for name, value in rewards.items())
+
+
+def trace_html(
+    row: Row,
+    trace: Trace,
+    *,
+    opened: bool = False,
+    chosen: bool = False,
+    limit: int | None = MOST_SHOWN,
+    strongest: float | None = None,
+    link: str | None = None,
+) -> tuple[str, int]:
+    """A row that opens, as inert HTML, and how many characters of its text were left out."""
+    inside = body(trace, limit=limit)
+    name = "tv tv-chosen" if chosen else "tv"
+    state = " open" if opened or chosen else ""
+    return (
+        f'<details class="{name}"{state}>{head(row, strongest=strongest, link=link)}{inside.html}</details>',
+        inside.hidden,
+    )
+
+
+def show_style() -> None:
+    """Call once on a page that shows traces."""
+    st.html(STYLE)
+
+
+def show_trace(
+    row: Row,
+    style: Form,
+    *,
+    key: str,
+    opened: bool = False,
+    chosen: bool = False,
+    strongest: float | None = None,
+    link: str | None = None,
+) -> None:
+    """A row with a button for the rest of a very long text."""
+    everything = st.session_state.get(f"{key}-all", False)
+    shown, hidden = trace_html(
+        row,
+        parse(row.text, style),
+        opened=opened or everything,
+        chosen=chosen,
+        limit=None if everything else MOST_SHOWN,
+        strongest=strongest,
+        link=link,
+    )
+    st.html(shown)
+    if hidden:
+        st.button(f"Show all {len(row.text):,} characters", key=f"{key}-all-button", on_click=_show_all, args=(key,))
+
+
+def _show_all(key: str) -> None:
+    st.session_state[f"{key}-all"] = True

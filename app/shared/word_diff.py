@@ -1,0 +1,48 @@
+"""The words by which a text differs from another, as inert HTML. Knows nothing of databases or Streamlit."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from app.shared.trace_text import marked
+
+MOST_WORDS = 800
+"""Words that are compared; comparing takes the square of their number."""
+_PIECE = re.compile(r"\s+|[^\s<]+|<[^\s<>]*>?")
+STYLE = (
+    "<style>.wd{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6}"
+    ".wd ins{background:rgba(0,158,115,.22);text-decoration:none;border-radius:3px}"
+    ".wd del{background:rgba(213,94,0,.18);opacity:.8;border-radius:3px}</style>"
+)
+
+
+def word_diff(before: str | None, after: str) -> str:
+    """`after` with the words marked that are new, and struck out those of `before` that are gone.
+
+    White space is shown, never compared. Without `before` nothing is marked; what is beyond MOST_WORDS is left out.
+    """
+    new = _pieces(after)
+    if before is None:
+        return f'<div class="wd">{marked("".join(new))}</div>'
+    old = _pieces(before)
+    same = difflib.SequenceMatcher(a=old, b=new, autojunk=False)
+    parts = []
+    for kind, start, end, low, high in same.get_opcodes():
+        if kind in ("delete", "replace"):
+            parts.append(_tagged("del", old[start:end]))
+        if kind == "equal":
+            parts.append(marked("".join(new[low:high])))
+        elif high > low:
+            parts.append(_tagged("ins", new[low:high]))
+    return f'<div class="wd">{"".join(parts)}</div>'
+
+
+def _pieces(text: str) -> list[str]:
+    found = _PIECE.findall(text)
+    return found if len(found) <= MOST_WORDS else [*found[:MOST_WORDS], "…"]
+
+
+def _tagged(tag: str, words: Sequence[str]) -> str:
+    return f"<{tag}>{marked(''.join(words))}</{tag}>"

@@ -1,0 +1,75 @@
+"""What is off on this machine and in this database, with what to do. Pure functions of facts; knows no page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from app.shared import format
+from app.system.machine import Devices
+from store.care.orphans import Orphans
+from store.care.state import DatabaseState
+
+LITTLE_DISK = 5 * 1024**3
+LARGE_LOG = 256 * 1024**2
+HALF_EMPTY = 0.5
+LEAST_SIZE = 100 * 1024**2
+"""Bytes from which the empty part of a database is worth mentioning."""
+MUCH = 500 * 1024**2
+"""Bytes of orphans that are worth mentioning."""
+
+
+class Work(NamedTuple):
+    """Jobs that are open and the workers; `dead` names hosts whose worker is gone, seen from here."""
+
+    queued: int
+    active: int
+    dead: Sequence[str]
+    silent: Sequence[str]
+    """Runs of other hosts that no heartbeat comes from."""
+
+
+def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None, webhook: str | None) -> list[str]:
+    """A sentence for each thing that is off, the gravest first; `free` is bytes, `webhook` its problem."""
+    found = [*_disk(free), *_database(state), *_work(work)]
+    if webhook:
+        found.append(webhook)
+    if orphans and orphans.size > MUCH:
+        found.append(f"{format.memory(orphans.size)} are held by what no run needs: remove it below.")
+    return found
+
+
+def of_devices(devices: Devices) -> str | None:
+    """The same of what torch finds."""
+    if devices.cuda and not devices.gpus:
+        return f"PyTorch was built for CUDA {devices.cuda}, but no GPU is found: check the driver."
+    return devices.problem
+
+
+def _disk(free: int) -> list[str]:
+    if free >= LITTLE_DISK:
+        return []
+    return [f"Only {format.memory(free)} of disk are free: a run that cannot save stops. Make room."]
+
+
+def _database(state: DatabaseState) -> list[str]:
+    found = []
+    if state.mode not in (None, "wal"):
+        found.append(f"The database is in {state.mode} mode, where readers and writers wait: put it on a local disk.")
+    if (state.log_size or 0) > LARGE_LOG:
+        found.append(
+            f"The write-ahead log has grown to {format.memory(state.log_size)}: a program keeps the database open for "
+            "reading. Close it, or restart the dashboard."
+        )
+    if state.size and state.free is not None and state.size > LEAST_SIZE and state.free > HALF_EMPTY * state.size:
+        found.append(f"{format.memory(state.free)} of the database file are empty: a backup and a restore shrink it.")
+    return found
+
+
+def _work(work: Work) -> list[str]:
+    found = []
+    if work.queued and not work.active and work.dead:
+        hosts = ", ".join(work.dead)
+        found.append(f"{work.queued} jobs wait, but the worker of {hosts} is gone: see queue.log beside the database.")
+    found += [f"{name} is silent: no heartbeat comes from its host." for name in work.silent]
+    return found

@@ -1,0 +1,73 @@
+"""What the dashboard runs on: versions and disk from here, devices from a process that may load torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from store.db.redaction import redacted
+
+ROOT = Path(__file__).resolve().parents[2]
+TIME_LIMIT = 60
+"""Seconds that the other process may take."""
+PACKAGES = (
+    *("streamlit", "plotly", "SQLAlchemy", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes"),
+    "sentence-transformers",
+)
+
+
+class Device(NamedTuple):
+    """A GPU, its memory in bytes."""
+
+    name: str
+    total: int
+    free: int
+
+
+class Devices(NamedTuple):
+    """What torch finds; `problem` is a sentence where it could not be asked."""
+
+    gpus: tuple[Device, ...]
+    cuda: str | None
+    threads: int
+    problem: str | None = None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result may depend on; nothing is imported."""
+    return {"Python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def disk(folder: Path) -> tuple[int, int]:
+    """Free and total bytes of the disk that holds a folder."""
+    usage = shutil.disk_usage(folder)
+    return usage.free, usage.total
+
+
+def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Devices:
+    """Asks `python -m trainer machine`; whatever goes wrong becomes the problem."""
+    try:
+        done = subprocess.run(
+            [*command, "machine", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+        )
+        found = json.loads(done.stdout)
+        gpus = tuple(Device(str(each["name"]), int(each["total"]), int(each["free"])) for each in found["devices"])
+        return Devices(gpus, found["cuda"], int(found["threads"]))
+    except subprocess.TimeoutExpired:
+        return Devices((), None, 0, f"The trainer did not say within {TIME_LIMIT} s what it computes with.")
+    except (ValueError, KeyError, TypeError):
+        last = redacted((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
+        return Devices((), None, 0, f"The trainer could not say what it computes with: {last}")

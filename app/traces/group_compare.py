@@ -1,0 +1,73 @@
+"""The answers of one group side by side: identical ones folded, and what differs from the best marked word by word.
+
+Knows no database. Everything is inert HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from app.shared import links
+from app.shared.trace_text import visible
+from app.shared.trace_view import Row, chip
+from app.shared.word_diff import word_diff
+from store.db.rows import StoredCompletion
+
+MOST_COMPARED = 800
+"""Characters of a text that are compared: the time grows with their square."""
+
+
+class Fold(NamedTuple):
+    """Rows with one text; `row` is the first of them."""
+
+    row: Row
+    ids: tuple[int, ...]
+
+
+def fold(rows: Sequence[Row]) -> list[Fold]:
+    """Identical texts together, in the order of their first."""
+    found: dict[str, Fold] = {}
+    for row in rows:
+        known = found.get(row.text)
+        found[row.text] = Fold(row, (row.id,)) if known is None else Fold(known.row, (*known.ids, row.id))
+    return list(found.values())
+
+
+def side_by_side(rows: Sequence[Row], *, chosen: int | None, strongest: float | None) -> str:
+    """A column for each different text; all are compared with the first."""
+    folds = fold(rows)
+    if not folds:
+        return ""
+    base = folds[0].row.text
+    columns = [_column(each, base, first=i == 0, chosen=chosen, strongest=strongest) for i, each in enumerate(folds)]
+    return f'<div class="tv-columns">{"".join(columns)}</div>'
+
+
+def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest: float | None) -> str:
+    row = each.row
+    times = f' <b title="{len(each.ids)} identical answers">×{len(each.ids)}</b>' if len(each.ids) > 1 else ""
+    reward = "" if row.reward is None else f'<span class="tv-number">reward <b>{row.reward:.3g}</b></span>'
+    bar = ""
+    if isinstance(row, StoredCompletion) and row.advantage is not None:
+        bar = advantage_bar(row.advantage, strongest)
+    kind = "completion" if isinstance(row, StoredCompletion) else "prediction"
+    link = f'<a class="tv-link" target="_self" href="{links.page("traces", **{kind: row.id})}">#{row.id}</a>'
+    text = word_diff(None if first else base[:MOST_COMPARED], row.text[:MOST_COMPARED])
+    more = "…" if len(row.text) > MOST_COMPARED else ""
+    name = "tv-column tv-chosen" if chosen in each.ids else "tv-column"
+    return (
+        f'<div class="{name}"><div class="tv-head">{chip(row)}{times}{reward}{link}</div>{bar}'
+        f'<div class="tv-compared">{text}{more}</div></div>'
+    )
+
+
+def advantage_bar(value: float, strongest: float | None) -> str:
+    """The advantage as a bar left or right of the middle, with its number."""
+    share = min(1.0, abs(value) / strongest) * 50 if strongest else 0.0
+    side = "tv-up" if value >= 0 else "tv-down"
+    number = visible(f"{value:+.2f}".replace("-", "−"))
+    return (
+        f'<div class="tv-wide" title="Advantage"><span class="tv-bar"><i class="{side}" style="width:{share:.0f}%"></i>'
+        f'</span> <span class="tv-number">A {number}</span></div>'
+    )

@@ -1,0 +1,226 @@
+"""One trace at length: picture, question, thinking, why it was paid what it was paid, and its neighbours.
+
+Serves completions and predictions alike; model output and people's notes are shown as inert text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.shared import data, format, keys, links
+from app.shared.example_parts import show_rest, show_truth
+from app.shared.trace_text import MOST_SHOWN, body, marked, visible
+from app.shared.trace_view import Row, chip
+from app.traces import meetings_view, trace_copy
+from app.traces.token_view import token_view
+from store.db.engine import Store, StoreError
+from store.db.rows import RunDetail, StoredCompletion, StoredExample
+from store.examples import get_examples
+from store.media.rows import media_path
+from store.notes import Remarks, TraceKind, get_remarks, list_trace_tags, note_trace, tag_traces, untag_trace
+from store.trace import Form, parse
+from trainer.spec.config import ConfigError, RunConfig, from_dict
+from trainer.spec.rewards import Explained, explain
+
+PICTURE_WIDTH = 300
+SAME = 1e-6
+HELP = """**k**, **j**: the trace before and after in its group, by reward\n
+**g**: all groups of the step, or all answers of the evaluation\n
+**←**, **→**: the step before and after\n
+**?**: these keys"""
+
+
+def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], style: Form) -> None:
+    """The trace with everything around it; `siblings` are the rows of its group, itself included."""
+    example = get_examples(store, [row.example_id]).get(row.example_id) if row.example_id is not None else None
+    ranked = sorted(siblings, key=lambda each: (-(each.reward if each.reward is not None else -1e300), each.id))
+    with st.container(border=True, key="inspector"):
+        _head(run, row, ranked, example)
+        with st.container(horizontal=True, gap="large"):
+            with st.container(width=PICTURE_WIDTH):
+                _picture(store, example, row)
+            with st.container(key="inspected"):
+                _trace(row, style)
+                _rewards(run, row)
+                if isinstance(row, StoredCompletion):
+                    token_view(store, run, row)
+                _remarks(store, row)
+        if example is not None:
+            meetings_view.show(store, example.id, run.id, row.step)
+
+
+def kind_of(row: Row) -> TraceKind:
+    return "completion" if isinstance(row, StoredCompletion) else "prediction"
+
+
+def _head(run: RunDetail, row: Row, ranked: Sequence[Row], example: StoredExample | None) -> None:
+    rank = next(i for i, each in enumerate(ranked) if each.id == row.id)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{kind_of(row).capitalize()} {row.id}**", width="content")
+        st.caption(" · ".join(_facts(row, rank, len(ranked))), width="content")
+        st.space("stretch")
+        _move("k", ":material/keyboard_arrow_up:", ranked[rank - 1] if rank else None)
+        _move("j", ":material/keyboard_arrow_down:", ranked[rank + 1] if rank + 1 < len(ranked) else None)
+        st.button("All", icon=":material/grid_view:", key="inspect.g", shortcut="g", on_click=_leave, args=(run, row))
+        with st.popover("Copy", icon=":material/content_copy:"):
+            _copies(run, row, example)
+    if keys.pressed(["?"], key="inspect.keys") == "?":
+        _help()
+
+
+def _facts(row: Row, rank: int, of: int) -> list[str]:
+    facts = [f"step {row.step}"]
+    if of > 1 and row.reward is not None:
+        facts.append(f"rank {rank + 1} of {of} by reward")
+    if isinstance(row, StoredCompletion):
+        facts.append(f"sample {row.index + 1}")
+        if row.advantage is not None:
+            facts.append(f"advantage {row.advantage:+.2f}".replace("-", "−"))
+    else:
+        facts.append(f"{row.kind} on {format.literal(row.benchmark)}")
+        facts.append(f"sample {row.sample}" if row.sample else "greedy")
+    if row.tokens is not None:
+        facts.append(f"{row.tokens} tokens" + (", cut off by the limit" if row.truncated else ""))
+    return facts
+
+
+@st.dialog("Keys")
+def _help() -> None:
+    st.markdown(HELP)
+
+
+def _move(key: str, icon: str, to: Row | None) -> None:
+    st.button(
+        icon,
+        key=f"inspect.{key}",
+        shortcut=key,
+        disabled=to is None,
+        help="The next better in the group" if key == "k" else "The next worse in the group",
+        on_click=_go_to,
+        args=(to,),
+    )
+
+
+def _go_to(row: Row) -> None:
+    links.go(**{kind_of(row): str(row.id)})
+
+
+def _leave(run: RunDetail, row: Row) -> None:
+    """Goes to where the trace stands among others."""
+    if isinstance(row, StoredCompletion):
+        st.session_state["view"] = "Completions"
+        links.go("completion", run=run.uid, step=str(row.step))
+    else:
+        st.session_state["view"] = "Predictions"
+        links.go("prediction", run=run.uid, evaluation=str(row.evaluation_id))
+
+
+def _copies(run: RunDetail, row: Row, example: StoredExample | None) -> None:
+    link = f"{st.context.url or 'traces'}?{kind_of(row)}={row.id}"
+    st.caption("Link")
+    st.code(link, language=None, wrap_lines=True)
+    st.caption("Markdown")
+    st.code(trace_copy.markdown(row, example, run.name, link), language=None, height=150)
+    st.caption("JSON")
+    st.code(trace_copy.as_json(row, example, run.uid), language=None, height=150)
+
+
+def _picture(store: Store, example: StoredExample | None, row: Row) -> None:
+    if example is None:
+        st.caption("The example of this trace was not recorded.")
+        return
+    for sha256 in example.images:
+        try:
+            path = media_path(store, sha256)
+            st.image(path, width="stretch", alt=format.literal(example.question[:200]))
+        except StoreError as error:
+            st.caption(format.literal(str(error)))
+    st.html(f'<div class="tv-question">{marked(example.question)}</div>')
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        show_truth(example)
+        if answered := chip(row):
+            st.html(answered, width="content")
+    if example.reference:
+        with st.expander("Reference", type="compact"):
+            st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+    show_rest(example)
+    st.html(f'<div class="tv-name">{visible(example.name)}</div>')
+
+
+def _trace(row: Row, style: Form) -> None:
+    key = f"inspect-all-{kind_of(row)}-{row.id}"
+    shown = body(parse(row.text, style), limit=None if st.session_state.get(key) else MOST_SHOWN)
+    st.html(shown.html)
+    if shown.hidden:
+        st.toggle(f"Show all {len(row.text):,} characters", key=key)
+
+
+def _rewards(run: RunDetail, row: Row) -> None:
+    found = explained(run, row)
+    if not found:
+        return
+    st.html(reward_table(found, row.rewards, row.reward))
+    if isinstance(row, StoredCompletion):
+        where = {"run": run.uid, "completion": str(row.id)}
+        st.page_link("../pages/rewards.py", label="Try other rewards", icon=":material/balance:", query_params=where)
+
+
+def explained(run: RunDetail, row: Row) -> list[Explained]:
+    """Each component with its reason; for a run of a foreign script, the recorded values only."""
+    try:
+        config = from_dict(run.config)
+    except ConfigError:
+        config = RunConfig()
+    if {reward.label for reward in config.paid} != set(row.rewards):
+        weights = run.reward_weights
+        return [Explained(name, value, weights.get(name, 1.0), "as recorded") for name, value in row.rewards.items()]
+    return explain(row.text, row.truth, config, recorded=row.rewards)
+
+
+def reward_table(found: Sequence[Explained], recorded: dict[str, float | None], total: float | None) -> str:
+    """Value, weight and reason of every component, as inert HTML; a recorded value that differs is named."""
+    lines = []
+    for each in found:
+        own = recorded.get(each.name, each.value)
+        reason = visible(each.reason)
+        if own is not None and each.value is not None and abs(own - each.value) > SAME:
+            reason += f" · <b>recorded as {own:.3g}</b>"
+        paid = "–" if each.value is None else f"{each.weight * each.value:.3g}"
+        value = "–" if each.value is None else f"{each.value:.3g}"
+        cells = (visible(each.name), f"{value} × {each.weight:.3g}", paid, reason)
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    end = "–" if total is None else f"{total:.3g}"
+    lines.append(f"<tr><td><b>reward</b></td><td></td><td><b>{end}</b></td><td></td></tr>")
+    return f'<table class="tv-rewards"><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _remarks(store: Store, row: Row) -> None:
+    kind = kind_of(row)
+    said = get_remarks(store, kind, [row.id]).get(row.id, Remarks())
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        tags = st.multiselect(
+            "Tags",
+            sorted({*said.tags, *list_trace_tags(store)}),
+            default=list(said.tags),
+            key=f"inspect-tags-{kind}-{row.id}",
+            accept_new_options=True,
+            placeholder="none",
+            width=320,
+        )
+        note = st.text_area("Note", said.note, key=f"inspect-note-{kind}-{row.id}", height=68)
+    if set(tags) != set(said.tags) or note.strip() != said.note:
+        _save(kind, row.id, said, tags, note)
+
+
+def _save(kind: TraceKind, id: int, said: Remarks, tags: Sequence[str], note: str) -> None:
+    try:
+        writer = data.writer()
+        for name in set(tags) - set(said.tags):
+            tag_traces(writer, kind, [id], name)
+        for name in set(said.tags) - set(tags):
+            untag_trace(writer, kind, id, name)
+        note_trace(writer, kind, id, note)
+    except StoreError as error:
+        st.error(format.literal(str(error)), icon=":material/error:")

@@ -1,0 +1,156 @@
+"""A completion token by token, coloured by what the policy, and the one at the start, thought of each, as inert HTML.
+
+Shows what was measured, and has the rest measured by a job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.shared import data, format, intents, status
+from app.shared.run_actions import attempt
+from app.shared.trace_text import marked
+from store import trace
+from store.completions.tokens import get_tokens
+from store.db.engine import Store
+from store.db.rows import JobRow, RunDetail, StoredCompletion, StoredTokens, TokenRow
+from store.jobs import list_jobs
+from store.runs import get_run
+
+MOST_TOKENS = 2000
+"""Browsers lay out more of them slowly."""
+STRONGEST = 0.65
+"""Opacity of the strongest colour: text on it stays readable in both themes."""
+BLUE, ORANGE = "86, 180, 233", "213, 94, 0"
+UNSEEN = "◌"
+"""Stands for a token that adds no character: the end, or a part of one."""
+
+
+class Colouring(NamedTuple):
+    """`value` is what a token is coloured by, in nats; `most` and beyond have the strongest colour."""
+
+    value: Callable[[TokenRow, int], float | None]
+    most: float
+    low: str
+    high: str
+    help: str
+
+
+def _change(tokens: TokenRow, i: int) -> float | None:
+    policy, base = tokens.logp[i], tokens.base_logp[i]
+    return None if policy is None or base is None else policy - base
+
+
+COLOURINGS = {
+    "Entropy": Colouring(
+        lambda tokens, i: tokens.entropy[i], 2.0, "0: certain", "2 nats or more", "How open the choice of a token was."
+    ),
+    "Change": Colouring(
+        _change,
+        3.0,
+        "3 nats or more down",
+        "3 nats or more up",
+        "Log-probability of a token under the policy minus that under the one that the run started from.",
+    ),
+}
+
+
+def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
+    """The strip of a measured completion; else a way to have it measured, where the run has weights."""
+    found = get_tokens(store, row.id)
+    if found is not None:
+        _strip(run, row, found)
+        return
+    job = _job(store, run, row)
+    is_open = job is not None and job.state in status.OPEN
+    if is_open:
+        st.fragment(_wait, run_every=2.0)(store, row)
+    elif data.list_checkpoints(run.id):
+        _offer(run, row, job)
+
+
+def _strip(run: RunDetail, row: StoredCompletion, found: StoredTokens) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        by = st.segmented_control(
+            "Tokens by", list(COLOURINGS), default="Entropy", key="inspect.tokens", required=True, width="content"
+        )
+        st.caption(_weights(row, found), width="content")
+    opened = trace.opening(run.prompt or "")
+    st.html(strip(row.text, found.tokens, str(by), len(opened) if row.text.startswith(opened) else 0))
+
+
+def _weights(row: StoredCompletion, found: StoredTokens) -> str:
+    if found.exact:
+        return f"Under the weights after {found.step} updates, which sampled it."
+    sampled = f"it was sampled by those after {row.step - 1}"
+    return f"The text in tokens anew, under the checkpoint of step {found.step}; {sampled}."
+
+
+def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
+    """Tokens coloured by a word of COLOURINGS, with a legend, as inert HTML.
+
+    The first `opened` characters are the prompt's: no token of the completion, and without colour.
+    """
+    colouring = COLOURINGS[by]
+    shown = min(len(tokens.ends), MOST_TOKENS)
+    starts = (opened, *tokens.ends)
+    spans = [marked(text[:opened])] + [
+        _token(text[starts[i] : tokens.ends[i]], tokens, i, colouring) for i in range(shown)
+    ]
+    rest = f'<div class="tv-quiet">{len(tokens.ends) - shown} more tokens</div>' if shown < len(tokens.ends) else ""
+    bar = ", ".join(_colour(share) for share in ((-1.0, 0.0, 1.0) if by == "Change" else (0.0, 1.0)))
+    legend = f'{colouring.low}<i style="background: linear-gradient(90deg, {bar})"></i>{colouring.high}'
+    return f'<div class="tk-legend" title="{colouring.help}">{legend}</div><div class="tk">{"".join(spans)}</div>{rest}'
+
+
+def _token(text: str, tokens: TokenRow, i: int, colouring: Colouring) -> str:
+    value = colouring.value(tokens, i)
+    share = 0.0 if value is None else max(-1.0, min(1.0, value / colouring.most))
+    return f'<span style="background: {_colour(share)}" title="{_numbers(tokens, i)}">{marked(text) or UNSEEN}</span>'
+
+
+def _colour(share: float) -> str:
+    """From -1, down, to 1, up."""
+    return f"rgba({BLUE if share >= 0 else ORANGE}, {STRONGEST * abs(share):.2f})"
+
+
+def _numbers(tokens: TokenRow, i: int) -> str:
+    """`probability 92 % (at the start 31 %) · change +1.09 nats · entropy 0.30 nats`."""
+    change, entropy = _change(tokens, i), tokens.entropy[i]
+    parts = [
+        f"probability {_share(tokens.logp[i])} (at the start {_share(tokens.base_logp[i])})",
+        "" if change is None else f"change {change:+.2f} nats".replace("-", "−"),
+        "" if entropy is None else f"entropy {entropy:.2f} nats",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _share(logp: float | None) -> str:
+    return "unknown" if logp is None else format.percent(math.exp(min(0.0, logp)))
+
+
+def _job(store: Store, run: RunDetail, row: StoredCompletion) -> JobRow | None:
+    """The latest job that measures this completion."""
+    jobs = list_jobs(store, run_id=run.id)
+    ours = [job for job in jobs if job.kind == "tokens" and job.arguments.get("completion") == row.id]
+    return max(ours, key=lambda job: job.id, default=None)
+
+
+def _wait(store: Store, row: StoredCompletion) -> None:
+    job = _job(store, get_run(store, row.run_id), row)
+    if job is None or job.state not in status.OPEN:
+        st.rerun()
+    st.caption(f":material/hourglass_top: Its tokens are being measured: {format.literal(job.activity or job.state)}.")
+
+
+def _offer(run: RunDetail, row: StoredCompletion, job: JobRow | None) -> None:
+    if job is not None and job.error:
+        st.caption(format.literal(job.error))
+    help = "Entropy and change since the start of every token, by a job that loads the nearest checkpoint."
+    if st.button("Measure its tokens", icon=":material/data_array:", key="inspect.measure", help=help):
+        attempt(intents.measure_tokens, run, row)
+        st.rerun()

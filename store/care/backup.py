@@ -1,0 +1,126 @@
+"""Copies of a whole SQLite database with its images, made while others write to it. Knows no table.
+
+A backup is a folder that can be used as it is: a database with its images beside it, where the dashboard looks for
+them. Logs and checkpoints are not part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from sqlalchemy import make_url
+
+from store import ownership
+from store.care import state
+from store.db import private
+from store.db.connection import Store, StoreError, sqlite_path
+from store.db.engine import media_place, open_store
+from store.db.schema import ACTIVE, JobState
+from store.jobs import end_job, list_jobs, remove_worker
+from store.media import files as files
+
+NAME = "vision-r1-zero.db"
+IMAGES = "vision-r1-zero-media"
+CUT_OFF = "The database was restored from a backup that was made while this ran. Resume the run."
+
+
+class Copied(NamedTuple):
+    """The database that was written, how many images lie beside it, and how many were gone or damaged already."""
+
+    path: Path
+    images: int
+    lost: int
+
+
+def backup(store: Store, folder: Path) -> Copied:
+    """Copies database and images into a new or empty folder and checks the copy.
+
+    Raises StoreError when it is no SQLite database, or when the folder cannot be written.
+    """
+    source = _file_of(store, "back it up with pg_dump, and copy the images")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise StoreError(f"{folder} is not empty: name a new folder.")
+    unfinished = folder / f"{NAME}.unfinished"
+    try:
+        private.make_folder(folder)
+        _copy_database(source, unfinished)
+        # What is copied names every image that it needs, and an image that is stored never changes.
+        copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
+        ownership.forget(unfinished)
+        os.replace(unfinished, folder / NAME)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or name another.") from None
+    return Copied(folder / NAME, copied, lost)
+
+
+def restore(folder: Path, url: str) -> Copied:
+    """Makes the database that `url` names from a backup; one that was running then is closed, so that it can resume.
+
+    Raises StoreError when there is a database already, when the folder holds no sound backup, or a newer one.
+    """
+    target = sqlite_path(make_url(url))
+    if target is None:
+        raise StoreError("A backup is an SQLite database: name a file with --db.")
+    for path in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
+        if path.exists():
+            raise StoreError(f"There is {path} already: move it away, or name another database with --db.")
+    if not (folder / NAME).is_file():
+        raise StoreError(f"{folder} holds no {NAME}: name a folder that `python -m store backup` made.")
+    try:
+        private.make_folder(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".restore-") as work:
+            made = Path(work, NAME)
+            _copy_database(folder / NAME, made)
+            ownership.forget(made)
+            _make_true(made)
+            copied, lost = files.copy(folder / IMAGES, media_place(target), _hashes(made))
+            os.replace(made, target)
+    except OSError as error:
+        raise StoreError(f"{target.parent} cannot be written ({error.strerror}): name another with --db.") from None
+    return Copied(target, copied, lost)
+
+
+def _file_of(store: Store, advice: str) -> Path:
+    path = sqlite_path(make_url(store.url))
+    if path is None:
+        raise StoreError(f"{store.where} is no SQLite file: {advice}.")
+    return path
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """One moment of a database, whatever is written meanwhile. Raises StoreError when it or the copy is broken."""
+    try:
+        private.make_file(target)
+        with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as connection:
+            connection.execute("VACUUM INTO ?", (str(target),))
+        with closing(sqlite3.connect(target)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise StoreError(f"{source} cannot be copied to {target.parent} ({error}): see that there is room.") from None
+    if verdict != "ok":
+        raise StoreError(f"The copy of {source} is damaged ({verdict}): use another disk, or an older backup.")
+
+
+def _hashes(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return [sha256 for (sha256,) in connection.execute("SELECT sha256 FROM media ORDER BY sha256")]
+
+
+def _make_true(database: Path) -> None:
+    """Upgrades it, closes the jobs that no process works on here, and forgets the workers."""
+    store = open_store(str(database))
+    try:
+        for job in list_jobs(store, open_only=True):
+            if job.state in ACTIVE:
+                end_job(store, job.id, JobState.LOST, error=CUT_OFF)
+        for worker in state.workers(store):
+            remove_worker(store, worker.host, worker.pid)
+    finally:
+        store.close()

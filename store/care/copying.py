@@ -1,0 +1,93 @@
+"""Moves a whole database to another one, for example from an SQLite file to PostgreSQL, and proves it.
+
+Knows no meaning: every table, every row, every image file. What runs wrote into their output folders stays there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, func, insert, select, text
+
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.schema import Base, Database, Run
+from store.media import files
+
+ROWS_AT_ONCE = 2000
+
+
+class Copied(NamedTuple):
+    """A table and how many rows it has."""
+
+    table: str
+    rows: int
+
+
+def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda copied: None) -> list[Copied]:
+    """Copies every row and image; one transaction on either side, so that runs may go on writing to `source`.
+
+    `said` hears of each table when it is there. Raises StoreError, with nothing stored, unless `target` is empty and
+    holds the same rows and images in the end.
+    """
+    done = []
+    with reading(source) as origin, writing(target) as place:
+        if place.scalar(select(func.count()).select_from(Run)):
+            raise StoreError(f"{target.where} has runs already: name an empty database to copy to.")
+        for table in Base.metadata.sorted_tables:
+            if table is Database.__table__:
+                continue  # the copy stays another database
+            for rows in _chunks(origin, table):
+                place.execute(insert(table), rows)
+            if _digest(origin, table) != _digest(place, table):
+                raise StoreError(f"Table {table.name} did not arrive as it was: nothing was stored.")
+            done.append(Copied(table.name, place.scalar(select(func.count()).select_from(table)) or 0))
+            said(done[-1])
+        _go_on_counting(place)
+        done.append(Copied("image files", _copy_images(origin, source, target)))
+        said(done[-1])
+    if target.engine.dialect.name == "postgresql":
+        with target.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as place:
+            place.execute(text("VACUUM (ANALYZE)"))  # until it has looked, the server reads more than it must
+    return done
+
+
+def _chunks(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
+    statement = select(table).order_by(*table.primary_key).execution_options(yield_per=ROWS_AT_ONCE)
+    for rows in connection.execute(statement).mappings().partitions():
+        yield [dict(row) for row in rows]
+
+
+def _digest(connection: Connection, table: Table) -> tuple[int, int]:
+    """Number of rows and the sum of their hashes, which no order of rows changes."""
+    total = count = 0
+    for rows in _chunks(connection, table):
+        count += len(rows)
+        for row in rows:
+            total += int.from_bytes(hashlib.sha256(json.dumps(row, default=repr, sort_keys=True).encode()).digest())
+    return count, total % 2**256
+
+
+def _go_on_counting(connection: Connection) -> None:
+    """PostgreSQL hands out ids from counters of its own, which have seen none of these rows."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in Base.metadata.sorted_tables:
+        counter = connection.scalar(
+            text("SELECT pg_get_serial_sequence(:table, column_name) FROM information_schema.columns "
+                 "WHERE table_schema = current_schema() AND table_name = :table AND column_default LIKE 'nextval%'"),
+            {"table": table.name},
+        )  # fmt: skip
+        if counter:
+            highest = connection.scalar(select(func.max(table.c.id)))
+            connection.execute(select(func.setval(counter, highest or 1, highest is not None)))
+
+
+def _copy_images(origin: Connection, source: Store, target: Store) -> int:
+    hashes = origin.scalars(select(Base.metadata.tables["media"].c.sha256)).all()
+    copied, lost = files.copy(source.media, target.media, hashes)
+    if lost:
+        raise StoreError(f"{lost:,} images in {source.media} are gone or damaged: restore them; nothing was stored.")
+    return copied

@@ -1,0 +1,102 @@
+"""What no run needs any more: examples, images, output folders. Finds it, and removes it while nothing is at work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, select
+
+from store import ownership
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.schema import ACTIVE, Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
+from store.media import files as media
+from store.media.bucket import Listed
+
+
+class Orphans(NamedTuple):
+    """Numbers of examples and of images in the database, stray files and folders, and their bytes."""
+
+    examples: int
+    images: int
+    files: tuple[Listed, ...]
+    folders: tuple[Path, ...]
+    size: int
+
+    @property
+    def any(self) -> bool:
+        return bool(self.examples or self.images or self.files or self.folders)
+
+
+def find(store: Store) -> Orphans:
+    """Everything that could be removed now."""
+    with reading(store) as connection:
+        examples = connection.scalar(select(func.count()).select_from(Example).where(_unused_examples())) or 0
+        images = connection.scalars(select(Media.size).where(_unused_images())).all()
+        known = set(connection.scalars(select(Media.sha256)))
+        runs = set(connection.scalars(select(Run.uid)))
+    files, folders = tuple(media.strays(store.media, known)), tuple(_stray_folders(store, runs))
+    size = sum(images) + sum(file.size for file in files) + sum(map(_bytes, folders))
+    return Orphans(examples, len(images), files, folders, size)
+
+
+def remove(store: Store) -> Orphans:
+    """Removes it and says what it was. Raises StoreError while a job or an indexing is at work."""
+    found = find(store)
+    with writing(store) as connection:
+        _require_rest(connection)
+        connection.execute(delete(Example).where(_unused_examples()))
+        unused = select(Media.sha256).where(_unused_images())
+        sha256s = connection.scalars(unused).all()
+        connection.execute(delete(ImageHash).where(ImageHash.sha256.in_(unused)))
+        connection.execute(delete(Media).where(_unused_images()))
+    media.remove(store.media, [*map(media.name_of, sha256s), *(file.name for file in found.files)])
+    for folder in found.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def _require_rest(connection: Connection) -> None:
+    at_work = select(Job.uid).where(Job.state.in_(ACTIVE)).limit(1)
+    indexing = select(DatasetIndex.id).where(DatasetIndex.state.in_(("starting", "running"))).limit(1)
+    if connection.scalar(at_work) or connection.scalar(indexing):
+        raise StoreError("A job or an indexing is at work, and may need them: wait until it has ended.")
+
+
+def _unused_examples() -> ColumnElement[bool]:
+    """No answer is about it, and no index shows it."""
+    answers = [~select(column).where(column == Example.id).exists() for column in _keeping_examples()]
+    index = select(DatasetIndex.id).where(DatasetIndex.dataset == Example.dataset, DatasetIndex.split == Example.split)
+    return and_(*answers, ~index.exists())
+
+
+def _keeping_examples() -> Iterator[Column[Any]]:
+    """The columns of other tables that refer to an example without being a part of it."""
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_keys:
+            if key.column.table is Example.__table__ and key.ondelete != "CASCADE":
+                yield key.parent
+
+
+def _unused_images() -> ColumnElement[bool]:
+    """No example shows it that is used itself."""
+    unused = select(Example.id).where(_unused_examples())
+    shown = select(ExampleImage.sha256).where(
+        ExampleImage.sha256 == Media.sha256, ExampleImage.example_id.not_in(unused)
+    )
+    return ~shown.exists()
+
+
+def _stray_folders(store: Store, known: set[str]) -> Iterator[Path]:
+    """Those of runs of this very database that are deleted."""
+    mine = ownership.identity(store)
+    for path in sorted((store.folder / ownership.RUN_FOLDERS).glob("*")):
+        holder = None if path.is_symlink() else ownership.owner(path)
+        if holder is not None and holder.database == mine and holder.run not in known:
+            yield path
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,240 @@
+"""One run, with all that is its own, as a file that another database takes in.
+
+The file is a zip of a database that holds this run only, with the images of its examples. Checkpoints and logs stay
+behind, and so does what refers to them. How a file from somebody else is read: `store.care.unpacking`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Table, insert, or_, select
+
+from store.care.backup import IMAGES, NAME
+from store.care.unpacking import unpack
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.engine import open_store
+from store.db.redaction import redacted_values
+from store.db.rows import ExampleRow, RunRef, StoredExample
+from store.db.schema import Base, Example, Job, Metric, MetricName, Run
+from store.db.sql import upsert
+from store.examples import add_examples, get_examples
+from store.jobs import list_jobs, new_uid
+from store.media import files as files
+from store.runs import get_run, list_runs
+
+LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary"))
+"""Tables of a run that mean nothing elsewhere, or follow from the others."""
+AT_ONCE = 200
+_RUN: Any = Run.__table__
+_EXAMPLE: Any = Example.__table__
+_METRIC: Any = Metric.__table__
+_METRIC_NAME: Any = MetricName.__table__
+_AWAY = {_RUN: ("parent_id", "output_dir"), Job.__table__: ("log_path",)}
+"""Columns that name what stays behind."""
+
+Ids = dict[Table, dict[int, int]]
+"""Table to the new ids by the old ones."""
+
+
+def export_run(store: Store, run_id: int, file: Path) -> None:
+    """Writes a run into a new file. Raises StoreError while a job of it is open, or when the file cannot be written."""
+    if file.exists():
+        raise StoreError(f"There is {file} already: name a new file.")
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = _opened(Path(folder))
+            try:
+                copy_run(store, made, run_id)
+            finally:
+                made.close()
+            _pack(Path(folder), unfinished)
+        unfinished.replace(file)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise StoreError(f"{file} cannot be written ({error.strerror}): make room, or name another.") from None
+
+
+def import_run(store: Store, file: Path, *, anew: bool = False) -> RunRef:
+    """Takes the run of a file into the database; `anew` gives it a new uid, so that it may come twice.
+
+    Raises StoreError, with nothing stored, when the file is none of ours or of a newer version, when a row or an image
+    in it cannot be, or when its run is here already.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            unpack(file, Path(folder))
+        except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+            raise StoreError(f"{file} cannot be read ({error}): export the run again.") from None
+        brought = _opened(Path(folder))
+        try:
+            runs = list_runs(brought)
+            if len(runs) != 1:
+                raise StoreError(f"{file} holds {len(runs)} runs, not one: export the run again.")
+            return copy_run(brought, store, runs[0].id, anew=anew)
+        finally:
+            brought.close()
+
+
+def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -> RunRef:
+    """Copies a run between two open databases, in one transaction but for its examples, which may be there already."""
+    run = get_run(source, run_id)
+    if list_jobs(source, run_id=run_id, open_only=True):
+        raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
+    uid = new_uid() if anew else run.uid
+    where = _rows_of(run_id)
+    with reading(source) as there:
+        ids: Ids = {_EXAMPLE: _bring_examples(source, target, _example_ids(there, where))}
+        with writing(target) as here:
+            if here.scalar(select(Run.id).where(Run.uid == uid)) is not None:
+                raise StoreError(f"The run {uid} is here already: delete it first, or take this one in with --anew.")
+            ids[_METRIC_NAME] = _bring_metric_names(there, here, where[_METRIC])
+            for table, condition in where.items():
+                _copy_rows(there, here, table, condition, ids, {"uid": uid} if table is _RUN else {}, anew)
+    return RunRef(ids[_RUN][run_id], uid)
+
+
+def owned() -> dict[Table, tuple[Column[Any], ...]]:
+    """The tables whose rows go with their run, parents first, and the columns that point to a parent."""
+    found: dict[Table, tuple[Column[Any], ...]] = {_RUN: ()}
+    for table in Base.metadata.sorted_tables:
+        keys = sorted(table.foreign_keys, key=lambda key: key.parent.name)
+        links = tuple(key.parent for key in keys if key.ondelete == "CASCADE" and key.column.table in found)
+        if links and table.name not in LEFT_OUT:
+            found[table] = tuple(link for link in links if link.references(_RUN.c.id)) or links
+    return found
+
+
+def _rows_of(run_id: int) -> dict[Table, ColumnElement[bool]]:
+    """Which rows of each table are the run's."""
+    where: dict[Table, ColumnElement[bool]] = {_RUN: _RUN.c.id == run_id}
+    for table, links in owned().items():
+        if table is not _RUN:
+            parents = [next(iter(link.foreign_keys)).column.table for link in links]
+            chosen = [
+                link.in_(select(parent.c.id).where(where[parent])) for link, parent in zip(links, parents, strict=True)
+            ]
+            where[table] = or_(*chosen)
+    return where
+
+
+def _example_ids(there: Connection, where: Mapping[Table, ColumnElement[bool]]) -> list[int]:
+    found: set[int] = set()
+    for table, condition in where.items():
+        for key in table.foreign_keys:
+            if key.column.table is _EXAMPLE:
+                found |= set(there.scalars(select(key.parent).where(condition, key.parent.is_not(None)).distinct()))
+    return sorted(found)
+
+
+def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int, int]:
+    """New ids by old ones. Raises StoreError where the target knows another example by the same name."""
+    ids: dict[int, int] = {}
+    for start in range(0, len(wanted), AT_ONCE):
+        known = get_examples(source, set(wanted[start : start + AT_ONCE]))
+        new = add_examples(target, [_example(source, example) for example in known.values()])
+        there = get_examples(target, set(new))
+        for (old, example), id in zip(known.items(), new, strict=True):
+            if _asks(there[id]) != _asks(example):
+                raise StoreError(f"The example {example.name} is another one here: the run would be read wrongly.")
+            ids[old] = id
+    return ids
+
+
+def _asks(example: StoredExample) -> tuple[Any, ...]:
+    return example.question, example.answer, example.gold, example.prompt
+
+
+def _example(store: Store, row: StoredExample) -> ExampleRow:
+    """As it travels; without the images that are gone or damaged."""
+    images = []
+    for sha256 in row.images:
+        with suppress(files.Lost):
+            images.append(files.content(store.media, sha256))
+    return ExampleRow(
+        dataset=row.dataset,
+        split=row.split,
+        key=row.key,
+        question=row.question,
+        answer=row.answer,
+        reference=row.reference,
+        difficulty=row.difficulty,
+        meta=row.meta,
+        gold=row.gold,
+        prompt=row.prompt,
+        columns=row.columns,
+        images=tuple(images),
+    )
+
+
+def _bring_metric_names(there: Connection, here: Connection, condition: ColumnElement[bool]) -> dict[int, int]:
+    used = select(Metric.name_id).where(condition)
+    names = {
+        id: name for id, name in there.execute(select(MetricName.id, MetricName.name).where(MetricName.id.in_(used)))
+    }
+    if names:
+        new = [{"name": name} for name in names.values()]
+        here.execute(upsert(here.dialect.name, MetricName).on_conflict_do_nothing(), new)
+    known = {name: id for id, name in here.execute(select(MetricName.id, MetricName.name))}
+    return {id: known[name] for id, name in names.items()}
+
+
+def _copy_rows(
+    there: Connection,
+    here: Connection,
+    table: Table,
+    condition: ColumnElement[bool],
+    ids: Ids,
+    fixed: dict[str, Any],
+    anew: bool,
+) -> None:
+    has_id = "id" in table.c
+    statement = insert(table)
+    if has_id:
+        statement = statement.returning(table.c.id, sort_by_parameter_order=True)
+    moved = ids.setdefault(table, {})
+    for part in _parts(there, table, condition):
+        rows = [_moved(table, row, ids) | fixed for row in part]
+        if anew and table is Job.__table__:
+            rows = [row | {"uid": new_uid()} for row in rows]
+        result = here.execute(statement, rows)
+        if has_id:
+            moved.update(zip((row["id"] for row in part), result.scalars(), strict=True))
+
+
+def _parts(there: Connection, table: Table, condition: ColumnElement[bool]) -> Iterator[list[dict[str, Any]]]:
+    """The rows in the order of their keys, a number at once."""
+    statement = select(table).where(condition).order_by(*table.primary_key)
+    rows = there.execute(statement, execution_options={"yield_per": AT_ONCE})
+    for part in rows.mappings().partitions():
+        yield [dict(row) for row in part]
+
+
+def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
+    """The row as it stands in the target: other ids, no secret, and nothing that points to what stays behind."""
+    values = {name: value for name, value in row.items() if name != "id"}
+    for key in table.foreign_keys:
+        name = key.parent.name
+        if values[name] is not None and key.column.table is not table:
+            values[name] = ids[key.column.table][values[name]]
+    away = dict.fromkeys(_AWAY.get(table, ()))
+    return (redacted_values(values) if table in _AWAY else values) | away
+
+
+def _opened(folder: Path) -> Store:
+    """The database in a folder with the images beside it, wherever those of other databases may lie."""
+    return replace(open_store(str(folder / NAME)), media=folder / IMAGES)
+
+
+def _pack(folder: Path, file: Path) -> None:
+    with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / NAME, NAME)
+        for path in sorted((folder / IMAGES).glob("*/*")):
+            archive.write(path, f"{IMAGES}/{path.parent.name}/{path.name}", zipfile.ZIP_STORED)

@@ -1,0 +1,283 @@
+"""The file of a run from somebody else, made into a database of ours: nothing in it is believed, and nothing runs.
+
+Its own database is never worked with. Rows are read from it, plain columns of plain tables, under limits; each is
+checked and stored in a new database, of which every table and index was made here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sqlite3
+import struct
+import tempfile
+import time
+import zipfile
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import JSON, MetaData, Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from store.care.backup import IMAGES, NAME
+from store.db import checking, upgrade
+from store.db.connection import StoreError, sqlite_engine
+from store.db.domains import JsonObject
+from store.db.engine import open_store
+from store.db.schema import Base
+from store.media import files as files
+
+IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
+MOST_UNPACKED = 200
+"""Times the size of the file that its members may have: what is in a run packs to a tenth."""
+FREE_BYTES = 64 * 2**20
+"""Members that are no larger may be as well packed as they like."""
+DIRECTORY_BYTES = 32 * 2**20
+"""Of the list of members, which is read at once: a hundred thousand images."""
+VALUE_BYTES = 16 * 2**20
+SECONDS, SECONDS_A_MIB = 30.0, 1.0
+"""How long reading may take."""
+INSTRUCTIONS = 50_000
+"""Of SQLite's machine between two looks at the clock."""
+ROWS_AT_ONCE = 500
+HOLDS_NO_RUN = "{file} holds no run: name a file that `python -m store export-run` made."
+
+
+def unpack(file: Path, folder: Path) -> None:
+    """Makes a database with the images beside it, `NAME` and `IMAGES` in the folder, from the file of a run.
+
+    Raises StoreError, OSError, or one of `zipfile` where it is no such file.
+    """
+    raw = folder / "as-it-came"
+    with zipfile.ZipFile(_with_short_directory(file)) as archive:
+        members = _members(archive, file, folder)
+        for member in members:
+            if member.filename == NAME:
+                with archive.open(member) as source, raw.open("xb") as target:
+                    shutil.copyfileobj(source, target, 2**20)
+            else:
+                _unpack_image(archive, member, folder)
+    try:
+        _rebuild(raw, folder / NAME, file)
+    except (sqlite3.Error, SQLAlchemyError, UnicodeError, ValueError) as error:
+        text = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise StoreError(f"{file} holds a database that cannot be read ({text}): export the run again.") from None
+    finally:
+        raw.unlink()
+
+
+def _with_short_directory(file: Path) -> Path:
+    """The file, unless the list of its members alone would fill the memory."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 2**16 - 22))
+        tail = stream.read()
+    end = tail[tail.rfind(b"PK\5\6") :][:22]
+    if len(end) == 22 and struct.unpack("<L", end[12:16])[0] > DIRECTORY_BYTES:
+        raise StoreError(f"{file} lists more files than a run has: export the run again.")
+    return file
+
+
+def _members(archive: zipfile.ZipFile, file: Path, folder: Path) -> list[zipfile.ZipInfo]:
+    """The members that an export writes, by their names; anything else stays in the file."""
+    wanted = {each.filename: each for each in archive.infolist() if each.filename == NAME or _image_of(each)}
+    if NAME not in wanted:
+        raise StoreError(HOLDS_NO_RUN.format(file=file))
+    for each in wanted.values():
+        if each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise StoreError(f"{each.filename} in {file} is packed in an unusual way: export the run again.")
+        if _image_of(each) and each.file_size > files.MOST_BYTES:
+            raise StoreError(
+                f"The image {each.filename} in {file} has {each.file_size >> 20:,} MiB: no image of ours is so large."
+            )
+    size = sum(each.file_size for each in wanted.values())
+    if size > max(FREE_BYTES, MOST_UNPACKED * file.stat().st_size):
+        largest = max(wanted.values(), key=lambda each: each.file_size)
+        raise StoreError(
+            f"{file} would unpack to {size / 2**20:,.0f} MiB, most of it {largest.filename}: no run packs that well."
+        )
+    if size > shutil.disk_usage(folder).free:
+        raise StoreError(f"There is too little room in {folder} to unpack {file}: set TMPDIR to a larger disk.")
+    return list(wanted.values())
+
+
+def _image_of(member: zipfile.ZipInfo) -> str | None:
+    """The hash that names an image; None for another member."""
+    found = IMAGE.fullmatch(member.filename)
+    return found.group(1) if found else None
+
+
+def _unpack_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    data = archive.read(member)
+    sha256 = str(_image_of(member))
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StoreError(f"The image {sha256} is not what its name says: export the run again.")
+    try:
+        files.save(folder / IMAGES, data)
+    except StoreError as error:
+        raise StoreError(f"The image {sha256} is refused. {error}") from None
+
+
+def _rebuild(raw: Path, target: Path, file: Path) -> None:
+    with closing(_opened(raw)) as source:
+        revision = _revision(source, file)
+        tables = Base.metadata if revision == upgrade.HEAD else _older(target, revision)
+        if revision == upgrade.HEAD:
+            target.write_bytes(_empty_database())
+        _check_schema(source, tables, file)
+        with closing(sqlite3.connect(target)) as made, made:
+            for table in tables.sorted_tables:
+                if table.name not in ("alembic_version", "database"):
+                    _take_rows(source, made, table, file)
+    if revision != upgrade.HEAD:
+        engine = sqlite_engine(target, foreign_keys=False)
+        with engine.begin() as connection:
+            upgrade.advance(connection)
+        engine.dispose()
+    with closing(sqlite3.connect(target)) as made:
+        _check_links(made, file)
+
+
+@cache
+def _empty_database() -> bytes:
+    """A file with the tables of this version."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(str(Path(folder, NAME)))
+        store.close()
+        with closing(sqlite3.connect(Path(folder, NAME))) as made:
+            made.execute("DELETE FROM database")
+            made.commit()
+            made.execute("PRAGMA journal_mode = DELETE")
+        return Path(folder, NAME).read_bytes()
+
+
+def _older(target: Path, revision: str) -> MetaData:
+    """Makes the tables of an older version; what they are."""
+    engine, tables = sqlite_engine(target, foreign_keys=False), MetaData()
+    with engine.begin() as connection:
+        upgrade.create(connection, revision)
+    tables.reflect(engine)
+    engine.dispose()
+    return tables
+
+
+def _opened(raw: Path) -> sqlite3.Connection:
+    """The database as it came: to be read only, within limits of time and size, and without its own code."""
+    source = sqlite3.connect(f"file:{quote(str(raw))}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
+    source.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    deadline = time.monotonic() + SECONDS + SECONDS_A_MIB * raw.stat().st_size / 2**20
+    source.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS)
+    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "ignore_check_constraints = ON", "query_only = ON"):
+        source.execute(f"PRAGMA {pragma}")
+    return source
+
+
+def _allowed(action: int, first: str | None, second: str | None, place: str | None, view: str | None) -> int:
+    is_plain = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ) and view is None
+    return sqlite3.SQLITE_OK if is_plain else sqlite3.SQLITE_DENY
+
+
+def _revision(source: sqlite3.Connection, file: Path) -> str:
+    is_there = source.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'")
+    if is_there.fetchone() is None:
+        raise StoreError(HOLDS_NO_RUN.format(file=file))
+    _refuse_code(source, file)
+    row = source.execute("SELECT version_num FROM alembic_version").fetchone()
+    revision = str(row[0]) if row else ""
+    if not re.fullmatch("[0-9]{4}", revision) or revision == "0000":
+        raise StoreError(f"{file} holds a database of no version of ours: export the run again.")
+    if revision > upgrade.HEAD:
+        raise StoreError(f"{file} was written by a newer version (schema {revision}): update this program.")
+    return revision
+
+
+def _refuse_code(source: sqlite3.Connection, file: Path) -> None:
+    """Views, triggers, virtual tables, computed columns, indexes of expressions or of some rows: what could compute."""
+    found = source.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+    for kind, name, sql in found:
+        what = None if kind in ("table", "index") else f"a {kind}"
+        if kind == "table" and str(sql).upper().split()[1:2] == ["VIRTUAL"]:
+            what = "a virtual table"
+        if what is None and kind == "table" and any(row[6] for row in _pragma(source, "table_xinfo", name)):
+            what = "a table with computed columns"
+        if what is None and kind == "index" and any(row[1] == -2 for row in _pragma(source, "index_xinfo", name)):
+            what = "an index of an expression"
+        if what is None and kind == "index" and " WHERE " in " ".join(str(sql).upper().split()):
+            what = "an index of some rows"
+        if what is not None:
+            raise StoreError(f"{file} holds {what} named {name!r}, which no run has: export the run again.")
+
+
+def _pragma(source: sqlite3.Connection, name: str, about: str) -> list[Any]:
+    quoted = about.replace('"', '""')
+    return source.execute(f'PRAGMA {name}("{quoted}")').fetchall()
+
+
+def _check_schema(source: sqlite3.Connection, known: MetaData, file: Path) -> None:
+    """All tables of that version with their columns, no others, and a file that SQLite finds whole."""
+    names = [name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    for name in names:
+        if name not in known.tables and name != "alembic_version" and not name.startswith("sqlite_"):
+            raise StoreError(f"{file} holds a table named {name!r}, which no run has: export the run again.")
+    for table in known.tables.values():
+        there = {row[1] for row in _pragma(source, "table_xinfo", table.name)}
+        if missing := sorted(set(table.columns.keys()) - there):
+            raise StoreError(f"{file} holds no {table.name}.{missing[0]}: export the run again.")
+    (verdict,) = source.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise StoreError(f"{file} holds a damaged database ({verdict}): export the run again.")
+    source.set_authorizer(_allowed)
+
+
+def _take_rows(source: sqlite3.Connection, made: sqlite3.Connection, table: Table, file: Path) -> None:
+    """Copies a table's rows after a look at each column."""
+    ours = Base.metadata.tables.get(table.name)
+    is_json = {column.name for column in table.columns if isinstance(column.type, JSON | JsonObject)}
+    keys = table.columns.keys()
+    names = ", ".join(f'"{name}"' for name in keys)
+    add = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(keys))})'
+    rows = source.execute(f'SELECT {names} FROM "{table.name}"')
+    while part := rows.fetchmany(ROWS_AT_ONCE):
+        if ours is not None:
+            for row in part:
+                refuse_faults(ours, _decoded(dict(zip(keys, row, strict=True)), is_json), file)
+        try:
+            made.executemany(add, part)
+        except sqlite3.IntegrityError as error:
+            raise StoreError(f"{file} holds rows of {table.name} that cannot be ({error}): export it again.") from None
+
+
+def _decoded(row: dict[str, Any], is_json: set[str]) -> dict[str, Any]:
+    for name in is_json:
+        if row[name] is not None:
+            row[name] = _NO_JSON if not isinstance(row[name], str) else _json(row[name])
+    return row
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _NO_JSON
+
+
+_NO_JSON = float("nan")
+"""Stands for a text that is no JSON: nothing that a column takes."""
+
+
+def refuse_faults(table: Table, row: dict[str, Any], file: Path) -> None:
+    """Raises StoreError for the first column that cannot be what it is."""
+    for name, fault in checking.faults(table, row):
+        what = f"{table.name} {row['id']}" if isinstance(row.get("id"), int) else table.name
+        raise StoreError(f"{file} is refused: {name} of {what} {fault}. Export the run again.")
+
+
+def _check_links(made: sqlite3.Connection, file: Path) -> None:
+    dangling = made.execute("PRAGMA foreign_key_check").fetchone()
+    if dangling is not None:
+        raise StoreError(f"{file} holds a row of {dangling[0]} that belongs to no {dangling[2]}: export the run again.")

@@ -1,0 +1,256 @@
+"""A run's completions in numbers, step by step: how form, reasoning and answers change. Reads no texts.
+
+The summaries come with each recorded step; `add_summaries` makes them for steps of older databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from sqlalchemy import Text, cast, func, select
+
+from store.completions.rows import list_groups
+from store.completions.summary import LIVENESS, UNREAD, summarize
+from store.db.connection import Store, reading, writing
+from store.db.rows import CompletionRow, StoredPrediction, TraceFields
+from store.db.schema import Completion, Evaluation, Step, StepSummary
+from store.db.sql import upsert
+from store.evaluations.predictions import iter_predictions_of
+
+Floats = NDArray[np.float64]
+SUMS = (
+    *("n", "wellformed", "truncated", "judged", "right", "stepped", "several", "distinct"),
+    *("compared", "over", "listed", "true", "variance"),
+)
+MOST_STEPS = 20
+"""Completions with more reasoning steps are counted with these."""
+TOKEN_BINS = 24
+MOST_SUMMARIES = 2048
+"""Steps that tell the story of a run: more would take longer to read than to look at."""
+_UNREAD = -1
+STEPS_AT_ONCE = 50
+"""Steps that are summarized in one transaction: a trainer waits for it no longer than a moment."""
+
+
+@dataclass(frozen=True)
+class Emergence:
+    """One entry a step in each array, steps rising. `sums` are those of `store.completions.summary`, by name."""
+
+    step: NDArray[np.int64]
+    sums: dict[str, Floats]
+    groups: dict[str, Floats]
+    """Groups by kind of liveness."""
+    covariance: dict[str, Floats]
+    """By reward component, of its raw value with the reward, within groups."""
+    steps: Floats
+    """Completions by counted reasoning steps, (steps, values); the last column holds what is beyond."""
+    tokens: Floats
+    """Completions by length, (steps, bins of `token_width` tokens)."""
+    token_width: int
+    mean_steps: Floats
+    mean_tokens: Floats
+    answer_entropy: Floats
+    """Bits; answers that cannot be read count as one answer."""
+    truth_entropy: Floats
+    """Bits, of the true counts that the same completions were asked for."""
+    top_answer: Floats
+    """Share of the commonest answer among those that can be read."""
+    top_truth: Floats
+    every: int = 1
+    """Only every so many-th summarized step is here."""
+
+    def share(self, part: str, whole: str = "n") -> Floats:
+        """One sum as a share of another; NaN where that is 0."""
+        return _ratio(self.sums[part], self.sums[whole])
+
+    def liveness(self) -> dict[str, Floats]:
+        """The share of each kind of group."""
+        total = np.sum(list(self.groups.values()), axis=0)
+        return {kind: _ratio(count, total) for kind, count in self.groups.items()}
+
+    def movers(self, weights: Mapping[str, float]) -> dict[str, Floats]:
+        """By component, its share of the within-group variance of the reward; they sum to 1. NaN where all is equal.
+
+        A share is negative where the component goes against the reward.
+        """
+        return {
+            name: _ratio(weights.get(name, 0.0) * covariance, self.sums["variance"])
+            for name, covariance in self.covariance.items()
+        }
+
+    @property
+    def excess(self) -> Floats:
+        """Mean of counted steps minus true count, in well-formed completions."""
+        return _ratio(self.sums["listed"] - self.sums["true"], self.sums["compared"])
+
+
+def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emergence:
+    """The summarized steps of a run, of more than `most` every 2nd, 3rd …; empty arrays where there are none."""
+    own = StepSummary.run_id == run_id
+    number = func.row_number().over(order_by=StepSummary.step).label("number")
+    numbered = select(StepSummary.step, cast(StepSummary.figures, Text).label("figures"), number).where(own).subquery()
+    with reading(store) as connection:
+        every = max(1, -(-connection.execute(select(func.count()).where(own)).scalar_one() // most))
+        chosen = select(numbered.c.step, numbered.c.figures).where(numbered.c.number % every == 1 % every)
+        rows = connection.execute(chosen.order_by(numbered.c.step)).all()
+    # Parsed as one text, long runs take half the time that a text for each step would.
+    figures = orjson.loads(f"[{','.join(row.figures for row in rows)}]")
+    return replace(of_figures([row.step for row in rows], figures), every=every)
+
+
+def probed(store: Store, run_id: int) -> Emergence:
+    """The same of a run that samples nothing while it trains, from its finished probes: a group is an example."""
+    probes = (Evaluation.run_id == run_id, Evaluation.kind == "probe", Evaluation.ended_at.is_not(None))
+    with reading(store) as connection:
+        found = connection.execute(
+            select(Evaluation.step, Evaluation.id).where(*probes).order_by(Evaluation.step)
+        ).all()
+    by_step = {row.step: list(iter_predictions_of(store, row.id)) for row in found}
+    figures = [
+        summarize([_as_sampled(row) for row in rows], {row.example_id: row.truth for row in rows})
+        for rows in by_step.values()
+    ]
+    return of_figures(list(by_step), figures)
+
+
+def _as_sampled(row: StoredPrediction) -> CompletionRow:
+    trace = {each.name: getattr(row, each.name) for each in fields(TraceFields)}
+    return CompletionRow(
+        **trace, generation=row.step, group=row.example_id, index=row.sample, example_id=row.example_id
+    )
+
+
+def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Emergence:
+    """The figures of `store.completions.summary.summarize`, one for each step, as arrays."""
+    height = len(figures)
+    names = sorted({name for each in figures for name in each["covariance"]})
+    counted, lengths = _histogram(figures, "steps"), _histogram(figures, "tokens")
+    answers, truths = _histogram(figures, "answers"), _histogram(figures, "truths")
+    width = max(1, -(-(int(lengths.value.max(initial=0)) + 1) // TOKEN_BINS))
+    return Emergence(
+        step=np.array(steps, np.int64),
+        sums={name: np.array([each[name] for each in figures], float) for name in SUMS},
+        groups={kind: np.array([each["groups"].get(kind, 0) for each in figures], float) for kind in LIVENESS},
+        covariance={name: np.array([each["covariance"].get(name, 0.0) for each in figures]) for name in names},
+        steps=counted.table(np.minimum(counted.value, MOST_STEPS), MOST_STEPS + 1, height),
+        tokens=lengths.table(lengths.value // width, TOKEN_BINS, height),
+        token_width=width,
+        mean_steps=counted.mean(height),
+        mean_tokens=lengths.mean(height),
+        answer_entropy=answers.entropy(height),
+        truth_entropy=truths.entropy(height),
+        top_answer=answers.where(answers.value != _UNREAD).top(height),
+        top_truth=truths.top(height),
+    )
+
+
+class _Histogram(NamedTuple):
+    """Histograms of many steps, end to end: entry `row` of the steps has `n` completions of `value`."""
+
+    row: NDArray[np.int64]
+    value: NDArray[np.int64]
+    n: Floats
+
+    def where(self, mask: NDArray[np.bool_]) -> _Histogram:
+        return _Histogram(self.row[mask], self.value[mask], self.n[mask])
+
+    def table(self, columns: NDArray[np.int64], width: int, height: int) -> Floats:
+        """Counts, (height, width); `columns` says where each entry goes."""
+        found = np.bincount(self.row * width + columns, self.n, minlength=height * width)
+        return found.astype(float).reshape(height, width)
+
+    def total(self, height: int) -> Floats:
+        return np.bincount(self.row, self.n, minlength=height).astype(float)
+
+    def mean(self, height: int) -> Floats:
+        weighted = np.bincount(self.row, self.n * self.value, minlength=height).astype(float)
+        return _ratio(weighted, self.total(height))
+
+    def entropy(self, height: int) -> Floats:
+        """Bits; NaN of nothing."""
+        total = self.total(height)
+        share = self.n / total[self.row]
+        bits = np.bincount(self.row, -share * np.log2(share), minlength=height)
+        return np.where(total > 0, np.maximum(bits, 0.0), np.nan)
+
+    def top(self, height: int) -> Floats:
+        """The share of the commonest value."""
+        highest = np.zeros(height)
+        np.maximum.at(highest, self.row, self.n)
+        return _ratio(highest, self.total(height))
+
+
+def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
+    """JSON has made texts of the values, few of which differ."""
+    found = [each[name] for each in figures]
+    keys = list(chain.from_iterable(found))
+    number = {key: _UNREAD if key == UNREAD else int(key) for key in set(keys)}
+    return _Histogram(
+        np.repeat(np.arange(len(found)), list(map(len, found))),
+        np.fromiter(map(number.__getitem__, keys), np.int64, len(keys)),
+        np.fromiter(chain.from_iterable(map(dict.values, found)), float, len(keys)),
+    )
+
+
+def thinned(found: Emergence, most: int) -> Emergence:
+    """At most `most` entries: neighbouring steps put together under the first of them."""
+    size = -(-len(found.step) // most)
+    if size <= 1:
+        return found
+    starts = np.arange(0, len(found.step), size)
+
+    def added(values: Floats) -> Floats:
+        return np.add.reduceat(values, starts, axis=0)
+
+    def averaged(values: Floats) -> Floats:
+        return _ratio(added(np.nan_to_num(values)), added(np.isfinite(values).astype(float)))
+
+    return replace(
+        found,
+        step=found.step[starts],
+        sums={name: added(values) for name, values in found.sums.items()},
+        groups={kind: added(values) for kind, values in found.groups.items()},
+        covariance={name: added(values) for name, values in found.covariance.items()},
+        steps=added(found.steps),
+        tokens=added(found.tokens),
+        mean_steps=averaged(found.mean_steps),
+        mean_tokens=averaged(found.mean_tokens),
+        answer_entropy=averaged(found.answer_entropy),
+        truth_entropy=averaged(found.truth_entropy),
+        top_answer=averaged(found.top_answer),
+        top_truth=averaged(found.top_truth),
+    )
+
+
+def unsummarized(store: Store, run_id: int) -> list[int]:
+    """Steps that have completions and no summary."""
+    without = ~select(StepSummary.step).where(StepSummary.run_id == run_id, StepSummary.step == Step.step).exists()
+    sampled = select(Completion.id).where(Completion.run_id == run_id, Completion.step == Step.step).exists()
+    statement = select(Step.step).where(Step.run_id == run_id, without, sampled).order_by(Step.step)
+    with reading(store) as connection:
+        return list(connection.scalars(statement))
+
+
+def add_summaries(store: Store, run_id: int, steps: Iterable[int]) -> None:
+    """Summarizes steps whose completions are stored, in one transaction: STEPS_AT_ONCE at most."""
+    rows = [{"run_id": run_id, "step": step, "figures": _figures(store, run_id, step)} for step in steps]
+    if rows:
+        with writing(store) as connection:
+            connection.execute(upsert(connection.dialect.name, StepSummary).on_conflict_do_nothing(), rows)
+
+
+def _figures(store: Store, run_id: int, step: int) -> dict[str, Any]:
+    found = list_groups(store, run_id, step)
+    truths = {group.example.id: group.example.answer for group in found if group.example}
+    return summarize([row for group in found for row in group.completions], truths)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole > 0, part / whole, np.nan)

@@ -1,0 +1,90 @@
+"""What the completions of one step add up to. Pure: knows no database.
+
+Every figure is a sum or a count, so that steps can be put together by adding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from store.db.rows import CompletionRow
+from store.db.values import finite
+
+SAME = 1e-6
+"""Rewards that differ by less carry no gradient."""
+UNREAD = "none"
+"""Stands among the answers for those that no count could be read from."""
+LIVENESS = ("accuracy", "style", "right", "wrong")
+"""Kinds of groups: live with right and wrong answers; live otherwise; dead, all right; dead otherwise."""
+_NUMBER = re.compile(r"[0-9]+")
+
+
+def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -> dict[str, Any]:
+    """The completions of one step in numbers; `truths` has the true count by example id.
+
+    Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
+    (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
+    is known `compared`, those with more steps than that `over`, with the sums `listed` (steps) and `true` (counts).
+    Histograms, value to completions: `steps`, `tokens`, `answers`, `truths`. Of judged groups: `groups` by LIVENESS; of
+    all, summed over groups: `variance` and, by component, `covariance` of its raw value with the reward.
+    """
+    known = [(row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None]
+    compared = [(row.steps, truth) for row, truth in known if truth is not None]
+    questions = [truths.get(row.example_id) for row in rows if row.example_id is not None]
+    return {
+        "n": len(rows),
+        "wellformed": sum(row.wellformed for row in rows),
+        "truncated": sum(row.truncated for row in rows),
+        "judged": sum(row.correct is not None for row in rows),
+        "right": sum(row.correct is True for row in rows),
+        "stepped": sum(row.steps > 0 for row in rows),
+        "several": sum(map(answers_twice, rows)),
+        "distinct": len({row.text for row in rows}),
+        "compared": len(compared),
+        "over": sum(steps > truth for steps, truth in compared),
+        "listed": sum(steps for steps, _ in compared),
+        "true": sum(truth for _, truth in compared),
+        "steps": Counter(row.steps for row in rows),
+        "tokens": Counter(row.tokens for row in rows if row.tokens is not None),
+        "answers": Counter(UNREAD if row.answer is None else row.answer for row in rows),
+        "truths": Counter(truth for truth in questions if truth is not None),
+        **_of_groups(rows),
+    }
+
+
+def answers_twice(row: CompletionRow) -> bool:
+    """Whether it bets on more than one count: several answer blocks, or several numbers in one that cannot be read."""
+    if row.answer_span is None:
+        return row.text.count("<answer>") > 1
+    return row.answer is None and len(_NUMBER.findall(row.text, *row.answer_span)) > 1
+
+
+def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
+    groups: dict[tuple[int, int], list[CompletionRow]] = defaultdict(list)
+    for row in rows:
+        if row.group is not None and finite(row.reward) is not None:
+            groups[row.generation, row.group].append(row)
+    covariance: dict[str, float] = defaultdict(float)
+    variance = 0.0
+    for members in groups.values():
+        rewards = [row.reward or 0.0 for row in members]
+        mean = sum(rewards) / len(rewards)
+        for row, reward in zip(members, rewards, strict=True):
+            share = (reward - mean) / len(members)
+            variance += share * reward
+            for name, value in row.rewards.items():
+                covariance[name] += share * (finite(value) or 0.0)
+    judged = [members for members in groups.values() if all(row.correct is not None for row in members)]
+    return {"groups": Counter(map(liveness, judged)), "variance": max(0.0, variance), "covariance": covariance}
+
+
+def liveness(group: Sequence[CompletionRow]) -> str:
+    """A word of LIVENESS for completions that all have a reward."""
+    rewards = [row.reward or 0.0 for row in group]
+    verdicts = {row.correct for row in group}
+    if max(rewards) - min(rewards) < SAME:
+        return "right" if verdicts == {True} else "wrong"
+    return "accuracy" if {True, False} <= verdicts else "style"

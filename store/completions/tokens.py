@@ -1,0 +1,65 @@
+"""What policy and base think of each token of a completion: written by the trainer, read by the trace inspector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from store.db.connection import DriverCursor, Store, reading, writing
+from store.db.rows import CompletionRow, StoredTokens, TokenRow
+from store.db.schema import CompletionTokens
+from store.db.sql import upsert
+from store.db.values import finite
+
+DIGITS = 4
+"""Decimals that are kept of a nat: a screen shows two."""
+ADD_SAMPLED = (
+    "INSERT INTO completion_tokens (completion_id, step, exact, ends, entropy, logp, base_logp) VALUES "
+    '((SELECT id FROM completion WHERE run_id = ? AND step = ? AND "group" = ? AND "index" = ? AND generation = ?), '
+    "?, ?, ?, ?, ?, ?)"
+)
+
+
+def add_sampled(
+    cursor: DriverCursor, run_id: int, step: int, rows: Sequence[CompletionRow], measured: Mapping[int, TokenRow]
+) -> None:
+    """Adds figures of completions that the transaction has just stored for `step`; keys are places in `rows`."""
+    added = []
+    for place, tokens in measured.items():
+        row = rows[place]
+        lists = [json.dumps(values) for values in _lists(tokens).values()]
+        added.append((run_id, step, row.group, row.index, row.generation, step - 1, True, *lists))
+    cursor.executemany(ADD_SAMPLED, added)
+
+
+def put_tokens(store: Store, completion_id: int, tokens: TokenRow, *, step: int) -> None:
+    """Keeps figures that were measured later, under weights of `step` updates, in place of earlier ones.
+
+    Raises StoreError when the completion is gone.
+    """
+    values = {"step": step, "exact": False, **_lists(tokens)}
+    with writing(store) as connection:
+        put = upsert(connection.dialect.name, CompletionTokens).values(completion_id=completion_id, **values)
+        connection.execute(put.on_conflict_do_update(index_elements=["completion_id"], set_=values))
+
+
+def get_tokens(store: Store, completion_id: int) -> StoredTokens | None:
+    """The figures of a completion; None where nobody measured them."""
+    columns = CompletionTokens.__table__.c
+    statement = select(columns.step, columns.exact, columns.ends, columns.entropy, columns.logp, columns.base_logp)
+    with reading(store) as connection:
+        row = connection.execute(statement.where(columns.completion_id == completion_id)).first()
+    return None if row is None else StoredTokens(row.step, row.exact, TokenRow(*map(tuple, row[2:])))
+
+
+def _lists(tokens: TokenRow) -> dict[str, list[Any]]:
+    nats = {"entropy": tokens.entropy, "logp": tokens.logp, "base_logp": tokens.base_logp}
+    return {"ends": list(tokens.ends)} | {name: [_rounded(value) for value in row] for name, row in nats.items()}
+
+
+def _rounded(value: float | None) -> float | None:
+    known = finite(value)
+    return None if known is None else round(known, DIGITS)

@@ -1,0 +1,241 @@
+"""Indexed datasets: how an index is made, and what it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import ColumnElement, delete, func, select, update
+
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.redaction import redacted
+from store.db.rows import Bar, ImageHashRow, IndexRow, Pictures, SplitRow, StoredExample, Verdicts
+from store.db.schema import DatasetIndex, Evaluation, Example, ExampleImage, ImageHash, Prediction, Run
+from store.db.sql import upsert
+from store.db.values import clean, storable
+from store.examples import get_examples
+
+OPEN = ("starting", "running")
+
+
+class ExampleFilter(NamedTuple):
+    """What examples must have; None leaves it open. `contains` is searched in question and key, in any case."""
+
+    answer: int | None = None
+    difficulty: str | None = None
+    referenced: bool | None = None
+    contains: str = ""
+
+
+EVERY = ExampleFilter()
+
+
+def ask_index(store: Store, *, name: str, path: str, split: str, limit: int) -> int:
+    """Says that a process is about to index this split, and returns the index's id.
+
+    Raises StoreError while another one does.
+    """
+    return _open(store, name, path, split, {"limit": limit, "state": "starting"}, refused=OPEN)
+
+
+def begin_index(
+    store: Store,
+    *,
+    name: str,
+    path: str,
+    split: str,
+    limit: int,
+    host: str,
+    boot_id: str | None,
+    pid: int,
+    pid_started: float | None,
+) -> int:
+    """Says that this process indexes a split, asked for or not, and returns the index's id.
+
+    Figures of an earlier time stay until `finish_index`. Raises StoreError while another process indexes it.
+    """
+    process = {"host": host, "boot_id": boot_id, "pid": pid, "pid_started": pid_started}
+    return _open(store, name, path, split, {"limit": limit, "state": "running", **process}, refused=("running",))
+
+
+def advance_index(store: Store, index_id: int, done: int) -> None:
+    """Says how many examples are stored."""
+    _set(store, index_id, {"done": done})
+
+
+def finish_index(
+    store: Store,
+    index_id: int,
+    *,
+    dataset: str,
+    revision: str | None,
+    rows: int,
+    usable: int,
+    images: int,
+    complete: bool,
+    skipped: dict[str, int],
+    sizes: dict[str, dict[str, float]],
+) -> None:
+    """Closes an index with its figures; one of the same dataset and split from another folder gives way."""
+    dataset = clean(dataset)
+    found = {"rows": rows, "usable": usable, "images": images, "complete": complete}
+    texts = {"dataset": dataset, "revision": storable(revision), "skipped": storable(skipped), "sizes": storable(sizes)}
+    now = {"state": "finished", "done": usable, "indexed_at": time.time()}
+    with writing(store) as connection:
+        split = select(DatasetIndex.split).where(DatasetIndex.id == index_id).scalar_subquery()
+        same = (DatasetIndex.dataset == dataset, DatasetIndex.split == split, DatasetIndex.id != index_id)
+        connection.execute(delete(DatasetIndex).where(*same, DatasetIndex.state.not_in(OPEN)))
+        connection.execute(update(DatasetIndex).where(DatasetIndex.id == index_id).values(found | texts | now))
+
+
+def fail_index(store: Store, index_id: int, error: str) -> None:
+    """Closes an index that did not come to its end; `error` is a sentence."""
+    _set(store, index_id, {"state": "failed", "error": clean(redacted(error))})
+
+
+def drop_index(store: Store, index_id: int) -> None:
+    """Removes an index that is not at work; its examples stay, since runs may have answered them."""
+    with writing(store) as connection:
+        connection.execute(delete(DatasetIndex).where(DatasetIndex.id == index_id, DatasetIndex.state.not_in(OPEN)))
+
+
+def add_image_hashes(store: Store, rows: Sequence[ImageHashRow]) -> None:
+    """Adds hashes of stored images; one that is known stays, but for an origin that it lacked."""
+    if not rows:
+        return
+    values = [{"sha256": row.sha256, "phash": _signed(row.phash), "origin": row.origin} for row in rows]
+    with writing(store) as connection:
+        new = upsert(connection.dialect.name, ImageHash)
+        lacks = new.on_conflict_do_update(
+            index_elements=["sha256"], set_={"origin": new.excluded.origin}, where=ImageHash.origin.is_(None)
+        )
+        connection.execute(lacks, values)
+
+
+def list_indexes(store: Store) -> list[IndexRow]:
+    """Every index, the latest first."""
+    columns = [DatasetIndex.__table__.c[name] for name in IndexRow._fields]
+    statement = select(*columns).order_by(DatasetIndex.started_at.desc(), DatasetIndex.id.desc())
+    with reading(store) as connection:
+        return [IndexRow._make(row) for row in connection.execute(statement)]
+
+
+def list_splits(store: Store) -> list[SplitRow]:
+    """Every split of every dataset of which examples are stored, by name."""
+    key = (Example.dataset, Example.split)
+    with reading(store) as connection:
+        rows = connection.execute(select(*key, func.count()).group_by(*key).order_by(*key))
+        return [SplitRow._make(row) for row in rows]
+
+
+def read_histogram(store: Store, dataset: str) -> list[Bar]:
+    """Examples of a dataset by split, difficulty and true count."""
+    key = (Example.split, Example.difficulty, Example.answer)
+    statement = select(*key, func.count()).where(Example.dataset == dataset).group_by(*key).order_by(*key)
+    with reading(store) as connection:
+        return [Bar._make(row) for row in connection.execute(statement)]
+
+
+def count_examples(store: Store, dataset: str, split: str, wanted: ExampleFilter = EVERY) -> int:
+    with reading(store) as connection:
+        return connection.scalar(select(func.count()).where(*_matches(dataset, split, wanted))) or 0
+
+
+def list_examples(
+    store: Store, dataset: str, split: str, wanted: ExampleFilter = EVERY, *, limit: int, offset: int = 0
+) -> list[StoredExample]:
+    """Examples of a split by key."""
+    page = select(Example.id).where(*_matches(dataset, split, wanted)).order_by(Example.key)
+    with reading(store) as connection:
+        ids = list(connection.scalars(page.limit(limit).offset(offset)))
+    found = get_examples(store, ids)
+    return [found[example_id] for example_id in ids if example_id in found]
+
+
+def list_pictures(store: Store, dataset: str, split: str) -> Pictures:
+    """The hashed images of a split."""
+    statement = (
+        select(ExampleImage.example_id, ImageHash.sha256, ImageHash.phash, ImageHash.origin)
+        .join(ImageHash, ImageHash.sha256 == ExampleImage.sha256)
+        .join(Example, Example.id == ExampleImage.example_id)
+        .where(Example.dataset == dataset, Example.split == split)
+        .order_by(ImageHash.sha256, ExampleImage.example_id)
+    )
+    with reading(store) as connection:
+        rows = connection.execute(statement).all()
+    return Pictures(
+        np.array([row.example_id for row in rows], dtype=np.int64),
+        np.array([row.sha256 for row in rows], dtype=np.str_),
+        np.array([row.phash for row in rows], dtype=np.int64).view(np.uint64),
+        np.array([row.origin or "" for row in rows], dtype=np.str_),
+    )
+
+
+def list_verdicts(store: Store, dataset: str, split: str) -> list[Verdicts]:
+    """Right or wrong in every finished test on a split, the latest first; greedy answers only."""
+    statement = (
+        select(
+            *(Prediction.evaluation_id, Evaluation.run_id, Run.name, Run.uid, Evaluation.step),
+            *(Prediction.example_id, Prediction.correct),
+        )
+        .join(Evaluation, Evaluation.id == Prediction.evaluation_id)
+        .join(Run, Run.id == Evaluation.run_id)
+        .join(Example, Example.id == Prediction.example_id)
+        .where(Evaluation.kind == "test", Evaluation.ended_at.is_not(None), Prediction.sample == 0)
+        .where(Example.dataset == dataset, Example.split == split)
+        .order_by(Prediction.evaluation_id.desc(), Prediction.example_id)
+    )
+    with reading(store) as connection:
+        rows = connection.execute(statement).all()
+    return [_verdicts(list(each)) for _, each in groupby(rows, key=attrgetter("evaluation_id"))]
+
+
+def _open(store: Store, name: str, path: str, split: str, values: dict[str, Any], *, refused: tuple[str, ...]) -> int:
+    key = {"name": clean(name), "path": clean(path), "split": clean(split)}
+    process = {"host": None, "boot_id": None, "pid": None, "pid_started": None}
+    fresh = process | {"done": 0, "error": None, "started_at": time.time()} | values
+    mine = [DatasetIndex.__table__.c[column] == value for column, value in key.items()]
+    with writing(store) as connection:
+        if connection.scalar(select(DatasetIndex.state).where(*mine)) in refused:
+            raise StoreError(f"{name} ({split}) is being indexed already: wait until it is done.")
+        row = upsert(connection.dialect.name, DatasetIndex).values(**key, skipped={}, sizes={}, **fresh)
+        statement = row.on_conflict_do_update(index_elements=list(key), set_=fresh)
+        return int(connection.execute(statement.returning(DatasetIndex.id)).scalar_one())
+
+
+def _set(store: Store, index_id: int, values: dict[str, Any]) -> None:
+    with writing(store) as connection:
+        connection.execute(update(DatasetIndex).where(DatasetIndex.id == index_id).values(values))
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+def _matches(dataset: str, split: str, wanted: ExampleFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [Example.dataset == dataset, Example.split == split]
+    if wanted.answer is not None:
+        conditions.append(Example.answer == wanted.answer)
+    if wanted.difficulty is not None:
+        conditions.append(Example.difficulty == wanted.difficulty)
+    if wanted.referenced is not None:
+        conditions.append(Example.reference.is_not(None) if wanted.referenced else Example.reference.is_(None))
+    if wanted.contains:
+        text = clean(wanted.contains)
+        conditions.append(
+            Example.question.icontains(text, autoescape=True) | Example.key.icontains(text, autoescape=True)
+        )
+    return conditions
+
+
+def _verdicts(rows: list[Any]) -> Verdicts:
+    first = rows[0]
+    return Verdicts(
+        *(first.evaluation_id, first.run_id, first.name, first.uid, first.step),
+        np.array([row.example_id for row in rows], dtype=np.int64),
+        np.array([row.correct is True for row in rows], dtype=np.bool_),
+    )

@@ -1,0 +1,175 @@
+"""What is wrong with a row, column by column: type, range, length and shape, as the schema's columns say them.
+
+For rows that come from elsewhere, and for those that are in a database whatever wrote them there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, String, Table
+
+from store.db.domains import FiguresObject, JsonList, JsonObject, NumbersObject
+from store.db.values import clean
+
+MOST = 1e100
+"""Of any number: sums and squares of such stay finite."""
+MOST_INTEGER = 2**31 - 1
+"""What the narrower of the two databases can hold."""
+DEEPEST = 40
+"""Of lists and objects in one another."""
+UIDS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
+
+Check = Callable[[Any], str | None]
+"""What is wrong with a value that is not NULL; None if nothing is."""
+
+
+def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name of each column whose value in `row` cannot be what it should, and why."""
+    for name, nullable, check in _checks(table):
+        if name in row:
+            value = row[name]
+            fault = (None if nullable else "is missing") if value is None else check(value)
+            if fault is not None:
+                yield name, fault
+
+
+def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with an empty value in place of each that cannot be."""
+    return dict(row) | {name: empty(table.c[name]) for name, _ in faults(table, row)}
+
+
+@cache
+def _checks(table: Table) -> tuple[tuple[str, bool, Check], ...]:
+    return tuple((column.name, bool(column.nullable), _check_of(column)) for column in table.columns)
+
+
+def _check_of(column: Column[Any]) -> Check:
+    kind = column.type
+    if (words := column.info.get("one_of")) is not None:
+        return lambda value: None if value in words else f"is none of {', '.join(words)}: {_shown(value)}"
+    if column.info.get("names_files"):
+        return _uid(getattr(kind, "length", None) or MOST_INTEGER)
+    if isinstance(kind, Boolean):
+        return lambda value: None if value in (0, 1) and not isinstance(value, float) else "is neither true nor false"
+    if isinstance(kind, Integer):
+        return _whole(getattr(kind, "least", -MOST_INTEGER - 1), getattr(kind, "most", MOST_INTEGER))
+    if isinstance(kind, Float):
+        return _number(getattr(kind, "least", -MOST), getattr(kind, "most", MOST))
+    if isinstance(kind, LargeBinary):
+        return lambda value: None if isinstance(value, bytes) else "is not binary"
+    if isinstance(kind, JsonObject | JSON):
+        return _json(kind)
+    if isinstance(kind, String):
+        return _text(kind.length or math.inf)
+    raise TypeError(f"There is no check for {kind!r}.")
+
+
+def _whole(least: int, most: int) -> Check:
+    def check(value: Any) -> str | None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return f"is not a whole number: {_shown(value)}"
+        return None if least <= value <= most else f"is not between {least:,} and {most:,}"
+
+    return check
+
+
+def _number(least: float, most: float) -> Check:
+    def check(value: Any) -> str | None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return f"is not a number: {_shown(value)}"
+        return None if least <= value <= most else f"is not between {least:g} and {most:g}"
+
+    return check
+
+
+def _text(longest: float) -> Check:
+    def check(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return f"is not a text: {_shown(value)}"
+        if len(value) > longest:
+            return f"is longer than {longest:,} characters"
+        return None if clean(value) == value else "holds what is no character"
+
+    return check
+
+
+def _uid(longest: int) -> Check:
+    """It names files and folders, and stands in addresses."""
+
+    def check(value: Any) -> str | None:
+        is_name = isinstance(value, str) and 0 < len(value) <= longest and UIDS.issuperset(value)
+        return None if is_name else f"is not made of letters and digits: {_shown(value)}"
+
+    return check
+
+
+def _json(kind: Any) -> Check:
+    shape: Any = kind.shape if isinstance(kind, JsonObject) else object
+    called = "a list" if isinstance(kind, JsonList) else "an object"
+    is_leaf = _is_figure if isinstance(kind, FiguresObject) else _is_number
+
+    def check(value: Any) -> str | None:
+        if not isinstance(value, shape):
+            return f"is not {called}: {_shown(value)}"
+        if isinstance(kind, NumbersObject | FiguresObject):
+            odd = next((name for name, item in value.items() if not is_leaf(name, item)), None)
+            return None if odd is None else f"holds something else than a number under {_shown(odd)}"
+        return _fault_inside(value)
+
+    return check
+
+
+def _is_number(name: str, value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST <= value <= MOST
+
+
+def _is_figure(name: str, value: Any) -> bool:
+    if not name.startswith("by_"):
+        return _is_number(name, value)
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(item is not None and _is_number(name, item) for item in pair)
+        for pair in value.values()
+    )
+
+
+def _fault_inside(value: Any) -> str | None:
+    """Of JSON whose shape nobody knows: numbers that are none or too large, and no end of lists in lists."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if not level:
+            return None
+        for item in level:
+            if isinstance(item, float | int) and not -MOST <= item <= MOST:
+                return "holds a number that is too large, or none"
+            if isinstance(item, str) and clean(item) != item:
+                return "holds what is no character"
+        level = [
+            inner
+            for item in level
+            if isinstance(item, list | dict)
+            for inner in (item if isinstance(item, list) else (*item, *item.values()))
+        ]
+    return f"holds lists and objects more than {DEEPEST} deep"
+
+
+def empty(column: Column[Any]) -> Any:
+    """What stands for a value that cannot be."""
+    kind = column.type
+    if column.nullable:
+        return None
+    if isinstance(kind, JsonObject):
+        return kind.shape()
+    if isinstance(kind, LargeBinary):
+        return b""
+    return 0 if isinstance(kind, Boolean | Integer) else 0.0 if isinstance(kind, Float) else ""
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value) if isinstance(value, str | bytes | float | bool) else type(value).__name__
+    return text if len(text) <= 40 else f"{text[:36]} …"

@@ -1,0 +1,301 @@
+"""An open database: its engine, its transactions, and a driver's errors in words. Knows no tables.
+
+SQLite is used with a write-ahead log: one writer and any number of readers, none of whom waits for the other.
+PostgreSQL takes writers from many machines; a reader's transaction sees one moment there too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+
+from store.db.redaction import redacted
+
+if TYPE_CHECKING:
+    from store.media.bucket import Bucket
+
+BUSY_SECONDS = 30
+CONNECT_SECONDS = 10
+RETRY_SECONDS = 1.0
+LOG_BYTES_KEPT = 64 * 2**20
+# A deferred transaction that reads first and then writes fails at once when another process has committed in between,
+# however long the busy timeout: a writer must say so at the start.
+BEGIN_WRITING = "BEGIN IMMEDIATE"
+C = TypeVar("C")
+UNREACHABLE = "{where} does not answer: start the server, or correct the URL."
+ADVICE = {
+    "database or disk is full": "The disk of {where} is full: free some space; this write was not stored.",
+    "readonly database": "{where} cannot be written: check its permissions, and those of its folder.",
+    "file is not a database": "{where} is not an SQLite database: choose another file with --db.",
+    "malformed": "{where} is damaged: restore a copy, or choose another file with --db.",
+    "unable to open": "{where} cannot be opened: check that its folder exists and that you may write there.",
+    "database is locked": "Another program has kept {where} locked: end it and try again.",
+    "locking protocol": "{where} seems to be on a network file system: move it to a local disk.",
+    "disk I/O error": "The disk of {where} reports an error: check it, and whether the folder is on a network.",
+    "foreign key constraint": "The run, job or example that this belongs to is no longer in {where}.",
+    "read-only transaction": "{where} was opened for reading only: nothing was stored.",
+    "fatal:  database": "There is no database {where}: create it first (createdb), or correct the URL.",
+    "password": "{where} does not accept the user or the password: correct the URL.",
+    "permission denied": "{where} does not let this user do so: grant the right, or name another user in the URL.",
+    "no space left": "The disk of {where} is full: free some space; this write was not stored.",
+    "connection failed": UNREACHABLE,
+    "connection refused": UNREACHABLE,
+    "connection is lost": UNREACHABLE,
+    "connection to server": UNREACHABLE,
+    "server closed the connection": UNREACHABLE,
+    "terminating connection": UNREACHABLE,
+}
+
+
+READING: dict[str, dict[str, Any]] = {
+    "sqlite": {"vr1z_reading": True},
+    # Otherwise each statement of a transaction would see a moment of its own.
+    "postgresql": {"isolation_level": "REPEATABLE READ"},
+}
+
+
+class StoreError(Exception):
+    """A database that cannot do what was asked; one sentence that says what to do, without a secret in it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redacted(sentence))
+
+
+class Unreachable(StoreError):
+    """The database's server does not answer at the moment."""
+
+
+class OpenedFile(NamedTuple):
+    """A file under its name, and which one it is."""
+
+    path: Path
+    device: int
+    inode: int
+
+
+class Refused(StoreError):
+    """The database will never take this: what it belongs to is gone, or a value does not fit."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open database and where its images lie: a folder, or a URL."""
+
+    url: str
+    engine: Engine
+    media: Path | Bucket
+    patience: float = 0.0
+    """Seconds that a transaction waits for a server that does not answer, before it begins."""
+    metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """Ids of metric names that are known to be committed."""
+    file: OpenedFile | None = field(default=None, compare=False)
+    """The SQLite file that was opened."""
+
+    @property
+    def where(self) -> str:
+        """The database for the eyes of people: a path, or a URL without its password."""
+        url = make_url(self.url)
+        return str(sqlite_path(url) or redacted(url.render_as_string(hide_password=False)))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the database file; without one, the folder that holds the images, or copies of them."""
+        path = sqlite_path(make_url(self.url))
+        images = self.media if isinstance(self.media, Path) else self.media.cache
+        return path.parent if path else images.parent
+
+    def check_file(self) -> None:
+        """Raises StoreError where another file, or none, lies in the place of the one that is open.
+
+        What is written to that one would be lost with the last process that has it open.
+        """
+        if self.file is not None and self.file != opened_file(self.file.path):
+            raise StoreError(
+                f"{self.where} was replaced or removed while it was open: restart this program, and whatever else "
+                "uses it."
+            )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file behind a URL, or None when it is not SQLite."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise StoreError("A database in memory cannot be shared: name a file with --db.")
+    return Path(url.database)
+
+
+def opened_file(path: Path) -> OpenedFile | None:
+    """The file that lies at a path now, if one does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return OpenedFile(path, found.st_dev, found.st_ino)
+
+
+@contextmanager
+def writing(store: Store) -> Iterator[Connection]:
+    """One write transaction: committed at the end, rolled back on any exception."""
+    store.check_file()
+    try:
+        with _reached(store, store.engine.connect) as connection, connection.begin():
+            yield connection
+    except (DBAPIError, sqlite3.Error) as error:
+        raise failure(store, error) from error
+
+
+class DriverCursor:
+    """The driver's own cursor; in its SQL `?` stands for a parameter, whatever the driver's sign for it."""
+
+    def __init__(self, cursor: DBAPICursor, sign: str) -> None:
+        self.cursor, self.sign = cursor, sign
+
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> DBAPICursor:
+        self.cursor.execute(sql.replace("?", self.sign), values)
+        return self.cursor
+
+    def executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self.cursor.executemany(sql.replace("?", self.sign), rows)
+
+
+@contextmanager
+def driver_writing(store: Store) -> Iterator[DriverCursor]:
+    """One write transaction below SQLAlchemy, for the few statements that run each step."""
+    dialect = store.engine.dialect
+    store.check_file()
+    try:
+        connection = _reached(store, store.engine.raw_connection)
+        try:
+            cursor = DriverCursor(connection.cursor(), "?" if dialect.paramstyle == "qmark" else "%s")
+            if dialect.name == "sqlite":
+                cursor.execute(BEGIN_WRITING)
+            yield cursor
+            connection.commit()
+        finally:
+            connection.close()  # rolls back what was not committed
+    except (DBAPIError, dialect.loaded_dbapi.Error) as error:
+        raise failure(store, error) from error
+
+
+@contextmanager
+def reading(store: Store) -> Iterator[Connection]:
+    """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
+    store.check_file()
+    try:
+        with _reached(store, store.engine.connect).execution_options(
+            **READING[store.engine.dialect.name]
+        ) as connection:
+            yield connection
+    except (DBAPIError, sqlite3.Error) as error:
+        raise failure(store, error) from error
+
+
+def _reached(store: Store, connect: Callable[[], C]) -> C:
+    """A connection, as soon as there is one while the store is patient."""
+    deadline = time.monotonic() + store.patience
+    while True:
+        try:
+            return connect()
+        except DBAPIError as error:
+            if time.monotonic() >= deadline or not isinstance(failure(store, error), Unreachable):
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def failure(store: Store, error: Exception) -> StoreError:
+    """The StoreError for a driver's error; Unreachable where waiting may help, Refused where it never will."""
+    sentence = explain(error, store.where)
+    if sentence == UNREACHABLE.format(where=store.where):
+        return Unreachable(sentence)
+    # By name, since each driver has classes of its own for what PEP 249 calls so.
+    kinds = {kind.__name__ for kind in type(getattr(error, "orig", error)).__mro__}
+    return Refused(sentence) if kinds & {"IntegrityError", "DataError"} else StoreError(sentence)
+
+
+def explain(error: Exception, where: str) -> str:
+    """One sentence for a driver's error."""
+    text = str(getattr(error, "orig", error))
+    for sign, advice in ADVICE.items():
+        if sign.lower() in text.lower():
+            return advice.format(where=where)
+    return f"{where} reports: {text.strip().splitlines()[0]}"
+
+
+def require_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Turns the write-ahead log on; where it cannot be, SQLite says so in its answer only."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(f"{path} cannot have a write-ahead log (it stays in {mode} mode): put it on a local disk.")
+
+
+def sqlite_engine(
+    path: Path, *, readonly: bool = False, foreign_keys: bool = True, busy_seconds: float | None = None
+) -> Engine:
+    """An engine whose transactions begin as writers, unless it is read-only or asked by `reading`."""
+    patience = BUSY_SECONDS if busy_seconds is None else busy_seconds
+    url = URL.create("sqlite", database=str(path))
+    if readonly:
+        url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    # isolation_level None: the driver must not open transactions of its own, the begin event does.
+    settings = {"timeout": patience, "isolation_level": None}
+    engine = create_engine(url, connect_args=settings, json_deserializer=lenient_json)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, record: Any) -> None:
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            require_log(connection, path)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
+        # A database may come from elsewhere, and what its schema calls must not act here.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -20000")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        deferred = readonly or connection.get_execution_options().get("vr1z_reading")
+        connection.exec_driver_sql("BEGIN" if deferred else BEGIN_WRITING)
+
+    return engine
+
+
+def lenient_json(text: str | bytes) -> Any:
+    """JSON as somebody else may have stored it: what is none is read as False, numbers that are none as None."""
+    try:
+        found = json.loads(text, parse_constant=lambda word: None)
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return False if found is None else found
+
+
+def server_engine(url: URL, *, readonly: bool = False) -> Engine:
+    """An engine for a database server; a connection that broke while it lay idle is replaced unseen."""
+    if url.get_backend_name() != "postgresql":
+        raise StoreError(f"{url.get_backend_name()} is not supported: name an SQLite file or a PostgreSQL URL.")
+    settings: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "vision-r1-zero"}
+    if readonly:
+        settings["options"] = "-c default_transaction_read_only=on"
+    # Plain `postgresql://` means another driver to SQLAlchemy.
+    named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    return create_engine(named, pool_pre_ping=True, connect_args=settings)

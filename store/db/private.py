@@ -1,0 +1,57 @@
+"""Folders and files that other accounts of this machine can neither read nor change. Knows no database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from store.db.connection import StoreError
+
+UMASK = 0o077
+"""Of processes that write what runs record, whatever library does the writing."""
+FOLDER, FILE = 0o700, 0o600
+LOCKS = "locks"
+IS_POSIX = os.name == "posix"
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder for this account alone; one that is there stays as it is. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=FOLDER, exist_ok=True)
+
+
+def make_file(path: Path) -> None:
+    """Makes an empty file for this account alone where there is none; whoever needs it says why it cannot be made."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE))
+
+
+def append(path: Path) -> IO[bytes]:
+    """A file for this account alone, open at its end. Raises OSError."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, FILE))
+
+
+def close_to_others(paths: Iterable[Path]) -> None:
+    """Takes from other accounts what earlier versions, or a generous umask, have left open to them."""
+    for path in paths:
+        with suppress(OSError):
+            mode = path.lstat().st_mode
+            if IS_POSIX and mode & UMASK and not path.is_symlink():
+                path.chmod(mode & 0o7777 & ~UMASK)
+
+
+def lock_folder(data: Path) -> Path:
+    """Where the locks of a data folder lie: whoever could open one could take it, and stop what waits for it.
+
+    Raises StoreError where the folder belongs to somebody else.
+    """
+    folder = data / LOCKS
+    make_folder(folder)
+    close_to_others([folder])
+    facts = folder.stat()
+    if IS_POSIX and (facts.st_uid != os.geteuid() or facts.st_mode & UMASK):
+        raise StoreError(f"{folder} belongs to another account, or is open to others: remove it, or move the database.")
+    return folder

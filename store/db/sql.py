@@ -1,0 +1,31 @@
+"""The one statement that SQLite and PostgreSQL share but SQLAlchemy spells by dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.sqlite import Insert
+
+from store.db import checking
+from store.db.schema import Base
+from store.media import files as files
+
+
+def upsert(dialect: str, table: type[Base]) -> Insert:
+    """An INSERT that can take `on_conflict_do_update` and `on_conflict_do_nothing`; `dialect` is its name."""
+    module = postgresql if dialect == "postgresql" else sqlite
+    return module.insert(table.__table__)
+
+
+def columns(table: type[Base], row: Any, extra: Mapping[str, ColumnElement[Any]] | None = None) -> list[Any]:
+    """The columns that a NamedTuple is made of, in its order."""
+    return [extra[name] if extra and name in extra else table.__table__.c[name] for name in row._fields]
+
+
+def sound_row(table: type[Base], kind: Any, row: Row[Any]) -> Any:
+    """A row of the NamedTuple `kind`, with an empty value for each that cannot be."""
+    own: Any = table.__table__
+    return kind(**checking.sound(own, row._asdict()))

@@ -1,0 +1,37 @@
+"""The states of a job, which may follow which, and who starts jobs. All are importable from `store.db.schema`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
+    LOST = "lost"
+
+
+class Launcher(StrEnum):
+    """Who starts a job's process: the worker of a host, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+ACTIVE = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
+OPEN = (JobState.QUEUED, *ACTIVE)
+CLOSED = tuple(state for state in JobState if state not in OPEN)
+COMES_FROM: dict[JobState, tuple[JobState, ...]] = {
+    JobState.STARTING: (JobState.QUEUED,),
+    JobState.RUNNING: (JobState.QUEUED, JobState.STARTING),
+    JobState.STOPPING: ACTIVE,
+    **dict.fromkeys(CLOSED, OPEN),
+}
+"""The state machine: to each state, those from which a job may enter it. `store.jobs` is the only one to move it."""

@@ -1,0 +1,49 @@
+"""The examples that a run answers again and again, greedily, at its evaluations. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Integer, cast, func, select
+
+from store.db.connection import Store, reading
+from store.db.rows import StoredPrediction
+from store.db.schema import Evaluation, Prediction
+from store.evaluations.predictions import list_greedy_answers
+
+KINDS = ("probe", "val")
+
+
+class PanelExample(NamedTuple):
+    """An example with the number of its greedy answers, and of the right ones."""
+
+    example_id: int
+    answers: int
+    right: int
+
+
+def panel(store: Store, run_id: int) -> list[PanelExample]:
+    """Examples that several probes of a run answer, or validations where it has no probes; by example."""
+    right = func.sum(cast(Prediction.correct, Integer))
+    for kind in KINDS:
+        statement = (
+            select(Prediction.example_id, func.count(), func.coalesce(right, 0))
+            .join(Evaluation, Evaluation.id == Prediction.evaluation_id)
+            .where(Evaluation.run_id == run_id, Evaluation.kind == kind, Prediction.sample == 0)
+            .group_by(Prediction.example_id)
+            .having(func.count() > 1)
+            .order_by(Prediction.example_id)
+        )
+        with reading(store) as connection:
+            rows = connection.execute(statement).all()
+        if rows:
+            return [PanelExample(*row) for row in rows]
+    return []
+
+
+def panel_answers(store: Store, run_id: int, example_id: int) -> list[StoredPrediction]:
+    """The greedy answers of a run to one example, one a step, probes before validations."""
+    by_step: dict[int, StoredPrediction] = {}
+    for prediction in list_greedy_answers(store, run_id, example_id, KINDS):
+        by_step.setdefault(prediction.step, prediction)
+    return [by_step[step] for step in sorted(by_step)]

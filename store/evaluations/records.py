@@ -1,0 +1,166 @@
+"""Evaluations: opened, continued, filled and closed. One function, one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
+
+from store.completions.columns import trace_columns
+from store.db.connection import Store, reading, writing
+from store.db.rows import (
+    EvaluationRow,
+    PredictionRow,
+)
+from store.db.schema import (
+    Evaluation,
+    Prediction,
+)
+from store.db.sql import columns, sound_row
+from store.db.values import finite, storable
+from store.events import insert_event
+from store.media import files as files
+
+
+def begin_evaluation(
+    store: Store,
+    run_id: int,
+    *,
+    benchmark: str,
+    split: str,
+    kind: str,
+    step: int,
+    conditions: dict[str, Any],
+    encoder: str | None,
+    total: int,
+) -> int:
+    """Opens an evaluation of `total` predictions and returns its id, in place of one like it that never ended."""
+    question = _question(run_id, benchmark, split, kind, step, conditions)
+    with writing(store) as connection:
+        connection.execute(delete(Evaluation).where(*_unfinished(question)))
+        return _open(connection, question, conditions, encoder, total)
+
+
+def continue_evaluation(
+    store: Store,
+    run_id: int,
+    *,
+    benchmark: str,
+    split: str,
+    kind: str,
+    step: int,
+    conditions: dict[str, Any],
+    encoder: str | None,
+    total: int,
+    example_ids: Sequence[int],
+) -> tuple[int, set[tuple[int, int]]]:
+    """As `begin_evaluation`, but one like it that never ended goes on: its id, and (example id, sample) of what it has.
+
+    One that has an example which is not among `example_ids`, or another encoder or length, is replaced.
+    """
+    question = _question(run_id, benchmark, split, kind, step, conditions)
+    same = (*_unfinished(question), Evaluation.encoder.is_not_distinct_from(encoder), Evaluation.total == total)
+    with writing(store) as connection:
+        found = connection.scalar(select(Evaluation.id).where(*same).order_by(Evaluation.id.desc()).limit(1))
+        known = _known(connection, found) if found is not None else set()
+        if found is not None and {example for example, _ in known} <= set(example_ids):
+            return found, known
+        connection.execute(delete(Evaluation).where(*_unfinished(question)))
+        return _open(connection, question, conditions, encoder, total), set()
+
+
+def record_predictions(store: Store, evaluation_id: int, rows: Sequence[PredictionRow]) -> None:
+    """Adds predictions to an open evaluation and advances its `done`."""
+    if not rows:
+        return
+    advance = update(Evaluation).where(Evaluation.id == evaluation_id).values(done=Evaluation.done + len(rows))
+    with writing(store) as connection:
+        connection.execute(insert(Prediction), [_prediction(evaluation_id, row) for row in rows])
+        connection.execute(advance)
+
+
+def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any]) -> None:
+    """Closes an evaluation with its figures (`n`, `exact_match`, …); a `val` or `test` is an event of the run."""
+    values = {"metrics": storable(metrics), "ended_at": time.time()}
+    close = update(Evaluation).where(Evaluation.id == evaluation_id).values(values)
+    with writing(store) as connection:
+        row = connection.execute(
+            close.returning(Evaluation.run_id, Evaluation.benchmark, Evaluation.kind, Evaluation.step)
+        ).one()
+        if row.kind != "probe":
+            score, n = metrics.get("exact_match"), metrics.get("n")
+            result = "" if score is None else f": {score:.1%} right" + (f" of {n}" if n else "")
+            insert_event(connection, row.run_id, "evaluation", f"{row.kind} on {row.benchmark}{result}.", step=row.step)
+
+
+def set_similarities(store: Store, similarities: Mapping[int, float | None]) -> None:
+    """Sets the similarity of predictions, by prediction id."""
+    if not similarities:
+        return
+    rows = [{"this_id": key, "cosine": finite(value)} for key, value in similarities.items()]
+    statement = update(Prediction).where(Prediction.id == bindparam("this_id")).values(similarity=bindparam("cosine"))
+    with writing(store) as connection:
+        connection.execute(statement, rows)
+
+
+def list_evaluations(store: Store, run_id: int) -> list[EvaluationRow]:
+    """All evaluations of a run, by step; unfinished ones have no `ended_at`."""
+    statement = select(*columns(Evaluation, EvaluationRow)).where(Evaluation.run_id == run_id)
+    with reading(store) as connection:
+        rows = connection.execute(statement.order_by(Evaluation.step, Evaluation.id))
+        return [sound_row(Evaluation, EvaluationRow, row) for row in rows]
+
+
+def run_of_evaluation(store: Store, evaluation_id: int) -> int | None:
+    with reading(store) as connection:
+        return connection.scalar(select(Evaluation.run_id).where(Evaluation.id == evaluation_id))
+
+
+def _question(
+    run_id: int, benchmark: str, split: str, kind: str, step: int, conditions: dict[str, Any]
+) -> dict[str, Any]:
+    question = {"run_id": run_id, "benchmark": benchmark, "split": split, "kind": kind, "step": step}
+    return question | {"conditions_hash": _hash(storable(conditions))}
+
+
+def _unfinished(question: Mapping[str, Any]) -> list[Any]:
+    return [*(Evaluation.__table__.c[name] == value for name, value in question.items()), Evaluation.ended_at.is_(None)]
+
+
+def _open(
+    connection: Connection, question: Mapping[str, Any], conditions: dict[str, Any], encoder: str | None, total: int
+) -> int:
+    rest = {"conditions": storable(conditions), "encoder": encoder, "total": total, "done": 0, "metrics": {}}
+    opened = insert(Evaluation).values(**question, **rest, started_at=time.time()).returning(Evaluation.id)
+    return int(connection.execute(opened).scalar_one())
+
+
+def _known(connection: Connection, evaluation_id: int) -> set[tuple[int, int]]:
+    stored = select(Prediction.example_id, Prediction.sample).where(Prediction.evaluation_id == evaluation_id)
+    return {(row.example_id, row.sample) for row in connection.execute(stored)}
+
+
+def _prediction(evaluation_id: int, row: PredictionRow) -> dict[str, Any]:
+    return {
+        **trace_columns(row),
+        "evaluation_id": evaluation_id,
+        "example_id": row.example_id,
+        "sample": row.sample,
+        "similarity": finite(row.similarity),
+        "seconds": finite(row.seconds),
+    }
+
+
+def _hash(conditions: Any) -> str:
+    return hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,79 @@
+"""What runs said at their evaluations, as columns: thousands of answers at once. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+
+from store.db.connection import Store, reading
+from store.db.rows import Span
+from store.db.schema import Evaluation, Prediction
+
+KINDS = ("probe", "val", "test")
+"""Evaluations of a checkpoint as it is: what it says when blinded or interrupted is not its style."""
+
+Ints = NDArray[np.int64]
+
+
+class Said(NamedTuple):
+    """Predictions of several runs, one entry each, by run, step, evaluation, example and sample."""
+
+    prediction_id: Ints
+    run_id: Ints
+    evaluation_id: Ints
+    step: Ints
+    example_id: Ints
+    sample: Ints
+    """0 is greedy."""
+    correct: NDArray[np.bool_]
+    tokens: NDArray[np.float64]
+    """NaN where unknown."""
+    text: list[str]
+    think: list[Span | None]
+    """Of a well-formed trace."""
+
+
+def said(store: Store, run_ids: Collection[int]) -> Said:
+    """The predictions of these runs in evaluations of KINDS, those of unfinished ones too."""
+    columns = (Prediction.id, Evaluation.run_id, Evaluation.id.label("evaluation_id"), Evaluation.step)
+    place = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.example_id, Prediction.sample)
+    facts = (Prediction.correct, Prediction.tokens, Prediction.text, Prediction.think_start, Prediction.think_end)
+    statement = (
+        select(*columns, Prediction.example_id, Prediction.sample, *facts)
+        .join(Evaluation, Evaluation.id == Prediction.evaluation_id)
+        .where(Evaluation.run_id.in_(run_ids), Evaluation.kind.in_(KINDS))
+        .order_by(*place)
+    )
+    with reading(store) as connection:
+        rows = connection.execute(statement).all()
+    prediction_id, run_id, evaluation_id, step, example_id, sample = (
+        np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+    )
+    return Said(
+        prediction_id,
+        run_id,
+        evaluation_id,
+        step,
+        example_id,
+        sample,
+        np.array([bool(row.correct) for row in rows], np.bool_),
+        np.array([row.tokens for row in rows], np.float64),
+        [row.text for row in rows],
+        [None if row.think_start is None else (row.think_start, row.think_end) for row in rows],
+    )
+
+
+def count_said(store: Store, run_ids: Collection[int]) -> tuple[int, int]:
+    """A number of predictions and the largest id among them: both the same while `said` is the same."""
+    statement = (
+        select(func.count(), func.coalesce(func.max(Prediction.id), 0))
+        .join(Evaluation, Evaluation.id == Prediction.evaluation_id)
+        .where(Evaluation.run_id.in_(run_ids), Evaluation.kind.in_(KINDS))
+    )
+    with reading(store) as connection:
+        number, last = connection.execute(statement).one()
+    return number, last

@@ -1,0 +1,87 @@
+"""What happened in a run, and where its checkpoints lie."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, insert, select, update
+
+from store.db.connection import Store, reading, writing
+from store.db.redaction import redacted
+from store.db.rows import CheckpointRow, EventRow
+from store.db.schema import (
+    Checkpoint,
+    Event,
+)
+from store.db.sql import columns, sound_row, upsert
+from store.db.values import clean, finite
+from store.media import files as files
+
+
+def list_events(store: Store, run_id: int, *, after_id: int = 0) -> list[EventRow]:
+    """Events of a run, oldest first; `after_id` leaves out those that are known already."""
+    statement = select(*columns(Event, EventRow)).where(Event.run_id == run_id, Event.id > after_id)
+    with reading(store) as connection:
+        return [sound_row(Event, EventRow, row) for row in connection.execute(statement.order_by(Event.id))]
+
+
+def list_checkpoints(store: Store, run_id: int) -> list[CheckpointRow]:
+    statement = select(*columns(Checkpoint, CheckpointRow)).where(Checkpoint.run_id == run_id)
+    with reading(store) as connection:
+        return [
+            sound_row(Checkpoint, CheckpointRow, row) for row in connection.execute(statement.order_by(Checkpoint.step))
+        ]
+
+
+def add_event(
+    store: Store, run_id: int, kind: str, message: str, *, job_id: int | None = None, step: int | None = None
+) -> None:
+    with writing(store) as connection:
+        insert_event(connection, run_id, kind, message, job_id=job_id, step=step)
+
+
+def set_checkpoint(
+    store: Store,
+    run_id: int,
+    *,
+    kind: str,
+    step: int,
+    path: str,
+    value: float | None = None,
+    is_best: bool = False,
+) -> None:
+    """Says where the `last`, `best` or `final` weights lie now; `value` is the accuracy that chose them.
+
+    `is_best` makes them the `best` ones, too, at once: no process that dies between two writes can lose that.
+    """
+    row = {"step": step, "path": clean(path), "value": finite(value), "created_at": time.time()}
+    accuracy = "" if row["value"] is None else f" (accuracy {row['value']:.3f})"
+    with writing(store) as connection:
+        for each in (kind, "best") if is_best else (kind,):
+            statement = upsert(connection.dialect.name, Checkpoint).values(run_id=run_id, kind=each, **row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_=row))
+            message = f"{each.capitalize()} checkpoint saved at step {step}{accuracy}."
+            insert_event(connection, run_id, "best" if each == "best" else "checkpoint", message, step=step)
+
+
+def move_checkpoints(store: Store, run_id: int, places: dict[str, str]) -> None:
+    """Says where the weights lie that lay elsewhere before: old path to new."""
+    with writing(store) as connection:
+        for old, new in places.items():
+            where = (Checkpoint.run_id == run_id, Checkpoint.path == old)
+            connection.execute(update(Checkpoint).where(*where).values(path=clean(new)))
+
+
+def insert_event(
+    connection: Connection,
+    run_id: int,
+    kind: str,
+    message: str,
+    *,
+    job_id: int | None = None,
+    step: int | None = None,
+    at: float | None = None,
+) -> None:
+    """Adds an event inside a transaction."""
+    row = {"run_id": run_id, "job_id": job_id, "at": at or time.time(), "step": step, "kind": kind}
+    connection.execute(insert(Event).values(message=clean(redacted(message)), **row))

@@ -1,0 +1,106 @@
+"""Examples with their images: one question each, stored once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    select,
+    tuple_,
+)
+
+from store.completions.columns import PAGE
+from store.db.connection import Store, reading, writing
+from store.db.rows import (
+    ExampleRow,
+    StoredExample,
+)
+from store.db.schema import Example, ExampleImage, Media
+from store.db.sql import upsert
+from store.db.values import clean, storable
+from store.media import files as media
+
+Identity = tuple[str, str, str]
+KEYS_PER_QUERY = 500
+
+
+def add_examples(store: Store, rows: Sequence[ExampleRow]) -> list[int]:
+    """Ids of examples, in order; those that are not stored yet are added with their images.
+
+    An example that is stored (same dataset, split and key) stays as it is.
+    """
+    identities = [_identity(row) for row in rows]
+    with reading(store) as connection:
+        known = _example_ids(connection, identities)
+    missing = {key: row for key, row in zip(identities, rows, strict=True) if key not in known}
+    if missing:
+        images = {key: [media.save(store.media, data) for data in row.images] for key, row in missing.items()}
+        with writing(store) as connection:
+            known |= _insert_examples(connection, missing, images)
+    return [known[key] for key in identities]
+
+
+def get_examples(store: Store, ids: Iterable[int]) -> dict[int, StoredExample]:
+    """Examples by id, with the hashes of their images in order; unknown ids are left out."""
+    wanted = sorted(set(ids))
+    images: dict[int, list[str]] = defaultdict(list)
+    rows: list[Row[Any]] = []
+    with reading(store) as connection:
+        for start in range(0, len(wanted), PAGE):
+            part = wanted[start : start + PAGE]
+            rows += connection.execute(select(Example.__table__).where(Example.id.in_(part)))
+            links = select(ExampleImage.example_id, ExampleImage.sha256).where(ExampleImage.example_id.in_(part))
+            for example_id, sha256 in connection.execute(links.order_by(ExampleImage.position)):
+                images[example_id].append(sha256)
+    return {row.id: StoredExample(**row._mapping, images=tuple(images[row.id])) for row in rows}
+
+
+def _identity(row: ExampleRow) -> Identity:
+    return clean(row.dataset), clean(row.split), clean(row.key)
+
+
+def _example_ids(connection: Connection, identities: Sequence[Identity]) -> dict[Identity, int]:
+    key = (Example.dataset, Example.split, Example.key)
+    found: dict[Identity, int] = {}
+    for start in range(0, len(identities), KEYS_PER_QUERY):
+        part = identities[start : start + KEYS_PER_QUERY]
+        for dataset, split, name, id in connection.execute(select(*key, Example.id).where(tuple_(*key).in_(part))):
+            found[dataset, split, name] = id
+    return found
+
+
+def _insert_examples(
+    connection: Connection, rows: Mapping[Identity, ExampleRow], images: Mapping[Identity, list[Any]]
+) -> dict[Identity, int]:
+    """Another process may be adding the same examples: whoever is second leaves them as they are."""
+    files = [image._asdict() for each in images.values() for image in each]
+    if files:
+        connection.execute(upsert(connection.dialect.name, Media).on_conflict_do_nothing(), files)
+    examples = [
+        {
+            **dict(zip(("dataset", "split", "key"), identity, strict=True)),
+            "question": clean(row.question),
+            "answer": row.answer,
+            "reference": storable(row.reference),
+            "difficulty": storable(row.difficulty),
+            "meta": storable(row.meta),
+            "gold": storable(row.gold),
+            "prompt": storable(row.prompt),
+            "columns": storable(row.columns),
+        }
+        for identity, row in rows.items()
+    ]
+    connection.execute(upsert(connection.dialect.name, Example).on_conflict_do_nothing(), examples)
+    ids = _example_ids(connection, list(rows))
+    links = [
+        {"example_id": ids[identity], "position": position, "sha256": image.sha256}
+        for identity, each in images.items()
+        for position, image in enumerate(each)
+    ]
+    if links:
+        connection.execute(upsert(connection.dialect.name, ExampleImage).on_conflict_do_nothing(), links)
+    return ids

@@ -1,0 +1,190 @@
+"""Images by the SHA-256 of their bytes, in one folder or at a URL. Knows nothing of the database.
+
+A file is written beside its place and then renamed, so that it is whole or absent; many machines may share the folder.
+What lies at a URL is kept in a folder of this machine too once it has been read and its hash is right. (The caches of
+fsspec do not serve for that: they write under the final name, where another process reads half a file.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from PIL import Image
+
+from store.db import private
+from store.db.connection import StoreError
+from store.db.rows import MediaRow
+from store.media.bucket import Bucket, Listed
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MOST_BYTES = 64 * 1024**2
+MOST_PIXELS = 100_000_000
+"""A browser that is shown more runs out of memory."""
+SETTLED_SECONDS = 3600.0
+"""A file is written before the row that names it: a younger one may still get its row."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Place = Path | Bucket
+"""Where images lie: a folder, or a URL."""
+
+
+class Lost(StoreError):
+    """An image that is gone or damaged."""
+
+
+def inspect(data: bytes) -> MediaRow:
+    """Hash, type and size of an encoded image, by its header; StoreError when it is no image of ours, or too large."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                mime, (width, height) = image.get_format_mimetype() or "", image.size
+    except Exception as error:
+        # Decoders answer hostile bytes with a dozen kinds of exception.
+        raise StoreError(
+            f"An image cannot be read ({error}): give the bytes of a PNG, JPEG, WebP or GIF file."
+        ) from None
+    if len(data) > MOST_BYTES or width * height > MOST_PIXELS:
+        raise StoreError(f"An image of {width} x {height} pixels in {len(data):,} bytes is too large: shrink it.")
+    return MediaRow(hashlib.sha256(data).hexdigest(), mime, width, height, len(data))
+
+
+def save(place: Place, data: bytes) -> MediaRow:
+    """Stores an image once and says what it is. Raises StoreError where it cannot."""
+    row = inspect(data)
+    if isinstance(place, Bucket) and not place.has(name_of(row.sha256)):
+        place.put(name_of(row.sha256), data)
+    folder = _folder_of(place)
+    if not path_of(folder, row.sha256).exists():
+        _write(folder, row.sha256, data)
+    return row
+
+
+def copy(source: Place, target: Place, hashes: Iterable[str]) -> tuple[int, int]:
+    """Copies the images of these hashes; how many are there then, and how many were gone or damaged.
+
+    What is there already is read, and written again where it is damaged.
+    """
+    copied = lost = 0
+    for sha256 in hashes:
+        try:
+            if not _is_sound(target, sha256):
+                _put(target, sha256, content(source, sha256))
+            copied += 1
+        except Lost:
+            lost += 1
+    return copied, lost
+
+
+def content(place: Place, sha256: str) -> bytes:
+    """The bytes of an image as they lie there, with the right hash. Raises Lost, or StoreError where nobody answers."""
+    name = name_of(sha256)
+    try:
+        data = place.get(name) if isinstance(place, Bucket) else (place / name).read_bytes()
+    except FileNotFoundError:
+        raise Lost(f"Image {sha256} is gone: restore it from a backup.") from None
+    except OSError as error:
+        raise StoreError(f"Image {sha256} in {place} cannot be read: {error.strerror}.") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Lost(f"Image {sha256} is damaged: restore it from a backup.")
+    return data
+
+
+def local(place: Place, sha256: str) -> Path:
+    """An image as a file of this machine; from a URL it is brought and checked first. Raises as `content`."""
+    folder = _folder_of(place)
+    path = path_of(folder, sha256)
+    if isinstance(place, Bucket) and not path.is_file():
+        _write(folder, sha256, content(place, sha256))
+    if not path.is_file():
+        raise Lost(f"Image {sha256} is gone: restore it from a backup.")
+    return path
+
+
+def strays(place: Place, known: set[str]) -> Iterator[Listed]:
+    """Images, and halves of some, that are not among the hashes `known` and will not be soon."""
+    for file in place.listed() if isinstance(place, Bucket) else _listed(place):
+        folder, _, name = file.name.rpartition("/")
+        is_ours = len(folder) == 2 and (_SHA256.fullmatch(name) or name.startswith("."))
+        if is_ours and name not in known and _is_settled(place, file):
+            yield file
+
+
+def remove(place: Place, names: Iterable[str]) -> None:
+    """Removes files by their names, those of `name_of` or of strays, if they are there."""
+    names = list(names)
+    if isinstance(place, Bucket):
+        place.remove(names)
+    for name in names:
+        (_folder_of(place) / name).unlink(missing_ok=True)
+
+
+def name_of(sha256: str) -> str:
+    """An image's path below its place; only a hash has one, so that no request can leave the place."""
+    if not _SHA256.fullmatch(sha256):
+        raise StoreError("An image is named by the 64 hexadecimal digits of its SHA-256.")
+    return f"{sha256[:2]}/{sha256}"
+
+
+def path_of(folder: Path, sha256: str) -> Path:
+    """Where an image lies in a folder, if it is there."""
+    return folder / name_of(sha256)
+
+
+def _is_sound(place: Place, sha256: str) -> bool:
+    try:
+        content(place, sha256)
+    except Lost:
+        return False
+    return True
+
+
+def _put(place: Place, sha256: str, data: bytes) -> None:
+    if isinstance(place, Bucket):
+        place.put(name_of(sha256), data)
+    else:
+        _write(place, sha256, data)
+
+
+def _folder_of(place: Place) -> Path:
+    return place.cache if isinstance(place, Bucket) else place
+
+
+def _listed(folder: Path) -> Iterator[Listed]:
+    for path in sorted(folder.glob("??/*")):
+        if path.is_file() and not path.is_symlink():
+            yield Listed(f"{path.parent.name}/{path.name}", str(path), path.stat().st_size)
+
+
+def _is_settled(place: Place, file: Listed) -> bool:
+    changed = place.changed(file.name) if isinstance(place, Bucket) else (place / file.name).stat().st_mtime
+    return changed is not None and changed < time.time() - SETTLED_SECONDS
+
+
+def _write(folder: Path, sha256: str, data: bytes) -> None:
+    target = path_of(folder, sha256)
+    unfinished = target.with_name(f".{sha256}-{uuid4().hex}")
+    try:
+        private.make_folder(folder)
+        # Whoever the folder is shared with by its permissions shares what is in it.
+        open_to = folder.stat().st_mode & private.UMASK
+        if not target.parent.exists():
+            target.parent.mkdir(exist_ok=True)
+            target.parent.chmod(private.FOLDER | open_to)
+        unfinished.write_bytes(data)
+        unfinished.chmod(private.FILE | (open_to & 0o066))
+        os.replace(unfinished, target)
+    except OSError as error:
+        raise StoreError(f"Cannot write an image to {folder}: {error.strerror}.") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)

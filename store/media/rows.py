@@ -1,0 +1,30 @@
+"""Images as the database knows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import select
+
+from store.db.connection import Store, StoreError, reading
+from store.db.rows import MediaRow
+from store.db.schema import Media
+from store.db.sql import columns
+from store.media import files as files
+
+
+def get_media(store: Store, sha256: str) -> MediaRow:
+    """Type and size of an image; StoreError when there is none of this hash."""
+    with reading(store) as connection:
+        row = connection.execute(select(*columns(Media, MediaRow)).where(Media.sha256 == sha256)).first()
+    if row is None:
+        raise StoreError("There is no image of this hash.")
+    return MediaRow._make(row)
+
+
+def media_path(store: Store, sha256: str) -> Path:
+    """An image as a file of this machine, brought here first where images lie at a URL.
+
+    Raises StoreError when it is gone or damaged, or when `sha256` is no 64 hexadecimal digits.
+    """
+    return files.local(store.media, sha256)

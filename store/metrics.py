@@ -1,0 +1,155 @@
+"""Metrics of a run over its steps, thinned in the database so that no spike is lost. Portable SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Integer, ScalarSelect, Select, bindparam, func, select
+
+from store.db.connection import Store, reading
+from store.db.rows import Clock, Series
+from store.db.schema import Metric, MetricName, Step
+from store.db.values import clean
+
+# Made once: a page asks for thirty curves, and making its statements took a third of the time.
+EVERY = select(Metric.step, Metric.value).where(
+    Metric.run_id == bindparam("run_id"),
+    Metric.name_id == bindparam("name_id"),
+    Metric.step.between(bindparam("lo"), bindparam("hi")),
+)
+BEYOND = EVERY.order_by(Metric.step).offset(bindparam("points", type_=Integer)).limit(1)
+FIRST, LAST = EVERY.order_by(Metric.step).limit(1), EVERY.order_by(Metric.step.desc()).limit(1)
+
+
+MIN_STEP, MAX_STEP = -(2**31), 2**31 - 1
+
+
+"""What the narrower of the two databases can hold."""
+
+
+def list_metric_names(store: Store, run_id: int) -> list[str]:
+    """Names of the metrics that a run has, sorted. One look-up a known name, however many steps there are."""
+    recorded = select(Metric.step).where(Metric.run_id == run_id, Metric.name_id == MetricName.id).exists()
+    with reading(store) as connection:
+        return sorted(connection.scalars(select(MetricName.name).where(recorded)))
+
+
+def read_series(
+    store: Store, run_id: int, names: Iterable[str], *, points: int = 1000, lo: int | None = None, hi: int | None = None
+) -> dict[str, Series]:
+    """Each metric between the steps `lo` and `hi` (inclusive), at most `points` points; empty where there are none.
+
+    A longer series keeps its first and last point, and the lowest and highest of each of equally wide ranges of steps.
+    """
+    names = list(names)
+    part = {"run_id": run_id, "lo": MIN_STEP if lo is None else lo, "hi": MAX_STEP if hi is None else hi}
+    with reading(store) as connection:
+        ids = _ids(connection, names)
+        return {
+            name: _one(connection, part | {"name_id": ids[name]}, points) if name in ids else _series([])
+            for name in names
+        }
+
+
+def read_ends(store: Store, run_id: int, names: Iterable[str], count: int) -> dict[str, Series]:
+    """The first and the last `count` points with a value of each known metric: all of them where there are no more."""
+    known = EVERY.where(Metric.value.is_not(None)).limit(count)
+    first, last = known.order_by(Metric.step), known.order_by(Metric.step.desc())
+
+    def of(name_id: int) -> Series:
+        part = {"run_id": run_id, "name_id": name_id, "lo": MIN_STEP, "hi": MAX_STEP}
+        points = {row.step: row.value for side in (first, last) for row in connection.execute(side, part)}
+        return _series(list(points.items()))
+
+    with reading(store) as connection:
+        return {name: of(name_id) for name, name_id in _ids(connection, names).items()}
+
+
+def read_running_total(store: Store, run_id: int, name: str) -> Series:
+    """The sum of a metric up to and with each step that has it."""
+    total = func.sum(Metric.value).over(order_by=Metric.step)
+    statement = select(Metric.step, total).join(MetricName, MetricName.id == Metric.name_id)
+    statement = statement.where(Metric.run_id == run_id, MetricName.name == clean(name), Metric.value.is_not(None))
+    with reading(store) as connection:
+        return _series(connection.execute(statement).all())
+
+
+def read_clock(store: Store, run_id: int) -> Clock:
+    """When each step was recorded and the tokens until then: the other two x axes."""
+    statement = select(Step.step, Step.at, Step.tokens).where(Step.run_id == run_id).order_by(Step.step)
+    with reading(store) as connection:
+        rows = connection.execute(statement).all()
+    steps, at, tokens = zip(*rows, strict=True) if rows else ((), (), ())
+    return Clock(np.array(steps, np.int64), np.array(at, np.float64), np.array(tokens, np.float64))
+
+
+def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Of the names that are known."""
+    stored = {name: clean(name) for name in names}
+    statement = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored.values()))
+    known = {name: id for name, id in connection.execute(statement)}
+    return {name: known[own] for name, own in stored.items() if own in known}
+
+
+def _one(connection: Connection, parameters: dict[str, int], points: int) -> Series:
+    """The points that EVERY selects with these parameters."""
+    if connection.execute(BEYOND, parameters | {"points": points}).first() is None:
+        return _series(connection.execute(EVERY, parameters).all())
+    kept: list[Any] = [connection.execute(FIRST, parameters).one(), connection.execute(LAST, parameters).one()]
+    first, last = kept[0].step, kept[1].step
+    bounds = {"first": first, "last": last, "width": range_width(first, last, points)}
+    total = 0
+    for low_step, low, high_step, high, n in connection.execute(EXTREMES, parameters | bounds):
+        total += n
+        if low is not None:
+            kept += [(low_step, low), (high_step, high)]
+    return _series(kept, total)
+
+
+def range_width(first: int, last: int, points: int) -> int:
+    """Steps in each range when its two extremes, with the first and the last point, make at most `points`."""
+    return -(-(last - first + 1) // max(1, (points - 2) // 2))
+
+
+def _extremes() -> Select[Any]:
+    """The lowest and the highest point of each range of `width` steps, and the number of points there.
+
+    Looking up their steps afterwards is five times as fast as window functions, and faster than SQLite's bare columns.
+    """
+    first, last, width = (bindparam(name, type_=Integer) for name in ("first", "last", "width"))
+    own = (Metric.run_id == bindparam("run_id"), Metric.name_id == bindparam("name_id"))
+    bucket = ((Metric.step - first) // width).label("bucket")
+    low, high, n = func.min(Metric.value).label("low"), func.max(Metric.value).label("high"), func.count().label("n")
+    bounds = (
+        select(bucket, low, high, n)
+        .where(*own, Metric.step.between(first, last))
+        .group_by("bucket")  # PostgreSQL does not see that two expressions with parameters are the same
+        .cte("bounds")
+    )
+    begin = bounds.c.bucket * width + first
+
+    def step_of(value: ColumnElement[Any]) -> ScalarSelect[int]:
+        inside = Metric.step.between(begin, begin + (width - 1))
+        return (
+            select(Metric.step)
+            .where(*own, Metric.value == value, inside)
+            .order_by(Metric.step)
+            .limit(1)
+            .scalar_subquery()
+        )
+
+    found = bounds.c
+    return select(step_of(found.low), found.low, step_of(found.high), found.high, found.n)
+
+
+EXTREMES = _extremes()
+
+
+def _series(rows: Sequence[Any], total: int | None = None) -> Series:
+    """Rows of (step, value), in any order, each step once."""
+    step = np.array([row[0] for row in rows], np.int64)
+    value = np.array([row[1] for row in rows], np.float64)
+    step, chosen = np.unique(step, return_index=True)
+    return Series(step, value[chosen], len(rows) if total is None else total)

@@ -1,0 +1,341 @@
+"""Runs: how they are created, found, listed, described, tagged and deleted."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    ScalarSelect,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
+
+from store.db import checking
+from store.db.connection import Store, StoreError, reading, writing
+from store.db.redaction import redacted_values
+from store.db.rows import JobRow, RunDetail, RunRef, RunRow
+from store.db.schema import (
+    OPEN,
+    Evaluation,
+    Job,
+    Metric,
+    MetricName,
+    Run,
+    Step,
+    Tag,
+)
+from store.db.sql import upsert
+from store.db.values import clean, storable
+from store.jobs import (
+    _jobs,
+    new_uid,
+)
+from store.media import files as files
+
+_RUN: Any = Run.__table__
+RECENT_STEPS = 20
+SPARKLINE_POINTS = 40
+SPARKLINE_METRICS = ("reward", "probe/reward")
+RUN_COLUMNS = (
+    *("id", "uid", "name", "method", "style", "grammar", "model", "dataset", "lora_rank", "quantization", "seed"),
+    *("step", "max_steps", "created_at", "parent_id"),
+)
+
+
+class Broken(StoreError):
+    """A run whose rows cannot be what they should."""
+
+    def __init__(self, uid: object, fault: str) -> None:
+        super().__init__(f"The run {uid} is broken ({fault}): delete it on the Runs page, or by `store delete {uid}`.")
+
+
+MAIN_JOB_FIRST = ((Job.kind == "train").desc(), (Job.kind != "embed").desc(), Job.id.desc())
+"""A run is what its latest training makes it; what is evaluated or embedded afterwards does not change its state."""
+
+
+BROKEN = "broken"
+"""Stands for the state of a run whose rows cannot be."""
+
+
+PARTS: dict[Any, dict[str, str]] = {
+    Run.__table__: {name: name for name in RUN_COLUMNS},
+    Job.__table__: {
+        "status": "state",
+        "job_id": "id",
+        "job_uid": "uid",
+        "job_kind": "kind",
+        **{name: name for name in ("host", "activity", "spoke_at", "heartbeat", "started_at", "ended_at", "error")},
+    },
+    Evaluation.__table__: {"evaluation": "metrics", "evaluation_kind": "kind", "evaluation_step": "step"},
+}
+"""Tables of the columns of `_rows`, each with the name that it has in its table."""
+
+
+def resolve_run(store: Store, name_or_uid: str) -> int:
+    """The id of the run with this uid, or with this name where only one has it. StoreError names close matches."""
+    return find_run(store, name_or_uid).id
+
+
+def find_run(store: Store, name_or_uid: str) -> RunRef:
+    """The run with this uid or name, or with this id where its uid cannot be typed. Raises as `resolve`."""
+    with reading(store) as connection:
+        rows = connection.execute(select(Run.id, Run.uid, Run.name)).all()
+    by_uid = [row for row in rows if str(row.uid) == name_or_uid]
+    found = by_uid or [row for row in rows if row.name == name_or_uid]
+    if not found:
+        found = [row for row in rows if str(row.id) == name_or_uid and any(checking.faults(_RUN, {"uid": row.uid}))]
+    if len(found) == 1:
+        return RunRef(found[0].id, str(found[0].uid))
+    if found:
+        uids = _list(str(row.uid) for row in found)
+        raise StoreError(f"{len(found)} runs are named {name_or_uid!r}: use a uid ({uids}).")
+    known = {str(word) for row in rows for word in (row.name, row.uid)}
+    close = difflib.get_close_matches(name_or_uid, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "list them with `python -m store runs`."
+    raise StoreError(f"There is no run {name_or_uid!r} in {store.where}: {hint}")
+
+
+def get_run(store: Store, run_id: int) -> RunDetail:
+    """One run with the job that decides its status; StoreError when it is gone, or cannot be shown."""
+    with reading(store) as connection:
+        row = connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().first()
+        if row is None:
+            raise StoreError("This run is no longer in the database.")
+        tags = tuple(connection.scalars(select(Tag.name).where(Tag.run_id == run_id).order_by(Tag.name)))
+        main = connection.execute(_jobs().where(Job.run_id == run_id).order_by(*MAIN_JOB_FIRST).limit(1)).first()
+    parts: list[tuple[Any, dict[str, Any]]] = [(_RUN, dict(row)), (Job.__table__, main._asdict() if main else {})]
+    for table, part in parts:
+        for name, fault in checking.faults(table, part):
+            raise Broken(row["uid"], f"{name} of its {table.name} {fault}")
+    return RunDetail(**row, tags=tags, job=JobRow._make(main) if main else None)
+
+
+def list_runs(store: Store, *, method: str | None = None, tag: str | None = None) -> list[RunRow]:
+    """All runs, newest first."""
+    chosen = select(Run.id)
+    if method is not None:
+        chosen = chosen.where(Run.method == method)
+    if tag is not None:
+        chosen = chosen.join(Tag).where(Tag.name == tag)
+    with reading(store) as connection:
+        rows = [_readable(row) for row in connection.execute(_rows(chosen)).mappings()]
+        tags = _tags(connection, chosen)
+        pace = _pace(connection, chosen)
+        sparklines = _sparklines(connection, chosen)
+    return [
+        RunRow(
+            **row,
+            tags=tuple(tags[row["id"]]),
+            seconds_per_step=pace.get(row["id"], (None, None))[0],
+            tokens_per_second=pace.get(row["id"], (None, None))[1],
+            sparkline=tuple(sparklines[row["id"]]),
+        )
+        for row in rows
+    ]
+
+
+def list_configurations(store: Store, *, method: str, model: str, dataset: str) -> list[dict[str, Any]]:
+    """The configurations of all runs of a method on a base model and a dataset."""
+    alike = (Run.method == method, Run.model == model, Run.dataset == dataset)
+    with reading(store) as connection:
+        return list(connection.scalars(select(Run.config).where(*alike).order_by(Run.id)))
+
+
+def create_run(
+    store: Store,
+    *,
+    name: str,
+    method: str,
+    style: str,
+    grammar: str = "ours",
+    model: str,
+    dataset: str,
+    config: dict[str, Any],
+    reward_weights: dict[str, float],
+    lora_rank: int | None = None,
+    quantization: str | None = None,
+    seed: int | None = None,
+    max_steps: int | None = None,
+    output_dir: str | None = None,
+    parent_id: int | None = None,
+    uid: str | None = None,
+) -> RunRef:
+    """A new run at step 0, without a job; with a new `uid` unless it has one from elsewhere."""
+    uid = uid or new_uid()
+    values = {
+        "name": name,
+        "method": method,
+        "style": style,
+        "grammar": grammar,
+        "model": model,
+        "dataset": dataset,
+        "config": config,
+        "reward_weights": reward_weights,
+        "lora_rank": lora_rank,
+        "quantization": quantization,
+        "seed": seed,
+        "max_steps": max_steps,
+        "output_dir": output_dir,
+        "parent_id": parent_id,
+    }
+    fixed = {"uid": uid, "environment": {}, "sources": {}, "step": 0, "created_at": time.time()}
+    with writing(store) as connection:
+        new = insert(Run).values(**fixed, **_kept(values)).returning(Run.id)
+        return RunRef(connection.execute(new).scalar_one(), uid)
+
+
+def describe_run(store: Store, run_id: int, **columns: Any) -> None:
+    """Sets columns of a run, for example `environment`, `prompt`, `prompt_hash`, `sources`, `note`, `name`."""
+    with writing(store) as connection:
+        connection.execute(update(Run).where(Run.id == run_id).values(_kept(columns)))
+
+
+def delete_run(store: Store, run_id: int) -> None:
+    """Removes a run and all its rows; StoreError while one of its jobs is open. Files are the caller's."""
+    is_open = select(Job.uid).where(Job.run_id == run_id, Job.state.in_(OPEN)).limit(1)
+    with writing(store) as connection:
+        job = connection.scalar(is_open)
+        if job:
+            raise StoreError(f"The run has an open job ({job}): stop it first.")
+        connection.execute(delete(Run).where(Run.id == run_id))
+
+
+def add_tag(store: Store, run_id: int, name: str) -> None:
+    with writing(store) as connection:
+        connection.execute(
+            upsert(connection.dialect.name, Tag).values(run_id=run_id, name=clean(name)).on_conflict_do_nothing()
+        )
+
+
+def remove_tag(store: Store, run_id: int, name: str) -> None:
+    with writing(store) as connection:
+        connection.execute(delete(Tag).where(Tag.run_id == run_id, Tag.name == clean(name)))
+
+
+def _list(words: Any) -> str:
+    return ", ".join(sorted(words))
+
+
+def _readable(row: RowMapping) -> dict[str, Any]:
+    """A line of the table with `broken`: an empty value stands for each that cannot be, and the state says so."""
+    found, broken = dict(row), None
+    for table, columns in PARTS.items():
+        part = {column: row[label] for label, column in columns.items()}
+        if any(value is not None for value in part.values()):
+            wrong = dict(checking.faults(table, part))
+            found |= {label: checking.empty(table.c[name]) for label, name in columns.items() if name in wrong}
+            broken = broken or next((f"{name} of its {table.name} {fault}" for name, fault in wrong.items()), None)
+    if broken is not None:
+        found |= {"name": found["name"] or f"run {row['id']}", "uid": str(row["uid"]), "status": BROKEN}
+    return found | {"broken": broken}
+
+
+def _rows(chosen: Select[Any]) -> Select[Any]:
+    main_job = (
+        select(Job.id).where(Job.run_id == Run.id).order_by(*MAIN_JOB_FIRST).limit(1).correlate(Run).scalar_subquery()
+    )
+    latest_evaluation = func.coalesce(_latest_evaluation(Evaluation.benchmark == Run.dataset), _latest_evaluation())
+    return (
+        select(
+            *(Run.__table__.c[name] for name in RUN_COLUMNS),
+            Job.state.label("status"),
+            Job.id.label("job_id"),
+            Job.uid.label("job_uid"),
+            Job.kind.label("job_kind"),
+            *(Job.host, Job.activity, Job.spoke_at, Job.heartbeat, Job.started_at, Job.ended_at, Job.error),
+            Evaluation.metrics.label("evaluation"),
+            Evaluation.kind.label("evaluation_kind"),
+            Evaluation.step.label("evaluation_step"),
+        )
+        .select_from(Run)
+        .where(Run.id.in_(chosen))
+        .outerjoin(Job, Job.id == main_job)
+        .outerjoin(Evaluation, Evaluation.id == latest_evaluation)
+        .order_by(Run.created_at.desc(), Run.id.desc())
+    )
+
+
+def _latest_evaluation(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    finished = select(Evaluation.id).where(Evaluation.run_id == Run.id, Evaluation.ended_at.is_not(None), *which)
+    latest = finished.where(Evaluation.kind.in_(("val", "test"))).order_by(Evaluation.id.desc()).limit(1)
+    return latest.correlate(Run).scalar_subquery()
+
+
+def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    for run_id, name in connection.execute(
+        select(Tag.run_id, Tag.name).where(Tag.run_id.in_(chosen)).order_by(Tag.name)
+    ):
+        found[run_id].append(name)
+    return found
+
+
+def _pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float | None, float | None]]:
+    """Seconds a step and tokens a second of each run, as medians over its latest steps."""
+    recent = (
+        select(Run.id, Step.step, Step.at, Step.tokens)
+        .join(Step, and_(Step.run_id == Run.id, Step.step > Run.step - RECENT_STEPS - 1))
+        .where(Run.id.in_(chosen))
+        .order_by(Run.id, Step.step)
+    )
+    steps: dict[int, list[tuple[int, float, float | None]]] = defaultdict(list)
+    for run_id, step, at, tokens in connection.execute(recent):
+        if all(_is_finite(value) for value in (step, at, 0 if tokens is None else tokens)):
+            steps[run_id].append((step, at, tokens))
+    return {run_id: _medians(rows) for run_id, rows in steps.items()}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a number is one, which SQLite does not see to."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _medians(rows: Sequence[tuple[int, float, float | None]]) -> tuple[float | None, float | None]:
+    seconds, speeds = [], []
+    for (step, at, tokens), (next_step, next_at, next_tokens) in pairwise(rows):
+        seconds.append((next_at - at) / (next_step - step))
+        if tokens is not None and next_tokens is not None and next_at > at:
+            speeds.append((next_tokens - tokens) / (next_at - at))
+    return (median(seconds) if seconds else None), (median(speeds) if speeds else None)
+
+
+def _sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[float]]:
+    """Values at evenly spaced steps, by look-ups whose number does not grow with the length of the runs."""
+    number = select(literal(1).label("i")).cte("number", recursive=True)
+    number = number.union_all(select(number.c.i + 1).where(number.c.i < SPARKLINE_POINTS))
+
+    def latest(name: str) -> ScalarSelect[float]:
+        name_id = select(MetricName.id).where(MetricName.name == name).scalar_subquery()
+        until = Run.step * number.c.i // SPARKLINE_POINTS
+        value = select(Metric.value).where(Metric.run_id == Run.id, Metric.name_id == name_id, Metric.step <= until)
+        return value.where(Metric.value.is_not(None)).order_by(Metric.step.desc()).limit(1).scalar_subquery()
+
+    value = func.coalesce(*(latest(name) for name in SPARKLINE_METRICS))
+    statement = select(Run.id, value).join(number, true()).where(Run.id.in_(chosen)).order_by(Run.id, number.c.i)
+    found: dict[int, list[float]] = defaultdict(list)
+    for run_id, point in connection.execute(statement):
+        if _is_finite(point):
+            found[run_id].append(point)
+    return found
+
+
+def _kept(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns of a run as they may be kept: storable, and without secrets."""
+    return {key: redacted_values(storable(value)) for key, value in columns.items()}

@@ -1,0 +1,67 @@
+"""What keeps an evaluation honest: the same questions with the image blanked, with another's image, or without a model.
+
+Knows nothing of models or databases.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from trainer.examples.example import Example, Picture
+from trainer.examples.images import encode_png
+
+Baseline = Literal["blind", "shuffled", "majority"]
+GREY = (128, 128, 128)
+TYPE_WORDS = 3
+"""Words at the beginning of a question that make its type, as in `how many red`."""
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A grey picture of another's size."""
+
+    original: Picture
+
+    @property
+    def identity(self) -> str:
+        return f"blank {self.original.identity}"
+
+    def load(self) -> Image.Image:
+        return Image.new("RGB", self.original.load().size, GREY)
+
+    def encoded(self) -> bytes:
+        return encode_png(self.load())
+
+
+def seen(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example]:
+    """The examples as the model is shown them, in their order."""
+    if baseline == "blind":
+        return [replace(e, pictures=tuple(Blank(picture) for picture in e.pictures)) for e in examples]
+    if baseline == "shuffled":
+        # One cycle through all of them: nobody keeps its own picture, unless it has the only one.
+        order = np.random.default_rng(0).permutation(len(examples))
+        others = dict(zip(order, np.roll(order, 1), strict=True))
+        return [replace(e, pictures=examples[others[i]].pictures) for i, e in enumerate(examples)]
+    return list(examples)
+
+
+def question_type(question: str) -> str:
+    """The first words of a question, in lower case."""
+    return " ".join(question.lower().split()[:TYPE_WORDS])
+
+
+def majority(train: Sequence[Example], questions: Sequence[str]) -> list[int]:
+    """For each question the most frequent answer of its type in `train`; of all of them where the type is new."""
+    by_type: dict[str, Counter[int]] = defaultdict(Counter)
+    for example in train:
+        by_type[question_type(example.question)][example.answer] += 1
+    overall = sum(by_type.values(), Counter[int]())
+    answers = (by_type.get(question_type(question)) or overall for question in questions)
+    # The smallest of equally frequent answers: the choice must not depend on the order of `train`.
+    return [min(count, key=lambda answer: (-count[answer], answer)) for count in answers]

@@ -1,0 +1,132 @@
+"""The decoding rules of training, probe and evaluation: every option is set here, none by the model's files.
+
+Whatever a `generation_config.json` or a `config.json` recommends stands aside while our own generation goes on;
+only the tokens that end a turn are taken from there, because the model knows no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import GenerationConfig
+
+from trainer.models import chat_template
+
+NEUTRAL: dict[str, Any] = {
+    # A completion is as long as the policy makes it, up to the run's token limit.
+    "min_length": 0,
+    "min_new_tokens": None,
+    "max_time": None,
+    "stop_strings": None,
+    "exponential_decay_length_penalty": None,
+    # One token after the other, of one sequence, by one model.
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+    "diversity_penalty": 0.0,
+    "constraints": None,
+    "force_words_ids": None,
+    "penalty_alpha": None,
+    "dola_layers": None,
+    "guidance_scale": None,
+    "use_mtp": None,
+    "prompt_lookup_num_tokens": None,
+    "assistant_early_exit": None,
+    "is_assistant": None,
+    # The distribution is the policy's own.
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "sequence_bias": None,
+    "token_healing": None,
+    "watermarking_config": None,
+    "renormalize_logits": False,
+    "remove_invalid_values": False,
+}
+"""Options that can change which tokens come out, at the value with which they do not."""
+WHOLE_DISTRIBUTION: dict[str, Any] = {
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": None,
+    "top_h": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+}
+"""Options of sampling that cut a distribution's tail, at the value with which they do not."""
+WITHOUT_EFFECT = (
+    *("max_length", "use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size"),
+    *("compile_config", "disable_compile", "continuous_batching_config", "low_memory"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
+    *("bos_token_id", "decoder_start_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule"),
+    *("assistant_confidence_threshold", "max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind"),
+    *("assistant_ensemble_weight", "speculation_type", "transformers_version", "_from_model_config"),
+)
+"""Fields that decide how a text is computed or returned, or that belong to what `NEUTRAL` leaves out."""
+SET_BY_US = ("max_new_tokens", "do_sample", "temperature", "eos_token_id", "pad_token_id", "suppress_tokens")
+"""Fields with a value of the run or of its model."""
+
+
+def end_ids(model: Any, processor: Any) -> set[int]:
+    """Tokens that end a completion: those that the model declares, the tokenizer's, and the one that ends a turn."""
+    declared = base_of(model).generation_config.eos_token_id
+    ids = declared if isinstance(declared, list | tuple) else [declared]
+    turn = chat_template.read(processor).end_id(processor.tokenizer)
+    return {i for i in (*ids, processor.tokenizer.eos_token_id, turn) if i is not None}
+
+
+def placeholder_ids(model: Any) -> list[int]:
+    """Tokens that stand for image features: a completion that held one could not be fed back to the model."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return sorted({i for i in (getattr(model.config, name, None) for name in names) if i is not None})
+
+
+def options(model: Any, processor: Any, *, sampled: bool = False) -> dict[str, Any]:
+    """Arguments of a GenerationConfig that training and evaluation share; what is left out is neutral by itself.
+
+    `sampled` adds those of sampling by transformers; evaluation samples by noise of its own.
+    """
+    neutral = NEUTRAL | (WHOLE_DISTRIBUTION if sampled else {})
+    return {
+        **{name: value for name, value in neutral.items() if value is not None},
+        "eos_token_id": sorted(end_ids(model, processor)),
+        "pad_token_id": processor.tokenizer.pad_token_id,
+        "suppress_tokens": placeholder_ids(model),
+    }
+
+
+def rules(model: Any, processor: Any) -> dict[str, Any]:
+    """The same as a condition of an evaluation, with tokens as texts: two models of one family may number them anew."""
+    words = processor.tokenizer.convert_ids_to_tokens
+    return {
+        **NEUTRAL,
+        **WHOLE_DISTRIBUTION,
+        "stop_tokens": sorted(words(sorted(end_ids(model, processor)))),
+        "suppressed_tokens": sorted(words(placeholder_ids(model))),
+    }
+
+
+@contextmanager
+def without_defaults(model: Any) -> Iterator[None]:
+    """The model's own generation defaults stand aside: transformers fills whatever is unset from them."""
+    holder = base_of(model)
+    defaults = holder.generation_config
+    holder.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        holder.generation_config = defaults
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model, also below an adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

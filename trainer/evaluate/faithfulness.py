@@ -1,0 +1,126 @@
+"""Is the thinking load-bearing? The same question again after an altered think body, and how often the answer changes.
+
+An answer that does not follow its thinking was not reached by it. Alterations are stored as evaluations of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from store.db.engine import Store
+from store.db.rows import PredictionRow
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.trace import NUMBER_WORDS, parse, read_count
+from trainer.datasets.storing import store_examples
+from trainer.evaluate.harness import Harness
+from trainer.evaluate.metrics import NUMBER, concluded
+from trainer.examples.example import Example
+from trainer.spec.errors import TrainerError
+from trainer.spec.statistics import wilson
+
+ALTERATIONS = ("emptied", "another's", "count edited", "filler")
+KIND = "thinking"
+"""Kind of these evaluations."""
+
+
+def probe(
+    store: Store,
+    run_id: int,
+    harness: Harness,
+    examples: Sequence[Example],
+    *,
+    step: int,
+    benchmark: str,
+    pause: Callable[[], None],
+) -> None:
+    """Answers all examples, then those that are well-formed again after each of `ALTERATIONS`.
+
+    Figures: `n`, `changed` (share of other answers than before) with its 95 % interval, and `followed`: share that
+    answer the number on which the altered thinking ends. `pause` is called after each batch. Raises TrainerError where
+    nothing is well-formed.
+    """
+    kept, thinks, before = _answered(harness, examples, pause)
+    ids = store_examples(store, kept)
+    for name in ALTERATIONS:
+        bodies = altered(name, thinks, before)
+        evaluation = begin_evaluation(
+            store,
+            run_id,
+            benchmark=benchmark,
+            split=kept[0].split,
+            kind=KIND,
+            step=step,
+            conditions=harness.conditions(kept[0]) | {"thinking": name},
+            encoder=None,
+            total=len(kept),
+        )
+        after: dict[int, PredictionRow] = {}
+        prefixes = [f"<think>{body}</think><answer>" for body in bodies]
+        for indices, answers in harness.batches(kept, harness.decoding, 1, prefixes):
+            asked, asked_ids = [kept[i] for i in indices], [ids[i] for i in indices]
+            rows = harness.rows(asked, answers, asked_ids, [0] * len(indices), step=step)
+            after |= dict(zip(indices, rows, strict=True))
+            record_predictions(store, evaluation, rows)
+            pause()
+        said = [after[i].answer for i in range(len(kept))]
+        finish_evaluation(store, evaluation, _figures(said, before, [concluded(body) for body in bodies]))
+
+
+def _answered(
+    harness: Harness, examples: Sequence[Example], pause: Callable[[], None]
+) -> tuple[list[Example], list[str], list[int]]:
+    """The examples whose greedy completion is well-formed with an answer, their think bodies and answers."""
+    found: list[tuple[Example, str, int]] = []
+    for indices, answers in harness.batches(examples, harness.decoding, 1):
+        for i, answer in zip(indices, answers, strict=True):
+            trace = parse(answer.text, "cot")
+            if trace.think_text is not None and trace.answer is not None:
+                found.append((examples[i], trace.think_text, trace.answer))
+        pause()
+    if not found:
+        raise TrainerError(
+            "data", "No completion is well-formed: there is no thinking to alter. Train the model first."
+        )
+    kept, thinks, before = zip(*found, strict=True)
+    return list(kept), list(thinks), list(before)
+
+
+def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[str]:
+    """The think bodies after one of `ALTERATIONS`."""
+    if name == "emptied":
+        return [""] * len(thinks)
+    if name == "filler":
+        return ["." * len(think) for think in thinks]
+    if name == "count edited":
+        return [edited(think) for think in thinks]
+    order = np.random.default_rng(0).permutation(len(thinks)).tolist()
+    # Somebody else's thinking that came to another answer, where there is one.
+    return [next((thinks[j] for j in order if answers[j] != answer), thinks[order[0]]) for answer in answers]
+
+
+def edited(think: str) -> str:
+    """The thinking with one added to the last number that it states; as it was where it states none."""
+    found = list(NUMBER.finditer(think))
+    if not found:
+        return think
+    last = found[-1]
+    more = (read_count(last.group()) or 0) + 1
+    is_word = not last.group().isdigit() and more < len(NUMBER_WORDS)
+    return think[: last.start()] + (NUMBER_WORDS[more] if is_word else str(more)) + think[last.end() :]
+
+
+def _figures(
+    said: Sequence[int | None], before: Sequence[int], stated: Sequence[int | None]
+) -> dict[str, float | int | None]:
+    changed = sum(new != old for new, old in zip(said, before, strict=True))
+    low, high = wilson(changed, len(said))
+    known = [(new, number) for new, number in zip(said, stated, strict=True) if number is not None]
+    return {
+        "n": len(said),
+        "changed": changed / len(said),
+        "changed_low": low,
+        "changed_high": high,
+        "followed": sum(new == number for new, number in known) / len(known) if known else None,
+    }

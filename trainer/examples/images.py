@@ -1,0 +1,278 @@
+"""Pictures as files and as pixels: decoding hostile files in bounded memory, encoding for the store.
+
+Knows nothing of datasets or models.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin
+
+from trainer.examples import kinds, modes
+from trainer.spec.errors import TrainerError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+"""What is decoded. The others of Pillow stay off: EPS and WMF run other programs; JPEG 2000 takes 30 bytes a pixel in a
+library with a long record of faults; ICO, ICNS, PSD, DDS and FITS hold several pictures, or hide their sizes; TGA, PCX
+and the like have no signature, so that any file could be taken for one; QOI, FLI, SGI and the rest are decoded by code
+that few people test."""
+KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
+MISSING = "image is missing"
+OUTSIDE = "image lies outside the dataset's folder"
+BROKEN = "image cannot be decoded"
+TOO_LARGE = "image is too large"
+MOST_BYTES = 256 * 1024**2
+MOST_MEMORY = 200_000_000
+"""Bytes that decoding may take at its peak, the shrunk result included."""
+MOST_PIXELS = 250_000_000
+"""A phone's 200 megapixels are read; beyond it even skipping pixels takes many seconds."""
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a picture is turned."""
+LONGEST_EDGE = 4096
+"""Pixels; no processor of ours looks at more, and a batch of larger pictures fills the memory."""
+SHORTEST_EDGE = 28
+"""Pixels; below it processors mistake rows for channels, and Qwen2-VL has no whole patch."""
+NARROWEST = 100
+"""Longest by shortest edge; Qwen2-VL refuses pictures beyond 200."""
+KEPT_BYTES = 4 * 1024**2
+PNG_PIXELS = 1_000_000
+"""A larger picture that must be encoded again becomes a JPEG: a photo as PNG takes seconds and megabytes."""
+ORIGINAL_SIZE = "original size"
+"""Key of `Image.info` for the size of a picture that was shrunk."""
+
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes a pixel that Pillow keeps; 4 in the other modes."""
+_BESIDE = {"WEBP": 12, "AVIF": 8}
+"""Bytes a pixel that a decoder takes beside Pillow's, measured."""
+_RAW_PHOTO = "a camera's raw file: convert it to JPEG or PNG"
+_DNG_VERSION, _SUBFILE, _BITS, _PHOTOMETRIC, _ROWS_PER_STRIP = 50706, 254, 258, 262, 278
+
+Source = bytes | Path
+"""An image file: its bytes, or where it lies."""
+
+# Ours is by memory; Pillow's own refuses the photos of phones.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+
+
+class PictureError(TrainerError):
+    """A picture that cannot be used; `reason` is a phrase to count by, `detail` what is known of this one."""
+
+    def __init__(self, reason: str, name: str, detail: str = "") -> None:
+        advice = "" if ":" in reason or "." in detail else " Check the dataset's files."
+        super().__init__("data", f"{name}: the {reason}{f' ({detail})' if detail else ''}.{advice}")
+        self.reason, self.name, self.detail = reason, name, detail
+
+
+def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image:
+    """The picture as upright RGB on white, its longest edge at most LONGEST_EDGE; of an animation the first frame.
+
+    `original_size` tells its size before. Raises PictureError.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if isinstance(source, Image.Image):
+                return _upright(source)
+            _check_bytes(source, name)
+            # By an open file: Pillow maps a TIFF that it is given by name, and mixes up the rows of one on its side.
+            with _opened(source) as file, Image.open(file, formats=FORMATS) as image:
+                _prepare(image, source, name)
+                return _upright(image)
+    except PictureError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError(MISSING, name) from error
+    except Image.DecompressionBombError as error:
+        pixels = max(map(int, re.findall("[0-9]+", str(error))), default=0)
+        said = f"{pixels / 1e6:.0f} megapixels: at most {MOST_PIXELS / 1e6:.0f} are read. Shrink it"
+        raise PictureError(TOO_LARGE, name, said) from error
+    except Exception as error:
+        # Decoders answer hostile bytes with a dozen kinds of exception.
+        raise _unknown(source, name) from error
+
+
+def original_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the upright picture before `decode` shrunk it."""
+    width, height = image.info.get(ORIGINAL_SIZE, image.size)
+    return width, height
+
+
+def _check_bytes(source: Source, name: str) -> None:
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size > MOST_BYTES:
+        raise PictureError(TOO_LARGE, name, f"a file of {size / 1e6:,.0f} MB, at most {MOST_BYTES / 1e6:,.0f} are read")
+
+
+def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
+    """Refuses what takes too much memory, by the header; a large JPEG is decoded at a half, a quarter or an eighth."""
+    width, height = image.size
+    bytes_ = len(source) if isinstance(source, bytes) else source.stat().st_size
+    for skipped in (1, 2, 4, 8) if isinstance(image, JpegImagePlugin.JpegImageFile) else (1,):
+        if _fits(image, bytes_, skipped):
+            break
+    else:
+        megapixels = width * height / 1e6
+        most = max((share for share in range(100) if _fits(image, bytes_, skipped, share / 100)), default=0)
+        sort = f"{'progressive ' if image.info.get('progressive') else ''}{image.format}"
+        raise PictureError(
+            TOO_LARGE,
+            name,
+            f"{sort} of {width} x {height} pixels, {megapixels:.0f} megapixels: of such ones at most "
+            f"{megapixels * most / 100:.0f} are read. Shrink it, or save it as a baseline JPEG",
+        )
+    image.info[ORIGINAL_SIZE] = image.size
+    if skipped > 1:
+        image.draft(None, (max(1, width // skipped), max(1, height // skipped)))
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        if _DNG_VERSION in tags or tags.get(_SUBFILE) == 1:
+            # Pillow would read the small preview.
+            raise PictureError(f"image is {_RAW_PHOTO}", name)
+        image.info[modes.MIN_IS_WHITE] = image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0
+
+
+def _fits(image: ImageFile.ImageFile, file_size: int, skipped: int, share: float = 1.0) -> bool:
+    """Whether decoding one of `skipped` rows and columns stays in bounds, if the picture had this share of its area."""
+    width, height = (edge * math.sqrt(share) for edge in image.size)
+    pixels, kept = width * height, width * height / skipped**2
+    stored = kept * _STORED.get(image.mode, 4)
+    loading = stored + kept * _BESIDE.get(image.format or "", 0)
+    if image.format in ("WEBP", "AVIF", "TIFF"):
+        loading += file_size * share
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        loading += min(tags.get(_ROWS_PER_STRIP, height), height) * width * sum(tags.get(_BITS, (8,))) / 8
+        if tags.get(ORIENTATION, 1) != 1:
+            loading += stored
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and _is_buffered(image):
+        loading += 2 * pixels * _samples(image)
+    shrunk = 4 * pixels * min(1.0, LONGEST_EDGE / max(width, height, 1)) ** 2
+    return pixels <= MOST_PIXELS and max(loading, stored + shrunk) <= MOST_MEMORY
+
+
+def _is_buffered(image: JpegImagePlugin.JpegImageFile) -> bool:
+    """A JPEG of several scans, whose coefficients are all kept until the last one."""
+    if image.info.get("progressive"):
+        return True
+    assert image.fp is not None
+    place = image.fp.tell()
+    try:
+        image.fp.seek(2)
+        while len(marker := image.fp.read(4)) == 4:
+            if marker[0] != 0xFF or marker[1] == 0xFF:
+                return True
+            if marker[1] == 0xDA:
+                return image.fp.read(1)[0] < image.layers
+            image.fp.seek(int.from_bytes(marker[2:], "big") - 2, os.SEEK_CUR)
+        return True
+    finally:
+        image.fp.seek(place)
+
+
+def _samples(image: JpegImagePlugin.JpegImageFile) -> float:
+    """Samples a pixel: 3 for full colour, 1.5 where it is kept at half the width and height."""
+    factors = [(across, down) for _, across, down, _ in image.layer]
+    most = max(across for across, _ in factors) * max(down for _, down in factors)
+    return sum(across * down for across, down in factors) / most
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """RGB on white, shrunk, turned as EXIF says."""
+    shrink = min(1.0, LONGEST_EDGE / max(image.size))
+    image.load()
+    size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+    found = modes.rgb(image, size)
+    turned = image.info.get(ORIGINAL_SIZE, image.size)
+    exif = Image.Exif()
+    # EXIF that cannot be parsed says nothing about the pixels, which have been read.
+    with suppress(Exception):
+        exif[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    found.info.clear()
+    if exif.get(ORIENTATION, 1) in range(2, 9):
+        found.info["exif"] = exif.tobytes()
+        found = ImageOps.exif_transpose(found)
+        if exif[ORIENTATION] >= 5:
+            turned = turned[::-1]
+        found.info.clear()
+    if turned != found.size:
+        found.info[ORIGINAL_SIZE] = turned
+    return found
+
+
+def _unknown(source: Source | Image.Image, name: str) -> PictureError:
+    """What the file is, where that can be told."""
+    kind = None
+    if not isinstance(source, Image.Image):
+        with suppress(OSError), _opened(source) as file:
+            head = file.read(kinds.HEAD)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 32))
+            kind = kinds.of(head, file.read())
+    return PictureError(f"image is {kind}" if kind else BROKEN, name)
+
+
+def _opened(source: Source) -> io.BytesIO | io.BufferedReader:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def fit(image: Image.Image) -> Image.Image:
+    """The picture in a size that every processor takes: shrunk, padded or enlarged only where it must be."""
+    if max(image.size) > LONGEST_EDGE:
+        factor = LONGEST_EDGE / max(image.size)
+        image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
+    least = -(-max(image.size) // NARROWEST)
+    if min(image.size) < least:
+        wide = max(image.width, least), max(image.height, least)
+        image = ImageOps.pad(image, wide, color="white")
+    if min(image.size) < SHORTEST_EDGE:
+        factor = -(-SHORTEST_EDGE // min(image.size))
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return image
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """PNG bytes; the same picture gives the same bytes, and so the same SHA-256."""
+    buffer = io.BytesIO()
+    quick = image.width * image.height > PNG_PIXELS
+    image.convert("RGB").save(buffer, format="PNG", compress_level=1 if quick else 6)
+    return buffer.getvalue()
+
+
+def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
+    """The file as it is where a browser shows it right, else encoded again. Raises PictureError."""
+    if not isinstance(source, Image.Image) and (kept := _plain(source)) is not None:
+        return kept
+    image = decode(source, name)
+    if image.width * image.height <= PNG_PIXELS:
+        return encode_png(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _plain(source: Source) -> bytes | None:
+    """The bytes of one upright, opaque RGB picture in a format that browsers show, judged by its header; else None."""
+    try:
+        if (len(source) if isinstance(source, bytes) else source.stat().st_size) > KEPT_BYTES:
+            return None
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=KEPT_FORMATS) as image:
+                is_plain = (
+                    image.mode == "RGB"
+                    and max(image.size) <= LONGEST_EDGE
+                    and not image.has_transparency_data
+                    and getattr(image, "n_frames", 1) == 1
+                    and image.getexif().get(ORIENTATION, 1) == 1
+                )
+                return data if is_plain else None
+    except Exception:
+        # As in `decode`: whatever a decoder says of hostile bytes, they are not kept as they are.
+        return None

@@ -1,0 +1,187 @@
+"""Pictures as people hand them: paths, bytes, open files, PIL images, arrays, cells of 🤗 Datasets. Loads no torch.
+
+`several` takes a cell apart, `source` makes an image file of one picture; `images` decodes it.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trainer.datasets import files, values
+from trainer.datasets.files import EncodedPicture
+from trainer.examples import images, modes
+from trainer.examples.images import MISSING, PictureError, Source
+
+WEB = "image is a web address: download it and give its path"
+MOST_TEXT = 64 * 1024**2
+_WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_DATA = re.compile(r"data:image/[\w.+-]+;base64,")
+
+
+def pictures(cell: object, roots: Sequence[Path], again: Callable[[], object] | None = None) -> tuple[Any, ...]:
+    """The pictures of the cell `image` or `images`; those whose path leaves the folders `roots` cannot be read.
+
+    They are kept in memory as files, or where `again` is given fetched anew from the cell that it returns.
+    """
+    found = []
+    for i, given in enumerate(several(cell)):
+        found.append(_kept(given, roots) if again is None else _fetched(i, again, roots))
+    return tuple(found)
+
+
+def several(cell: object) -> list[Any]:
+    """The pictures of a cell: none where it is absent, those of a list, or the one that it is."""
+    if isinstance(cell, str):
+        cell = _parsed(cell)
+    if values.is_absent(cell):
+        return []
+    if isinstance(cell, np.ndarray) and (cell.dtype == object or cell.dtype.kind in "SU" or cell.ndim == 4):
+        cell = list(cell)
+    elif _is_tensor(cell) and getattr(cell, "ndim", 0) == 4:
+        cell = list(cell)  # type: ignore[call-overload]
+    if isinstance(cell, (list, tuple)) and not _is_nested_numbers(cell):
+        return [each for each in cell if not values.is_absent(each)]
+    return [cell]
+
+
+def source(given: object, roots: Sequence[Path]) -> Source:
+    """A picture as an image file: its bytes, or where it lies. Raises PictureError."""
+    if isinstance(given, Mapping):
+        # What is there decides, and bytes come before a path, which may be that of another machine.
+        inner = [given[key] for key in ("bytes", "path") if not values.is_absent(given.get(key))]
+        if not inner:
+            raise PictureError(MISSING, "a picture")
+        return source(inner[0], roots)
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return bytes(given)
+    if (pixels := _pixels(given)) is not None:
+        return images.encode_png(images.decode(pixels))
+    if isinstance(given, str) and (match := _DATA.match(given)):
+        return _base64(given[match.end() :])
+    if isinstance(given, str) and _WEB.match(given):
+        raise PictureError(WEB, given[:200])
+    if isinstance(given, (str, os.PathLike)):
+        return files.find(roots, given)
+    if callable(getattr(given, "read", None)):
+        return _read(given)
+    kind = type(given)
+    named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    raise PictureError(f"image is of type {named}: give a path, bytes, a PIL image or an array", named)
+
+
+def for_store(given: object, roots: Sequence[Path]) -> bytes:
+    """A picture however it comes as a file that the store takes and browsers show. Raises PictureError."""
+    pixels = _pixels(given)
+    return images.for_store(source(given, roots) if pixels is None else pixels)
+
+
+def _kept(given: object, roots: Sequence[Path]) -> EncodedPicture:
+    try:
+        file = source(given, roots)
+        return EncodedPicture(files.digest(file), lambda: file, _name(given))
+    except (PictureError, OSError) as error:
+        return _unreadable(error)
+
+
+def _fetched(i: int, again: Callable[[], object], roots: Sequence[Path]) -> EncodedPicture:
+    def read() -> Source:
+        return source(several(again())[i], roots)
+
+    try:
+        return EncodedPicture(files.digest(read()), read, _name(several(again())[i]))
+    except (PictureError, OSError) as error:
+        return _unreadable(error)
+
+
+def _name(given: object) -> str:
+    if isinstance(given, Mapping):
+        given = given.get("path")
+    return str(given)[:200] if isinstance(given, (str, os.PathLike)) else "a picture"
+
+
+def _unreadable(error: PictureError | OSError) -> EncodedPicture:
+    fault = error if isinstance(error, PictureError) else PictureError(MISSING, str(error.filename))
+
+    def read() -> Source:
+        raise fault
+
+    return EncodedPicture(f"{fault.reason}: {fault.name}", read)
+
+
+def _pixels(given: Any) -> Image.Image | None:
+    """A PIL image or an array as the former; None for all else. Raises PictureError."""
+    if isinstance(given, Image.Image):
+        return given
+    # NumPy's own texts and bytes would be arrays, too.
+    is_array = hasattr(given, "__array__") and not isinstance(given, (str, bytes))
+    if not (_is_tensor(given) or _is_nested_numbers(given) or is_array):
+        return None
+    try:
+        if hasattr(given, "detach"):
+            given = given.detach().cpu()
+            # NumPy knows no bfloat16.
+            given = given.float().numpy() if given.is_floating_point() else given.numpy()
+        return modes.array(np.asarray(given))
+    except PictureError:
+        raise
+    except Exception as error:
+        # Whatever a foreign array does when it is asked for its numbers.
+        reason = str(error) if isinstance(error, ValueError) else f"an array that cannot be read ({error})"
+        raise PictureError(f"image is {reason}", "an array") from error
+
+
+def _is_tensor(given: object) -> bool:
+    return hasattr(given, "detach") and hasattr(given, "numpy")
+
+
+def _is_nested_numbers(given: object) -> bool:
+    """Rows of numbers, as an array becomes where only lists can be kept."""
+    depth = 0
+    while isinstance(given, (list, tuple)) and given and depth < 4:
+        given, depth = given[0], depth + 1
+    return depth >= 2 and isinstance(given, (int, float))
+
+
+def _parsed(cell: str) -> object:
+    """The list or the cell of 🤗 Datasets that a text cell states, as JSON or as Python prints it; else the text."""
+    text = cell.strip()
+    if not text.startswith(("[", "{")) or len(text) > MOST_TEXT:
+        return cell
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, (list, dict)):
+            return found
+    return cell
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise PictureError(images.BROKEN, "a data: address") from error
+
+
+def _read(file: Any) -> bytes:
+    try:
+        # An open file may have been read to its end.
+        file.seek(0)
+        data = file.read()
+    except (OSError, ValueError, AttributeError) as error:
+        raise PictureError("image is a closed file: give its bytes or its path", str(file)[:200]) from error
+    if not isinstance(data, bytes):
+        raise PictureError("image is a text file: open it with mode rb", str(file)[:200])
+    return data

@@ -1,0 +1,84 @@
+"""Trying a configuration out before it runs: one real update, timed, and the heaviest pass. Keeps nothing."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PrinterCallback
+
+from trainer import datasets
+from trainer.evaluate import generation
+from trainer.evaluate.similarity import Encoder
+from trainer.examples.example import Example
+from trainer.fit import memory
+from trainer.models import loading
+from trainer.spec.config import RunConfig
+from trainer.spec.rewards import build
+from trainer.train import grpo, sft
+
+
+class Calibration(NamedTuple):
+    seconds: float
+    """Of one update; the first is slower than those that follow."""
+    peak: int
+    """Bytes that the process needed at most."""
+
+
+def calibrate(config: RunConfig) -> Calibration:
+    """Loads the base and does one process's share of an update in a temporary folder.
+
+    Raises TrainerError, or whatever a run would.
+    """
+    settings = config.optimization
+    share = {"steps": 1, "batch_size": settings.batch_size // settings.processes, "processes": 1}
+    once = config.model_copy(update={"optimization": settings.model_copy(update=share)})
+    examples = datasets.load_role(config.data, "train", min(config.prompts_per_step, config.data.train_examples))
+    grpo.check_enough(config, len(examples))
+    base = loading.load_base(config.model)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer: Any
+        if config.method == "grpo":
+            encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
+            trainer = grpo.build(once, base, examples, tuple(build(config, encoder)), Path(folder))
+        else:
+            trainer = sft.build(once, base, examples, Path(folder))
+        trainer.remove_callback(PrinterCallback)
+        start = time.perf_counter()
+        trainer.train()
+        return Calibration(time.perf_counter() - start, memory.measured_peak())
+
+
+def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: RunConfig) -> None:
+    """The heaviest pass that the training may come to: the largest examples with the longest completions.
+
+    What does not fit into memory fails here, not hours later. As in training, GRPO's rows are groups of one prompt and
+    checkpointing is on, if the run has it. Weights, gradients, random state and the memory's peak stay as they were.
+    """
+    model = trainer.model
+    copies = config.grpo.group_size if config.method == "grpo" else 1
+    groups = (example for example in cycle(memory.by_size(examples)) for _ in range(copies))
+    rows = list(islice(groups, config.micro_batch))
+    texts = [generation.render(processor, example, config.style, config.instruction) for example in rows]
+    prompts = generation.encode(processor, rows, texts)
+    length = config.max_tokens if config.method == "grpo" else sft.longest(processor.tokenizer, examples, config)
+    # A token of its own for each row: completions that begin alike would be computed once.
+    fillers = [[256 + i % 256] * length for i in range(len(rows))]
+    inputs, tokens, _ = generation.continued(model, processor, prompts, fillers)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, -tokens.shape[1] :] = tokens
+    if config.optimization.gradient_checkpointing:
+        # The trainer does so when it begins to train.
+        model.activation_checkpointing_enable(trainer.args.activation_checkpointing_kwargs)
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), trainer.accelerator.autocast():
+        model.train()
+        # TRL's own loss: the plain one would hold the logits of every token, which an update never does.
+        model(**inputs, labels=labels, fused_lm_head=True).loss.backward()
+    model.zero_grad(set_to_none=True)
+    memory.forget_peak()

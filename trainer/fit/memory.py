@@ -1,0 +1,269 @@
+"""How much memory a run will need at its peak, by formula, in bytes. Loads no weights and no data.
+
+Three phases alternate over what stays (weights, adapter, optimizer): the training pass, generation, and the probe's
+log-probabilities. The largest decides. A group's prompt is computed once, in the training pass too unless that
+recomputes its activations. Coefficients of the training pass were fitted to the tensors that autograd keeps for LoRA
+on Llama and Qwen2 layers, float32 and bfloat16; expect them right within a quarter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psutil
+import torch
+from accelerate import init_empty_weights
+from transformers import AutoModelForImageTextToText
+
+from trainer.evaluate import generation
+from trainer.examples.example import Example
+from trainer.models import loading
+from trainer.patches import pixels, prefix_sharing, vision_cache
+from trainer.spec.config import RunConfig
+
+Phase = Literal["the update", "generation", "the probe"]
+KEPT = {torch.float32: (8.0, 4.0), torch.bfloat16: (15.0, 4.5)}
+"""Values kept a token and layer for the backward pass, in hidden and in intermediate widths."""
+NF4_BYTES, INT8_BYTES = 0.52, 1.01
+"""A quantized weight with its share of the block's scale."""
+LOSS_TILE = (4096, 32768)
+"""Tokens and vocabulary entries that TRL's fused head projects at once."""
+SAMPLE = 16
+"""Examples among which the largest is looked for."""
+GPU_RUNTIME = 700 * 1024**2
+"""CUDA's context and workspaces."""
+CPU_RUNTIME = 1000 * 1024**2
+"""The interpreter, the libraries and the sentence encoder."""
+ADVICE: dict[Phase, str] = {
+    "the update": "Raise optimization.accumulation, or turn on optimization.gradient_checkpointing.",
+    "generation": "Lower optimization.batch_size, evaluation.batch_size, max_tokens or the image size.",
+    "the probe": "Raise optimization.accumulation, or lower max_tokens.",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The largest example, as the processor prepares it."""
+
+    tokens: int
+    """Prompt tokens, image tokens included."""
+    pixels: int
+    """Values in `pixel_values`."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes; `parts` add up to `peak`."""
+
+    parts: dict[str, int]
+    phase: Phase
+    available: int
+    """What the device has left for this process."""
+    parameters: int
+
+    @property
+    def peak(self) -> int:
+        return sum(self.parts.values())
+
+
+def by_size(examples: Sequence[Example]) -> list[Example]:
+    """The first SAMPLE examples, those with the most pixels first."""
+    return sorted(examples[:SAMPLE], key=lambda example: -sum(image.width * image.height for image in example.images))
+
+
+def largest(processor: Any, examples: Sequence[Example], config: RunConfig) -> Workload:
+    """What the largest of the first SAMPLE examples amounts to."""
+    example = by_size(examples)[0]
+    text = generation.render(processor, example, config.style, config.instruction)
+    inputs = generation.encode(processor, [example], [text])
+    return Workload(inputs["input_ids"].shape[1], inputs["pixel_values"].numel())
+
+
+def estimate(config: RunConfig, example: Workload) -> Estimate:
+    """The peak of a run on this machine's device. Raises TrainerError when the model's configuration is missing."""
+    described = loading.architecture(config.model)
+    with init_empty_weights():
+        model = AutoModelForImageTextToText.from_config(described, dtype=loading.dtype_of(config.model))
+    model.tie_weights()
+    fixed = {
+        "weights": weight_bytes(model, config),
+        "adapter and optimizer": adapter_bytes(model, config),
+        "runtime": GPU_RUNTIME if torch.cuda.is_available() else CPU_RUNTIME,
+        "picture features": feature_bytes(config, described, example),
+        "the batch's pixels": pixel_bytes(config, example),
+    }
+    phases = phase_parts(config, described, example)
+    phase = max(phases, key=lambda name: sum(phases[name].values()))
+    return Estimate(fixed | phases[phase], phase, available(), sum(p.numel() for p in model.parameters()))
+
+
+def available() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+
+
+def weight_bytes(model: torch.nn.Module, config: RunConfig) -> int:
+    """Only the language model's projections are quantized."""
+    plain = loading.dtype_of(config.model).itemsize
+    quantized = {"nf4": NF4_BYTES, "int8": INT8_BYTES}.get(config.model.quantization, plain)
+    projected = sum(module.weight.numel() for module in loading.projections(model).values())
+    return int(projected * quantized + (sum(p.numel() for p in model.parameters()) - projected) * plain)
+
+
+def adapter_parameters(model: torch.nn.Module, rank: int) -> int:
+    return sum(rank * (module.in_features + module.out_features) for module in loading.projections(model).values())
+
+
+def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
+    """Weight, gradient and AdamW's two moments, in float32 whatever the base is in.
+
+    A run that starts from an adapter keeps a frozen copy of it as the KL reference.
+    """
+    copies = 0 if config.method == "none" else 4
+    if config.model.adapter is not None and config.method == "grpo" and config.grpo.beta:
+        copies += 1
+    return copies * 4 * adapter_parameters(model, config.lora.rank)
+
+
+def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Phase, dict[str, int]]:
+    """What each phase adds to what stays."""
+    size = loading.dtype_of(config.model).itemsize
+    text = described.get_text_config()
+    total = example.tokens + config.max_tokens
+    at_once, prompts_at_once = config.evaluation.batch_size, config.evaluation.batch_size
+    if config.method == "grpo":
+        processes = config.optimization.processes
+        at_once = max(at_once, config.optimization.batch_size // processes)
+        prompts_at_once = max(prompts_at_once, config.prompts_per_step // processes)
+    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    generating = {
+        "key-value cache": at_once * total * text.num_hidden_layers * 2 * kv_heads * head * size,
+        "activations": prompts_at_once * example.tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * size,
+        "logits": 3 * at_once * text.vocab_size * 4,
+        "vision": vision_bytes(described, example, at_once, size),
+    }
+    if config.method == "none":
+        return {"generation": generating}
+    tokens = config.micro_batch * total
+    update = {
+        "activations": activation_bytes(config, text, update_tokens(config, described, example)),
+        "copies of keys and values": (
+            config.micro_batch * total * text.num_hidden_layers * 2 * kv_heads * head * size
+            if shares_prompts(config, described)
+            else 0
+        ),
+        "logits": min(tokens, LOSS_TILE[0]) * min(text.vocab_size, LOSS_TILE[1]) * (size + 4),
+        "vision": vision_bytes(described, example, config.micro_batch, size),
+    }
+    probe = {
+        "logits": 4 * config.micro_batch * config.max_tokens * text.vocab_size * 4,
+        "activations": tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * size,
+        "vision": vision_bytes(described, example, config.micro_batch, size),
+    }
+    return {"the update": update, "generation": generating, "the probe": probe}
+
+
+def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
+    """Features of the pictures of all examples, as far as `trainer.patches.vision_cache` keeps them."""
+    if prefix_sharing.refusal(described) is not None:
+        return 0
+    data = config.data
+    train = min(data.train_examples, config.optimization.steps * config.prompts_per_step)
+    pictures = (train + data.val_examples if config.method != "none" else 0) + data.test_examples
+    deeper = len(getattr(described.vision_config, "deepstack_visual_indexes", None) or ())
+    width = described.get_text_config().hidden_size * (1 + deeper)
+    each = example.tokens * width * loading.dtype_of(config.model).itemsize
+    return min(vision_cache.MEMORY_LIMIT, pictures * each)
+
+
+def pixel_bytes(config: RunConfig, example: Workload) -> int:
+    """GRPO holds the pixels of a whole generation, each completion's of its own, until the next one has been made.
+
+    On the CPU the distinct ones that `trainer.patches.pixels` keeps lie in the same memory.
+    """
+    if config.method != "grpo":
+        return 0
+    each, processes = example.pixels * 4, config.optimization.processes
+    kept = 0 if torch.cuda.is_available() else min(pixels.MEMORY_LIMIT, config.prompts_per_step // processes * each)
+    return config.optimization.batch_size // processes * each + kept
+
+
+def shares_prompts(config: RunConfig, described: Any) -> bool:
+    """Whether the training pass computes a prompt once for several completions (`trainer.patches.prefix_sharing`)."""
+    return (
+        config.method == "grpo"
+        and config.micro_batch > 1
+        and not config.optimization.gradient_checkpointing
+        and prefix_sharing.refusal(described) is None
+    )
+
+
+def update_tokens(config: RunConfig, described: Any, example: Workload) -> int:
+    """Tokens of one training pass."""
+    rows = config.micro_batch
+    prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config, described) else rows
+    return prompts * example.tokens + rows * config.max_tokens
+
+
+def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
+    """What autograd keeps of a pass over `tokens` tokens; with checkpointing a layer's input and one whole layer."""
+    dtype = loading.dtype_of(config.model)
+    hidden, intermediate = KEPT[dtype]
+    layer = hidden * text.hidden_size + intermediate * text.intermediate_size
+    layers = text.num_hidden_layers
+    values = layers * text.hidden_size + layer if config.optimization.gradient_checkpointing else layers * layer
+    return int(tokens * values * dtype.itemsize)
+
+
+def vision_bytes(described: Any, example: Workload, images: int, size: int) -> int:
+    """Pixels in float32 and one layer of the frozen vision tower, which keeps nothing for a backward pass.
+
+    Where pictures are shared the tower sees one at a time.
+    """
+    vision = getattr(described, "vision_config", None)
+    if vision is None:
+        return images * example.pixels * 4
+    channels = getattr(vision, "num_channels", None) or getattr(vision, "in_channels", None) or 3
+    patch = channels * _edge(vision.patch_size) ** 2 * _edge(getattr(vision, "temporal_patch_size", None) or 1)
+    width = getattr(vision, "embed_dim", None) or vision.hidden_size
+    inner = getattr(vision, "intermediate_size", None) or int(width * getattr(vision, "mlp_ratio", 4))
+    at_once = images if prefix_sharing.refusal(described) is not None else 1
+    return images * example.pixels * 4 + at_once * (example.pixels // patch) * (6 * width + 2 * inner) * size
+
+
+def _edge(patch: int | Sequence[int]) -> int:
+    """InternVL gives both edges."""
+    return patch if isinstance(patch, int) else patch[0]
+
+
+def forget_peak() -> None:
+    """Lets `measured_peak` begin anew; resident memory cannot."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def measured_peak() -> int:
+    """Bytes that this process has needed at most so far: of the GPU what tensors took, else resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    # POSIX only, as is the launcher; kibibytes on Linux.
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def in_words(found: Estimate) -> str:
+    """The estimate as sentences: the peak, when, of how much, and the largest parts."""
+    parts = sorted(found.parts.items(), key=lambda part: -part[1])
+    named = ", ".join(f"{name} {gib(value)}" for name, value in parts if value >= found.peak / 100)
+    of = f"of {gib(found.available)} that are free"
+    return f"About {gib(found.peak)} GiB at the peak, during {found.phase}, {of}: {named}."
+
+
+def gib(value: int) -> str:
+    return f"{value / 1024**3:.2f}" if value < 10 * 1024**3 else f"{value / 1024**3:.1f}"

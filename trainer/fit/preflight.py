@@ -1,0 +1,206 @@
+"""Is this configuration going to run? Checks without training, and the prompt exactly as the model will see it.
+
+Run in a process of its own (`python -m trainer preflight --config FILE --json`): it needs torch.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from trainer import datasets
+from trainer.evaluate import generation, harness
+from trainer.examples.example import Example
+from trainer.examples.images import encode_png
+from trainer.fit import calibration, memory, sharing
+from trainer.models import chat_template, loading
+from trainer.patches import prefix_sharing
+from trainer.spec import prompt, reward_trial
+from trainer.spec.config import ConfigError, RunConfig
+from trainer.spec.errors import TrainerError
+from trainer.spec.rewards import build
+from trainer.train import grpo
+
+Level = Literal["ok", "warn", "fail"]
+LITTLE_DISK = 2 * 1024**3
+CHECKPOINT_SHARE = 7
+"""Quarters of the adapter's memory on disk: weights and two moments in the last and the best checkpoint, one final."""
+TOKEN_BYTES, ROW_BYTES = 4, 300
+"""Of a text in the database, and of its row with its indexes."""
+TIGHT = 0.85
+"""Share of the free memory beyond which an estimate is too close."""
+THINKING = "1. A red boat, on the left.\n2. Six blue boats, behind it."
+"""What is imitated to try a chat template."""
+SHOWN_EDGE = 512
+"""Pixels of the example's picture in the report."""
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    level: Level
+    sentence: str
+
+
+def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict[str, Any]:
+    """`checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory`.
+
+    Memory is the estimate's `peak`, `available`, `phase`, `parts` and `parameters`, in bytes. What follows a failed
+    check is left out; `folder` is where the run's output will go; `measure` does one real update, too.
+    """
+    checks = [_device(config)]
+    report: dict[str, Any] = {}
+    # Nothing but GRPO gives a prompt to the model several times.
+    further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
+    for step in (_chat_template, _data_and_prompt, _rewards, *further):
+        try:
+            check, found = step(config, report)
+        except (TrainerError, ConfigError) as error:
+            check, found = Check(step.__name__.strip("_").replace("_", " "), "fail", str(error)), {}
+        checks.append(check)
+        report |= found
+    disk, found = _disk(config, folder, report.get("memory", {}).get("parts", {}).get("adapter and optimizer", 0))
+    return {"checks": [asdict(check) for check in (*checks, disk)], **report, **found}
+
+
+def _pace(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    if config.method == "none":
+        raise ConfigError("method none trains nothing: there is no update to time.")
+    if "memory" not in report:
+        raise TrainerError("data", "No update was timed, since a check before it failed.")
+    found = calibration.calibrate(config)
+    minutes = found.seconds * config.optimization.steps / 60
+    sentence = (
+        f"The first update, which is the slowest, took {found.seconds:.1f} s: {config.optimization.steps} take at most "
+        f"{minutes:,.0f} min without evaluations. The memory's peak was {memory.gib(found.peak)} GiB."
+    )
+    return Check("pace", "ok", sentence), {"pace": found._asdict()}
+
+
+def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[str, Any]]:
+    """Space for checkpoints and rows; `adapter` is the adapter's size in memory with gradient and moments, in bytes."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        sentence = f"{existing} cannot be written to. Choose another database or change its permissions."
+        return Check("disk", "fail", sentence), {}
+    need = {"checkpoints": adapter * CHECKPOINT_SHARE // 4, "database": 1000 * _row_bytes(config)}
+    rows = need["database"] * config.optimization.steps // 1000
+    free = shutil.disk_usage(existing).free
+    sentence = (
+        f"{memory.gib(free)} GiB are free; the checkpoints take {memory.gib(need['checkpoints'])} and 1,000 updates "
+        f"{memory.gib(need['database'])} in the database."
+    )
+    if free < LITTLE_DISK + need["checkpoints"] + rows:
+        return Check("disk", "warn", f"{sentence} Free some, or choose another database."), {"disk": need}
+    return Check("disk", "ok", sentence), {"disk": need}
+
+
+def _row_bytes(config: RunConfig) -> int:
+    """An update's rows in the database at most, its share of the probes' and validations' included."""
+    each = config.max_tokens * TOKEN_BYTES + ROW_BYTES
+    evaluation = config.evaluation
+    probed = evaluation.probe_examples * (1 + evaluation.probe_samples) / evaluation.probe_every
+    validated = config.data.val_examples / evaluation.val_every
+    completions = config.optimization.batch_size if config.method == "grpo" else 0
+    return int((completions + probed + validated) * each)
+
+
+def _device(config: RunConfig) -> Check:
+    if torch.cuda.is_available():
+        return Check("device", "ok", f"{torch.cuda.get_device_name()} with {loading.dtype_of(config.model)}.")
+    if config.model.id == "tiny":
+        return Check("device", "ok", "No GPU; the embedded model is made for the CPU.")
+    return Check("device", "warn", "No GPU was found: a step of this model will take minutes on the CPU.")
+
+
+def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    own = [reward.name for reward in config.paid if ".py:" in reward.name]
+    # Before anything else imports them: what they do to a process they must not do to this one.
+    tried = 0
+    if own and config.try_rewards:
+        if "prompt" not in report:
+            raise TrainerError("data", "Rewards from files were not tried, since no example could be prepared.")
+        tried = reward_trial.try_rewards(config, _examples(config, 1)[0])
+    rewards = build(config, lambda texts: torch.zeros(len(texts), 1).numpy())
+    paid = ", ".join(f"{reward.name} × {reward.weight:g}" for reward in rewards)
+    if own and not tried:
+        return Check("rewards", "warn", f"{paid}. Those from files were not tried: try_rewards is off."), {}
+    return Check("rewards", "ok", f"{paid}.{' Those from files were tried on an example.' if tried else ''}"), {}
+
+
+def _examples(config: RunConfig, n: int) -> list[Example]:
+    return datasets.load_role(config.data, "train" if config.method != "none" else "test", n)
+
+
+def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    """What the template makes of the run's prompts and, where something is imitated, of its targets."""
+    processor = loading.load_processor(config.model)
+    turn = chat_template.read(processor)
+    chat_template.check_style(turn, config.style, repr(config.model.id))
+    if config.method == "sft":
+        asked = prompt.messages(chat_template.QUESTION, config.style, instruction=config.instruction)
+        target = prompt.target(THINKING, 7, config.style)
+        chat_template.imitated(processor, asked, target, config.style, repr(config.model.id))
+    if turn.closed:
+        sentence = "It closes an empty thinking before the completion begins: whatever is thought comes after that."
+        return Check("chat template", "warn" if config.style == "cot" else "ok", sentence), {}
+    if turn.opening:
+        return Check("chat template", "ok", "It opens <think> itself: completions are kept with that tag."), {}
+    return Check("chat template", "ok", "It leaves the whole completion to the model."), {}
+
+
+def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    wanted = max(memory.SAMPLE, config.prompts_per_step)
+    examples = _examples(config, min(wanted, config.data.train_examples) if config.method == "grpo" else memory.SAMPLE)
+    grpo.check_enough(config, len(examples))
+    example = examples[0]
+    processor = loading.load_processor(config.model)
+    text = generation.render(processor, example, config.style, config.instruction)
+    inputs = generation.encode(processor, [example], [text])
+    length = inputs["input_ids"].shape[1]
+    picture = example.images[0]
+    picture.thumbnail((SHOWN_EDGE, SHOWN_EDGE))
+    image_id = processor.tokenizer.convert_tokens_to_ids(getattr(processor, "image_token", "<image>"))
+    found = {
+        "prompt": text,
+        "prompt_hash": prompt.fingerprint(
+            text.replace(prompt.plain(example.question), "{question}"), harness.pixel_settings(processor)
+        ),
+        "prompt_tokens": length,
+        "largest": asdict(memory.largest(processor, examples, config)),
+        "image_tokens": int((inputs["input_ids"] == image_id).sum()),
+        "image": "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode(),
+    }
+    sentence = f"{example.dataset} is readable; a prompt has {length} tokens."
+    if config.data.split_rule == "row":
+        return Check("data", "warn", f"{sentence} Split by row, as a replication: its roles share images."), found
+    return Check("data", "ok", sentence), found
+
+
+def _sharing(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    if "largest" not in report:
+        raise TrainerError("data", "What sharing spares is unknown, since no example could be prepared.")
+    described = loading.architecture(config.model)
+    refused = prefix_sharing.refusal(described) is not None
+    sentence = sharing.in_words(config, described, memory.Workload(**report["largest"]))
+    return Check("sharing", "warn" if refused else "ok", sentence), {}
+
+
+def _memory(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    """By the largest example of those that were looked at; without one the images' cost is unknown."""
+    if "largest" not in report:
+        raise TrainerError("data", "The memory was not estimated, since no example could be prepared.")
+    found = memory.estimate(config, memory.Workload(**report["largest"]))
+    level: Level = "ok"
+    sentence = memory.in_words(found)
+    if found.peak > TIGHT * found.available:
+        level = "fail" if found.peak > found.available else "warn"
+        sentence = f"{sentence} {memory.ADVICE[found.phase]}"
+    numbers = {"peak": found.peak, "available": found.available, "phase": found.phase, "parts": found.parts}
+    return Check("memory", level, sentence), {"memory": numbers | {"parameters": found.parameters}}

@@ -1,0 +1,40 @@
+"""What a job says of itself between two steps, and the stop that it may find asked for.
+
+A database that does not answer just then ends no job: what must be stored is written elsewhere, and fails there.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from store.db.engine import Store, StoreError
+from store.jobs import beat_job
+from trainer.jobs import ranks
+from trainer.spec.errors import Stopped
+
+logger = logging.getLogger(__name__)
+
+
+def say(store: Store, job_id: int, activity: str) -> None:
+    """What the process is doing, for whoever watches."""
+    _beat(store, job_id, activity)
+
+
+def obey(store: Store, job_id: int) -> None:
+    """Raises Stopped if the job was asked to stop."""
+    if is_asked_to_stop(store, job_id):
+        raise Stopped
+
+
+def is_asked_to_stop(store: Store, job_id: int) -> bool:
+    return _beat(store, job_id) > 0
+
+
+def _beat(store: Store, job_id: int, activity: str | None = None) -> int:
+    if not ranks.is_first():
+        return 0
+    try:
+        return beat_job(store, job_id, activity)
+    except StoreError as error:
+        logger.warning("%s The job goes on.", error)
+        return 0

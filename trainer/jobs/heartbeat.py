@@ -1,0 +1,65 @@
+"""Signs of life of a job, from a thread beside it: tells the database, and brings back its wish to stop.
+
+Never raises into the job: a beat that could not be written is counted and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+from store.db.engine import Store
+from store.jobs import ask_stop, beat_job
+from trainer.jobs.stopping import StopFlag
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 5.0
+LOOK_SECONDS = 0.25
+"""How soon a signal is passed on to the database."""
+
+
+class Heartbeat:
+    """Beats while it is entered. The store's pool gives the thread a connection of its own."""
+
+    def __init__(self, store: Store, job_id: int, flag: StopFlag, *, every: float = BEAT_SECONDS) -> None:
+        self.store = store
+        self.job_id = job_id
+        self.flag = flag
+        self.every = every
+        self.failures = 0
+        self._told = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        beaten = 0.0
+        while not self._done.wait(min(LOOK_SECONDS, self.every)):
+            is_news = self.flag.level > self._told
+            if is_news or time.monotonic() - beaten >= self.every:
+                beaten = time.monotonic()
+                self._beat()
+
+    def _beat(self) -> None:
+        self._told = self.flag.level
+        try:
+            level = beat_job(self.store, self.job_id)
+            if self.flag.level > level:
+                ask_stop(self.store, self.job_id, self.flag.level)
+        except Exception as error:
+            self.failures += 1
+            logger.warning("Heartbeat could not be written (%s; %d so far): the job goes on.", error, self.failures)
+            return
+        self.flag.ask(level)

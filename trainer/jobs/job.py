@@ -1,0 +1,140 @@
+"""Executes one job in this very process: reports itself, beats, works, and closes the job with the reason in words.
+
+Knows processes, signals and the store; what the work is, it learns from the module of its kind when it begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from store.db.engine import Store, StoreError
+from store.db.rows import JobRow
+from store.db.schema import JobState, Launcher
+from store.jobs import beat_job, end_job, start_job
+from store.terminal import shown
+from trainer import launch
+from trainer.jobs.heartbeat import Heartbeat
+from trainer.jobs.progress import Progress
+from trainer.jobs.stopping import StopFlag
+from trainer.launch import identity, webhook
+from trainer.launch.local import JOB_VARIABLE
+from trainer.spec.errors import NO_DISK, Stopped, classify
+
+Work = Callable[[Store, int], None]
+FINISHED, FAILED, BAD_CONFIG = 0, 1, 2
+OUTAGE_SECONDS = 900.0
+"""How long a job waits for a database server that does not answer, where it cannot go on without."""
+
+
+class Outcome(NamedTuple):
+    """How the work ended: what `store.jobs.end_job` takes."""
+
+    state: JobState
+    exit_code: int
+    kind: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+def execute(
+    store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None, device: str | None = None
+) -> int:
+    """Runs a queued or claimed job to its end and returns the exit code; `work` replaces what its kind asks for.
+
+    `device` is what this process took for a job that no queue gave one.
+
+    Only in the main thread. Raises StoreError when the job has ended or another process has it.
+    """
+    me = identity.current()
+    start_job(
+        store,
+        job.id,
+        host=me.host,
+        boot_id=me.boot_id,
+        pid=me.pid,
+        pid_started=me.started,
+        log_path=str(log_path) if log_path else None,
+        device=device,
+    )
+    os.environ[JOB_VARIABLE] = job.uid  # marks what the work may start
+    flag = StopFlag()
+    with flag.listening():
+        with Heartbeat(store, job.id, flag), Progress(store, job.uid):
+            outcome = _outcome(replace(store, patience=OUTAGE_SECONDS), job.id, work or _work(job.kind), flag)
+        _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
+        webhook.tell_end(store, job.uid)
+    retried = outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job)
+    # A node of a cluster is no place for a worker of this database, and who watches the cluster sees the new job.
+    if retried and job.launcher == Launcher.LOCAL:
+        launch.ensure_worker(store)
+    return outcome.exit_code
+
+
+def _work(kind: str) -> Work:
+    """Imports nothing before it is called: a module that cannot be imported must fail the job, with its reason."""
+
+    def run(store: Store, job_id: int) -> None:
+        # Its first import advises, in every log, a kernel without gradients.
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+        import_module("trainer.evaluate.embedding_job" if kind == "embed" else "trainer.train.training").run_job(
+            store, job_id
+        )
+
+    return run
+
+
+def _outcome(store: Store, job_id: int, work: Work, flag: StopFlag) -> Outcome:
+    try:
+        if beat_job(store, job_id, "starting"):
+            raise Stopped
+        work(store, job_id)
+        flag.obeyed()
+    except Stopped:
+        flag.obeyed()
+        return Outcome(JobState.STOPPED, flag.exit_code)
+    except BaseException as error:
+        flag.obeyed()
+        return _failure(error)
+    return Outcome(JobState.FINISHED, FINISHED)
+
+
+def _failure(error: BaseException) -> Outcome:
+    kind, sentence = classify(error)
+    state = JobState.OUT_OF_MEMORY if kind == "out_of_memory" else JobState.FAILED
+    exit_code = {"config": BAD_CONFIG, "disk": NO_DISK, "database": NO_DISK}.get(kind, FAILED)
+    return Outcome(state, exit_code, kind, sentence, "".join(traceback.format_exception(error)))
+
+
+def _close(store: Store, job_id: int, outcome: Outcome) -> None:
+    """Says in the database and in the log how it ended."""
+    try:
+        end_job(
+            store,
+            job_id,
+            outcome.state,
+            exit_code=outcome.exit_code,
+            error_kind=outcome.kind,
+            error=outcome.error,
+            traceback=outcome.traceback,
+        )
+    except StoreError as error:
+        # The worker, or the next look at this process, closes the job from its exit code.
+        _say(f"The end of the job could not be recorded: {error}", sys.stderr)
+    if outcome.traceback:
+        _say(outcome.traceback, sys.stderr)
+    words = outcome.state.value.replace("_", " ")
+    _say(f"{words}: {outcome.error}" if outcome.error else words, sys.stdout)
+
+
+def _say(text: str, stream: TextIO) -> None:
+    with suppress(OSError):  # a full disk under the log must not change the exit code
+        print(shown(text), file=stream, flush=True)

@@ -1,0 +1,117 @@
+"""One training job on several processes of a host, one a GPU: starts these ranks, waits, and hands on how they ended.
+
+The job's own process stays the one that the database knows: it beats, takes signals and closes the job. It starts the
+ranks by `accelerate launch`, whose environment TRL reads. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from store.db.engine import URL_VARIABLE, Store
+from trainer.spec.errors import Stopped, TrainerError, classify
+
+OUTCOMES = "VR1Z_OUTCOMES"
+"""Environment variable of a rank: the folder where it says how it failed."""
+GRACE_SECONDS = 10.0
+LAUNCH = (
+    *("accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"),
+    *("--main_process_ip=127.0.0.1", "--main_process_port=0"),
+)
+"""A user's own defaults must not leak in. `multi_gpu` holds on CPUs as well: it stands for torch's launcher."""
+PEER_SIGNS = ("connection closed by peer", "connection reset by peer", "broken pipe", "timed out waiting")
+"""How a rank fails because another one has gone."""
+ROOT = Path(__file__).resolve().parents[2]
+ONE_HOST = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Ranks of one host speak over its loopback alone."""
+
+
+def is_rank() -> bool:
+    return OUTCOMES in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes: the first rank, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run(store: Store, job_uid: str, count: int) -> None:
+    """Starts the ranks of a job and waits for them. Raises what ended them: Stopped, or TrainerError with the reason.
+
+    However this process is made to leave, it takes them along; one that is killed leaves that to whoever finds it dead.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", *LAUNCH, f"--num_processes={count}", "-m", "trainer", "rank", job_uid]
+        environment = ONE_HOST | os.environ | {OUTCOMES: folder, "OMP_NUM_THREADS": _threads(count)}
+        environment[URL_VARIABLE] = store.url
+        # A session of its own: Ctrl-C in a terminal asks the job, which lets all ranks finish their step.
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+        try:
+            code = process.wait()
+        finally:
+            _end(process)
+        _hand_on(Path(folder), code, count)
+
+
+def work(act: Callable[[], None]) -> int:
+    """What a rank does: acts, and says how that failed. Returns the exit code."""
+    try:
+        act()
+    except Stopped:
+        # A failure, so that those who wait for this rank are ended.
+        return _say(stopped=True)
+    except BaseException as error:
+        traceback.print_exc()
+        kind, sentence = classify(error)
+        return _say(kind=kind, sentence=sentence, for_a_peer=any(sign in str(error).lower() for sign in PEER_SIGNS))
+    return 0
+
+
+def _say(**outcome: Any) -> int:
+    path = Path(os.environ[OUTCOMES], f"{os.environ['RANK']}.json")
+    path.write_text(json.dumps(outcome | {"at": time.time()}), encoding="utf-8")
+    return 1
+
+
+def _hand_on(folder: Path, code: int, count: int) -> None:
+    said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    # One end makes others: the first tells why.
+    own = sorted((outcome for outcome in said if not outcome.get("for_a_peer")), key=lambda outcome: outcome["at"])
+    if own and own[0].get("stopped"):
+        raise Stopped
+    if own:
+        raise TrainerError(own[0]["kind"], own[0]["sentence"])
+    if code:
+        what = f"One of the {count} processes ended without a word"
+        raise TrainerError("bug", f"{what}: killed, or out of memory. See the log, then resume the run.")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The launcher, and the ranks, each of which has a session of its own."""
+    if process.poll() is not None:
+        return
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
+    for each in [process, *ranks]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+
+
+def _threads(count: int) -> str:
+    """Threads of a rank: as asked, else its share of the processors."""
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))

@@ -1,0 +1,64 @@
+"""The wish that this process should stop, however it came: by a signal, by Ctrl-C or through the database.
+
+The first wish lets the step finish; a second one, or level 2, ends the job at once; level 3 kills it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from trainer.spec.errors import Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class StopFlag:
+    """The level of the wish, as in `store.jobs.ask_stop`; 0 while nobody asked."""
+
+    level: int = 0
+    signal: int = signal.SIGTERM
+    """The signal that asked, for the exit code."""
+    _obeyed: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals raise the flag meanwhile. Only in the main thread."""
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def ask(self, level: int) -> None:
+        """A wish from the database; called by any thread but the one that works."""
+        if level > self.level:
+            self.level = level
+            if level > 1:
+                # On another host nobody else may be there to kill it.
+                os.kill(os.getpid(), signal.SIGKILL if level > 2 else signal.SIGTERM)
+
+    def obeyed(self) -> None:
+        """From here on the job is only being closed: signals change nothing."""
+        self._obeyed = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._obeyed:
+            return
+        again = self.level > 0
+        self.level = max(1, self.level)
+        self.signal = number
+        if again:
+            raise Stopped
+        # print() could be interrupted by itself here.
+        os.write(2, b"Stopping after this step; once more to stop at once.\n")

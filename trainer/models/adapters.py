@@ -1,0 +1,144 @@
+"""Saved adapters: finding the one that a run starts from, keeping a copy of it, and putting its weights into a model.
+
+Knows folders, PEFT and the store's checkpoint rows; knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from store.db.engine import Store
+from store.events import add_event
+from store.runs import resolve_run
+from trainer.models import loading
+from trainer.models.checkpoints import SHAPE, START, WEIGHTS, Checkpoints, keep_start, split
+from trainer.models.loading import Base
+from trainer.spec import paths
+from trainer.spec.config import LoraConfig, RunConfig
+from trainer.spec.errors import TrainerError
+
+
+def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path) -> Path | None:
+    """A folder with a copy of the adapter that the run starts from; None where it starts from the base alone.
+
+    Copied at the first start, unless the launch did so. Raises TrainerError when there is none, or it does not have the
+    run's shape.
+    """
+    if config.model.adapter is None:
+        return None
+    kept = output / START
+    if not (kept / WEIGHTS).is_file():
+        source = find(store, config.model.adapter)
+        keep_start(source, output)
+        add_event(store, run_id, "adapter", f"Starts from the adapter in {source}.", job_id=job_id)
+    check_shape(kept, config.lora)
+    return kept
+
+
+def find(store: Store, reference: str) -> Path:
+    """The folder of an adapter: `reference` itself, or a checkpoint of the run of this name or uid (see `split`).
+
+    Without a checkpoint it is the best; a run that chose none gives its final one.
+    """
+    if paths.is_dir(reference):
+        folder = paths.absolute(reference)
+        if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
+            return folder
+        raise TrainerError("config", f"model.adapter: {folder} holds no {WEIGHTS} with its {SHAPE}: choose another.")
+    name, checkpoint = split(reference)
+    checkpoints = Checkpoints(store, resolve_run(store, name), Path())
+    if checkpoint is not None:
+        return checkpoints.named(checkpoint).path
+    chosen = checkpoints.best() or checkpoints.named("final")
+    return chosen.path
+
+
+def check_shape(folder: Path, lora: LoraConfig) -> None:
+    """Raises TrainerError unless the adapter is a LoRA of this rank and scaling."""
+    try:
+        saved = json.loads((folder / SHAPE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainerError("data", f"{folder / SHAPE} is damaged: choose another adapter.") from error
+    if saved.get("peft_type") != "LORA" or saved.get("use_dora") or saved.get("use_rslora"):
+        raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter: choose another.")
+    wanted = loading.adapter(lora)
+    if (saved.get("r"), saved.get("lora_alpha")) != (wanted.r, wanted.lora_alpha):
+        raise TrainerError(
+            "config",
+            f"The adapter in {folder} has rank {saved.get('r')} and alpha {saved.get('lora_alpha')}, the run "
+            f"{wanted.r} and {wanted.lora_alpha}: set lora.rank and lora.alpha to the adapter's.",
+        )
+
+
+def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
+    """`model` and `peft_config` for a TRL trainer.
+
+    A new adapter is left to TRL, which then takes the base as the KL reference; of one that is given as a PEFT model
+    it keeps a frozen copy for that. So the reference is always the policy that the run started with.
+    """
+    if start is None:
+        return {"model": base.model, "peft_config": loading.adapter(lora)}
+    return {"model": with_adapter(base, lora, start), "peft_config": None}
+
+
+def with_adapter(base: Base, lora: LoraConfig, folder: Path) -> Any:
+    """The base with an adapter of this shape and the folder's weights, a PEFT model."""
+    model = get_peft_model(base.model, loading.adapter(lora))
+    load_adapter(model, folder)
+    return model
+
+
+def in_float32(model: Any, start: Path | None) -> None:
+    """Takes back that TRL casts the adapter of a quantized base to bfloat16; `start` holds what it began with.
+
+    At the usual rates a step of AdamW is smaller than the distance of two such numbers, so most weights would never
+    move. Before the optimizer is made.
+    """
+    cast = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
+    for parameter in cast:
+        parameter.data = parameter.data.float()
+    if cast and start is not None:
+        load_adapter(model, start)
+
+
+@contextmanager
+def as_started(model: Any, start: Path | None) -> Iterator[None]:
+    """A PEFT model meanwhile is the policy that its run started from: the base, or the adapter in `start`.
+
+    Gradients must be off.
+    """
+    if start is None:
+        with model.disable_adapter():
+            yield
+        return
+    now = get_peft_model_state_dict(model, save_embedding_layers=False)
+    kept = {name: value.detach().clone() for name, value in now.items()}
+    load_adapter(model, start)
+    try:
+        yield
+    finally:
+        set_peft_model_state_dict(model, kept)
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Puts a saved adapter's weights into a PEFT model. Raises TrainerError when the file is gone or does not fit."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise TrainerError("disk", f"The checkpoint {folder} holds no adapter. Choose another checkpoint.")
+    try:
+        found = set_peft_model_state_dict(model, load_file(path))
+    except RuntimeError as error:
+        raise TrainerError(
+            "model", f"The adapter in {folder} does not fit the base model: its sizes differ."
+        ) from error
+    missing = [key for key in found.missing_keys if ".default." in key]
+    if missing or found.unexpected_keys:
+        raise TrainerError("model", f"The adapter in {folder} does not fit the base model: its layers differ.")

@@ -1,0 +1,95 @@
+"""Which checkpoints of a run are kept: the last (to resume), the best on validation (to test), the final adapter.
+
+Knows folders and the store's checkpoint rows; knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store import ownership
+from store.db.engine import Store
+from store.events import list_checkpoints, set_checkpoint
+from store.runs import get_run
+from trainer.spec.errors import TrainerError
+
+WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
+START = "start"
+"""Folder below a run's output with the adapter that it begins with."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run below its output folder; TRL writes `checkpoint-STEP` folders there."""
+
+    store: Store
+    run_id: int
+    output: Path
+
+    def saved(self, step: int, value: float | None, *, best: bool) -> None:
+        """Takes note of a checkpoint that TRL just wrote and removes the ones that nothing refers to."""
+        if not ownership.reclaim(self.store, get_run(self.store, self.run_id).uid, self.output):
+            raise TrainerError("disk", f"{self.output} belongs to another run now: resume this one, in a new folder.")
+        path = self.output / f"checkpoint-{step}"
+        set_checkpoint(self.store, self.run_id, kind="last", step=step, path=str(path), value=value, is_best=best)
+        wanted = {Path(row.path) for row in list_checkpoints(self.store, self.run_id)}
+        for folder in self.output.glob("checkpoint-*"):
+            if folder not in wanted:
+                shutil.rmtree(folder)
+
+    def final(self, trainer: Any, step: int) -> None:
+        """Saves the adapter as it is at the end."""
+        path = self.output / "final"
+        trainer.model.save_pretrained(str(path), selected_adapters=["default"])
+        trainer.processing_class.save_pretrained(str(path))
+        set_checkpoint(self.store, self.run_id, kind="final", step=step, path=str(path))
+
+    def best(self) -> Checkpoint | None:
+        return self._find("best")
+
+    def resume_point(self) -> Checkpoint | None:
+        """The last checkpoint; None when the run stopped before its first. TrainerError if its folder is gone."""
+        return self._find("last")
+
+    def named(self, name: str) -> Checkpoint:
+        """`best`, `last`, `final` or a step number. Raises TrainerError with what there is."""
+        rows = list_checkpoints(self.store, self.run_id)
+        for row in rows:
+            if name in (row.kind, str(row.step)):
+                return Checkpoint(row.step, _existing(row.path))
+        known = ", ".join(f"{row.kind} (step {row.step})" for row in rows) or "none"
+        raise TrainerError("config", f"There is no checkpoint {name!r}. The run has: {known}.")
+
+    def _find(self, kind: str) -> Checkpoint | None:
+        rows = [row for row in list_checkpoints(self.store, self.run_id) if row.kind == kind]
+        return Checkpoint(rows[0].step, _existing(rows[0].path)) if rows else None
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise TrainerError("disk", f"The checkpoint folder {folder} is gone. Launch the run anew.")
+    return folder
+
+
+def split(reference: str) -> tuple[str, str | None]:
+    """Run and checkpoint of `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final`; a run alone has no checkpoint."""
+    run, colon, name = reference.rpartition(":")
+    return (run, name) if colon and (name.isdigit() or name in ("best", "last", "final")) else (reference, None)
+
+
+def keep_start(source: Path, output: Path) -> None:
+    """Copies an adapter to where a run begins: the other run may train on, and a resumed run must find it again."""
+    kept = output / START
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in (SHAPE, WEIGHTS):
+        shutil.copyfile(source / name, kept / name)

@@ -1,0 +1,240 @@
+"""Loading a base model with its processor, and the adapter's shape. Knows nothing of datasets, rewards or databases.
+
+Everything that runs on a 2-billion-parameter model runs on the embedded one through these functions:
+only the model id differs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+    SmolVLMProcessor,
+)
+from transformers.models.auto import PROCESSOR_MAPPING
+
+from trainer.models import chat_template, hub
+from trainer.patches import pixels, prefix_sharing
+from trainer.spec.config import TINY, LoraConfig, ModelConfig
+from trainer.spec.errors import TrainerError
+
+TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "base"
+LANGUAGE_PROJECTIONS = r".*\b(text_model|language_model)\b.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+"""By path, not by suffix: the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
+NOT_QUANTIZED = (r"(?!.*\b(text_model|language_model)\b).*", "lm_head")
+"""Patterns of modules that stay as they are: 4-bit vision towers misread images, and TRL reads the head's weight."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen base model and its processor (left padding), both ready for TRL."""
+
+    model: Any
+    processor: Any
+    revision: str | None
+    """The hub's commit that was loaded; None for a folder."""
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype_of(config: ModelConfig) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.bfloat16 if device().type == "cuda" else torch.float32
+    return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+
+
+def location(config: ModelConfig) -> str:
+    """Folder or hub id to load from."""
+    return str(TINY_FOLDER) if config.id == TINY else config.id
+
+
+def architecture(config: ModelConfig) -> Any:
+    """The model's own configuration.
+
+    Raises TrainerError when there is no such model or it is not an image-text-to-text model.
+    """
+    try:
+        found = AutoConfig.from_pretrained(location(config), revision=config.revision, trust_remote_code=False)
+    except hub.LOADING_FAILURES as error:
+        raise hub.failure(config, error) from error
+    if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise TrainerError(
+            "model",
+            f"{config.id!r} is a {found.model_type} model, which reads no images: choose an image-text-to-text model.",
+        )
+    return found
+
+
+def commit_of(architecture: Any) -> str | None:
+    """The hub's commit that a configuration came from; None for a folder."""
+    return getattr(architecture, "_commit_hash", None)
+
+
+def load_processor(config: ModelConfig) -> Any:
+    """The model's own processor for images and text, with the run's pixel settings; pads on the left.
+
+    Raises TrainerError when it cannot be loaded, does not know a pixel setting, or has a chat template that is not
+    understood.
+    """
+    found = architecture(config)
+    kind = image_only(PROCESSOR_MAPPING[type(found)]) if type(found) in PROCESSOR_MAPPING else AutoProcessor
+    revision = commit_of(found) or config.revision
+    try:
+        processor = kind.from_pretrained(location(config), revision=revision, trust_remote_code=False)
+    except hub.LOADING_FAILURES as error:
+        raise hub.failure(config, error) from error
+    if not hasattr(processor, "image_processor"):
+        raise TrainerError("model", f"{config.id!r} has no image processor: its preprocessor_config.json is missing.")
+    set_pixels(processor.image_processor, config)
+    chat_template.read(processor, repr(config.id))
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+class _Smolvlm(SmolVLMProcessor):
+    """SmolVLM's processor insists on a video part, and asks it how many frames it takes."""
+
+    video_processor = SimpleNamespace(num_frames=None, fps=None)
+
+    def __init__(
+        self, image_processor: Any, tokenizer: Any, image_seq_len: int = 169, chat_template: str | None = None
+    ) -> None:
+        super().__init__(image_processor, tokenizer, None, image_seq_len, chat_template)
+
+
+@cache
+def image_only(kind: type) -> Any:
+    """A processor class without its video part, which needs torchvision; saved files name the class itself."""
+    if "video_processor" not in kind.get_attributes():  # type: ignore[attr-defined]
+        return kind
+
+    class ImageOnly(_Smolvlm if kind is SmolVLMProcessor else kind):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [name for name in super().get_attributes() if name != "video_processor"]
+
+    ImageOnly.__name__ = kind.__name__
+    return ImageOnly
+
+
+def set_pixels(image_processor: Any, config: ModelConfig) -> None:
+    """Puts the run's pixel settings into an image processor. Raises TrainerError for one that it does not know.
+
+    Qwen2-VL keeps its smallest and largest area, in pixels, under the names of edges.
+    """
+    if (config.longest_edge, config.min_pixels, config.max_pixels) == (None, None, None):
+        return
+    by_area = "min_pixels" in image_processor.valid_kwargs.__annotations__
+    size = {name: value for name, value in dict(image_processor.size).items() if value is not None}
+    if config.longest_edge is not None:
+        if by_area or "longest_edge" not in size:
+            raise _unknown(config, "longest_edge", "min_pixels and max_pixels" if by_area else "no pixel setting")
+        size["longest_edge"] = config.longest_edge
+    for name, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if not by_area:
+            raise _unknown(config, name, "longest_edge" if "longest_edge" in size else "no pixel setting")
+        size[edge] = value
+    if by_area and size["shortest_edge"] > size["longest_edge"]:
+        raise TrainerError(
+            "config",
+            f"The smallest image area, {size['shortest_edge']} pixels, exceeds the largest, {size['longest_edge']}: "
+            "set model.min_pixels and model.max_pixels.",
+        )
+    image_processor.size = size
+
+
+def _unknown(config: ModelConfig, name: str, known: str) -> TrainerError:
+    return TrainerError("config", f"The processor of {config.id!r} knows {known}: leave model.{name} empty.")
+
+
+def load_base(config: ModelConfig) -> Base:
+    """Weights from safetensors only, quantized if asked, on the GPU where there is one.
+
+    Raises TrainerError when the id names nothing that can be loaded or adapted.
+    """
+    if config.quantization != "none" and find_spec("bitsandbytes") is None:
+        raise TrainerError("dependency", "Quantization needs bitsandbytes: install it, or set model.quantization=none.")
+    processor = load_processor(config)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            location(config),
+            revision=config.revision,
+            dtype=dtype_of(config),
+            quantization_config=quantization(config),
+            use_safetensors=True,
+            trust_remote_code=False,
+            device_map={"": device()} if config.quantization != "none" else None,
+        )
+    except hub.LOADING_FAILURES as error:
+        raise hub.failure(config, error) from error
+    chosen = projections(model)
+    if not chosen:
+        raise TrainerError(
+            "model",
+            f"{config.id!r} ({model.config.model_type}) has no projections below `text_model` or `language_model` "
+            "that an adapter could train: choose a model of another architecture.",
+        )
+    if config.quantization == "none":
+        model = model.to(device())
+    if config.quantization == "nf4":
+        for module in chosen.values():
+            # Else bitsandbytes repacks a CPU's weights when the model first generates, for a kernel without gradients.
+            module.support_avx512bf16_for_cpu = False
+    model.requires_grad_(False)
+    prefix_sharing.install(model)
+    pixels.install(processor.image_processor)
+    return Base(model, processor, commit_of(model.config))
+
+
+def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
+    """Of the language model's projections alone; see NOT_QUANTIZED."""
+    if config.quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype_of(config),
+            llm_int8_skip_modules=list(NOT_QUANTIZED),
+        )
+    if config.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(NOT_QUANTIZED))
+    return None
+
+
+def projections(model: torch.nn.Module) -> dict[str, Any]:
+    """The linear layers that adapters are put on, by name."""
+    wanted = re.compile(LANGUAGE_PROJECTIONS)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and wanted.fullmatch(name)
+    }
+
+
+def adapter(config: LoraConfig) -> PeftLoraConfig:
+    """LoRA on the language model's projections; the vision tower stays frozen."""
+    return PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha or 2 * config.rank,
+        lora_dropout=config.dropout,
+        target_modules=LANGUAGE_PROJECTIONS,
+        task_type="CAUSAL_LM",
+    )

@@ -1,0 +1,233 @@
+"""Computes a shared prompt once: the rows of a batch that begin alike share one pass over what they have in common.
+
+GRPO's batches hold every prompt G times, with its picture. The language model's keys and values of the common
+beginning are computed for each distinct prompt, then handed to the rows: in the prefill of generation, in the
+reference pass and, with gradients, in the training pass. The results are the same numbers up to rounding.
+Wraps the forward of one loaded model's backbone; knows nothing of trainers.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from trainer.patches import vision_cache
+from trainer.patches.vision_cache import Features, VisionCache
+
+PROVEN = (
+    *("gemma3", "idefics3", "internvl", "llava_onevision"),
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "smolvlm"),
+)
+"""Architectures (`model_type`) that `tests/training/test_sharing.py` holds to be the same with sharing as without."""
+PROVEN_TEXT = ("gemma3_text", "llama", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text")
+"""Their language models: attention over all that came before, or over a window of it, and nothing else."""
+WORTH_IT = 0.9
+"""Two passes cost something themselves: share only where fewer tokens than this part of all are left to compute."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`length` tokens are computed for the rows `leaders` only; row i begins like the leader number `leader_of[i]`."""
+
+    length: int
+    leaders: list[int]
+    leader_of: list[int]
+
+
+def plan(rows: Sequence[tuple[Any, ...]], length: int, earliest: int) -> Plan:
+    """The cheapest way to share beginnings of at least `earliest` tokens among rows of `length` tokens.
+
+    A row is its tokens after anything else that must agree (its picture) as the first item. With d(p) distinct
+    beginnings of p tokens the cost is d(p) * p + rows * (length - p) tokens, minimal at one of the common lengths
+    of neighbours in sorted order.
+    """
+    order = sorted(range(len(rows)), key=lambda i: rows[i])
+    common = [_common(rows[a], rows[b]) for a, b in pairwise(order)]
+    candidates = {p for p in (*common, length) if p >= earliest}
+
+    def cost(p: int) -> int:
+        return (1 + sum(c < p for c in common)) * p + len(rows) * (length - p)
+
+    best = min(candidates, key=cost, default=0)
+    if best == 0 or cost(best) > WORTH_IT * len(rows) * length:
+        return Plan(0, list(range(len(rows))), list(range(len(rows))))
+    leaders: list[int] = []
+    leader_of = [0] * len(rows)
+    for position, row in enumerate(order):
+        if position == 0 or common[position - 1] < best:
+            leaders.append(row)
+        leader_of[row] = len(leaders) - 1
+    return Plan(best, leaders, leader_of)
+
+
+def _common(a: tuple[Any, ...], b: tuple[Any, ...]) -> int:
+    """Tokens that two rows have in common at their beginnings; none where their first items differ."""
+    if a[0] != b[0]:
+        return 0
+    return next((i for i, (x, y) in enumerate(zip(a[1:], b[1:], strict=True)) if x != y), len(a) - 1)
+
+
+class SharedPrefix:
+    """Stands in for the forward of a model's backbone."""
+
+    def __init__(self, backbone: Any, cache: VisionCache) -> None:
+        self._backbone = backbone
+        self._cache = cache
+        self._forward = backbone.forward
+        functools.update_wrapper(self, self._forward)
+
+    def __call__(self, input_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
+        if input_ids is None or not self._may_share(input_ids, inputs):
+            return self._forward(input_ids=input_ids, **inputs)
+        encoded = self._encoded(inputs)
+        inputs = {k: v for k, v in inputs.items() if k != "pixel_values"} | {"mm_encoder_outputs": {"image": encoded}}
+        pictures = self._by_row(input_ids, encoded)
+        if pictures is None:
+            return self._forward(input_ids=input_ids, **inputs)
+        found = self._plan(input_ids, inputs, pictures)
+        if len(found.leaders) == len(input_ids):
+            return self._forward(input_ids=input_ids, **inputs)
+        return self._shared(found, input_ids, inputs, pictures)
+
+    def _may_share(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> bool:
+        cache, encoded = inputs.get("past_key_values"), inputs.get("mm_encoder_outputs") or {}
+        checkpointing = torch.is_grad_enabled() and bool(self._backbone.is_activation_checkpointing)
+        tensors = {name for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        return (
+            len(input_ids) > 1
+            and (inputs.get("pixel_values") is not None or set(encoded) == {"image"})
+            and tensors <= {*_OF_ROWS, *_OF_PICTURES, *self._cache.parameters}
+            and (cache is None or (type(cache) is DynamicCache and cache.get_seq_length() == 0))
+            and not (checkpointing and self._backbone.training)
+        )
+
+    def _encoded(self, inputs: dict[str, Any]) -> Any:
+        if inputs.get("mm_encoder_outputs"):
+            return inputs["mm_encoder_outputs"]["image"]
+        given = {name: inputs[name] for name in self._cache.parameters if name in inputs}
+        return self._cache(**given, return_dict=True)
+
+    def _by_row(self, input_ids: torch.Tensor, encoded: Any) -> list[list[Features]] | None:
+        """The features of each row's pictures, told by the row's image tokens; None where that cannot be done."""
+        if getattr(encoded, "pictures", None) is None:
+            return None
+        left = deque(picture for picture in encoded.pictures if len(picture[0]))
+        rows: list[list[Features]] = []
+        for tokens in (input_ids == self._backbone.config.image_token_id).sum(1).tolist():
+            row: list[Features] = []
+            while tokens > 0 and left:
+                row.append(left.popleft())
+                tokens -= len(row[-1][0])
+            if tokens:
+                return None
+            rows.append(row)
+        return None if left else rows
+
+    def _plan(self, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]) -> Plan:
+        tokens = input_ids.tolist()
+        mask = inputs.get("attention_mask")
+        seen = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
+        # By first appearance, not by address: the order of rows must not differ from run to run.
+        number: dict[int, int] = {}
+        rows = [
+            (
+                tuple(number.setdefault(id(picture), len(number)) for picture in pictures[i]),
+                *(token if visible else -1 for token, visible in zip(tokens[i], seen[i], strict=True)),
+            )
+            for i in range(len(tokens))
+        ]
+        pictured = (input_ids == self._backbone.config.image_token_id).any(0).nonzero()
+        return plan(rows, len(tokens[0]), int(pictured.max()) + 1 if len(pictured) else 0)
+
+    def _shared(
+        self, found: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]
+    ) -> Any:
+        rest = {k: v for k, v in inputs.items() if k not in (*_OF_PICTURES, *self._cache.parameters)}
+        rest["position_ids"] = self._positions(input_ids, inputs)
+        wants_cache = rest.pop("use_cache", None) is not False
+        cache = rest.pop("past_key_values", None)
+        if cache is None:
+            cache = DynamicCache(config=self._backbone.config)
+        leaders = torch.tensor(found.leaders, device=input_ids.device)
+        leader_of = torch.tensor(found.leader_of, device=input_ids.device)
+
+        beginning = self._forward(
+            input_ids=input_ids[leaders, : found.length],
+            past_key_values=cache,
+            use_cache=True,
+            mm_encoder_outputs={"image": self._cache.joined([p for row in found.leaders for p in pictures[row]])},
+            **{k: _cut(k, v, leaders, slice(0, found.length)) for k, v in rest.items()},
+        )
+        cache.batch_select_indices(leader_of)
+        hidden = beginning.last_hidden_state[leader_of]
+        if found.length < input_ids.shape[1]:
+            # What is left holds no picture, whose tokens Gemma 3 would let see each other.
+            rest.pop("token_type_ids", None)
+            ending = self._forward(
+                input_ids=input_ids[:, found.length :],
+                past_key_values=cache,
+                use_cache=True,
+                **{k: _cut(k, v, None, slice(found.length, None)) for k, v in rest.items()},
+            )
+            hidden = torch.cat([hidden, ending.last_hidden_state], dim=1)
+        # The model's own kind of output: its head may look at further fields.
+        beginning.last_hidden_state = hidden
+        beginning.past_key_values = cache if wants_cache else None
+        return beginning
+
+    def _positions(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor | None:
+        """Positions of all rows where the model derives them from pictures (Qwen-VL) or was given them."""
+        if inputs.get("position_ids") is not None or not hasattr(self._backbone, "compute_3d_position_ids"):
+            return inputs.get("position_ids")
+        compute = self._backbone.compute_3d_position_ids
+        named = {name: inputs.get(name) for name in inspect.signature(compute).parameters}
+        return compute(**named | {"input_ids": input_ids, "inputs_embeds": None, "past_key_values": None})
+
+
+_OF_ROWS = ("attention_mask", "position_ids", "token_type_ids")
+"""Tensors of a forward that are cut where its rows and tokens are; with one of another name nothing is shared."""
+_OF_PICTURES = ("mm_token_type_ids", "mm_encoder_outputs", "logits_to_keep")
+"""What a forward needs no more once positions and features are known."""
+
+
+def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> Any:
+    """The part of a forward argument that belongs to some rows (all where None) and token positions."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if name == "position_ids":
+        # (rows, tokens), or with axes in front: (axes, rows, tokens)
+        value = value if rows is None or value.shape[-2] == 1 else value[..., rows, :]
+        return value[..., columns]
+    value = value if rows is None else value[rows]
+    # All that was seen before, too.
+    return value[:, : columns.stop] if name == "attention_mask" else value[:, columns]
+
+
+def install(model: Any) -> SharedPrefix | None:
+    """Shares beginnings and pictures in a `…ForConditionalGeneration`; None where `refusal` says why not."""
+    if refusal(model.config) is not None:
+        return None
+    model.model.forward = SharedPrefix(model.model, vision_cache.install(model))
+    return model.model.forward
+
+
+def refusal(described: Any) -> str | None:
+    """Why a model of this configuration computes a prompt once for each completion, as a clause; None where it shares.
+
+    `described` is the configuration of transformers. Shared is what the tests prove equal to the model's own forward.
+    """
+    text = described.get_text_config()
+    if described.model_type not in PROVEN:
+        return f"{described.model_type} is not among the architectures that share it ({', '.join(PROVEN)})"
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if text.model_type not in PROVEN_TEXT or not kinds <= {"full_attention", "sliding_attention"}:
+        return f"its language model ({text.model_type}) is not among those that share it ({', '.join(PROVEN_TEXT)})"
+    return None

@@ -1,0 +1,111 @@
+"""Hands records to the database, or keeps them in the spool until it takes them. Knows nothing of trainers.
+
+Never raises, and loses nothing unsaid.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from store.db.connection import Refused, StoreError
+from store.journal import Happened, Record, StepRecord
+from trainer.record.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+"""A database that did not answer is left alone for so long: to ask it may take a while."""
+
+
+@dataclass
+class Delivery:
+    """`put` stores a record, or raises StoreError."""
+
+    put: Callable[[Record], object]
+    spool: Spool
+    failures: int = 0
+    """What was lost since the last event that said so, but for what the spool lost."""
+    _waited: int = 0
+    """Steps that were put out of the spool since the last event that said so."""
+    _try_again_at: float = 0.0
+    _said: set[str] = field(default_factory=set)
+
+    def take(self, record: Record) -> bool:
+        """Stores a record after those that wait; False where it waits with them."""
+        try:
+            if time.monotonic() < self._try_again_at:
+                self.keep(record)
+                return False
+            self.catch_up()
+            self._put(record)
+            self._tell()
+        except (StoreError, OSError) as error:
+            self._try_again_at = time.monotonic() + RETRY_SECONDS
+            self.warn(f"Records of the training wait in {self.spool.path} ({error}); training goes on.")
+            self.keep(record)
+            return False
+        except Exception as error:
+            self.lose(error)
+        return True
+
+    def keep(self, record: Record) -> None:
+        """Leaves a record in the spool."""
+        lost = self.spool.lost
+        try:
+            self.spool.add(record)
+        except Exception as error:
+            self.lose(error)
+        if self.spool.lost > lost:
+            self.warn(f"{self.spool.path} cannot be written either: the oldest records are lost and counted.")
+
+    def catch_up(self) -> None:
+        """Puts what waits. Raises StoreError; what was put by then waits no more."""
+        try:
+            for record in self.spool.waiting():
+                self._put(record)
+                self._waited += isinstance(record, StepRecord)
+        finally:
+            self.spool.forget()
+
+    def settle(self) -> None:
+        """Puts what waits and says so. Raises StoreError; then it waits on."""
+        self.catch_up()
+        self._tell()
+
+    def lose(self, error: object) -> None:
+        """Counts a record that cannot be kept."""
+        self.failures += 1
+        self.warn(f"Part of the training could not be recorded ({error}); training goes on.")
+
+    def _put(self, record: Record) -> None:
+        try:
+            self.put(record)
+        except Refused as error:
+            self.lose(error)
+
+    def _tell(self) -> None:
+        """After something was written: what waited for it, and what was lost."""
+        if self._waited:
+            text = f"{self._waited} steps waited in a file until the database answered."
+            self._say(Happened("recording_resumed", text))
+            self._waited = 0
+        lost = self.failures + self.spool.lost
+        if lost and self._say(Happened("recording_failed", f"{lost} records of the training are lost or incomplete.")):
+            self.failures = self.spool.lost = 0
+
+    def _say(self, event: Happened) -> bool:
+        """False where the run is gone that it would be told to."""
+        try:
+            self.put(event)
+        except Refused:
+            return False
+        return True
+
+    def warn(self, text: str) -> None:
+        """Once for each sentence."""
+        if text not in self._said:
+            logger.warning(text)
+            self._said.add(text)

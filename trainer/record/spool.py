@@ -1,0 +1,120 @@
+"""Records that the database did not take, in a file, a line each, until it takes them. Knows nothing of databases."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from store import journal
+from store.db import private
+from store.journal import Record, StepRecord
+
+__all__ = ["NAME", "Spool", "StepRecord", "name_of"]
+
+NAME = "unwritten.jsonl"
+MOST_BYTES = 32 * 2**20
+"""Of lines that are kept in memory while the file cannot be written either."""
+
+
+def name_of(run_uid: str) -> str:
+    """The file of one run of several that may share a folder."""
+    return f"{journal.PREFIX}-{run_uid}.jsonl"
+
+
+@dataclass
+class Spool:
+    """Safe against a kill: a line that was not finished is a record that was lost, and none before or after it is.
+
+    One thread may add while another reads and forgets.
+    """
+
+    path: Path
+    header: Record | None = None
+    """What a new file begins with."""
+    lost: int = 0
+    """Records that neither file nor memory could hold, or whose line is damaged, since somebody last set it to 0."""
+    _held: deque[str] = field(default_factory=deque)
+    """Lines that wait for the disk."""
+    _size: int = 0
+    _read: int = 0
+    """Bytes of the file whose records were put somewhere."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._held) or self.path.exists()
+
+    def add(self, record: Record) -> None:
+        """Where the file cannot be written it stays in memory; where that is full, the oldest is lost and counted."""
+        line = journal.to_line(record) + "\n"
+        with self._lock:
+            self._held.append(line)
+            self._size += len(line)
+            try:
+                self._write("".join(self._held).encode("ascii"))
+            except OSError:
+                while self._size > MOST_BYTES:
+                    self._size -= len(self._held.popleft())
+                    self.lost += 1
+            else:
+                self._held.clear()
+                self._size = 0
+
+    def _write(self, data: bytes) -> None:
+        """All or nothing. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_file(self.path)
+        with self.path.open("ab+", buffering=0) as file:
+            whole = file.seek(0, os.SEEK_END)
+            if not whole and self.header is not None:
+                data = f"{journal.to_line(self.header)}\n".encode("ascii") + data
+            elif whole:
+                file.seek(whole - 1)
+                data = data if file.read(1) == b"\n" else b"\n" + data  # somebody was killed in the line before
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(whole)
+                raise
+
+    def waiting(self) -> Iterator[Record]:
+        """The oldest first, without damaged lines; each counts as put somewhere once the next one is asked for."""
+        with self._lock:
+            size = self.path.stat().st_size if self.path.exists() else 0
+        if size:
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                while file.tell() < size:
+                    line = file.readline()
+                    try:
+                        if line.strip():
+                            yield journal.from_line(line.decode("utf-8", "replace"))
+                    except journal.Damaged:
+                        self.lost += 1
+                    self._read = file.tell()
+        while self._held:
+            yield journal.from_line(self._held[0])
+            with self._lock:
+                self._size -= len(self._held.popleft())
+
+    def forget(self) -> None:
+        """Frees the room of what was put somewhere. Raises OSError."""
+        with self._lock:
+            if not self._read:
+                return
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                left = file.read()
+            if left:
+                new = self.path.with_name(f"{self.path.name}.new")
+                private.make_file(new)
+                new.write_bytes(left)
+                new.replace(self.path)
+            else:
+                self.path.unlink(missing_ok=True)
+            self._read = 0

@@ -1,0 +1,497 @@
+"""RunConfig: everything that decides a run. One frozen model drives the command line, the launch form and the database.
+
+Torch-free: the dashboard imports it. Knows nothing of files (but for reading YAML), models or databases.
+A field's docstring is its help text in the launch form.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from store.db.redaction import redacted
+from trainer.spec import presets
+
+BUILT_IN_REWARDS = ("format", "accuracy", "steps", "keyword", "cosine", "random")
+NEEDS_THINKING = ("steps", "keyword", "cosine")
+HUB_DATASETS = {
+    "tallyqa-test": ("vikhyatk/tallyqa-test", "data/*.parquet"),
+    "countqa": ("Jayant-Sravan/CountQA", "data/*.parquet"),
+    "quantity-23k": ("dutta18/Quantity-Reasoning-VQA-23K", "data/*.parquet"),
+    "cauldron": ("HuggingFaceM4/the_cauldron", "tallyqa/*.parquet"),
+}
+"""Repository on the hub, and the files of it that are the dataset."""
+FOLDER_DATASETS = ("tdiuc", "vqav2", "tallyqa", "folder")
+REAL_DATASETS = (*FOLDER_DATASETS, *HUB_DATASETS)
+BENCHMARKS = ("tallyqa-test", "countqa")
+"""Sets that have a test split only."""
+DATASETS = ("shapes-simple", "shapes-complex", "shapes-hard", *REAL_DATASETS)
+TINY = "tiny"
+VISUAL_WORDS = (
+    *("red", "green", "blue", "yellow", "circle", "square", "triangle", "star"),
+    *("top", "middle", "bottom", "left", "center", "right", "small", "large"),
+)
+
+
+class ConfigError(Exception):
+    """A configuration that cannot run; the message says which field and what to do, without a secret in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class ModelConfig(Section):
+    id: str = TINY
+    """`tiny` (embedded), a local folder, or the hub id of an image-text-to-text model."""
+    revision: str | None = None
+    """Hub revision to pin; empty means the hub's default."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Quantize the frozen base: nf4 (4-bit, double quantization) or int8."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 on a GPU, float32 on the CPU."""
+    longest_edge: Annotated[int, Field(ge=32)] | None = None
+    """SmolVLM/Idefics3: images are resized to this edge, in pixels."""
+    min_pixels: Annotated[int, Field(ge=784)] | None = None
+    """Qwen2-VL: smallest image area, in pixels."""
+    max_pixels: Annotated[int, Field(ge=784)] | None = None
+    """Qwen2-VL: largest image area, in pixels."""
+    adapter: str | None = None
+    """Adapter to start from: a run's name or uid (its best checkpoint), `RUN:STEP`, or a folder; empty for none."""
+
+
+class LoraConfig(Section):
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Rank of the adapter; alpha is twice the rank unless set."""
+    alpha: Annotated[int, Field(ge=1)] | None = None
+    """Scaling; empty means twice the rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Adapter dropout; 0 keeps on-policy ratios exact."""
+
+
+class DataConfig(Section):
+    dataset: str = "shapes-simple"
+    """The counting dataset to train on and to hold examples out of: a known one, or `FILE.py:function` of your own."""
+    path: str | None = None
+    """Folder of the dataset's files; empty fetches a set of the hub. Drawn datasets need none."""
+    revision: str | None = None
+    """Revision of a set that is fetched from the hub; empty means its newest, whose commit is recorded."""
+    split_rule: Literal["image", "row"] = "image"
+    """image: no image is in two roles. row: the seed project's split of quantity-23k, whose roles share images."""
+    references_only: bool = False
+    """Keep only rows with an accepted reference reasoning (rejection sampling), in every role."""
+    traces: str | None = None
+    """File of quantity-23k's reasoning traces (JSONL); empty looks for it in the dataset's folder."""
+    train_examples: Annotated[int, Field(ge=1)] = 2000
+    """Training examples to draw; all there are where the dataset has fewer."""
+    val_examples: Annotated[int, Field(ge=1)] = 200
+    """Validation examples; the only ones looked at during training."""
+    test_examples: Annotated[int, Field(ge=0)] = 400
+    """Test examples, evaluated once at the end; 0 skips the test."""
+    seed: Seed = 0
+    """Seed of the data: which examples are drawn for each split."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.dataset not in DATASETS and ".py:" not in self.dataset:
+            raise ValueError(
+                f"data.dataset: unknown dataset {self.dataset!r}. Choose one of {', '.join(DATASETS)} "
+                "or write FILE.py:function."
+            )
+        if self.dataset in FOLDER_DATASETS and not self.path:
+            raise ValueError(
+                f"data.path: {self.dataset} is read from this machine. Set data.path to the folder that holds it."
+            )
+        if self.split_rule == "row" and self.dataset != "quantity-23k":
+            raise ValueError("data.split_rule: row repeats the split of quantity-23k only. Choose image.")
+        return self
+
+
+class RewardConfig(Section):
+    name: str
+    """`format`, `accuracy`, `steps`, `keyword`, `cosine`, `random`, or `FILE.py:function` with TRL's signature."""
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """Weight in the sum; 0 logs the component without paying for it."""
+
+    @property
+    def label(self) -> str:
+        """Name of the component in curves, tables and exports."""
+        return self.name.rpartition(":")[2]
+
+
+class OptimizationConfig(Section):
+    steps: Annotated[int, Field(ge=1)] = 170
+    """Updates of the weights."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
+    """Peak learning rate (AdamW)."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after the warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 5
+    """Updates over which the learning rate rises from zero."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sequences an update: completions for GRPO (prompts times group size), examples for SFT."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Split a batch into this many forward passes to save memory; the update is the same."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of one host, one a GPU, that share each batch; the update is the same."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: slower, less memory."""
+    retry_on_oom: bool = False
+    """Out of memory: go on from the last checkpoint with accumulation doubled, until a pass holds one sequence."""
+
+
+class GrpoConfig(Section):
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Completions sampled for each prompt (G)."""
+    temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
+    """Sampling temperature."""
+    beta: Annotated[float, Field(ge=0)] = 0.02
+    """Weight of the KL penalty to the model that the run starts from; 0 leaves it out."""
+    loss: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = "dapo"
+    """Loss normalization, by TRL's names; bnpo is dapo here, since each update has a generation of its own."""
+    scale: Literal["group", "batch", "none"] = "group"
+    """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of an entropy bonus, the mean over all tokens of an update."""
+    vllm: Literal["off", "colocate", "server"] = "off"
+    """Sample with vLLM, in the training's own processes or by a server (`trl vllm-serve`); needs a GPU and vllm."""
+    vllm_server: str = "http://127.0.0.1:8000"
+    """Address of that server."""
+    token_samples: Annotated[int, Field(ge=0)] = 8
+    """Completions of each step whose tokens are measured: entropy, and change since the start; 0 measures none."""
+
+
+class EvaluationConfig(Section):
+    probe_every: Annotated[int, Field(ge=1)] = 10
+    """Updates between probes: a few validation examples, greedy plus samples, scored by every reward."""
+    probe_examples: Annotated[int, Field(ge=1)] = 24
+    """Validation examples in a probe."""
+    probe_samples: Annotated[int, Field(ge=0)] = 4
+    """Sampled answers for each probe example, beside the greedy one."""
+    val_every: Annotated[int, Field(ge=1)] = 50
+    """Updates between evaluations of the whole validation split; the best checkpoint is chosen by them."""
+    batch_size: Annotated[int, Field(ge=1)] = 100
+    """Answers generated at once."""
+    encoder: str = "all-MiniLM-L6-v2"
+    """Sentence encoder of the similarity to the reference; empty leaves similarity out."""
+    seed: Seed = 0
+    """Seed of sampled evaluation answers."""
+
+
+class RunConfig(Section):
+    """One run: a method, a base model, data, rewards and how long."""
+
+    name: str = ""
+    """Shown everywhere; empty makes one from method, model and rank."""
+    method: Literal["grpo", "sft", "none"] = "grpo"
+    """grpo learns from reward alone, sft imitates reference reasoning, none only evaluates."""
+    imitate: Literal["references", "own samples"] = "references"
+    """What sft with style cot imitates: the annotated reasoning, or what the base samples rightly by itself."""
+    style: Literal["cot", "direct"] = "cot"
+    """cot thinks before it answers; direct answers at once."""
+    instruction: str | None = None
+    """Replaces the style's instruction after the question; empty keeps it."""
+    max_tokens: Annotated[int, Field(ge=1, le=8192)] = 112
+    """Longest completion, in tokens: the same in training and evaluation."""
+    seed: Seed = 0
+    """Seed of training: weights of the adapter, order of examples, sampling."""
+    model: ModelConfig = ModelConfig()
+    lora: LoraConfig = LoraConfig()
+    data: DataConfig = DataConfig()
+    rewards: tuple[RewardConfig, ...] = (
+        RewardConfig(name="format", weight=1.0),
+        RewardConfig(name="accuracy", weight=2.0),
+        RewardConfig(name="steps", weight=0.5),
+    )
+    try_rewards: bool = True
+    """Call each reward from a file once before the model is loaded, to find its faults; off for a judge that costs."""
+    visual_words: tuple[str, ...] = VISUAL_WORDS
+    """Words that the keyword reward pays for."""
+    optimization: OptimizationConfig = OptimizationConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        batch, group = self.optimization.batch_size, self.grpo.group_size * self.optimization.processes
+        if self.method == "grpo" and batch % group:
+            nearest = max(group, batch // group * group)
+            each = "" if self.optimization.processes == 1 else f" for each of {self.optimization.processes} processes"
+            raise ValueError(
+                f"optimization.batch_size {batch} is not a multiple of grpo.group_size {self.grpo.group_size}{each}: a "
+                f"group must not be torn apart. Try {nearest}."
+            )
+        accumulation, processes = self.optimization.accumulation, self.optimization.processes
+        if batch % (accumulation * processes):
+            times = "" if processes == 1 else f" times optimization.processes {processes}"
+            raise ValueError(
+                f"optimization.batch_size {batch} is not a multiple of optimization.accumulation {accumulation}{times}."
+            )
+        if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
+            raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
+        labels = [reward.label for reward in self.rewards]
+        for label in labels:
+            if labels.count(label) > 1:
+                same = " and ".join(reward.name for reward in self.rewards if reward.label == label)
+                raise ValueError(f"rewards: {same} would have one name, {label}: leave one out, or rename a function.")
+        if self.method == "grpo" and not any(reward.weight for reward in self.paid):
+            raise ValueError("rewards: GRPO needs at least one component with a weight other than 0 in this style.")
+        for reward in self.rewards:
+            if reward.name not in BUILT_IN_REWARDS and ".py:" not in reward.name:
+                raise ValueError(
+                    f"rewards: unknown reward {reward.name!r}. Choose one of {', '.join(BUILT_IN_REWARDS)} "
+                    "or write FILE.py:function."
+                )
+        if self.method != "none" and self.data.dataset in BENCHMARKS:
+            raise ValueError(
+                f"data.dataset: {self.data.dataset} has a test split only, and a model trained on a benchmark cannot "
+                "be measured by it. Train on another dataset, and evaluate on this one."
+            )
+        return self
+
+    @property
+    def title(self) -> str:
+        """The run's name, or one made from what sets it apart."""
+        return self.name or f"{self.method}-{self.model.id.rstrip('/').rpartition('/')[2].lower()}-r{self.lora.rank}"
+
+    @property
+    def paid(self) -> tuple[RewardConfig, ...]:
+        """The components that the run's style has: `direct` leaves out those that need thinking."""
+        return tuple(r for r in self.rewards if self.style == "cot" or r.name not in NEEDS_THINKING)
+
+    @property
+    def imitates(self) -> bool:
+        """Whether training needs reference reasoning."""
+        return self.method == "sft" and self.style == "cot" and self.imitate == "references"
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences in one forward pass of an update, in one process."""
+        return self.optimization.batch_size // (self.optimization.accumulation * self.optimization.processes)
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Distinct examples an update."""
+        return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
+
+
+_TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.25}]
+_DEMO: dict[str, Any] = {
+    "rewards": _TRIAD,
+    "optimization": {"steps": 200, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 3},
+    "grpo": {"scale": "batch"},
+    "evaluation": {"probe_every": 10, "val_every": 100},
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "demo-grpo": _DEMO | {"name": "demo-grpo"},
+    "demo-sft": {
+        "name": "demo-sft",
+        "method": "sft",
+        "rewards": _TRIAD,
+        "data": {"train_examples": 6000},
+        "optimization": {
+            "steps": 600,
+            "learning_rate": 4e-3,
+            "batch_size": 32,
+            "schedule": "linear",
+            "warmup_steps": 20,
+        },
+        "evaluation": {"probe_every": 50, "val_every": 300},
+    },
+    "demo-grpo-no-steps": _DEMO
+    | {"name": "demo-grpo-no-steps", "rewards": [*_TRIAD[:2], {"name": "steps", "weight": 0.0}]},
+    "demo-collapse": _DEMO
+    | {
+        "name": "demo-collapse",
+        "rewards": [
+            {"name": "format", "weight": 1.0},
+            {"name": "accuracy", "weight": 0.5},
+            {"name": "steps", "weight": 4.0},
+        ],
+        "optimization": {"steps": 200, "learning_rate": 1.3e-3},
+        "grpo": {"beta": 0.0},
+    },
+} | presets.PRESETS
+PRESET_HELP: dict[str, str] = {
+    "demo-grpo": "Reasoning from reward alone, on the embedded model.",
+    "demo-sft": "Imitation of annotated reasoning, on the embedded model.",
+    "demo-grpo-no-steps": "As demo-grpo, but numbered steps are not paid for.",
+    "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
+} | presets.HELP
+
+
+def from_dict(values: dict[str, Any]) -> RunConfig:
+    """A validated RunConfig, or ConfigError with a line for each fault."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(fault) for fault in error.errors())) from None
+
+
+_REQUIREMENTS = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+    "finite_number": "must be a finite number",
+    "missing": "is missing",
+    "model": "is a section: set its fields one by one",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "tuple": "must be a list",
+}
+"""pydantic's fault, or the first word of it, in words."""
+
+
+def _sentence(fault: Any) -> str:
+    # The name of a field that does not exist may hold anything, and must not break the line.
+    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
+    kind = fault["type"]
+    if kind == "value_error":
+        return str(fault["ctx"]["error"])
+    if kind == "extra_forbidden":
+        return _no_such_field(where)
+    requirement = _REQUIREMENTS.get(kind) or _REQUIREMENTS.get(kind.partition("_")[0])
+    if requirement is None:
+        return f"{where}: {fault['msg']}."
+    given = "" if kind == "missing" else f", not {fault['input']!r:.200}"
+    return f"{where} {requirement.format(**fault.get('ctx', {}))}{given}."
+
+
+def _no_such_field(where: str) -> str:
+    known = [key for key, _ in _leaves(RunConfig().model_dump(mode="json"))]
+    close = difflib.get_close_matches(where, known, n=1) or [key for key in known if key.endswith(f".{where}")]
+    above = where[: where.rfind(".") + 1]
+    siblings = dict.fromkeys(
+        above + key.removeprefix(above).partition(".")[0] for key in known if key.startswith(above)
+    )
+    choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
+    advice = f"Did you mean {close[0]}?" if close else choice
+    return f"{where}: there is no such field. {advice}"
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field as (dotted path, value)."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def preset(name: str) -> RunConfig:
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}. Choose one of {', '.join(PRESETS)}.")
+    return from_dict(PRESETS[name])
+
+
+def load(path: Path) -> RunConfig:
+    """Reads a YAML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8.") from None
+    values = _parse(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of fields to values, such as `method: grpo`.")
+    return from_dict(values)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{where} is not valid YAML{place}: {error.problem}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from None
+
+
+def override(config: RunConfig, settings: dict[str, str]) -> RunConfig:
+    """A copy with dotted fields replaced; values are parsed as YAML (`optimization.steps=20`, `rewards.steps=0`)."""
+    values = config.model_dump(mode="json")
+    for key, text in settings.items():
+        value = _parse(text, f"{key}={text}")
+        if key.startswith("rewards."):
+            _set_weight(values["rewards"], key.removeprefix("rewards."), value)
+        else:
+            _set_field(values, key, value)
+    return from_dict(values)
+
+
+def _set_field(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    target: Any = values
+    for section in sections:
+        target = target.get(section) if isinstance(target, dict) else None
+    if not isinstance(target, dict) or name not in target:
+        raise ConfigError(_no_such_field(key))
+    target[name] = value
+
+
+def _set_weight(rewards: list[dict[str, Any]], name: str, weight: Any) -> None:
+    for reward in rewards:
+        if name in (reward["name"], reward["name"].rpartition(":")[2]):
+            reward["weight"] = weight
+            return
+    rewards.append({"name": name, "weight": weight})
+
+
+def command_line(config: RunConfig) -> list[str]:
+    """The arguments of the shell command that launches this config: the nearest preset and what differs from it."""
+    changes = {name: _changes(preset(name), config) for name in PRESETS}
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    settings = [part for change in changes[nearest] for part in ("--set", change)]
+    return ["python", "-m", "trainer", "run", "--preset", nearest, *settings]
+
+
+def _changes(base: RunConfig, config: RunConfig) -> list[str]:
+    """`KEY=VALUE` for every field in which `config` differs from `base`."""
+    before = dict(_leaves(base.model_dump(mode="json")))
+    after = dict(_leaves(config.model_dump(mode="json")))
+    rewards = _weight_changes(base, config)
+    if rewards is not None:
+        before["rewards"] = after["rewards"]
+    return [f"{key}={_yaml(after[key])}" for key in after if after[key] != before[key]] + (rewards or [])
+
+
+def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
+    """The rewards' changes as weights; None where one was taken away or moved, so that the list must be written out."""
+    names = [reward.name for reward in config.rewards]
+    known = {reward.name: reward.weight for reward in base.rewards}
+    if names[: len(known)] != list(known) or any("=" in name for name in names):
+        return None
+    return [f"rewards.{r.name}={_yaml(r.weight)}" for r in config.rewards if known.get(r.name) != r.weight]
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line as `override` reads it."""
+    text = _one_line(value, readable=True)
+    return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
+
+
+def _one_line(value: Any, *, readable: bool) -> str:
+    """`readable` keeps letters of all scripts, but loses the rarer line breaks (U+0085, U+2028)."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=1_000_000)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,138 @@
+"""What can go wrong in a job, in words with advice. Torch-free: foreign exceptions are told by name and message."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from store.db.engine import StoreError
+from store.db.redaction import redacted
+from trainer.spec.config import ConfigError
+
+Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "reward", "bug"]
+
+NO_DISK = 74
+"""Exit code of a job whose disk or database refused: it may have found no place to say so."""
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+_MODEL_SIGNS = ("size mismatch for", "not a valid model identifier", "error(s) in loading state_dict", "can't load the")
+_MODEL_PACKAGES = ("huggingface_hub", "safetensors", "safetensors_rust")
+_DATA_TYPES = ("UnidentifiedImageError", "DecompressionBombError", "JSONDecodeError", "DatasetGenerationError")
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK_SIGNS = ("no space left", "file too large", "disk is full", "disk i/o error", "readonly database")
+
+
+class TrainerError(Exception):
+    """A known fault; `message` is one sentence that says what happened and what to do."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        self.kind = kind
+        self.message = redacted(message)
+        super().__init__(self.message)
+
+
+class Stopped(BaseException):
+    """The job ended because somebody asked it to.
+
+    Not an Exception, like KeyboardInterrupt: no `except Exception` on its way may swallow it.
+    """
+
+
+class _Fault(NamedTuple):
+    """What is known of an exception, met in this process or read in a log."""
+
+    name: str
+    names: frozenset[str]
+    """Of its class and, where they are known, of the classes above it."""
+    package: str
+    text: str
+    """Its message."""
+    errno: int | None
+
+    @property
+    def first(self) -> str:
+        """The first line of the message."""
+        return (self.text.strip().splitlines() or [""])[0].rstrip(".")[:500]
+
+    @property
+    def named(self) -> str:
+        return f"{self.name}: {self.first}".removesuffix(": ")
+
+    def says(self, signs: Iterable[str]) -> bool:
+        return any(sign in self.text.lower() for sign in signs)
+
+
+def classify(error: BaseException) -> tuple[Kind, str]:
+    """Kind and sentence of whatever ended a job; an exception that says nothing itself is judged by its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TrainerError):
+            return cause.kind, cause.message
+        if isinstance(cause, ConfigError):
+            return "config", str(cause)
+        if isinstance(cause, StoreError):
+            behind = cause.__cause__
+            return ("disk" if behind and _met(behind).says(_DISK_SIGNS) else "database"), str(cause)
+        if found := _classify(_met(cause)):
+            return found
+        cause = cause.__cause__
+    return "bug", f"{_met(error).named}. This is a bug in the trainer or a library: see the traceback."
+
+
+def classify_line(line: str) -> tuple[Kind, str] | None:
+    """Kind and sentence of a traceback's last line, `torch.OutOfMemoryError: CUDA out of memory`; None if unknown."""
+    return _classify(_read(line))
+
+
+def _classify(fault: _Fault) -> tuple[Kind, str] | None:
+    if _is_out_of_memory(fault):
+        return "out_of_memory", _MEMORY_ADVICE
+    if ("OSError" in fault.names and fault.errno in _DISK_ERRORS) or fault.says(_DISK_SIGNS):
+        return "disk", f"The disk refused: {fault.first}. Free space or permit writing, then resume the run."
+    if fault.names & {"SQLAlchemyError", "DBAPIError"} or fault.package in ("sqlalchemy", "sqlite3"):
+        return "database", f"The database failed ({fault.named}). Check its disk and connection, then resume the run."
+    if "ImportError" in fault.names:
+        missing = re.search(r"(?:module named|from) '([\w.-]+)'", fault.text)
+        package = missing.group(1) if missing else "the package"
+        return "dependency", f"{fault.named}. Install {package} and resume the run."
+    if _is_about_the_model(fault):
+        return "model", f"The model could not be loaded: {fault.first}. Check model.id, revision and network."
+    if fault.names & {*_DATA_TYPES, "UnicodeDecodeError", "FileNotFoundError"}:
+        return "data", f"The data could not be read: {fault.first}. Check the dataset's files."
+    return None
+
+
+_MEMORY_ADVICE = (
+    "Out of memory. Raise optimization.accumulation, turn on optimization.gradient_checkpointing, quantize the model, "
+    "or lower max_tokens or the image size."
+)
+
+
+def _is_out_of_memory(fault: _Fault) -> bool:
+    return bool(fault.names & {"MemoryError", "OutOfMemoryError"}) or (
+        bool(fault.names & {"RuntimeError", "OSError"}) and fault.says(_MEMORY_SIGNS)
+    )
+
+
+def _is_about_the_model(fault: _Fault) -> bool:
+    return fault.package in _MODEL_PACKAGES or (
+        bool(fault.names & {"OSError", "RuntimeError", "ValueError"}) and fault.says(_MODEL_SIGNS)
+    )
+
+
+def _met(error: BaseException) -> _Fault:
+    kind = type(error)
+    names = frozenset(above.__name__ for above in kind.__mro__)
+    number = error.errno if isinstance(error, OSError) else None
+    return _Fault(kind.__name__, names, kind.__module__.partition(".")[0], str(error), number)
+
+
+def _read(line: str) -> _Fault:
+    qualified, _, text = line.partition(": ")
+    module, _, name = qualified.strip().rpartition(".")
+    known = getattr(builtins, name, None)
+    names = [above.__name__ for above in known.__mro__] if isinstance(known, type) else [name]
+    number = re.match(r"\[Errno (\d+)\]", text)
+    return _Fault(name, frozenset(names), module.partition(".")[0], text, int(number.group(1)) if number else None)

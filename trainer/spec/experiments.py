@@ -1,0 +1,125 @@
+"""A matrix of arms, ranks, seeds, models and learning rates: which runs it makes, and how all of them are launched.
+
+Torch-free: the dashboard imports it. Knows nothing of what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+from store.db.engine import Store
+from store.db.schema import Launcher
+from store.experiments import add_to_experiment, create_experiment
+from store.jobs import add_job
+from trainer import launch
+from trainer.spec import benchmark
+from trainer.spec.config import ConfigError, RunConfig, from_dict, preset
+
+_FORMAT_ONLY = [
+    {"name": "format", "weight": 1.0},
+    {"name": "accuracy", "weight": 0.0},
+    {"name": "steps", "weight": 0.0},
+]
+_COIN = [{"name": "random", "weight": 1.0}, *(part | {"weight": 0.0} for part in _FORMAT_ONLY)]
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "zero-shot direct": ("none", {"style": "direct"}),
+    "zero-shot CoT": ("none", {}),
+    "SFT direct": ("sft", {"style": "direct"}),
+    "SFT CoT": ("sft", {}),
+    "GRPO direct": ("grpo", {"style": "direct"}),
+    "GRPO CoT": ("grpo", {}),
+    "GRPO format only": ("grpo", {"rewards": _FORMAT_ONLY}),
+    "GRPO random reward": ("grpo", {"rewards": _COIN}),
+    "SFT on own samples": ("sft", {"imitate": "own samples"}),
+}
+"""Arm to method and what differs from the method's preset; the last three are controls."""
+MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}
+"""Model to what the names of its presets for GRPO and SFT begin with."""
+BASE_SAMPLES = 8
+"""Samples of an arm that trains nothing, on every benchmark, for its pass@k beside the others' pass@1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """What is multiplied; a rate of None is the preset's own."""
+
+    arms: tuple[str, ...]
+    ranks: tuple[int, ...] = (32,)
+    seeds: tuple[int, ...] = (0,)
+    models: tuple[str, ...] = ("tiny",)
+    rates: tuple[float | None, ...] = (None,)
+    benchmarks: tuple[str, ...] = ("shapes-simple", "shapes-complex", "shapes-hard")
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Dotted fields that replace every preset's own."""
+
+
+class Planned(NamedTuple):
+    arm: str
+    config: RunConfig
+
+
+DEMO_TABLES = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
+NAMED = {"demo-tables": DEMO_TABLES}
+
+
+def planned(matrix: Matrix) -> list[Planned]:
+    """Every run of the matrix once; what trains nothing has one a model. Raises ConfigError."""
+    return list({run.config.model_dump_json(): run for run in _planned(matrix)}.values())
+
+
+def _planned(matrix: Matrix) -> Iterator[Planned]:
+    for model, arm, rank, rate, seed in product(matrix.models, matrix.arms, matrix.ranks, matrix.rates, matrix.seeds):
+        yield Planned(arm, _config(matrix, model, arm, rank, rate, seed))
+
+
+def _config(matrix: Matrix, model: str, arm: str, rank: int, rate: float | None, seed: int) -> RunConfig:
+    if arm not in ARMS:
+        raise ConfigError(f"There is no arm {arm!r}. Choose among {', '.join(ARMS)}.")
+    if model not in MODELS:
+        raise ConfigError(f"There are no presets for the model {model!r}. Choose among {', '.join(MODELS)}.")
+    method, changes = ARMS[arm]
+    values = preset(f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}").model_dump(mode="json") | changes
+    values["method"] = method
+    name = f"{arm.lower().replace(' ', '-')}-{model}"
+    if method != "none":
+        name += f"-r{rank}" + (f"-lr{rate:g}" if rate else "") + f"-s{seed}"
+        values["seed"] = seed
+        values["lora"] = values["lora"] | {"rank": rank}
+        values["optimization"] = values["optimization"] | ({"learning_rate": rate} if rate else {})
+    values["name"] = name
+    for field, value in matrix.settings:
+        section, _, key = field.rpartition(".")
+        (values[section] if section else values)[key] = value
+    return from_dict(values)
+
+
+def start(store: Store, name: str, matrix: Matrix, *, launcher: str = Launcher.LOCAL) -> str:
+    """Queues every run with its evaluations and returns the experiment's uid. Raises ConfigError before anything.
+
+    A run that trains is tested on its own dataset at its end; the other benchmarks are evaluations after it.
+    """
+    runs = planned(matrix)
+    for run, asked in product(runs, matrix.benchmarks):
+        benchmark.find(run.config, {"benchmark": asked})
+    launch.check(store, launcher)
+    experiment = create_experiment(store, name=name, matrix=_stored(matrix))
+    for arm, config in runs:
+        trains = config.method != "none"
+        own = config.data.dataset
+        sampled = {} if trains else {"samples": BASE_SAMPLES}
+        first = {} if trains else {"benchmark": own, **sampled}
+        made, _ = launch.create(store, config, arguments=first, launcher=launcher)
+        add_to_experiment(store, experiment.id, made.id, arm)
+        for asked in matrix.benchmarks:
+            if asked != own:
+                later = {"benchmark": asked, "checkpoint": "best", **sampled}
+                add_job(store, made.id, "evaluate", later, launcher=launcher)
+    launch.tell(store, launcher)
+    return experiment.uid
+
+
+def _stored(matrix: Matrix) -> dict[str, Any]:
+    return {key: list(value) for key, value in vars(matrix).items()}

@@ -1,0 +1,148 @@
+"""A reward function of the user's own: called by name, as TRL does, and blamed by file and line where it fails.
+
+Torch-free. What TRL hands a reward is made in `trainer.spec.reward_arguments`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from threading import Thread
+from typing import Any, NoReturn
+
+from trainer.spec.errors import TrainerError
+from trainer.spec.foreign import Foreign
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 3.4028234e38
+"""Of the numbers that TRL keeps rewards in, which have 32 bits."""
+
+
+def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
+    """The function under its component's name; a coroutine function where it is one.
+
+    It takes `completions` and TRL's other arguments by name, and gives a list of numbers or None. Its faults, and what
+    else it returns, raise TrainerError. NaN counts as None, as in TRL; `strict` makes it a fault.
+    """
+    own = _OwnReward(found, label, strict)
+
+    def call(completions: Sequence[Any], **others: Any) -> list[float | None]:
+        with own.blamed():
+            returned = found.call(**own.accepted({"completions": completions, **others}))
+            return own.numbers(returned, len(completions))
+
+    async def call_later(completions: Sequence[Any], **others: Any) -> list[float | None]:
+        async def act() -> list[float | None]:
+            with own.blamed():
+                returned = await found.call(**own.accepted({"completions": completions, **others}))
+                return own.numbers(returned, len(completions))
+
+        # Always on one loop, whoever calls: a client that the function keeps open belongs to the loop it was opened in.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(act(), _loop()))
+
+    is_async = inspect.iscoroutinefunction(found.call) or inspect.iscoroutinefunction(type(found.call).__call__)
+    function: Callable[..., Any] = call_later if is_async else call
+    function.__name__ = function.__qualname__ = label
+    return function
+
+
+def finished(returned: Any) -> list[float | None]:
+    """What a reward gave; a coroutine is waited for."""
+    values: list[float | None] = asyncio.run(returned) if inspect.iscoroutine(returned) else returned
+    return values
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, daemon=True, name="async rewards").start()
+    return loop
+
+
+@dataclass
+class _OwnReward:
+    found: Foreign
+    label: str
+    strict: bool
+    has_warned: bool = False
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Whatever ends the function is told as its fault."""
+        try:
+            yield
+        except TrainerError:
+            raise
+        except (Exception, SystemExit) as error:
+            fault = self.found.folder.fault(error)
+            raise TrainerError("reward", f"{self._name} failed ({fault}). Correct the function.") from error
+
+    def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What of TRL's arguments the function takes. Raises TrainerError where it needs another."""
+        try:
+            parameters = inspect.signature(self.found.call).parameters.values()
+        except (TypeError, ValueError):  # of a function that is not written in Python
+            return arguments
+        by_name = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+        missing = [each.name for each in by_name if each.default is each.empty and each.name not in arguments]
+        if missing:
+            self._fail(f"asks for {' and '.join(missing)}, but is handed only {', '.join(sorted(arguments))}.")
+        if any(each.kind is each.VAR_KEYWORD for each in parameters):
+            return arguments
+        return {each.name: arguments[each.name] for each in by_name if each.name in arguments}
+
+    def numbers(self, returned: Any, n: int) -> list[float | None]:
+        """One number or None for each of `n` completions. Raises TrainerError."""
+        is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping | Set)
+        if not is_list or getattr(returned, "ndim", 1) == 0:
+            self._fail(f"returned {_shown(returned)} instead of a list. Return a number for each completion.")
+        values = [self._number(value) for value in returned]
+        if len(values) != n:
+            self._fail(f"returned {len(values)} numbers for {n} completions. Return one for each.")
+        return values
+
+    def _number(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        plain = _plain(value)
+        if not isinstance(plain, int | float):
+            self._fail(f"returned {_shown(value)} for a completion. Return a number, or None where it does not apply.")
+        if plain != plain:
+            self._warn_of_nan()
+            return None
+        if abs(plain) > LARGEST:
+            self._fail(f"returned {_shown(plain)} for a completion. Return a finite number.")
+        return float(plain)
+
+    def _warn_of_nan(self) -> None:
+        if self.strict:
+            self._fail("returned nan for a completion. Return None where the reward does not apply.")
+        if not self.has_warned:
+            logger.warning("%s returned nan, which counts as None: the reward does not apply.", self._name)
+        self.has_warned = True
+
+    @property
+    def _name(self) -> str:
+        return f"rewards: {self.label} in {self.found.path}"
+
+    def _fail(self, what: str) -> NoReturn:
+        raise TrainerError("reward", f"{self._name} {what}")
+
+
+def _plain(value: Any) -> Any:
+    """The number in a scalar of NumPy or torch."""
+    try:
+        return value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -1,0 +1,54 @@
+"""Presets of real models: starting points for one GPU of 16 to 24 GB, from what comparable projects publish.
+
+Plain data for `trainer.spec.config`; knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DATA = {"dataset": "shapes-simple", "train_examples": 5000, "val_examples": 200, "test_examples": 1000}
+_EVALUATION = {"probe_every": 25, "val_every": 50, "batch_size": 32}
+_GRPO: dict[str, Any] = {
+    "method": "grpo",
+    "max_tokens": 256,
+    "data": _DATA,
+    "lora": {"rank": 32},
+    "grpo": {"group_size": 8, "temperature": 1.0, "beta": 0.02},
+    "evaluation": _EVALUATION,
+}
+_SFT: dict[str, Any] = {
+    "method": "sft",
+    "max_tokens": 256,
+    "data": _DATA,
+    "lora": {"rank": 32},
+    "evaluation": _EVALUATION,
+}
+_SMALL = {"id": "HuggingFaceTB/SmolVLM-256M-Instruct", "longest_edge": 512}
+_MIDDLE = {"id": "HuggingFaceTB/SmolVLM-500M-Instruct", "longest_edge": 512}
+_LARGE = {"id": "Qwen/Qwen2-VL-2B-Instruct", "quantization": "nf4", "max_pixels": 401408}
+
+
+def _updates(batch: int, accumulation: int, rate: float, **others: Any) -> dict[str, Any]:
+    return {"steps": 500, "batch_size": batch, "accumulation": accumulation, "learning_rate": rate, **others}
+
+
+_IMITATION = {"schedule": "linear", "warmup_steps": 20}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "smolvlm-256m-grpo": _GRPO | {"model": _SMALL, "optimization": _updates(64, 4, 1e-5)},
+    "smolvlm-256m-sft": _SFT | {"model": _SMALL, "optimization": _updates(32, 2, 1e-4, **_IMITATION)},
+    "smolvlm-500m-grpo": _GRPO | {"model": _MIDDLE, "optimization": _updates(64, 8, 1e-5)},
+    "smolvlm-500m-sft": _SFT | {"model": _MIDDLE, "optimization": _updates(32, 4, 1e-4, **_IMITATION)},
+    "qwen2-vl-2b-grpo": _GRPO | {"model": _LARGE, "optimization": _updates(32, 8, 1e-5, max_grad_norm=0.5)},
+    "qwen2-vl-2b-sft": _SFT
+    | {"model": _LARGE, "optimization": _updates(16, 4, 5e-5, gradient_checkpointing=True, **_IMITATION)},
+}
+PRESETS = {name: values | {"name": name} for name, values in _PRESETS.items()}
+HELP = {
+    "smolvlm-256m-grpo": "SmolVLM 256M from reward alone; one tile of 512 pixels an image.",
+    "smolvlm-256m-sft": "SmolVLM 256M imitates the references.",
+    "smolvlm-500m-grpo": "SmolVLM 500M from reward alone; one tile of 512 pixels an image.",
+    "smolvlm-500m-sft": "SmolVLM 500M imitates the references.",
+    "qwen2-vl-2b-grpo": "Qwen2-VL 2B in 4 bit from reward alone; at most 512 image tokens.",
+    "qwen2-vl-2b-sft": "Qwen2-VL 2B in 4 bit imitates the references.",
+}

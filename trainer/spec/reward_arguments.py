@@ -1,0 +1,73 @@
+"""What TRL hands a reward function, made for answers that TRL did not sample: a probe's, a validation's, a test's.
+
+Made with TRL's own functions; `tests/training/test_trl_contract.py` holds both to be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import TrainerState
+from trl.chat_template_utils import parse_response
+from trl.data_utils import prepare_multimodal_messages
+
+from trainer.evaluate import generation, scoring
+from trainer.evaluate.generation import Answer
+from trainer.examples.example import Example
+from trainer.spec import prompt
+from trainer.spec.config import RunConfig
+
+LogMetric = Callable[[str, float], None]
+
+
+def arguments(
+    processor: Any,
+    config: RunConfig,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    *,
+    step: int,
+    log_metric: LogMetric,
+) -> dict[str, Any]:
+    """By name, one entry an answer in each column. `step` is the number of updates that the weights have seen.
+
+    What a forced prefix began is part of the completion's text, though of none of its ids.
+    """
+    pictures = {id(example): list(example.images) for example in examples}
+    images = [pictures[id(example)] for example in examples]
+    return {
+        "prompts": [
+            prepare_multimodal_messages(_asked(example, config), images=each)
+            for example, each in zip(examples, images, strict=True)
+        ],
+        "completions": [_messages(processor, config, *pair) for pair in zip(examples, answers, strict=True)],
+        "completion_ids": [list(answer.ids) for answer in answers],
+        "images": images,
+        **scoring.reward_columns(examples),
+        "trainer_state": state(config, step),
+        "log_extra": lambda column, values: None,
+        "log_metric": log_metric,
+    }
+
+
+def _asked(example: Example, config: RunConfig) -> list[dict[str, Any]]:
+    return prompt.messages(example.question, config.style, images=len(example.pictures), instruction=config.instruction)
+
+
+def _messages(processor: Any, config: RunConfig, example: Example, answer: Answer) -> list[dict[str, Any]]:
+    """The conversation that TRL makes of a completion's ids."""
+    tokenizer, ids = processor.tokenizer, list(answer.ids)
+    if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:
+        message = {"role": "assistant", "content": processor.batch_decode([ids], skip_special_tokens=True)[0]}
+    else:
+        rendered = generation.render(processor, example, config.style, config.instruction)
+        prefix = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        message = parse_response(tokenizer, ids, prefix=prefix)
+    return [message | {"content": answer.forced_prefix + message["content"]}]
+
+
+def state(config: RunConfig, step: int) -> TrainerState:
+    """The trainer's state after so many updates, as far as the configuration tells it."""
+    epoch = step * config.prompts_per_step / config.data.train_examples
+    return TrainerState(global_step=step, max_steps=config.optimization.steps, epoch=epoch)

@@ -1,0 +1,129 @@
+"""Rewards of the user's own are called once before a model is loaded, in a process of their own.
+
+On a right and on an empty completion of a real example: what is wrong with a function shows in seconds, and what it
+does to its process it does to that one alone. `python -m trainer.spec.reward_trial FOLDER` is that process.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainer.datasets import files
+from trainer.examples.example import Example
+from trainer.spec import prompt, rewards
+from trainer.spec.config import RunConfig, from_dict
+from trainer.spec.errors import TrainerError, classify
+from trainer.spec.own_reward import finished
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_SECONDS = 900
+"""A function may load a model of its own at its first call."""
+OPT_OUT = "set try_rewards to false"
+THINKING = "I look at the picture and count."
+"""Stands in the right completion of an example without a reference."""
+
+
+def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] = lambda: None) -> int:
+    """Calls the run's own rewards on `example`, and returns how many they are; none where `try_rewards` is off.
+
+    `pause` is called now and then and may raise. Raises TrainerError or ConfigError with the fault of the first
+    function that has one.
+    """
+    own = [reward for reward in config.paid if ".py:" in reward.name]
+    if not own or not config.try_rewards:
+        return 0
+    with tempfile.TemporaryDirectory(prefix="vr1z-trial-") as folder:
+        _write(Path(folder, "request.json"), {"config": config.model_dump(mode="json"), "example": _packed(example)})
+        _run(Path(folder), ", ".join(reward.name for reward in own), pause)
+        outcome = json.loads(Path(folder, "outcome.json").read_text(encoding="utf-8"))
+    if outcome:
+        raise TrainerError(outcome["kind"], outcome["sentence"])
+    return len(own)
+
+
+def _run(folder: Path, names: str, pause: Callable[[], None]) -> None:
+    # What the functions print must not get between a report on standard output.
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(folder)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2
+    )
+    try:
+        code, end = None, time.monotonic() + PATIENCE_SECONDS
+        while code is None and time.monotonic() < end:
+            pause()
+            try:
+                code = process.wait(1.0)
+            except subprocess.TimeoutExpired:
+                code = None
+    finally:
+        process.kill()
+        process.wait()
+    if code is None:
+        raise TrainerError(
+            "reward",
+            f"rewards: {names} did not return in {PATIENCE_SECONDS // 60} minutes. Correct it, or {OPT_OUT}.",
+        )
+    if not Path(folder, "outcome.json").exists():
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        raise TrainerError("reward", f"rewards: {names} ended its process {how}. Correct it, or {OPT_OUT}.")
+
+
+def _packed(example: Example) -> dict[str, Any]:
+    fields = ("dataset", "split", "key", "question", "answer", "reference")
+    pictures = [base64.b64encode(picture.encoded()).decode() for picture in example.pictures]
+    return {name: getattr(example, name) for name in fields} | {"pictures": pictures}
+
+
+def _unpacked(packed: dict[str, Any]) -> Example:
+    pictures = tuple(files.in_memory(base64.b64decode(text)) for text in packed["pictures"])
+    return Example(**packed | {"pictures": pictures})
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def main(folder: Path) -> None:
+    """Reads the request in a folder and writes the fault beside it; an empty one where there is none."""
+    outcome: dict[str, str] = {}
+    try:
+        request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+        _try(from_dict(request["config"]), _unpacked(request["example"]))
+    except Exception as error:
+        kind, sentence = classify(error)
+        outcome = {"kind": kind, "sentence": sentence}
+    _write(folder / "outcome.json", outcome)
+
+
+def _try(config: RunConfig, example: Example) -> None:
+    own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
+    # Only now, since it takes seconds: a file that cannot be imported is told at once.
+    from trainer.evaluate.generation import Answer
+    from trainer.models import chat_template, loading
+    from trainer.spec import reward_arguments
+
+    processor = loading.load_processor(config.model)
+    tokenizer = processor.tokenizer
+    target = prompt.target(example.reference or THINKING, example.answer, config.style)
+    right = chat_template.read(processor).generated(target)
+    answers = [
+        Answer(text, (*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id), False, 0.0)
+        for text in (right, "")
+    ]
+    handed = reward_arguments.arguments(
+        processor, config, [example] * 2, answers, step=0, log_metric=lambda name, value: None
+    )
+    for reward in own:
+        finished(reward.function(**handed))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

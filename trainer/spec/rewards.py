@@ -1,0 +1,263 @@
+"""What a completion is paid for: reward functions with TRL's signature `f(completions, **columns)`.
+
+Every built-in reads texts through `store.trace.parse` only. Torch-free: the cosine reward takes its encoder as an
+argument. Knows nothing of models or trainers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.trace import Trace, parse, read_count
+from trainer.spec import foreign, own_reward
+from trainer.spec.config import BUILT_IN_REWARDS, VISUAL_WORDS, ConfigError, RewardConfig, RunConfig
+from trainer.spec.prompt import Style
+
+Completion = str | Sequence[Mapping[str, Any]]
+RewardFunction = Callable[..., list[float | None]]
+Encoder = Callable[[list[str]], NDArray[Any]]
+"""Texts to one unit vector each, shape (texts, dimensions)."""
+
+STEPS_CAP = 10
+KEYWORDS_CAP = 5
+_WORD = re.compile(r"\w+")
+
+
+class Reward(NamedTuple):
+    """A component of the reward, ready to be called."""
+
+    name: str
+    weight: float
+    function: RewardFunction
+    """`function.__name__` is `name`."""
+    source: str | None = None
+    """Text of the file that a custom reward came from."""
+    sha256: str | None = None
+    """Hash of that file, and of those that it imports from beside it."""
+    helpers: Mapping[str, str] = MappingProxyType({})
+    """Text of those files, by their path from that file's folder."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's."""
+        return self.source is not None
+
+
+class Explained(NamedTuple):
+    """Why a completion got what it got from one component."""
+
+    name: str
+    value: float | None
+    weight: float
+    reason: str
+
+
+def format_reward(completions: Sequence[Completion], *, style: Style = "cot", **columns: Any) -> list[float | None]:
+    """1.0 for a well-formed completion, else 0.0."""
+    return [float(trace.wellformed) for trace in _traces(completions, style)]
+
+
+def accuracy_reward(
+    completions: Sequence[Completion], *, answer: Sequence[Any], style: Style = "cot", **columns: Any
+) -> list[float | None]:
+    """1.0 where the answer equals the true count in column `answer` (int or str), else 0.0; None where that is None."""
+    traces = _traces(completions, style)
+    return [_accuracy(trace, truth) for trace, truth in zip(traces, answer, strict=True)]
+
+
+def steps_reward(completions: Sequence[Completion], *, style: Style = "cot", **columns: Any) -> list[float | None]:
+    """0.1 for each counted reasoning step, at most 1.0."""
+    return [min(trace.counted_steps, STEPS_CAP) / 10 for trace in _traces(completions, style)]
+
+
+def keyword_reward(
+    completions: Sequence[Completion],
+    *,
+    words: Sequence[str] = VISUAL_WORDS,
+    style: Style = "cot",
+    **columns: Any,
+) -> list[float | None]:
+    """0.1 for each distinct one of `words` in the think body, whole words in any case, at most 0.5."""
+    return [min(len(_keywords(trace, words)), KEYWORDS_CAP) / 10 for trace in _traces(completions, style)]
+
+
+def cosine_reward(
+    completions: Sequence[Completion],
+    *,
+    encoder: Encoder,
+    reference: Sequence[str | None] | None = None,
+    style: Style = "cot",
+    **columns: Any,
+) -> list[float | None]:
+    """Similarity of the think body to column `reference`, at least 0; 0.0 when malformed; None without a reference."""
+    references = [(text or "").strip() for text in reference or [None] * len(completions)]
+    thoughts = [trace.think_text for trace in _traces(completions, style)]
+    rows = [i for i, (thought, text) in enumerate(zip(thoughts, references, strict=True)) if thought and text]
+    values: list[float | None] = [0.0 if text else None for text in references]
+    if rows:
+        vectors = np.asarray(encoder([str(thoughts[i]) for i in rows] + [references[i] for i in rows]))
+        similarities = (vectors[: len(rows)] * vectors[len(rows) :]).sum(axis=1)
+        for i, similarity in zip(rows, similarities.tolist(), strict=True):
+            values[i] = max(0.0, similarity)
+    return values
+
+
+def random_reward(
+    completions: Sequence[Completion], *, question: Sequence[str], seed: int = 0, **columns: Any
+) -> list[float | None]:
+    """1.0 or 0.0 by the toss of a coin that knows nothing of the completion: a control for what reward teaches.
+
+    The toss is a hash of seed, question, text and place in the batch: a resumed run repeats it, and equal texts of a
+    group get tosses of their own.
+    """
+    names = (f"{seed}/{i}/{asked}/{_text(c)}" for i, (c, asked) in enumerate(zip(completions, question, strict=True)))
+    return [float(hashlib.sha256(name.encode(errors="replace")).digest()[0] % 2) for name in names]
+
+
+def _traces(completions: Sequence[Completion], style: Style) -> list[Trace]:
+    return [parse(_text(completion), style) for completion in completions]
+
+
+def _text(completion: Completion) -> str:
+    """The assistant's text of a completion, which is a string or a list of messages in TRL's format."""
+    if isinstance(completion, str):
+        return completion
+    parts = []
+    for message in completion:
+        content = message.get("content") or ""
+        if message.get("role", "assistant") == "assistant":
+            parts += [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+    return "".join(parts)
+
+
+def _accuracy(trace: Trace, truth: Any) -> float | None:
+    if truth is None:
+        return None
+    count = read_count(truth) if isinstance(truth, str) else truth
+    return float(trace.answer is not None and trace.answer == count)
+
+
+def _keywords(trace: Trace, words: Sequence[str]) -> list[str]:
+    """The distinct words of the list that stand in the think body, sorted."""
+    found = _WORD.findall((trace.think_text or "").casefold())
+    return sorted({word.casefold() for word in words}.intersection(found))
+
+
+def build(config: RunConfig, encoder: Encoder | None = None) -> list[Reward]:
+    """The components of a run in the order of its config; style `direct` leaves out those that need thinking.
+
+    Raises ConfigError when a custom reward cannot be loaded, or cosine has no encoder.
+    """
+    return [_build(reward, config, encoder) for reward in config.paid]
+
+
+def _build(reward: RewardConfig, config: RunConfig, encoder: Encoder | None) -> Reward:
+    if ".py:" in reward.name:
+        return load_custom(reward)
+    if reward.name == "cosine" and encoder is None:
+        raise ConfigError("rewards: cosine needs a sentence encoder. Set evaluation.encoder, or leave cosine out.")
+    functions: dict[str, tuple[RewardFunction, dict[str, Any]]] = {
+        "format": (format_reward, {}),
+        "accuracy": (accuracy_reward, {}),
+        "steps": (steps_reward, {}),
+        "keyword": (keyword_reward, {"words": config.visual_words}),
+        "cosine": (cosine_reward, {"encoder": encoder}),
+        "random": (random_reward, {"seed": config.seed}),
+    }
+    function, settings = functions[reward.name]
+    return Reward(reward.name, reward.weight, _bind(reward.label, function, style=config.style, **settings))
+
+
+def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFunction:
+    """`function` with settings that no dataset column can replace, under the name that TRL logs."""
+
+    def bound(completions: Sequence[Completion], **columns: Any) -> list[float | None]:
+        return function(completions, **{**columns, **settings})
+
+    bound.__name__ = bound.__qualname__ = label
+    return bound
+
+
+def load_custom(reward: RewardConfig, *, strict: bool = False) -> Reward:
+    """The reward in `FILE.py:function`, to be called by name with whatever TRL hands a reward; its source is kept.
+
+    `strict` makes NaN a fault. Raises ConfigError.
+    """
+    found = foreign.load(reward.name, "rewards", "(completions, **columns)")
+    function = own_reward.guarded(found, reward.label, strict=strict)
+    return Reward(reward.label, reward.weight, function, found.source, found.sha256, found.helpers)
+
+
+def explain(
+    text: str,
+    answer: int | None,
+    config: RunConfig,
+    *,
+    recorded: Mapping[str, float | None] | None = None,
+) -> list[Explained]:
+    """Each component's value and the reason in words, for a completion whose true count is `answer`.
+
+    What needs an encoder, a batch or somebody's own code is not computed: its value is taken from `recorded`.
+    """
+    trace = parse(text, config.style)
+    found = []
+    for reward in config.paid:
+        if reward.name in BUILT_IN_REWARDS and reward.name not in ("cosine", "random"):
+            value, reason = _explain(reward.name, trace, answer, config.visual_words)
+        else:
+            value = (recorded or {}).get(reward.label)
+            reason = _explain_recorded(reward, value, trace, config.evaluation.encoder)
+        found.append(Explained(reward.label, value, reward.weight, reason))
+    return found
+
+
+def _explain(name: str, trace: Trace, truth: int | None, words: Sequence[str]) -> tuple[float | None, str]:
+    if name == "format":
+        return float(trace.wellformed), trace.violation.message if trace.violation else "well-formed"
+    if name == "accuracy":
+        return _accuracy(trace, truth), _explain_answer(trace, truth)
+    if not trace.wellformed:
+        return 0.0, "not well-formed"
+    if name == "steps":
+        return min(trace.counted_steps, STEPS_CAP) / 10, _explain_steps(trace)
+    keywords = _keywords(trace, words)
+    named = f": {', '.join(keywords)}" if keywords else ""
+    return min(len(keywords), KEYWORDS_CAP) / 10, _times(len(keywords), KEYWORDS_CAP) + named
+
+
+def _explain_answer(trace: Trace, truth: int | None) -> str:
+    if truth is None:
+        return "the true count is not known"
+    if trace.answer is None:
+        body = trace.answer_text
+        return "no single <answer>…</answer>" if body is None else f"{body.strip()[:40]!r} is not a count"
+    return f"answers {trace.answer}, " + ("which is right" if trace.answer == truth else f"the true count is {truth}")
+
+
+def _explain_steps(trace: Trace) -> str:
+    if not trace.steps:
+        return "no numbered steps"
+    idle = [f"step {step.number} {step.why}" for step in trace.steps if step.why]
+    more = [f"{len(idle) - 3} more do not count"] if len(idle) > 3 else []
+    return "; ".join([_times(trace.counted_steps, STEPS_CAP), *idle[:3], *more])
+
+
+def _times(count: int, cap: int) -> str:
+    return f"{count} × 0.1" + (f", paid up to {cap}" if count > cap else "")
+
+
+def _explain_recorded(reward: RewardConfig, value: float | None, trace: Trace, encoder: str) -> str:
+    if reward.name == "random":
+        return "the toss of a coin, whatever the text"
+    if reward.name != "cosine":
+        return f"computed by {reward.name}"
+    if not trace.wellformed:
+        return "not well-formed"
+    return "no reference to compare with" if value is None else f"similarity to the reference, by {encoder}"

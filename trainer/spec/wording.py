@@ -1,0 +1,49 @@
+"""The texts that style is measured on: what a trace said, and its sentences. Knows no encoder and no store.
+
+White space is Python's `\\s`; digits are ASCII.
+"""
+
+from __future__ import annotations
+
+import re
+
+NULL = "NULL"
+"""What stands for a malformed trace where it is compared with a reference (the seed project's rule)."""
+_TAG = re.compile("</?(?:think|answer)>")
+_MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?= )")
+_END = re.compile(r"(?<=[.!?]) ")
+
+
+def said(text: str, think: tuple[int, int] | None) -> str:
+    """The think body (its span; None in a malformed trace), else all of the text but its tags; NULL where it is blank.
+
+    A malformed trace has a style too: two of them are alike only if they say alike.
+    """
+    body = text[slice(*think)] if think else _TAG.sub(" ", text)
+    return body.strip() or NULL
+
+
+def sentences(text: str) -> list[str]:
+    """Parts of a text, none blank, white space collapsed.
+
+    A part ends with its line, after `.`, `!` or `?` before white space, and before the marker of the next item of a
+    numbered list, as `store.trace` counts them: `1.`, then `2.`. A marker stays with its item.
+    """
+    parts: list[str] = []
+    expected = 1
+    for line in text.splitlines():
+        start, line = 0, " ".join(line.split())
+        for marker in _MARKER.finditer(line):
+            if marker[1] == str(expected):
+                parts += _split(line[start : marker.start()])
+                start, expected = marker.start(), expected + 1
+        parts += _split(line[start:])
+    return parts
+
+
+def _split(item: str) -> list[str]:
+    """The sentences of an item; its own marker ends none."""
+    marker = _MARKER.match(item)
+    body = marker.end() + 1 if marker else 0
+    first, *others = _END.split(item[body:].rstrip())
+    return [part for part in (item[:body] + first, *others) if part]

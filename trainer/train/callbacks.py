@@ -1,0 +1,146 @@
+"""What happens between two updates: probes, validations, checkpoints, and the end that somebody asked for.
+
+Knows the store and TRL's callbacks; knows nothing of how a trainer is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from store.db.engine import Store
+from store.evaluations.records import list_evaluations
+from store.steps import record_metrics
+from trainer.evaluate import recording
+from trainer.evaluate.harness import Harness
+from trainer.examples.example import Example
+from trainer.jobs.activity import is_asked_to_stop, say
+from trainer.jobs.collective import agree
+from trainer.models.checkpoints import Checkpoints
+from trainer.recorder import Recorder
+from trainer.spec.config import RunConfig
+from trainer.spec.errors import Stopped
+
+
+class Interrupted(Stopped):
+    """A stop was asked for during a validation, which is left for the resumed run to finish."""
+
+
+@dataclass
+class Watch(TrainerCallback):
+    """After each recorded step: probe and validate when it is time, keep checkpoints, obey a stop."""
+
+    store: Store
+    run_id: int
+    job_id: int
+    config: RunConfig
+    harness: Harness
+    val: Sequence[Example]
+    recorder: Recorder
+    checkpoints: Checkpoints
+    best: float = -1.0
+    accuracy: float | None = None
+    """Of the validation at this very step, if there was one."""
+    was_interrupted: bool = False
+
+    def remember(self, step: int) -> None:
+        """After a resume: the best validation accuracy up to `step`."""
+        values = [
+            e.metrics.get("exact_match")
+            for e in list_evaluations(self.store, self.run_id)
+            if e.kind == "val" and 0 < e.step <= step
+        ]
+        self.best = max([value for value in values if value is not None], default=-1.0)
+
+    def look(self, step: int) -> bool:
+        """Probe and validation that are due at `step`; True when it was validated. Raises Interrupted."""
+        settings, last = self.config.evaluation, self.config.optimization.steps
+        if step % settings.probe_every == 0 or step == last:
+            say(self.store, self.job_id, "probing")
+            examples = self.val[: settings.probe_examples]
+            record_metrics(
+                self.store,
+                self.run_id,
+                step,
+                recording.probe(self.store, self.run_id, self.harness, examples, step=step),
+            )
+        due = step % settings.val_every == 0 or step == last
+        if due:
+            self.validate(step)
+        say(self.store, self.job_id, "training")
+        return due
+
+    def validate(self, step: int) -> None:
+        """Answers the validation split; Interrupted after the batch in which a stop was asked for."""
+        say(self.store, self.job_id, "validating")
+        figures = recording.evaluate(
+            self.store, self.run_id, self.harness, self.val, kind="val", step=step, pause=self._pause
+        )
+        record_metrics(self.store, self.run_id, step, curves("val", figures))
+        self.accuracy = figures["exact_match"]
+
+    def _pause(self) -> None:
+        if is_asked_to_stop(self.store, self.job_id):
+            raise Interrupted
+
+    def catch_up(self, step: int) -> None:
+        """After a resume: finishes the validation that the stop interrupted, with the same weights."""
+        begun = [e for e in list_evaluations(self.store, self.run_id) if (e.kind, e.step) == ("val", step)]
+        if any(evaluation.ended_at is None for evaluation in begun):
+            self.validate(step)
+            self._saved(step)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step:
+            self.catch_up(state.global_step)
+            say(self.store, self.job_id, "training")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "train_runtime" in logs:
+            return
+        validated, self.accuracy = False, None
+        try:
+            validated = self.look(state.global_step)
+        except Interrupted:
+            self.was_interrupted = True
+        if self.recorder.stop_requested or self.was_interrupted:
+            control.should_training_stop = True
+        control.should_save = validated or control.should_training_stop or control.should_save
+        agree(control)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._saved(state.global_step)
+
+    def _saved(self, step: int) -> None:
+        improved = self.accuracy is not None and self.accuracy > self.best
+        if improved:
+            self.best = float(self.accuracy or 0.0)
+        self.checkpoints.saved(step, self.accuracy, best=improved)
+        self.accuracy = None
+
+
+def curves(prefix: str, figures: dict[str, Any]) -> dict[str, float | None]:
+    """The figures of an evaluation that are drawn over steps."""
+    chosen = {
+        "accuracy": "exact_match",
+        "accuracy_low": "exact_match_low",
+        "accuracy_high": "exact_match_high",
+        "wellformed": "wellformed",
+        "steps": "mean_steps",
+        "length": "mean_tokens",
+        "cos_mean": "cos_mean",
+        "cos@0.8": "cos_at_0.8",
+    }
+    found = {f"{prefix}/{name}": figures[key] for name, key in chosen.items() if key in figures}
+    logged = {key.removeprefix(recording.LOGGED): value for key, value in figures.items() if recording.LOGGED in key}
+    return found | {f"{prefix}/{name}": value for name, value in logged.items()}

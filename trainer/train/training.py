@@ -1,0 +1,262 @@
+"""One training or evaluation job from its row in the database to its end: builds, trains, probes, saves, tests.
+
+The order of a training step: TRL updates and logs → Recorder commits → Watch probes, validates, saves, stops.
+Knows the store and TRL; knows nothing of processes, signals or queues.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, set_seed
+
+from store.db.engine import Store
+from store.db.rows import RunDetail, TokenRow
+from store.events import add_event
+from store.jobs import list_jobs
+from store.metrics import read_clock
+from store.runs import get_run
+from store.steps import record_metrics, truncate_after
+from store.trace import opening
+from trainer import datasets
+from trainer.datasets.storing import store_examples
+from trainer.evaluate import job as evaluation_job
+from trainer.evaluate import provenance, recording, tokens, tokens_job
+from trainer.evaluate.harness import Harness, harness_for
+from trainer.evaluate.similarity import Encoder
+from trainer.examples.example import Example
+from trainer.fit import calibration, memory, sharing
+from trainer.jobs import collective, ranks
+from trainer.jobs.activity import obey, say
+from trainer.launch import folders
+from trainer.models import adapters, loading
+from trainer.models.checkpoints import Checkpoint, Checkpoints
+from trainer.record.capture import Generation, GenerationCapture
+from trainer.record.spool import NAME, Spool
+from trainer.recorder import Recorder
+from trainer.spec import reward_trial
+from trainer.spec.config import RunConfig
+from trainer.spec.errors import Stopped, TrainerError
+from trainer.spec.rewards import build
+from trainer.train import grpo, rejection_sampling, sft
+from trainer.train.callbacks import Watch, curves
+
+
+def run_job(store: Store, job_id: int) -> None:
+    """Executes a job that was claimed. Raises Stopped after a graceful stop, TrainerError for known faults."""
+    job = next(job for job in list_jobs(store, open_only=True) if job.id == job_id)
+    run = get_run(store, job.run_id)
+    config = provenance.config_of(run)
+    if job.kind == "train":
+        config, resume = _accumulating(config, job.arguments.get("accumulation")), bool(job.arguments.get("resume"))
+        output = Path(str(run.output_dir)) if ranks.is_rank() else _output(store, run, resume)
+        if config.optimization.processes > 1 and not ranks.is_rank():
+            adapters.starting_point(store, job.run_id, job_id, config, output)  # for all ranks to find
+            _start_ranks(store, job.uid, config.optimization.processes)
+        else:
+            train(store, job.run_id, job_id, config, output, resume=resume)
+    elif job.kind == "evaluate":
+        evaluation_job.run(store, job.run_id, job_id, config, job.arguments)
+    elif job.kind == "tokens":
+        tokens_job.run(store, job.run_id, job_id, config, job.arguments)
+    else:
+        raise TrainerError("config", f"There is no way to execute a job of kind {job.kind!r}.")
+
+
+def _output(store: Store, run: RunDetail, resume: bool) -> Path:
+    """The run's own folder, with what it goes on from. Raises TrainerError before anything of it is forgotten."""
+    if resume and (reason := folders.why_not_resumed(store, run)) is not None:
+        raise TrainerError("disk", reason)
+    return folders.own(store, run.id)
+
+
+def _start_ranks(store: Store, job_uid: str, count: int) -> None:
+    """Raises TrainerError where there are too few GPUs, Stopped or TrainerError as the ranks ended."""
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < count:
+        raise TrainerError("config", f"optimization.processes is {count}, but the job sees {gpus} GPUs: lower it.")
+    ranks.run(store, job_uid, count)
+
+
+def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
+    """The config with the accumulation of a retry after running out of memory."""
+    if accumulation is None:
+        return config
+    optimization = config.optimization.model_copy(update={"accumulation": accumulation})
+    return config.model_copy(update={"optimization": optimization})
+
+
+def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path, *, resume: bool) -> None:
+    """SFT or GRPO from the base or another adapter, or from the last checkpoint where `resume` is set.
+
+    Of several processes the first alone writes, probes, validates and decides; the others follow.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    collective.join()
+    set_seed(config.seed)
+    origin = adapters.starting_point(store, run_id, job_id, config, output)
+    say(store, job_id, "reading the data")
+    splits, data_facts = datasets.load_run(config.data, imitates=config.imitates)
+    grpo.check_enough(config, len(splits["train"]))
+    if ranks.is_first():
+        say(store, job_id, "trying the rewards")
+        reward_trial.try_rewards(config, splits["train"][0], lambda: obey(store, job_id))
+    say(store, job_id, "loading the model")
+    base = loading.load_base(config.model)
+    encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
+    rewards = tuple(build(config, encoder))
+    if config.imitate == "own samples":
+        say(store, job_id, "sampling what to imitate")
+        itself = harness_for(config, base.model, base.processor, rewards, None)
+        splits["train"] = rejection_sampling.references(itself, splits["train"], lambda: obey(store, job_id))
+        data_facts |= {"own_samples": len(splits["train"])}
+
+    trainer: Any
+    if config.method == "grpo":
+        trainer = grpo.build(config, base, splits["train"], rewards, output, origin)
+    else:
+        trainer = sft.build(config, base, splits["train"], output, origin)
+    if ranks.is_rank():
+        set_seed(config.seed)  # TRL gives each process a seed of its own
+    checkpoints = Checkpoints(store, run_id, output)
+    start = checkpoints.resume_point() if resume else None
+    if not ranks.is_first():
+        follow(trainer, config, start)
+        return
+    harness = harness_for(config, trainer.model, base.processor, rewards, encoder, start=origin)
+    workload = memory.largest(base.processor, splits["train"], config)
+    expected = memory.estimate(config, workload)
+    if config.method == "grpo":
+        shared = sharing.in_words(config, base.model.config, workload)
+        add_event(store, run_id, "sharing", shared, job_id=job_id)
+    facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
+    provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
+    recorder = _recorder(store, run_id, job_id, harness, splits["train"], Spool(output / NAME))
+    if config.method == "grpo":
+        GenerationCapture(trainer, recorder.keep, opening=opening)
+    watch = Watch(store, run_id, job_id, config, harness, splits["val"], recorder, checkpoints)
+    if torch.cuda.is_available():
+        say(store, job_id, "rehearsing the heaviest pass")
+        calibration.rehearse(trainer, base.processor, splits["train"], config)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(recorder)
+    trainer.add_callback(watch)
+
+    if resume:
+        recorder.settle()
+        truncate_after(store, run_id, start.step if start else -1)
+    advance(trainer, watch, start)
+    finish(store, run_id, job_id, trainer, harness, splits["test"], checkpoints)
+
+
+def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
+    """What the other processes do: their share of each batch, until the first one stops them."""
+    if config.method == "grpo":
+        GenerationCapture(trainer, None, opening=opening)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(collective.Follower())
+    if start is None or start.step < config.optimization.steps:
+        trainer.train(resume_from_checkpoint=str(start.path) if start else None)
+
+
+def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
+    """Trains from the beginning, or from a checkpoint, to the last update.
+
+    Raises Stopped, and TrainerError where training ends earlier by itself.
+    """
+    last = watch.config.optimization.steps
+    if start is None:
+        watch.look(0)
+    else:
+        watch.remember(start.step)
+        _count_on(trainer, watch)
+    if start is not None and start.step >= last:
+        # TRL would do one more update.
+        adapters.load_adapter(trainer.model, start.path)
+        trainer.state.global_step = start.step
+        watch.catch_up(start.step)
+    else:
+        say(watch.store, watch.job_id, "training")
+        trainer.train(resume_from_checkpoint=str(start.path) if start else None)
+    done = trainer.state.global_step
+    if watch.was_interrupted or (watch.recorder.stop_requested and done < last):
+        raise Stopped
+    if done < last:
+        raise TrainerError("bug", f"Training ended at update {done} of {last}, and nobody asked it to: see the log.")
+
+
+def _count_on(trainer: Any, watch: Watch) -> None:
+    """Goes on counting tokens where the run stood: SFT's count is in no checkpoint of TRL's."""
+    counted = read_clock(watch.store, watch.run_id).tokens
+    if len(counted) and math.isfinite(counted[-1]):
+        watch.recorder.last_tokens = float(counted[-1])
+        trainer._total_train_tokens = int(counted[-1])
+
+
+def _recorder(
+    store: Store, run_id: int, job_id: int, harness: Harness, examples: Sequence[Example], spool: Spool
+) -> Recorder:
+    known: dict[int, int] = {}
+    at_once = replace(store, patience=0.0)
+
+    def identify(rows: Sequence[dict[str, Any]]) -> list[int | None]:
+        new = sorted({int(row["example"]) for row in rows} - known.keys())
+        if new:
+            known.update(zip(new, store_examples(at_once, [examples[i] for i in new]), strict=True))
+        return [known[int(row["example"])] for row in rows]
+
+    def measure(generation: Generation) -> list[TokenRow]:
+        count = harness.config.grpo.token_samples
+        asked = [examples[int(row["example"])] for row in generation.inputs[:count]]
+        return tokens.measure(harness, asked, generation.texts[:count], generation.ids[:count])
+
+    return Recorder(
+        store,
+        run_id,
+        job_id,
+        spool,
+        style=harness.config.style,
+        weights={reward.name: reward.weight for reward in harness.rewards},
+        identify=identify,
+        measure=measure,
+    )
+
+
+def finish(
+    store: Store,
+    run_id: int,
+    job_id: int,
+    trainer: Any,
+    harness: Harness,
+    test: Sequence[Example],
+    checkpoints: Checkpoints,
+) -> None:
+    """Saves the final adapter and answers the test split once, with the checkpoint that validation chose."""
+    checkpoints.final(trainer, trainer.state.global_step)
+    provenance.add_facts(store, run_id, measured_memory=memory.measured_peak())
+    if not test:
+        return
+    say(store, job_id, "testing")
+    best = checkpoints.best()
+    step = trainer.state.global_step
+    if best is not None and best.step != step:
+        adapters.load_adapter(harness.model, best.path)
+        step = best.step
+    figures = recording.evaluate(
+        store,
+        run_id,
+        harness,
+        test,
+        kind="test",
+        step=step,
+        benchmark=harness.config.data.dataset,
+        pause=lambda: obey(store, job_id),
+    )
+    record_metrics(store, run_id, step, curves("test", figures))
