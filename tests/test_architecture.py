@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -19,19 +20,8 @@ HEAVY = (
     *("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes"),
     "ray",
 )
-TORCH_FREE = (
-    "trainer.spec.benchmark",
-    "trainer.spec.config",
-    "trainer.spec.experiments",
-    "trainer.launch",
-    "store.trace",
-    "trainer.spec.rewards",
-    "trainer.spec.prompt",
-    "trainer.spec.statistics",
-    "trainer.spec.wording",
-    "trainer.examples.example",
-    "trainer.examples.shapes",
-)
+TORCH_FREE = ("trainer.spec", "trainer.examples", "trainer.launch")
+"""Folders of the trainer that the dashboard may import."""
 NEVER = {
     "store": ("streamlit", "app", "pages", "trainer", *HEAVY),
     "trainer": ("streamlit", "app", "pages"),
@@ -68,6 +58,10 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def describe(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -95,11 +89,31 @@ def test_the_dashboard_imports_only_the_torch_free_modules_of_the_trainer(folder
 
 
 def test_what_the_dashboard_imports_loads_no_model_library() -> None:
-    modules = ", ".join(("app.server", "store.read", "store.write", *TORCH_FREE))
+    torch_free = [path for path in sources(*(folder.replace(".", "/") for folder in TORCH_FREE))]
+    names = {dotted(path) for path in torch_free} - {"trainer.launch.ray_jobs"}  # imports Ray, in a process of its own
+    modules = ", ".join(("app.server", *sorted(names)))
     code = f"import sys, {modules}; print(*[name for name in {HEAVY} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.strip() == ""
+
+
+def test_what_serves_one_page_is_imported_by_that_page_alone() -> None:
+    """A room of `app/` imports itself and what all share; a page imports any room."""
+    rooms = {path.name for path in (ROOT / "app").iterdir() if path.is_dir()} - {"shared"}
+    crossed = [
+        f"{describe(path)} imports {module}"
+        for path in sources("app")
+        for module in imports(path)
+        for room in [module.split(".")[1] if module.startswith("app.") else ""]
+        if room in rooms and room not in path.relative_to(ROOT).parts and path.name != "server.py"
+    ]
+    assert not crossed
+
+
+def test_no_folder_is_a_heap() -> None:
+    counts = Counter(path.parent for path in sources(*PACKAGES) if path.name != "__init__.py")
+    assert not {describe(folder): count for folder, count in counts.items() if count > 20}
 
 
 def test_pages_and_app_hold_no_sql() -> None:
@@ -215,3 +229,13 @@ def test_links_are_relative() -> None:
         if path.name not in ("server.py", "guard.py", "export.py") and absolute.search(path.read_text("utf-8"))
     ]
     assert found == []
+
+
+def test_the_walk_through_one_step_names_functions_that_exist() -> None:
+    text = (ROOT / "docs/one-step.md").read_text(encoding="utf-8")
+    stops = re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", text)
+    assert len(stops) > 15
+    for name, file in stops:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert set(name.split(".")) <= defined, f"{file} does not define {name}"
