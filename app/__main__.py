@@ -10,9 +10,8 @@ from pathlib import Path
 
 from streamlit.auth_util import is_authlib_installed
 
-from app import access, server
+from app import access, demo, server
 from app.access import SignIn
-from app.shared import demo
 from store.db import private
 from store.db.engine import StoreError, database_url, open_store
 from store.terminal import shown

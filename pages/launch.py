@@ -12,7 +12,7 @@ from app.launch import earlier, form, plan, preflight, rewards
 from app.launch.experiment import experiment_form
 from app.launch.form import Checked
 from app.launch.launcher import launcher_choice
-from app.shared import data, format, links
+from app.shared import data, fields, format, links
 from store.db.engine import StoreError
 from store.runs import resolve_run
 from trainer import launch
@@ -118,9 +118,9 @@ def reward_section(checked: Checked, example: Example | None) -> None:
         text, truth = example_completion(config, example), example.answer
     rewards.rows(plan.pays(text, truth, config) if text else {})
     if rewards.is_on("keyword"):
-        form.widget(form.FIELDS["visual_words"])
+        form.widget(fields.FIELDS["visual_words"])
     if any(".py:" in reward.name for reward in config.rewards):
-        form.widget(form.FIELDS["try_rewards"])
+        form.widget(fields.FIELDS["try_rewards"])
 
 
 def example_completion(config: RunConfig, example: Example) -> str:
@@ -140,7 +140,7 @@ def side(checked: Checked, example: Example | None) -> None:
     go = buttons.button("Launch", type="primary", icon=":material/rocket_launch:", disabled=config is None)
     look = buttons.button("Preflight", icon=":material/fact_check:", disabled=config is None)
     for error in checked.errors:
-        st.error(format.literal(form.sentence(error)), icon=":material/error:")
+        st.error(format.literal(fields.sentence(error)), icon=":material/error:")
     if config is None:
         st.caption("Correct the form to see what would happen.")
         return

@@ -8,26 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from app.shared.figures import METHOD_STYLE, PALETTE, PLAIN, Floats, Frame, Line, empty, line_chart, plain
+from app.shared.figures import METHOD_STYLE, PALETTE, PLAIN, SYMBOLS, Floats, Frame, Line, empty, line_chart
 from trainer.spec.statistics import wilson
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "square", "diamond", "x")
 NO_ANSWER = "none"
 MOST_COUNTS = 20
 """Counts beyond it share one place of the heat map."""
-
-
-class Path(NamedTuple):
-    """One run over its checkpoints: step, exact match and mean similarity of each."""
-
-    name: str
-    method: str
-    rank: int
-    """Place of its rank among those of its method, for the marker."""
-    steps: Sequence[int]
-    accuracy: Sequence[float]
-    similarity: Sequence[float]
 
 
 class Tally(NamedTuple):
@@ -37,35 +24,6 @@ class Tally(NamedTuple):
     method: str
     rank: int
     counts: dict[int, list[int]]
-
-
-def paths(runs: Sequence[Path]) -> go.Figure:
-    """Accuracy against similarity, one path a run; the last checkpoint is the large mark."""
-    figure = empty(Frame(x_title="mean similarity to the reference", height=360))
-    for run in runs:
-        color, dash = METHOD_STYLE[run.method]
-        last = len(run.steps) - 1
-        figure.add_trace(
-            go.Scatter(
-                uid=run.name,
-                name=plain(run.name),
-                x=list(run.similarity),
-                y=list(run.accuracy),
-                customdata=list(run.steps),
-                mode="lines+markers",
-                line={"color": color, "dash": dash, "width": 1.5},
-                marker={
-                    "color": color,
-                    "symbol": SYMBOLS[run.rank % len(SYMBOLS)],
-                    "size": [12 if i == last else 5 for i in range(len(run.steps))],
-                },
-                hovertemplate="step %{customdata}: %{y:.1%} right, similarity %{x:.2f}",
-            )
-        )
-    figure.update_layout(showlegend=True, hovermode="closest")
-    figure.update_xaxes(range=[-0.02, 1.02], rangemode="normal")
-    figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
-    return figure
 
 
 class Track(NamedTuple):

@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.shared import status
+from app.shared.conditions import differences
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
 from trainer.spec import statistics
-from trainer.spec.prompt import INSTRUCTIONS
 from trainer.spec.statistics import Estimate
 
 SEEDS_FOR_METHODS = 3
 """Seeds of each side from which a difference speaks of methods and not of two checkpoints."""
-DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_prefix": "forced prefix"}
-PIXELS = "pixels"
 METHODS = ("none", "sft", "grpo")
 """In the order of the tables; a foreign script's run may have another, and is not compared."""
 GetScores = Callable[[int], Scores]
@@ -221,40 +219,6 @@ def _matrix(sides: Sequence[Sequence[Scores]], *, close: bool) -> tuple[list[sta
 def _on(each: Scores, shared: Any, close: bool) -> Any:
     rows = np.searchsorted(each.example_id, shared)
     return (each.similarity[rows] > 0.8).astype(float) if close else each.correct[rows]
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Why two evaluations cannot be compared, in words; the style is no reason, since it is shown."""
-    reasons = []
-    if _template(first) != _template(second):
-        reasons.append("another prompt")
-    if first.get(PIXELS) != second.get(PIXELS):
-        reasons.append("other pixels")
-    decoding = [each.get("decoding") or {} for each in (first, second)]
-    for name, words in DECODING.items():
-        values = [each.get(name) for each in decoding]
-        if values[0] != values[1]:
-            reasons.append(f"{words} {_word(values[0])} against {_word(values[1])}")
-    rules = [each.get("rules") or {} for each in (first, second)]
-    # An evaluation of an earlier version knows fewer rules or none, and is compared by those that it knows.
-    for name in (name for name in rules[0] if name in rules[1] and rules[0][name] != rules[1][name]):
-        reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} against {_word(rules[1][name])}")
-    if first.get("baseline") != second.get("baseline"):
-        reasons.append("one is a baseline")
-    return reasons
-
-
-def _template(conditions: Mapping[str, Any]) -> str:
-    """The prompt with its style's own instruction taken out."""
-    style = conditions.get("style")
-    text = str(conditions.get("prompt", ""))
-    return text.replace(INSTRUCTIONS[style], "{instruction}") if style in INSTRUCTIONS else text
-
-
-def _word(value: object) -> str:
-    if isinstance(value, list):
-        value = " ".join(map(str, value))
-    return "none" if value in (None, "") else str(value)
 
 
 def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:

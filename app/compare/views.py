@@ -9,10 +9,11 @@ import numpy as np
 import streamlit as st
 
 from app.compare import groups as comparison
-from app.compare.figures import Path, Tally, by_count, heat, paths
+from app.compare.figures import Tally, by_count, heat
 from app.compare.groups import Group
 from app.compare.selection import names, rank_place
 from app.shared import data, format, links
+from app.shared.figures import Path, paths
 from app.shared.live_chart import live_chart
 from app.shared.trace_text import marked, visible
 from store.db.engine import Store

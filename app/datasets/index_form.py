@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.launch.form import sentence
 from app.shared import data, format, intents
+from app.shared.fields import sentence
 from app.shared.run_actions import attempt
 from store.db.rows import IndexRow
 from trainer.launch.indexing import DEFAULT_LIMIT

@@ -9,9 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from app.compare.figures import Path, paths
 from app.drift.curves import Curve
-from app.shared.figures import GREY, METHOD_STYLE, PALETTE, Frame, Line, line_chart, plain
+from app.shared.figures import GREY, METHOD_STYLE, PALETTE, Frame, Line, Path, line_chart, paths, plain
 from store.db.rows import RunRow
 
 Floats = NDArray[np.float64]

@@ -9,12 +9,11 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app.compare.figures import Path
 from app.drift import curves, vectors
 from app.drift.curves import Curve, Drift, Floats
 from app.drift.figures import Trained, colors, plane, similarity_chart
 from app.shared import data, format
-from app.shared.figures import METHOD_STYLE
+from app.shared.figures import METHOD_STYLE, Path
 from app.shared.live_chart import live_chart
 from store.db.engine import Store
 from store.db.rows import RunRow

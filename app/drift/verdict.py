@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.compare import groups
 from app.drift import sides as drift
 from app.drift.layout import gain, table, whole
 from app.drift.reads import Reading
 from app.drift.sides import Side, Verdict
 from app.shared import format
+from app.shared.conditions import differences
 from app.shared.trace_text import visible
 
 HELP = (
@@ -49,7 +49,7 @@ def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: R
 def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> list[str]:
     """What limits the comparison, a sentence each."""
     first, second = (side.evaluation.conditions for side in sides[:2])
-    different = groups.differences(first, second)
+    different = differences(first, second)
     loose = [name for name, each in zip(names[:2], found.standings, strict=False) if each.wellformed < MALFORMED]
     told = [
         f"{format.count(found.n)} shared questions." if not different else "",

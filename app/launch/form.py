@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -14,6 +13,7 @@ import streamlit as st
 from app import places
 from app.launch import form_state, rewards
 from app.shared import format
+from app.shared.fields import FIELDS, Field, sentence
 from trainer.spec.config import DATASETS, ConfigError, RunConfig, from_dict
 
 ESSENTIALS = (
@@ -35,45 +35,7 @@ MODELS = (
     "Qwen/Qwen2-VL-2B-Instruct",
 )
 SUGGESTIONS = {"model.id": MODELS, "data.dataset": DATASETS}
-LABELS = {
-    "model.id": "Base model",
-    "data.dataset": "Dataset",
-    "data.seed": "Seed of the data",
-    "data.path": "Folder of the data",
-    "data.revision": "Revision of the data",
-    "data.traces": "File of reasoning traces",
-    "data.references_only": "Only with a reference",
-    "lora.rank": "LoRA rank",
-    "lora.alpha": "LoRA alpha",
-    "lora.dropout": "LoRA dropout",
-    "grpo.beta": "KL weight (beta)",
-    "grpo.entropy_coef": "Entropy bonus",
-    "optimization.max_grad_norm": "Gradient clipping",
-    "max_tokens": "Longest completion",
-    "evaluation.val_every": "Validate every",
-    "evaluation.encoder": "Sentence encoder",
-    "evaluation.batch_size": "Answers at once",
-    "evaluation.seed": "Seed of the evaluation",
-    "try_rewards": "Try rewards from files",
-}
 NAMES = {"grpo": "GRPO", "sft": "SFT", "none": "Evaluate only", "cot": "Think first", "direct": "Answer only"}
-
-
-class Field(NamedTuple):
-    """One leaf of RunConfig; `kind` is JSON schema's type, bounds are inclusive."""
-
-    path: str
-    kind: str
-    help: str
-    default: Any
-    optional: bool
-    choices: tuple[str, ...]
-    minimum: float | None
-    maximum: float | None
-
-    @property
-    def label(self) -> str:
-        return LABELS.get(self.path) or self.path.rpartition(".")[2].replace("_", " ").capitalize()
 
 
 class Checked(NamedTuple):
@@ -81,39 +43,6 @@ class Checked(NamedTuple):
 
     config: RunConfig | None
     errors: tuple[str, ...]
-
-
-def describe() -> dict[str, Field]:
-    """Path to field, in the order of the model; rewards are left out."""
-    schema = RunConfig.model_json_schema()
-    return {field.path: field for field in _leaves(schema, schema, "")}
-
-
-def _leaves(schema: dict[str, Any], node: dict[str, Any], prefix: str) -> Iterator[Field]:
-    for name, entry in node["properties"].items():
-        if "$ref" in entry:
-            yield from _leaves(schema, schema["$defs"][entry["$ref"].rpartition("/")[2]], f"{prefix}{name}.")
-        elif name != "rewards":
-            yield _leaf(prefix + name, entry)
-
-
-def _leaf(path: str, entry: dict[str, Any]) -> Field:
-    variants = [variant for variant in entry.get("anyOf", [entry]) if variant["type"] != "null"]
-    kind = variants[0]
-    return Field(
-        path,
-        kind["type"],
-        entry.get("description", ""),
-        entry.get("default"),
-        optional="anyOf" in entry,
-        choices=tuple(kind.get("enum", ())),
-        minimum=kind.get("minimum"),
-        maximum=kind.get("maximum"),
-    )
-
-
-FIELDS = describe()
-_PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in FIELDS if "." in path))
 
 
 def fill(config: RunConfig) -> None:
@@ -180,11 +109,6 @@ def _grid(fields: list[Field]) -> None:
         for column, field in zip(st.columns(3 if len(fields) > 1 else 1), row, strict=False):
             with column, st.container():
                 widget(field)
-
-
-def sentence(error: str) -> str:
-    """A fault with the labels of fields in place of their paths."""
-    return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)
 
 
 def widget(field: Field) -> None:

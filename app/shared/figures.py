@@ -23,6 +23,8 @@ PALETTE = (GREEN, ORANGE, PURPLE, SKY, GREY)
 """Okabe and Ito's colours but those of the methods, and black and yellow, which vanish on dark and on light pages."""
 METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
 """Method to colour and dash."""
+SYMBOLS = ("circle", "square", "diamond", "x")
+"""Marks that tell the ranks of a method apart."""
 
 
 class Line(NamedTuple):
@@ -170,6 +172,47 @@ def bar_chart(
     figure.update_layout(barmode="stack" if stacked else "group", showlegend=len(groups) > 1 or stacked, bargap=0.15)
     figure.update_xaxes(tickvals=ticks, ticktext=labels, tickangle=0, range=[-0.6, last + 0.6], showgrid=False)
     figure.update_yaxes(rangemode="tozero", tickformat=".0%" if share else ",")
+    return figure
+
+
+class Path(NamedTuple):
+    """One run over its checkpoints: step, exact match and mean similarity of each."""
+
+    name: str
+    method: str
+    rank: int
+    """Place of its rank among those of its method, for the marker."""
+    steps: Sequence[int]
+    accuracy: Sequence[float]
+    similarity: Sequence[float]
+
+
+def paths(runs: Sequence[Path]) -> go.Figure:
+    """Accuracy against similarity, one path a run; the last checkpoint is the large mark."""
+    figure = empty(Frame(x_title="mean similarity to the reference", height=360))
+    for run in runs:
+        color, dash = METHOD_STYLE[run.method]
+        last = len(run.steps) - 1
+        figure.add_trace(
+            go.Scatter(
+                uid=run.name,
+                name=plain(run.name),
+                x=list(run.similarity),
+                y=list(run.accuracy),
+                customdata=list(run.steps),
+                mode="lines+markers",
+                line={"color": color, "dash": dash, "width": 1.5},
+                marker={
+                    "color": color,
+                    "symbol": SYMBOLS[run.rank % len(SYMBOLS)],
+                    "size": [12 if i == last else 5 for i in range(len(run.steps))],
+                },
+                hovertemplate="step %{customdata}: %{y:.1%} right, similarity %{x:.2f}",
+            )
+        )
+    figure.update_layout(showlegend=True, hovermode="closest")
+    figure.update_xaxes(range=[-0.02, 1.02], rangemode="normal")
+    figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
     return figure
 
 

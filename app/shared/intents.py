@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app import access, places
-from app.shared import data, demo, format, status
+from app import access, demo, places
+from app.shared import data, format, status
 from app.shared.finding import Asked
 from store.care import deletion, export, orphans
 from store.completions.find import iter_found

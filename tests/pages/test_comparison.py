@@ -16,6 +16,7 @@ from app.compare import figures as compare_figures
 from app.compare import groups as comparison
 from app.compare.figures import Track
 from app.compare.groups import Group, Member
+from app.shared.conditions import differences
 from store.db.engine import Store, open_store
 from store.db.rows import PredictionRow
 from store.evaluations.predictions import iter_predictions_of, read_scores
@@ -176,7 +177,7 @@ def test_what_makes_two_evaluations_comparable(change: dict[str, Any], reasons: 
         "decoding": {"max_tokens": 9},
         "rules": {"repetition_penalty": 1.0, "stop_tokens": ["<end>"], "bad_words_ids": None},
     }
-    assert comparison.differences(first, {**first, **change}) == reasons
+    assert differences(first, {**first, **change}) == reasons
 
 
 def test_the_three_tables(store: Store) -> None:

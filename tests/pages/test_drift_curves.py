@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.compare.figures import Path
 from app.drift import curves, projection
 from app.drift.curves import Drift
 from app.drift.figures import Trained, colors, plane, similarity_chart
+from app.shared.figures import Path
 from store.db.rows import EvaluationRow, RunRow
 from store.evaluations.texts import Said
 

@@ -1,0 +1,44 @@
+"""Whether two evaluations asked alike: prompt, pixels, decoding and rules from their recorded conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.spec.prompt import INSTRUCTIONS
+
+DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_prefix": "forced prefix"}
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Why two evaluations cannot be compared, in words; the style is no reason, since it is shown."""
+    reasons = []
+    if _template(first) != _template(second):
+        reasons.append("another prompt")
+    if first.get("pixels") != second.get("pixels"):
+        reasons.append("other pixels")
+    decoding = [each.get("decoding") or {} for each in (first, second)]
+    for name, words in DECODING.items():
+        values = [each.get(name) for each in decoding]
+        if values[0] != values[1]:
+            reasons.append(f"{words} {_word(values[0])} against {_word(values[1])}")
+    rules = [each.get("rules") or {} for each in (first, second)]
+    # An evaluation of an earlier version knows fewer rules or none, and is compared by those that it knows.
+    for name in (name for name in rules[0] if name in rules[1] and rules[0][name] != rules[1][name]):
+        reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} against {_word(rules[1][name])}")
+    if first.get("baseline") != second.get("baseline"):
+        reasons.append("one is a baseline")
+    return reasons
+
+
+def _template(conditions: Mapping[str, Any]) -> str:
+    """The prompt with its style's own instruction taken out."""
+    style = conditions.get("style")
+    text = str(conditions.get("prompt", ""))
+    return text.replace(INSTRUCTIONS[style], "{instruction}") if style in INSTRUCTIONS else text
+
+
+def _word(value: object) -> str:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)

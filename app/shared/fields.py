@@ -1,0 +1,86 @@
+"""The fields of RunConfig as screens name them: label, help and bounds, taken from its JSON schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from trainer.spec.config import RunConfig
+
+LABELS = {
+    "model.id": "Base model",
+    "data.dataset": "Dataset",
+    "data.seed": "Seed of the data",
+    "data.path": "Folder of the data",
+    "data.revision": "Revision of the data",
+    "data.traces": "File of reasoning traces",
+    "data.references_only": "Only with a reference",
+    "lora.rank": "LoRA rank",
+    "lora.alpha": "LoRA alpha",
+    "lora.dropout": "LoRA dropout",
+    "grpo.beta": "KL weight (beta)",
+    "grpo.entropy_coef": "Entropy bonus",
+    "optimization.max_grad_norm": "Gradient clipping",
+    "max_tokens": "Longest completion",
+    "evaluation.val_every": "Validate every",
+    "evaluation.encoder": "Sentence encoder",
+    "evaluation.batch_size": "Answers at once",
+    "evaluation.seed": "Seed of the evaluation",
+    "try_rewards": "Try rewards from files",
+}
+
+
+class Field(NamedTuple):
+    """One leaf of RunConfig; `kind` is JSON schema's type, bounds are inclusive."""
+
+    path: str
+    kind: str
+    help: str
+    default: Any
+    optional: bool
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def label(self) -> str:
+        return LABELS.get(self.path) or self.path.rpartition(".")[2].replace("_", " ").capitalize()
+
+
+def describe() -> dict[str, Field]:
+    """Path to field, in the order of the model; rewards are left out."""
+    schema = RunConfig.model_json_schema()
+    return {field.path: field for field in _leaves(schema, schema, "")}
+
+
+def _leaves(schema: dict[str, Any], node: dict[str, Any], prefix: str) -> Iterator[Field]:
+    for name, entry in node["properties"].items():
+        if "$ref" in entry:
+            yield from _leaves(schema, schema["$defs"][entry["$ref"].rpartition("/")[2]], f"{prefix}{name}.")
+        elif name != "rewards":
+            yield _leaf(prefix + name, entry)
+
+
+def _leaf(path: str, entry: dict[str, Any]) -> Field:
+    variants = [variant for variant in entry.get("anyOf", [entry]) if variant["type"] != "null"]
+    kind = variants[0]
+    return Field(
+        path,
+        kind["type"],
+        entry.get("description", ""),
+        entry.get("default"),
+        optional="anyOf" in entry,
+        choices=tuple(kind.get("enum", ())),
+        minimum=kind.get("minimum"),
+        maximum=kind.get("maximum"),
+    )
+
+
+FIELDS = describe()
+_PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in FIELDS if "." in path))
+
+
+def sentence(error: str) -> str:
+    """A fault with the labels of fields in place of their paths."""
+    return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)
