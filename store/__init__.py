@@ -1,1 +1,1 @@
-"""The one SQL database that trainer and dashboard share. Knows nothing of either."""
+"""The SQL database that trainer and dashboard share."""

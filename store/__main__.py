@@ -1,9 +1,8 @@
-"""Hands out what runs recorded, and takes care of the database: `python -m store COMMAND`.
+"""Export what runs recorded, and maintain the database: `python -m store COMMAND`.
 
 `runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
 `orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools. Only `import`, `import-run`,
-`restore`, `copy`, `delete` and `orphans --remove` write to a database.
-"""
+`restore`, `copy`, `delete` and `orphans --remove` write to a database."""
 
 from __future__ import annotations
 
@@ -35,12 +34,12 @@ from store.terminal import cell, shown, unformulaic
 
 EVERY_POINT = 10**9
 JOURNAL = "journal"
-"""What our own recorder left on the disk while the database was away."""
+"""The records that our own recorder left on disk while the database was unreachable."""
 COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 after one sentence on the standard error."""
+    """Run one command; return 0, or 2 after one sentence on standard error."""
     options = _parser().parse_args(arguments)
     try:
         if options.command is _restore:
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreError as error:
         print(shown(error), file=sys.stderr)
     except BrokenPipeError:
-        # What is still buffered would fail again when the interpreter closes the standard output.
+        # What is still buffered would fail again when the interpreter closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("The reader went away before everything was written.", file=sys.stderr)
     except OSError as error:
@@ -257,5 +256,5 @@ def _cell(value: Any) -> str:
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # what the shell prefers is not what JSON is written in
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever encoding the shell prefers
     sys.exit(main())

@@ -23,7 +23,7 @@ OPEN = ("starting", "running")
 
 
 class ExampleFilter(NamedTuple):
-    """What examples must have; None leaves it open. `contains` is searched in question and key, in any case."""
+    """What examples must match; None means any. `contains` is searched for in question and key, in any case."""
 
     answer: int | None = None
     difficulty: str | None = None
@@ -35,7 +35,7 @@ EVERY = ExampleFilter()
 
 
 def ask_index(store: Store, *, name: str, path: str, split: str, limit: int) -> int:
-    """Says that a process is about to index this split, and returns the index's id.
+    """Register that a process is about to index this split, and return the index's id.
 
     Raises StoreError while another one does.
     """
@@ -54,16 +54,16 @@ def begin_index(
     pid: int,
     pid_started: float | None,
 ) -> int:
-    """Says that this process indexes a split, asked for or not, and returns the index's id.
+    """Register that this process indexes a split, whether `ask_index` announced it or not; return the index's id.
 
-    Figures of an earlier time stay until `finish_index`. Raises StoreError while another process indexes it.
+    Earlier figures stay until `finish_index`. Raises StoreError while another process indexes the split.
     """
     process = {"host": host, "boot_id": boot_id, "pid": pid, "pid_started": pid_started}
     return _open(store, name, path, split, {"limit": limit, "state": "running", **process}, refused=("running",))
 
 
 def advance_index(store: Store, index_id: int, done: int) -> None:
-    """Says how many examples are stored."""
+    """Record how many examples are stored so far."""
     _set(store, index_id, {"done": done})
 
 
@@ -80,7 +80,7 @@ def finish_index(
     skipped: dict[str, int],
     sizes: dict[str, dict[str, float]],
 ) -> None:
-    """Closes an index with its figures; one of the same dataset and split from another folder gives way."""
+    """Close an index with its figures; it replaces one of the same dataset and split from another folder."""
     dataset = clean(dataset)
     found = {"rows": rows, "usable": usable, "images": images, "complete": complete}
     texts = {"dataset": dataset, "revision": storable(revision), "skipped": storable(skipped), "sizes": storable(sizes)}
@@ -93,18 +93,18 @@ def finish_index(
 
 
 def fail_index(store: Store, index_id: int, error: str) -> None:
-    """Closes an index that did not come to its end; `error` is a sentence."""
+    """Close an index that failed; `error` is a sentence."""
     _set(store, index_id, {"state": "failed", "error": clean(redacted(error))})
 
 
 def drop_index(store: Store, index_id: int) -> None:
-    """Removes an index that is not at work; its examples stay, since runs may have answered them."""
+    """Remove an index that is not being built; its examples stay, since runs may have answered them."""
     with writing(store) as connection:
         connection.execute(delete(DatasetIndex).where(DatasetIndex.id == index_id, DatasetIndex.state.not_in(OPEN)))
 
 
 def add_image_hashes(store: Store, rows: Sequence[ImageHashRow]) -> None:
-    """Adds hashes of stored images; one that is known stays, but for an origin that it lacked."""
+    """Add hashes of stored images; a known one stays, but gains an origin if it had none."""
     if not rows:
         return
     values = [{"sha256": row.sha256, "phash": _signed(row.phash), "origin": row.origin} for row in rows]
@@ -117,7 +117,7 @@ def add_image_hashes(store: Store, rows: Sequence[ImageHashRow]) -> None:
 
 
 def list_indexes(store: Store) -> list[IndexRow]:
-    """Every index, the latest first."""
+    """Return all indexes, latest first."""
     columns = [DatasetIndex.__table__.c[name] for name in IndexRow._fields]
     statement = select(*columns).order_by(DatasetIndex.started_at.desc(), DatasetIndex.id.desc())
     with reading(store) as connection:
@@ -125,7 +125,7 @@ def list_indexes(store: Store) -> list[IndexRow]:
 
 
 def list_splits(store: Store) -> list[SplitRow]:
-    """Every split of every dataset of which examples are stored, by name."""
+    """Return every split with stored examples, by name."""
     key = (Example.dataset, Example.split)
     with reading(store) as connection:
         rows = connection.execute(select(*key, func.count()).group_by(*key).order_by(*key))
@@ -133,7 +133,7 @@ def list_splits(store: Store) -> list[SplitRow]:
 
 
 def read_histogram(store: Store, dataset: str) -> list[Bar]:
-    """Examples of a dataset by split, difficulty and true count."""
+    """Return the numbers of a dataset's examples by split, difficulty and true count."""
     key = (Example.split, Example.difficulty, Example.answer)
     statement = select(*key, func.count()).where(Example.dataset == dataset).group_by(*key).order_by(*key)
     with reading(store) as connection:
@@ -148,7 +148,7 @@ def count_examples(store: Store, dataset: str, split: str, wanted: ExampleFilter
 def list_examples(
     store: Store, dataset: str, split: str, wanted: ExampleFilter = EVERY, *, limit: int, offset: int = 0
 ) -> list[StoredExample]:
-    """Examples of a split by key."""
+    """Return examples of a split, by key."""
     page = select(Example.id).where(*_matches(dataset, split, wanted)).order_by(Example.key)
     with reading(store) as connection:
         ids = list(connection.scalars(page.limit(limit).offset(offset)))
@@ -157,7 +157,7 @@ def list_examples(
 
 
 def list_pictures(store: Store, dataset: str, split: str) -> Pictures:
-    """The hashed images of a split."""
+    """Return the hashed images of a split."""
     statement = (
         select(ExampleImage.example_id, ImageHash.sha256, ImageHash.phash, ImageHash.origin)
         .join(ImageHash, ImageHash.sha256 == ExampleImage.sha256)
@@ -176,7 +176,7 @@ def list_pictures(store: Store, dataset: str, split: str) -> Pictures:
 
 
 def list_verdicts(store: Store, dataset: str, split: str) -> list[Verdicts]:
-    """Right or wrong in every finished test on a split, the latest first; greedy answers only."""
+    """Return right or wrong for each greedy answer in every finished test on a split, latest test first."""
     statement = (
         select(
             *(Prediction.evaluation_id, Evaluation.run_id, Run.name, Run.uid, Evaluation.step),

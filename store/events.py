@@ -1,4 +1,4 @@
-"""What happened in a run, and where its checkpoints lie."""
+"""Events and checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from store.media import files as files
 
 
 def list_events(store: Store, run_id: int, *, after_id: int = 0) -> list[EventRow]:
-    """Events of a run, oldest first; `after_id` leaves out those that are known already."""
+    """Return events of a run, oldest first, beginning after `after_id`."""
     statement = select(*columns(Event, EventRow)).where(Event.run_id == run_id, Event.id > after_id)
     with reading(store) as connection:
         return [sound_row(Event, EventRow, row) for row in connection.execute(statement.order_by(Event.id))]
@@ -50,9 +50,9 @@ def set_checkpoint(
     value: float | None = None,
     is_best: bool = False,
 ) -> None:
-    """Says where the `last`, `best` or `final` weights lie now; `value` is the accuracy that chose them.
+    """Record where the `last`, `best` or `final` weights lie; `value` is the accuracy they were chosen by.
 
-    `is_best` makes them the `best` ones, too, at once: no process that dies between two writes can lose that.
+    `is_best` makes them the `best` ones in the same transaction, so that no crash between two writes can lose that.
     """
     row = {"step": step, "path": clean(path), "value": finite(value), "created_at": time.time()}
     accuracy = "" if row["value"] is None else f" (accuracy {row['value']:.3f})"
@@ -65,7 +65,7 @@ def set_checkpoint(
 
 
 def move_checkpoints(store: Store, run_id: int, places: dict[str, str]) -> None:
-    """Says where the weights lie that lay elsewhere before: old path to new."""
+    """Record the new paths of weights that were moved, by their old path."""
     with writing(store) as connection:
         for old, new in places.items():
             where = (Checkpoint.run_id == run_id, Checkpoint.path == old)
@@ -82,6 +82,6 @@ def insert_event(
     step: int | None = None,
     at: float | None = None,
 ) -> None:
-    """Adds an event inside a transaction."""
+    """Add an event inside a transaction."""
     row = {"run_id": run_id, "job_id": job_id, "at": at or time.time(), "step": step, "kind": kind}
     connection.execute(insert(Event).values(message=clean(redacted(message)), **row))

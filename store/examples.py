@@ -29,9 +29,9 @@ KEYS_PER_QUERY = 500
 
 
 def add_examples(store: Store, rows: Sequence[ExampleRow]) -> list[int]:
-    """Ids of examples, in order; those that are not stored yet are added with their images.
+    """Return the ids of examples, in order; new ones are added with their images.
 
-    An example that is stored (same dataset, split and key) stays as it is.
+    A stored example (same dataset, split and key) stays as it is.
     """
     identities = [_identity(row) for row in rows]
     with reading(store) as connection:
@@ -45,7 +45,7 @@ def add_examples(store: Store, rows: Sequence[ExampleRow]) -> list[int]:
 
 
 def get_examples(store: Store, ids: Iterable[int]) -> dict[int, StoredExample]:
-    """Examples by id, with the hashes of their images in order; unknown ids are left out."""
+    """Return examples by id, with the hashes of their images in order; unknown ids are left out."""
     wanted = sorted(set(ids))
     images: dict[int, list[str]] = defaultdict(list)
     rows: list[Row[Any]] = []
@@ -76,7 +76,7 @@ def _example_ids(connection: Connection, identities: Sequence[Identity]) -> dict
 def _insert_examples(
     connection: Connection, rows: Mapping[Identity, ExampleRow], images: Mapping[Identity, list[Any]]
 ) -> dict[Identity, int]:
-    """Another process may be adding the same examples: whoever is second leaves them as they are."""
+    """Insert new examples; those that another process adds at the same time stay as they are."""
     files = [image._asdict() for each in images.values() for image in each]
     if files:
         connection.execute(upsert(connection.dialect.name, Media).on_conflict_do_nothing(), files)

@@ -1,4 +1,4 @@
-"""Experiments: runs that were launched together to be compared. Writes and reads; one function, one transaction."""
+"""Experiments: runs that were launched together to be compared. One function, one transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.jobs import new_uid
 
 
 def create_experiment(store: Store, *, name: str, matrix: dict[str, Any]) -> RunRef:
-    """A new experiment without runs."""
+    """Create an experiment without runs."""
     values = {"uid": new_uid(), "name": clean(name)[:200], "matrix": storable(matrix), "created_at": time.time()}
     with writing(store) as connection:
         new = insert(Experiment).values(values).returning(Experiment.id)
@@ -28,7 +28,7 @@ def add_to_experiment(store: Store, experiment_id: int, run_id: int, arm: str) -
 
 
 def list_experiments(store: Store) -> list[ExperimentRow]:
-    """All experiments, newest first, with their runs in the order in which they were added."""
+    """Return all experiments, newest first, with their runs in the order in which they were added."""
     columns = (Experiment.id, Experiment.uid, Experiment.name, Experiment.matrix, Experiment.created_at)
     members = select(ExperimentRun.experiment_id, ExperimentRun.run_id, ExperimentRun.arm)
     with reading(store) as connection:

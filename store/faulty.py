@@ -1,4 +1,4 @@
-"""Finds a row that cannot be what it should, after something failed to read the database. Changes nothing."""
+"""Find an invalid row after something failed to read the database. Read-only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.db.connection import Store, reading
 from store.db.schema import Example, ExampleImage, Media, MetricName, Run
 
 SECONDS = 5.0
-"""How long it looks; small tables come first."""
+"""Seconds to search; small tables come first."""
 _RUN: Any = Run.__table__
 SHARED: tuple[Any, ...] = (Example.__table__, ExampleImage.__table__, Media.__table__, MetricName.__table__)
 """Tables that belong to no run."""
@@ -22,13 +22,13 @@ SHARED: tuple[Any, ...] = (Example.__table__, ExampleImage.__table__, Media.__ta
 
 class Fault(NamedTuple):
     run: str | None
-    """Uid of the run that the row belongs to, where that can be told."""
+    """Uid of the run that the row belongs to, if it can be told."""
     words: str
     """`step of completion 12 is not a whole number: 'abc'`."""
 
 
 def find(store: Store) -> Fault | None:
-    """The first such row; None if there is none, or none was found in time."""
+    """Return the first invalid row, or None if none was found in time."""
     deadline = time.monotonic() + SECONDS
     tables = [*owned(), *SHARED]
     with reading(store) as connection:

@@ -1,4 +1,4 @@
-"""Writes of the queue: jobs, their processes and the workers that start them. Knows nothing of processes themselves.
+"""The queue in the database: jobs, their processes, and the workers that start them.
 
 A job is open (queued, starting, running, stopping) until `end_job` closes it, once. `schema.COMES_FROM` says which
 state may follow which, and `_move` is the one statement that changes it.
@@ -44,7 +44,7 @@ def new_uid() -> str:
 def add_job(
     store: Store, run_id: int, kind: str, arguments: dict[str, Any], *, launcher: str = Launcher.LOCAL
 ) -> JobRef:
-    """Queues a process for a run, last in line."""
+    """Queue a process for a run, last in line."""
     uid, now = new_uid(), time.time()
     position = select(func.coalesce(func.max(Job.position), 0.0) + 1.0).scalar_subquery()
     with writing(store) as connection:
@@ -69,11 +69,11 @@ def add_job(
 
 
 def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
-    """The first queued job whose run has no earlier open one, now starting on a free device of `host`; else None.
+    """Claim the next queued job for a free device of `host`, and mark it as starting; return None if there is none.
 
-    A job of several `processes` takes as many devices, or all that the host has, and waits until they are free. Jobs of
-    a cluster are no host's to claim. A job that runs there without a device of its own holds them all. Safe for any
-    number of claimers: a job is handed out once.
+    A run's jobs start in order, one at a time. A job of several `processes` takes as many devices, or all that the host
+    has, and waits until they are free. Jobs of a cluster are never claimed by a host. A running job without a device of
+    its own holds them all. Safe for any number of claimers: a job is handed out once.
     """
     other, sibling = aliased(Job), aliased(Job)
     # A checkpoint is evaluated once its training has ended, on whatever host.
@@ -100,13 +100,13 @@ def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> Job
 
 
 def place_job(store: Store, job_id: int, log_path: str) -> None:
-    """A cluster has found a place for a queued job: its process is about to report itself."""
+    """Mark a queued job as starting: a cluster has placed it, and its process is about to report."""
     with writing(store) as connection:
         _move(connection, Job.id == job_id, JobState.STARTING, log_path=log_path, activity=None)
 
 
 def shift_job(store: Store, job_id: int, *, earlier: bool) -> bool:
-    """Exchanges a queued job with its neighbour in the queue; False when there is none, or it waits no more."""
+    """Swap a queued job with its neighbour in the queue; return False if there is none, or it is no longer queued."""
     waits = (Job.state == JobState.QUEUED, Job.launcher == Launcher.LOCAL)
     queue = select(Job.id, Job.position).where(*waits).order_by(Job.position, Job.id)
     with writing(store) as connection:
@@ -131,9 +131,9 @@ def start_job(
     log_path: str | None,
     device: str | None = None,
 ) -> None:
-    """The process of a job reports itself; `device` is what it took where nobody gave it one.
+    """Mark a job as running, by its own process; `device` is what it took if none was assigned.
 
-    StoreError when the job has ended or another process has it.
+    Raises StoreError when the job has ended, or belongs to another process.
     """
     now = time.time()
     columns = {
@@ -147,7 +147,7 @@ def start_job(
     } | ({"device": device} if device else {})
     which = (Job.id == job_id) & Job.started_at.is_(None)
     with writing(store) as connection:
-        # A stop that was asked for meanwhile stays asked for.
+        # A stop that was requested meanwhile stays requested.
         row = _move(connection, which, JobState.RUNNING, **columns) or _move(
             connection, which, JobState.STOPPING, **columns
         )
@@ -167,7 +167,7 @@ def start_job(
 
 
 def beat_job(store: Store, job_id: int, activity: str | None = None) -> int:
-    """A sign of life; returns the stop level that was asked for (0 none)."""
+    """Record a sign of life; return the stop level that was requested (0 none)."""
     values: dict[str, Any] = {"heartbeat": Job.heartbeat + 1}
     if activity is not None:
         values |= {"activity": clean(activity)[:200], "spoke_at": time.time()}
@@ -177,7 +177,7 @@ def beat_job(store: Store, job_id: int, activity: str | None = None) -> int:
 
 
 def advance_job(store: Store, job_id: int, done: int, total: int) -> int:
-    """Says how far a job has come; returns the stop level that was asked for (0 none)."""
+    """Record a job's progress; return the stop level that was requested (0 none)."""
     values = {"done": done, "total": total, "heartbeat": Job.heartbeat + 1, "spoke_at": time.time()}
     with writing(store) as connection:
         statement = update(Job).where(Job.id == job_id).values(values).returning(Job.stop_requested)
@@ -185,7 +185,7 @@ def advance_job(store: Store, job_id: int, done: int, total: int) -> int:
 
 
 def ask_stop(store: Store, job_id: int, level: int = 1) -> None:
-    """Takes a queued job out of the queue; asks an active one to stop, with a level of STOP_WORDS."""
+    """Cancel a queued job; ask an active one to stop, with a level of STOP_WORDS."""
     with writing(store) as connection:
         row = connection.execute(select(Job.run_id, Job.state, Job.stop_requested).where(Job.id == job_id)).first()
         if row is None or row.state not in OPEN or row.stop_requested >= level:
@@ -207,7 +207,7 @@ def end_job(
     error: str | None = None,
     traceback: str | None = None,
 ) -> bool:
-    """Closes an open job; False, and nothing changed, when it was closed already."""
+    """Close an open job; return False, with nothing changed, if it was closed already."""
     with writing(store) as connection:
         return _end(
             connection, job_id, state, exit_code=exit_code, error_kind=error_kind, error=error, traceback=traceback
@@ -215,7 +215,7 @@ def end_job(
 
 
 def upsert_worker(store: Store, *, host: str, boot_id: str | None, pid: int, pid_started: float | None) -> None:
-    """Registers the worker of a host, in place of an earlier one."""
+    """Register the worker of a host, replacing an earlier one."""
     row = {"boot_id": boot_id, "pid": pid, "pid_started": pid_started, "heartbeat": 0, "started_at": time.time()}
     with writing(store) as connection:
         statement = upsert(connection.dialect.name, Worker).values(host=host, **row)
@@ -223,7 +223,7 @@ def upsert_worker(store: Store, *, host: str, boot_id: str | None, pid: int, pid
 
 
 def beat_worker(store: Store, host: str, pid: int) -> bool:
-    """A sign of life; False when another worker has taken the host over."""
+    """Record a sign of life; return False if another worker has taken over the host."""
     statement = update(Worker).where(Worker.host == host, Worker.pid == pid).values(heartbeat=Worker.heartbeat + 1)
     with writing(store) as connection:
         return connection.execute(statement).rowcount == 1
@@ -235,7 +235,7 @@ def remove_worker(store: Store, host: str, pid: int) -> None:
 
 
 def list_jobs(store: Store, *, open_only: bool = False, run_id: int | None = None) -> list[JobRow]:
-    """Jobs in the order of the queue."""
+    """Return jobs in the order of the queue."""
     statement = _jobs().order_by(Job.position, Job.id)
     if open_only:
         statement = statement.where(Job.state.in_(OPEN))
@@ -254,7 +254,7 @@ def get_job(store: Store, job_uid: str) -> JobRow:
 
 
 def job_lengths(store: Store) -> dict[str, float]:
-    """Median seconds that the latest finished jobs of each kind took."""
+    """Return the median duration of the latest finished jobs of each kind, in seconds."""
     finished = select(Job.kind, Job.started_at, Job.ended_at).where(Job.state == JobState.FINISHED)
     lengths: dict[str, list[float]] = {}
     with reading(store) as connection:
@@ -264,7 +264,7 @@ def job_lengths(store: Store) -> dict[str, float]:
 
 
 def get_worker(store: Store, host: str) -> WorkerRow | None:
-    """The process that drains the queue of a host, if one has registered."""
+    """Return the process that drains the queue of a host, or None."""
     with reading(store) as connection:
         row = connection.execute(select(*columns(Worker, WorkerRow)).where(Worker.host == host)).first()
     return WorkerRow._make(row) if row else None
@@ -273,7 +273,7 @@ def get_worker(store: Store, host: str) -> WorkerRow | None:
 def _move(
     connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any
 ) -> Row[int, str, int, str] | None:
-    """Brings a job into a state if it may come there from its own; its id, uid, run and kind, or None."""
+    """Move a job to a state if its own allows it; return its id, uid, run and kind, or None."""
     move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
     return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind)).first()
 

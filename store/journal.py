@@ -1,6 +1,6 @@
-"""What a recorder has to say of a training, record by record: as lines of JSON in a file, and as writes of the store.
+"""Records of a training, as lines of JSON in a file and as writes to the store.
 
-A record may be put again without harm: a run by its uid, a generation by its number, an end once.
+A record may be put again without harm: runs are known by their uid, generations by their number, and a run ends once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from store.runs import create_run, describe_run
 from store.steps import record_step, truncate_after
 
 RECORDED = "(recorded)"
-"""Dataset of the runs and examples of scripts that are not ours."""
+"""Dataset name of runs and examples of foreign scripts."""
 
 
 PREFIX = "unwritten"
-"""Of the names of journals, before the uid of their run."""
+"""Prefix of the names of journals, before the uid of their run."""
 
 
 class Process(NamedTuple):
@@ -40,37 +40,37 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True)
 class Begun:
-    """A training begins, or goes on from a checkpoint of `step` updates, in a process that is its own job."""
+    """A training starts, or continues from a checkpoint of `step` updates, in a process that is its own job."""
 
     uid: str
-    """Of the run, if it is a new one."""
+    """Uid of the run, if it is new."""
     run: dict[str, Any]
-    """What `store.runs.create_run` takes."""
+    """Arguments of `store.runs.create_run`."""
     process: Process
     step: int = 0
     at: float = 0.0
-    """When; 0 for now."""
+    """Seconds since the epoch; 0 means now."""
 
 
 @dataclass(frozen=True)
 class Belongs:
-    """What follows is of a run that the database has already."""
+    """The following records belong to a run that is in the database already."""
 
     uid: str
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """All that one update brought; the completions do not know their examples' ids yet."""
+    """Everything one update brought; the completions do not have their examples' ids yet."""
 
     step: int
     metrics: dict[str, float | None]
     at: float | None
-    """None where it tells of no update: of an evaluation, for example."""
+    """None if there was no update, for example at an evaluation."""
     tokens: float | None
     completions: list[CompletionRow] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """What a dataset row is recognised by, for each completion; `example` is its place among `examples`, if any."""
+    """For each completion, what identifies its dataset row; `example` is its index in `examples`, if any."""
     measured: dict[int, TokenRow] = field(default_factory=dict)
     examples: list[ExampleRow] = field(default_factory=list)
 
@@ -80,7 +80,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Described:
-    """What became known of the run: columns, and facts of its environment."""
+    """What became known about the run: columns, and facts of its environment."""
 
     columns: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Happened:
 
 @dataclass(frozen=True)
 class Ended:
-    """The training ended in a state of `JobState`."""
+    """The training ended in this `JobState`."""
 
     state: str
     error: str | None = None
@@ -109,11 +109,11 @@ _KINDS: dict[str, type[Any]] = {
 
 
 class Damaged(ValueError):
-    """A line that is no record."""
+    """A line that is not a record."""
 
 
 def to_line(record: Record) -> str:
-    """A line of ASCII, without its end."""
+    """Return the record as a line of ASCII, without line end."""
     values = asdict(record)
     for example in values.get("examples", ()):
         example["images"] = [base64.b64encode(data).decode("ascii") for data in example["images"]]
@@ -121,7 +121,7 @@ def to_line(record: Record) -> str:
 
 
 def from_line(line: str) -> Record:
-    """Raises Damaged."""
+    """Parse a line. Raises Damaged."""
     try:
         values = json.loads(line)
         kind = values.pop("type", StepRecord.__name__)
@@ -136,7 +136,7 @@ def from_line(line: str) -> Record:
 
 
 def read(path: Path) -> Iterator[Record | None]:
-    """The records of a file; None for a line that is damaged, since its writer was killed or its disk was full."""
+    """Yield the records of a file; None for a damaged line, left by a killed writer or a full disk."""
     try:
         file = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -166,7 +166,7 @@ def _spans(row: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Target:
-    """The run of a store that records are put into, once its beginning was."""
+    """Where records are put: the run of a store that the first record names."""
 
     store: Store
     run_id: int | None = None
@@ -176,7 +176,7 @@ class Target:
     stop_requested: int = 0
 
     def put(self, record: Record) -> None:
-        """Raises StoreError; then nothing of the record is stored, or all of it may be put again."""
+        """Store a record. Raises StoreError with nothing stored, or with a part that can safely be put again."""
         if isinstance(record, Begun):
             self._begin(record)
         elif isinstance(record, Belongs):
@@ -248,7 +248,7 @@ class Target:
             self.job_id, self.job_uid = job
 
     def _known(self, record: Begun) -> int | None:
-        """The run of this uid; for a training that goes on in a new process the run whose checkpoint that is."""
+        """Return the run of this uid; for a training that continues in a new process, the run of its checkpoint."""
         uid = select(Run.id).where(Run.uid == record.uid)
         same = [
             Run.dataset == RECORDED,
@@ -261,7 +261,7 @@ class Target:
             return connection.scalar(earlier) if known is None and record.step else known
 
     def _close_others(self, process: Process) -> None:
-        """Jobs of processes that left their run to this one."""
+        """Close the jobs of earlier processes that this one continues."""
         others = (Job.run_id == self.run_id, Job.state.in_(OPEN), Job.pid.is_distinct_from(process.pid))
         with reading(self.store) as connection:
             ids = list(connection.scalars(select(Job.id).where(*others)))
@@ -269,7 +269,7 @@ class Target:
             end_job(self.store, id, JobState.KILLED, error="Its training went on in another process.")
 
     def _open_job(self, process: Process) -> tuple[int, str] | None:
-        """That of this process, where the record was put before."""
+        """Return the open job of this process, if the record was put before."""
         own = (Job.run_id == self.run_id, Job.state.in_(OPEN), (Job.pid == process.pid) | Job.pid.is_(None))
         with reading(self.store) as connection:
             row = connection.execute(select(Job.id, Job.uid).where(*own).order_by(Job.id.desc()).limit(1)).first()
@@ -286,7 +286,7 @@ class Target:
 
 
 class Taken(NamedTuple):
-    """What a journal held."""
+    """What a journal contained."""
 
     run_uid: str
     records: int
@@ -294,9 +294,9 @@ class Taken(NamedTuple):
 
 
 def take_in(store: Store, place: Path) -> list[Taken]:
-    """Puts the journals of a file or folder into the store, each once: afterwards they are called `taken-…`.
+    """Store the journals of a file or folder, each once: afterwards they are named `taken-…`.
 
-    Raises StoreError when there is none, or when the store does not take it; then it stays as it is.
+    Raises StoreError when there is none, or when the store refuses a record; then the file stays as it is.
     """
     files = [place] if place.is_file() else sorted(place.glob(f"{PREFIX}-*.jsonl"))
     if not files:

@@ -1,4 +1,4 @@
-"""Metrics of a run over its steps, thinned in the database so that no spike is lost. Portable SQL."""
+"""Metrics of a run over its steps, thinned in the database without losing spikes. Portable SQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.db.rows import Clock, Series
 from store.db.schema import Metric, MetricName, Step
 from store.db.values import clean
 
-# Made once: a page asks for thirty curves, and making its statements took a third of the time.
+# Built once: a page asks for thirty curves, and building their statements took a third of the time.
 EVERY = select(Metric.step, Metric.value).where(
     Metric.run_id == bindparam("run_id"),
     Metric.name_id == bindparam("name_id"),
@@ -26,11 +26,11 @@ FIRST, LAST = EVERY.order_by(Metric.step).limit(1), EVERY.order_by(Metric.step.d
 MIN_STEP, MAX_STEP = -(2**31), 2**31 - 1
 
 
-"""What the narrower of the two databases can hold."""
+"""The largest value of an INTEGER column in PostgreSQL; SQLite's are larger."""
 
 
 def list_metric_names(store: Store, run_id: int) -> list[str]:
-    """Names of the metrics that a run has, sorted. One look-up a known name, however many steps there are."""
+    """Return a run's metric names, sorted, with one index look-up a known name, however many steps there are."""
     recorded = select(Metric.step).where(Metric.run_id == run_id, Metric.name_id == MetricName.id).exists()
     with reading(store) as connection:
         return sorted(connection.scalars(select(MetricName.name).where(recorded)))
@@ -39,7 +39,7 @@ def list_metric_names(store: Store, run_id: int) -> list[str]:
 def read_series(
     store: Store, run_id: int, names: Iterable[str], *, points: int = 1000, lo: int | None = None, hi: int | None = None
 ) -> dict[str, Series]:
-    """Each metric between the steps `lo` and `hi` (inclusive), at most `points` points; empty where there are none.
+    """Return each metric from step `lo` to `hi` (inclusive) in at most `points` points; metrics without any are empty.
 
     A longer series keeps its first and last point, and the lowest and highest of each of equally wide ranges of steps.
     """
@@ -54,7 +54,7 @@ def read_series(
 
 
 def read_ends(store: Store, run_id: int, names: Iterable[str], count: int) -> dict[str, Series]:
-    """The first and the last `count` points with a value of each known metric: all of them where there are no more."""
+    """Return the first and last `count` values of each known metric, or all if there are no more."""
     known = EVERY.where(Metric.value.is_not(None)).limit(count)
     first, last = known.order_by(Metric.step), known.order_by(Metric.step.desc())
 
@@ -68,7 +68,7 @@ def read_ends(store: Store, run_id: int, names: Iterable[str], count: int) -> di
 
 
 def read_running_total(store: Store, run_id: int, name: str) -> Series:
-    """The sum of a metric up to and with each step that has it."""
+    """Return the cumulative sum of a metric at each step that has it."""
     total = func.sum(Metric.value).over(order_by=Metric.step)
     statement = select(Metric.step, total).join(MetricName, MetricName.id == Metric.name_id)
     statement = statement.where(Metric.run_id == run_id, MetricName.name == clean(name), Metric.value.is_not(None))
@@ -77,7 +77,7 @@ def read_running_total(store: Store, run_id: int, name: str) -> Series:
 
 
 def read_clock(store: Store, run_id: int) -> Clock:
-    """When each step was recorded and the tokens until then: the other two x axes."""
+    """Return when each step was recorded and the tokens until then: the other two x axes."""
     statement = select(Step.step, Step.at, Step.tokens).where(Step.run_id == run_id).order_by(Step.step)
     with reading(store) as connection:
         rows = connection.execute(statement).all()
@@ -86,7 +86,7 @@ def read_clock(store: Store, run_id: int) -> Clock:
 
 
 def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
-    """Of the names that are known."""
+    """Return the ids of the names that are known."""
     stored = {name: clean(name) for name in names}
     statement = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored.values()))
     known = {name: id for name, id in connection.execute(statement)}
@@ -94,7 +94,7 @@ def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def _one(connection: Connection, parameters: dict[str, int], points: int) -> Series:
-    """The points that EVERY selects with these parameters."""
+    """Return the points that EVERY selects with these parameters."""
     if connection.execute(BEYOND, parameters | {"points": points}).first() is None:
         return _series(connection.execute(EVERY, parameters).all())
     kept: list[Any] = [connection.execute(FIRST, parameters).one(), connection.execute(LAST, parameters).one()]
@@ -109,12 +109,12 @@ def _one(connection: Connection, parameters: dict[str, int], points: int) -> Ser
 
 
 def range_width(first: int, last: int, points: int) -> int:
-    """Steps in each range when its two extremes, with the first and the last point, make at most `points`."""
+    """Return the width in steps of ranges whose extremes, with the first and last point, make at most `points`."""
     return -(-(last - first + 1) // max(1, (points - 2) // 2))
 
 
 def _extremes() -> Select[Any]:
-    """The lowest and the highest point of each range of `width` steps, and the number of points there.
+    """Select the lowest and highest point of each range of `width` steps, and the number of points in it.
 
     Looking up their steps afterwards is five times as fast as window functions, and faster than SQLite's bare columns.
     """
@@ -125,7 +125,7 @@ def _extremes() -> Select[Any]:
     bounds = (
         select(bucket, low, high, n)
         .where(*own, Metric.step.between(first, last))
-        .group_by("bucket")  # PostgreSQL does not see that two expressions with parameters are the same
+        .group_by("bucket")  # PostgreSQL does not see that two expressions with parameters are equal
         .cte("bounds")
     )
     begin = bounds.c.bucket * width + first
@@ -148,7 +148,7 @@ EXTREMES = _extremes()
 
 
 def _series(rows: Sequence[Any], total: int | None = None) -> Series:
-    """Rows of (step, value), in any order, each step once."""
+    """Return the series of (step, value) rows, in any order, each step once."""
     step = np.array([row[0] for row in rows], np.int64)
     value = np.array([row[1] for row in rows], np.float64)
     step, chosen = np.unique(step, return_index=True)

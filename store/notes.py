@@ -1,4 +1,4 @@
-"""Tags and notes that people put on completions and predictions: both how they are written and how they are read."""
+"""Tags and notes that people put on completions and predictions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PAGE = 500
 
 
 class Remarks(NamedTuple):
-    """What people said about a trace."""
+    """The tags and the note of a trace."""
 
     tags: tuple[str, ...] = ()
     note: str = ""
 
 
 def tag_traces(store: Store, kind: TraceKind, ids: Iterable[int], name: str) -> None:
-    """Puts one tag on traces; those that have it keep it. Raises StoreError for an empty or very long tag."""
+    """Add one tag to traces; those that have it keep it. Raises StoreError for an empty or very long tag."""
     tag = clean(name).strip()
     if not 0 < len(tag) <= LONGEST_TAG:
         raise StoreError(f"A tag has 1 to {LONGEST_TAG} characters: write another one.")
@@ -42,7 +42,7 @@ def untag_trace(store: Store, kind: TraceKind, id: int, name: str) -> None:
 
 
 def note_trace(store: Store, kind: TraceKind, id: int, text: str) -> None:
-    """Replaces the note of a trace; an empty one removes it. Raises StoreError for a very long one."""
+    """Replace the note of a trace; an empty one removes it. Raises StoreError for a very long one."""
     note = clean(text).strip()
     if len(note) > LONGEST_NOTE:
         raise StoreError(f"A note has at most {LONGEST_NOTE:,} characters: shorten it.")
@@ -54,13 +54,13 @@ def note_trace(store: Store, kind: TraceKind, id: int, text: str) -> None:
 
 
 def list_trace_tags(store: Store) -> list[str]:
-    """Every tag that some completion or prediction has, by name."""
+    """Return every tag in use, by name."""
     with reading(store) as connection:
         return list(connection.scalars(select(TraceTag.name).distinct().order_by(TraceTag.name)))
 
 
 def get_remarks(store: Store, kind: TraceKind, ids: Iterable[int]) -> dict[int, Remarks]:
-    """Tags and notes by id of the trace; traces without any are left out."""
+    """Return tags and notes by trace id; traces without any are left out."""
     wanted = sorted(set(ids))
     found: dict[int, Remarks] = {}
     with reading(store) as connection:

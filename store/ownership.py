@@ -1,9 +1,10 @@
-"""Whose an output folder is: each holds a small file that names a database and one run of it.
+"""Record which run an output folder belongs to, in a small file that names a database and one run of it.
 
-Without a match nothing in a folder is written or removed. A database has an identity of its own, kept in it together
-with its place. Copied by whatever means (a restore, `store copy`, `cp`, a dump) it becomes another one, which its runs'
-folders do not belong to; moved, it stays the same. It counts as moved when nothing is left at its old place, which can
-be seen of a file and not of a server: a database that a PostgreSQL server restored from a dump is a copy.
+Without a match nothing in a folder is written or removed. A database has its own identity, stored in it together with
+its place. A copy by any means (a restore, `store copy`, `cp`, a dump) gets a new identity, and the output folders of
+the original's runs do not belong to it; a moved database keeps its identity. It counts as moved if nothing is left at
+its old place, which can be checked for a file but not for a server: a database that a PostgreSQL server restored from a
+dump is a copy.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from store.db.schema import Database, Run
 
 NAME = "owner.json"
 RUN_FOLDERS = "runs"
-"""Folder beside a database with the output folders of its runs."""
+"""Folder beside a database that holds its runs' output folders."""
 _MOST_BYTES = 10_000
 
 
 class Owner(NamedTuple):
-    """Identity of a database, and uid of a run."""
+    """Identity of a database, and uid of a run in it."""
 
     database: str
     run: str
@@ -42,7 +43,7 @@ def identity(store: Store) -> str:
 
 
 def owner(folder: Path) -> Owner | None:
-    """Whom a folder names as its owner; None where it names nobody."""
+    """Return the owner that a folder names, or None."""
     try:
         with (folder / NAME).open("rb") as file:
             said = json.loads(file.read(_MOST_BYTES))
@@ -52,12 +53,12 @@ def owner(folder: Path) -> Owner | None:
 
 
 def owns(store: Store, run_uid: str, folder: Path) -> bool:
-    """Whether a folder is that of this run of this very database."""
+    """Return whether a folder belongs to this run of this database."""
     return owner(folder) == Owner(identity(store), run_uid)
 
 
 def claim(store: Store, run_uid: str, folder: Path) -> bool:
-    """Makes a new or empty folder the run's, if it is not yet; False where it is somebody else's. Raises OSError."""
+    """Claim a new or empty folder for the run; return False if it is somebody else's. Raises OSError."""
     private.make_folder(folder)
     mine = Owner(identity(store), run_uid)
     if any(folder.iterdir()):
@@ -68,16 +69,16 @@ def claim(store: Store, run_uid: str, folder: Path) -> bool:
 
 
 def reclaim(store: Store, run_uid: str, folder: Path) -> bool:
-    """As `claim`, by a run at work in the folder, which may have been deleted under it and filled anew since."""
+    """Claim like `claim`, for a run at work in the folder, which may have been deleted and refilled meanwhile."""
     with suppress(FileExistsError):
         _sign(folder, Owner(identity(store), run_uid), store.where)
     return owns(store, run_uid, folder)
 
 
 def folder_of(store: Store, run_uid: str) -> Path:
-    """Where the output of a run of this database lies, or may lie: beside it, and apart from what another left there.
+    """Return the place for a run's output: beside the database, apart from what other databases left there.
 
-    Raises StoreError for a run whose uid is no name of a folder.
+    Raises StoreError if the run's uid cannot name a folder.
     """
     if not _is_name(run_uid):
         raise StoreError(f"The run's id {run_uid!r} is no name for a folder: delete the run.")
@@ -89,7 +90,7 @@ def folder_of(store: Store, run_uid: str) -> Path:
 
 
 def settle(store: Store) -> None:
-    """Gives a database its identity at the first time, and another one where it turns out to be a copy."""
+    """Give a new database an identity, and a copied database a new one."""
     with reading(store) as connection:
         row = connection.execute(select(Database.uid, Database.place)).first()
         place = _place(store, connection)
@@ -108,13 +109,13 @@ def _write(store: Store, uid: str, place: str) -> None:
 
 
 def forget(database: Path) -> None:
-    """Makes a file that is no database in use yet another one than it was copied from, whatever becomes of that."""
+    """Give a file that is not in use an identity of its own, different from that of its original."""
     with closing(sqlite3.connect(database)) as connection, suppress(sqlite3.OperationalError), connection:
         connection.execute("UPDATE database SET place = NULL")
 
 
 def _place(store: Store, connection: Connection) -> str:
-    """Where a database is: its file, or its server and its number there."""
+    """Return where a database is: its file, or its server and the database's number there."""
     path = sqlite_path(make_url(store.url))
     if path is not None:
         return str(path.resolve())
@@ -124,7 +125,7 @@ def _place(store: Store, connection: Connection) -> str:
 
 
 def _has_moved(old: str, new: str, uid: str) -> bool:
-    """Whether a database of this identity left its old place, rather than being copied from there."""
+    """Return whether a database of this identity was moved from its old place, rather than copied."""
     if old.startswith("postgresql:") or new.startswith("postgresql:"):
         return False
     with suppress(OSError):
@@ -138,7 +139,7 @@ def _has_moved(old: str, new: str, uid: str) -> bool:
 
 
 def _adopt(store: Store) -> None:
-    """Signs what was made beside the database before folders named their owner."""
+    """Sign output folders that were made before folders named their owner."""
     with reading(store) as connection:
         known = connection.execute(select(Run.uid, Run.output_dir).where(Run.output_dir.is_not(None))).all()
     for row in filter(lambda row: _is_name(row.uid), known):
@@ -153,7 +154,7 @@ def _is_name(uid: str) -> bool:
 
 
 def _sign(folder: Path, mine: Owner, where: str) -> None:
-    """Raises FileExistsError where somebody has signed already."""
+    """Write the owner's file. Raises FileExistsError if the folder has one."""
     words = {**mine._asdict(), "where": where, "what": "Only this run of this database may write or remove files here."}
     with (folder / NAME).open("x", encoding="utf-8") as file:
         json.dump(words, file, indent=1)

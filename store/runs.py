@@ -1,4 +1,4 @@
-"""Runs: how they are created, found, listed, described, tagged and deleted."""
+"""Runs: create, find, list, describe, tag and delete them."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ RUN_COLUMNS = (
 
 
 class Broken(StoreError):
-    """A run whose rows cannot be what they should."""
+    """A run has invalid rows."""
 
     def __init__(self, uid: object, fault: str) -> None:
         super().__init__(f"The run {uid} is broken ({fault}): delete it on the Runs page, or by `store delete {uid}`.")
 
 
 MAIN_JOB_FIRST = ((Job.kind == "train").desc(), (Job.kind != "embed").desc(), Job.id.desc())
-"""A run is what its latest training makes it; what is evaluated or embedded afterwards does not change its state."""
+"""A run's state is that of its latest training: later evaluations and embeddings do not change it."""
 
 
 BROKEN = "broken"
-"""Stands for the state of a run whose rows cannot be."""
+"""The state of a run whose rows are invalid."""
 
 
 PARTS: dict[Any, dict[str, str]] = {
@@ -85,16 +85,16 @@ PARTS: dict[Any, dict[str, str]] = {
     },
     Evaluation.__table__: {"evaluation": "metrics", "evaluation_kind": "kind", "evaluation_step": "step"},
 }
-"""Tables of the columns of `_rows`, each with the name that it has in its table."""
+"""The tables that the columns of `_rows` come from, and the columns' names there."""
 
 
 def resolve_run(store: Store, name_or_uid: str) -> int:
-    """The id of the run with this uid, or with this name where only one has it. StoreError names close matches."""
+    """Return the id of the run with this uid, or this unique name. Raises StoreError with close matches."""
     return find_run(store, name_or_uid).id
 
 
 def find_run(store: Store, name_or_uid: str) -> RunRef:
-    """The run with this uid or name, or with this id where its uid cannot be typed. Raises as `resolve`."""
+    """Return the run with this uid or name, or this id if its uid cannot be typed. Raises like `resolve`."""
     with reading(store) as connection:
         rows = connection.execute(select(Run.id, Run.uid, Run.name)).all()
     by_uid = [row for row in rows if str(row.uid) == name_or_uid]
@@ -113,7 +113,7 @@ def find_run(store: Store, name_or_uid: str) -> RunRef:
 
 
 def get_run(store: Store, run_id: int) -> RunDetail:
-    """One run with the job that decides its status; StoreError when it is gone, or cannot be shown."""
+    """Return a run with the job that decides its status. Raises StoreError when it is gone or cannot be shown."""
     with reading(store) as connection:
         row = connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().first()
         if row is None:
@@ -128,7 +128,7 @@ def get_run(store: Store, run_id: int) -> RunDetail:
 
 
 def list_runs(store: Store, *, method: str | None = None, tag: str | None = None) -> list[RunRow]:
-    """All runs, newest first."""
+    """Return all runs, newest first."""
     chosen = select(Run.id)
     if method is not None:
         chosen = chosen.where(Run.method == method)
@@ -152,7 +152,7 @@ def list_runs(store: Store, *, method: str | None = None, tag: str | None = None
 
 
 def list_configurations(store: Store, *, method: str, model: str, dataset: str) -> list[dict[str, Any]]:
-    """The configurations of all runs of a method on a base model and a dataset."""
+    """Return the configurations of all runs of a method on a base model and a dataset."""
     alike = (Run.method == method, Run.model == model, Run.dataset == dataset)
     with reading(store) as connection:
         return list(connection.scalars(select(Run.config).where(*alike).order_by(Run.id)))
@@ -177,7 +177,7 @@ def create_run(
     parent_id: int | None = None,
     uid: str | None = None,
 ) -> RunRef:
-    """A new run at step 0, without a job; with a new `uid` unless it has one from elsewhere."""
+    """Create a run at step 0, without jobs; it gets a new `uid` unless one is given."""
     uid = uid or new_uid()
     values = {
         "name": name,
@@ -202,13 +202,13 @@ def create_run(
 
 
 def describe_run(store: Store, run_id: int, **columns: Any) -> None:
-    """Sets columns of a run, for example `environment`, `prompt`, `prompt_hash`, `sources`, `note`, `name`."""
+    """Set columns of a run, for example `environment`, `prompt`, `prompt_hash`, `sources`, `note`, `name`."""
     with writing(store) as connection:
         connection.execute(update(Run).where(Run.id == run_id).values(_kept(columns)))
 
 
 def delete_run(store: Store, run_id: int) -> None:
-    """Removes a run and all its rows; StoreError while one of its jobs is open. Files are the caller's."""
+    """Delete a run and all its rows, not its files. Raises StoreError while one of its jobs is open."""
     is_open = select(Job.uid).where(Job.run_id == run_id, Job.state.in_(OPEN)).limit(1)
     with writing(store) as connection:
         job = connection.scalar(is_open)
@@ -234,7 +234,7 @@ def _list(words: Any) -> str:
 
 
 def _readable(row: RowMapping) -> dict[str, Any]:
-    """A line of the table with `broken`: an empty value stands for each that cannot be, and the state says so."""
+    """Return a line of the table with `broken` set: empty values replace invalid ones, and the state says so."""
     found, broken = dict(row), None
     for table, columns in PARTS.items():
         part = {column: row[label] for label, column in columns.items()}
@@ -288,7 +288,7 @@ def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
 
 
 def _pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float | None, float | None]]:
-    """Seconds a step and tokens a second of each run, as medians over its latest steps."""
+    """Return seconds a step and tokens a second of each run, as medians over its latest steps."""
     recent = (
         select(Run.id, Step.step, Step.at, Step.tokens)
         .join(Step, and_(Step.run_id == Run.id, Step.step > Run.step - RECENT_STEPS - 1))
@@ -303,7 +303,7 @@ def _pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float 
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether a number is one, which SQLite does not see to."""
+    """Return whether a number is finite, which SQLite does not ensure."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -317,7 +317,7 @@ def _medians(rows: Sequence[tuple[int, float, float | None]]) -> tuple[float | N
 
 
 def _sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[float]]:
-    """Values at evenly spaced steps, by look-ups whose number does not grow with the length of the runs."""
+    """Return values at evenly spaced steps; the number of look-ups does not grow with the length of the runs."""
     number = select(literal(1).label("i")).cte("number", recursive=True)
     number = number.union_all(select(number.c.i + 1).where(number.c.i < SPARKLINE_POINTS))
 
@@ -337,5 +337,5 @@ def _sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[f
 
 
 def _kept(columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns of a run as they may be kept: storable, and without secrets."""
+    """Return columns of a run ready to be stored: cleaned, and without secrets."""
     return {key: redacted_values(storable(value)) for key, value in columns.items()}

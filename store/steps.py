@@ -1,7 +1,7 @@
-"""The hot path: what a trainer records each step, in one commit of about a millisecond.
+"""The hot path: store what a trainer records at each step, in one commit of about a millisecond.
 
-Written for the driver's cursor, since SQLAlchemy would take longer to pass forty numbers on than SQLite to store them.
-The SQL is that of SQLite and PostgreSQL alike; `?` stands for a parameter.
+Uses the driver's cursor, since SQLAlchemy takes longer to pass on forty numbers than SQLite to store them. The SQL is
+valid for SQLite and PostgreSQL; `?` stands for a parameter.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def record_step(
     measured: Mapping[int, TokenRow] | None = None,
     job_id: int | None = None,
 ) -> int:
-    """All that one update brought, in one commit; returns the stop level asked of the job (0 none, or no job).
+    """Store everything one update brought, in one commit; return the stop level asked of the job (0 none).
 
-    `tokens` counts from the run's beginning; `measured` are figures of completions by their place. What a step has
-    already stays: a metric that comes again replaces its value, and a generation its completions. `at` is None where
-    nobody knows when the step was, or where no update is told of.
+    `tokens` counts from the run's beginning; `measured` holds per-token figures by a completion's index. Recording a
+    step again replaces the values of the same metrics and the completions of the same generation; the rest stays. `at`
+    is None if the time of the step is unknown, or if there was no update.
     """
     values = _metric_rows(store, run_id, step, metrics)
     texts = [_completion_row(run_id, step, completion) for completion in completions]
@@ -91,14 +91,14 @@ def record_step(
 
 
 def record_metrics(store: Store, run_id: int, step: int, metrics: Mapping[str, float | None]) -> None:
-    """Adds metrics to a step that need not have a row of its own: evaluations, the base at step 0."""
+    """Add metrics to a step that needs no row of its own: evaluations, the base at step 0."""
     values = _metric_rows(store, run_id, step, metrics)
     with driver_writing(store) as cursor:
         cursor.executemany(PUT_METRIC, values)
 
 
 def truncate_after(store: Store, run_id: int, step: int) -> None:
-    """Forgets what came after `step`, so that a run can go on from its checkpoint of that step; -1 forgets all."""
+    """Delete everything after `step`, so that a run can continue from its checkpoint there; -1 deletes everything."""
     every_name = select(MetricName.id)
     with writing(store) as connection:
         later = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step > step)
@@ -109,7 +109,7 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
 
 
 def forget_steps(store: Store, run_id: int, steps: Sequence[int]) -> None:
-    """Takes away all that single steps brought, evaluations and checkpoints of theirs included."""
+    """Delete everything single steps brought, including their evaluations and checkpoints."""
     every_name = select(MetricName.id)
     with writing(store) as connection:
         at_them = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step.in_(steps))
@@ -127,7 +127,7 @@ def _beat(cursor: DriverCursor, job_id: int) -> int:
 
 
 def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
-    """The completions of a step, as far as summaries read them."""
+    """Return the completions of a step, with the fields that summaries read."""
     found = []
     for (
         *own,
@@ -166,7 +166,7 @@ def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
 
 
 def _true_counts(cursor: DriverCursor, completions: Sequence[CompletionRow]) -> dict[int, int | None]:
-    """Example id to true count."""
+    """Return true counts by example id."""
     ids = tuple({row.example_id for row in completions if row.example_id is not None})
     if not ids:
         return {}
@@ -179,7 +179,7 @@ def _metric_rows(store: Store, run_id: int, step: int, metrics: Mapping[str, flo
 
 
 def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
-    """Ids of metric names; new names are committed at once, so that their ids can be kept."""
+    """Return ids of metric names; new names are committed at once, so that their ids can be cached."""
     known = store.metric_ids
     missing = {name: _stored_name(name) for name in names if name not in known}
     if missing:
@@ -194,7 +194,7 @@ def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
 
 
 def _stored_name(name: str) -> str:
-    """The name as its column holds it: a very long one ends in a hash, so that two of them stay two."""
+    """Return the name as its column holds it: very long ones end in a hash, so that they stay distinct."""
     name = clean(name)
     if len(name) <= LONGEST_NAME:
         return name

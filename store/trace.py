@@ -1,7 +1,7 @@
-"""The one parser of completions: rewards, evaluation, imports and the screens all read a text through `parse`.
+"""The one parser of completions: rewards, evaluation, imports and all screens read a text through `parse`.
 
-Linear in the text's length and never an exception: policies write anything. Knows nothing of models or rewards.
-White space and word characters are Python's `\\s` and `\\w` on `str`; digits are ASCII.
+Linear in the text's length, and it never raises: policies write anything. White space and word characters are Python's
+`\\s` and `\\w` on `str`; digits are ASCII.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GRAMMAR: dict[Style, tuple[str, ...]] = {
     "cot": ("<think>", "</think>", "<answer>", "</answer>"),
     "direct": ("<answer>", "</answer>"),
 }
-"""The tags of a well-formed completion, in order; a body stands between an opening tag and its closing one."""
+"""The tags of a well-formed completion, in order; a body lies between an opening tag and its closing one."""
 
 BOX = "\\boxed{"
 _BRACE = re.compile("[{}]")
@@ -42,26 +42,26 @@ class ReasoningStep(NamedTuple):
     start: int
     end: int
     text: str
-    """What follows the marker, trimmed."""
+    """The text after the marker, trimmed."""
     counted: bool
     why: str | None
-    """Why it does not count: `repeats step 2` or `holds no word`."""
+    """Why the step does not count: `repeats step 2` or `holds no word`."""
 
 
 class Violation(NamedTuple):
-    """The first thing that broke the grammar."""
+    """The first violation of the grammar."""
 
     rule: str
     """The broken rule, in words."""
     position: int
-    """Index of the character, or of the tag's first one, at which it broke; the text's length if it ended early."""
+    """Index of the character, or of the tag's first one, where it broke; the text's length if it ended early."""
     message: str
     """What is wrong in this text, as a sentence."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A parsed completion; every span is (start, end) in `text`."""
+    """A parsed completion; all spans are (start, end) in `text`."""
 
     text: str
     style: Form
@@ -94,14 +94,14 @@ class _Tag(NamedTuple):
 
 
 def form_of(style: str, grammar: str = "ours") -> Form:
-    """How the texts of a run with this style and grammar are read; unknown words mean `cot`."""
+    """Return how texts of a run with this style and grammar are read; unknown words mean `cot`."""
     if grammar in ("boxed", "none"):
         return "boxed" if grammar == "boxed" else "none"
     return "direct" if style == "direct" else "cot"
 
 
 def parse(text: str, style: Form = "cot") -> Trace:
-    """Reads a completion of `style`; what cannot be read is said in the trace, never raised."""
+    """Parse a completion of `style`; what cannot be read is reported in the trace, never raised."""
     if style == "none":
         return Trace(text, style, True, None, None, None, (), None)
     if style == "boxed":
@@ -124,16 +124,16 @@ def parse(text: str, style: Form = "cot") -> Trace:
 
 
 def opening(prompt: str) -> str:
-    """What a rendered prompt has begun of its completion: `<think>` with the white space after it, or nothing.
+    """Return how a rendered prompt begins its completion: `<think>` and the white space after it, or nothing.
 
-    The stored text of a completion is this and what was generated. Reads the last characters only.
+    The stored text of a completion is this plus what was generated. Only the last characters are read.
     """
     match = _OPENED.search(prompt[-_NEAR_THE_END:])
     return match.group() if match else ""
 
 
 def _boxed(text: str) -> Trace:
-    """The answer is in the last box, which may hold braces in pairs."""
+    """Parse a text whose answer is in the last box, which may hold paired braces."""
     span = None
     if (start := text.rfind(BOX)) >= 0:
         depth = 0
@@ -152,7 +152,7 @@ def _boxed(text: str) -> Trace:
 
 
 def read_count(body: str) -> int | None:
-    """The count that an answer body states: one to nine digits or a word zero to twenty, one full stop may follow."""
+    """Return the count of an answer body: one to nine digits, or a word zero to twenty; a full stop may follow."""
     body = body.strip().removesuffix(".")
     if _DIGITS.fullmatch(body):
         return int(body)
@@ -168,7 +168,7 @@ def _answer_span(tags: list[_Tag]) -> tuple[int, int] | None:
 
 
 def _first_violation(text: str, tags: list[_Tag], style: Style) -> Violation | None:
-    """Walks tags and the text between them, left to right, against the grammar."""
+    """Walk the tags and the text between them from left to right, and return the first violation."""
     expected = GRAMMAR[style]
     end = 0
     for i, wanted in enumerate(expected):
@@ -229,11 +229,11 @@ def _trailing(text: str, end: int, expected: tuple[str, ...]) -> Violation | Non
 
 
 def _steps(text: str, start: int, end: int) -> tuple[ReasoningStep, ...]:
-    """The numbered steps of the think body text[start:end]."""
+    """Return the numbered steps of the think body text[start:end]."""
     body = text[start:end]
     opened: list[re.Match[str]] = []
     for marker in _MARKER.finditer(body):
-        # Compared as text: int() of a number of thousands of digits is an error.
+        # Compared as text: int() fails on a number of thousands of digits.
         if marker.group(1) == str(len(opened) + 1):
             opened.append(marker)
     ends = [marker.start() for marker in opened[1:]] + [len(body)]

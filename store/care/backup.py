@@ -1,4 +1,4 @@
-"""Copies of a whole SQLite database with its images, made while others write to it. Knows no table.
+"""Back up a whole SQLite database with its images while others write to it, and restore such a backup.
 
 A backup is a folder that can be used as it is: a database with its images beside it, where the dashboard looks for
 them. Logs and checkpoints are not part of it.
@@ -31,7 +31,7 @@ CUT_OFF = "The database was restored from a backup that was made while this ran.
 
 
 class Copied(NamedTuple):
-    """The database that was written, how many images lie beside it, and how many were gone or damaged already."""
+    """The database that was written, the number of images beside it, and how many were missing or damaged already."""
 
     path: Path
     images: int
@@ -39,9 +39,9 @@ class Copied(NamedTuple):
 
 
 def backup(store: Store, folder: Path) -> Copied:
-    """Copies database and images into a new or empty folder and checks the copy.
+    """Copy the database and its images into a new or empty folder, and check the copy.
 
-    Raises StoreError when it is no SQLite database, or when the folder cannot be written.
+    Raises StoreError when it is not an SQLite database, or when the folder cannot be written.
     """
     source = _file_of(store, "back it up with pg_dump, and copy the images")
     if folder.is_dir() and any(folder.iterdir()):
@@ -50,7 +50,7 @@ def backup(store: Store, folder: Path) -> Copied:
     try:
         private.make_folder(folder)
         _copy_database(source, unfinished)
-        # What is copied names every image that it needs, and an image that is stored never changes.
+        # The copy names every image it needs, and stored images never change, so they can be copied afterwards.
         copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
         ownership.forget(unfinished)
         os.replace(unfinished, folder / NAME)
@@ -60,9 +60,9 @@ def backup(store: Store, folder: Path) -> Copied:
 
 
 def restore(folder: Path, url: str) -> Copied:
-    """Makes the database that `url` names from a backup; one that was running then is closed, so that it can resume.
+    """Create the database that `url` names from a backup, and close the jobs that ran when it was made.
 
-    Raises StoreError when there is a database already, when the folder holds no sound backup, or a newer one.
+    Raises StoreError when a database exists there, when the folder holds no sound backup, or one of a newer version.
     """
     target = sqlite_path(make_url(url))
     if target is None:
@@ -94,7 +94,7 @@ def _file_of(store: Store, advice: str) -> Path:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """One moment of a database, whatever is written meanwhile. Raises StoreError when it or the copy is broken."""
+    """Copy a consistent snapshot, whatever is written meanwhile. Raises StoreError if it or the copy is damaged."""
     try:
         private.make_file(target)
         with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as connection:
@@ -114,7 +114,7 @@ def _hashes(database: Path) -> list[str]:
 
 
 def _make_true(database: Path) -> None:
-    """Upgrades it, closes the jobs that no process works on here, and forgets the workers."""
+    """Upgrade a restored database, close its active jobs (no process works on them here), and forget its workers."""
     store = open_store(str(database))
     try:
         for job in list_jobs(store, open_only=True):

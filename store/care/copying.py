@@ -1,6 +1,6 @@
-"""Moves a whole database to another one, for example from an SQLite file to PostgreSQL, and proves it.
+"""Copy a whole database to another one, for example from SQLite to PostgreSQL, and verify the copy.
 
-Knows no meaning: every table, every row, every image file. What runs wrote into their output folders stays there.
+Every table, row and image file is copied. Files in the output folders of runs stay where they are.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ROWS_AT_ONCE = 2000
 
 
 class Copied(NamedTuple):
-    """A table and how many rows it has."""
+    """A table and its number of rows."""
 
     table: str
     rows: int
 
 
 def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda copied: None) -> list[Copied]:
-    """Copies every row and image; one transaction on either side, so that runs may go on writing to `source`.
+    """Copy every row and image, in one transaction on each side, so that runs can go on writing to `source`.
 
-    `said` hears of each table when it is there. Raises StoreError, with nothing stored, unless `target` is empty and
-    holds the same rows and images in the end.
+    `said` is called with each table once it is copied. Raises StoreError, with nothing stored, unless `target` is empty
+    and ends up with the same rows and images.
     """
     done = []
     with reading(source) as origin, writing(target) as place:
@@ -38,7 +38,7 @@ def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda c
             raise StoreError(f"{target.where} has runs already: name an empty database to copy to.")
         for table in Base.metadata.sorted_tables:
             if table is Database.__table__:
-                continue  # the copy stays another database
+                continue  # the copy keeps its own identity
             for rows in _chunks(origin, table):
                 place.execute(insert(table), rows)
             if _digest(origin, table) != _digest(place, table):
@@ -50,7 +50,7 @@ def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda c
         said(done[-1])
     if target.engine.dialect.name == "postgresql":
         with target.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as place:
-            place.execute(text("VACUUM (ANALYZE)"))  # until it has looked, the server reads more than it must
+            place.execute(text("VACUUM (ANALYZE)"))  # without statistics, queries read more than needed
     return done
 
 
@@ -61,7 +61,7 @@ def _chunks(connection: Connection, table: Table) -> Iterator[list[dict[str, Any
 
 
 def _digest(connection: Connection, table: Table) -> tuple[int, int]:
-    """Number of rows and the sum of their hashes, which no order of rows changes."""
+    """Return the number of rows and the sum of their hashes, which does not depend on the order of rows."""
     total = count = 0
     for rows in _chunks(connection, table):
         count += len(rows)
@@ -71,7 +71,7 @@ def _digest(connection: Connection, table: Table) -> tuple[int, int]:
 
 
 def _go_on_counting(connection: Connection) -> None:
-    """PostgreSQL hands out ids from counters of its own, which have seen none of these rows."""
+    """Advance PostgreSQL's id counters beyond the copied rows, which were inserted with their ids."""
     if connection.dialect.name != "postgresql":
         return
     for table in Base.metadata.sorted_tables:

@@ -1,4 +1,4 @@
-"""Removes a run for good: its rows, and the output folder that says that it is this run's."""
+"""Delete a run for good: its rows, and its output folder if that is proved to be its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.runs import delete_run
 
 
 def delete(store: Store, run_id: int, uid: str) -> Path | None:
-    """Removes a run with all that it recorded; the folder that went with it. Raises StoreError while a job is open.
+    """Delete a run with everything it recorded, and return its output folder. Raises StoreError while a job is open.
 
     Images stay, since other runs may show them: `store.care.orphans` removes those that no run needs.
     """
@@ -23,9 +23,9 @@ def delete(store: Store, run_id: int, uid: str) -> Path | None:
 
 
 def folder_of(store: Store, uid: str) -> Path | None:
-    """The run's output folder beside the database; None where there is none that is its own."""
+    """Return the run's output folder beside the database, or None if there is none that belongs to it."""
     try:
         folder = ownership.folder_of(store, uid)
     except StoreError:
-        return None  # an uid that names no folder has none
+        return None  # a uid that is no folder name
     return folder if ownership.owns(store, uid, folder) else None

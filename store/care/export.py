@@ -1,4 +1,4 @@
-"""Completions and predictions as they leave the project: lines of JSON, and a dataset to train on."""
+"""Format completions and predictions for use elsewhere: as lines of JSON, and as a dataset to train on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_TRACES = 20_000
 
 
 def completion_fields(uid: str, row: StoredCompletion) -> dict[str, Any]:
-    """A completion of the run `uid`, as one line of JSON holds it."""
+    """Return a completion of the run `uid` as one JSON object."""
     return {
         "run": uid,
         "step": row.step,
@@ -41,7 +41,7 @@ def completion_fields(uid: str, row: StoredCompletion) -> dict[str, Any]:
 
 
 def prediction_fields(uid: str, row: StoredPrediction) -> dict[str, Any]:
-    """A prediction of the run `uid`, as one line of JSON holds it."""
+    """Return a prediction of the run `uid` as one JSON object."""
     return {
         "run": uid,
         "step": row.step,
@@ -61,10 +61,10 @@ def prediction_fields(uid: str, row: StoredPrediction) -> dict[str, Any]:
 
 
 def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) -> int:
-    """A dataset of the layout `folder` whose references are the thinking of the right, well-formed rows.
+    """Write a dataset of the layout `folder` whose references are the reasoning of correct, well-formed rows.
 
-    Equal thinking about one example is written once. Returns how many traces were written; raises StoreError when none
-    can be, when there are more than MOST_TRACES, or when the folder cannot be written.
+    Identical reasoning about one example is written once. Returns the number of traces written; raises StoreError when
+    there is none to write, when there are more than MOST_TRACES, or when the folder cannot be written.
     """
     usable: dict[tuple[int, str], StoredCompletion] = {}
     for row in rows:
@@ -93,7 +93,7 @@ def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) 
 
 
 def _copy_images(store: Store, known: Iterable[StoredExample], folder: Path) -> dict[str, str]:
-    """Hash to path below the folder, for the images that are neither gone nor damaged."""
+    """Copy images into the folder; return their paths below it by hash, without those missing or damaged."""
     names = {}
     for sha256 in {sha256 for example in known for sha256 in example.images}:
         with suppress(files.Lost):

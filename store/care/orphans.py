@@ -1,4 +1,4 @@
-"""What no run needs any more: examples, images, output folders. Finds it, and removes it while nothing is at work."""
+"""Find and remove what no run needs any more: examples, images and output folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store.media.bucket import Listed
 
 
 class Orphans(NamedTuple):
-    """Numbers of examples and of images in the database, stray files and folders, and their bytes."""
+    """Numbers of unused examples and images in the database, of stray files and folders, and their total bytes."""
 
     examples: int
     images: int
@@ -31,7 +31,7 @@ class Orphans(NamedTuple):
 
 
 def find(store: Store) -> Orphans:
-    """Everything that could be removed now."""
+    """Return what could be removed now."""
     with reading(store) as connection:
         examples = connection.scalar(select(func.count()).select_from(Example).where(_unused_examples())) or 0
         images = connection.scalars(select(Media.size).where(_unused_images())).all()
@@ -43,7 +43,7 @@ def find(store: Store) -> Orphans:
 
 
 def remove(store: Store) -> Orphans:
-    """Removes it and says what it was. Raises StoreError while a job or an indexing is at work."""
+    """Remove it and return what it was. Raises StoreError while a job or an indexing process is active."""
     found = find(store)
     with writing(store) as connection:
         _require_rest(connection)
@@ -66,14 +66,14 @@ def _require_rest(connection: Connection) -> None:
 
 
 def _unused_examples() -> ColumnElement[bool]:
-    """No answer is about it, and no index shows it."""
+    """Return the condition that no answer belongs to an example, and no index shows it."""
     answers = [~select(column).where(column == Example.id).exists() for column in _keeping_examples()]
     index = select(DatasetIndex.id).where(DatasetIndex.dataset == Example.dataset, DatasetIndex.split == Example.split)
     return and_(*answers, ~index.exists())
 
 
 def _keeping_examples() -> Iterator[Column[Any]]:
-    """The columns of other tables that refer to an example without being a part of it."""
+    """Yield the columns that refer to an example from tables that are not part of it."""
     for table in Base.metadata.sorted_tables:
         for key in table.foreign_keys:
             if key.column.table is Example.__table__ and key.ondelete != "CASCADE":
@@ -81,7 +81,7 @@ def _keeping_examples() -> Iterator[Column[Any]]:
 
 
 def _unused_images() -> ColumnElement[bool]:
-    """No example shows it that is used itself."""
+    """Return the condition that no used example shows an image."""
     unused = select(Example.id).where(_unused_examples())
     shown = select(ExampleImage.sha256).where(
         ExampleImage.sha256 == Media.sha256, ExampleImage.example_id.not_in(unused)
@@ -90,7 +90,7 @@ def _unused_images() -> ColumnElement[bool]:
 
 
 def _stray_folders(store: Store, known: set[str]) -> Iterator[Path]:
-    """Those of runs of this very database that are deleted."""
+    """Yield the output folders of deleted runs of this database."""
     mine = ownership.identity(store)
     for path in sorted((store.folder / ownership.RUN_FOLDERS).glob("*")):
         holder = None if path.is_symlink() else ownership.owner(path)

@@ -1,4 +1,4 @@
-"""How the database itself is: size, log, schema, what it holds, and the workers that use it. Changes nothing."""
+"""Report the state of the database: its size, log, schema, contents and workers. Read-only."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class DatabaseState(NamedTuple):
     schema: str
     size: int | None
     free: int | None
-    """Bytes of the file that hold nothing, and are used before it grows."""
+    """Unused bytes inside the file, which are filled before it grows."""
     log_size: int | None
-    """Of the write-ahead log, which readers that stay open keep from being folded in."""
+    """Bytes of the write-ahead log, which cannot shrink while readers stay open."""
     mode: str | None
     rows: dict[str, int]
     images: int
@@ -80,7 +80,7 @@ def describe(store: Store) -> DatabaseState:
 
 
 class Belongings(NamedTuple):
-    """What goes with a run, in numbers of rows."""
+    """Numbers of rows that belong to a run."""
 
     completions: int
     evaluations: int
@@ -89,7 +89,7 @@ class Belongings(NamedTuple):
 
 
 def belongings(store: Store, run_id: int) -> Belongings:
-    """What a deletion of the run takes along."""
+    """Return what deleting the run would delete."""
     evaluations = select(Evaluation.id).where(Evaluation.run_id == run_id)
     counts = (
         select(func.count()).select_from(Completion).where(Completion.run_id == run_id),
@@ -102,7 +102,7 @@ def belongings(store: Store, run_id: int) -> Belongings:
 
 
 def workers(store: Store) -> list[WorkerRow]:
-    """The processes that have registered to drain the queue of their host, dead ones too."""
+    """Return the processes that have registered to drain a host's queue, including dead ones."""
     columns = [Worker.__table__.c[name] for name in WorkerRow._fields]
     with reading(store) as connection:
         return [WorkerRow._make(row) for row in connection.execute(select(*columns).order_by(Worker.host))]

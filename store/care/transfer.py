@@ -1,7 +1,7 @@
-"""One run, with all that is its own, as a file that another database takes in.
+"""Export one run with everything that belongs to it to a file, and import such a file into another database.
 
 The file is a zip of a database that holds this run only, with the images of its examples. Checkpoints and logs stay
-behind, and so does what refers to them. How a file from somebody else is read: `store.care.unpacking`.
+behind, and so does what refers to them. Files from others are checked by `store.care.unpacking`.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from store.media import files as files
 from store.runs import get_run, list_runs
 
 LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary"))
-"""Tables of a run that mean nothing elsewhere, or follow from the others."""
+"""Tables of a run that mean nothing elsewhere, or can be computed from the others."""
 AT_ONCE = 200
 _RUN: Any = Run.__table__
 _EXAMPLE: Any = Example.__table__
 _METRIC: Any = Metric.__table__
 _METRIC_NAME: Any = MetricName.__table__
 _AWAY = {_RUN: ("parent_id", "output_dir"), Job.__table__: ("log_path",)}
-"""Columns that name what stays behind."""
+"""Columns that refer to what stays behind."""
 
 Ids = dict[Table, dict[int, int]]
-"""Table to the new ids by the old ones."""
+"""New ids by old ids, for each table."""
 
 
 def export_run(store: Store, run_id: int, file: Path) -> None:
-    """Writes a run into a new file. Raises StoreError while a job of it is open, or when the file cannot be written."""
+    """Write a run to a new file. Raises StoreError while a job of it is open, or when the file cannot be written."""
     if file.exists():
         raise StoreError(f"There is {file} already: name a new file.")
     unfinished = file.with_name(f"{file.name}.unfinished")
@@ -63,10 +63,10 @@ def export_run(store: Store, run_id: int, file: Path) -> None:
 
 
 def import_run(store: Store, file: Path, *, anew: bool = False) -> RunRef:
-    """Takes the run of a file into the database; `anew` gives it a new uid, so that it may come twice.
+    """Import the run of a file; `anew` gives it a new uid, so that it can be imported again.
 
-    Raises StoreError, with nothing stored, when the file is none of ours or of a newer version, when a row or an image
-    in it cannot be, or when its run is here already.
+    Raises StoreError, with nothing stored, when the file is not an export or of a newer version, when it holds an
+    invalid row or image, or when its run is here already.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -84,7 +84,7 @@ def import_run(store: Store, file: Path, *, anew: bool = False) -> RunRef:
 
 
 def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -> RunRef:
-    """Copies a run between two open databases, in one transaction but for its examples, which may be there already."""
+    """Copy a run between two open databases, in one transaction except for its examples, which may exist already."""
     run = get_run(source, run_id)
     if list_jobs(source, run_id=run_id, open_only=True):
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
@@ -102,7 +102,7 @@ def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -
 
 
 def owned() -> dict[Table, tuple[Column[Any], ...]]:
-    """The tables whose rows go with their run, parents first, and the columns that point to a parent."""
+    """Return the tables whose rows belong to a run, parents first, and the columns that point to a parent."""
     found: dict[Table, tuple[Column[Any], ...]] = {_RUN: ()}
     for table in Base.metadata.sorted_tables:
         keys = sorted(table.foreign_keys, key=lambda key: key.parent.name)
@@ -113,7 +113,7 @@ def owned() -> dict[Table, tuple[Column[Any], ...]]:
 
 
 def _rows_of(run_id: int) -> dict[Table, ColumnElement[bool]]:
-    """Which rows of each table are the run's."""
+    """Return, for each table, the condition that selects the run's rows."""
     where: dict[Table, ColumnElement[bool]] = {_RUN: _RUN.c.id == run_id}
     for table, links in owned().items():
         if table is not _RUN:
@@ -135,7 +135,7 @@ def _example_ids(there: Connection, where: Mapping[Table, ColumnElement[bool]]) 
 
 
 def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int, int]:
-    """New ids by old ones. Raises StoreError where the target knows another example by the same name."""
+    """Return new ids by old ids. Raises StoreError where another example of that name exists in the target."""
     ids: dict[int, int] = {}
     for start in range(0, len(wanted), AT_ONCE):
         known = get_examples(source, set(wanted[start : start + AT_ONCE]))
@@ -153,7 +153,7 @@ def _asks(example: StoredExample) -> tuple[Any, ...]:
 
 
 def _example(store: Store, row: StoredExample) -> ExampleRow:
-    """As it travels; without the images that are gone or damaged."""
+    """Return an example for export, without images that are missing or damaged."""
     images = []
     for sha256 in row.images:
         with suppress(files.Lost):
@@ -210,7 +210,7 @@ def _copy_rows(
 
 
 def _parts(there: Connection, table: Table, condition: ColumnElement[bool]) -> Iterator[list[dict[str, Any]]]:
-    """The rows in the order of their keys, a number at once."""
+    """Yield the rows in key order, in batches."""
     statement = select(table).where(condition).order_by(*table.primary_key)
     rows = there.execute(statement, execution_options={"yield_per": AT_ONCE})
     for part in rows.mappings().partitions():
@@ -218,7 +218,7 @@ def _parts(there: Connection, table: Table, condition: ColumnElement[bool]) -> I
 
 
 def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
-    """The row as it stands in the target: other ids, no secret, and nothing that points to what stays behind."""
+    """Return the row for the target: with new ids, without secrets and without references to what stays behind."""
     values = {name: value for name, value in row.items() if name != "id"}
     for key in table.foreign_keys:
         name = key.parent.name
@@ -229,7 +229,7 @@ def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
 
 
 def _opened(folder: Path) -> Store:
-    """The database in a folder with the images beside it, wherever those of other databases may lie."""
+    """Open the database in a folder with the images beside it, regardless of VR1Z_MEDIA."""
     return replace(open_store(str(folder / NAME)), media=folder / IMAGES)
 
 

@@ -1,7 +1,7 @@
-"""The file of a run from somebody else, made into a database of ours: nothing in it is believed, and nothing runs.
+"""Turn an exported run of unknown origin into a database of ours, trusting nothing and executing nothing in it.
 
-Its own database is never worked with. Rows are read from it, plain columns of plain tables, under limits; each is
-checked and stored in a new database, of which every table and index was made here.
+The database in the file is never worked with. Its rows are read from plain columns of plain tables, under limits; each
+is checked and stored in a new database, of which every table and index was made here.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from store.media import files as files
 
 IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 MOST_UNPACKED = 200
-"""Times the size of the file that its members may have: what is in a run packs to a tenth."""
+"""Highest compression ratio that is accepted for all members together: ordinary runs reach about ten."""
 FREE_BYTES = 64 * 2**20
-"""Members that are no larger may be as well packed as they like."""
+"""Members up to this many bytes may have any compression ratio."""
 DIRECTORY_BYTES = 32 * 2**20
-"""Of the list of members, which is read at once: a hundred thousand images."""
+"""Bytes of the zip's directory, which is read at once: enough for a hundred thousand images."""
 VALUE_BYTES = 16 * 2**20
 SECONDS, SECONDS_A_MIB = 30.0, 1.0
-"""How long reading may take."""
+"""Seconds that reading may take."""
 INSTRUCTIONS = 50_000
-"""Of SQLite's machine between two looks at the clock."""
+"""SQLite instructions between two looks at the clock."""
 ROWS_AT_ONCE = 500
 HOLDS_NO_RUN = "{file} holds no run: name a file that `python -m store export-run` made."
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Makes a database with the images beside it, `NAME` and `IMAGES` in the folder, from the file of a run.
+    """Make a database with the images beside it, `NAME` and `IMAGES` in the folder, from the file of a run.
 
     Raises StoreError, OSError, or one of `zipfile` where it is no such file.
     """
@@ -72,7 +72,7 @@ def unpack(file: Path, folder: Path) -> None:
 
 
 def _with_short_directory(file: Path) -> Path:
-    """The file, unless the list of its members alone would fill the memory."""
+    """Return the file, unless reading the list of its members alone would exhaust the memory."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - 2**16 - 22))
         tail = stream.read()
@@ -83,7 +83,7 @@ def _with_short_directory(file: Path) -> Path:
 
 
 def _members(archive: zipfile.ZipFile, file: Path, folder: Path) -> list[zipfile.ZipInfo]:
-    """The members that an export writes, by their names; anything else stays in the file."""
+    """Return the members that an export writes; any others are ignored."""
     wanted = {each.filename: each for each in archive.infolist() if each.filename == NAME or _image_of(each)}
     if NAME not in wanted:
         raise StoreError(HOLDS_NO_RUN.format(file=file))
@@ -106,7 +106,7 @@ def _members(archive: zipfile.ZipFile, file: Path, folder: Path) -> list[zipfile
 
 
 def _image_of(member: zipfile.ZipInfo) -> str | None:
-    """The hash that names an image; None for another member."""
+    """Return the hash that names an image, or None for any other member."""
     found = IMAGE.fullmatch(member.filename)
     return found.group(1) if found else None
 
@@ -144,7 +144,7 @@ def _rebuild(raw: Path, target: Path, file: Path) -> None:
 
 @cache
 def _empty_database() -> bytes:
-    """A file with the tables of this version."""
+    """Return an empty database file of this version's schema."""
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(str(Path(folder, NAME)))
         store.close()
@@ -156,7 +156,7 @@ def _empty_database() -> bytes:
 
 
 def _older(target: Path, revision: str) -> MetaData:
-    """Makes the tables of an older version; what they are."""
+    """Create the tables of an older version, and return them."""
     engine, tables = sqlite_engine(target, foreign_keys=False), MetaData()
     with engine.begin() as connection:
         upgrade.create(connection, revision)
@@ -166,7 +166,7 @@ def _older(target: Path, revision: str) -> MetaData:
 
 
 def _opened(raw: Path) -> sqlite3.Connection:
-    """The database as it came: to be read only, within limits of time and size, and without its own code."""
+    """Open the database as it came: read-only, under limits of time and size, and unable to run its own code."""
     source = sqlite3.connect(f"file:{quote(str(raw))}?mode=ro&immutable=1", uri=True, isolation_level=None)
     source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
     source.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -197,7 +197,7 @@ def _revision(source: sqlite3.Connection, file: Path) -> str:
 
 
 def _refuse_code(source: sqlite3.Connection, file: Path) -> None:
-    """Views, triggers, virtual tables, computed columns, indexes of expressions or of some rows: what could compute."""
+    """Refuse anything that could compute: views, triggers, virtual tables, computed columns, expression indexes."""
     found = source.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
     for kind, name, sql in found:
         what = None if kind in ("table", "index") else f"a {kind}"
@@ -219,7 +219,7 @@ def _pragma(source: sqlite3.Connection, name: str, about: str) -> list[Any]:
 
 
 def _check_schema(source: sqlite3.Connection, known: MetaData, file: Path) -> None:
-    """All tables of that version with their columns, no others, and a file that SQLite finds whole."""
+    """Refuse a file that is damaged, or that does not have exactly the tables and columns of its version."""
     names = [name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     for name in names:
         if name not in known.tables and name != "alembic_version" and not name.startswith("sqlite_"):
@@ -235,7 +235,7 @@ def _check_schema(source: sqlite3.Connection, known: MetaData, file: Path) -> No
 
 
 def _take_rows(source: sqlite3.Connection, made: sqlite3.Connection, table: Table, file: Path) -> None:
-    """Copies a table's rows after a look at each column."""
+    """Copy a table's rows, checking every column."""
     ours = Base.metadata.tables.get(table.name)
     is_json = {column.name for column in table.columns if isinstance(column.type, JSON | JsonObject)}
     keys = table.columns.keys()
@@ -267,11 +267,11 @@ def _json(text: str) -> Any:
 
 
 _NO_JSON = float("nan")
-"""Stands for a text that is no JSON: nothing that a column takes."""
+"""Stands for text that is not JSON: a value that no column accepts."""
 
 
 def refuse_faults(table: Table, row: dict[str, Any], file: Path) -> None:
-    """Raises StoreError for the first column that cannot be what it is."""
+    """Raise StoreError for the first column with an impossible value."""
     for name, fault in checking.faults(table, row):
         what = f"{table.name} {row['id']}" if isinstance(row.get("id"), int) else table.name
         raise StoreError(f"{file} is refused: {name} of {what} {fault}. Export the run again.")

@@ -1,4 +1,4 @@
-"""The columns that completions and predictions share, as they are written and read."""
+"""The columns that completions and predictions share, for writing and reading."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from store.db.schema import Completion, Example
 from store.db.values import clean, finite
 
 PAGE = 500
-# The index leads to the first two; the generation tells only those apart that older recorders gave one number.
+# The index sorts by the first two; the generation separates groups to which older recorders gave one number.
 WITHIN_STEP = (Completion.group, Completion.index, Completion.generation)
 SPANS = ("think_start", "think_end", "answer_start", "answer_end")
 
 
 def trace_columns(row: TraceFields) -> dict[str, Any]:
-    """The columns that completions and predictions share."""
+    """Return the columns that completions and predictions share."""
     think, answer = row.think or (None, None), row.answer_span or (None, None)
     return {
         "text": clean(row.text),

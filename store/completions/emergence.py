@@ -1,6 +1,6 @@
-"""A run's completions in numbers, step by step: how form, reasoning and answers change. Reads no texts.
+"""Summaries of a run's completions by step: how form, reasoning and answers change. Read without texts.
 
-The summaries come with each recorded step; `add_summaries` makes them for steps of older databases.
+The summaries are written with each recorded step; `add_summaries` adds them to steps of older databases.
 """
 
 from __future__ import annotations
@@ -29,53 +29,53 @@ SUMS = (
     *("compared", "over", "listed", "true", "variance"),
 )
 MOST_STEPS = 20
-"""Completions with more reasoning steps are counted with these."""
+"""Completions with more reasoning steps are counted in this last column."""
 TOKEN_BINS = 24
 MOST_SUMMARIES = 2048
-"""Steps that tell the story of a run: more would take longer to read than to look at."""
+"""Most entries that are read for a run: more would take too long, and a screen could not show them."""
 _UNREAD = -1
 STEPS_AT_ONCE = 50
-"""Steps that are summarized in one transaction: a trainer waits for it no longer than a moment."""
+"""Steps summarized in one transaction, short enough for a trainer not to notice the wait."""
 
 
 @dataclass(frozen=True)
 class Emergence:
-    """One entry a step in each array, steps rising. `sums` are those of `store.completions.summary`, by name."""
+    """Arrays with one entry a step, in rising order. `sums` are those of `store.completions.summary`, by name."""
 
     step: NDArray[np.int64]
     sums: dict[str, Floats]
     groups: dict[str, Floats]
-    """Groups by kind of liveness."""
+    """Numbers of groups, by kind of liveness."""
     covariance: dict[str, Floats]
-    """By reward component, of its raw value with the reward, within groups."""
+    """Within-group covariance of each reward component's raw value with the reward."""
     steps: Floats
     """Completions by counted reasoning steps, (steps, values); the last column holds what is beyond."""
     tokens: Floats
-    """Completions by length, (steps, bins of `token_width` tokens)."""
+    """Completions by length, (steps, bins), each bin `token_width` tokens wide."""
     token_width: int
     mean_steps: Floats
     mean_tokens: Floats
     answer_entropy: Floats
-    """Bits; answers that cannot be read count as one answer."""
+    """Bits; all unreadable answers count as one answer."""
     truth_entropy: Floats
-    """Bits, of the true counts that the same completions were asked for."""
+    """Bits, of the true counts of the same completions."""
     top_answer: Floats
-    """Share of the commonest answer among those that can be read."""
+    """Share of the most frequent answer among the readable ones."""
     top_truth: Floats
     every: int = 1
-    """Only every so many-th summarized step is here."""
+    """Only every `every`-th summarized step is included."""
 
     def share(self, part: str, whole: str = "n") -> Floats:
-        """One sum as a share of another; NaN where that is 0."""
+        """Return one sum as a share of another; NaN where the latter is 0."""
         return _ratio(self.sums[part], self.sums[whole])
 
     def liveness(self) -> dict[str, Floats]:
-        """The share of each kind of group."""
+        """Return the share of each kind of group."""
         total = np.sum(list(self.groups.values()), axis=0)
         return {kind: _ratio(count, total) for kind, count in self.groups.items()}
 
     def movers(self, weights: Mapping[str, float]) -> dict[str, Floats]:
-        """By component, its share of the within-group variance of the reward; they sum to 1. NaN where all is equal.
+        """Return each component's share of the reward's within-group variance; they sum to 1. NaN where it is 0.
 
         A share is negative where the component goes against the reward.
         """
@@ -86,12 +86,12 @@ class Emergence:
 
     @property
     def excess(self) -> Floats:
-        """Mean of counted steps minus true count, in well-formed completions."""
+        """Return the mean of counted steps minus true count, over well-formed completions."""
         return _ratio(self.sums["listed"] - self.sums["true"], self.sums["compared"])
 
 
 def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emergence:
-    """The summarized steps of a run, of more than `most` every 2nd, 3rd …; empty arrays where there are none."""
+    """Return the summarized steps of a run: beyond `most`, every 2nd, 3rd …; empty arrays if there are none."""
     own = StepSummary.run_id == run_id
     number = func.row_number().over(order_by=StepSummary.step).label("number")
     numbered = select(StepSummary.step, cast(StepSummary.figures, Text).label("figures"), number).where(own).subquery()
@@ -99,13 +99,13 @@ def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emerg
         every = max(1, -(-connection.execute(select(func.count()).where(own)).scalar_one() // most))
         chosen = select(numbered.c.step, numbered.c.figures).where(numbered.c.number % every == 1 % every)
         rows = connection.execute(chosen.order_by(numbered.c.step)).all()
-    # Parsed as one text, long runs take half the time that a text for each step would.
+    # Parsing all steps as one text takes half the time of parsing each.
     figures = orjson.loads(f"[{','.join(row.figures for row in rows)}]")
     return replace(of_figures([row.step for row in rows], figures), every=every)
 
 
 def probed(store: Store, run_id: int) -> Emergence:
-    """The same of a run that samples nothing while it trains, from its finished probes: a group is an example."""
+    """Return the same from the finished probes of a run without training samples; an example counts as a group."""
     probes = (Evaluation.run_id == run_id, Evaluation.kind == "probe", Evaluation.ended_at.is_not(None))
     with reading(store) as connection:
         found = connection.execute(
@@ -127,7 +127,7 @@ def _as_sampled(row: StoredPrediction) -> CompletionRow:
 
 
 def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Emergence:
-    """The figures of `store.completions.summary.summarize`, one for each step, as arrays."""
+    """Return the summaries of `store.completions.summary.summarize`, one for each step, as arrays."""
     height = len(figures)
     names = sorted({name for each in figures for name in each["covariance"]})
     counted, lengths = _histogram(figures, "steps"), _histogram(figures, "tokens")
@@ -151,7 +151,7 @@ def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Em
 
 
 class _Histogram(NamedTuple):
-    """Histograms of many steps, end to end: entry `row` of the steps has `n` completions of `value`."""
+    """Histograms of many steps, concatenated: at step number `row`, `n` completions have `value`."""
 
     row: NDArray[np.int64]
     value: NDArray[np.int64]
@@ -161,7 +161,7 @@ class _Histogram(NamedTuple):
         return _Histogram(self.row[mask], self.value[mask], self.n[mask])
 
     def table(self, columns: NDArray[np.int64], width: int, height: int) -> Floats:
-        """Counts, (height, width); `columns` says where each entry goes."""
+        """Return counts, shape (height, width); `columns` holds the column of each entry."""
         found = np.bincount(self.row * width + columns, self.n, minlength=height * width)
         return found.astype(float).reshape(height, width)
 
@@ -173,21 +173,21 @@ class _Histogram(NamedTuple):
         return _ratio(weighted, self.total(height))
 
     def entropy(self, height: int) -> Floats:
-        """Bits; NaN of nothing."""
+        """Return the entropy of each step in bits, NaN where there are no completions."""
         total = self.total(height)
         share = self.n / total[self.row]
         bits = np.bincount(self.row, -share * np.log2(share), minlength=height)
         return np.where(total > 0, np.maximum(bits, 0.0), np.nan)
 
     def top(self, height: int) -> Floats:
-        """The share of the commonest value."""
+        """Return the share of each step's most frequent value."""
         highest = np.zeros(height)
         np.maximum.at(highest, self.row, self.n)
         return _ratio(highest, self.total(height))
 
 
 def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
-    """JSON has made texts of the values, few of which differ."""
+    """Return a histogram of many steps. JSON has turned the values into texts; few differ, so each is parsed once."""
     found = [each[name] for each in figures]
     keys = list(chain.from_iterable(found))
     number = {key: _UNREAD if key == UNREAD else int(key) for key in set(keys)}
@@ -199,7 +199,7 @@ def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
 
 
 def thinned(found: Emergence, most: int) -> Emergence:
-    """At most `most` entries: neighbouring steps put together under the first of them."""
+    """Return at most `most` entries: neighbouring steps are merged under the first of them."""
     size = -(-len(found.step) // most)
     if size <= 1:
         return found
@@ -229,7 +229,7 @@ def thinned(found: Emergence, most: int) -> Emergence:
 
 
 def unsummarized(store: Store, run_id: int) -> list[int]:
-    """Steps that have completions and no summary."""
+    """Return the steps that have completions but no summary."""
     without = ~select(StepSummary.step).where(StepSummary.run_id == run_id, StepSummary.step == Step.step).exists()
     sampled = select(Completion.id).where(Completion.run_id == run_id, Completion.step == Step.step).exists()
     statement = select(Step.step).where(Step.run_id == run_id, without, sampled).order_by(Step.step)
@@ -238,7 +238,7 @@ def unsummarized(store: Store, run_id: int) -> list[int]:
 
 
 def add_summaries(store: Store, run_id: int, steps: Iterable[int]) -> None:
-    """Summarizes steps whose completions are stored, in one transaction: STEPS_AT_ONCE at most."""
+    """Summarize up to STEPS_AT_ONCE steps whose completions are stored, in one transaction."""
     rows = [{"run_id": run_id, "step": step, "figures": _figures(store, run_id, step)} for step in steps]
     if rows:
         with writing(store) as connection:

@@ -1,4 +1,4 @@
-"""Where else an example was answered: at other steps and in other runs."""
+"""Where else an example was answered: at other steps, and in other runs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MOST_MEETINGS = 500
 
 
 class Meeting(NamedTuple):
-    """What a run said to one example at one step: completions of a group, or the predictions of an evaluation."""
+    """A run's answers to one example at one step: a group of completions, or the predictions of an evaluation."""
 
     run_id: int
     step: int
     answers: int
     right: int
     reward: float | None
-    """Mean."""
+    """Mean reward."""
     best_id: int
-    """Of its answers: the right one, else the first."""
+    """Id of a right answer if there is one, else of the first."""
 
 
 def list_meetings(store: Store, example_id: int) -> list[Meeting]:
-    """Every step at which a run trained on an example, run after run; at most MOST_MEETINGS."""
+    """Return every step at which a run trained on an example, run after run; at most MOST_MEETINGS."""
     place = (Completion.run_id, Completion.step)
     statement = select(*place, *_counts(Completion)).where(Completion.example_id == example_id)
     with reading(store) as connection:
@@ -35,7 +35,7 @@ def list_meetings(store: Store, example_id: int) -> list[Meeting]:
 
 
 def list_predicted_meetings(store: Store, example_id: int) -> list[Meeting]:
-    """Every step at which a run was evaluated on an example, run after run; at most MOST_MEETINGS."""
+    """Return every step at which a run was evaluated on an example, run after run; at most MOST_MEETINGS."""
     place = (Evaluation.run_id, Evaluation.step)
     statement = select(*place, *_counts(Prediction)).join(Evaluation, Evaluation.id == Prediction.evaluation_id)
     with reading(store) as connection:

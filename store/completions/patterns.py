@@ -1,8 +1,7 @@
-"""Whether a text holds what somebody looks for: a substring in any case, or a regular expression. Knows no tables.
+"""Match a text against a search: a substring in any case, or a regular expression.
 
 Python's `re` and `regex` can be made to compile and match for ever by a short expression. RE2 compiles within a fixed
-memory, matches in time linear in the text, and lets other threads run meanwhile.
-"""
+memory, matches in time linear in the text, and lets other threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -15,11 +14,11 @@ from store.db.connection import StoreError
 
 LONGEST_PATTERN = 300
 LARGEST_PROGRAM = 2500
-"""Instructions of a compiled expression; each may look at every byte of a text."""
+"""Highest number of instructions in a compiled expression; each may look at every byte of a text."""
 MEMORY = 8 * 2**20
-"""Bytes that one expression may take while it is compiled and matched."""
+"""Bytes that an expression may use while it is compiled and matched."""
 MATCH_SECONDS = 0.1
-"""For one text."""
+"""Seconds, for one text."""
 Matcher = Callable[[str], bool]
 _TOO_LARGE = "The expression is too large: shorten it, or lower its repetitions."
 _ADVICE = {
@@ -30,15 +29,16 @@ _ADVICE = {
 
 
 def containing(words: str) -> Matcher:
-    """True for a text that holds `words`, in any case."""
+    """Return a matcher of texts that contain `words`, in any case."""
     wanted = words.casefold()
     return lambda text: wanted in text.casefold()
 
 
 def matching(pattern: str) -> Matcher:
-    """True for a text in which the expression (RE2's syntax) is found, in any case.
+    """Return a matcher of texts in which the expression (RE2's syntax) is found, in any case.
 
-    Raises StoreError when it is no expression or too large, and so does the matcher after a text that took too long.
+    Raises StoreError when the expression is invalid or too large; the matcher raises it after a text that took too
+    long.
     """
     if len(pattern) > LONGEST_PATTERN:
         raise StoreError(f"The expression is longer than {LONGEST_PATTERN} characters: shorten it.")
@@ -47,7 +47,7 @@ def matching(pattern: str) -> Matcher:
     except re2.error as error:
         raise StoreError(_explained(error)) from None
     finally:
-        re2.purge()  # it would keep the last 128 expressions with their memory
+        re2.purge()  # otherwise it keeps the last 128 expressions in memory
     if compiled.programsize > LARGEST_PROGRAM:
         raise StoreError(_TOO_LARGE)
 

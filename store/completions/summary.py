@@ -1,6 +1,6 @@
-"""What the completions of one step add up to. Pure: knows no database.
+"""Summarize the completions of one step. Pure functions.
 
-Every figure is a sum or a count, so that steps can be put together by adding.
+Every figure is a sum or a count, so that steps can be merged by adding.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from store.db.rows import CompletionRow
 from store.db.values import finite
 
 SAME = 1e-6
-"""Rewards that differ by less carry no gradient."""
+"""Rewards that differ by less give no gradient."""
 UNREAD = "none"
-"""Stands among the answers for those that no count could be read from."""
+"""Stands for the answer of completions without a readable count."""
 LIVENESS = ("accuracy", "style", "right", "wrong")
 """Kinds of groups: live with right and wrong answers; live otherwise; dead, all right; dead otherwise."""
 _NUMBER = re.compile(r"[0-9]+")
 
 
 def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -> dict[str, Any]:
-    """The completions of one step in numbers; `truths` has the true count by example id.
+    """Return the figures of one step's completions; `truths` has the true count by example id.
 
     Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
     (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
@@ -56,7 +56,7 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
 
 
 def answers_twice(row: CompletionRow) -> bool:
-    """Whether it bets on more than one count: several answer blocks, or several numbers in one that cannot be read."""
+    """Return whether a text bets on several counts, in several answer blocks or in one that cannot be read."""
     if row.answer_span is None:
         return row.text.count("<answer>") > 1
     return row.answer is None and len(_NUMBER.findall(row.text, *row.answer_span)) > 1
@@ -82,7 +82,7 @@ def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
 
 
 def liveness(group: Sequence[CompletionRow]) -> str:
-    """A word of LIVENESS for completions that all have a reward."""
+    """Return the LIVENESS of a group whose completions all have a reward."""
     rewards = [row.reward or 0.0 for row in group]
     verdicts = {row.correct for row in group}
     if max(rewards) - min(rewards) < SAME:

@@ -1,6 +1,6 @@
-"""What is wrong with a row, column by column: type, range, length and shape, as the schema's columns say them.
+"""Check a row column by column (type, range, length, shape) against the schema's columns.
 
-For rows that come from elsewhere, and for those that are in a database whatever wrote them there.
+For rows of foreign origin, and for stored rows, whatever program wrote them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from store.db.domains import FiguresObject, JsonList, JsonObject, NumbersObject
 from store.db.values import clean
 
 MOST = 1e100
-"""Of any number: sums and squares of such stay finite."""
+"""Largest absolute value of a number: sums and squares of such numbers stay finite."""
 MOST_INTEGER = 2**31 - 1
-"""What the narrower of the two databases can hold."""
+"""The largest value of an INTEGER column in PostgreSQL; SQLite's are larger."""
 DEEPEST = 40
-"""Of lists and objects in one another."""
+"""Deepest nesting of lists and objects."""
 UIDS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 
 Check = Callable[[Any], str | None]
-"""What is wrong with a value that is not NULL; None if nothing is."""
+"""Returns what is wrong with a value that is not NULL, or None."""
 
 
 def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name of each column whose value in `row` cannot be what it should, and why."""
+    """Yield the name of each column with an invalid value in `row`, and what is wrong with it."""
     for name, nullable, check in _checks(table):
         if name in row:
             value = row[name]
@@ -38,7 +38,7 @@ def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with an empty value in place of each that cannot be."""
+    """Return the row with an empty value in place of each invalid one."""
     return dict(row) | {name: empty(table.c[name]) for name, _ in faults(table, row)}
 
 
@@ -98,7 +98,7 @@ def _text(longest: float) -> Check:
 
 
 def _uid(longest: int) -> Check:
-    """It names files and folders, and stands in addresses."""
+    """Return a check for uids, which name files and folders and stand in URLs."""
 
     def check(value: Any) -> str | None:
         is_name = isinstance(value, str) and 0 < len(value) <= longest and UIDS.issuperset(value)
@@ -139,7 +139,7 @@ def _is_figure(name: str, value: Any) -> bool:
 
 
 def _fault_inside(value: Any) -> str | None:
-    """Of JSON whose shape nobody knows: numbers that are none or too large, and no end of lists in lists."""
+    """Return what is wrong with JSON of unknown shape: non-finite or huge numbers, or endless nesting."""
     level = [value]
     for _ in range(DEEPEST):
         if not level:
@@ -159,7 +159,7 @@ def _fault_inside(value: Any) -> str | None:
 
 
 def empty(column: Column[Any]) -> Any:
-    """What stands for a value that cannot be."""
+    """Return the value that replaces an invalid one."""
     kind = column.type
     if column.nullable:
         return None

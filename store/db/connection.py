@@ -1,8 +1,7 @@
-"""An open database: its engine, its transactions, and a driver's errors in words. Knows no tables.
+"""An open database: its engine, its transactions, and a driver's errors as sentences.
 
 SQLite is used with a write-ahead log: one writer and any number of readers, none of whom waits for the other.
-PostgreSQL takes writers from many machines; a reader's transaction sees one moment there too.
-"""
+PostgreSQL takes writers from many machines; a reader's transaction sees one moment there too."""
 
 from __future__ import annotations
 
@@ -30,8 +29,8 @@ BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 RETRY_SECONDS = 1.0
 LOG_BYTES_KEPT = 64 * 2**20
-# A deferred transaction that reads first and then writes fails at once when another process has committed in between,
-# however long the busy timeout: a writer must say so at the start.
+# A deferred transaction that reads first and then writes fails at once if another process has committed in between,
+# however long the busy timeout: a writer must announce itself at the start.
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 C = TypeVar("C")
 UNREACHABLE = "{where} does not answer: start the server, or correct the URL."
@@ -61,13 +60,13 @@ ADVICE = {
 
 READING: dict[str, dict[str, Any]] = {
     "sqlite": {"vr1z_reading": True},
-    # Otherwise each statement of a transaction would see a moment of its own.
+    # Otherwise each statement of a transaction would see its own snapshot.
     "postgresql": {"isolation_level": "REPEATABLE READ"},
 }
 
 
 class StoreError(Exception):
-    """A database that cannot do what was asked; one sentence that says what to do, without a secret in it."""
+    """The database cannot do what was asked: one sentence that says what to do, without secrets."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(redacted(sentence))
@@ -78,7 +77,7 @@ class Unreachable(StoreError):
 
 
 class OpenedFile(NamedTuple):
-    """A file under its name, and which one it is."""
+    """A file's path, and which file it was when it was opened."""
 
     path: Path
     device: int
@@ -86,18 +85,18 @@ class OpenedFile(NamedTuple):
 
 
 class Refused(StoreError):
-    """The database will never take this: what it belongs to is gone, or a value does not fit."""
+    """The database will never accept this: what it refers to is gone, or a value does not fit."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open database and where its images lie: a folder, or a URL."""
+    """An open database, and where its images lie: a folder, or a URL."""
 
     url: str
     engine: Engine
     media: Path | Bucket
     patience: float = 0.0
-    """Seconds that a transaction waits for a server that does not answer, before it begins."""
+    """Seconds that a new transaction waits for a server that does not answer."""
     metric_ids: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     """Ids of metric names that are known to be committed."""
     file: OpenedFile | None = field(default=None, compare=False)
@@ -105,21 +104,21 @@ class Store:
 
     @property
     def where(self) -> str:
-        """The database for the eyes of people: a path, or a URL without its password."""
+        """The database as shown to users: a path, or a URL without its password."""
         url = make_url(self.url)
         return str(sqlite_path(url) or redacted(url.render_as_string(hide_password=False)))
 
     @property
     def folder(self) -> Path:
-        """The folder of the database file; without one, the folder that holds the images, or copies of them."""
+        """The folder of the database file; for a server, the folder that holds the images or cached copies of them."""
         path = sqlite_path(make_url(self.url))
         images = self.media if isinstance(self.media, Path) else self.media.cache
         return path.parent if path else images.parent
 
     def check_file(self) -> None:
-        """Raises StoreError where another file, or none, lies in the place of the one that is open.
+        """Raise StoreError if the file at the database's path is gone, or is not the one that is open.
 
-        What is written to that one would be lost with the last process that has it open.
+        What is written to the open file would be lost when the last process closes it.
         """
         if self.file is not None and self.file != opened_file(self.file.path):
             raise StoreError(
@@ -132,7 +131,7 @@ class Store:
 
 
 def sqlite_path(url: URL) -> Path | None:
-    """The file behind a URL, or None when it is not SQLite."""
+    """Return the file behind a URL, or None if it is not SQLite."""
     if url.get_backend_name() != "sqlite":
         return None
     if not url.database or url.database == ":memory:":
@@ -141,7 +140,7 @@ def sqlite_path(url: URL) -> Path | None:
 
 
 def opened_file(path: Path) -> OpenedFile | None:
-    """The file that lies at a path now, if one does."""
+    """Return the file that lies at a path now, or None."""
     try:
         found = os.stat(path)
     except OSError:
@@ -151,7 +150,7 @@ def opened_file(path: Path) -> OpenedFile | None:
 
 @contextmanager
 def writing(store: Store) -> Iterator[Connection]:
-    """One write transaction: committed at the end, rolled back on any exception."""
+    """Open a write transaction: committed at the end, rolled back on any exception."""
     store.check_file()
     try:
         with _reached(store, store.engine.connect) as connection, connection.begin():
@@ -161,7 +160,7 @@ def writing(store: Store) -> Iterator[Connection]:
 
 
 class DriverCursor:
-    """The driver's own cursor; in its SQL `?` stands for a parameter, whatever the driver's sign for it."""
+    """The driver's own cursor; in its SQL `?` stands for a parameter, whatever the driver's placeholder is."""
 
     def __init__(self, cursor: DBAPICursor, sign: str) -> None:
         self.cursor, self.sign = cursor, sign
@@ -177,7 +176,7 @@ class DriverCursor:
 
 @contextmanager
 def driver_writing(store: Store) -> Iterator[DriverCursor]:
-    """One write transaction below SQLAlchemy, for the few statements that run each step."""
+    """Open a write transaction below SQLAlchemy, for the few statements that run at each step."""
     dialect = store.engine.dialect
     store.check_file()
     try:
@@ -189,14 +188,14 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
             yield cursor
             connection.commit()
         finally:
-            connection.close()  # rolls back what was not committed
+            connection.close()  # rolls back what is not committed
     except (DBAPIError, dialect.loaded_dbapi.Error) as error:
         raise failure(store, error) from error
 
 
 @contextmanager
 def reading(store: Store) -> Iterator[Connection]:
-    """One consistent view; never waits for a writer, and must be short, since it keeps the log from being folded in."""
+    """Open a consistent snapshot. It never waits for a writer; keep it short, since it stops the log from shrinking."""
     store.check_file()
     try:
         with _reached(store, store.engine.connect).execution_options(
@@ -208,7 +207,7 @@ def reading(store: Store) -> Iterator[Connection]:
 
 
 def _reached(store: Store, connect: Callable[[], C]) -> C:
-    """A connection, as soon as there is one while the store is patient."""
+    """Return a connection, retrying for as long as the store is patient."""
     deadline = time.monotonic() + store.patience
     while True:
         try:
@@ -220,17 +219,17 @@ def _reached(store: Store, connect: Callable[[], C]) -> C:
 
 
 def failure(store: Store, error: Exception) -> StoreError:
-    """The StoreError for a driver's error; Unreachable where waiting may help, Refused where it never will."""
+    """Return the StoreError for a driver's error: Unreachable if waiting may help, Refused if it never will."""
     sentence = explain(error, store.where)
     if sentence == UNREACHABLE.format(where=store.where):
         return Unreachable(sentence)
-    # By name, since each driver has classes of its own for what PEP 249 calls so.
+    # Compared by name, since each driver has its own classes for PEP 249's exceptions.
     kinds = {kind.__name__ for kind in type(getattr(error, "orig", error)).__mro__}
     return Refused(sentence) if kinds & {"IntegrityError", "DataError"} else StoreError(sentence)
 
 
 def explain(error: Exception, where: str) -> str:
-    """One sentence for a driver's error."""
+    """Return one sentence for a driver's error."""
     text = str(getattr(error, "orig", error))
     for sign, advice in ADVICE.items():
         if sign.lower() in text.lower():
@@ -239,7 +238,7 @@ def explain(error: Exception, where: str) -> str:
 
 
 def require_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Turns the write-ahead log on; where it cannot be, SQLite says so in its answer only."""
+    """Turn the write-ahead log on, and check SQLite's answer, which is the only place where a failure shows."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(f"{path} cannot have a write-ahead log (it stays in {mode} mode): put it on a local disk.")
@@ -248,12 +247,12 @@ def require_log(connection: sqlite3.Connection, path: Path) -> None:
 def sqlite_engine(
     path: Path, *, readonly: bool = False, foreign_keys: bool = True, busy_seconds: float | None = None
 ) -> Engine:
-    """An engine whose transactions begin as writers, unless it is read-only or asked by `reading`."""
+    """Return an engine whose transactions begin as writers, unless it is read-only or used through `reading`."""
     patience = BUSY_SECONDS if busy_seconds is None else busy_seconds
     url = URL.create("sqlite", database=str(path))
     if readonly:
         url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
-    # isolation_level None: the driver must not open transactions of its own, the begin event does.
+    # isolation_level None: the driver must not open transactions itself; the begin event does.
     settings = {"timeout": patience, "isolation_level": None}
     engine = create_engine(url, connect_args=settings, json_deserializer=lenient_json)
 
@@ -266,7 +265,7 @@ def sqlite_engine(
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
-        # A database may come from elsewhere, and what its schema calls must not act here.
+        # A database of foreign origin must not be able to run functions through its schema.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -281,7 +280,7 @@ def sqlite_engine(
 
 
 def lenient_json(text: str | bytes) -> Any:
-    """JSON as somebody else may have stored it: what is none is read as False, numbers that are none as None."""
+    """Parse stored JSON leniently: invalid JSON becomes False, a non-finite number becomes None."""
     try:
         found = json.loads(text, parse_constant=lambda word: None)
     except (ValueError, TypeError, RecursionError):
@@ -290,12 +289,12 @@ def lenient_json(text: str | bytes) -> Any:
 
 
 def server_engine(url: URL, *, readonly: bool = False) -> Engine:
-    """An engine for a database server; a connection that broke while it lay idle is replaced unseen."""
+    """Return an engine for a database server; connections that broke while idle are replaced silently."""
     if url.get_backend_name() != "postgresql":
         raise StoreError(f"{url.get_backend_name()} is not supported: name an SQLite file or a PostgreSQL URL.")
     settings: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "vision-r1-zero"}
     if readonly:
         settings["options"] = "-c default_transaction_read_only=on"
-    # Plain `postgresql://` means another driver to SQLAlchemy.
+    # To SQLAlchemy, plain `postgresql://` means another driver.
     named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
     return create_engine(named, pool_pre_ping=True, connect_args=settings)

@@ -1,6 +1,6 @@
-"""What the columns may hold beyond their SQL types: ranges, and the shapes of JSON. `store.db.checking` goes by them.
+"""Column types that state more than SQL does: ranges, and shapes of JSON. `store.db.checking` enforces them.
 
-In a database of ours any JSON is read back in its shape, an empty one where somebody stored another.
+Reading always returns the declared shape: an empty value if somebody stored another one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class SeedInteger(Integer):
 
 class MomentFloat(Double[float]):
     least, most = 0.0, 253402300799.0
-    """The end of the year 9999, after which no calendar shows a date."""
+    """The end of the year 9999, the last that calendars can show."""
 
 
 class JsonObject(TypeDecorator[Any]):
-    """An object, whatever is in it."""
+    """A JSON object with any content."""
 
     impl, cache_ok = JSON, True
     shape: type = dict
@@ -49,13 +49,13 @@ class JsonList(JsonObject):
 
 
 class NumbersObject(JsonObject):
-    """Numbers, or null, by name."""
+    """Numbers or null, by name."""
 
     cache_ok = True
 
 
 class FiguresObject(JsonObject):
-    """Numbers, or null, by name; under a name that begins with `by_`, pairs of numbers by what is counted."""
+    """Numbers or null, by name; under names that begin with `by_`, pairs of numbers by what is counted."""
 
     cache_ok = True
 

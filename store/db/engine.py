@@ -1,6 +1,6 @@
-"""Opens the database: where it is, and whether that place is fit for it. Knows no tables.
+"""Open the database: find it, and check that its place is fit for one.
 
-The default is an SQLite file; PostgreSQL, by its SQLAlchemy URL, is meant for many machines.
+The default is an SQLite file; PostgreSQL, by its SQLAlchemy URL, is for several machines.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DEFAULT_URL = "sqlite:///data/vision-r1-zero.db"
 URL_VARIABLE = "VR1Z_DATABASE_URL"
 MEDIA_VARIABLE = "VR1Z_MEDIA"
 MEDIA_FOLDER, CACHE_FOLDER = "-media", "-media-cache"
-"""What the folder of the images beside a database adds to its name."""
+"""Suffix of the images' folder beside a database."""
 # fmt: off
 NETWORK_FILE_SYSTEMS = frozenset((
     "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone",
@@ -56,9 +56,9 @@ NETWORK_FILE_SYSTEMS = frozenset((
 
 
 def database_url(option: str | None = None) -> str:
-    """`option`, else VR1Z_DATABASE_URL of the environment, else the default.
+    """Return `option`, else VR1Z_DATABASE_URL of the environment, else the default.
 
-    A path will do; paths become absolute, so that another process in another folder means the same file.
+    A path is accepted; paths become absolute, so that a process in another folder means the same file.
     """
     text = option or os.environ.get(URL_VARIABLE) or DEFAULT_URL
     if "://" not in text:
@@ -76,10 +76,10 @@ def _absolute(path: str) -> str:
 
 
 def open_store(url: str | None = None, *, readonly: bool = False, busy_seconds: float | None = None) -> Store:
-    """Opens a database; a writer creates or upgrades it first. Raises StoreError when it cannot be used.
+    """Open a database; a writer creates or upgrades it first. Raises StoreError when it cannot be used.
 
-    A read-only store can never change a row, whatever is asked of it. `busy_seconds` is how long a write waits for
-    another program's in an SQLite file, 30 by default.
+    A read-only store can never change a row. `busy_seconds` is how long a write waits for another program's write to an
+    SQLite file; the default is 30.
     """
     address = database_url(url)
     parsed = make_url(address)
@@ -112,7 +112,7 @@ def open_store(url: str | None = None, *, readonly: bool = False, busy_seconds: 
 
 
 def _ours(path: Path) -> Iterator[Path]:
-    """What lies beside a database and belongs to it; the folder too where nobody chose it."""
+    """Yield the files beside a database that belong to it, and the folder if it is the default one."""
     yield from (Path(f"{path}{end}") for end in ("", "-wal", "-shm", "-journal", ".lock"))
     yield from path.parent.glob(f"{glob.escape(path.stem)}-schema-*")
     yield from (path.with_name(f"{path.stem}{end}") for end in (MEDIA_FOLDER, CACHE_FOLDER))
@@ -141,7 +141,7 @@ def _check_place(path: Path, *, must_exist: bool) -> None:
 
 
 def network_file_system(folder: Path, mountinfo: str) -> str | None:
-    """The type of the network file system that holds `folder`, or None; `mountinfo` is Linux' /proc/self/mountinfo."""
+    """Return the type of the network file system that holds `folder`, or None, from Linux' table of mounts."""
     found, depth = "", -1
     for line in mountinfo.splitlines():
         mount, _, rest = line.partition(" - ")
@@ -152,7 +152,7 @@ def network_file_system(folder: Path, mountinfo: str) -> str | None:
 
 
 def media_place(path: Path | None, chosen: str | None = None) -> Place:
-    """Where the images of an SQLite file lie, or of a database that is none: `chosen`, else VR1Z_MEDIA, else beside it.
+    """Return where a database's images lie: `chosen`, else VR1Z_MEDIA, else beside the SQLite file.
 
     Raises StoreError for a URL that cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Folders and files that other accounts of this machine can neither read nor change. Knows no database."""
+"""Create folders and files that other accounts of this machine can neither read nor change."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import IO
 from store.db.connection import StoreError
 
 UMASK = 0o077
-"""Of processes that write what runs record, whatever library does the writing."""
+"""The umask of processes that write what runs record, whatever library does the writing."""
 FOLDER, FILE = 0o700, 0o600
 LOCKS = "locks"
 IS_POSIX = os.name == "posix"
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder for this account alone; one that is there stays as it is. Raises OSError."""
+    """Make a folder for this account alone; an existing one stays as it is. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=FOLDER, exist_ok=True)
 
 
 def make_file(path: Path) -> None:
-    """Makes an empty file for this account alone where there is none; whoever needs it says why it cannot be made."""
+    """Make an empty file for this account alone if there is none. Errors are left to whoever opens it next."""
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE))
 
 
 def append(path: Path) -> IO[bytes]:
-    """A file for this account alone, open at its end. Raises OSError."""
+    """Open a file for appending, for this account alone. Raises OSError."""
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags, FILE))
 
 
 def close_to_others(paths: Iterable[Path]) -> None:
-    """Takes from other accounts what earlier versions, or a generous umask, have left open to them."""
+    """Remove other accounts' access that earlier versions, or a generous umask, have granted."""
     for path in paths:
         with suppress(OSError):
             mode = path.lstat().st_mode
@@ -44,9 +44,9 @@ def close_to_others(paths: Iterable[Path]) -> None:
 
 
 def lock_folder(data: Path) -> Path:
-    """Where the locks of a data folder lie: whoever could open one could take it, and stop what waits for it.
+    """Return the folder for locks: private, since whoever can open a lock can hold it and block others.
 
-    Raises StoreError where the folder belongs to somebody else.
+    Raises StoreError if the folder belongs to somebody else.
     """
     folder = data / LOCKS
     make_folder(folder)

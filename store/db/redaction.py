@@ -1,8 +1,7 @@
-"""Takes secrets out of text before it is kept or shown: one list of what is secret, for all that leaves a process.
+"""Remove secrets from text before it is kept or shown: one list of what is secret, for all that leaves a process.
 
-Secret is what stands beside a telling name (a variable, a field, a parameter of a URL, an option), what has the shape
-of a known kind of token, the password in an address, and, wherever it stands, the value of a secret variable of this
-very process. Knows no database.
+Secrets are values beside a telling name (a variable, a field, a URL parameter, an option), strings of the shape of a
+known kind of token, passwords in URLs, and, wherever they occur, the values of this process's secret variables.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "[redacted]"
 LEAST = 6
-"""Characters of a secret that is looked for everywhere; a shorter value would hide ordinary words."""
+"""Shortest secret that is looked for everywhere; shorter values would hide ordinary words."""
 DISTINCT = 16
-"""From so many characters on, a secret is looked for inside of words, too."""
+"""Secrets of at least this many characters are looked for inside words, too."""
 _NAME = re.compile(
     r"""(?:
         token | secret | password | passwd | passphrase | api[_-]?key | webhook(?:[_-]?(?:url|uri))? | credentials?
@@ -30,12 +29,12 @@ _NAME = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _VARIABLE = re.compile(r"(?:^|_)KEYS?$|(?:PASS|PWD)$")
-"""What else is secret in the name of an environment variable."""
+"""Further words that make an environment variable secret."""
 _ORDINARY = re.compile(
     r"(?-i:^(?:OLD)?PWD|(?i:(?:^|[_.-])(?:bos|eos|pad|unk|sep|cls|mask|image|video|audio|boi|eoi|fake|think|end|begin|"
     r"stop|special|extra|next|first|last|per|a|each|forward|backward)[_.-]?(?:token|pass)))$"
 )
-"""The folder of a shell, tokens of a tokenizer, the passes of a model."""
+"""Names that look secret but are not: the shell's folder, a tokenizer's tokens, a model's passes."""
 _LABEL = re.compile(
     r"""(?x)
     (?: --(?P<option>[A-Za-z][\w-]{0,80})[ =]
@@ -61,16 +60,16 @@ _KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,10000}(?:-----
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{8,}")
 _WEB_ADDRESS = re.compile(r"(?i)\b(https?)://([^\s/\"'<>]{1,300})@")
 _ADDRESS = re.compile(r"(?i)\b(?!https?:)([a-z][a-z0-9+.-]{0,20})://([^\s:/@\"'<>]{0,100}):([^\s\"'<>]{1,300})@")
-"""A password may hold an @ and, but in the addresses of the web, a slash."""
+"""A password may contain an @ and, except in web addresses, a slash."""
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable, a field or a parameter of this name holds a secret."""
+    """Return whether a variable, field or parameter of this name holds a secret."""
     return bool(_NAME.search(name)) and not _ORDINARY.search(name)
 
 
 def redacted(text: str) -> str:
-    """The text without what is secret in it."""
+    """Return the text without its secrets."""
     for secret in _values():
         text = secret.sub(HIDDEN, text)
     text = _TOKEN.sub(HIDDEN, _KEY.sub(HIDDEN, text))
@@ -80,7 +79,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_values(value: Any, field: str = "") -> Any:
-    """The same of whatever JSON holds; what a field such as `hub_token` holds goes altogether."""
+    """Return JSON without its secrets; the value of a field such as `hub_token` is removed entirely."""
     if isinstance(value, Mapping):
         return {key: redacted_values(item, field if is_secret(field) else str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -99,7 +98,7 @@ def _without_labelled(text: str) -> str:
 
 
 def _labelled(text: str) -> Iterator[tuple[int, int]]:
-    """Where values begin and end that stand beside a secret's name."""
+    """Yield the start and end of each value that stands beside a secret's name."""
     at = 0
     for label in _LABEL.finditer(text):
         value = _LABELLED.match(text, label.end())
@@ -111,13 +110,13 @@ def _labelled(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _without_password(match: re.Match[str]) -> str:
-    """Of an address of the web with a user and a password, or with a token in their place."""
+    """Return a web address without its user and password, or without the token in their place."""
     user, colon, _password = match[2].partition(":")
     return f"{match[1]}://{user}:{HIDDEN}@" if colon else f"{match[1]}://{HIDDEN}@"
 
 
 def _values() -> tuple[re.Pattern[str], ...]:
-    """The secrets of this process as they may be written, the longest first: one may be a part of another."""
+    """Return patterns of this process's secrets, longest first, since one may be part of another."""
     return _patterns(tuple(os.environ.items()))
 
 
@@ -128,7 +127,7 @@ def _patterns(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
 
 
 def _secrets(environment: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """The values of secret variables, and what is secret in the addresses and settings that others hold."""
+    """Yield the values of secret variables, and the secrets inside other variables' URLs and settings."""
     for name, value in environment:
         if is_secret(name) or (_VARIABLE.search(name) and not _ORDINARY.search(name)):
             yield value
@@ -140,7 +139,7 @@ def _secrets(environment: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _ways(secret: str) -> Iterator[str]:
-    """As it is, in a URL, in JSON."""
+    """Yield the spellings of a secret: plain, URL-encoded, and in JSON."""
     bare = secret.strip().strip("\"'")
     yield from {bare, quote(bare, safe=""), quote(bare), quote_plus(bare), json.dumps(bare)[1:-1]}
 

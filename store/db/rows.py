@@ -1,7 +1,7 @@
-"""What goes into the database and what comes out of it, as plain immutable rows. Knows nothing of SQL.
+"""Immutable rows that the store takes and returns.
 
-The first half is written by the trainer, the second half is read by the dashboard.
-Times are seconds since the epoch, UTC; spans are character positions (start, end) in `text`.
+The first half is written by the trainer, the second half is read by the dashboard. Times are seconds since the epoch,
+UTC; spans are character positions (start, end) in `text`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class JobRef(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFields:
-    """A text and what `store.trace.parse` and the rewards found in it."""
+    """A text, and what `store.trace.parse` and the rewards found in it."""
 
     text: str
     think: Span | None = None
@@ -36,14 +36,14 @@ class TraceFields:
     wellformed: bool
     correct: bool | None = None
     steps: int = 0
-    """Counted reasoning steps, uncapped."""
+    """Number of counted reasoning steps, not capped."""
     tokens: int | None = None
-    """Generated tokens, the end token included."""
+    """Generated tokens, including the end token."""
     truncated: bool = False
     reward: float | None = None
     """Weighted sum."""
     rewards: dict[str, float | None] = field(default_factory=dict)
-    """Reward component to its raw value."""
+    """Raw value of each reward component."""
 
     @property
     def think_text(self) -> str | None:
@@ -52,7 +52,7 @@ class TraceFields:
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionRow(TraceFields):
-    """One answer sampled for an update: number `index` of group number `group` of the step."""
+    """A completion sampled for an update: number `index` of group number `group` of the step."""
 
     generation: int
     group: int | None
@@ -62,35 +62,35 @@ class CompletionRow(TraceFields):
 
 
 class TokenRow(NamedTuple):
-    """A completion's tokens, the end token included; None where a figure is not finite."""
+    """Per-token figures of a completion, including the end token; None for a figure that is not finite."""
 
     ends: tuple[int, ...]
-    """Index of the character in the text after each token."""
+    """Character index in the text after each token."""
     entropy: tuple[float | None, ...]
-    """Nats, of the policy's distribution that each token was drawn from."""
+    """Entropy in nats of the policy's distribution that each token was drawn from."""
     logp: tuple[float | None, ...]
     """Log-probability of each token under the policy."""
     base_logp: tuple[float | None, ...]
-    """The same under the policy that the run started from: the base, or the adapter that it was given."""
+    """The same under the weights that the run started from: the base, or the adapter that it was given."""
 
 
 class StoredTokens(NamedTuple):
     step: int
     """Updates behind the policy's weights."""
     exact: bool
-    """The very tokens and weights of the sampling; else the text in tokens anew, under a checkpoint's weights."""
+    """Whether these are the sampled tokens and weights; if not, the text was tokenized again, under a checkpoint."""
     tokens: TokenRow
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRow(TraceFields):
-    """One answer inside an evaluation; sample 0 is greedy, 1..K are sampled."""
+    """An answer in an evaluation; sample 0 is greedy, 1..K are sampled."""
 
     example_id: int
     sample: int = 0
     similarity: float | None = None
     seconds: float | None = None
-    """Its share of the time that its batch took."""
+    """Seconds: the batch's time divided by its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +106,9 @@ class ExampleRow:
     difficulty: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     gold: Any = None
-    """The gold answer of any type, where `answer` does not say it all."""
+    """The gold answer of any type, if `answer` (a count) cannot hold it."""
     prompt: Any = None
-    """The whole prompt, a text or messages, where the question does not say it all."""
+    """The whole prompt, a text or messages, if it is more than the question."""
     columns: dict[str, Any] | None = None
     """Other columns of a script's dataset row."""
     images: tuple[bytes, ...] = ()
@@ -226,7 +226,7 @@ class RunRow:
     created_at: float
     parent_id: int | None
     status: str | None
-    """State of the latest training job, of the latest job where none trains; None when there never was one."""
+    """State of the latest training job, or of the latest job of a run without training; None without any job."""
     job_id: int | None
     job_uid: str | None
     job_kind: str | None
@@ -245,14 +245,14 @@ class RunRow:
     evaluation: dict[str, Any] | None = None
     """Metrics of the latest finished `val` or `test` evaluation (`n`, `exact_match`, `exact_match_low`, …).
 
-    On the run's own dataset, if it has one there.
+    Of one on the run's own dataset, if there is any.
     """
     evaluation_kind: str | None = None
     evaluation_step: int | None = None
     broken: str | None = None
-    """What is wrong with its rows, of which nothing can be shown then; None for nearly every run."""
+    """What is wrong with the run's rows, if they cannot be shown; None for nearly every run."""
     sparkline: tuple[float, ...] = ()
-    """At most 40 values of `reward` (`probe/reward` where there is none), evenly spaced over the steps."""
+    """At most 40 values of `reward` (else `probe/reward`), evenly spaced over the steps."""
 
     @property
     def accuracy(self) -> float | None:
@@ -273,7 +273,7 @@ class RunRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunDetail:
-    """Everything that is known of one run but its measurements."""
+    """Everything about one run except its measurements."""
 
     id: int
     uid: str
@@ -299,7 +299,7 @@ class RunDetail:
     created_at: float
     tags: tuple[str, ...]
     job: JobRow | None
-    """The latest training job; the latest job where none trains."""
+    """The latest training job, or the latest job of a run without training."""
     grammar: str = "ours"
 
     @property
@@ -308,7 +308,7 @@ class RunDetail:
 
 
 class Series(NamedTuple):
-    """A metric over steps; `total` counts its points in the database, of which these may be a selection."""
+    """A metric over steps; `total` counts its points in the database, of which this may be a selection."""
 
     step: NDArray[np.int64]
     value: NDArray[np.float64]
@@ -317,7 +317,7 @@ class Series(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """When each step was recorded, and the tokens seen until then (NaN where unknown)."""
+    """When each step was recorded, and the tokens seen until then (NaN if unknown)."""
 
     step: NDArray[np.int64]
     at: NDArray[np.float64]
@@ -325,7 +325,7 @@ class Clock(NamedTuple):
 
 
 class StepBounds(NamedTuple):
-    """Steps that have completions."""
+    """The range of steps that have completions."""
 
     first: int
     last: int
@@ -356,7 +356,7 @@ class ExperimentRow(NamedTuple):
     matrix: dict[str, Any]
     created_at: float
     arms: dict[int, str]
-    """Run id to the arm of the matrix that it is."""
+    """The arm of the experiment, by run id."""
 
 
 class Scores(NamedTuple):
@@ -366,10 +366,10 @@ class Scores(NamedTuple):
     example_id: NDArray[np.int64]
     prediction_id: NDArray[np.int64]
     image: NDArray[np.str_]
-    """SHA-256 of the first image; questions of one image are not independent."""
+    """SHA-256 of the first image; questions about one image are not independent."""
     truth: NDArray[np.float64]
     answer: NDArray[np.float64]
-    """NaN where no answer could be read."""
+    """NaN where the answer could not be read."""
     correct: NDArray[np.float64]
     """1.0 or 0.0."""
     similarity: NDArray[np.float64]
@@ -406,7 +406,7 @@ class MediaRow(NamedTuple):
 
 
 class IndexRow(NamedTuple):
-    """What is known of a split of a dataset, and of the process that reads it; see `store.db.schema.DatasetIndex`."""
+    """A dataset split's index, and the process that builds it; see `store.db.schema.DatasetIndex`."""
 
     id: int
     name: str
@@ -433,16 +433,16 @@ class IndexRow(NamedTuple):
 
 
 class ImageHashRow(NamedTuple):
-    """By what an image is recognised in another dataset; `phash` is 64 bits, without a sign."""
+    """Hashes that recognise an image in another dataset; `phash` is 64 bits, unsigned."""
 
     sha256: str
     phash: int
     origin: str | None
-    """`coco:9`, `vg:107`, or None."""
+    """Number in a public collection: `coco:9` or `vg:107`, or None."""
 
 
 class SplitRow(NamedTuple):
-    """A split of a dataset of which the store holds examples."""
+    """A split of a dataset whose examples are in the store."""
 
     dataset: str
     split: str
@@ -450,7 +450,7 @@ class SplitRow(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """How many examples of a split have this difficulty and this true count."""
+    """The number of a split's examples with this difficulty and true count."""
 
     split: str
     difficulty: str | None
@@ -459,13 +459,13 @@ class Bar(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """The hashed images of a split: one place for each image and example, by image."""
+    """The hashed images of a split: one entry for each pair of image and example, by image."""
 
     example_id: NDArray[np.int64]
     sha256: NDArray[np.str_]
     phash: NDArray[np.uint64]
     origin: NDArray[np.str_]
-    """Empty text where it is unknown."""
+    """Empty if unknown."""
 
 
 class Verdicts(NamedTuple):

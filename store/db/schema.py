@@ -1,8 +1,8 @@
-"""The tables. Knows nothing of engines, sessions or files.
+"""The tables.
 
-A run has jobs (OS processes), steps with metrics, completions in groups, evaluations with predictions,
-events and checkpoints. An example stands for itself, whatever run it occurs in.
-Times are seconds since the epoch, UTC. Portable SQL only: SQLite and PostgreSQL.
+A run has jobs (OS processes), steps with metrics, completions in groups, evaluations with predictions, events and
+checkpoints. Examples are shared: one can occur in any number of runs. Times are seconds since the epoch, UTC. Portable
+SQL only: SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Base(DeclarativeBase):
 
 
 class Database(Base):
-    """What tells this database from its copies; one row (see `store.ownership`)."""
+    """What distinguishes this database from its copies; one row (see `store.ownership`)."""
 
     __tablename__ = "database"
     uid: Mapped[str] = mapped_column(String(16), primary_key=True)
     place: Mapped[str | None] = mapped_column(Text)
-    """Where it was when it was last opened for writing; NULL in a copy that nobody has opened yet."""
+    """Its path or URL when it was last opened for writing; NULL in a copy that has not been opened."""
 
 
 class Run(Base):
-    """What somebody wanted to know: one method, one base model, one dataset, one configuration."""
+    """One question put to one model: a method, a base model, a dataset and a configuration."""
 
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -56,7 +56,7 @@ class Run(Base):
     """`grpo`, `sft`, `none` (evaluation only), or `unknown` of a run that was imported."""
     style: Mapped[str] = mapped_column(String(16))
     grammar: Mapped[str] = mapped_column(String(16), server_default="ours")
-    """How its texts are read: `ours` (tags, by `style`), `boxed`, or `none` (as they are)."""
+    """How completions are read: `ours` (tags, by `style`), `boxed`, or `none` (as they are)."""
     model: Mapped[str] = mapped_column(String(400))
     dataset: Mapped[str] = mapped_column(String(200))
     lora_rank: Mapped[Natural | None]
@@ -65,9 +65,9 @@ class Run(Base):
     config: Mapped[dict[str, Any]]
     """The resolved RunConfig; for a foreign script, whatever its recorder could see."""
     reward_weights: Mapped[Numbers]
-    """Reward component name to weight, in the order of display."""
+    """Weight of each reward component, in display order."""
     environment: Mapped[dict[str, Any]]
-    """Versions, git commit, host, device: filled when the process starts."""
+    """Versions, git commit, host and device; filled in when the process starts."""
     prompt: Mapped[str | None] = mapped_column(Text)
     """The fully rendered prompt of one training example."""
     prompt_hash: Mapped[str | None] = mapped_column(String(32))
@@ -89,7 +89,7 @@ class Tag(Base):
 
 
 class Job(Base):
-    """One OS process of a run, whose status is the state of its latest training job, else of its latest evaluation."""
+    """An OS process of a run. The run's status is the state of its latest training job, else latest evaluation."""
 
     __tablename__ = "job"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -107,13 +107,13 @@ class Job(Base):
     ended_at: Mapped[Moment | None]
     host: Mapped[str | None] = mapped_column(String(200))
     device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
-    """GPUs of its own by index or uuid, with commas between them, or `cpu`; NULL if it took whatever it found."""
+    """Its GPUs by index or uuid, comma-separated, or `cpu`; NULL if it took whatever was free."""
     boot_id: Mapped[str | None] = mapped_column(String(64))
     pid: Mapped[Natural | None]
     pid_started: Mapped[float | None]
     """Process start: clock ticks since boot on Linux, psutil's create time elsewhere."""
     heartbeat: Mapped[Natural] = mapped_column(default=0)
-    """A counter; observers judge its changes by their own monotonic clock."""
+    """A counter; observers time its changes with their own monotonic clock."""
     activity: Mapped[str | None] = mapped_column(String(200))
     """What the process is doing, in words."""
     spoke_at: Mapped[Moment | None]
@@ -127,12 +127,12 @@ class Job(Base):
     traceback: Mapped[str | None] = mapped_column(Text)
     log_path: Mapped[str | None] = mapped_column(String(1000))
     done: Mapped[Natural | None]
-    """Of `total` things, where the job can count them; NULL where it cannot."""
+    """Progress out of `total`, if the job can count it; otherwise NULL."""
     total: Mapped[Natural | None]
 
 
 class Worker(Base):
-    """A process that drains the queue of one host."""
+    """The process that drains the queue of a host."""
 
     __tablename__ = "worker"
     host: Mapped[str] = mapped_column(String(200), primary_key=True)
@@ -144,7 +144,7 @@ class Worker(Base):
 
 
 class Step(Base):
-    """One update (SFT, GRPO) of a run; its clock and token count are the other two x axes."""
+    """An update (SFT, GRPO) of a run; its time and token count are the other two x axes."""
 
     __tablename__ = "step"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -162,7 +162,7 @@ class MetricName(Base):
 
 
 class Metric(Base):
-    """A number; NULL where the trainer reported none (never NaN, never infinite)."""
+    """A number; NULL where the trainer reported none (never NaN or infinite)."""
 
     __tablename__ = "metric"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -173,7 +173,7 @@ class Metric(Base):
 
 
 class Media(Base):
-    """An image file, once, by the SHA-256 of its bytes."""
+    """An image file, stored once by the SHA-256 of its bytes."""
 
     __tablename__ = "media"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -194,16 +194,16 @@ class Example(Base):
     question: Mapped[str] = mapped_column(Text)
     answer: Mapped[int | None]
     gold: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
-    """The gold answer of a script's dataset, of any type; `answer` is NULL where it is no count."""
+    """The gold answer of a script's dataset, of any type; `answer` is NULL if it is not a count."""
     prompt: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
-    """What the model was asked in full, a text or messages; NULL where the question and the run's prompt say it."""
+    """The full prompt, a text or messages; NULL if the question and the run's prompt say it all."""
     columns: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     reference: Mapped[str | None] = mapped_column(Text)
     difficulty: Mapped[str | None] = mapped_column(String(50))
     meta: Mapped[dict[str, Any]]
     __table_args__ = (
         UniqueConstraint("dataset", "split", "key"),
-        # Histograms and filters of a large set read this alone.
+        # Histograms and filters of large sets read this index alone.
         Index("ix_example_facets", "dataset", "split", "difficulty", "answer"),
     )
 
@@ -216,31 +216,31 @@ class ExampleImage(Base):
 
 
 class ImageHash(Base):
-    """By what an image is recognised in another dataset."""
+    """Hashes that recognise an image in another dataset."""
 
     __tablename__ = "image_hash"
     sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"), primary_key=True)
     phash: Mapped[int] = mapped_column(BigInteger)
     """The 64 bits of the perceptual hash as a signed number."""
     origin: Mapped[str | None] = mapped_column(String(50))
-    """Its number in a public collection: `coco:9` or `vg:107`; NULL where its name does not say."""
+    """Its number in a public collection, `coco:9` or `vg:107`; NULL if its file name does not say."""
 
 
 class DatasetIndex(Base):
-    """One split of a dataset as the process that indexed it found it; indexing it again replaces the row."""
+    """The index of one dataset split; indexing it again replaces the row."""
 
     __tablename__ = "dataset_index"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
-    """As it was asked for, for example `folder`."""
+    """The name it was asked for by, for example `folder`."""
     path: Mapped[str] = mapped_column(String(1000))
-    """Its folder; empty for a set that is drawn or fetched."""
+    """Its folder; empty for a dataset that is drawn or downloaded."""
     split: Mapped[str] = mapped_column(String(50))
     dataset: Mapped[str | None] = mapped_column(String(200))
-    """The dataset of its examples; NULL until it could be opened."""
+    """The dataset of its examples; NULL until it has been opened."""
     revision: Mapped[str | None] = mapped_column(String(200))
     limit: Mapped[Natural]
-    """Usable questions that were asked for, from the first on."""
+    """Number of usable questions to index, counted from the first."""
     state: Mapped[str] = mapped_column(String(16))
     """`starting`, `running`, `finished` or `failed`."""
     done: Mapped[Natural] = mapped_column(default=0)
@@ -252,16 +252,16 @@ class DatasetIndex(Base):
     pid_started: Mapped[float | None]
     started_at: Mapped[Moment]
     indexed_at: Mapped[Moment | None]
-    """When what follows was found; NULL until an indexing has finished."""
+    """When the figures below were found; NULL until an indexing has finished."""
     rows: Mapped[Natural | None]
-    """Rows looked at, usable or not."""
+    """Rows read, usable or not."""
     usable: Mapped[Natural | None]
     images: Mapped[Natural | None]
     """Distinct images of the usable rows."""
     complete: Mapped[bool | None]
     """Whether the split ended before the limit was reached."""
     skipped: Mapped[dict[str, Any]]
-    """Reason to number of rows."""
+    """Number of rows by reason."""
     sizes: Mapped[dict[str, Any]]
     """`width` and `height` of the images in pixels: `min`, `median` and `max`."""
     __table_args__ = (UniqueConstraint("name", "path", "split"),)
@@ -279,33 +279,33 @@ class _TraceColumns:
     wellformed: Mapped[bool]
     correct: Mapped[bool | None]
     steps: Mapped[Natural]
-    """Counted reasoning steps, uncapped."""
+    """Number of counted reasoning steps, not capped."""
     tokens: Mapped[Natural | None]
-    """Generated tokens, the end token included."""
+    """Generated tokens, including the end token."""
     truncated: Mapped[bool] = mapped_column(server_default=false())
     reward: Mapped[float | None]
     """Weighted sum."""
     rewards: Mapped[Numbers]
-    """Reward component to its raw value."""
+    """Raw value of each reward component."""
 
 
 class Completion(_TraceColumns, Base):
-    """One answer sampled for the update `step`."""
+    """A completion sampled for the update `step`."""
 
     __tablename__ = "completion"
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
     step: Mapped[Natural]
     generation: Mapped[Natural]
-    """Index of the generation that it came from; several updates may share one."""
+    """Index of the generation it came from; several updates may share one."""
     group: Mapped[Natural | None]
-    """Number of the group within the step, of older databases within the generation; NULL where none can be told."""
+    """Number of the group within the step (in older databases within the generation); NULL if unknown."""
     index: Mapped[Natural]
     """Number within the group."""
     example_id: Mapped[int | None] = mapped_column(ForeignKey("example.id"))
     advantage: Mapped[float | None]
     __table_args__ = (
-        # Groups are read by its beginning; a filter with any order reads it alone, without the texts.
+        # The first columns find a group; filters with any order read this index alone, without the texts.
         Index(
             "ix_completion_facets",
             *("run_id", "step", "group", "index", "reward", "tokens", "steps", "answer"),
@@ -317,9 +317,9 @@ class Completion(_TraceColumns, Base):
 
 
 class CompletionTokens(Base):
-    """What policy and base think of each token of a completion; most completions have none.
+    """Per-token figures of policy and base for a completion; most completions have none.
 
-    The lists have an entry a token, the end token included.
+    Each list has one entry a token, including the end token.
     """
 
     __tablename__ = "completion_tokens"
@@ -327,11 +327,11 @@ class CompletionTokens(Base):
     step: Mapped[Natural]
     """Updates behind the policy's weights."""
     exact: Mapped[bool]
-    """The very tokens and weights of the sampling; else the text in tokens anew, under a checkpoint's weights."""
+    """Whether these are the sampled tokens and weights; if not, the text was tokenized again, under a checkpoint."""
     ends: Mapped[list[Any]]
-    """Index of the character in the text after each token."""
+    """Character index in the text after each token."""
     entropy: Mapped[list[Any]]
-    """Nats, of the policy's distribution that each token was drawn from."""
+    """Entropy in nats of the policy's distribution that each token was drawn from."""
     logp: Mapped[list[Any]]
     """Log-probability of each token under the policy."""
     base_logp: Mapped[list[Any]]
@@ -339,9 +339,9 @@ class CompletionTokens(Base):
 
 
 class StepSummary(Base):
-    """What the completions of one step add up to (see `store.completions.summary`): long runs are read without texts.
+    """The summed completions of one step (see `store.completions.summary`), so that long runs are read without texts.
 
-    Steps of older databases have none until somebody asks for them.
+    Steps of older databases have none until a page asks for them.
     """
 
     __tablename__ = "step_summary"
@@ -352,7 +352,7 @@ class StepSummary(Base):
 
 
 class Evaluation(Base):
-    """One benchmark and one checkpoint under stated conditions."""
+    """One benchmark run on one checkpoint under stated conditions."""
 
     __tablename__ = "evaluation"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -361,11 +361,11 @@ class Evaluation(Base):
     """Dataset name, for example `shapes-simple`."""
     split: Mapped[str] = mapped_column(String(50))
     kind: Mapped[str] = mapped_column(String(16))
-    """`probe`, `val`, `test`; `baseline`, a test of less than the checkpoint; `thinking`, of altered think bodies."""
+    """`probe`, `val`, `test`; `baseline` (a test on partial input); `thinking` (a test with altered think bodies)."""
     step: Mapped[Natural]
     """Updates behind the weights; 0 is the base."""
     conditions: Mapped[dict[str, Any]]
-    """Prompt hash, pixels, decoding, token limit, forced prefix: whatever must agree for a comparison."""
+    """Prompt hash, pixels, decoding, token limit, forced prefix: everything that must agree for a comparison."""
     conditions_hash: Mapped[str] = mapped_column(String(32))
     encoder: Mapped[str | None] = mapped_column(String(200))
     total: Mapped[Natural]
@@ -376,7 +376,7 @@ class Evaluation(Base):
 
 
 class Prediction(_TraceColumns, Base):
-    """One example inside an evaluation; sample 0 is greedy, 1..K are sampled."""
+    """An answer in an evaluation; sample 0 is greedy, 1..K are sampled."""
 
     __tablename__ = "prediction"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -384,9 +384,9 @@ class Prediction(_TraceColumns, Base):
     example_id: Mapped[int] = mapped_column(ForeignKey("example.id"))
     sample: Mapped[Natural]
     similarity: Mapped[float | None]
-    """Cosine of the think body and the reference, under the evaluation's encoder."""
+    """Cosine similarity of the think body and the reference, under the evaluation's encoder."""
     seconds: Mapped[float | None]
-    """Its share of the time that its batch took."""
+    """Seconds: the batch's time divided by its size."""
     __table_args__ = (
         UniqueConstraint("evaluation_id", "example_id", "sample"),
         Index("ix_prediction_example", "example_id"),
@@ -394,13 +394,13 @@ class Prediction(_TraceColumns, Base):
 
 
 class Encoder(Base):
-    """A sentence encoder as it was when it was used: another version is another row."""
+    """A sentence encoder at one version; another version is another row."""
 
     __tablename__ = "encoder"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     version: Mapped[str] = mapped_column(String(64))
-    """A hash of weights, tokenizer and settings."""
+    """Hash of weights, tokenizer and settings."""
     dimension: Mapped[Natural]
     used_at: Mapped[Moment]
     """When it was last loaded."""
@@ -419,7 +419,7 @@ class Embedding(Base):
 
 
 class TraceTag(Base):
-    """A word that somebody gave to a completion or to a prediction; one of the two is set."""
+    """A tag on a completion or a prediction; exactly one of the two is set."""
 
     __tablename__ = "trace_tag"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -430,7 +430,7 @@ class TraceTag(Base):
 
 
 class TraceNote(Base):
-    """What somebody wrote about a completion or a prediction; one of the two is set."""
+    """A note on a completion or a prediction; exactly one of the two is set."""
 
     __tablename__ = "trace_note"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -459,7 +459,7 @@ class Experiment(Base):
     uid: Mapped[str] = mapped_column(String(16), unique=True, info=NAMES_FILES)
     name: Mapped[str] = mapped_column(String(200))
     matrix: Mapped[dict[str, Any]]
-    """What was multiplied: arms, ranks, seeds, models, learning rates, and the benchmarks of all."""
+    """The factors of the experiment: arms, ranks, seeds, models, learning rates, and the benchmarks of all."""
     created_at: Mapped[Moment]
 
 
@@ -468,7 +468,7 @@ class ExperimentRun(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiment.id", ondelete="CASCADE"), primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True, index=True)
     arm: Mapped[str] = mapped_column(String(100))
-    """Which preset of the matrix the run is."""
+    """The arm of the experiment that the run belongs to."""
 
 
 class Checkpoint(Base):
@@ -480,6 +480,6 @@ class Checkpoint(Base):
     """`last`, `best` or `final`; one row each."""
     path: Mapped[str] = mapped_column(String(1000))
     value: Mapped[float | None]
-    """The validation accuracy that chose it."""
+    """The validation accuracy it was chosen by."""
     created_at: Mapped[Moment]
     __table_args__ = (UniqueConstraint("run_id", "kind"),)

@@ -1,4 +1,4 @@
-"""The one statement that SQLite and PostgreSQL share but SQLAlchemy spells by dialect."""
+"""Helpers for SQL: the upsert, which SQLAlchemy spells by dialect, and the columns of row types."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from store.media import files as files
 
 
 def upsert(dialect: str, table: type[Base]) -> Insert:
-    """An INSERT that can take `on_conflict_do_update` and `on_conflict_do_nothing`; `dialect` is its name."""
+    """Return an INSERT that supports `on_conflict_do_update` and `on_conflict_do_nothing`; `dialect` is its name."""
     module = postgresql if dialect == "postgresql" else sqlite
     return module.insert(table.__table__)
 
 
 def columns(table: type[Base], row: Any, extra: Mapping[str, ColumnElement[Any]] | None = None) -> list[Any]:
-    """The columns that a NamedTuple is made of, in its order."""
+    """Return the columns of a NamedTuple, in its order."""
     return [extra[name] if extra and name in extra else table.__table__.c[name] for name in row._fields]
 
 
 def sound_row(table: type[Base], kind: Any, row: Row[Any]) -> Any:
-    """A row of the NamedTuple `kind`, with an empty value for each that cannot be."""
+    """Return the row as the NamedTuple `kind`, with an empty value in place of each invalid one."""
     own: Any = table.__table__
     return kind(**checking.sound(own, row._asdict()))

@@ -1,4 +1,4 @@
-"""The states of a job, which may follow which, and who starts jobs. All are importable from `store.db.schema`."""
+"""The states of a job, which may follow which, and who starts jobs. Import them from `store.db.schema`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JobState(StrEnum):
 
 
 class Launcher(StrEnum):
-    """Who starts a job's process: the worker of a host, or a Ray cluster."""
+    """What starts a job's process: the worker of a host, or a Ray cluster."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -34,4 +34,4 @@ COMES_FROM: dict[JobState, tuple[JobState, ...]] = {
     JobState.STOPPING: ACTIVE,
     **dict.fromkeys(CLOSED, OPEN),
 }
-"""The state machine: to each state, those from which a job may enter it. `store.jobs` is the only one to move it."""
+"""The state machine: for each state, those that a job may enter it from. Only `store.jobs` changes states."""

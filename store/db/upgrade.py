@@ -1,6 +1,6 @@
-"""Brings a database to the schema of this version. Nothing else here knows Alembic.
+"""Create and upgrade a database's schema; the only module that uses Alembic.
 
-Revisions are numbered (`0001`, `0002`, …), so that newer and older can be told without loading it.
+Revisions are numbered (`0001`, `0002`, …), so that their order is known without loading Alembic.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POSTGRESQL_LOCK = 0x56523152
 
 
 def check(store: Store) -> None:
-    """StoreError unless the database has exactly the schema of this version."""
+    """Raise StoreError unless the database has exactly the schema of this version."""
     revision = _revision(store)
     if revision is None:
         raise StoreError(
@@ -42,9 +42,9 @@ def check(store: Store) -> None:
 
 
 def prepare(store: Store, path: Path | None) -> None:
-    """Creates the tables in an empty database; upgrades an older one, an SQLite file after copying it aside.
+    """Create the tables of an empty database; upgrade an older one, an SQLite file after copying it aside.
 
-    `path` is the SQLite file, if it is one. Processes that start at once take turns.
+    `path` is the SQLite file, if it is one. Processes that start together take turns.
     """
     with _alone(store, path):
         revision = _revision(store)
@@ -66,11 +66,11 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def copy_aside(path: Path, revision: str) -> Path:
-    """A compact copy of an SQLite file beside it, named by its schema and the time."""
+    """Write a compact copy of an SQLite file beside it, named by its schema and the time, and return its path."""
     copy = path.with_name(f"{path.stem}-schema-{revision}-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     connection = sqlite3.connect(path)
     try:
-        private.make_file(copy)  # SQLite fills an empty file as it is
+        private.make_file(copy)  # SQLite keeps the permissions of an empty file that it fills
         connection.execute("VACUUM INTO ?", (str(copy),))
     except sqlite3.Error as error:
         raise StoreError(f"{path} must be copied before its upgrade, but cannot be ({error}): make room.") from error
@@ -80,7 +80,7 @@ def copy_aside(path: Path, revision: str) -> Path:
 
 
 def _revision(store: Store) -> str | None:
-    """The schema's number, None without tables; StoreError when it is newer or not ours."""
+    """Return the schema's number, None without tables. Raises StoreError if it is newer or not ours."""
     with reading(store) as connection:
         tables = inspect(connection).get_table_names()
         if not tables:
@@ -102,7 +102,7 @@ def _create(store: Store) -> None:
 
 
 def create(connection: Connection, revision: str) -> None:
-    """The tables of a version in an empty database."""
+    """Create the tables of a version in an empty database."""
     from alembic import command
 
     if revision == HEAD:
@@ -113,14 +113,14 @@ def create(connection: Connection, revision: str) -> None:
 
 
 def advance(connection: Connection) -> None:
-    """Brings the tables of an older version to this one. SQLite must not enforce foreign keys meanwhile."""
+    """Upgrade the tables of an older version. SQLite must not enforce foreign keys meanwhile."""
     from alembic import command
 
     command.upgrade(alembic_config(connection), HEAD)
 
 
 def _migrate(store: Store, path: Path | None) -> None:
-    # SQLite changes a table by copying it and dropping the old one, which must not delete what points to it.
+    # SQLite alters a table by copying it and dropping the old one, which must not delete rows that refer to it.
     engine = store.engine if path is None else sqlite_engine(path, foreign_keys=False)
     try:
         with writing(replace(store, engine=engine)) as connection:

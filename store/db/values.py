@@ -1,6 +1,6 @@
-"""Makes any value storable: text that UTF-8 or SQL cannot hold, numbers that are not numbers. Never fails.
+"""Make any value storable: text that UTF-8 or SQL cannot hold, and numbers that are not finite. Never fails.
 
-A cleaned text is as long as before, so that spans stay true.
+Cleaned text keeps its length, so that spans stay valid.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import re
 from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
-# SQL text cannot hold NUL, UTF-8 no half of a surrogate pair.
+# SQL text cannot hold NUL, UTF-8 cannot hold half a surrogate pair.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """The text with U+FFFD for each character that cannot be stored."""
+    """Return the text with U+FFFD in place of each character that cannot be stored."""
     return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
 
 
 def finite(value: SupportsFloat | None) -> float | None:
-    """The number, or None when it is NaN or infinite."""
+    """Return the number, or None when it is NaN or infinite."""
     if value is None:
         return None
     number = float(value)
@@ -28,7 +28,7 @@ def finite(value: SupportsFloat | None) -> float | None:
 
 
 def storable(value: Any) -> Any:
-    """`value` with text cleaned and NaN replaced, as JSON can hold it; what JSON does not know becomes text."""
+    """Return `value` for JSON: text cleaned, non-finite numbers as None, and anything JSON does not know as text."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):

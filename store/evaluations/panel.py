@@ -1,4 +1,4 @@
-"""The examples that a run answers again and again, greedily, at its evaluations. Changes nothing."""
+"""The examples that a run answers greedily again and again, at each of its evaluations. Read-only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("probe", "val")
 
 
 class PanelExample(NamedTuple):
-    """An example with the number of its greedy answers, and of the right ones."""
+    """An example with the numbers of its greedy answers and of the right ones."""
 
     example_id: int
     answers: int
@@ -23,7 +23,7 @@ class PanelExample(NamedTuple):
 
 
 def panel(store: Store, run_id: int) -> list[PanelExample]:
-    """Examples that several probes of a run answer, or validations where it has no probes; by example."""
+    """Return the examples in several probes of a run (or validations, if it has no probes), by example."""
     right = func.sum(cast(Prediction.correct, Integer))
     for kind in KINDS:
         statement = (
@@ -42,7 +42,7 @@ def panel(store: Store, run_id: int) -> list[PanelExample]:
 
 
 def panel_answers(store: Store, run_id: int, example_id: int) -> list[StoredPrediction]:
-    """The greedy answers of a run to one example, one a step, probes before validations."""
+    """Return the greedy answers of a run to one example, one a step, probes before validations."""
     by_step: dict[int, StoredPrediction] = {}
     for prediction in list_greedy_answers(store, run_id, example_id, KINDS):
         by_step.setdefault(prediction.step, prediction)

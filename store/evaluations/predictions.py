@@ -1,4 +1,4 @@
-"""Predictions of an evaluation, of an example or of a run."""
+"""Read predictions: of an evaluation, of an example, or of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.db.schema import Evaluation, Example, ExampleImage, Prediction
 
 
 class GreedyText(NamedTuple):
-    """What was said to one example, with the little that parsing found."""
+    """The answer to one example, with the few parsed fields that a list needs."""
 
     example_id: int
     text: str
@@ -26,7 +26,7 @@ class GreedyText(NamedTuple):
 
 
 def list_predictions(store: Store, evaluation_id: int, limit: int = 50, offset: int = 0) -> list[StoredPrediction]:
-    """Predictions of an evaluation, by example and sample."""
+    """Return predictions of an evaluation, by example and sample."""
     statement = _predictions().where(Prediction.evaluation_id == evaluation_id)
     order = (Prediction.example_id, Prediction.sample)
     with reading(store) as connection:
@@ -34,7 +34,7 @@ def list_predictions(store: Store, evaluation_id: int, limit: int = 50, offset: 
 
 
 def predictions_where(store: Store, *conditions: ColumnElement[bool]) -> list[StoredPrediction]:
-    """Predictions that meet all conditions, by evaluation, example and sample."""
+    """Return predictions that meet all conditions, by evaluation, example and sample."""
     order = (Prediction.evaluation_id, Prediction.example_id, Prediction.sample)
     with reading(store) as connection:
         rows = connection.execute(_predictions().where(*conditions).order_by(*order))
@@ -44,7 +44,7 @@ def predictions_where(store: Store, *conditions: ColumnElement[bool]) -> list[St
 def list_predictions_of_example(
     store: Store, example_id: int, limit: int = 50, offset: int = 0
 ) -> list[tuple[int, StoredPrediction]]:
-    """Every prediction of an example with the id of its run, run after run by step."""
+    """Return every prediction of an example with the id of its run, run after run by step."""
     statement = _predictions().add_columns(Evaluation.run_id).where(Prediction.example_id == example_id)
     order = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.sample)
     found = []
@@ -56,7 +56,7 @@ def list_predictions_of_example(
 
 
 def list_greedy_answers(store: Store, run_id: int, example_id: int, kinds: Iterable[str]) -> list[StoredPrediction]:
-    """The greedy answers of a run to one example in evaluations of these kinds, by kind and step."""
+    """Return the greedy answers of a run to one example in evaluations of these kinds, by kind and step."""
     statement = _predictions().where(
         Evaluation.run_id == run_id,
         Evaluation.kind.in_(list(kinds)),
@@ -69,7 +69,7 @@ def list_greedy_answers(store: Store, run_id: int, example_id: int, kinds: Itera
 
 
 def iter_predictions(store: Store, run_id: int) -> Iterator[StoredPrediction]:
-    """All predictions of a run, evaluation after evaluation by step, a page at a time."""
+    """Yield all predictions of a run, evaluation after evaluation by step, a page at a time."""
     order = select(Evaluation.id).where(Evaluation.run_id == run_id).order_by(Evaluation.step, Evaluation.id)
     with reading(store) as connection:
         evaluations = list(connection.scalars(order))
@@ -78,7 +78,7 @@ def iter_predictions(store: Store, run_id: int) -> Iterator[StoredPrediction]:
 
 
 def iter_predictions_of(store: Store, evaluation_id: int) -> Iterator[StoredPrediction]:
-    """All predictions of an evaluation, by example and sample, a page at a time."""
+    """Yield all predictions of an evaluation, by example and sample, a page at a time."""
     offset = 0
     while part := list_predictions(store, evaluation_id, PAGE, offset):
         yield from part
@@ -86,7 +86,7 @@ def iter_predictions_of(store: Store, evaluation_id: int) -> Iterator[StoredPred
 
 
 def read_scores(store: Store, evaluation_id: int) -> Scores:
-    """The greedy predictions of an evaluation as arrays, by example id."""
+    """Return the greedy predictions of an evaluation as arrays, by example id."""
     first_image = and_(ExampleImage.example_id == Example.id, ExampleImage.position == 0)
     columns = (Prediction.example_id, Prediction.id, ExampleImage.sha256, Example.answer)
     statement = (
@@ -112,7 +112,7 @@ def read_scores(store: Store, evaluation_id: int) -> Scores:
 
 
 def get_prediction(store: Store, id: int) -> StoredPrediction:
-    """Raises StoreError when it is gone."""
+    """Return a prediction. Raises StoreError when it does not exist."""
     found = predictions_where(store, Prediction.id == id)
     if not found:
         raise StoreError("This prediction is no longer in the database.")
@@ -120,12 +120,12 @@ def get_prediction(store: Store, id: int) -> StoredPrediction:
 
 
 def list_predictions_to(store: Store, evaluation_id: int, example_ids: list[int]) -> list[StoredPrediction]:
-    """The predictions of an evaluation for some examples, by example and sample."""
+    """Return the predictions of an evaluation for some examples, by example and sample."""
     return predictions_where(store, Prediction.evaluation_id == evaluation_id, Prediction.example_id.in_(example_ids))
 
 
 def list_greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
-    """The greedy answers of an evaluation, by example id: as many as `scores` has, in its order."""
+    """Return the greedy answers of an evaluation, by example id: as many as `scores` has, in its order."""
     table = Prediction
     said = (table.example_id, table.text, table.think_start, table.think_end)
     statement = select(*said, table.wellformed, table.steps, table.tokens)
@@ -141,7 +141,7 @@ def list_greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
 def count_predicted(
     store: Store, evaluation_id: int, *, correct: bool | None = None, wellformed: bool | None = None
 ) -> int:
-    """Examples of an evaluation that have an answer of this kind."""
+    """Return the number of an evaluation's examples with an answer of this kind."""
     conditions = _of_kind(evaluation_id, correct, wellformed)
     with reading(store) as connection:
         return connection.scalar(select(func.count(Prediction.example_id.distinct())).where(*conditions)) or 0
@@ -156,7 +156,7 @@ def list_predicted(
     limit: int,
     offset: int = 0,
 ) -> list[int]:
-    """Ids of the examples that have an answer of this kind, in order."""
+    """Return the ids of an evaluation's examples with an answer of this kind, in order."""
     conditions = _of_kind(evaluation_id, correct, wellformed)
     page = select(Prediction.example_id).where(*conditions).distinct().order_by(Prediction.example_id)
     with reading(store) as connection:
@@ -171,7 +171,7 @@ def rank_of_example(
     correct: bool | None = None,
     wellformed: bool | None = None,
 ) -> int:
-    """How many examples come before this one in `predicted`."""
+    """Return how many examples precede this one in `list_predicted`."""
     conditions = [*_of_kind(evaluation_id, correct, wellformed), Prediction.example_id < example_id]
     with reading(store) as connection:
         return connection.scalar(select(func.count(Prediction.example_id.distinct())).where(*conditions)) or 0

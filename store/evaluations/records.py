@@ -1,4 +1,4 @@
-"""Evaluations: opened, continued, filled and closed. One function, one transaction."""
+"""Open, continue, fill and close evaluations. One function, one transaction."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def begin_evaluation(
     encoder: str | None,
     total: int,
 ) -> int:
-    """Opens an evaluation of `total` predictions and returns its id, in place of one like it that never ended."""
+    """Open an evaluation of `total` predictions and return its id; an equal unfinished one is replaced."""
     question = _question(run_id, benchmark, split, kind, step, conditions)
     with writing(store) as connection:
         connection.execute(delete(Evaluation).where(*_unfinished(question)))
@@ -65,9 +65,9 @@ def continue_evaluation(
     total: int,
     example_ids: Sequence[int],
 ) -> tuple[int, set[tuple[int, int]]]:
-    """As `begin_evaluation`, but one like it that never ended goes on: its id, and (example id, sample) of what it has.
+    """Continue an equal unfinished evaluation, else open one; return its id and the (example id, sample) it has.
 
-    One that has an example which is not among `example_ids`, or another encoder or length, is replaced.
+    One with an example that is not among `example_ids`, or with another encoder or length, is replaced.
     """
     question = _question(run_id, benchmark, split, kind, step, conditions)
     same = (*_unfinished(question), Evaluation.encoder.is_not_distinct_from(encoder), Evaluation.total == total)
@@ -81,7 +81,7 @@ def continue_evaluation(
 
 
 def record_predictions(store: Store, evaluation_id: int, rows: Sequence[PredictionRow]) -> None:
-    """Adds predictions to an open evaluation and advances its `done`."""
+    """Add predictions to an open evaluation and advances its `done`."""
     if not rows:
         return
     advance = update(Evaluation).where(Evaluation.id == evaluation_id).values(done=Evaluation.done + len(rows))
@@ -91,7 +91,7 @@ def record_predictions(store: Store, evaluation_id: int, rows: Sequence[Predicti
 
 
 def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any]) -> None:
-    """Closes an evaluation with its figures (`n`, `exact_match`, …); a `val` or `test` is an event of the run."""
+    """Close an evaluation with its figures (`n`, `exact_match`, …); a `val` or `test` also becomes an event."""
     values = {"metrics": storable(metrics), "ended_at": time.time()}
     close = update(Evaluation).where(Evaluation.id == evaluation_id).values(values)
     with writing(store) as connection:
@@ -105,7 +105,7 @@ def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any])
 
 
 def set_similarities(store: Store, similarities: Mapping[int, float | None]) -> None:
-    """Sets the similarity of predictions, by prediction id."""
+    """Set similarities by prediction id."""
     if not similarities:
         return
     rows = [{"this_id": key, "cosine": finite(value)} for key, value in similarities.items()]
@@ -115,7 +115,7 @@ def set_similarities(store: Store, similarities: Mapping[int, float | None]) -> 
 
 
 def list_evaluations(store: Store, run_id: int) -> list[EvaluationRow]:
-    """All evaluations of a run, by step; unfinished ones have no `ended_at`."""
+    """Return all evaluations of a run, by step; unfinished ones have no `ended_at`."""
     statement = select(*columns(Evaluation, EvaluationRow)).where(Evaluation.run_id == run_id)
     with reading(store) as connection:
         rows = connection.execute(statement.order_by(Evaluation.step, Evaluation.id))

@@ -1,4 +1,4 @@
-"""What runs said at their evaluations, as columns: thousands of answers at once. Changes nothing."""
+"""The texts of runs' evaluations as columns: thousands of answers at once. Read-only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.db.rows import Span
 from store.db.schema import Evaluation, Prediction
 
 KINDS = ("probe", "val", "test")
-"""Evaluations of a checkpoint as it is: what it says when blinded or interrupted is not its style."""
+"""Evaluations of an unmodified checkpoint: answers to altered input do not show its style."""
 
 Ints = NDArray[np.int64]
 
@@ -31,14 +31,14 @@ class Said(NamedTuple):
     """0 is greedy."""
     correct: NDArray[np.bool_]
     tokens: NDArray[np.float64]
-    """NaN where unknown."""
+    """NaN if unknown."""
     text: list[str]
     think: list[Span | None]
-    """Of a well-formed trace."""
+    """The think body of a well-formed trace."""
 
 
 def said(store: Store, run_ids: Collection[int]) -> Said:
-    """The predictions of these runs in evaluations of KINDS, those of unfinished ones too."""
+    """Return these runs' predictions in evaluations of KINDS, including unfinished ones."""
     columns = (Prediction.id, Evaluation.run_id, Evaluation.id.label("evaluation_id"), Evaluation.step)
     place = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.example_id, Prediction.sample)
     facts = (Prediction.correct, Prediction.tokens, Prediction.text, Prediction.think_start, Prediction.think_end)
@@ -68,7 +68,7 @@ def said(store: Store, run_ids: Collection[int]) -> Said:
 
 
 def count_said(store: Store, run_ids: Collection[int]) -> tuple[int, int]:
-    """A number of predictions and the largest id among them: both the same while `said` is the same."""
+    """Return the number of predictions and their largest id: a key that is unchanged while `said` is."""
     statement = (
         select(func.count(), func.coalesce(func.max(Prediction.id), 0))
         .join(Evaluation, Evaluation.id == Prediction.evaluation_id)

@@ -1,4 +1,4 @@
-"""Values of TensorBoard's events: every encoding of one number that its writers use."""
+"""Read numbers and texts from TensorBoard's events, in every encoding that writers use for them."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ _TYPES = {
     22: ("uint32_val", "<u4"),
     23: ("uint64_val", "<u8"),
 }
-"""Number of a data type to the field that lists its values, and its bytes in `tensor_content`."""
+"""Field that lists the values of each data type, and the type's size in bytes in `tensor_content`."""
 
 
 def scalar(value: Any) -> float | None:
-    """The number of a value; None where it is not one number."""
+    """Return the number of a value, or None if it is not a single number."""
     if value.HasField("simple_value"):
         return float(value.simple_value)
     tensor = value.tensor
@@ -86,7 +86,7 @@ def scalar(value: Any) -> float | None:
     if not value.HasField("tensor") or size != 1:
         return None
     if tensor.dtype not in _TYPES:
-        # Writers that leave the type out mean floats.
+        # Writers that omit the type mean floats.
         return float(tensor.float_val[0]) if not tensor.dtype and len(tensor.float_val) == 1 else None
     field, kind = _TYPES[tensor.dtype]
     if tensor.tensor_content:
@@ -101,19 +101,19 @@ def scalar(value: Any) -> float | None:
 
 
 def _listed(values: list[Any], field: str, kind: str) -> Any:
-    """Values of a field; one that is left out is zero, and a half is told by its bits."""
+    """Return values of a field. An omitted one is zero; half-precision numbers are stored by their bits."""
     if field == "half_val":
         return np.array(values or [0], "<i4").astype("<u2").view(kind)
     return np.array(values or [0])
 
 
 def text(value: Any) -> bytes:
-    """The first text of a value."""
+    """Return the first text of a value."""
     return value.tensor.string_val[0] if value.tensor.string_val else b""
 
 
 def hyperparameters(value: Any) -> dict[str, Any] | None:
-    """What `add_hparams` says of a run; None for any other value."""
+    """Return what `add_hparams` logged about a run, or None for any other value."""
     plugin = value.metadata.plugin_data
     if plugin.plugin_name != b"hparams" or not plugin.content:
         return None
@@ -137,7 +137,7 @@ def _setting(value: Any) -> object:
 
 
 def kind_of(value: Any) -> str:
-    """What a value that is no number is, in the words of TensorBoard's tabs."""
+    """Return the kind of a value that is not a number, named like TensorBoard's tabs."""
     for field, kind in (("image", "picture"), ("histo", "histogram"), ("audio", "audio")):
         if value.HasField(field):
             return kind

@@ -1,4 +1,4 @@
-"""Files of other tools, read with care: what is damaged becomes a sentence."""
+"""Read files of other tools with care: damage becomes a sentence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from store.db.connection import StoreError
 
 LONGEST_JSON = 256 * 2**20
 PARENTS = 3
-"""Folders above its own that may tell a run from others of its name."""
+"""Parent folders that may be added to distinguish a run from others of its name."""
 _TYPES = descriptor_pb2.FieldDescriptorProto
 T = TypeVar("T")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises StoreError when the file holds none."""
+    """Read a JSON object. Raises StoreError when the file does not hold one."""
     try:
         if path.stat().st_size > LONGEST_JSON:
             raise StoreError(f"{path} is larger than {LONGEST_JSON >> 20} MB: this is no log of a trainer.")
@@ -34,7 +34,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def as_json(text: str | bytes) -> Any:
-    """What JSON says; None where it is none."""
+    """Parse JSON; return None if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def fingerprint(path: Path) -> str:
 
 
 def below(path: str, pattern: str) -> list[Path]:
-    """`path` itself if it is a file, else the files below it that match, in order. Raises StoreError for no path."""
+    """Return `path` if it is a file, else the matching files below it, sorted. Raises StoreError if it is missing."""
     place = Path(path).expanduser().absolute()
     if not place.exists():
         raise StoreError(f"{path} does not exist: name a folder or a file that does.")
@@ -55,7 +55,7 @@ def below(path: str, pattern: str) -> list[Path]:
 
 
 def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
-    """What `read` makes of each file, and a sentence for each file that it cannot read."""
+    """Return what `read` returns for each file, and a sentence for each file that it cannot read."""
     found, problems = [], []
     for path in paths:
         try:
@@ -68,16 +68,16 @@ def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T]
 
 
 def places(folder: Path, root: Path) -> tuple[str, ...]:
-    """Names for what lies in a folder: its path below `root`, or its own name, then with more and more parents."""
+    """Return names for a folder's content: its path below `root`, or its name, then with more and more parents."""
     parts = [part for part in folder.parts if part != folder.anchor]
     least = max(1, len(folder.relative_to(root).parts)) if folder.is_relative_to(root) else 1
     return tuple("/".join(parts[-n:]) for n in range(least, min(least + PARENTS, len(parts)) + 1)) or (str(folder),)
 
 
 def message_types(package: str, shapes: dict[str, dict[str, tuple[int, str]]]) -> dict[str, type[Message]]:
-    """Protobuf messages by name; a field is a number and a type, `*` before it repeats, a capital names a message.
+    """Build protobuf messages by name. A field is a number and a type: `*` first repeats it, a capital names a message.
 
-    Fields that are left out are skipped when a message is parsed.
+    Fields that are not listed are skipped when a message is parsed.
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
     for name, fields in shapes.items():

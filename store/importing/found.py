@@ -1,4 +1,4 @@
-"""A run as another tool left it. What its files do not say stays absent: no seed, count, answer or time is made up."""
+"""A run as another tool recorded it. What its files do not say stays absent: nothing is made up."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from store.importing import trl_keys
 from store.importing.names import LONGEST_NAME, plain, printable, stored_names
 
 LAST_STEP = 2**31 - 1
-"""A step is a whole number up to this one; others are damage, or count something else than updates."""
+"""The highest step number; anything else is damage, or counts something other than updates."""
 STEP_KEYS = ("global_step", "trainer/global_step", "training/global_step")
-"""Under them transformers, Lightning and verl tell the trainer's own step to trackers that count theirs."""
+"""Keys under which transformers, Lightning and verl log their own step to trackers that count steps themselves."""
 CLOCK = ("_timestamp", "_step", "_runtime")
-"""W&B's own time and count, told beside every entry."""
+"""W&B's own time and step, logged beside every entry."""
 END = "train_runtime"
 SUMMARY = (END, "train_samples_per_second", "train_steps_per_second", "train_tokens_per_second", "train_loss")
-"""Of a whole training, in its last entry: no figures of that entry's step."""
+"""Totals of a whole training in its last entry, which are no figures of that step."""
 NAMED = 6
-"""Names that a sentence lists; the others are counted."""
+"""Most names that a sentence lists; the others are counted."""
 WHOLE_SECONDS = 1.0
-"""Tools tell in whole seconds when they began."""
+"""Tools record their start in whole seconds."""
 _ROUNDING = 1e-3
 
-# Why a figure is not kept, or not as it was logged.
+# Reasons why a figure is not kept, or not as it was logged.
 UNTOLD = "Left out, since the trainer had not told its step yet"
 NO_STEP = f"Left out, since their step is no whole number from 0 to {LAST_STEP:,}"
 NO_NUMBER = "Left out, since they are no numbers"
@@ -45,9 +45,9 @@ class Said(NamedTuple):
     rewards: dict[str, float | None]
     advantage: float | None
     group: int | None = None
-    """Number within the step; None where it cannot be told."""
+    """Number within the step; None if unknown."""
     reward: float | None = None
-    """Weighted sum, where the trainer logged it."""
+    """Weighted sum, if the trainer logged it."""
 
 
 class Found(NamedTuple):
@@ -55,40 +55,40 @@ class Found(NamedTuple):
 
     runs: list[FoundRun]
     unread: list[str]
-    """A sentence for each file of which nothing could be read."""
+    """A sentence for each file that could not be read."""
 
 
 @dataclass
 class FoundRun:
-    """Filled by a reader, entry by entry, under the tool's own names; `settle` turns them into those of the store."""
+    """A run that a reader fills entry by entry under the tool's names; `settle` renames them to the store's."""
 
     identity: str
-    """Equal whenever the same run is read again, from wherever, also when it has grown."""
+    """The same whenever the same run is read again, even from elsewhere or after it has grown."""
     name: str
     longer_names: tuple[str, ...] = ()
-    """For the case that another run has its name, the next best first."""
+    """Alternative names in case another run has its name, best first."""
     begun: float | None = None
     """When its writer began, in seconds since the epoch."""
     own_steps: bool = True
-    """Whether an entry may tell the trainer's own step beside that of the tool."""
+    """Whether entries may contain the trainer's own step beside that of the tool."""
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
     at: dict[int, float] = field(default_factory=dict)
     """When a step was logged, in seconds since the epoch."""
     completions: dict[int, list[Said]] = field(default_factory=dict)
     answers: dict[int, list[Said]] = field(default_factory=dict)
-    """Completions that were sampled to evaluate a step's weights, not to train them."""
+    """Completions sampled to evaluate a step's weights, not to train them."""
     notes: list[str] = field(default_factory=list)
-    """Sentences that a reader of the run must know."""
+    """Sentences for whoever looks at the run."""
     left_out: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Reason to names of figures."""
+    """Names of left-out figures, by reason."""
     gone: set[int] = field(default_factory=set)
-    """Steps that an earlier attempt made before the log went back."""
+    """Steps of an earlier attempt that came after the point where the log went back."""
     told: int | None = None
-    """The trainer's own step once an entry has told it; from then on the tool's count means nothing."""
+    """The trainer's own step, once an entry contained it; from then on the tool's step is ignored."""
 
     def add(self, step: object, values: Mapping[str, object], at: object = None) -> None:
-        """Adds the numbers of one log entry to a step."""
+        """Add the numbers of one log entry to a step."""
         own, numbers = self._numbers(values)
         place = self._placed(step, own, numbers)
         if place is None or not numbers:
@@ -103,7 +103,7 @@ class FoundRun:
             self.at[place] = when
 
     def _numbers(self, values: Mapping[str, object]) -> tuple[float | None, dict[str, float]]:
-        """The trainer's own step, if it is told, and the figures."""
+        """Return the trainer's own step, if it was logged, and the figures."""
         own, numbers = None, {}
         is_end = any(plain(name) == END for name in values)
         for name, value in values.items():
@@ -121,7 +121,7 @@ class FoundRun:
         return own, numbers
 
     def _placed(self, step: object, own: float | None, names: Mapping[str, float]) -> int | None:
-        """The step that an entry belongs to; None where it cannot be told."""
+        """Return the step that an entry belongs to, or None if unknown."""
         if own is None and self.told is not None:
             self.left_out[PLACED].update(list(names))
             return self.told
@@ -140,14 +140,14 @@ class FoundRun:
         self.told = step
 
     def _forget_untold(self) -> None:
-        """What stands at the tool's own count cannot be placed once the trainer's step is known."""
+        """Drop what was filed under the tool's step: it cannot be placed once the trainer's own step is known."""
         for row in self.metrics.values():
             self.left_out[UNTOLD].update(list(row))
         self.metrics.clear()
         self.at.clear()
 
     def go_back(self, step: int) -> None:
-        """Forgets what an earlier attempt logged after `step`, where the next one began."""
+        """Drop what an earlier attempt logged after `step`, where the next one began."""
         gone = {each for each in self.metrics if each > step}
         if not gone:
             return
@@ -161,7 +161,7 @@ class FoundRun:
         )
 
     def continue_with(self, later: FoundRun, restart: int | None = None) -> None:
-        """Adds what a later file says of the same run; `restart` is the first step that it says it does again."""
+        """Append what a later file says about the same run; `restart` is the first step it claims to repeat."""
         if self.told is None and later.told is not None:
             self._forget_untold()
         elif self.told is not None and later.told is None:
@@ -181,9 +181,9 @@ class FoundRun:
         self.name, self.longer_names = later.name, later.longer_names
 
     def _where_begins(self, later: FoundRun) -> int | None:
-        """The step that a later attempt began at, if that is not where this one ended.
+        """Return the step at which a later attempt began, if it is not where this one ended.
 
-        A writer that began before this one ended wrote beside it; one that logged other figures is no attempt.
+        A writer that began before this one ended wrote in parallel; one that logged other figures is not an attempt.
         """
         if later.begun is not None and self.at and later.begun + WHOLE_SECONDS < max(self.at.values()):
             return None
@@ -203,7 +203,7 @@ class FoundRun:
             self.metrics[step] = self.metrics.get(step, {}) | row
 
     def settle(self) -> None:
-        """Gives the metrics their names in the store, and turns what was left out into notes."""
+        """Rename the metrics to the store's names, and turn what was left out into notes."""
         names = stored_names(name for row in self.metrics.values() for name in row)
         self.metrics = {step: {names[name]: value for name, value in row.items()} for step, row in self.metrics.items()}
         long = [stored for name, stored in names.items() if len(printable(name)) > LONGEST_NAME]
@@ -217,16 +217,16 @@ class FoundRun:
 
     @property
     def method(self) -> str:
-        """`grpo` where groups were compared, `sft` where TRL's SFT logged, else `unknown`."""
+        """Return `grpo` if groups were compared, `sft` if TRL's SFT logged, else `unknown`."""
         names = {name for row in self.metrics.values() for name in row}
         if self.completions or self.answers or "frac_reward_zero_std" in names:
             return "grpo"
         return "sft" if "mean_token_accuracy" in names else "unknown"
 
     def weights(self) -> dict[str, float]:
-        """The weights under which the logged components add up to the logged reward at every step.
+        """Infer the weights with which the logged components add up to the logged reward at every step.
 
-        Empty where they cannot be told: too few steps, components that never part, or a sum that is not met.
+        Empty if they cannot be inferred: too few steps, components that never differ, or a sum that does not match.
         """
         rows = [row for row in self.metrics.values() if row.get("reward") is not None]
         names = sorted({name for row in rows for name in row if _is_component(name)})
@@ -248,12 +248,12 @@ def counted(n: int, what: str) -> str:
 
 
 def each(name: str, times: int) -> str:
-    """A name with how often it was met."""
+    """Return a name with the number of its occurrences."""
     return printable(name) if times == 1 else f"{printable(name)} ({times:,} times)"
 
 
 def listed(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -263,13 +263,13 @@ def _is_component(name: str) -> bool:
 
 
 def _with_kind(name: str, value: object) -> str:
-    """`completions (table-file)`: trackers say what an object is."""
+    """Return a name with its kind, as in `completions (table-file)`, since trackers store an object's kind."""
     kind = value.get("_type") if isinstance(value, dict) else None
     return f"{name} ({kind})" if isinstance(kind, str) else name
 
 
 def as_number(value: object) -> float | None:
-    """The number, NaN included, as trackers write it; None for anything else."""
+    """Return a tracker's spelling of a number, NaN included, as a float; None for anything else."""
     if value in ("NaN", "Infinity", "-Infinity"):
         return math.nan
     if not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""The names that metrics have in the store: those of TRL's metrics are ours, no two are folded into one."""
+"""Names of imported metrics: TRL's are mapped to ours, and no two are merged."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _HEAD, _TAIL = 120, 70
 
 
 def printable(name: str) -> str:
-    """A name without what a screen obeys or hides: controls, direction marks, characters of no width."""
+    """Return a name without characters that control or hide text: controls, direction marks, zero-width characters."""
     return "".join(each for each in name if each.isprintable())
 
 
 def shortened(name: str) -> str:
-    """At most LONGEST_NAME characters: both ends of a longer name, which tell it from its neighbours."""
+    """Return at most LONGEST_NAME characters: both ends of a long name, which distinguish it from similar ones."""
     return name if len(name) <= LONGEST_NAME else f"{name[:_HEAD]}…{name[-_TAIL:]}"
 
 
 def plain(name: str) -> str:
-    """Without the prefix under which transformers tells trackers what is of training."""
+    """Return a name without the prefix under which transformers logs training metrics."""
     return name.removeprefix("train/")
 
 
 def stored_names(names: Iterable[str]) -> dict[str, str]:
-    """The name of each metric in the store; a name that another one has already keeps more of its own."""
+    """Return the stored name of each metric; one whose short name is taken keeps more of its own."""
     given = list(dict.fromkeys(names))
     taken: dict[str, str] = {}
-    # Who has the name already comes first: of `loss` and `train/loss`, the latter keeps its prefix.
+    # Names that are already short come first: of `loss` and `train/loss`, the latter keeps its prefix.
     for name in sorted(given, key=lambda each: _wanted(each) != each):
         own = shortened(printable(name)) or "(no name)"
         free = (each for each in (_wanted(name), own) if each not in taken)

@@ -1,4 +1,4 @@
-"""Puts runs that a reader found into the database: a new one whole, of one that is here already what is new."""
+"""Save the runs that a reader found: a new run as a whole, of a known run only what is new."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from store.runs import create_run, delete_run, describe_run, get_run
 class Reader(NamedTuple):
     runs: Callable[[str], Found]
     nothing: str
-    """What to say of a path where it finds nothing."""
+    """The sentence for a path where it finds nothing."""
 
 
 READERS = {
@@ -40,7 +40,7 @@ READERS = {
 }
 UNKNOWN = "unknown"
 DEEPEST = 6
-"""Of lists and objects in a config; hostile ones have no end."""
+"""Deepest nesting in a config; hostile ones have no end."""
 MODEL_KEYS = ("model_name_or_path", "_name_or_path", "model_id", "base_model_name_or_path")
 
 
@@ -50,23 +50,23 @@ class Imported(NamedTuple):
     steps: int
     completions: int
     is_new: bool
-    """False for a run that was here already."""
+    """False for a run that was already imported."""
     changed: int = 0
-    """Steps of such a run that were added, replaced or taken away."""
+    """Number of its steps that were added, replaced or removed."""
     notes: tuple[str, ...] = ()
-    """What was left out, and what a reader of the run must know."""
+    """What was left out, and what readers of the run must know."""
 
 
 class Report(NamedTuple):
     runs: list[Imported]
     unread: list[str]
-    """A sentence for each file of which nothing came in."""
+    """A sentence for each file that could not be read."""
 
 
 def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> Report:
-    """Reads all runs of `path`, a word of READERS says how; adds those that are new, and to the others what is.
+    """Import all runs of `path` with the reader named by `tool`: add new ones, and update known ones.
 
-    Raises StoreError when there is nothing to read, or a `name` is given for several runs.
+    Raises StoreError when there is nothing to read, or when `name` is given for several runs.
     """
     found = READERS[tool].runs(path)
     if not found.runs:
@@ -85,7 +85,7 @@ def uid_of(tool: str, run: FoundRun) -> str:
 
 
 def _names(store: Store, tool: str, runs: Sequence[FoundRun]) -> list[str]:
-    """A name for each run: its own, or the first longer one that no other run of the path or the database has."""
+    """Return a unique name for each run: its own, or the first longer one that no other run has."""
     with reading(store) as connection:
         named = {row.uid: row.name for row in connection.execute(select(Run.uid, Run.name))}
     uids = [uid_of(tool, run) for run in runs]
@@ -124,20 +124,20 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
 
 
 def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tuple[int, int]:
-    """The id of the new run, and how many steps it has."""
+    """Create a run; return its id and its number of steps."""
     columns = _columns(tool, path, run)
     made = create_run(store, uid=uid_of(tool, run), name=name, dataset=DATASET, **columns)
     try:
         put_all(store, made.id, made.uid, run, columns["reward_weights"])
     except BaseException:
-        # Half a run would pass for a whole one at the next attempt.
+        # Half a run would pass for a complete one at the next attempt.
         delete_run(store, made.id)
         raise
     return made.id, max(1, len(run.metrics))
 
 
 def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> int:
-    """Brings a run that is here up to what its files say now; returns how many of its steps changed."""
+    """Update a known run to what its files say now; return how many of its steps changed."""
     known, columns = get_run(store, run_id), _columns(tool, path, run)
     weights = columns["reward_weights"] or known.reward_weights
     changed = extend(store, run_id, known.uid, run, weights)
@@ -150,7 +150,7 @@ def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> i
 
 
 def _columns(tool: str, path: str, run: FoundRun) -> dict[str, Any]:
-    """What a run's row says of it, but its name."""
+    """Return the columns of a run, except its name."""
     return {
         "method": run.method,
         "style": style_of(run) or UNKNOWN,

@@ -1,4 +1,4 @@
-"""The steps of an imported run as rows of the database, and how a run that is there already grows."""
+"""Turn the steps of an imported run into rows, and extend a run that was imported before."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from store.steps import forget_steps, record_step
 from store.trace import Form, Style, parse
 
 DATASET = "(imported)"
-"""Of the questions, too: whether two of different steps are about one picture is not known."""
+"""Dataset and question of imported examples: whether two of different steps show one picture is unknown."""
 Texts = tuple[str, ...]
 
 
 class Step(NamedTuple):
-    """What is told of a step, by files or by the database."""
+    """What the files, or the database, say about a step."""
 
     metrics: dict[str, float | None]
     said: Texts = ()
@@ -31,15 +31,15 @@ class Step(NamedTuple):
 
 
 def put_all(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> None:
-    """All steps of a run of which the database has none."""
+    """Store all steps of a new run."""
     for step, told in _told(run).items():
         _put(store, run_id, uid, run, step, told, weights)
 
 
 def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> int:
-    """Brings the steps of the database up to what the files tell now; returns how many changed.
+    """Update the stored steps to what the files say now; return how many changed.
 
-    A step keeps what the files do not tell again, unless an earlier attempt made it.
+    What the files no longer say stays, unless it comes from an earlier attempt.
     """
     here, told = _stored(store, run_id), _told(run)
     changed = 0
@@ -62,7 +62,7 @@ def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str
 
 
 def style_of(run: FoundRun) -> Style | None:
-    """What the completions' tags show; None where there are none."""
+    """Return the style that the completions' tags show, or None without any."""
     texts = [each.text for said in (*run.completions.values(), *run.answers.values()) for each in said]
     if any("<think>" in text for text in texts):
         return "cot"
@@ -104,7 +104,7 @@ def _stored(store: Store, run_id: int) -> dict[int, Step]:
 
 
 def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: Step, weights: dict[str, float]) -> None:
-    """What is told of a step; texts are those that the database lacks."""
+    """Store what the files say about a step; the texts are those that the database lacks."""
     style: Form = style_of(run) or "none"
     if told.metrics or told.said:
         said = run.completions[step] if told.said else []
@@ -118,7 +118,7 @@ def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: St
 def _put_answers(
     store: Store, run_id: int, uid: str, step: int, said: Sequence[Said], weights: dict[str, float], style: Form
 ) -> None:
-    """The completions of a step's evaluation, as predictions that were sampled: sample 0 would be a greedy one."""
+    """Store the completions of a step's evaluation as sampled predictions, since sample 0 would mean greedy."""
     ids = _examples(store, uid, step, said, "eval-")
     placed: dict[str, int] = {}
     rows = []
@@ -142,7 +142,7 @@ def _put_answers(
 
 
 def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: str = "") -> dict[str, int]:
-    """The ids of a step's prompts, each an example of its own."""
+    """Return the ids of a step's prompts, each as an example of its own."""
     prompts = list(dict.fromkeys(each.prompt for each in said))
     examples = [
         ExampleRow(dataset=DATASET, split=uid, key=f"{prefix}{step}-{i}", question=prompt, answer=None)
@@ -152,7 +152,7 @@ def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: s
 
 
 def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:
-    """Each completion with its number within its group."""
+    """Return each completion with its number within its group."""
     placed: dict[int | None, int] = {}
     found = []
     for each in said:
@@ -199,7 +199,7 @@ def _prediction(said: Said, sample: int, example_id: int, weights: dict[str, flo
 
 
 def _reward(said: Said, weights: dict[str, float]) -> float | None:
-    """The logged reward, else the weighted sum where the weights are known."""
+    """Return the logged reward, else the weighted sum if the weights are known."""
     if said.reward is not None or not weights:
         return said.reward
     paid = {name: said.rewards.get(name) for name in weights}

@@ -1,6 +1,6 @@
-"""TensorBoard's event files: a folder of them is a run, its files are attempts or writers of it.
+"""Import TensorBoard's event files: a folder of them is a run, each file an attempt or a parallel writer.
 
-Reads scalars, hyperparameters and the configuration that transformers writes as text; all else is counted.
+Reads scalars, hyperparameters and the configuration that transformers writes as text; everything else is counted.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from store.importing.found import BOOKKEEPING, NO_NUMBER, Found, FoundRun
 
 PATTERN = "*tfevents*"
 CONFIGS = ("args/text_summary", "model_config/text_summary")
-"""Texts under which transformers logs its arguments and the model's configuration, as JSON."""
+"""Tags under which transformers logs its arguments and the model's configuration, as JSON."""
 BEGINNING = 2
-"""Scalars by which a file is known again when it has grown."""
+"""Number of scalars by which a file is recognised after it has grown."""
 START = 1
-"""Status of a session that begins: what was logged at its step and after is done again."""
+"""Status of a starting session: everything logged from its step on is repeated."""
 _HEADER, _FOOTER = struct.Struct("<QI"), 4
-"""Length and its checksum; a checksum of the data follows them."""
+"""Length and its checksum; a checksum of the data follows the data."""
 _BEGUN = re.compile(r"tfevents\.(\d{9,11})\.")
 
 
 def runs(path: str) -> Found:
-    """Every folder at or below `path` whose event files hold scalars."""
+    """Return every folder at or below `path` whose event files hold scalars."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in below(path, PATTERN):
         folders[file.parent].append(file)
@@ -57,7 +57,7 @@ def runs(path: str) -> Found:
 
 
 def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
-    """The run of a folder; None, with a reason in `unread`, where its files hold no scalar."""
+    """Return the run of a folder; None, with a reason in `unread`, if its files hold no scalar."""
     parts, problems = read_each(sorted(files, key=_begun_and_name), _file)
     whole: FoundRun | None = None
     for part, restart in parts:
@@ -82,7 +82,7 @@ def _begun_and_name(path: Path) -> tuple[int, str]:
 
 
 def _file(path: Path) -> tuple[FoundRun, int | None]:
-    """What one file says, and the step that it says it does again. Raises StoreError for a file without an event."""
+    """Return a file's run, and the step it claims to repeat. Raises StoreError for a file without events."""
     run = FoundRun(identity=path.name, name="", own_steps=False)
     restart = None
     for event in _events(path, run.notes):
@@ -101,7 +101,7 @@ def _add(run: FoundRun, event: Any, value: Any) -> None:
     number = scalar(value)
     if number is not None:
         if run.identity.count("\n") < BEGINNING:
-            # Writers may give files of one second one name.
+            # Writers may give several files of one second the same name.
             run.identity += f"\n{hashlib.sha256(event.SerializeToString()).hexdigest()}"
         run.add(event.step, {tag: number}, event.wall_time)
     elif (told := hyperparameters(value)) is not None or (
@@ -115,7 +115,7 @@ def _add(run: FoundRun, event: Any, value: Any) -> None:
 
 
 def _written_by(place: Path, run: FoundRun) -> str | None:
-    """How the writer of PyTorch or tensorboardX came to make a folder below that of its run; None if it did not."""
+    """Return which writer (PyTorch's, tensorboardX's) made a folder below its run's, or None."""
     tags = {name for row in run.metrics.values() for name in row}
     for tag in tags if len(tags) == 1 else ():
         if str(place).startswith(f"{tag.replace('/', '_')}_") or Path(tag) in place.parents:
@@ -124,7 +124,7 @@ def _written_by(place: Path, run: FoundRun) -> str | None:
 
 
 def _tell_apart(found: dict[Path, FoundRun], root: Path) -> None:
-    """Runs that begin alike to the last bit are told apart by where they lie."""
+    """Distinguish runs with exactly the same beginning by their paths."""
     times = Counter(run.identity for run in found.values())
     for folder, run in found.items():
         if times[run.identity] > 1:
@@ -132,7 +132,7 @@ def _tell_apart(found: dict[Path, FoundRun], root: Path) -> None:
 
 
 def _events(path: Path, notes: list[str]) -> Iterator[Any]:
-    """Events up to the end, or to where the file is cut off or damaged, which is noted."""
+    """Yield events up to the end, or up to where the file is cut off or damaged, which is noted."""
     size = path.stat().st_size
     if size == 0:
         raise StoreError(f"{path} is empty: its writer has not written yet, or died.")

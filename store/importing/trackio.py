@@ -1,6 +1,6 @@
-"""Trackio's projects: an SQLite file each, with one row of JSON for every call of `log`.
+"""Import Trackio's projects: an SQLite file each, with a row of JSON for every call of `log`.
 
-Before 0.1 one file held all projects and no step; before 0.2 it had no table of configurations.
+Before 0.1 one file held all projects and no steps; before 0.2 it had no table of configurations.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ OTHERS = {
     "system_metrics": "measurement of the machine",
     "alerts": "alert",
 }
-"""Tables that stay behind, and what their rows are."""
+"""Tables that are not imported, and what their rows are."""
 
 
 def runs(path: str) -> Found:
-    """Every run of a project's file, or of all projects in a folder."""
+    """Return every run of a project's file, or of all projects in a folder."""
     projects, unread = read_each(below(path, "*.db"), _project)
     return Found([run for project in projects for run in project], unread)
 
@@ -34,7 +34,7 @@ def _project(path: Path) -> list[FoundRun]:
         raise StoreError(f"{path} is empty.")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-            # A file from elsewhere must not make SQLite run functions of its choice.
+            # A foreign file must not be able to make SQLite run functions.
             connection.execute("PRAGMA trusted_schema = OFF")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if "metrics" not in tables:
@@ -48,7 +48,7 @@ def _project(path: Path) -> list[FoundRun]:
 
 
 Key = tuple[object, object]
-"""Of a run: its project, where the file has several, and its id, or its name where that is the id."""
+"""The project, if the file has several, and the run's id (or its name, if that is the id)."""
 
 
 def _runs(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
@@ -95,7 +95,7 @@ def _configure(connection: sqlite3.Connection, found: dict[Key, FoundRun], table
 
 
 def _count_others(connection: sqlite3.Connection, found: dict[Key, FoundRun], tables: set[str]) -> None:
-    """Notes what Trackio recorded of a run and the import leaves behind."""
+    """Note what Trackio recorded for a run but the import leaves out."""
     for table, what in OTHERS.items():
         if table not in tables:
             continue
@@ -106,7 +106,7 @@ def _count_others(connection: sqlite3.Connection, found: dict[Key, FoundRun], ta
 
 
 def _seconds(timestamp: object) -> float | None:
-    """ISO time in seconds since the epoch; SQLite's own, without a zone and a T, is UTC."""
+    """Return an ISO time in seconds since the epoch; SQLite's own form, without a zone or T, is UTC."""
     text = str(timestamp)
     try:
         at = datetime.fromisoformat(text)

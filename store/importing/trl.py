@@ -1,6 +1,6 @@
-"""What a TRL trainer leaves in its `output_dir`: `trainer_state.json`, and the parquet files of `log_completions`.
+"""Import the `output_dir` of a TRL trainer: `trainer_state.json` and the parquet files of `log_completions`.
 
-A folder may hold several attempts: what an earlier one left and the last one did not write again is left out.
+A folder may hold several attempts: what an earlier one left and the last one did not rewrite is left out.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from store.importing.trl_tables import add_completions, tell_groups
 STATE, ADAPTER, TABLES = "trainer_state.json", "adapter_config.json", "completions"
 CHECKPOINT = f"checkpoint-*/{STATE}"
 UNTIL = 60.0
-"""Seconds by which a file must be older than another one to belong to an earlier attempt: copies are made in a row."""
+"""Seconds by which a file must be older than another to belong to an earlier attempt: copying takes a while."""
 
 
 class State(NamedTuple):
-    """A `trainer_state.json`; a later one of the same attempt repeats the history of an earlier one."""
+    """A `trainer_state.json`; later ones of the same attempt repeat the history of earlier ones."""
 
     path: Path
     written_at: float
@@ -31,7 +31,7 @@ class State(NamedTuple):
 
 
 def runs(path: str) -> Found:
-    """The run of an output folder, or of every output folder below `path`."""
+    """Return the run of an output folder, or of every output folder below `path`."""
     root = Path(path).expanduser().absolute()
     if not root.exists():
         raise StoreError(f"{path} does not exist: name a folder that does.")
@@ -46,7 +46,7 @@ def runs(path: str) -> Found:
 
 
 def _folders(root: Path) -> list[Path]:
-    """`root` if it is an output folder, else the output folders below it, without those inside of others."""
+    """Return `root` if it is an output folder, else the output folders below it, without nested ones."""
     if _is_output(root):
         return [root]
     known = {path.parent for path in root.rglob(STATE)} | {path.parent.parent for path in root.glob("**/*.parquet")}
@@ -59,13 +59,13 @@ def _is_output(folder: Path) -> bool:
 
 
 def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
-    """None, with reasons in `unread`, where nothing in the folder can be read."""
+    """Return the run of a folder; None, with reasons in `unread`, if nothing in it can be read."""
     states, problems = read_each(sorted(_files(folder)), _state)
     tables = sorted((folder / TABLES).glob("*.parquet"))
     last = _last(states)
     history = last.history if last else []
     identity = fingerprint(tables[0]) if tables else f"{folder.name}\n{json.dumps(history[:1], sort_keys=True)}"
-    # `checkpoint-100` alone would say little.
+    # `checkpoint-100` alone would be no name.
     names = places(folder, folder.parent.parent if folder.match("checkpoint-*") else root)
     run = FoundRun(identity, names[0], names[1:], config=_config(folder, last.content if last else {}))
     for entry in history:
@@ -93,18 +93,18 @@ def _state(path: Path) -> State:
 
 
 def _last(states: list[State]) -> State | None:
-    """The state that has all of the last attempt's history."""
+    """Return the state with the whole history of the last attempt."""
     if not states:
         return None
     newest = max(states, key=lambda state: state.written_at)
-    # Files that were copied are of one age, and then the longest is the best guess.
+    # Copied files have one age; then the longest history is the best guess.
     recent = [state for state in states if state.written_at > newest.written_at - UNTIL]
     same = [state for state in states if newest.history and _common(newest, state) == len(newest.history)]
     return max([*recent, *same], key=lambda state: (state.step, len(state.history)))
 
 
 def _common(one: State, other: State) -> int:
-    """How many entries two histories begin with alike."""
+    """Return the number of equal entries at the beginning of two histories."""
     pairs = zip(one.history, other.history, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if not _alike(a, b)), min(len(one.history), len(other.history)))
 
@@ -114,7 +114,7 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _of_last_attempt(run: FoundRun, tables: list[Path], states: list[State], last: State | None) -> list[Path]:
-    """The tables that the last attempt wrote; notes what an earlier one left."""
+    """Return the tables that the last attempt wrote; note what an earlier one left."""
     if last is None:
         return tables
     earlier = [state for state in states if _common(state, last) < min(len(state.history), len(last.history))]
@@ -131,7 +131,7 @@ def _of_last_attempt(run: FoundRun, tables: list[Path], states: list[State], las
 
 
 def _is_older(table: Path, earlier: list[State], last: State) -> bool:
-    """Whether an earlier attempt wrote a table, at a step that the last one did not reach or went through again."""
+    """Return whether a table is of an earlier attempt, at a step that the last one missed or repeated."""
     digits = "".join(each for each in table.stem if each.isdigit())
     step, written_at = int(digits or 0), table.stat().st_mtime
     if step > last.step and written_at < last.written_at - UNTIL:
@@ -145,7 +145,7 @@ def _is_older(table: Path, earlier: list[State], last: State) -> bool:
 
 
 def _whole(step: object) -> int | float | None:
-    """A step of a log entry; older versions and other writers tell it as text."""
+    """Return the step of a log entry; older versions and other writers store it as text."""
     if isinstance(step, str) and step.strip().isascii() and step.strip().isdigit():
         return int(step)
     return step if isinstance(step, int | float) else None

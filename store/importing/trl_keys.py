@@ -1,4 +1,4 @@
-"""The names that TRL and transformers log under, and those of the same metrics in the store."""
+"""The names under which TRL and transformers log, and the same metrics' names in the store."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ NAMES = {
     "num_tokens": "tokens",
     "step_time": "time/step",
 }
-"""TRL's log key to the name in the store; other keys keep their own."""
+"""Name in the store by TRL's log key; other keys keep their own."""
 SKIPPED = ("epoch", "total_flos")
 
 
 def metric_name(key: str) -> str:
-    """`rewards/format/mean` becomes `reward/format`, other keys go by NAMES or keep their name.
+    """Return a key's name in the store: `rewards/format/mean` becomes `reward/format`, others go by NAMES.
 
-    TRL before 0.17 logs `rewards/format` and no spread.
+    TRL before 0.17 logs `rewards/format` and no standard deviation.
     """
     if key.startswith("rewards/") and key.endswith("/mean"):
         return f"reward/{key[8:-5]}"

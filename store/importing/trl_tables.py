@@ -1,4 +1,4 @@
-"""The tables of TRL's `log_completions`: the last generation of each logging step, without pictures or groups."""
+"""Import TRL's `log_completions` tables: the last generation of each logging step, without pictures or groups."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from store.importing.found import NO_STEP, FoundRun, Said, as_number, as_step, c
 
 OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")
 DEEPEST = 4
-"""Of messages in messages."""
+"""Deepest nesting of messages."""
 BALANCED = 1e-3
-"""Advantages of a group add up to zero; rounding leaves less than this of a completion's."""
+"""Advantages of a group sum to zero, up to this rounding error a completion."""
 EQUAL = 1e-6
 NO_REWARD = "Left out of the tables of completions, since they are columns of no reward"
 BY_PROMPT = (
@@ -28,7 +28,7 @@ BY_PROMPT = (
 
 
 def add_completions(run: FoundRun, path: Path) -> None:
-    """Adds the completions of a table. Raises StoreError for one that cannot be read or is another's."""
+    """Add the completions of a table. Raises StoreError for one that is unreadable or belongs to another run."""
     if path.stat().st_size == 0:
         raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
     try:
@@ -53,13 +53,13 @@ def add_completions(run: FoundRun, path: Path) -> None:
 
 
 def _components(run: FoundRun, table: pyarrow.Table) -> tuple[list[str], list[str]]:
-    """The columns of reward functions, and those that are something else."""
+    """Return the columns of reward functions, and the other columns."""
     known = set()
     for name in (name for row in run.metrics.values() for name in row):
         if (found := re.fullmatch(r"(?:eval_)?rewards/(.+?)(?:/mean|/std)?", name)) is not None:
             known.add(found[1])
     numbers = [f.name for f in table.schema if _is_numeric(f.type) and f.name not in OWN_COLUMNS]
-    # Without metrics nothing tells a reward from a number that a reward function logged beside it.
+    # Without metrics, rewards cannot be told from numbers that a reward function logged beside them.
     components = [name for name in numbers if not known or name in known]
     return components, [name for name in table.column_names if name not in (*OWN_COLUMNS, *components)]
 
@@ -71,15 +71,15 @@ def _said(row: dict[str, Any], components: list[str]) -> Said:
 
 
 def _step(value: object, path: Path) -> int | None:
-    """The step of a row, which older versions write as text; without it that of the file's name."""
+    """Return the step of a row (text in older versions), or else that of the file's name."""
     text = re.sub(r"\D", "", path.stem) if value is None else value
     return as_step(int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else text)
 
 
 def _is_of_evaluation(run: FoundRun, step: int, said: list[Said]) -> bool:
-    """Whether a step's table is that of its evaluation, which TRL writes over the one of training.
+    """Return whether a step's table is from its evaluation, which TRL writes over the one from training.
 
-    Where both were logged, that of training stays only if its mean alone is the table's.
+    If both were logged, it counts as training's only if its mean matches that alone.
     """
     logged = run.metrics.get(step, {})
     if not any(name.startswith("eval_") for name in logged):
@@ -108,7 +108,7 @@ def _agree(pairs: list[tuple[float | None, float]]) -> bool:
 
 
 def tell_groups(run: FoundRun) -> None:
-    """Numbers the groups that can be told, and notes how many completions are in none, or are those of evaluations."""
+    """Number the groups that can be told; note how many completions are in none, or come from evaluations."""
     if run.answers:
         n = sum(map(len, run.answers.values()))
         steps = listed([str(step) for step in sorted(run.answers)])
@@ -140,14 +140,14 @@ def _is_numeric(kind: pyarrow.DataType) -> bool:
 
 
 def _is_group(members: list[Said], size: int) -> bool:
-    """Whether completions of one prompt can be one group of `size`; more than that are several, in unknown order."""
+    """Return whether completions of one prompt can form one group of `size`; more are several groups, unordered."""
     advantages = [each.advantage for each in members]
     known = [value for value in advantages if value is not None]
     return size > 1 and len(members) == size == len(known) and abs(sum(known)) < BALANCED * size
 
 
 def _text(value: object, depth: int = 0) -> str:
-    """A text, or the texts of messages and their parts, a line each."""
+    """Return a text, or the texts of messages and their parts, one a line."""
     if isinstance(value, str):
         return value
     if depth > DEEPEST or value is None:

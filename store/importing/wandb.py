@@ -1,4 +1,4 @@
-"""The `run-ID.wandb` files that W&B writes beside a run, offline or not, one for each time that it was resumed.
+"""Import the `run-ID.wandb` files that W&B writes, offline or not: one each time a run starts or resumes.
 
 Reads history, config and name; tables and media are counted. A file is a log in LevelDB's framing, of W&B's protobuf
 records.
@@ -21,9 +21,9 @@ from store.importing.found import Found, FoundRun
 
 IDENT, BLOCK = b":W&B", 32768
 LONGEST_VALUE = 4096
-"""Characters of JSON: what is longer is no number, and need not be parsed."""
+"""Longest value in characters of JSON: longer ones are no numbers and need not be parsed."""
 _PIECE = struct.Struct("<IHB")
-"""Checksum, length, and whether a record is whole (1), begins (2), goes on (3) or ends (4) here."""
+"""Checksum, length, and whether a record is complete (1), begins (2), continues (3) or ends (4) here."""
 WHOLE, FIRST, LAST = 1, 2, 4
 _ITEM = {"key": (1, "bytes"), "nested_key": (2, "*bytes"), "value_json": (16, "bytes")}
 _HISTORY_ITEM = _ITEM | {
@@ -61,13 +61,13 @@ _MESSAGES = message_types(
     },
 )
 _STARTED = re.compile(r"run-(\d{8}_\d{6})-")
-"""In the name of a run's folder, in local time."""
+"""The start time in a run folder's name, in local time."""
 MIRRORED = "W&B only mirrored TensorBoard's files here: import those for what they hold."
 DAMAGED = "Left out, since they cannot be read"
 
 
 def runs(path: str) -> Found:
-    """Every run at or below `path`; the files of a run that was resumed are one."""
+    """Return every run at or below `path`; the files of a run that was resumed are one."""
     files, unread = read_each(below(path, "*.wandb"), _file)
     together: dict[str, list[FoundRun]] = {}
     for each in files:
@@ -76,7 +76,7 @@ def runs(path: str) -> Found:
 
 
 def _joined(parts: list[FoundRun]) -> FoundRun:
-    """The attempts of one run, the earliest first."""
+    """Merge the attempts of one run, earliest first."""
     whole, *later = sorted(parts, key=lambda part: part.begun or 0.0)
     for part in later:
         whole.continue_with(part)
@@ -84,7 +84,7 @@ def _joined(parts: list[FoundRun]) -> FoundRun:
 
 
 def _file(path: Path) -> FoundRun:
-    """What one file says. Raises StoreError for a file without a record."""
+    """Return what one file says. Raises StoreError for a file without a record."""
     run = FoundRun(identity=path.stem, name=path.stem, begun=_started(path))
     for data in _records(path, run.notes):
         try:
@@ -114,20 +114,20 @@ def _name(run: FoundRun, told: Any) -> None:
 
 def _add(run: FoundRun, history: Any) -> None:
     values = _whole_objects({_key(item): _value(item) for item in history.item})
-    # Older versions tell the step as one of the values only.
+    # Older versions log the step as one of the values only.
     step = history.step.num if history.HasField("step") else values.get("_step")
     run.add(step, values, values.get("_timestamp"))
 
 
 def _whole_objects(values: dict[str, object]) -> dict[str, object]:
-    """The entry with each table, picture and the like as one value: W&B spreads them over several."""
+    """Return the entry with each table or picture as one value: W&B flattens them into several."""
     objects = {name.removesuffix("._type"): kind for name, kind in values.items() if name.endswith("._type")}
     kept = {name: value for name, value in values.items() if not any(name.startswith(f"{each}.") for each in objects)}
     return kept | {name: {"_type": kind} for name, kind in objects.items()}
 
 
 def _started(path: Path) -> float | None:
-    """When the writer of a file began, by the name of its folder."""
+    """Return when the writer of a file began, according to its folder's name."""
     found = _STARTED.search(path.parent.name)
     try:
         return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp() if found else None
@@ -145,7 +145,7 @@ def _key(item: Any) -> str:
 
 
 def _value(item: Any) -> object:
-    """A number, or whatever else was logged, of which only the kind is of use."""
+    """Return a number, or the kind of anything else."""
     for field in ("number", "integer", "boolean"):
         if item.HasField(field):
             return getattr(item, field)
@@ -160,7 +160,7 @@ def _text(data: bytes) -> str:
 
 
 def _records(path: Path, notes: list[str]) -> Iterator[bytes]:
-    """Whole records, up to the end or to where the writer was cut off, which is noted."""
+    """Yield complete records, up to the end or to where the writer was cut off, which is noted."""
     read, begun, is_cut = 0, None, False
     with path.open("rb") as file:
         block = file.read(BLOCK)

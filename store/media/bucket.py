@@ -1,6 +1,6 @@
-"""Images at a URL that fsspec knows, for example in a bucket of S3. Knows nothing of images, hashes or databases.
+"""Store files at a URL that fsspec supports, for example in an S3 bucket.
 
-Keys come from where the protocol's driver looks for them: its environment variables and files, or fsspec's.
+Credentials come from where the protocol's driver looks for them: environment variables, its files, or fsspec's.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from store.db.connection import StoreError
 from store.db.redaction import redacted
 
 WHOLE = frozenset(("abfs", "az", "gcs", "gs", "memory", "s3", "s3a"))
-"""Protocols whose objects appear when all of their bytes are there; files of others are moved to their name."""
+"""Protocols whose objects appear only once complete; on others, files are written under another name and moved."""
 _SECRET = re.compile(r"://.*:.*@|[?#]")
 
 
 class Listed(NamedTuple):
-    """A file that is there: its name below the URL or folder, its whole address, its size in bytes."""
+    """A stored file: its name below the URL or folder, its full address, its size in bytes."""
 
     name: str
     address: str
@@ -33,9 +33,9 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True)
 class Bucket:
-    """A URL and the folder of this machine that keeps copies of what lies there; they may be deleted at any time.
+    """A URL, and the local folder that caches what lies there; cached files can be deleted at any time.
 
-    Names are paths below the URL. What cannot be done raises StoreError.
+    Names are paths below the URL. Failures raise StoreError.
     """
 
     url: str
@@ -45,20 +45,20 @@ class Bucket:
         return redacted(self.url)
 
     def has(self, name: str) -> bool:
-        """True if it is there now, whatever was listed before; False, too, where nobody answers."""
+        """Return whether the file exists now, bypassing any cached listing; False, too, if nobody answers."""
         system, path = self._find(name)
         with self._told():
             system.invalidate_cache()
             return bool(system.exists(path))
 
     def get(self, name: str) -> bytes:
-        """The bytes of a file. Raises FileNotFoundError when there is none."""
+        """Return the bytes of a file. Raises FileNotFoundError if it does not exist."""
         system, path = self._find(name)
         with self._told():
             return bytes(system.cat_file(path))
 
     def put(self, name: str, data: bytes) -> None:
-        """Writes a file, in place of one that may be there; it is whole or absent."""
+        """Write a file, replacing an existing one; readers see all of it or nothing."""
         system, path = self._find(name)
         try:
             with self._told():
@@ -73,24 +73,24 @@ class Bucket:
             raise StoreError(f"There is no {self.url}: create the bucket or folder, or correct VR1Z_MEDIA.") from None
 
     def listed(self) -> Iterator[Listed]:
-        """All files that are there now, by name."""
+        """Yield all files that exist now, by name."""
         system, root = self._opened
         with self._told(), suppress(FileNotFoundError):
             system.invalidate_cache()
-            system.ls(root)  # `find` takes a place that does not answer for an empty one
+            system.ls(root)  # `find` takes an unreachable place for an empty one
             for path, facts in sorted(system.find(root, detail=True).items()):
                 name = path[len(root) :].lstrip("/")
                 yield Listed(name, f"{self.url}/{name}", facts["size"] or 0)
 
     def changed(self, name: str) -> float | None:
-        """When a file was written, in seconds since 1970; None where the protocol does not say."""
+        """Return when a file was written, in seconds since 1970, or None if the protocol does not say."""
         system, path = self._find(name)
         with self._told(), suppress(FileNotFoundError, NotImplementedError):
             return float(system.modified(path).timestamp())
         return None
 
     def remove(self, names: Iterable[str]) -> None:
-        """Removes those files that are there."""
+        """Remove those of the files that exist."""
         for name in names:
             system, path = self._find(name)
             with self._told(), suppress(FileNotFoundError):
@@ -102,8 +102,8 @@ class Bucket:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        """The file system of the driver and the path that stands for the URL there."""
-        from fsspec.core import url_to_fs  # here, since who keeps images in a folder should not wait for it
+        """Return the driver's file system, and the path that stands for the URL in it."""
+        from fsspec.core import url_to_fs  # imported here, since images in a folder should not wait for it
 
         with self._told():
             system, root = url_to_fs(self.url)
@@ -115,7 +115,7 @@ class Bucket:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """A driver's error in words; that a file is not there is for the caller to judge."""
+        """Turn a driver's errors into StoreErrors, except a missing file, which the caller judges."""
         try:
             yield
         except FileNotFoundError:
@@ -123,7 +123,7 @@ class Bucket:
         except PermissionError:
             raise StoreError(f"{self.url} refuses this account: check the keys in its environment.") from None
         except Exception as error:
-            # Every driver has exceptions of its own for what a network does.
+            # Each driver has its own exceptions for network failures.
             reason = redacted(str(error) or type(error).__name__).splitlines()[0]
             raise StoreError(
                 f"{self.url} cannot be used ({reason}): see that it answers, or correct VR1Z_MEDIA."
@@ -131,7 +131,7 @@ class Bucket:
 
 
 def open_bucket(url: str, cache: Path) -> Bucket:
-    """The bucket behind a URL, not yet asked. Raises StoreError unless a driver is installed and no secret is in it."""
+    """Return a URL's bucket, not contacted yet. Raises StoreError for a missing driver or a secret in the URL."""
     from fsspec.registry import get_filesystem_class
 
     protocol, _, place = url.partition("://")

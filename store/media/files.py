@@ -1,8 +1,8 @@
-"""Images by the SHA-256 of their bytes, in one folder or at a URL. Knows nothing of the database.
+"""Store images by the SHA-256 of their bytes, in one folder or at a URL.
 
-A file is written beside its place and then renamed, so that it is whole or absent; many machines may share the folder.
-What lies at a URL is kept in a folder of this machine too once it has been read and its hash is right. (The caches of
-fsspec do not serve for that: they write under the final name, where another process reads half a file.)
+A file is written under another name and then renamed, so that it is complete or absent; several machines may share the
+folder. What lies at a URL is cached in a local folder once it has been read and its hash is right. (fsspec's own caches
+write under the final name, where another process would read half a file.)
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from store.media.bucket import Bucket, Listed
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_BYTES = 64 * 1024**2
 MOST_PIXELS = 100_000_000
-"""A browser that is shown more runs out of memory."""
+"""Most pixels of an image: a browser that is shown more runs out of memory."""
 SETTLED_SECONDS = 3600.0
-"""A file is written before the row that names it: a younger one may still get its row."""
+"""Seconds before a file counts as stray: it is written before the row that refers to it."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Place = Path | Bucket
@@ -38,11 +38,11 @@ Place = Path | Bucket
 
 
 class Lost(StoreError):
-    """An image that is gone or damaged."""
+    """An image is missing or damaged."""
 
 
 def inspect(data: bytes) -> MediaRow:
-    """Hash, type and size of an encoded image, by its header; StoreError when it is no image of ours, or too large."""
+    """Return an encoded image's hash, type and size from its header. Raises StoreError for what we do not store."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,7 +59,7 @@ def inspect(data: bytes) -> MediaRow:
 
 
 def save(place: Place, data: bytes) -> MediaRow:
-    """Stores an image once and says what it is. Raises StoreError where it cannot."""
+    """Store an image once and return its row. Raises StoreError if it cannot be stored."""
     row = inspect(data)
     if isinstance(place, Bucket) and not place.has(name_of(row.sha256)):
         place.put(name_of(row.sha256), data)
@@ -70,9 +70,9 @@ def save(place: Place, data: bytes) -> MediaRow:
 
 
 def copy(source: Place, target: Place, hashes: Iterable[str]) -> tuple[int, int]:
-    """Copies the images of these hashes; how many are there then, and how many were gone or damaged.
+    """Copy the images of these hashes; return how many exist now, and how many were missing or damaged.
 
-    What is there already is read, and written again where it is damaged.
+    Existing files are read, and rewritten if damaged.
     """
     copied = lost = 0
     for sha256 in hashes:
@@ -86,7 +86,7 @@ def copy(source: Place, target: Place, hashes: Iterable[str]) -> tuple[int, int]
 
 
 def content(place: Place, sha256: str) -> bytes:
-    """The bytes of an image as they lie there, with the right hash. Raises Lost, or StoreError where nobody answers."""
+    """Return the bytes of an image, with the right hash. Raises Lost, or StoreError if nobody answers."""
     name = name_of(sha256)
     try:
         data = place.get(name) if isinstance(place, Bucket) else (place / name).read_bytes()
@@ -100,7 +100,7 @@ def content(place: Place, sha256: str) -> bytes:
 
 
 def local(place: Place, sha256: str) -> Path:
-    """An image as a file of this machine; from a URL it is brought and checked first. Raises as `content`."""
+    """Return an image as a local file; from a URL it is downloaded and checked first. Raises like `content`."""
     folder = _folder_of(place)
     path = path_of(folder, sha256)
     if isinstance(place, Bucket) and not path.is_file():
@@ -111,7 +111,7 @@ def local(place: Place, sha256: str) -> Path:
 
 
 def strays(place: Place, known: set[str]) -> Iterator[Listed]:
-    """Images, and halves of some, that are not among the hashes `known` and will not be soon."""
+    """Yield old images and partial files that are not among the hashes `known`."""
     for file in place.listed() if isinstance(place, Bucket) else _listed(place):
         folder, _, name = file.name.rpartition("/")
         is_ours = len(folder) == 2 and (_SHA256.fullmatch(name) or name.startswith("."))
@@ -120,7 +120,7 @@ def strays(place: Place, known: set[str]) -> Iterator[Listed]:
 
 
 def remove(place: Place, names: Iterable[str]) -> None:
-    """Removes files by their names, those of `name_of` or of strays, if they are there."""
+    """Remove files by name (from `name_of` or `strays`), if they exist."""
     names = list(names)
     if isinstance(place, Bucket):
         place.remove(names)
@@ -129,14 +129,14 @@ def remove(place: Place, names: Iterable[str]) -> None:
 
 
 def name_of(sha256: str) -> str:
-    """An image's path below its place; only a hash has one, so that no request can leave the place."""
+    """Return an image's path below its place. Only a hash has one, so no request can escape from the place."""
     if not _SHA256.fullmatch(sha256):
         raise StoreError("An image is named by the 64 hexadecimal digits of its SHA-256.")
     return f"{sha256[:2]}/{sha256}"
 
 
 def path_of(folder: Path, sha256: str) -> Path:
-    """Where an image lies in a folder, if it is there."""
+    """Return the path of an image in a folder, or None if it is not there."""
     return folder / name_of(sha256)
 
 
@@ -175,7 +175,7 @@ def _write(folder: Path, sha256: str, data: bytes) -> None:
     unfinished = target.with_name(f".{sha256}-{uuid4().hex}")
     try:
         private.make_folder(folder)
-        # Whoever the folder is shared with by its permissions shares what is in it.
+        # A folder that is shared by its permissions shares its files, too.
         open_to = folder.stat().st_mode & private.UMASK
         if not target.parent.exists():
             target.parent.mkdir(exist_ok=True)

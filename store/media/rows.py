@@ -1,4 +1,4 @@
-"""Images as the database knows them."""
+"""Images as rows of the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.media import files as files
 
 
 def get_media(store: Store, sha256: str) -> MediaRow:
-    """Type and size of an image; StoreError when there is none of this hash."""
+    """Return type and size of an image. Raises StoreError when there is none with this hash."""
     with reading(store) as connection:
         row = connection.execute(select(*columns(Media, MediaRow)).where(Media.sha256 == sha256)).first()
     if row is None:
@@ -23,8 +23,8 @@ def get_media(store: Store, sha256: str) -> MediaRow:
 
 
 def media_path(store: Store, sha256: str) -> Path:
-    """An image as a file of this machine, brought here first where images lie at a URL.
+    """Return an image as a local file, downloaded first if images lie at a URL.
 
-    Raises StoreError when it is gone or damaged, or when `sha256` is no 64 hexadecimal digits.
+    Raises StoreError when it is missing or damaged, or when `sha256` is not 64 hexadecimal digits.
     """
     return files.local(store.media, sha256)
