@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageMode
 
 from tests.datasets.layouts import encoded, picture
+from trainer.datasets.pictures import WEB, for_store, pictures, several
 from trainer.examples import images
 from trainer.examples.images import PictureError, decode
-from trainer.examples.pictures import WEB, for_store, pictures, several
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}

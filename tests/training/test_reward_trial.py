@@ -15,8 +15,8 @@ from store.metrics import list_metric_names, read_series
 from tests.training.conftest import SMALL, Train
 from trainer import datasets
 from trainer.examples.example import Example
-from trainer.fit import preflight
-from trainer.spec import config, reward_trial
+from trainer.fit import preflight, reward_trial
+from trainer.spec import config
 from trainer.spec.config import ConfigError, RunConfig
 from trainer.spec.errors import Stopped, TrainerError
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from trainer.datasets import columns, files, parquet, questions, values
 from trainer.datasets.columns import Columns
+from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
 from trainer.datasets.rows import rows
 from trainer.datasets.tables import Table
 from trainer.examples.example import Example
-from trainer.examples.pictures import pictures
 from trainer.spec.errors import TrainerError
 
 SPLITS = ("train", "val", "test")

@@ -15,10 +15,10 @@ from typing import Any
 
 from trainer.datasets import columns, folder, questions
 from trainer.datasets.columns import Columns
+from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
 from trainer.datasets.rows import Row, rows
 from trainer.examples.example import Example
-from trainer.examples.pictures import pictures
 from trainer.spec import foreign
 from trainer.spec.errors import TrainerError
 

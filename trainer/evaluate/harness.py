@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from store.db.rows import PredictionRow
-from trainer.evaluate import decoding, generation, scoring, similarity
+from trainer.evaluate import decoding, generation, reward_arguments, scoring, similarity
 from trainer.evaluate.generation import Answer, Decoding
 from trainer.evaluate.similarity import Encoder
 from trainer.examples.example import Example
 from trainer.models import adapters, chat_template
-from trainer.spec import prompt, reward_arguments
+from trainer.spec import prompt
 from trainer.spec.config import RunConfig
 from trainer.spec.rewards import Reward
 

@@ -20,11 +20,12 @@ from trainer.evaluate.baselines import Baseline
 from trainer.evaluate.harness import harness_for
 from trainer.evaluate.similarity import Encoder
 from trainer.examples.example import Example
+from trainer.fit import reward_trial
 from trainer.jobs.activity import obey, say
 from trainer.launch import folders
 from trainer.models import adapters, loading
 from trainer.models.checkpoints import Checkpoints
-from trainer.spec import benchmark, prompt, reward_trial
+from trainer.spec import benchmark, prompt
 from trainer.spec.benchmark import Benchmark
 from trainer.spec.config import DataConfig, RunConfig
 from trainer.spec.errors import TrainerError

@@ -18,10 +18,10 @@ from trainer import datasets
 from trainer.evaluate import generation, harness
 from trainer.examples.example import Example
 from trainer.examples.images import encode_png
-from trainer.fit import calibration, memory, sharing
+from trainer.fit import calibration, memory, reward_trial, sharing
 from trainer.models import chat_template, loading
 from trainer.patches import prefix_sharing
-from trainer.spec import prompt, reward_trial
+from trainer.spec import prompt
 from trainer.spec.config import ConfigError, RunConfig
 from trainer.spec.errors import TrainerError
 from trainer.spec.rewards import build

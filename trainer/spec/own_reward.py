@@ -1,6 +1,6 @@
 """A reward function of the user's own: called by name, as TRL does, and blamed by file and line where it fails.
 
-Torch-free. What TRL hands a reward is made in `trainer.spec.reward_arguments`.
+Torch-free. What TRL hands a reward is made in `trainer.evaluate.reward_arguments`.
 """
 
 from __future__ import annotations

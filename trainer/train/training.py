@@ -31,7 +31,7 @@ from trainer.evaluate import provenance, recording, tokens, tokens_job
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.evaluate.similarity import Encoder
 from trainer.examples.example import Example
-from trainer.fit import calibration, memory, sharing
+from trainer.fit import calibration, memory, reward_trial, sharing
 from trainer.jobs import collective, ranks
 from trainer.jobs.activity import obey, say
 from trainer.launch import folders
@@ -40,7 +40,6 @@ from trainer.models.checkpoints import Checkpoint, Checkpoints
 from trainer.record.capture import Generation, GenerationCapture
 from trainer.record.spool import NAME, Spool
 from trainer.recorder import Recorder
-from trainer.spec import reward_trial
 from trainer.spec.config import RunConfig
 from trainer.spec.errors import Stopped, TrainerError
 from trainer.spec.rewards import build

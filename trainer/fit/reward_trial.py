@@ -1,7 +1,7 @@
 """Rewards of the user's own are called once before a model is loaded, in a process of their own.
 
 On a right and on an empty completion of a real example: what is wrong with a function shows in seconds, and what it
-does to its process it does to that one alone. `python -m trainer.spec.reward_trial FOLDER` is that process.
+does to its process it does to that one alone. `python -m trainer.fit.reward_trial FOLDER` is that process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.spec.config import RunConfig, from_dict
 from trainer.spec.errors import TrainerError, classify
 from trainer.spec.own_reward import finished
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 900
 """A function may load a model of its own at its first call."""
 OPT_OUT = "set try_rewards to false"
@@ -106,9 +106,9 @@ def main(folder: Path) -> None:
 def _try(config: RunConfig, example: Example) -> None:
     own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
     # Only now, since it takes seconds: a file that cannot be imported is told at once.
+    from trainer.evaluate import reward_arguments
     from trainer.evaluate.generation import Answer
     from trainer.models import chat_template, loading
-    from trainer.spec import reward_arguments
 
     processor = loading.load_processor(config.model)
     tokenizer = processor.tokenizer
