@@ -113,6 +113,22 @@ def test_what_serves_one_page_is_imported_by_that_page_alone() -> None:
     assert not crossed
 
 
+@pytest.mark.parametrize("package", ["trainer"])
+def test_folders_import_each_other_in_one_direction(package: str) -> None:
+    """No folder of a package reaches itself by way of another; the functions' own imports count too."""
+    reached: dict[str, set[str]] = {}
+    for path in sources(package):
+        if (room := path.relative_to(ROOT / package).parts[0]).endswith(".py"):
+            continue
+        inside = {module.split(".")[1] for module in imports(path) if module.startswith(f"{package}.")}
+        reached.setdefault(room, set()).update(name for name in inside if (ROOT / package / name).is_dir())
+        reached[room].discard(room)
+    for _ in reached:
+        for others in reached.values():
+            others.update(*(reached.get(name, ()) for name in list(others)))
+    assert not sorted(room for room, others in reached.items() if room in others)
+
+
 def test_no_folder_is_a_heap() -> None:
     counts = Counter(path.parent for path in sources(*PACKAGES) if path.name != "__init__.py")
     assert not {describe(folder): count for folder, count in counts.items() if count > 20}

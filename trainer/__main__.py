@@ -30,6 +30,7 @@ from trainer import launch
 from trainer.jobs import ranks, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
 from trainer.launch import cluster, devices, identity, indexing, local
+from trainer.launch.experiments import launch_experiment
 from trainer.spec import benchmark, experiments
 from trainer.spec import config as configs
 from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
@@ -233,7 +234,7 @@ def embed_command(options: argparse.Namespace) -> int:
 def experiment_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
     matrix = replace(experiments.NAMED[options.name], seeds=tuple(range(options.seeds)))
-    uid = experiments.start(store, options.name, matrix, launcher=options.launcher)
+    uid = launch_experiment(store, options.name, matrix, launcher=options.launcher)
     print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
     if options.queue:
         return FINISHED
@@ -246,7 +247,7 @@ def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
     devices.pin(1, _taken(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
-    report = import_module("trainer.fit.preflight").preflight(_config(options), folder, measure=options.calibrate)
+    report = import_module("trainer.preflight").preflight(_config(options), folder, measure=options.calibrate)
     if options.json:
         print(json.dumps(report))
     else:

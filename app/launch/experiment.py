@@ -7,6 +7,7 @@ import streamlit as st
 from app.launch.launcher import launcher_choice
 from app.shared import data, format
 from store.db.engine import StoreError
+from trainer.launch.experiments import launch_experiment
 from trainer.spec import benchmark, experiments
 from trainer.spec.config import ConfigError
 from trainer.spec.experiments import ARMS, DEMO_TABLES, MODELS, Matrix
@@ -78,7 +79,7 @@ def _number(field: str, text: str) -> float:
 
 def _start(name: str, matrix: Matrix, launcher: str) -> None:
     try:
-        uid = experiments.start(data.writer(), name, matrix, launcher=launcher)
+        uid = launch_experiment(data.writer(), name, matrix, launcher=launcher)
     except (ConfigError, StoreError) as error:
         st.error(format.literal(str(error)), icon=":material/error:")
         return

@@ -13,8 +13,7 @@ from PIL import Image
 from store.db.engine import open_store
 from store.runs import get_run
 from tests.datasets.layouts import made
-from trainer import launch
-from trainer.fit import preflight
+from trainer import launch, preflight
 from trainer.spec import prompt
 from trainer.spec.config import REAL_DATASETS, ConfigError, DataConfig, RunConfig, from_dict
 

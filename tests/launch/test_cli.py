@@ -86,7 +86,7 @@ def test_work_in_the_foreground_sees_no_more_gpus_than_it_uses(
         return {"checks": []}
 
     monkeypatch.setitem(sys.modules, "trainer.train.training", SimpleNamespace(run_job=note))
-    monkeypatch.setitem(sys.modules, "trainer.fit.preflight", SimpleNamespace(preflight=note))
+    monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=note))
     assert trainer(*arguments) == 0
     held = {job.uid: job.device for job in list_jobs(store)}
     assert seen[0][0] == wanted
@@ -252,7 +252,7 @@ def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest
         level = "ok" if config.seed else "fail"
         return {"checks": [{"name": "disk", "level": level, "sentence": "Plenty."}]}
 
-    monkeypatch.setitem(sys.modules, "trainer.fit.preflight", SimpleNamespace(preflight=report))
+    monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=report))
     assert trainer("preflight", "--preset", "demo-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
     assert asked[0][1:] == (Path("/tmp/x"), False) and asked[0][0].name == "demo-grpo"
     assert capfd.readouterr().out == "ok   disk: Plenty.\n"

@@ -11,6 +11,7 @@ from store.experiments import get_experiment, list_experiments
 from store.jobs import list_jobs
 from store.runs import get_run, list_runs
 from trainer import launch
+from trainer.launch.experiments import BASE_SAMPLES, launch_experiment
 from trainer.spec import experiments
 from trainer.spec.config import ConfigError
 from trainer.spec.experiments import ARMS, DEMO_TABLES, Matrix
@@ -51,14 +52,14 @@ def test_arms_differ_in_what_they_say_and_share_the_conditions() -> None:
 
 
 def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
-    uid = experiments.start(store, "tables", replace(DEMO_TABLES, settings=(("optimization.steps", 2),)))
+    uid = launch_experiment(store, "tables", replace(DEMO_TABLES, settings=(("optimization.steps", 2),)))
     found = get_experiment(store, uid)
     assert list(found.arms.values()) == ["zero-shot CoT", "SFT CoT", "SFT CoT", "GRPO CoT", "GRPO CoT"]
     asked = [(job.kind, job.arguments.get("benchmark")) for job in list_jobs(store)]
     others = [("evaluate", "shapes-complex"), ("evaluate", "shapes-hard")]
     assert asked == [("evaluate", "shapes-simple"), *others] + [("train", None), *others] * 4
     samples = [job.arguments.get("samples") for job in list_jobs(store)]
-    assert samples == [experiments.BASE_SAMPLES] * 3 + [None] * 12
+    assert samples == [BASE_SAMPLES] * 3 + [None] * 12
     assert {get_run(store, run).max_steps for run, arm in found.arms.items() if arm != "zero-shot CoT"} == {2}
 
 
@@ -73,5 +74,5 @@ def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
 )
 def test_what_cannot_run_queues_nothing(store: Store, matrix: Matrix, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        experiments.start(store, "tables", matrix)
+        launch_experiment(store, "tables", matrix)
     assert (list_runs(store), list_experiments(store)) == ([], [])

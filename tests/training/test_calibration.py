@@ -12,10 +12,10 @@ import torch
 
 from tests.training.conftest import SMALL
 from trainer import datasets
-from trainer.fit import calibration, memory
+from trainer.fit import memory
 from trainer.models import loading
 from trainer.spec import config, rewards
-from trainer.train import grpo, sft
+from trainer.train import calibration, grpo, sft
 
 pytestmark = pytest.mark.training
 

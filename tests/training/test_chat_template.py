@@ -16,9 +16,8 @@ from store.db.engine import Store
 from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import list_evaluations
 from tests.training.conftest import Train
-from trainer import datasets
+from trainer import datasets, preflight
 from trainer.evaluate import generation
-from trainer.fit import preflight
 from trainer.models import chat_template, loading
 from trainer.spec import config, prompt
 from trainer.spec.config import ModelConfig

@@ -9,7 +9,7 @@ import pytest
 from store.db.engine import Store
 from store.events import list_events
 from tests.training.conftest import Train
-from trainer.fit.preflight import preflight
+from trainer.preflight import preflight
 from trainer.spec import config
 from trainer.spec.config import RunConfig
 

@@ -1,6 +1,6 @@
-"""A matrix of arms, ranks, seeds, models and learning rates: which runs it makes, and how all of them are launched.
+"""A matrix of arms, ranks, seeds, models and learning rates, and the runs that it makes.
 
-Torch-free: the dashboard imports it. Knows nothing of what came out.
+`trainer.launch.experiments` launches them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from store.db.engine import Store
-from store.db.schema import Launcher
-from store.experiments import add_to_experiment, create_experiment
-from store.jobs import add_job
-from trainer import launch
-from trainer.spec import benchmark
 from trainer.spec.config import ConfigError, RunConfig, from_dict, preset
 
 _FORMAT_ONLY = [
@@ -38,8 +32,6 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 """Arm to method and what differs from the method's preset; the last three are controls."""
 MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}
 """Model to what the names of its presets for GRPO and SFT begin with."""
-BASE_SAMPLES = 8
-"""Samples of an arm that trains nothing, on every benchmark, for its pass@k beside the others' pass@1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,32 +86,3 @@ def _config(matrix: Matrix, model: str, arm: str, rank: int, rate: float | None,
         section, _, key = field.rpartition(".")
         (values[section] if section else values)[key] = value
     return from_dict(values)
-
-
-def start(store: Store, name: str, matrix: Matrix, *, launcher: str = Launcher.LOCAL) -> str:
-    """Queues every run with its evaluations and returns the experiment's uid. Raises ConfigError before anything.
-
-    A run that trains is tested on its own dataset at its end; the other benchmarks are evaluations after it.
-    """
-    runs = planned(matrix)
-    for run, asked in product(runs, matrix.benchmarks):
-        benchmark.find(run.config, {"benchmark": asked})
-    launch.check(store, launcher)
-    experiment = create_experiment(store, name=name, matrix=_stored(matrix))
-    for arm, config in runs:
-        trains = config.method != "none"
-        own = config.data.dataset
-        sampled = {} if trains else {"samples": BASE_SAMPLES}
-        first = {} if trains else {"benchmark": own, **sampled}
-        made, _ = launch.create(store, config, arguments=first, launcher=launcher)
-        add_to_experiment(store, experiment.id, made.id, arm)
-        for asked in matrix.benchmarks:
-            if asked != own:
-                later = {"benchmark": asked, "checkpoint": "best", **sampled}
-                add_job(store, made.id, "evaluate", later, launcher=launcher)
-    launch.tell(store, launcher)
-    return experiment.uid
-
-
-def _stored(matrix: Matrix) -> dict[str, Any]:
-    return {key: list(value) for key, value in vars(matrix).items()}

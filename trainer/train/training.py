@@ -27,11 +27,11 @@ from store.trace import opening
 from trainer import datasets
 from trainer.datasets.storing import store_examples
 from trainer.evaluate import job as evaluation_job
-from trainer.evaluate import provenance, recording, tokens, tokens_job
+from trainer.evaluate import provenance, recording, reward_trial, tokens, tokens_job
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.evaluate.similarity import Encoder
 from trainer.examples.example import Example
-from trainer.fit import calibration, memory, reward_trial, sharing
+from trainer.fit import memory, sharing
 from trainer.jobs import collective, ranks
 from trainer.jobs.activity import obey, say
 from trainer.launch import folders
@@ -43,7 +43,7 @@ from trainer.recorder import Recorder
 from trainer.spec.config import RunConfig
 from trainer.spec.errors import Stopped, TrainerError
 from trainer.spec.rewards import build
-from trainer.train import grpo, rejection_sampling, sft
+from trainer.train import calibration, grpo, rejection_sampling, sft
 from trainer.train.callbacks import Watch, curves
 
 

@@ -15,17 +15,17 @@ from typing import Any, Literal
 import torch
 
 from trainer import datasets
-from trainer.evaluate import generation, harness
+from trainer.evaluate import generation, harness, reward_trial
 from trainer.examples.example import Example
 from trainer.examples.images import encode_png
-from trainer.fit import calibration, memory, reward_trial, sharing
+from trainer.fit import memory, sharing
 from trainer.models import chat_template, loading
 from trainer.patches import prefix_sharing
 from trainer.spec import prompt
 from trainer.spec.config import ConfigError, RunConfig
 from trainer.spec.errors import TrainerError
 from trainer.spec.rewards import build
-from trainer.train import grpo
+from trainer.train import calibration, grpo
 
 Level = Literal["ok", "warn", "fail"]
 LITTLE_DISK = 2 * 1024**3

@@ -1,7 +1,7 @@
 """Rewards of the user's own are called once before a model is loaded, in a process of their own.
 
 On a right and on an empty completion of a real example: what is wrong with a function shows in seconds, and what it
-does to its process it does to that one alone. `python -m trainer.fit.reward_trial FOLDER` is that process.
+does to its process it does to that one alone. `python -m trainer.evaluate.reward_trial FOLDER` is that process.
 """
 
 from __future__ import annotations
