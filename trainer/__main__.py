@@ -37,11 +37,11 @@ from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunCo
 from trainer.spec.errors import TrainerError
 
 NICENESS = 5
-"""A job in the background gives way to the dashboard."""
+"""Jobs in the background run at lower priority than the dashboard."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns the exit code."""
+    """Run one command and return the exit code."""
     options = parser().parse_args(arguments)
     telemetry.keep_off()
     try:
@@ -328,7 +328,7 @@ def tokens_command(options: argparse.Namespace) -> int:
 def stop_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
     run = get_run(store, resolve_run(store, options.run))
-    # What runs now may be an evaluation of a run that was trained long ago.
+    # The job at hand may be an evaluation of a run that was trained long ago.
     open_jobs = list_jobs(store, open_only=True, run_id=run.id)
     job = open_jobs[0] if open_jobs else run.job
     print(shown(launch.stop(store, job, options.level)) if job else "The run never had a job.")
@@ -362,7 +362,7 @@ def rank_command(options: argparse.Namespace) -> int:
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:
-    """Executes a job in the foreground."""
+    """Execute a job in the foreground."""
     run = get_run(store, run_id)
     print(
         shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
@@ -372,7 +372,7 @@ def _execute(store: Store, run_id: int, job: JobRef) -> int:
 
 
 def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
-    """Executes a job on devices of its own: those that its queue gave it, or free ones of this host."""
+    """Execute a job on its own devices: those that its queue assigned, or free ones of this host."""
     device = None
     if job.device is None and job.launcher == Launcher.LOCAL:
         device = devices.pin(int(job.arguments.get("processes", 1)), _taken(store))
@@ -380,7 +380,7 @@ def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
 
 
 def _taken(store: Store) -> set[str]:
-    """Devices that jobs of this host have."""
+    """Return the devices held by this host's jobs."""
     held = [job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device]
     return {device for names in held for device in names.split(",")}
 
@@ -401,7 +401,7 @@ def _model_only(model: str, data: DataConfig) -> RunConfig:
 
 
 def _data_config(dataset: str, path: Path | None) -> DataConfig:
-    """A dataset with the folder of its files. Raises ConfigError."""
+    """Return a DataConfig for a dataset and its folder. Raises ConfigError."""
     data = {"dataset": dataset, "path": None if path is None else str(path.expanduser().absolute())}
     return configs.from_dict({"method": "none", "data": data}).data
 
@@ -414,6 +414,6 @@ def positive_number(text: str) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["export"]:  # what is exported is meant for others: there the shell decides
+    if sys.argv[1:2] != ["export"]:  # exported text is meant for other programs: the shell decides its encoding
         os.umask(private.UMASK)
     sys.exit(main())

@@ -1,6 +1,6 @@
-"""Is this configuration going to run? Checks without training, and the prompt exactly as the model will see it.
+"""Check without training whether a configuration will run, and show the prompt exactly as the model will see it.
 
-Run in a process of its own (`python -m trainer preflight --config FILE --json`): it needs torch.
+Run in a separate process (`python -m trainer preflight --config FILE --json`): it needs torch.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from trainer.train import calibration, grpo
 Level = Literal["ok", "warn", "fail"]
 LITTLE_DISK = 2 * 1024**3
 CHECKPOINT_SHARE = 7
-"""Quarters of the adapter's memory on disk: weights and two moments in the last and the best checkpoint, one final."""
+"""Quarters of the adapter's memory on disk: weights and two moments in `last` and `best`, weights in `final`."""
 TOKEN_BYTES, ROW_BYTES = 4, 300
-"""Of a text in the database, and of its row with its indexes."""
+"""Bytes of a text in the database, and of its row with its indexes."""
 TIGHT = 0.85
 """Share of the free memory beyond which an estimate is too close."""
 THINKING = "1. A red boat, on the left.\n2. Six blue boats, behind it."
-"""What is imitated to try a chat template."""
+"""A target to try a chat template with."""
 SHOWN_EDGE = 512
 """Pixels of the example's picture in the report."""
 
@@ -49,14 +49,14 @@ class Check:
 
 
 def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict[str, Any]:
-    """`checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory`.
+    """Return `checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory`.
 
     Memory is the estimate's `peak`, `available`, `phase`, `parts` and `parameters`, in bytes. What follows a failed
-    check is left out; `folder` is where the run's output will go; `measure` does one real update, too.
+    check is left out; `folder` is where the run's output will go; with `measure`, one real update is done, too.
     """
     checks = [_device(config)]
     report: dict[str, Any] = {}
-    # Nothing but GRPO gives a prompt to the model several times.
+    # Only GRPO gives a prompt to the model several times.
     further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
     for step in (_chat_template, _data_and_prompt, _rewards, *further):
         try:
@@ -84,7 +84,7 @@ def _pace(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, A
 
 
 def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[str, Any]]:
-    """Space for checkpoints and rows; `adapter` is the adapter's size in memory with gradient and moments, in bytes."""
+    """Check the space for checkpoints and rows; `adapter` is its size with gradient and moments, in bytes."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
         sentence = f"{existing} cannot be written to. Choose another database or change its permissions."
@@ -102,7 +102,7 @@ def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[st
 
 
 def _row_bytes(config: RunConfig) -> int:
-    """An update's rows in the database at most, its share of the probes' and validations' included."""
+    """Return the most bytes an update adds to the database, including its share of probes and validations."""
     each = config.max_tokens * TOKEN_BYTES + ROW_BYTES
     evaluation = config.evaluation
     probed = evaluation.probe_examples * (1 + evaluation.probe_samples) / evaluation.probe_every
@@ -121,7 +121,7 @@ def _device(config: RunConfig) -> Check:
 
 def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
     own = [reward.name for reward in config.paid if ".py:" in reward.name]
-    # Before anything else imports them: what they do to a process they must not do to this one.
+    # Before anything else imports them: what they do to a process must not happen to this one.
     tried = 0
     if own and config.try_rewards:
         if "prompt" not in report:
@@ -139,7 +139,7 @@ def _examples(config: RunConfig, n: int) -> list[Example]:
 
 
 def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    """What the template makes of the run's prompts and, where something is imitated, of its targets."""
+    """Check what the template makes of the run's prompts and, for imitation, of its targets."""
     processor = loading.load_processor(config.model)
     turn = chat_template.read(processor)
     chat_template.check_style(turn, config.style, repr(config.model.id))
@@ -193,7 +193,7 @@ def _sharing(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str
 
 
 def _memory(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    """By the largest example of those that were looked at; without one the images' cost is unknown."""
+    """Check the memory of the largest example that was looked at; without one, the images' cost is unknown."""
     if "largest" not in report:
         raise TrainerError("data", "The memory was not estimated, since no example could be prepared.")
     found = memory.estimate(config, memory.Workload(**report["largest"]))

@@ -33,7 +33,7 @@ __all__ = ["Recorder", "record"]
 
 
 class Recorder(StepRecorder):
-    """Of a run that the database has already: commits every step, or keeps it in the spool until the store answers."""
+    """Recorder of an existing run: commits every step, or keeps it in the spool until the store answers."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Recorder(StepRecorder):
         identify: Callable[[Sequence[dict[str, Any]]], list[int | None]] = lambda rows: [None] * len(rows),
         measure: Callable[[Generation], list[TokenRow]] | None = None,
     ) -> None:
-        """`identify` gives the database ids of the examples behind dataset rows, by their column `example` alone."""
+        """`identify` returns database ids of the examples of dataset rows, which have the column `example` alone."""
         super().__init__(style=style, weights=weights, measure=measure)
         self.store, self.run_id, self.job_id, self.spool = store, run_id, job_id, spool
         self.identify = identify
@@ -56,7 +56,7 @@ class Recorder(StepRecorder):
 
     @property
     def failures(self) -> int:
-        """What was lost since the last event that said so."""
+        """Number of records lost since the last event that reported them."""
         return self.delivery.failures + self.spool.lost
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -64,7 +64,7 @@ class Recorder(StepRecorder):
         self.settle()
 
     def settle(self) -> None:
-        """Writes what waits, for which a patient store waits too. Raises StoreError; then it waits on."""
+        """Write what waits, as long as a patient store takes. Raises StoreError; then the rest keeps waiting."""
         self.delivery.put = self._put
         try:
             self.delivery.settle()
@@ -81,7 +81,7 @@ class Recorder(StepRecorder):
         self._put(record, replace(self.store, patience=0.0))
 
     def _put(self, record: Record, store: Store | None = None) -> None:
-        """Raises StoreError."""
+        """Store a record. Raises StoreError."""
         store = store or self.store
         if isinstance(record, Happened):
             add_event(store, self.run_id, record.kind, record.message, job_id=self.job_id)
@@ -102,15 +102,15 @@ class Recorder(StepRecorder):
 def record(
     trainer: Any, *, name: str, db: str | None = None, grammar: Literal["ours", "boxed", "none"] | None = None
 ) -> Attached | None:
-    """Records a TRL trainer of somebody else's script as a run of its own, until the script ends.
+    """Record a TRL trainer of your own script as a run, until the script ends.
 
-    `db` is a path or an SQLAlchemy URL; by default VR1Z_DATABASE_URL, else the dashboard's default. A GRPOTrainer's
+    `db` is a path or an SQLAlchemy URL; the default is VR1Z_DATABASE_URL, else the dashboard's default. A GRPOTrainer's
     completions are recorded with their groups, prompts, pictures and columns. `grammar` says how texts are read: `ours`
-    (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default what the prompts ask for. *Stop* in the
-    dashboard ends the training after the step at hand. Of several processes each calls this, the first one records, and
-    the others get None.
+    (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default it follows from the prompts. *Stop* in the
+    dashboard ends the training after the current step. With several processes, each calls this; the first one records,
+    and the others get None.
 
-    Nothing of it ends or delays the script. While the database is away, records wait in `unwritten-UID.jsonl` in the
-    trainer's `output_dir`; what waits there at the end is taken in by `python -m store import journal FILE`.
+    It never ends or delays the script. While the database is away, records wait in `unwritten-UID.jsonl` in the
+    trainer's `output_dir`; what is left there at the end is imported by `python -m store import journal FILE`.
     """
     return attach(trainer, name=name, db=db, grammar=grammar)

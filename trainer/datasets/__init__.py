@@ -1,4 +1,4 @@
-"""Counting datasets: the examples of a run by role, drawn or from a real set. Knows nothing of models or prompts."""
+"""Counting datasets: the examples of a run by role, drawn or from a real set."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from trainer.spec.errors import TrainerError
 
 
 class Loaded(NamedTuple):
-    """Examples by role; `facts` say what was loaded, for the record of the run."""
+    """Examples by role; `facts` describe what was loaded, for the run's record."""
 
     examples: dict[Role, list[Example]]
     facts: dict[str, Any]
 
 
 def load(dataset: str, split: str, n: int, seed: int) -> list[Example]:
-    """`n` examples of a drawn dataset, the same for the same arguments."""
+    """Return `n` examples of a drawn dataset, the same for the same arguments."""
     return load_role(DataConfig(dataset=dataset, seed=seed), split, n)
 
 
 def load_role(config: DataConfig, role: str, n: int, difficulty: str | None = None) -> list[Example]:
-    """At most `n` examples of one role and, if it is given, of one difficulty. Raises TrainerError as `load_roles`."""
+    """Return at most `n` examples of a role, and of a difficulty if given. Raises TrainerError like `load_roles`."""
     asked: Role = next(known for known in ROLES if known == role)
     return load_roles(config, {asked: n}, difficulty=difficulty).examples[asked]
 
 
 def load_run(config: DataConfig, *, imitates: bool) -> Loaded:
-    """What a run trains on and is measured by; a run that imitates trains on rows with a reference only."""
+    """Return a run's training and evaluation examples; a run that imitates trains only on rows with a reference."""
     counts: dict[Role, int] = {
         "train": config.train_examples,
         "val": config.val_examples,
@@ -46,9 +46,9 @@ def load_run(config: DataConfig, *, imitates: bool) -> Loaded:
 def load_roles(
     config: DataConfig, counts: Mapping[Role, int], *, imitates: bool = False, difficulty: str | None = None
 ) -> Loaded:
-    """At most so many examples of each role, all of them decoded once; of one `difficulty` if it is given.
+    """Return up to `counts` examples of each role, all decoded once, of one `difficulty` if it is given.
 
-    Raises TrainerError (kind `data`) when the set cannot be read, has no such role, or none of its rows can be used.
+    Raises TrainerError (kind `data`) when the set cannot be read, lacks the role, or has no usable row for it.
     """
     family, _, world = config.dataset.partition("-")
     if family == "shapes":

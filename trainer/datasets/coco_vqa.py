@@ -1,6 +1,6 @@
 """TDIUC and VQA v2: a JSON file of questions and one of annotations, joined by question_id, with COCO's images.
 
-Knows the two layouts; what is counting is a rule of each set.
+The two sets differ in their paths, and in how they mark counting questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.spec.errors import TrainerError
 
 NO_ANNOTATION = "question has no annotation"
 _OTHER = object()
-"""The answer to a question that asks for no count."""
+"""Stands for the answer to a question that does not ask for a count."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CocoVqa:
         return tuple(s for s in ("train", "val") if (self.root / self.questions.format(split=s)).is_file())
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Rows in the order of the questions' file. Raises TrainerError where a file is not what it should be."""
+        """Yield rows in the order of the questions file. Raises TrainerError if a file is malformed."""
         answers = self._answers(split)
         folder = self.root / self.images.format(split=split)
         seen: set[str] = set()
@@ -58,7 +58,7 @@ class CocoVqa:
                 seen.add(key)
 
     def _answers(self, split: str) -> dict[str, object]:
-        """Answer, or _OTHER, by question_id."""
+        """Return the answer, or _OTHER, by question_id."""
         found: dict[str, object] = {}
         for row in _rows(self.root / self.annotations.format(split=split), "annotations", ("question_id",)):
             key = questions.identifier(row.get("question_id"))
@@ -68,7 +68,7 @@ class CocoVqa:
 
 
 def _rows(path: Path, field: str, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The objects in the list `field`; another kind of entry is an empty one."""
+    """Yield the objects in the list `field`; an entry of another kind becomes an empty object."""
     found = files.read_json(path)
     rows = found.get(field) if isinstance(found, dict) else None
     if not isinstance(rows, list):
@@ -88,7 +88,7 @@ def _file_name(split: str, image_id: object) -> str | None:
 
 
 def tdiuc(root: Path) -> CocoVqa:
-    """`root` is the folder TDIUC or the one that holds it."""
+    """Return TDIUC in `root`, which is its folder or the one that contains it."""
 
     def answer(row: dict[str, Any]) -> object:
         answers = row.get("answers")

@@ -1,4 +1,4 @@
-"""The columns of a table of questions: their names as people write them, and what to say where they are not there."""
+"""Columns of a table of questions: the spellings of their names, and the error when one is missing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from trainer.spec.errors import TrainerError
 
 NEEDED = (("question",), ("answer",), ("image", "images"))
-"""Each by its names, of which one must be there."""
+"""The accepted names of each column; at least one must be present."""
 _SHOWN = 20
 
 
 def name(given: object) -> str:
-    """`answer` for ` Answer` and the like."""
+    """Return a column's plain name: `answer` for ` Answer` and the like."""
     return str(given).replace("\ufeff", "").strip().casefold()
 
 
 def named(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row with the plain names of its columns."""
+    """Return a row keyed by plain column names."""
     found: dict[str, Any] = {}
     for given, value in row.items():
         found.setdefault(name(given), value)
@@ -28,19 +28,19 @@ def named(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 @dataclass
 class Columns:
-    """The names that any row had; `where` and `advice` word the error."""
+    """The column names that occurred in any row; `where` and `advice` word the error."""
 
     where: str
     advice: str
     found: dict[str, str] = field(default_factory=dict)
-    """As they were written, by their plain names."""
+    """Original spellings by plain name."""
 
     def add(self, names: Iterable[object]) -> None:
         for given in names:
             self.found.setdefault(name(given), str(given).strip())
 
     def check(self, needed: Iterable[tuple[str, ...]] = NEEDED) -> None:
-        """Raises TrainerError where a needed column was in no row."""
+        """Raise TrainerError if a needed column occurred in no row."""
         if all(any(wanted in self.found for wanted in names) for names in needed):
             return
         raise TrainerError(
@@ -51,12 +51,12 @@ class Columns:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names of columns for a sentence: few and short."""
+    """Return column names for a sentence: few and short."""
     shown = [printable(name, 60) or "(blank)" for name in names]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return (", ".join(shown[:_SHOWN]) or "none") + more
 
 
 def printable(text: str, most: int) -> str:
-    """The first characters of a foreign text, without what a terminal would obey."""
+    """Return the first characters of a foreign text, without control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:most])

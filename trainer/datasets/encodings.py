@@ -1,4 +1,4 @@
-"""Which encoding a text file is in: UTF-8, UTF-16, or a code page of Windows. Knows nothing of what the text means."""
+"""Detect the encoding of a text file: UTF-8, UTF-16, or a Windows code page."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _LATIN = ("cp1252", "cp1250")
 _OTHERS = ["cp1251", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "cp949", "big5hkscs"]
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
 _IN_WORD = re.compile(r"(?<=[^\W\d_])(?:[^\w\s\x00-\x7f\u2010-\u2026]|[\u00b2\u00b3\u00b9])(?=[^\W\d_])")
-"""A sign between letters: what Polish or Czech looks like under the code page of the West."""
+"""A symbol between letters: what Polish or Czech looks like when read as Western European."""
 
 
 class Encoding(NamedTuple):
-    """`note` says in a sentence what was guessed."""
+    """`note` is a sentence that says what was guessed."""
 
     codec: str
     note: str = ""
 
 
 def of(path: Path) -> Encoding:
-    """The encoding that the whole file can be read in. Raises TrainerError, also for a pointer of Git LFS."""
+    """Return an encoding in which the whole file can be read. Raises TrainerError, also for a Git LFS pointer."""
     try:
         status = path.stat()
         return _of(path, status.st_size, status.st_mtime_ns)
@@ -81,7 +81,7 @@ def _is_decoded_by(path: Path, codec: str) -> bool:
 
 
 def _sample(path: Path) -> bytes:
-    """Lines with other than ASCII characters, as many as a guess needs."""
+    """Return lines with non-ASCII characters, as many as a guess needs."""
     found = b""
     with path.open("rb") as file:
         while len(found) < 65536 and (line := file.readline(CHUNK)):
@@ -91,10 +91,10 @@ def _sample(path: Path) -> bytes:
 
 
 def _code_page(sample: bytes) -> str | None:
-    """Words with ASCII letters among others are of the West or of Central Europe, words without of another script."""
+    """Guess a code page: words that mix in ASCII letters are Western or Central European, others another script."""
     words = b"".join(word for word in _WORD.findall(sample) if not word.isascii())
     if sum(letter >= 0x80 for letter in words) > 0.75 * len(words):
-        # The library guesses scripts well, and languages of one script badly.
+        # The library is good at telling scripts apart, and bad at languages of one script.
         from charset_normalizer import from_bytes
 
         if best := from_bytes(sample, cp_isolation=_OTHERS).best():

@@ -1,4 +1,4 @@
-"""Reading a dataset's files: JSON, and pictures that lie in its folder or in memory. Knows no dataset's layout."""
+"""Read a dataset's files: JSON, and pictures in its folder or in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture in an image file; `read` says where it lies or fetches its bytes, and may raise PictureError."""
+    """A picture in an image file; `read` returns its path or fetches its bytes, and may raise PictureError."""
 
     identity: str
     read: Callable[[], Source]
@@ -38,14 +38,14 @@ class EncodedPicture:
 
 
 def in_folder(root: Path, name: object) -> EncodedPicture:
-    """The picture at a path below `root`, known by its name."""
+    """Return the picture at a path below `root`, identified by that path."""
     return EncodedPicture(posixpath.normpath(str(name)), lambda: find((root,), name), str(name)[:200])
 
 
 def find(roots: Sequence[Path], name: object) -> Path:
-    """The file at a path that is relative to the first root, or absolute; it lies below one of them, links followed.
+    """Return the file at a path, absolute or relative to the first root; it must lie below one of them, links resolved.
 
-    Either slash parts folders. Raises PictureError.
+    Slashes and backslashes separate folders. Raises PictureError.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise PictureError(MISSING, str(name)[:200])
@@ -60,7 +60,7 @@ def find(roots: Sequence[Path], name: object) -> Path:
             else:
                 outside = True
         except (OSError, ValueError):
-            # A name with a null character, or longer than a file system takes.
+            # The name contains a null character, or is longer than file systems allow.
             continue
     outside = outside or _DRIVE.match(text) is not None
     raise PictureError(OUTSIDE if outside else MISSING, text[:200])
@@ -71,7 +71,7 @@ def in_memory(data: bytes) -> EncodedPicture:
 
 
 def digest(source: Source) -> str:
-    """The SHA-256 of a file's bytes. Raises OSError."""
+    """Return the SHA-256 of a file's bytes. Raises OSError."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
     with source.open("rb") as file:
@@ -79,7 +79,7 @@ def digest(source: Source) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file in the encoding that it is in, its line ends as they are. Raises TrainerError."""
+    """Return a text file decoded by its detected encoding, with its line ends. Raises TrainerError."""
     codec = encodings.of(path).codec
     try:
         with path.open(encoding=codec, newline="") as file:
@@ -89,7 +89,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Raises TrainerError when there is no such file or it holds no JSON."""
+    """Read a JSON file. Raises TrainerError if it is missing or invalid."""
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -98,7 +98,7 @@ def read_json(path: Path) -> Any:
 
 
 def json_object(line: str) -> dict[str, Any]:
-    """A line of a JSONL file; empty where it holds no JSON object."""
+    """Parse a line of a JSONL file; return an empty object if it is not a JSON object."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -107,6 +107,6 @@ def json_object(line: str) -> dict[str, Any]:
 
 
 def json_lines(path: Path) -> list[str]:
-    """The lines of a JSONL file; a text may hold the rarer line breaks, which end no line. Raises TrainerError."""
+    """Return the lines of a JSONL file, split at \\n alone: texts may hold rarer line breaks. Raises TrainerError."""
     lines = read_text(path).split("\n")
     return lines if lines[-1].strip() else lines[:-1]

@@ -1,4 +1,4 @@
-"""A user's own set: a folder with a table `examples` (JSON lines, JSON, CSV or Parquet), and images below it.
+"""A user's own dataset: a folder with a table `examples` (JSON lines, JSON, CSV or Parquet), and images below it.
 
 Columns: `question`, `answer`, and `image` (a path relative to the folder) or `images` (a list of them); optional are
 `key`, `split` (train, val or test), `difficulty` and `reference`.
@@ -29,7 +29,7 @@ KEY_TWICE = "key was there before"
 
 
 class _Item(NamedTuple):
-    """A row by plain names, or the reason why it is none; `again` fetches its pictures anew."""
+    """A row by plain column names, or the reason why it is invalid; `again` loads its pictures anew."""
 
     row: dict[str, Any] | None
     fault: str = ""
@@ -42,7 +42,7 @@ class Folder:
 
     @cached_property
     def list_files(self) -> tuple[Path, ...]:
-        """The table, or its shards. Raises TrainerError when there is none."""
+        """Return the table, or its shards. Raises TrainerError when there is none."""
         there = sorted(path for path in self.root.iterdir() if path.is_file())
         for suffix in SUFFIXES:
             if named := [path for path in there if path.name.lower() == f"examples{suffix}"]:
@@ -57,20 +57,20 @@ class Folder:
 
     @cached_property
     def name(self) -> str:
-        """Another list is another dataset: a stored example is never taken for one of a changed list."""
+        """The dataset's name, which changes with its table: stored examples are never taken for those of another."""
         digests = [files.digest(path) for path in self.list_files]
         version = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return f"folder:{self.root.resolve().name[:100]}@{version[:8]}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was guessed, for people."""
+        """Sentences about what was guessed."""
         note = "" if self._is_parquet else Table(self.list_files[0]).encoding.note
         return (note,) if note else ()
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """Raises TrainerError where no row has a needed column, or there is no row."""
+        """The splits of the table. Raises TrainerError if a needed column occurs in no row, or if there is no row."""
         found = Columns(" and ".join(map(str, self.list_files[:2])), "Give each row under these names.")
         given = set()
         for item in self._items():
@@ -83,7 +83,7 @@ class Folder:
         return tuple(split for split in SPLITS if split in given) or SPLITS[:1]
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Rows in file order; one that cannot be read, or whose split is unknown, is counted with the first split."""
+        """Yield rows in file order; invalid rows, and rows of an unknown split, are counted with the first split."""
         seen: set[str] = set()
         is_first = split == self.splits[0]
         for number, item in enumerate(self._items()):
@@ -143,5 +143,5 @@ def _cell_of(again: Callable[[], Any]) -> object:
 
 
 def cell(row: Mapping[str, Any]) -> object:
-    """What a row has for pictures."""
+    """Return a row's pictures."""
     return row.get("image") if values.is_absent(row.get("images")) else row["images"]

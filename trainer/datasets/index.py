@@ -1,6 +1,4 @@
-"""Indexing: reads a split of a dataset from its first row on, and leaves its usable examples, its figures and what its
-images are recognised by in the store. Knows nothing of roles, seeds or models.
-"""
+"""Index a split: read it from its first row on, and store its usable examples, its figures and its images' hashes."""
 
 from __future__ import annotations
 
@@ -53,12 +51,12 @@ class Tally:
 
 
 def splits_of(config: DataConfig) -> tuple[str, ...]:
-    """The splits that there are to index. Raises TrainerError when the set cannot be read."""
+    """Return the splits that can be indexed. Raises TrainerError when the set cannot be read."""
     return shapes.SPLITS if config.dataset.startswith("shapes-") else open_source(config).source.splits
 
 
 def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
-    """Indexes the first `limit` usable questions of a split.
+    """Index the first `limit` usable questions of a split.
 
     Raises TrainerError when it cannot be read, StoreError while another process indexes it; the store keeps the reason.
     """
@@ -81,7 +79,7 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
             _keep(store, batch, tally)
             advance_index(store, index_id, tally.usable)
     except BaseException as error:
-        # Whatever ends it, who watches must be told.
+        # However it ends, those who watch the index must learn of it.
         fail_index(store, index_id, classify(error)[1] if isinstance(error, Exception) else INTERRUPTED)
         raise
     finish_index(
@@ -100,20 +98,20 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
 
 
 def _open(config: DataConfig, split: str, limit: int) -> tuple[str, str | None, Iterable[Example | Skipped]]:
-    """The dataset's name as its examples carry it, its revision, and its rows in file order."""
+    """Return the dataset's name in its examples, its revision, and its rows in file order."""
     known = splits_of(config)
     if split not in known:
         raise TrainerError("data", f"{config.dataset} has no split {split!r}. Choose one of {', '.join(known)}.")
     family, _, difficulty = config.dataset.partition("-")
     if family == "shapes":
-        # One more than is wanted: drawn sets have no end.
+        # One more than wanted, to see whether the split ends there: drawn sets are endless.
         return config.dataset, None, shapes.examples(difficulty, split, limit + 1, config.seed)
     source, revision = open_source(config)
     return source.name, revision, source.read(split)
 
 
 def _batches(rows: Iterable[Example | Skipped], tally: Tally, limit: int) -> Iterator[list[Example]]:
-    """The usable ones, few at a time; the last batch may be empty."""
+    """Yield the usable rows in small batches; the last one may be empty."""
     batch: list[Example] = []
     for row in rows:
         if tally.usable == limit:
@@ -133,7 +131,7 @@ def _batches(rows: Iterable[Example | Skipped], tally: Tally, limit: int) -> Ite
 
 
 def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
-    """Why one of the pictures cannot be used; if none, their sizes are noted."""
+    """Return why one of the pictures cannot be used; if all can, record their sizes."""
     sizes: dict[str, tuple[int, int]] = {}
     for picture in pictures:
         known = picture.identity
@@ -149,7 +147,7 @@ def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
 
 
 def _keep(store: Store, examples: Sequence[Example], tally: Tally) -> None:
-    """Stores examples and hashes their images as they are in the store."""
+    """Store examples, and hash their images as they are stored."""
     ids = store_examples(store, examples)
     stored = get_examples(store, ids)
     rows = []
@@ -163,12 +161,12 @@ def _keep(store: Store, examples: Sequence[Example], tally: Tally) -> None:
 
 
 def phash(image: Image.Image) -> int:
-    """64 bits that resizing and compression hardly change: which low frequencies of the grey picture are strong."""
+    """Return a 64-bit perceptual hash: the strong low frequencies, which resizing hardly changes."""
     return int(str(imagehash.phash(image)), 16)
 
 
 def origin(name: str) -> str | None:
-    """The number in COCO or Visual Genome that a file's name tells: `coco:9`, `vg:107`."""
+    """Return the number in COCO or Visual Genome that a file name contains: `coco:9`, `vg:107`."""
     for collection, pattern in _ORIGINS.items():
         if match := pattern.search(name):
             return f"{collection}:{match[1]}"
@@ -176,7 +174,7 @@ def origin(name: str) -> str | None:
 
 
 def _spreads(sizes: Sequence[tuple[int, int]]) -> dict[str, dict[str, float]]:
-    """Smallest, median and largest width and height, in pixels."""
+    """Return smallest, median and largest width and height, in pixels."""
     if not sizes:
         return {}
     edges = dict(zip(("width", "height"), zip(*sizes, strict=True), strict=True))

@@ -1,6 +1,6 @@
-"""What a dataset on disk holds: a summary for people, and every usable question as a line of JSON.
+"""Inspect a dataset on disk: print a summary, or export every usable question as a line of JSON.
 
-Decodes each picture once. Knows nothing of roles, seeds or models.
+Decodes each picture once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.spec.errors import TrainerError
 
 
 class Size(NamedTuple):
-    """Pixels of the upright picture, and the means of red, green and blue, 0 to 255."""
+    """Size of the upright picture in pixels, and the means of red, green and blue, 0 to 255."""
 
     width: int
     height: int
@@ -34,12 +34,12 @@ class Size(NamedTuple):
 
 @dataclass
 class Pictures:
-    """Every picture that was looked at: its size, or why it cannot be used."""
+    """Every inspected picture: its size, or why it cannot be used."""
 
     known: dict[str, Size | Skipped] = field(default_factory=dict)
 
     def sizes(self, example: Example) -> list[Size] | Skipped:
-        """The sizes of all its pictures, or why one of them cannot be used."""
+        """Return the sizes of an example's pictures, or why one of them cannot be used."""
         found: list[Size] = []
         for picture in example.pictures:
             if picture.identity not in self.known:
@@ -52,7 +52,7 @@ class Pictures:
 
 
 def _size(picture: Picture) -> Size | Skipped:
-    """The pixels are let go at once: the next picture may be as large."""
+    """Return a picture's size, keeping no pixels: the next picture may be as large."""
     try:
         image = picture.load()
     except PictureError as error:
@@ -61,7 +61,7 @@ def _size(picture: Picture) -> Size | Skipped:
 
 
 def usable(rows: Iterable[Example | Skipped], pictures: Pictures) -> Iterator[tuple[Example, list[Size]] | Skipped]:
-    """Every row in file order, with the sizes of its pictures where it is usable."""
+    """Yield every row in file order; usable ones with the sizes of their pictures."""
     for row in rows:
         sizes = row if isinstance(row, Skipped) else pictures.sizes(row)
         if isinstance(sizes, Skipped):
@@ -71,7 +71,7 @@ def usable(rows: Iterable[Example | Skipped], pictures: Pictures) -> Iterator[tu
 
 
 def inspect(config: DataConfig, split: str | None = None) -> dict[str, Any]:
-    """`dataset`, `revision`, `notes`, and `splits` with a summary of each. Raises TrainerError."""
+    """Return `dataset`, `revision`, `notes`, and `splits` with a summary of each. Raises TrainerError."""
     source, revision = open_source(config)
     chosen = [_known(source, split)] if split else list(source.splits)
     summaries = {each: _summary(source.read(each)) for each in chosen}
@@ -115,7 +115,7 @@ def _spread(values: list[int]) -> dict[str, float] | None:
 
 
 def text(found: dict[str, Any]) -> str:
-    """The answer of `inspect` for a terminal."""
+    """Return the result of `inspect` as text for a terminal."""
     lines = [f"{found['dataset']}" + (f" at {found['revision']}" if found["revision"] else ""), *found["notes"]]
     for split, facts in found["splits"].items():
         lines += ["", f"{split}: {facts['usable']:,} of {facts['rows']:,} rows are usable, {facts['images']:,} images"]
@@ -130,7 +130,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def export(config: DataConfig, split: str, out: IO[str]) -> int:
-    """A line of JSON for each usable question in file order; returns their number. Raises TrainerError."""
+    """Write a line of JSON for each usable question, in file order; return their number. Raises TrainerError."""
     source = open_source(config).source
     written = 0
     for found in usable(source.read(_known(source, split)), Pictures()):
@@ -141,7 +141,7 @@ def export(config: DataConfig, split: str, out: IO[str]) -> int:
 
 
 def _line(example: Example, sizes: list[Size]) -> dict[str, Any]:
-    """The size and means are those of the first picture; the reference is the trace as the set has it."""
+    """Return an example as JSON; size and means are the first picture's, the reference is the set's own trace."""
     return {
         "key": example.key,
         "question": example.question,

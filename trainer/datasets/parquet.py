@@ -1,6 +1,6 @@
-"""Counting sets as the hub keeps them: parquet shards with image cells, one or several questions a row.
+"""Counting sets as the hub stores them: parquet shards with image cells, one or several questions a row.
 
-Read by `datasets`, which keeps an uncompressed copy in its cache that is mapped into memory: no set is held in memory.
+Read by `datasets`, which memory-maps an uncompressed copy in its cache: no set is held in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHARD = re.compile(r"-(\d{5,})-of-\d{5,}")
 
 
 class Turn(NamedTuple):
-    """A question of a row, unchecked."""
+    """A question of a row, not yet validated."""
 
     question: object
     answer: object
@@ -52,7 +52,7 @@ class Parquet:
 
     @cached_property
     def shards(self) -> list[Path]:
-        """In the order of their names, which is the order of the rows. Raises TrainerError for a gap."""
+        """Return the shards by name, which is the order of the rows. Raises TrainerError if one is missing."""
         found = sorted(self.root.glob(self.pattern))
         numbers = [int(match[1]) for path in found if (match := _SHARD.search(path.name))]
         if numbers and numbers != list(range(len(found))):
@@ -65,7 +65,7 @@ class Parquet:
 
     @cached_property
     def table(self) -> Any:
-        """The needed columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
+        """Return the needed columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
         return read_shards(self.shards, f"{self.name} in {self.root}", (self.images, *self.columns))
 
     @cached_property
@@ -77,7 +77,7 @@ class Parquet:
         return (self.traces.note,) if self.traces.note else ()
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Questions in the order of rows."""
+        """Yield questions in the order of rows."""
         for number, row in enumerate(self.table):
             pictures = self._pictures(number, row)
             for turn_number, turn in enumerate(self.turns(row)):
@@ -111,13 +111,13 @@ class Parquet:
             return f"{MISSING}: {cell.get('path')}"
 
     def _bytes(self, cell: dict[str, Any]) -> Source:
-        """A cell without bytes names a file beside its shard."""
+        """Return the bytes of an image cell, or the file beside its shard that it names."""
         data = cell.get("bytes")
         return data if data is not None else files.in_folder(self.shards[0].parent, cell.get("path")).read()
 
 
 def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None = None) -> Any:
-    """The wanted columns, or all, as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
+    """Return the wanted columns, or all, as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
     import pyarrow
     import pyarrow.parquet
     from datasets import Dataset, Features
@@ -136,7 +136,7 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
         chosen = pyarrow.schema([schema.field(column) for column in (schema.names if wanted is None else wanted)])
         return Dataset.from_parquet(
             [str(path) for path in shards],
-            # Without the hub's description an image cell stays what it is: bytes and a path.
+            # Without the hub's schema, an image cell stays bytes and a path.
             features=Features.from_arrow_schema(chosen),
             columns=chosen.names,
         )
@@ -146,7 +146,7 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
 
 
 def _cells(value: Any) -> list[dict[str, Any]]:
-    """The image cells of a row; an empty one is none."""
+    """Return the image cells of a row, without empty ones."""
     cells = value if isinstance(value, list) else [value]
     return [cell for cell in cells if cell and (cell["bytes"] is not None or cell["path"])]
 
@@ -167,7 +167,7 @@ def countqa(root: Path) -> Parquet:
 
 
 def quantity(root: Path, trace_file: Path | None) -> Parquet:
-    """`trace_file` is looked for in `root` where none is given."""
+    """Return Quantity-23K in `root`; by default its `trace_file` is looked for there."""
 
     def turns(row: dict[str, Any]) -> list[Turn]:
         return [Turn(row["question"], row["answer"])]

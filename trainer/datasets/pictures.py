@@ -1,4 +1,4 @@
-"""Pictures as people hand them: paths, bytes, open files, PIL images, arrays, cells of 🤗 Datasets. Loads no torch.
+"""Read pictures in any form: paths, bytes, open files, PIL images, arrays, cells of 🤗 Datasets. Loads no torch.
 
 `several` takes a cell apart, `source` makes an image file of one picture; `images` decodes it.
 """
@@ -30,9 +30,9 @@ _DATA = re.compile(r"data:image/[\w.+-]+;base64,")
 
 
 def pictures(cell: object, roots: Sequence[Path], again: Callable[[], object] | None = None) -> tuple[Any, ...]:
-    """The pictures of the cell `image` or `images`; those whose path leaves the folders `roots` cannot be read.
+    """Return the pictures of the cell `image` or `images`; paths that leave the folders `roots` are not read.
 
-    They are kept in memory as files, or where `again` is given fetched anew from the cell that it returns.
+    They are kept in memory as files or, if `again` is given, loaded anew from the cell that it returns.
     """
     found = []
     for i, given in enumerate(several(cell)):
@@ -41,7 +41,7 @@ def pictures(cell: object, roots: Sequence[Path], again: Callable[[], object] | 
 
 
 def several(cell: object) -> list[Any]:
-    """The pictures of a cell: none where it is absent, those of a list, or the one that it is."""
+    """Return the pictures of a cell: none if it is missing, those of a list, or the single one."""
     if isinstance(cell, str):
         cell = _parsed(cell)
     if values.is_absent(cell):
@@ -56,9 +56,9 @@ def several(cell: object) -> list[Any]:
 
 
 def source(given: object, roots: Sequence[Path]) -> Source:
-    """A picture as an image file: its bytes, or where it lies. Raises PictureError."""
+    """Return a picture as an image file: its bytes, or its path. Raises PictureError."""
     if isinstance(given, Mapping):
-        # What is there decides, and bytes come before a path, which may be that of another machine.
+        # Whatever is present is used, bytes before a path, which may be one of another machine.
         inner = [given[key] for key in ("bytes", "path") if not values.is_absent(given.get(key))]
         if not inner:
             raise PictureError(MISSING, "a picture")
@@ -81,7 +81,7 @@ def source(given: object, roots: Sequence[Path]) -> Source:
 
 
 def for_store(given: object, roots: Sequence[Path]) -> bytes:
-    """A picture however it comes as a file that the store takes and browsers show. Raises PictureError."""
+    """Return a picture of any form as a file that the store accepts and browsers show. Raises PictureError."""
     pixels = _pixels(given)
     return images.for_store(source(given, roots) if pixels is None else pixels)
 
@@ -120,23 +120,23 @@ def _unreadable(error: PictureError | OSError) -> EncodedPicture:
 
 
 def _pixels(given: Any) -> Image.Image | None:
-    """A PIL image or an array as the former; None for all else. Raises PictureError."""
+    """Return a PIL image, or an array as one; None for anything else. Raises PictureError."""
     if isinstance(given, Image.Image):
         return given
-    # NumPy's own texts and bytes would be arrays, too.
+    # NumPy's own texts and bytes would count as arrays, too.
     is_array = hasattr(given, "__array__") and not isinstance(given, (str, bytes))
     if not (_is_tensor(given) or _is_nested_numbers(given) or is_array):
         return None
     try:
         if hasattr(given, "detach"):
             given = given.detach().cpu()
-            # NumPy knows no bfloat16.
+            # NumPy has no bfloat16.
             given = given.float().numpy() if given.is_floating_point() else given.numpy()
         return modes.array(np.asarray(given))
     except PictureError:
         raise
     except Exception as error:
-        # Whatever a foreign array does when it is asked for its numbers.
+        # Foreign arrays may raise anything when asked for their numbers.
         reason = str(error) if isinstance(error, ValueError) else f"an array that cannot be read ({error})"
         raise PictureError(f"image is {reason}", "an array") from error
 
@@ -146,7 +146,7 @@ def _is_tensor(given: object) -> bool:
 
 
 def _is_nested_numbers(given: object) -> bool:
-    """Rows of numbers, as an array becomes where only lists can be kept."""
+    """Return whether a cell is rows of numbers: what an array becomes in formats that only have lists."""
     depth = 0
     while isinstance(given, (list, tuple)) and given and depth < 4:
         given, depth = given[0], depth + 1
@@ -154,7 +154,7 @@ def _is_nested_numbers(given: object) -> bool:
 
 
 def _parsed(cell: str) -> object:
-    """The list or the cell of 🤗 Datasets that a text cell states, as JSON or as Python prints it; else the text."""
+    """Return the list or 🤗 Datasets cell that a text holds as JSON or as Python prints it, else the text."""
     text = cell.strip()
     if not text.startswith(("[", "{")) or len(text) > MOST_TEXT:
         return cell

@@ -1,7 +1,7 @@
-"""A user's own set from code: `FILE.py:examples`, a function `examples(split)` that gives Examples or dicts.
+"""A user's own dataset in code: `FILE.py:examples`, a function `examples(split)` that returns Examples or dicts.
 
 A dict has `question`, `answer` and `image` or `images` (whatever `pictures` reads; paths are relative to the file);
-optional are `key`, `difficulty` and `reference`. The function is called with train, val and test, and may give a list
+optional are `key`, `difficulty` and `reference`. The function is called with train, val and test, and may return a list
 or an iterator of them, a `Dataset`, or a data frame.
 """
 
@@ -25,7 +25,7 @@ from trainer.spec.errors import TrainerError
 
 @dataclass(frozen=True)
 class PythonFile:
-    """`reference` is `FILE.py:function`; `root` is a folder of pictures beside the file's own."""
+    """`reference` is `FILE.py:function`; `root` is a folder of pictures, in addition to the file's own."""
 
     reference: str
     root: Path | None = None
@@ -33,7 +33,7 @@ class PythonFile:
 
     @cached_property
     def function(self) -> foreign.Foreign:
-        """Raises ConfigError when it cannot be imported."""
+        """The user's function. Raises ConfigError when it cannot be imported."""
         return foreign.load(self.reference, "data.dataset", "(split)")
 
     @cached_property
@@ -42,7 +42,7 @@ class PythonFile:
         return f"{Path(path).name[:100]}:{function[:50]}@{self.function.sha256[:8]}"
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """What the function gives, in its order. Raises TrainerError when it fails or gives none of the columns."""
+        """Yield the function's rows, in its order. Raises TrainerError if it fails, or if a needed column is missing."""
         seen: set[str] = set()
         found = Columns(f"{self.reference} for split {split}", "Give each row under these names.")
         for number, row in enumerate(self._rows(split)):

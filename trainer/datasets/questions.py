@@ -1,4 +1,4 @@
-"""What makes a row of any dataset a usable counting question. Knows nothing of files or layouts."""
+"""Decide which rows of a dataset are usable counting questions."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ REPEATED = "question_id was there before"
 NO_OBJECT = "row is not an object"
 
 _DIGITS = re.compile("([0-9]{1,4000})(?:[.]0+|,0{1,2})?")
-"""Python refuses to read longer numbers; `1,000` may be one or a thousand."""
+"""Python refuses to read longer numbers. `1,000` is not a count, since it may mean 1 or 1000."""
 
 _SCIENTIFIC = re.compile("[0-9]{1,30}(?:[.][0-9]{0,30})?e[+-]?[0-9]{1,2}")
-"""As NumPy writes text."""
+"""How NumPy prints text."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that is not usable: a reason to count by, and what is known of this row."""
+    """A row that is not usable: a reason to count by, and details of this row."""
 
     reason: str
     detail: str = field(default="", compare=False)
@@ -36,7 +36,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as a row states it, unchecked."""
+    """A question as its row states it, not yet validated."""
 
     key: str
     question: object
@@ -48,7 +48,7 @@ class Asked:
 
 
 def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
-    """The example where text and answer are usable; the pictures are not looked at."""
+    """Return the example if text and answer are usable; its pictures are not looked at."""
     if values.is_absent(asked.question):
         return Skipped(BLANK, asked.key)
     if not isinstance(asked.question, str):
@@ -72,9 +72,9 @@ def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
 
 
 def count(answer: object) -> int | None:
-    """The whole number of 0 or more that an annotation states: a number of any library, digits, a word up to twenty.
+    """Return the non-negative integer that an annotation states: a number of any library, digits, a word up to twenty.
 
-    `4.0` is one, since tables write counts so where one is absent; `4,0` is one where a comma parts decimals.
+    `4.0` counts, since tables write integers so when a value is missing; `4,0` counts with a decimal comma.
     """
     if isinstance(answer, str):
         text = answer.strip().lower().removesuffix(".")
@@ -90,10 +90,10 @@ def count(answer: object) -> int | None:
 
 
 def difficulty(is_simple: object) -> str | None:
-    """`simple`, `complex`, or None where the set does not say."""
+    """Return `simple`, `complex`, or None if the set does not say."""
     return {True: "simple", False: "complex"}[is_simple] if isinstance(is_simple, bool) else None
 
 
 def identifier(value: object) -> str | None:
-    """A row's own id as text; None where it is absent."""
+    """Return a row's own id as text, or None if there is none."""
     return values.text(value)

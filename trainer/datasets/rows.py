@@ -1,6 +1,6 @@
-"""Rows as a user's function gives them: lists, 🤗 Datasets, data frames of pandas or polars, tables of Arrow.
+"""Iterate over rows that a user's function returns: lists, 🤗 Datasets, data frames of pandas or polars, Arrow tables.
 
-None of these libraries is imported here; each is told by what it can do.
+None of these libraries is imported here; each is recognised by its methods.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ SPLIT_NAMES = ("train", "val", "validation", "test")
 
 
 class Row(NamedTuple):
-    """`again` fetches the row anew where it need not be kept in memory."""
+    """`again` loads the row anew, if it need not be kept in memory."""
 
     given: Any
     again: Callable[[], Any] | None = None
 
 
 def rows(given: Any, split: str) -> Iterator[Row]:
-    """The rows of a split, in order. Raises TypeError for what holds no rows."""
+    """Yield the rows of a split, in order. Raises TypeError for what holds no rows."""
     if given is None:
         return
     if isinstance(given, Mapping):
@@ -41,7 +41,7 @@ def rows(given: Any, split: str) -> Iterator[Row]:
 
 
 def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
-    """The rows of equally long columns, lists or pandas' own form of JSON; None for all else."""
+    """Return the rows of columns of equal length, or of pandas' JSON; None for anything else."""
     cells = {
         name: list(column.values() if isinstance(column, Mapping) else column)
         for name, column in columns.items()
@@ -53,7 +53,7 @@ def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
 
 
 def _of_mapping(given: Mapping[Any, Any], split: str) -> Iterator[Row]:
-    """By split, as a `DatasetDict`, or by column."""
+    """Yield the rows of a mapping, by split like a `DatasetDict`, or by column."""
     if given.keys() & set(SPLIT_NAMES):
         yield from rows(given.get(split, given.get("validation") if split == "val" else None), split)
     elif (found := by_columns(given)) is not None:
@@ -63,7 +63,7 @@ def _of_mapping(given: Mapping[Any, Any], split: str) -> Iterator[Row]:
 
 
 def _of_dataset(given: Any) -> Iterator[Row]:
-    """Pictures stay files; each row is fetched again for its pictures, so that none waits in memory."""
+    """Yield the rows without decoding pictures; each row is loaded again when its pictures are needed."""
     if given.format["type"] != "custom":
         given = given.with_format(None)
         for name, feature in (given.features or {}).items():
@@ -74,7 +74,7 @@ def _of_dataset(given: Any) -> Iterator[Row]:
 
 
 def _undecoded(feature: Any) -> Any:
-    """An `Image` feature, or a list of them, that gives bytes and path."""
+    """Return an `Image` feature, or a list of them, that yields bytes and path."""
     if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
         return type(feature)(decode=False)
     if isinstance(feature, list) and feature and _undecoded(feature[0]) is not feature[0]:

@@ -1,7 +1,4 @@
-"""From a dataset's name to what reads it: a folder on this machine, or a copy fetched from the hub.
-
-Knows where each set lies; nothing of roles, seeds or models.
-"""
+"""Find the reader of a dataset by its name: for a folder on this machine, or for a copy downloaded from the hub."""
 
 from __future__ import annotations
 
@@ -21,17 +18,17 @@ from trainer.spec.errors import TrainerError
 
 
 class Source(Protocol):
-    """A dataset as it lies on disk."""
+    """A dataset on disk."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that are there."""
+        """The splits that exist."""
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Every row of a split in file order; pictures are not decoded. Raises TrainerError."""
+        """Yield every row of a split in file order, without decoding pictures. Raises TrainerError."""
 
 
 class Opened(NamedTuple):
@@ -53,7 +50,7 @@ _READERS: dict[str, Callable[[Path], Source]] = {
 
 
 def open_source(config: DataConfig) -> Opened:
-    """Raises TrainerError when the set is not there, ConfigError when its code cannot be imported."""
+    """Open a dataset. Raises TrainerError when it is missing, ConfigError when its code cannot be imported."""
     if ".py:" in config.dataset:
         root = Path(config.path).expanduser() if config.path else None
         return Opened(PythonFile(config.dataset, root), None)
@@ -71,7 +68,7 @@ def open_source(config: DataConfig) -> Opened:
 
 
 def _fetch(config: DataConfig) -> tuple[Path, str]:
-    """The copy of a hub dataset in the hub's cache, fetched if it is not there, and its commit."""
+    """Return the hub cache's copy of a dataset, downloaded if needed, and its commit."""
     from huggingface_hub import errors, snapshot_download
 
     repository, pattern = HUB_DATASETS[config.dataset]

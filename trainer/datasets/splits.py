@@ -27,13 +27,13 @@ BIG_COUNT = "answer has more than nine digits"
 LONGEST_TEXT = 2000
 LONGEST_KEY = 200
 SMALL = 100
-"""Images below which shares are counted out: hashing alone could leave a role without any."""
+"""Below this number of images, shares are exact: hashing alone could leave a role empty."""
 ROW_SEED = 42
-"""Of the seed project's split, which the rule `row` repeats."""
+"""Seed of the original project's split, which the rule `row` repeats."""
 
 
 class Share(NamedTuple):
-    """The images of a source split whose place, 0 to 99, is in [first, end)."""
+    """The images of a source split whose bucket, 0 to 99, is in [first, end)."""
 
     split: str
     first: int = 0
@@ -41,14 +41,14 @@ class Share(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Examples in drawn order, and how many rows were skipped for which reason."""
+    """Examples in the order they are drawn, and the number of skipped rows by reason."""
 
     examples: list[Example]
     skipped: Counter[str]
 
 
 def shares(splits: Collection[str]) -> dict[Role, Share]:
-    """Which part of a source is which role; a source without a train split can only be a test."""
+    """Return the part of the source for each role; a source without a train split can only be a test."""
     if "train" not in splits:
         return {"test": Share("test" if "test" in splits else next(iter(splits)))}
     others = [split for split in ("test", "val") if split in splits]
@@ -60,7 +60,7 @@ def shares(splits: Collection[str]) -> dict[Role, Share]:
 
 
 def places(images: Collection[str]) -> dict[str, int]:
-    """Each picture's place, 0 to 99, from a hash of its identity; in a small set by rank, so that no role is empty."""
+    """Return each picture's bucket, 0 to 99, from a hash of its identity; in a small set by rank, so none is empty."""
     if len(images) >= SMALL:
         return {image: int.from_bytes(_hash(image)[:4], "big") % 100 for image in images}
     order, n = sorted(images, key=_hash), len(images)
@@ -73,7 +73,7 @@ def _hash(text: str) -> bytes:
 
 
 def collect(rows: Iterable[Example | Skipped]) -> Drawn:
-    """The usable ones of a source's rows, and how many were not for which reason."""
+    """Return the usable rows of a source, and the number of others by reason."""
     found = Drawn([], Counter())
     for row in rows:
         if isinstance(row, Skipped):
@@ -84,7 +84,7 @@ def collect(rows: Iterable[Example | Skipped]) -> Drawn:
 
 
 def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, references_only: bool) -> dict[Role, Drawn]:
-    """All candidates of each role, from the rows of each source split.
+    """Return all candidates of each role, from the rows of each source split.
 
     What shares an image with test, or with val, is left out of the roles before it.
     """
@@ -111,7 +111,7 @@ def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, referenc
 
 
 def by_row(rows: Drawn) -> dict[Role, Drawn]:
-    """The seed project's split: rows with a reference, shuffled, 75/10/15; rows of one image fall apart."""
+    """Return the original split: rows with a reference, shuffled, 75/10/15; an image may have several roles."""
     candidates = [row for row in rows.examples if row.reference is not None]
     skipped = rows.skipped + Counter({NO_REFERENCE: len(rows.examples) - len(candidates)})
     order = np.random.default_rng(ROW_SEED).permutation(len(candidates))
@@ -123,9 +123,9 @@ def by_row(rows: Drawn) -> dict[Role, Drawn]:
 
 
 def draw(candidates: Drawn, n: int, seed: int) -> Drawn:
-    """At most `n` examples that a run can use, in an order that depends on keys and seed only.
+    """Draw at most `n` usable examples, in an order that depends on keys and seed only.
 
-    Pictures are decoded until enough are found; a smaller `n` gives the beginning of a larger one's.
+    Pictures are decoded until enough are found; a smaller `n` yields the beginning of a larger one's.
     """
 
     def place(example: Example) -> bytes:
@@ -146,7 +146,7 @@ def draw(candidates: Drawn, n: int, seed: int) -> Drawn:
 
 
 def unfit(example: Example) -> str | None:
-    """Why no tokenizer, database or answer could hold the example, in words."""
+    """Return why the example cannot be tokenized, stored or answered, or None."""
     texts = (example.question, example.key, example.reference or "")
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         return NOT_UNICODE
@@ -156,7 +156,7 @@ def unfit(example: Example) -> str | None:
 
 
 def picture_fault(example: Example, looked_at: dict[str, str | None]) -> str | None:
-    """Why one of its pictures cannot be used; `looked_at` remembers each picture's fault by its identity."""
+    """Return why one of its pictures cannot be used; `looked_at` caches each picture's fault by its identity."""
     for picture in example.pictures:
         if picture.identity not in looked_at:
             try:

@@ -1,4 +1,4 @@
-"""Puts examples with their pictures into the store. Knows nothing of models."""
+"""Store examples with their pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES_AT_ONCE = 100
 
 
 def store_examples(store: Store, examples: Sequence[Example]) -> list[int]:
-    """Database ids of the examples, which are written if they are new; few pictures are in memory at once."""
+    """Store the examples that are new, and return all database ids; few pictures are in memory at once."""
     ids: list[int] = []
     for first in range(0, len(examples), EXAMPLES_AT_ONCE):
         ids += add_examples(store, [_row(example) for example in examples[first : first + EXAMPLES_AT_ONCE]])

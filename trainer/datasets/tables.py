@@ -1,4 +1,4 @@
-"""Tables of questions as people write them: CSV in any dialect, JSON in lines or as a list.
+"""Read tables of questions: CSV in any dialect, JSON lines, or a JSON list.
 
 Rows are read from the file each time, so that no table is held in memory.
 """
@@ -30,7 +30,7 @@ csv.field_size_limit(MOST_CELL)
 
 
 class Record(NamedTuple):
-    """A row by plain names of columns, or the reason why it is none; a blank line has neither."""
+    """A row by plain column names, or the reason why it is invalid; a blank line has neither."""
 
     row: dict[str, Any] | None
     fault: str = ""
@@ -42,7 +42,7 @@ class Table:
 
     @cached_property
     def encoding(self) -> encodings.Encoding:
-        """Raises TrainerError where the file is no text."""
+        """The file's encoding. Raises TrainerError if it is not text."""
         with self.path.open("rb") as file:
             kind = kinds.of(file.read(kinds.HEAD))
         if kind and kind != kinds.EMPTY and not kind.endswith("JPEG or PNG"):
@@ -56,15 +56,15 @@ class Table:
 
     @cached_property
     def _start(self) -> tuple[str, list[str]]:
-        """The first character that is no space, and the first lines."""
+        """Return the first non-space character, and the first lines."""
         with self._opened("\n") as file:
-            # A whole list may be a single line.
+            # A whole list may be on one line.
             text = file.read(encodings.CHUNK)
         lines = [line for line in text.split("\n", _LOOKED_AT)[:_LOOKED_AT] if line.strip()]
         return text.replace("\ufeff", "").lstrip()[:1] or " ", lines
 
     def records(self) -> Iterator[Record]:
-        """Every row in file order. Raises TrainerError."""
+        """Yield every row in file order. Raises TrainerError."""
         try:
             yield from self._json() if self.is_json else self._delimited()
         except OSError as error:
@@ -76,7 +76,7 @@ class Table:
     def _json(self) -> Iterator[Record]:
         start, lines = self._start
         if start != "[" and len(lines) > 1 and any(isinstance(_json(line), dict) for line in lines):
-            # Texts may hold the rarer line breaks, which end no line.
+            # Only \n ends a line: texts may hold rarer line breaks.
             with self._opened("\n") as file:
                 yield from (_record(_json(line)) for line in file)
             return
@@ -113,7 +113,7 @@ class Table:
                 raise TrainerError("data", f"{self.path} is not valid CSV ({error}). Correct it.") from None
 
     def _header(self, lines: _Lines) -> tuple[dict[str, Any], list[str]]:
-        """How the file parts cells, and the cells of its first line, which is read."""
+        """Return how the file separates cells, and the cells of its first line, which is consumed."""
         own: str | None = None
         for text in lines:
             if text.strip("\ufeff\r\n").lower().startswith("sep=") and len(text.strip("\ufeff\r\n")) == 5:
@@ -137,7 +137,7 @@ class Table:
 
 
 class _Lines:
-    """The lines of a file, and whether the last one has been given."""
+    """Iterates over the lines of a file; tells whether the last one has been read."""
 
     def __init__(self, file: IO[str]) -> None:
         self.file = file
@@ -157,7 +157,7 @@ class _Lines:
 
 
 class _Values:
-    """The values of a JSON list, or of JSON texts one after the other, of which few are in memory at once."""
+    """Iterates over the values of a JSON list, or of concatenated JSON texts, with few in memory at once."""
 
     def __init__(self, file: IO[str], path: Path) -> None:
         self.file, self.path = file, path
@@ -188,7 +188,7 @@ class _Values:
                     raise StopIteration
                 raise TrainerError("data", f"{self.path} is not valid JSON ({fault}). Correct it.")
             self.text, self.place = self.text[self.place :] + more, 0
-            # A long value is not parsed again for each of its parts.
+            # A long value is not parsed again each time a part of it arrives.
             wanted *= 2
 
 

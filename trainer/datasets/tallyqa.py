@@ -1,4 +1,4 @@
-"""TallyQA as its authors publish it: train.json and test.json, and a folder of images. Knows this one layout."""
+"""TallyQA as its authors publish it: train.json and test.json, and a folder of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TallyQa:
         return tuple(split for split in ("train", "test") if (self.root / f"{split}.json").is_file())
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Rows in file order. Raises TrainerError where the file is not what it should be."""
+        """Yield rows in file order. Raises TrainerError if the file is malformed."""
         path = self.root / f"{split}.json"
         rows = files.read_json(path)
         if not isinstance(rows, list):

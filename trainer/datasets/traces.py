@@ -1,4 +1,4 @@
-"""The reasoning traces of Quantity-23K: a JSONL file whose line i belongs to row i. Knows nothing of pictures."""
+"""Reasoning traces of Quantity-23K: a JSONL file whose line i belongs to row i."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TAG = re.compile("</?(?:think|answer)>")
 
 @dataclass(frozen=True)
 class Traces:
-    """`note` says in a sentence why there are none."""
+    """`note` is a sentence that says why there are none."""
 
     lines: tuple[dict[str, Any], ...] = ()
     note: str = ""
 
     def accepted(self, row: int, question: object, answer: object) -> str | None:
-        """The trace of a row, where its `<answer>` states the row's count."""
+        """Return the trace of a row, if its `<answer>` states the row's count."""
         line = self.lines[row] if self.lines else {}
         trace, truth = line.get("generated_cot"), count(answer)
         if not isinstance(trace, str) or truth is None:
@@ -37,7 +37,7 @@ class Traces:
 
 
 def load(path: Path, rows: int) -> Traces:
-    """The traces of a set of `rows` rows. Raises TrainerError when the file cannot be read."""
+    """Return the traces of a set of `rows` rows. Raises TrainerError when the file cannot be read."""
     if not path.is_file():
         return Traces(note=f"There is no {path.name}: no question has a reference.")
     lines = files.json_lines(path)
@@ -48,7 +48,7 @@ def load(path: Path, rows: int) -> Traces:
 
 
 def reasoning(trace: str) -> str:
-    """The text between the tags, without the marks of emphasis."""
+    """Return the text between the tags, without emphasis marks."""
     body = trace[: trace.rfind("<answer>")] if "<answer>" in trace else trace
     _, opened, inner = body.rpartition("<think>")
     inner = (inner if opened else body).partition("</think>")[0]

@@ -1,7 +1,4 @@
-"""What keeps an evaluation honest: the same questions with the image blanked, with another's image, or without a model.
-
-Knows nothing of models or databases.
-"""
+"""Baselines that show what the image contributes: a blank image, another example's image, or no model at all."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from trainer.examples.images import encode_png
 Baseline = Literal["blind", "shuffled", "majority"]
 GREY = (128, 128, 128)
 TYPE_WORDS = 3
-"""Words at the beginning of a question that make its type, as in `how many red`."""
+"""Number of words at the beginning of a question that make its type, as in `how many red`."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,11 @@ class Blank:
 
 
 def seen(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example]:
-    """The examples as the model is shown them, in their order."""
+    """Return the examples as the model is shown them, in order."""
     if baseline == "blind":
         return [replace(e, pictures=tuple(Blank(picture) for picture in e.pictures)) for e in examples]
     if baseline == "shuffled":
-        # One cycle through all of them: nobody keeps its own picture, unless it has the only one.
+        # One cycle through all examples: none keeps its own picture, unless it has the only one.
         order = np.random.default_rng(0).permutation(len(examples))
         others = dict(zip(order, np.roll(order, 1), strict=True))
         return [replace(e, pictures=examples[others[i]].pictures) for i, e in enumerate(examples)]
@@ -52,12 +49,12 @@ def seen(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example
 
 
 def question_type(question: str) -> str:
-    """The first words of a question, in lower case."""
+    """Return the first words of a question, in lower case."""
     return " ".join(question.lower().split()[:TYPE_WORDS])
 
 
 def majority(train: Sequence[Example], questions: Sequence[str]) -> list[int]:
-    """For each question the most frequent answer of its type in `train`; of all of them where the type is new."""
+    """Return, for each question, the most frequent answer of its type in `train`, or of all if the type is new."""
     by_type: dict[str, Counter[int]] = defaultdict(Counter)
     for example in train:
         by_type[question_type(example.question)][example.answer] += 1

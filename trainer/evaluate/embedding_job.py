@@ -1,7 +1,6 @@
-"""An embedding job: the vectors of what a run said at its evaluations, and of what it is compared with.
+"""Embedding job: compute the vectors of a run's evaluation answers, and of the references they are compared with.
 
-Each text is embedded once an encoder, whoever said it. What a stop interrupts goes on where it stood.
-Knows the store and the encoder; knows nothing of processes, signals or queues.
+Each text is embedded once for each encoder. An interrupted job continues where it stopped.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from trainer.spec.config import EvaluationConfig
 from trainer.spec.errors import Stopped
 
 BATCH = 64
-"""Texts between two looks at whether to stop."""
+"""Texts embedded between two checks for a stop."""
 
 
 def run_job(store: Store, job_id: int) -> None:
-    """Executes a job of kind `embed`. Raises Stopped after the batch in which a stop was asked for."""
+    """Execute a job of kind `embed`. Raises Stopped after the batch in which a stop was requested."""
     job = next(job for job in list_jobs(store, open_only=True) if job.id == job_id)
     say(store, job_id, "loading the sentence encoder")
     encoder = Encoder(str(job.arguments.get("encoder") or EvaluationConfig().encoder))
     encoder_id = use_encoder(store, encoder.name, encoder.version, encoder.dimension)
     say(store, job_id, "reading the traces")
     texts = list(dict.fromkeys(texts_of(store, job.run_id)))
-    # Whole traces come first, so that a page has its figures early; texts of one length make the cheapest batches.
+    # Whole traces come first, so that a page has figures early; texts of similar length make the cheapest batches.
     missing = embeddings.missing(store, encoder_id, texts)
     say(store, job_id, "embedding texts")
     done = len(texts) - len(missing)
@@ -45,9 +44,9 @@ def run_job(store: Store, job_id: int) -> None:
 
 
 def texts_of(store: Store, run_id: int) -> Iterator[str]:
-    """What a run said and the references of its examples, shortest first; then the sentences of both.
+    """Yield a run's answers and its examples' references, shortest first; then the sentences of both.
 
-    The sentences of sampled predictions are left out: nobody aligns them.
+    Sentences of sampled predictions are left out, since no page aligns them.
     """
     found = said(store, [run_id])
     bodies = [wording.said(text, think) for text, think in zip(found.text, found.think, strict=True)]

@@ -1,6 +1,7 @@
-"""Is the thinking load-bearing? The same question again after an altered think body, and how often the answer changes.
+"""Test faithfulness of the reasoning: ask again with an altered think body, and count how often the answer changes.
 
-An answer that does not follow its thinking was not reached by it. Alterations are stored as evaluations of their own.
+An answer that does not follow an altered think body was not derived from it. Each alteration is stored as its own
+evaluation.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ def probe(
     benchmark: str,
     pause: Callable[[], None],
 ) -> None:
-    """Answers all examples, then those that are well-formed again after each of `ALTERATIONS`.
+    """Answer all examples, then the well-formed ones again after each of `ALTERATIONS`.
 
-    Figures: `n`, `changed` (share of other answers than before) with its 95 % interval, and `followed`: share that
-    answer the number on which the altered thinking ends. `pause` is called after each batch. Raises TrainerError where
-    nothing is well-formed.
+    Figures: `n`, `changed` (share of changed answers) with its 95 % interval, and `followed` (share of answers equal to
+    the number that the altered thinking ends on). `pause` is called after each batch. Raises TrainerError if no answer
+    is well-formed.
     """
     kept, thinks, before = _answered(harness, examples, pause)
     ids = store_examples(store, kept)
@@ -71,7 +72,7 @@ def probe(
 def _answered(
     harness: Harness, examples: Sequence[Example], pause: Callable[[], None]
 ) -> tuple[list[Example], list[str], list[int]]:
-    """The examples whose greedy completion is well-formed with an answer, their think bodies and answers."""
+    """Return the examples with a well-formed greedy completion and an answer, their think bodies and their answers."""
     found: list[tuple[Example, str, int]] = []
     for indices, answers in harness.batches(examples, harness.decoding, 1):
         for i, answer in zip(indices, answers, strict=True):
@@ -88,7 +89,7 @@ def _answered(
 
 
 def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[str]:
-    """The think bodies after one of `ALTERATIONS`."""
+    """Return the think bodies after one of `ALTERATIONS`."""
     if name == "emptied":
         return [""] * len(thinks)
     if name == "filler":
@@ -96,12 +97,12 @@ def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[st
     if name == "count edited":
         return [edited(think) for think in thinks]
     order = np.random.default_rng(0).permutation(len(thinks)).tolist()
-    # Somebody else's thinking that came to another answer, where there is one.
+    # Another example's thinking that led to another answer, if there is one.
     return [next((thinks[j] for j in order if answers[j] != answer), thinks[order[0]]) for answer in answers]
 
 
 def edited(think: str) -> str:
-    """The thinking with one added to the last number that it states; as it was where it states none."""
+    """Return the thinking with its last number increased by one, or unchanged if it states no number."""
     found = list(NUMBER.finditer(think))
     if not found:
         return think

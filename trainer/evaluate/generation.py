@@ -1,7 +1,4 @@
-"""Answers of a model to examples: greedy or sampled, batched, without moving the training random state.
-
-The harness of every evaluation. Knows nothing of rewards, metrics or databases.
-"""
+"""Generate a model's answers to examples: greedy or sampled, batched, leaving the training random state unchanged."""
 
 from __future__ import annotations
 
@@ -24,22 +21,22 @@ from trainer.spec.prompt import Style
 
 @dataclass(frozen=True)
 class Decoding:
-    """How completions are produced; equal values mean comparable rows."""
+    """How completions are generated; rows are comparable if these are equal."""
 
     max_tokens: int
     temperature: float | None = None
-    """None is greedy."""
+    """None means greedy."""
     seed: int = 0
     forced_prefix: str = ""
-    """Text that the completion is made to begin with; part of the stored text."""
+    """Text that every completion is made to begin with; part of the stored text."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion: its text, its token ids (end token included), whether it was cut off."""
+    """A completion: its text, its token ids (end token included), and whether it was cut off."""
 
     text: str
-    """With the forced prefix, or with what the chat template has opened."""
+    """Includes the forced prefix, or what the chat template has opened."""
     ids: tuple[int, ...]
     truncated: bool
     seconds: float
@@ -48,7 +45,7 @@ class Answer:
 
 @contextmanager
 def inference(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; mode and random state are as before afterwards."""
+    """Switch to evaluation mode without gradients; mode and random state are restored afterwards."""
     was_training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
@@ -60,7 +57,7 @@ def inference(model: Any) -> Iterator[None]:
 
 
 def render(processor: Any, example: Example, style: Style, instruction: str | None, forced_prefix: str = "") -> str:
-    """The text that the model continues, image place holders not yet expanded."""
+    """Return the text that the model continues, with image placeholders not yet expanded."""
     conversation = prompt.messages(example.question, style, images=len(example.pictures), instruction=instruction)
     text = chat_template.render(processor, conversation)
     if not forced_prefix:
@@ -70,14 +67,14 @@ def render(processor: Any, example: Example, style: Style, instruction: str | No
 
 
 def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> Any:
-    """Model inputs of a batch (a BatchFeature), padded on the left; texts as `render` returns them."""
+    """Return a batch's model inputs (a BatchFeature), padded on the left; texts are those of `render`."""
     read = {i: list(example.images) for i, example in {id(e): e for e in examples}.items()}
     images = [read[id(example)] for example in examples]
     return processor(text=list(texts), images=images, padding=True, padding_side="left", return_tensors="pt")
 
 
 def decode(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
-    """The text of a completion's token ids, without the end token; special tokens inside it stay visible."""
+    """Return the text of a completion's token ids, without the end token; other special tokens stay visible."""
     kept = list(ids)
     while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
         kept.pop()
@@ -96,9 +93,9 @@ def answers(
     copies: int = 1,
     prefixes: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, list[Answer]]]:
-    """Yields (index of the first example, `copies` answers for each example of a batch), in order.
+    """Yield (index of the first example, `copies` answers for each example of a batch), in order.
 
-    `prefixes` are one for each example, in place of the decoding's forced prefix.
+    `prefixes` has one forced prefix for each example, in place of the decoding's.
     """
     for first in range(0, len(examples), batch_size):
         part = slice(first, first + batch_size)
@@ -112,7 +109,7 @@ def answers(
 
 
 class _Task(NamedTuple):
-    """One answer to make: how it begins, and the seed of its noise if it is sampled."""
+    """An answer to generate: its beginning, and the seed of its noise if it is sampled."""
 
     example: Example
     prefix: str
@@ -120,9 +117,9 @@ class _Task(NamedTuple):
 
 
 class Noise(LogitsProcessor):
-    """Turns greedy decoding into sampling: the largest of logits with Gumbel noise is a draw from their softmax.
+    """Turns greedy decoding into sampling: the argmax of logits plus Gumbel noise is a draw from their softmax.
 
-    Each row has noise of its own, from its own seed, so that what is sampled depends on no other row of the batch.
+    Each row has noise from its own seed, so that its sample does not depend on the other rows of the batch.
     """
 
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
@@ -174,7 +171,7 @@ class TokenStatistics:
     """Means over the tokens of given completions."""
 
     entropy: float
-    """Nats per token of the policy's distribution."""
+    """Entropy of the policy's distribution, in nats per token."""
     kl: float | None
     """KL(policy || reference) per token, estimator k3 (Schulman 2020, http://joschu.net/blog/kl-approx.html)."""
 
@@ -190,7 +187,7 @@ def token_statistics(
     reference: Callable[[], AbstractContextManager[None]] | None,
     batch_size: int,
 ) -> TokenStatistics:
-    """Entropy and KL on completions given as token ids; `reference` makes the model the one that KL is to.
+    """Return entropy and KL on completions given as token ids; inside `reference` the model is the KL reference.
 
     Log-probabilities over the vocabulary are held for `batch_size` completions at once.
     """
@@ -214,7 +211,7 @@ def token_statistics(
 def continued(
     model: Any, processor: Any, prompts: Any, completions: Sequence[Sequence[int]]
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """Model inputs of prompts with their completions, the completions' tokens and which of them are not padding."""
+    """Return model inputs of prompts with their completions, the completion tokens, and a mask of those not padding."""
     width = max(len(ids) for ids in completions)
     pad = processor.tokenizer.pad_token_id
     tokens = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in completions])
@@ -230,7 +227,7 @@ def continued(
 
 
 def token_logps(model: Any, inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each completion token and entropy of the distribution that it was drawn from, (B, T)."""
+    """Return each completion token's log-probability and the entropy of its distribution, both of shape (B, T)."""
     logits = model(**inputs, logits_to_keep=tokens.shape[1] + 1).logits[:, :-1].float()
     logps = logits.log_softmax(-1)
     return logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1), -(logps.exp() * logps).sum(-1)

@@ -1,6 +1,6 @@
-"""A model with everything that must be equal for two evaluations to be comparable, and the answers it gives.
+"""The evaluation harness: a model with every setting that must be equal for two evaluations to be comparable.
 
-Answers do not depend on batch size or order. Knows nothing of databases.
+Answers depend neither on the batch size nor on the order of examples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.spec.rewards import Reward
 
 @dataclass(frozen=True)
 class Harness:
-    """A model with everything that must be equal for two evaluations to be comparable."""
+    """A model with every setting that must be equal for two evaluations to be comparable."""
 
     model: Any
     processor: Any
@@ -33,12 +33,12 @@ class Harness:
     encoder: Encoder | None
     decoding: Decoding
     start: Path | None = None
-    """Folder of the adapter that the run started from; None where it started from the base."""
+    """Folder of the adapter that the run started from; None if it started from the base."""
     logged: dict[str, list[float]] = field(default_factory=dict)
-    """What rewards have logged by `log_metric`."""
+    """Values that rewards have logged through `log_metric`."""
 
     def conditions(self, example: Example) -> dict[str, Any]:
-        """What must agree for a comparison, told by one rendered example."""
+        """Return what must agree for a comparison, determined from one rendered example."""
         pixels = pixel_settings(self.processor)
         rendered = generation.render(self.processor, example, self.config.style, self.config.instruction)
         template = rendered.replace(prompt.plain(example.question), "{question}")
@@ -53,16 +53,16 @@ class Harness:
         }
 
     def as_started(self) -> AbstractContextManager[None]:
-        """The model meanwhile is the policy that the run started from; it must be a PEFT model."""
+        """Turn the model temporarily into the policy that the run started from; it must be a PEFT model."""
         return adapters.as_started(self.model, self.start)
 
     @property
     def sampling(self) -> Decoding:
-        """Decoding of sampled answers, beside the greedy one of the harness."""
+        """Decoding of sampled answers, next to the harness's greedy one."""
         return replace(self.decoding, temperature=1.0)
 
     def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
-        """`copies` answers for each example."""
+        """Return `copies` answers for each example."""
         found: dict[int, list[Answer]] = {}
         for indices, answers in self.batches(examples, decoding, copies):
             for place, i in enumerate(indices):
@@ -72,9 +72,9 @@ class Harness:
     def batches(
         self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None = None
     ) -> Iterator[tuple[list[int], list[Answer]]]:
-        """Yields the indices of a batch's examples and `copies` answers for each of them, short questions first.
+        """Yield the indices of a batch's examples and `copies` answers for each, short questions first.
 
-        `prefixes` begin the answers of each example, in place of the decoding's forced prefix.
+        `prefixes` has one forced prefix for each example, in place of the decoding's.
         """
         order = sorted(range(len(examples)), key=lambda i: (len(examples[i].pictures), len(examples[i].question)))
         batches = generation.answers(
@@ -100,7 +100,7 @@ class Harness:
         *,
         step: int,
     ) -> list[PredictionRow]:
-        """Scored predictions, one for each answer, of the weights after `step` updates."""
+        """Return a scored prediction for each answer, under the weights after `step` updates."""
         texts = [answer.text for answer in answers]
         components = scoring.score(texts, examples, self.rewards, lambda: self._handed(examples, answers, step))
         weights = {reward.name: reward.weight for reward in self.rewards}
@@ -135,7 +135,7 @@ class Harness:
         )
 
     def take_logged(self) -> dict[str, float]:
-        """The mean of each metric that rewards have logged since this was asked last."""
+        """Return the mean of each metric that rewards have logged since the last call."""
         found = {name: sum(values) / len(values) for name, values in self.logged.items()}
         self.logged.clear()
         return found
@@ -153,7 +153,7 @@ class Harness:
 
 
 def pixel_settings(processor: Any) -> dict[str, Any]:
-    """The image settings that change what the model sees."""
+    """Return the image settings that change what the model sees."""
     image_processor = processor.image_processor
     names = ("size", "max_image_size", "min_pixels", "max_pixels", "do_image_splitting", "do_resize", "image_mean")
     found = {name: getattr(image_processor, name, None) for name in names}
@@ -171,9 +171,9 @@ def harness_for(
     prefix: str = "",
     start: Path | None = None,
 ) -> Harness:
-    """The harness of a run; `prefix` is what completions are made to begin with, `start` as in `Harness`.
+    """Return the harness of a run; `prefix` is the forced beginning of completions, `start` as in `Harness`.
 
-    Raises TrainerError where the model's chat template leaves no way to answer in the run's style.
+    Raises TrainerError if the model's chat template makes an answer in the run's style impossible.
     """
     chat_template.check_style(chat_template.read(processor), config.style, repr(config.model.id))
     decoding = Decoding(max_tokens=config.max_tokens, seed=config.evaluation.seed, forced_prefix=prefix)

@@ -1,7 +1,4 @@
-"""One evaluation of a run's checkpoint, or of a model as it is, from a job's arguments to the stored figures.
-
-Knows the store and models; knows nothing of processes, signals or queues.
-"""
+"""Run one evaluation, of a run's checkpoint or of an untrained model, from a job's arguments to the stored figures."""
 
 from __future__ import annotations
 
@@ -32,9 +29,9 @@ from trainer.spec.rewards import build
 
 
 def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
-    """Adds one evaluation; `arguments` may hold those of `trainer.launch.evaluate`.
+    """Run an evaluation; `arguments` may hold those of `trainer.launch.evaluate`.
 
-    Raises Stopped after the batch in which a stop was asked for; the same arguments then go on from there.
+    Raises Stopped after the batch in which a stop was requested; the same arguments then continue from there.
     """
     set_seed(config.seed)
     asked = benchmark.find(config, arguments)
@@ -96,7 +93,7 @@ def _baseline(name: str | None) -> Baseline | None:
 
 
 def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: list[Example], asked: Benchmark) -> None:
-    """Stores the most frequent answer of the run's training questions of the same type as predictions."""
+    """Store as predictions the most frequent answer to training questions of the same type."""
     train = datasets.load_role(config.data, "train", config.data.train_examples)
     answers = baselines.majority(train, [example.question for example in examples])
     ids = store_examples(store, examples)

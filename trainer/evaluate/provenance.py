@@ -1,4 +1,4 @@
-"""What makes a run reproducible: versions, device, commits, resolved prompt, the user's own files. Trains nothing."""
+"""Record what makes a run reproducible: versions, device, commits, resolved prompt, and the user's own files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "b
 
 
 def config_of(run: RunDetail) -> RunConfig:
-    """The run's config, pinned to the hub's commits of model and dataset that its first job loaded."""
+    """Return the run's config, pinned to the hub commits of model and dataset that its first job loaded."""
     config = from_dict(run.config)
     commits = {
         "model": run.environment.get("model_revision"),
@@ -43,7 +43,7 @@ def config_of(run: RunDetail) -> RunConfig:
 def describe(
     store: Store, run_id: int, base: Base, harness: Harness, rewards: Sequence[Reward], example: Example, **facts: Any
 ) -> None:
-    """Writes environment, prompt and sources into the run; `facts` join the environment."""
+    """Write environment, prompt and sources to the run; `facts` are added to the environment."""
     config = harness.config
     describe_run(
         store,
@@ -65,7 +65,7 @@ def describe(
 
 
 def _sources(config: RunConfig, rewards: Sequence[Reward]) -> dict[str, Any]:
-    """The user's own files that the run uses, with the files beside them that they import."""
+    """Return the user's own files that the run uses, with the files beside them that they import."""
     found: dict[str, Any] = {
         r.name: {"source": r.source, "sha256": r.sha256, "helpers": dict(r.helpers)} for r in rewards if r.is_own
     }
@@ -76,12 +76,12 @@ def _sources(config: RunConfig, rewards: Sequence[Reward]) -> dict[str, Any]:
 
 
 def add_facts(store: Store, run_id: int, **facts: Any) -> None:
-    """Adds to the run's environment what is known only at its end."""
+    """Add to the run's environment what is only known at its end."""
     describe_run(store, run_id, environment=get_run(store, run_id).environment | facts)
 
 
 def git_commit() -> str | None:
-    """The commit of the trainer's own source, where it is a git checkout."""
+    """Return the commit of the trainer's own source, if it is a git checkout."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"],

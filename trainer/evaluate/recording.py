@@ -1,6 +1,6 @@
-"""Evaluations of a harness, written into the store batch by batch: the probe, the validation split, a benchmark.
+"""Evaluate and store predictions batch by batch: the probe, the validation split, or a benchmark.
 
-Every method and checkpoint is evaluated by the same functions; what a stop interrupts goes on where it stood.
+Every method and checkpoint is evaluated by the same functions; an interrupted evaluation continues where it stopped.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trainer.models import chat_template
 from trainer.spec import prompt
 
 LOGGED = "logged/"
-"""Begins the name of a figure that a reward of the user's own has logged."""
+"""Prefix of figures that a user's reward has logged."""
 CEILING_EXAMPLES = 200
-"""Second references are read by nothing else, so that each costs as much as a prediction's thinking."""
+"""Most examples for the ceiling: their second references are read for nothing else, and each costs an embedding."""
 
 
 def evaluate(
@@ -42,11 +42,11 @@ def evaluate(
     baseline: Baseline | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Greedy predictions of all examples and `samples` sampled ones each; returns the figures of `metrics`.
+    """Store greedy predictions of all examples and `samples` sampled ones each; return the figures of `metrics`.
 
-    An evaluation like it that was interrupted (same run, step, benchmark, conditions and examples) goes on. `baseline`
-    changes what the model sees, never what is stored as the example. `pause` is called after each stored batch and
-    may raise, for example Stopped.
+    An interrupted evaluation with the same run, step, benchmark, conditions and examples is continued. `baseline`
+    changes what the model sees, never what is stored as the example. `pause` is called after each stored batch and may
+    raise, for example Stopped.
     """
     ids = store_examples(store, examples)
     conditions = _conditions(harness, examples[0], samples)
@@ -85,7 +85,7 @@ def _conditions(harness: Harness, example: Example, samples: int) -> dict[str, A
 
 
 def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int, Example]) -> dict[str, Any]:
-    """The figures of all stored predictions, those from before an interruption too."""
+    """Return the figures of all stored predictions, including those from before an interruption."""
     rows = list(iter_predictions_of(store, evaluation))
     greedy = [row for row in rows if row.sample == 0]
     sampled = [row for row in rows if row.sample]
@@ -107,9 +107,9 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Floor (each reference against another example's) and ceiling (a second annotator's reference).
+    """Return floor (each reference against another example's) and ceiling (a second annotator's reference).
 
-    A single reference has no floor. The ceiling is that of `CEILING_EXAMPLES` examples, evenly spread.
+    A single reference has no floor. The ceiling is computed on at most `CEILING_EXAMPLES` examples, evenly spaced.
     """
     known = [example for example in examples if example.reference]
     references = [example.reference or "" for example in known]
@@ -118,7 +118,7 @@ def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str
     found: dict[str, float | None] = {}
     if len(references) > 1:
         order = np.random.default_rng(0).permutation(len(references))
-        # Each with its neighbour in a shuffled ring: none meets itself.
+        # Each is paired with its neighbour in a shuffled ring, so none is paired with itself.
         pairs = ([references[i] for i in order], [references[i] for i in np.roll(order, 1)])
         floor = similarity.cosines(encoder, *pairs)
         found = {"cos_floor": float(floor.mean()), "cos_at_0.8_floor": float((floor > similarity.CLOSE).mean())}
@@ -136,10 +136,10 @@ def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str
 def probe(
     store: Store, run_id: int, harness: Harness, examples: Sequence[Example], *, step: int
 ) -> dict[str, float | None]:
-    """Greedy plus K samples of a few validation examples, scored by every reward; returns `probe/...` metrics.
+    """Answer a few validation examples, greedily plus K samples, scored by every reward; return `probe/...` metrics.
 
-    Entropy is taken on the model's own samples and, apart, on the references; KL (k3) is to the policy that the run
-    started from.
+    Entropy is measured on the model's own samples and, separately, on the references; KL (k3) is to the policy that the
+    run started from.
     """
     settings = harness.config.evaluation
     ids = store_examples(store, examples)

@@ -56,7 +56,7 @@ def _asked(example: Example, config: RunConfig) -> list[dict[str, Any]]:
 
 
 def _messages(processor: Any, config: RunConfig, example: Example, answer: Answer) -> list[dict[str, Any]]:
-    """The conversation that TRL makes of a completion's ids."""
+    """Return the conversation that TRL makes of a completion's ids."""
     tokenizer, ids = processor.tokenizer, list(answer.ids)
     if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:
         message = {"role": "assistant", "content": processor.batch_decode([ids], skip_special_tokens=True)[0]}
@@ -68,6 +68,6 @@ def _messages(processor: Any, config: RunConfig, example: Example, answer: Answe
 
 
 def state(config: RunConfig, step: int) -> TrainerState:
-    """The trainer's state after so many updates, as far as the configuration tells it."""
+    """Return the trainer's state after so many updates, as far as the configuration tells it."""
     epoch = step * config.prompts_per_step / config.data.train_examples
     return TrainerState(global_step=step, max_steps=config.optimization.steps, epoch=epoch)

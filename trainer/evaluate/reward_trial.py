@@ -33,7 +33,7 @@ THINKING = "I look at the picture and count."
 
 
 def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] = lambda: None) -> int:
-    """Calls the run's own rewards on `example`, and returns how many they are; none where `try_rewards` is off.
+    """Call the run's own rewards on `example`, and return how many they are; none where `try_rewards` is off.
 
     `pause` is called now and then and may raise. Raises TrainerError or ConfigError with the fault of the first
     function that has one.
@@ -92,7 +92,7 @@ def _write(path: Path, value: Any) -> None:
 
 
 def main(folder: Path) -> None:
-    """Reads the request in a folder and writes the fault beside it; an empty one where there is none."""
+    """Read the request in a folder and write the fault beside it; an empty one where there is none."""
     outcome: dict[str, str] = {}
     try:
         request = json.loads((folder / "request.json").read_text(encoding="utf-8"))

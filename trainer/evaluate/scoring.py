@@ -1,6 +1,6 @@
-"""What a text is worth: its trace, its answer against the truth, its rewards. Knows nothing of models.
+"""Score a text: its trace, its answer against the truth, its rewards.
 
-One function serves training completions and evaluation predictions, so that both mean the same by `correct`.
+One function serves training completions and evaluation predictions, so that `correct` means the same for both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainer.spec.rewards import Reward
 
 
 def reward_columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
-    """The dataset columns that reward functions may read, one entry a completion."""
+    """Return the dataset columns that reward functions may read, one entry a completion."""
     return {
         "answer": [example.answer for example in examples],
         "reference": [example.reference for example in examples],
@@ -31,7 +31,7 @@ def score(
     rewards: Sequence[Reward],
     handed: Callable[[], Mapping[str, Any]] = dict,
 ) -> list[dict[str, float | None]]:
-    """Raw value of every reward component for each text; `handed` makes the arguments of rewards of the user's own."""
+    """Return every reward component's raw value for each text; `handed` builds the arguments of the user's rewards."""
     columns = reward_columns(examples)
     by_trl = handed() if any(reward.is_own for reward in rewards) else {}
     values = {
@@ -42,7 +42,7 @@ def score(
 
 
 def weighted_sum(components: dict[str, float | None], weights: dict[str, float]) -> float | None:
-    """Sum over the components that have a value; None when none has."""
+    """Return the weighted sum over the components that have a value, or None if none has."""
     present = [weights[name] * value for name, value in components.items() if value is not None and name in weights]
     return sum(present) if present else None
 

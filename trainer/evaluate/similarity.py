@@ -1,7 +1,7 @@
 """Cosine similarity of a think body to the annotated reference, under a named sentence encoder.
 
-Malformed texts are embedded as the word NULL (the seed project's rule), so that a figure over all examples exists;
-figures over well-formed ones only stand beside it.
+Malformed texts are embedded as the word NULL (the original project's rule), so that figures over all examples exist;
+figures over the well-formed ones stand beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLOSE = 0.8
 
 
 class Encoder:
-    """Texts to unit vectors. Repeated texts are embedded once."""
+    """Maps texts to unit vectors. Repeated texts are embedded once."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,7 +34,7 @@ class Encoder:
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, shape (len(texts), dimension)."""
+        """Return unit vectors, shape (len(texts), dimension)."""
         missing = sorted({text for text in texts if text not in self._known}, key=len)
         if missing:
             if len(self._known) > 50_000:
@@ -46,7 +46,7 @@ class Encoder:
 
     @cached_property
     def version(self) -> str:
-        """Another one when weights, tokenizer, pooling or length limit are others, wherever they came from."""
+        """A hash that differs when weights, tokenizer, pooling or length limit differ, wherever they came from."""
         found = hashlib.sha256(repr(self._model).encode())
         found.update(json.dumps(self._model.tokenizer.get_vocab(), sort_keys=True).encode())
         for name, tensor in sorted(self._model.state_dict().items()):
@@ -59,7 +59,7 @@ class Encoder:
         return int(self._model.get_embedding_dimension() or 0)
 
     def cut(self, texts: Sequence[str]) -> int:
-        """How many texts are longer than the encoder reads."""
+        """Return the number of texts that are longer than the encoder reads."""
         lengths = [len(ids) for ids in self._model.tokenizer(list(texts), truncation=False)["input_ids"]]
         return sum(length > self._model.max_seq_length for length in lengths)
 
@@ -83,7 +83,7 @@ def _load(name: str) -> SentenceTransformer:
 
 
 def cosines(encoder: Encoder, thinks: Sequence[str | None], references: Sequence[str]) -> np.ndarray:
-    """Cosine of each think body (None where malformed) to its reference, shape (n,)."""
+    """Return the cosine of each think body (None if malformed) and its reference, shape (n,)."""
     if not references:
         return np.zeros(0)
     own = encoder([NULL if think is None else think for think in thinks])

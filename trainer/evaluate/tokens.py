@@ -1,4 +1,4 @@
-"""What a policy, and the one that it started as, think of each token of completions. Knows models, no databases."""
+"""Measure each token of completions under a policy, and under the policy that it started as."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.models import chat_template
 def measure(
     harness: Harness, examples: Sequence[Example], texts: Sequence[str], completions: Sequence[Sequence[int]]
 ) -> list[TokenRow]:
-    """Figures of completions, given as stored texts and token ids; the harness's model must be a PEFT model.
+    """Return figures of completions, given as stored texts and token ids; the harness's model must be a PEFT model.
 
     One pass holds at most as many completions as an update does.
     """
@@ -41,24 +41,24 @@ def measure(
 
 
 def ends(tokenizer: Any, ids: Sequence[int], text: str, opened: int = 0) -> tuple[int, ...]:
-    """Index of the character in the text after each token; a character of several tokens belongs to its last.
+    """Return the character index in the text after each token; a character of several tokens belongs to its last.
 
-    `text` is what `generation.decode` makes of the ids, after `opened` characters that the chat template wrote: an end
-    token adds nothing to it.
+    `text` is the output of `generation.decode` for the ids, after `opened` characters that the chat template wrote; an
+    end token adds nothing to it.
     """
     stream = DecodeStream(skip_special_tokens=False)
     found, at = [], opened
     for token in ids:
         at += len(stream.step(tokenizer.backend_tokenizer, token) or "")
         found.append(min(at, len(text)))
-    # Bytes at the end that are no whole character are never handed out.
+    # Trailing bytes that form no whole character are never returned.
     return (*found[:-1], len(text)) if found else ()
 
 
 def tokenize(tokenizer: Any, text: str, *, is_whole: bool) -> list[int]:
-    """A stored completion in tokens again, followed by the end token if it `is_whole`.
+    """Return a stored completion tokenized again, followed by the end token if it `is_whole`.
 
-    What only looks like a special token stays text: a picture's token would ask for a picture.
+    Text that looks like a special token stays text: an image token would ask for a picture.
     """
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return [*ids, tokenizer.eos_token_id] if is_whole else ids

@@ -1,7 +1,7 @@
-"""Measures the tokens of one stored completion under the nearest checkpoint. Knows the store and models, no processes.
+"""Measure the tokens of one stored completion under the nearest checkpoint.
 
-The sampled token ids are not kept, and neither are the weights of every step: the text is put into tokens anew, and
-the result says which checkpoint it is of.
+Neither the sampled token ids nor the weights of every step are kept: the text is tokenized again, and the result says
+which checkpoint it is for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.spec.errors import TrainerError
 
 
 def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
-    """Stores the figures of the completion whose id is in `arguments`. Raises TrainerError where it cannot."""
+    """Measure and store the completion whose id is in `arguments`. Raises TrainerError if that is impossible."""
     row = get_completion(store, int(arguments.get("completion") or 0))
     if row.run_id != run_id:
         raise TrainerError("config", f"Completion {row.id} belongs to another run: name that run.")
@@ -56,7 +56,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
 
 
 def nearest(store: Store, run_id: int, step: int) -> Checkpoint:
-    """The kept checkpoint whose weights have a number of updates nearest to `step`. TrainerError without any."""
+    """Return the kept checkpoint nearest to `step`. Raises TrainerError if there is none."""
     kept = [row for row in list_checkpoints(store, run_id) if Path(row.path).is_dir()]
     if not kept:
         raise TrainerError("disk", "This run has no checkpoint any more: without its weights nothing can be measured.")
@@ -65,7 +65,7 @@ def nearest(store: Store, run_id: int, step: int) -> Checkpoint:
 
 
 def example_of(store: Store, row: StoredCompletion) -> Example:
-    """The example that a completion answers, from what the store keeps. TrainerError where that is not enough."""
+    """Rebuild the example of a completion from the store. Raises TrainerError if it does not hold enough."""
     stored = get_examples(store, [row.example_id]).get(row.example_id) if row.example_id is not None else None
     if stored is None:
         raise TrainerError("data", "The question of this completion was not recorded: choose another completion.")
@@ -79,7 +79,7 @@ def _example(store: Store, stored: StoredExample) -> Example:
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture in the store's folder, named by its hash."""
+    """A picture in the store, identified by its hash."""
 
     path: Path
 
@@ -91,7 +91,7 @@ class StoredPicture:
         return images.decode(self.encoded(), self.identity)
 
     def encoded(self) -> bytes:
-        """Raises PictureError when the file is gone."""
+        """Return the image file. Raises PictureError when it is gone."""
         try:
             return self.path.read_bytes()
         except OSError as error:

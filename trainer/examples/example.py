@@ -1,4 +1,4 @@
-"""One question about one or more images, with its true count. Knows nothing of models, prompts or files."""
+"""A question about one or more images, with its true count."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from trainer.examples import images
 
 
 class Picture(Protocol):
-    """A picture that is read when it is needed, so that a set never lies in memory decoded."""
+    """A picture that is loaded when needed, so that no dataset is held decoded in memory."""
 
     @property
     def identity(self) -> str:
-        """Equal for two pictures of a set exactly where they are the same picture."""
+        """Equal for two pictures of a dataset if and only if they are the same picture."""
 
     def load(self) -> Image.Image:
-        """The picture, RGB and upright, its longest edge at most `images.LONGEST_EDGE`. Raises PictureError."""
+        """Return the picture, RGB and upright, its longest edge at most `images.LONGEST_EDGE`. Raises PictureError."""
 
     def encoded(self) -> bytes:
-        """A PNG, JPEG or WebP file for the store. Raises PictureError."""
+        """Return a PNG, JPEG or WebP file for the store. Raises PictureError."""
 
 
 @dataclass(frozen=True)
 class Example:
     """A counting question.
 
-    `key` is unique within `dataset` and `split` and does not depend on seeds or order, so that
-    `id` names the same question in every run and every database. `split` is the split of the source.
+    `key` is unique within `dataset` and `split` and does not depend on seeds or order, so that `id` identifies the same
+    question in every run and every database. `split` is the split of the source.
     """
 
     dataset: str

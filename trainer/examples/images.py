@@ -1,7 +1,4 @@
-"""Pictures as files and as pixels: decoding hostile files in bounded memory, encoding for the store.
-
-Knows nothing of datasets or models.
-"""
+"""Decode hostile picture files in bounded memory, and encode pictures for the store."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ from trainer.examples import kinds, modes
 from trainer.spec.errors import TrainerError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-"""What is decoded. The others of Pillow stay off: EPS and WMF run other programs; JPEG 2000 takes 30 bytes a pixel in a
-library with a long record of faults; ICO, ICNS, PSD, DDS and FITS hold several pictures, or hide their sizes; TGA, PCX
-and the like have no signature, so that any file could be taken for one; QOI, FLI, SGI and the rest are decoded by code
-that few people test."""
+"""The formats that are decoded. Pillow's others stay off: EPS and WMF run other programs; JPEG 2000 takes 30 bytes a
+pixel in a library with a long record of faults; ICO, ICNS, PSD, DDS and FITS hold several pictures, or hide their
+sizes; TGA, PCX and the like have no signature, so that any file could be taken for one; QOI, FLI, SGI and the rest are
+decoded by code that few people test."""
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 MISSING = "image is missing"
 OUTSIDE = "image lies outside the dataset's folder"
@@ -30,39 +27,39 @@ BROKEN = "image cannot be decoded"
 TOO_LARGE = "image is too large"
 MOST_BYTES = 256 * 1024**2
 MOST_MEMORY = 200_000_000
-"""Bytes that decoding may take at its peak, the shrunk result included."""
+"""Peak memory that decoding may take, including the shrunk result, in bytes."""
 MOST_PIXELS = 250_000_000
-"""A phone's 200 megapixels are read; beyond it even skipping pixels takes many seconds."""
+"""Most pixels: phones take 200 megapixels; beyond it, even skipping pixels takes many seconds."""
 ORIENTATION = 0x0112
-"""The EXIF tag that says how a picture is turned."""
+"""The EXIF tag of a picture's orientation."""
 LONGEST_EDGE = 4096
-"""Pixels; no processor of ours looks at more, and a batch of larger pictures fills the memory."""
+"""Pixels; no image processor here uses more, and a batch of larger pictures fills the memory."""
 SHORTEST_EDGE = 28
-"""Pixels; below it processors mistake rows for channels, and Qwen2-VL has no whole patch."""
+"""Pixels; below it, processors mistake rows for channels, and Qwen2-VL has no whole patch."""
 NARROWEST = 100
-"""Longest by shortest edge; Qwen2-VL refuses pictures beyond 200."""
+"""Longest divided by shortest edge; Qwen2-VL refuses pictures beyond 200."""
 KEPT_BYTES = 4 * 1024**2
 PNG_PIXELS = 1_000_000
-"""A larger picture that must be encoded again becomes a JPEG: a photo as PNG takes seconds and megabytes."""
+"""Larger pictures that must be encoded again become JPEGs: a photo as PNG takes seconds and megabytes."""
 ORIGINAL_SIZE = "original size"
-"""Key of `Image.info` for the size of a picture that was shrunk."""
+"""Key of `Image.info` for the size of a picture before it was shrunk."""
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes a pixel that Pillow keeps; 4 in the other modes."""
 _BESIDE = {"WEBP": 12, "AVIF": 8}
-"""Bytes a pixel that a decoder takes beside Pillow's, measured."""
+"""Bytes a pixel that a decoder takes in addition to Pillow's, measured."""
 _RAW_PHOTO = "a camera's raw file: convert it to JPEG or PNG"
 _DNG_VERSION, _SUBFILE, _BITS, _PHOTOMETRIC, _ROWS_PER_STRIP = 50706, 254, 258, 262, 278
 
 Source = bytes | Path
-"""An image file: its bytes, or where it lies."""
+"""An image file: its bytes, or its path."""
 
-# Ours is by memory; Pillow's own refuses the photos of phones.
+# Our limit is by memory; Pillow's own refuses photos of phones.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 
 class PictureError(TrainerError):
-    """A picture that cannot be used; `reason` is a phrase to count by, `detail` what is known of this one."""
+    """A picture cannot be used; `reason` is a phrase to count by, `detail` describes this case."""
 
     def __init__(self, reason: str, name: str, detail: str = "") -> None:
         advice = "" if ":" in reason or "." in detail else " Check the dataset's files."
@@ -71,9 +68,9 @@ class PictureError(TrainerError):
 
 
 def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image:
-    """The picture as upright RGB on white, its longest edge at most LONGEST_EDGE; of an animation the first frame.
+    """Decode a picture as upright RGB on white, shrunk to LONGEST_EDGE; of an animation, the first frame.
 
-    `original_size` tells its size before. Raises PictureError.
+    `original_size` returns its size before. Raises PictureError.
     """
     try:
         with warnings.catch_warnings():
@@ -81,7 +78,8 @@ def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image
             if isinstance(source, Image.Image):
                 return _upright(source)
             _check_bytes(source, name)
-            # By an open file: Pillow maps a TIFF that it is given by name, and mixes up the rows of one on its side.
+            # Passed as an open file: given a name, Pillow maps a TIFF into memory, and mixes up the rows of a rotated
+            # one.
             with _opened(source) as file, Image.open(file, formats=FORMATS) as image:
                 _prepare(image, source, name)
                 return _upright(image)
@@ -99,7 +97,7 @@ def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image
 
 
 def original_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of the upright picture before `decode` shrunk it."""
+    """Return width and height of the upright picture before `decode` shrunk it."""
     width, height = image.info.get(ORIGINAL_SIZE, image.size)
     return width, height
 
@@ -111,7 +109,7 @@ def _check_bytes(source: Source, name: str) -> None:
 
 
 def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
-    """Refuses what takes too much memory, by the header; a large JPEG is decoded at a half, a quarter or an eighth."""
+    """Refuse what takes too much memory, judged by the header; decode a large JPEG at 1/2, 1/4 or 1/8 of its size."""
     width, height = image.size
     bytes_ = len(source) if isinstance(source, bytes) else source.stat().st_size
     for skipped in (1, 2, 4, 8) if isinstance(image, JpegImagePlugin.JpegImageFile) else (1,):
@@ -139,7 +137,7 @@ def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
 
 
 def _fits(image: ImageFile.ImageFile, file_size: int, skipped: int, share: float = 1.0) -> bool:
-    """Whether decoding one of `skipped` rows and columns stays in bounds, if the picture had this share of its area."""
+    """Return whether decoding fits into memory at one of `skipped` rows and columns, for this share of the area."""
     width, height = (edge * math.sqrt(share) for edge in image.size)
     pixels, kept = width * height, width * height / skipped**2
     stored = kept * _STORED.get(image.mode, 4)
@@ -158,7 +156,7 @@ def _fits(image: ImageFile.ImageFile, file_size: int, skipped: int, share: float
 
 
 def _is_buffered(image: JpegImagePlugin.JpegImageFile) -> bool:
-    """A JPEG of several scans, whose coefficients are all kept until the last one."""
+    """Return whether it is a JPEG of several scans, whose coefficients are all kept until the last one."""
     if image.info.get("progressive"):
         return True
     assert image.fp is not None
@@ -177,14 +175,14 @@ def _is_buffered(image: JpegImagePlugin.JpegImageFile) -> bool:
 
 
 def _samples(image: JpegImagePlugin.JpegImageFile) -> float:
-    """Samples a pixel: 3 for full colour, 1.5 where it is kept at half the width and height."""
+    """Return samples a pixel: 3 for full colour, 1.5 if colour is stored at half the width and height."""
     factors = [(across, down) for _, across, down, _ in image.layer]
     most = max(across for across, _ in factors) * max(down for _, down in factors)
     return sum(across * down for across, down in factors) / most
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """RGB on white, shrunk, turned as EXIF says."""
+    """Return the picture as RGB on white, shrunk, and turned as EXIF says."""
     shrink = min(1.0, LONGEST_EDGE / max(image.size))
     image.load()
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
@@ -207,7 +205,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _unknown(source: Source | Image.Image, name: str) -> PictureError:
-    """What the file is, where that can be told."""
+    """Return an error that says what the file is, if that can be told."""
     kind = None
     if not isinstance(source, Image.Image):
         with suppress(OSError), _opened(source) as file:
@@ -222,7 +220,7 @@ def _opened(source: Source) -> io.BytesIO | io.BufferedReader:
 
 
 def fit(image: Image.Image) -> Image.Image:
-    """The picture in a size that every processor takes: shrunk, padded or enlarged only where it must be."""
+    """Return the picture in a size that every processor takes; it is shrunk, padded or enlarged only if needed."""
     if max(image.size) > LONGEST_EDGE:
         factor = LONGEST_EDGE / max(image.size)
         image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
@@ -237,7 +235,7 @@ def fit(image: Image.Image) -> Image.Image:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """PNG bytes; the same picture gives the same bytes, and so the same SHA-256."""
+    """Return PNG bytes; the same picture gives the same bytes, and so the same SHA-256."""
     buffer = io.BytesIO()
     quick = image.width * image.height > PNG_PIXELS
     image.convert("RGB").save(buffer, format="PNG", compress_level=1 if quick else 6)
@@ -245,7 +243,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
-    """The file as it is where a browser shows it right, else encoded again. Raises PictureError."""
+    """Return the file as it is if browsers show it correctly, else encoded again. Raises PictureError."""
     if not isinstance(source, Image.Image) and (kept := _plain(source)) is not None:
         return kept
     image = decode(source, name)
@@ -257,7 +255,7 @@ def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
 
 
 def _plain(source: Source) -> bytes | None:
-    """The bytes of one upright, opaque RGB picture in a format that browsers show, judged by its header; else None."""
+    """Return the bytes of one upright, opaque RGB picture in a browser's format, judged by its header, or None."""
     try:
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) > KEPT_BYTES:
             return None
@@ -274,5 +272,5 @@ def _plain(source: Source) -> bytes | None:
                 )
                 return data if is_plain else None
     except Exception:
-        # As in `decode`: whatever a decoder says of hostile bytes, they are not kept as they are.
+        # As in `decode`: whatever a decoder says about hostile bytes, they are not stored unchanged.
         return None

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, so that one which cannot be read is called by its name. Decodes nothing."""
+"""Recognise a file by its first bytes, so that an unreadable one can be called by its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ANNEX = "a pointer of git-annex: run git annex get"
 EMPTY = "empty: fetch it again"
 PAGE = "a web page: fetch the file itself"
 HEAD = 512
-"""Bytes that are looked at."""
+"""Number of bytes to look at."""
 
 _CONVERT = ": convert it to JPEG or PNG"
 _VIDEO = "a video: take a frame of it as JPEG or PNG"
@@ -59,7 +59,7 @@ _TGA_FOOT = b"TRUEVISION-XFILE.\0"
 
 
 def of(head: bytes, foot: bytes = b"") -> str | None:
-    """`a HEIC file: convert it to JPEG or PNG` and the like; None where the bytes are nothing that is known."""
+    """Return a phrase such as `a HEIC file: convert it to JPEG or PNG`, or None for unknown bytes."""
     if not head:
         return EMPTY
     for pattern, kind in (*_SIGNATURES, *_PICTURES):
@@ -69,6 +69,6 @@ def of(head: bytes, foot: bytes = b"") -> str | None:
 
 
 def pointer(head: bytes) -> str | None:
-    """What stands in a large file's place, if that is what the bytes are."""
+    """Return what stands in for a large file (such as a Git LFS pointer), if the bytes are that."""
     found = of(head)
     return found if found in (LFS, ANNEX) else None

@@ -1,6 +1,6 @@
-"""Pixels of every kind made 8-bit RGB on white: the modes of Pillow, and arrays. Knows nothing of files.
+"""Convert pixels of every kind to 8-bit RGB on white: Pillow's modes, and arrays.
 
-A picture is worked on in bands of rows, so that nothing beside it and the result fills the memory.
+A picture is processed in bands of rows, so that little more than it and the result is in memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from PIL import Image, ImageCms
 
 BAND_PIXELS = 1_000_000
 WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-"""More than 8 bits of one channel; Pillow would clip them at 255, and so make them white."""
+"""Modes with more than 8 bits a channel; Pillow would clip them at 255, and so turn them white."""
 MIN_IS_WHITE = "min is white"
-"""Key of `Image.info` for 16-bit pictures in which 0 is white, which Pillow does not turn around."""
+"""Key of `Image.info` for 16-bit pictures in which 0 is white, which Pillow does not invert."""
 
 
 class Tones(NamedTuple):
@@ -26,14 +26,14 @@ class Tones(NamedTuple):
     white: float
 
     def __call__(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The values as 8 bits; NaN is black."""
+        """Return the values as 8 bits; NaN becomes black."""
         span = (self.white - self.black) or 1.0
         scaled = (np.nan_to_num(values.astype(np.float64), nan=self.black) - self.black) * (255 / span)
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture as RGB on white, shrunk to `size` (width, height)."""
+    """Return the picture as RGB on white, shrunk to `size` (width, height)."""
     tones = _tones_of(image)
     found = Image.new("RGB", size)
     scale = image.height / size[1]
@@ -49,9 +49,9 @@ def rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def array(values: np.ndarray[Any, Any]) -> Image.Image:
-    """An array as a picture: height x width, or with 1 to 4 channels first or last; bool, integers or floats.
+    """Return an array as a picture: height x width, or with 1 to 4 channels first or last; bool, integers or floats.
 
-    Floats are 0 to 1 or 0 to 255; one channel may have any range. Raises ValueError in words.
+    Floats are 0 to 1 or 0 to 255; one channel may have any range. Raises ValueError with a sentence.
     """
     if values.dtype.kind not in "buif":
         raise ValueError(f"an array of {values.dtype}: give numbers")
@@ -68,7 +68,7 @@ def array(values: np.ndarray[Any, Any]) -> Image.Image:
 
 
 def tones(low: float, high: float, kind: np.dtype[Any]) -> Tones:
-    """What black and white are for values in this range: 1, 8 or 16 bits where they fit, else lowest and highest."""
+    """Return black and white for values in this range: those of 1, 8 or 16 bits if they fit, else its ends."""
     if kind == np.uint16:
         return Tones(0, 65535)
     if low >= 0:
@@ -104,7 +104,7 @@ def _tones_of(image: Image.Image) -> Tones | None:
 
 
 def _range(parts: Any) -> tuple[float, float]:
-    """Lowest and highest finite value."""
+    """Return the lowest and highest finite value."""
     low, high = math.inf, -math.inf
     for part in parts:
         finite = part[np.isfinite(part)] if part.dtype.kind == "f" else part

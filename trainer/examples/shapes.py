@@ -1,11 +1,13 @@
-"""The drawn counting world: coloured shapes on a canvas, a question, the true count, a reference reasoning.
+"""The drawn counting world: coloured shapes on a canvas, a question, the true count, and reference reasoning.
 
-Deterministic from a seed. Knows nothing of tokenizers or models. A scene's split is a hash of its
-canonical form (what stands where, without jitter and background), so no scene is in two splits.
+Deterministic from a seed. A scene's split is a hash of its canonical form (what stands where, without jitter and
+background), so no scene is in two splits.
 
-`simple`  a 3 x 3 grid, questions by shape, colour, both or all; counts 1-9 near uniform, few zeros
-`complex` the same grid, questions with relations, negation and two attributes
-`hard`    10 to 18 free-standing shapes of many sizes that overlap
+`simple`: a 3 x 3 grid, questions by shape, colour, both or all; counts 1-9 near uniform, few zeros.
+
+`complex`: the same grid, questions with relations, negation and two attributes.
+
+`hard`: 10 to 18 free-standing shapes of many sizes that overlap.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ ZERO_SHARE = 0.03
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn object; `x`, `y` and `radius` in pixels, `row` and `col` of the 3 x 3 grid it stands in."""
+    """A drawn object; `x`, `y` and `radius` in pixels, `row` and `col` of the 3 x 3 grid cell it is in."""
 
     kind: str
     color: str
@@ -63,7 +65,7 @@ class Scene:
     free: bool = False
 
     def canonical(self) -> str:
-        """What stands where: on the grid by cell; free-standing by a coarse 8-pixel raster."""
+        """Return what stands where: on the grid by cell; free-standing by a coarse 8-pixel raster."""
         if self.free:
             places = sorted((o.kind, o.color, o.x // 8, o.y // 8) for o in self.objects)
         else:
@@ -77,7 +79,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Question:
-    """`noun` names what is counted in the plural; `matches` decides whether an object belongs to it."""
+    """`noun` is the plural of what is counted; `matches` decides whether an object is counted."""
 
     text: str
     noun: str
@@ -85,7 +87,7 @@ class Question:
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The scene as an RGB image of SIZE x SIZE pixels."""
+    """Return the scene as an RGB image of SIZE x SIZE pixels."""
     image = Image.new("RGB", (SIZE, SIZE), scene.background)
     pen = ImageDraw.Draw(image)
     for shape in scene.objects:
@@ -109,7 +111,7 @@ def _star(x: int, y: int, radius: int) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class DrawnPicture:
-    """A scene's picture, drawn whenever it is asked for."""
+    """A scene's picture, drawn each time it is needed."""
 
     scene: Scene
 
@@ -258,7 +260,7 @@ def _complex(rng: random.Random) -> tuple[Scene, Question]:
 
 
 def _is_well_posed(question: Question, shapes: list[Shape]) -> bool:
-    """A relation is asked only about an object that is the only one of its colour and kind."""
+    """Return whether a relation refers to an object that is the only one of its colour and kind."""
     named = [o for o in shapes if question.noun.endswith(f"the {o.color} {o.kind}")]
     return len(named) <= 1
 
@@ -275,9 +277,9 @@ _MAKERS = {"simple": _simple, "complex": _complex, "hard": _hard}
 
 
 def scenes(difficulty: str, split: str, seed: int) -> Iterator[tuple[Scene, Question, random.Random]]:
-    """An endless, deterministic stream of scenes of one split with one question each.
+    """Yield an endless, deterministic stream of scenes of one split, with one question each.
 
-    The generator's own `random.Random` comes with every item, for texts that belong to it.
+    The generator's own `random.Random` comes with every item, for the texts that go with it.
     """
     if difficulty not in _MAKERS:
         raise ValueError(f"unknown difficulty {difficulty!r}: choose one of {', '.join(DIFFICULTIES)}")
@@ -291,12 +293,12 @@ def scenes(difficulty: str, split: str, seed: int) -> Iterator[tuple[Scene, Ques
 
 
 def key_of(scene: Scene, question: Question) -> str:
-    """The example's key: a hash of the very picture and the question, whatever seed drew it."""
+    """Return the example's key: a hash of the picture and the question, whatever seed drew it."""
     return hashlib.sha256(f"{scene!r}|{question.text}".encode()).hexdigest()[:16]
 
 
 def examples(difficulty: str, split: str, n: int, seed: int) -> list[Example]:
-    """`n` distinct examples of one split; the same arguments give the same examples, byte for byte."""
+    """Return `n` distinct examples of one split; the same arguments give the same examples, byte for byte."""
     found: dict[str, Example] = {}
     drawn = scenes(difficulty, split, seed)
     while len(found) < n:

@@ -44,7 +44,7 @@ class Seen(Protocol):
 
 
 def place(row: int, col: int) -> str:
-    """Where a person would say that a cell of the 3 x 3 grid is."""
+    """Return how a person would name a cell of the 3 x 3 grid."""
     if (row, col) == (1, 1):
         return "in the center"
     if row == 1:
@@ -54,7 +54,7 @@ def place(row: int, col: int) -> str:
 
 
 def write_reference(noun: str, hits: Sequence[Seen], rng: random.Random) -> str:
-    """One annotator's reasoning about the objects that were asked for, in reading order."""
+    """Return one annotator's reasoning about the objects in question, in reading order."""
     if not hits:
         return rng.choice(NONE_FOUND).format(noun=noun)
     items = [f"a {o.color} {o.kind} {place(o.row, o.col)}" for o in hits]

@@ -1,4 +1,4 @@
-"""What this machine computes with: devices, memory, threads. Run in a process of its own, since it loads torch."""
+"""Describe this machine's devices, memory and threads. Run in a separate process, since it loads torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def describe() -> dict[str, Any]:
-    """`devices` (name, total and free bytes of each GPU), `cuda` (of torch's build), `threads` and memory in bytes."""
+    """Return `devices` (name, total and free bytes of each GPU), `cuda` (torch's), `threads` and memory in bytes."""
     memory = psutil.virtual_memory()
     return {
         "devices": [_device(index) for index in range(torch.cuda.device_count())],

@@ -28,11 +28,11 @@ Phase = Literal["the update", "generation", "the probe"]
 KEPT = {torch.float32: (8.0, 4.0), torch.bfloat16: (15.0, 4.5)}
 """Values kept a token and layer for the backward pass, in hidden and in intermediate widths."""
 NF4_BYTES, INT8_BYTES = 0.52, 1.01
-"""A quantized weight with its share of the block's scale."""
+"""Bytes of a quantized weight, including its share of the block's scale."""
 LOSS_TILE = (4096, 32768)
 """Tokens and vocabulary entries that TRL's fused head projects at once."""
 SAMPLE = 16
-"""Examples among which the largest is looked for."""
+"""Number of examples among which the largest is looked for."""
 GPU_RUNTIME = 700 * 1024**2
 """CUDA's context and workspaces."""
 CPU_RUNTIME = 1000 * 1024**2
@@ -61,7 +61,7 @@ class Estimate:
     parts: dict[str, int]
     phase: Phase
     available: int
-    """What the device has left for this process."""
+    """Memory of the device that is available to this process."""
     parameters: int
 
     @property
@@ -70,12 +70,12 @@ class Estimate:
 
 
 def by_size(examples: Sequence[Example]) -> list[Example]:
-    """The first SAMPLE examples, those with the most pixels first."""
+    """Return the first SAMPLE examples, those with the most pixels first."""
     return sorted(examples[:SAMPLE], key=lambda example: -sum(image.width * image.height for image in example.images))
 
 
 def largest(processor: Any, examples: Sequence[Example], config: RunConfig) -> Workload:
-    """What the largest of the first SAMPLE examples amounts to."""
+    """Return the sizes of the largest of the first SAMPLE examples."""
     example = by_size(examples)[0]
     text = generation.render(processor, example, config.style, config.instruction)
     inputs = generation.encode(processor, [example], [text])
@@ -83,7 +83,7 @@ def largest(processor: Any, examples: Sequence[Example], config: RunConfig) -> W
 
 
 def estimate(config: RunConfig, example: Workload) -> Estimate:
-    """The peak of a run on this machine's device. Raises TrainerError when the model's configuration is missing."""
+    """Estimate a run's peak on this machine's device. Raises TrainerError if the model's configuration is missing."""
     described = loading.architecture(config.model)
     with init_empty_weights():
         model = AutoModelForImageTextToText.from_config(described, dtype=loading.dtype_of(config.model))
@@ -107,7 +107,7 @@ def available() -> int:
 
 
 def weight_bytes(model: torch.nn.Module, config: RunConfig) -> int:
-    """Only the language model's projections are quantized."""
+    """Return bytes of the weights; only the language model's projections are quantized."""
     plain = loading.dtype_of(config.model).itemsize
     quantized = {"nf4": NF4_BYTES, "int8": INT8_BYTES}.get(config.model.quantization, plain)
     projected = sum(module.weight.numel() for module in loading.projections(model).values())
@@ -119,7 +119,7 @@ def adapter_parameters(model: torch.nn.Module, rank: int) -> int:
 
 
 def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
-    """Weight, gradient and AdamW's two moments, in float32 whatever the base is in.
+    """Return bytes of weight, gradient and AdamW's two moments, in float32 whatever the base's precision.
 
     A run that starts from an adapter keeps a frozen copy of it as the KL reference.
     """
@@ -130,7 +130,7 @@ def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
 
 
 def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Phase, dict[str, int]]:
-    """What each phase adds to what stays."""
+    """Return what each phase adds to what stays."""
     size = loading.dtype_of(config.model).itemsize
     text = described.get_text_config()
     total = example.tokens + config.max_tokens
@@ -169,7 +169,7 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
 
 
 def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
-    """Features of the pictures of all examples, as far as `trainer.patches.vision_cache` keeps them."""
+    """Return bytes of the image features of all examples, as far as `trainer.patches.vision_cache` keeps them."""
     if prefix_sharing.refusal(described) is not None:
         return 0
     data = config.data
@@ -182,9 +182,9 @@ def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
 
 
 def pixel_bytes(config: RunConfig, example: Workload) -> int:
-    """GRPO holds the pixels of a whole generation, each completion's of its own, until the next one has been made.
+    """Return bytes of pixels: GRPO holds those of a whole generation, a copy a completion, until the next one is made.
 
-    On the CPU the distinct ones that `trainer.patches.pixels` keeps lie in the same memory.
+    On the CPU, the distinct ones that `trainer.patches.pixels` keeps are in the same memory.
     """
     if config.method != "grpo":
         return 0
@@ -194,7 +194,7 @@ def pixel_bytes(config: RunConfig, example: Workload) -> int:
 
 
 def shares_prompts(config: RunConfig, described: Any) -> bool:
-    """Whether the training pass computes a prompt once for several completions (`trainer.patches.prefix_sharing`)."""
+    """Return whether the training pass computes a shared prompt once (`trainer.patches.prefix_sharing`)."""
     return (
         config.method == "grpo"
         and config.micro_batch > 1
@@ -204,14 +204,14 @@ def shares_prompts(config: RunConfig, described: Any) -> bool:
 
 
 def update_tokens(config: RunConfig, described: Any, example: Workload) -> int:
-    """Tokens of one training pass."""
+    """Return the tokens of one training pass."""
     rows = config.micro_batch
     prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config, described) else rows
     return prompts * example.tokens + rows * config.max_tokens
 
 
 def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
-    """What autograd keeps of a pass over `tokens` tokens; with checkpointing a layer's input and one whole layer."""
+    """Return bytes that autograd keeps of `tokens` tokens; with checkpointing, layers' inputs and one whole layer."""
     dtype = loading.dtype_of(config.model)
     hidden, intermediate = KEPT[dtype]
     layer = hidden * text.hidden_size + intermediate * text.intermediate_size
@@ -221,9 +221,9 @@ def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
 
 
 def vision_bytes(described: Any, example: Workload, images: int, size: int) -> int:
-    """Pixels in float32 and one layer of the frozen vision tower, which keeps nothing for a backward pass.
+    """Return bytes of pixels in float32 and one layer of the frozen vision tower, which keeps nothing for backward.
 
-    Where pictures are shared the tower sees one at a time.
+    If pictures are shared, the tower sees one at a time.
     """
     vision = getattr(described, "vision_config", None)
     if vision is None:
@@ -237,18 +237,18 @@ def vision_bytes(described: Any, example: Workload, images: int, size: int) -> i
 
 
 def _edge(patch: int | Sequence[int]) -> int:
-    """InternVL gives both edges."""
+    """Return a patch's edge; InternVL gives both edges."""
     return patch if isinstance(patch, int) else patch[0]
 
 
 def forget_peak() -> None:
-    """Lets `measured_peak` begin anew; resident memory cannot."""
+    """Reset the peak of `measured_peak`; resident memory cannot be reset."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def measured_peak() -> int:
-    """Bytes that this process has needed at most so far: of the GPU what tensors took, else resident memory."""
+    """Return the peak memory of this process so far, in bytes: tensors on the GPU, else resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     # POSIX only, as is the launcher; kibibytes on Linux.
@@ -258,7 +258,7 @@ def measured_peak() -> int:
 
 
 def in_words(found: Estimate) -> str:
-    """The estimate as sentences: the peak, when, of how much, and the largest parts."""
+    """Return the estimate as sentences: the peak, its phase, the available memory, and the largest parts."""
     parts = sorted(found.parts.items(), key=lambda part: -part[1])
     named = ", ".join(f"{name} {gib(value)}" for name, value in parts if value >= found.peak / 100)
     of = f"of {gib(found.available)} that are free"

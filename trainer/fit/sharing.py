@@ -1,4 +1,4 @@
-"""Whether a group's prompt is computed once, and what it costs where it is not, in words for preflight and run."""
+"""Describe whether a group's prompt is computed once, and what it costs if not, for preflight and the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.spec.config import RunConfig
 
 
 def in_words(config: RunConfig, described: Any, example: Workload) -> str:
-    """A sentence on a GRPO run; `described` is the configuration of the model's architecture."""
+    """Return a sentence about a GRPO run; `described` is the configuration of the model's architecture."""
     group = config.grpo.group_size
     reason = prefix_sharing.refusal(described)
     if reason is not None:
@@ -29,6 +29,6 @@ def in_words(config: RunConfig, described: Any, example: Workload) -> str:
 
 
 def times(config: RunConfig, example: Workload) -> float:
-    """Tokens of an update that shares nothing, in multiples of one that computes each prompt once."""
+    """Return the tokens of an update without sharing, as a multiple of one that computes each prompt once."""
     alone = config.grpo.group_size * (example.tokens + config.max_tokens)
     return alone / (example.tokens + config.grpo.group_size * config.max_tokens)

@@ -1,6 +1,7 @@
-"""What a job says of itself between two steps, and the stop that it may find asked for.
+"""Report what a job is doing between two steps, and obey a stop that was requested meanwhile.
 
-A database that does not answer just then ends no job: what must be stored is written elsewhere, and fails there.
+If the database does not answer at that moment, the job goes on: what must be stored is written elsewhere, and fails
+there.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def say(store: Store, job_id: int, activity: str) -> None:
-    """What the process is doing, for whoever watches."""
+    """Record what the process is doing, for those who watch it."""
     _beat(store, job_id, activity)
 
 
 def obey(store: Store, job_id: int) -> None:
-    """Raises Stopped if the job was asked to stop."""
+    """Raise Stopped if the job was asked to stop."""
     if is_asked_to_stop(store, job_id):
         raise Stopped
 

@@ -1,6 +1,6 @@
-"""Signs of life of a job, from a thread beside it: tells the database, and brings back its wish to stop.
+"""A job's heartbeat, in a thread of its own: beats in the database, and brings back a requested stop.
 
-Never raises into the job: a beat that could not be written is counted and tried again.
+It never raises into the job: a beat that could not be written is counted and tried again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 0.25
-"""How soon a signal is passed on to the database."""
+"""Seconds until a signal is passed on to the database."""
 
 
 class Heartbeat:
-    """Beats while it is entered. The store's pool gives the thread a connection of its own."""
+    """Beats while it is entered. The thread has its own connection from the store's pool."""
 
     def __init__(self, store: Store, job_id: int, flag: StopFlag, *, every: float = BEAT_SECONDS) -> None:
         self.store = store

@@ -1,6 +1,6 @@
-"""Executes one job in this very process: reports itself, beats, works, and closes the job with the reason in words.
+"""Execute one job in this process: report it, beat, work, and close it with the reason in words.
 
-Knows processes, signals and the store; what the work is, it learns from the module of its kind when it begins.
+The work itself is imported from the module of the job's kind when it begins.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from trainer.spec.errors import NO_DISK, Stopped, classify
 Work = Callable[[Store, int], None]
 FINISHED, FAILED, BAD_CONFIG = 0, 1, 2
 OUTAGE_SECONDS = 900.0
-"""How long a job waits for a database server that does not answer, where it cannot go on without."""
+"""Seconds that a job waits for a database server that does not answer, at points where it needs the database."""
 
 
 class Outcome(NamedTuple):
-    """How the work ended: what `store.jobs.end_job` takes."""
+    """How the work ended: the arguments of `store.jobs.end_job`."""
 
     state: JobState
     exit_code: int
@@ -48,11 +48,11 @@ class Outcome(NamedTuple):
 def execute(
     store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None, device: str | None = None
 ) -> int:
-    """Runs a queued or claimed job to its end and returns the exit code; `work` replaces what its kind asks for.
+    """Run a queued or claimed job to its end and return the exit code; `work` replaces the work of its kind.
 
-    `device` is what this process took for a job that no queue gave one.
+    `device` is what this process took if no queue assigned one.
 
-    Only in the main thread. Raises StoreError when the job has ended or another process has it.
+    Only in the main thread. Raises StoreError when the job has ended, or belongs to another process.
     """
     me = identity.current()
     start_job(
@@ -65,7 +65,7 @@ def execute(
         log_path=str(log_path) if log_path else None,
         device=device,
     )
-    os.environ[JOB_VARIABLE] = job.uid  # marks what the work may start
+    os.environ[JOB_VARIABLE] = job.uid  # marks the processes that the work may start
     flag = StopFlag()
     with flag.listening():
         with Heartbeat(store, job.id, flag), Progress(store, job.uid):
@@ -73,17 +73,17 @@ def execute(
         _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
         webhook.tell_end(store, job.uid)
     retried = outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job)
-    # A node of a cluster is no place for a worker of this database, and who watches the cluster sees the new job.
+    # Nodes of a cluster must not start a worker for this database; the cluster's watcher sees the new job.
     if retried and job.launcher == Launcher.LOCAL:
         launch.ensure_worker(store)
     return outcome.exit_code
 
 
 def _work(kind: str) -> Work:
-    """Imports nothing before it is called: a module that cannot be imported must fail the job, with its reason."""
+    """Return work that imports its module only when called: a failing import must fail the job, with its reason."""
 
     def run(store: Store, job_id: int) -> None:
-        # Its first import advises, in every log, a kernel without gradients.
+        # Its first import prints advice about a kernel without gradients to every log.
         logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         import_module("trainer.evaluate.embedding_job" if kind == "embed" else "trainer.train.training").run_job(
             store, job_id
@@ -115,7 +115,7 @@ def _failure(error: BaseException) -> Outcome:
 
 
 def _close(store: Store, job_id: int, outcome: Outcome) -> None:
-    """Says in the database and in the log how it ended."""
+    """Record in the database and in the log how the job ended."""
     try:
         end_job(
             store,
@@ -127,7 +127,7 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
             traceback=outcome.traceback,
         )
     except StoreError as error:
-        # The worker, or the next look at this process, closes the job from its exit code.
+        # The worker, or the next look at this process, will close the job from its exit code.
         _say(f"The end of the job could not be recorded: {error}", sys.stderr)
     if outcome.traceback:
         _say(outcome.traceback, sys.stderr)

@@ -1,4 +1,4 @@
-"""A job's progress as lines of text, for its log or a terminal. Reads the database only, from a thread of its own."""
+"""A job's progress as lines of text, for its log or a terminal. Read from the database, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SHOWN = {
     "val/accuracy": "val accuracy",
     "time/step": "s a step",
 }
-"""Metrics of a line, in order, with their names in it."""
+"""Metrics of a line, in order, with their names there."""
 
 
 class Progress:
-    """Prints a line whenever the job has a new activity or count, or its run a new step, while it is entered."""
+    """While entered, prints a line whenever the job has a new activity or count, or its run a new step."""
 
     def __init__(self, store: Store, job_uid: str) -> None:
         self.store = store
@@ -65,12 +65,12 @@ class Progress:
                 text = line(self.store, run.id, run.step, run.max_steps, job.activity)
         except StoreError as error:
             text = f"Progress cannot be read: {error}"
-        with suppress(OSError):  # a terminal that has gone, or a full disk, must not end the job
+        with suppress(OSError):  # a closed terminal, or a full disk, must not end the job
             print(shown(text), flush=True)
 
 
 def line(store: Store, run_id: int, step: int, max_steps: int | None, activity: str | None) -> str:
-    """For example `step 12/170 · training · reward 1.23 · format 0.94`."""
+    """Return a line such as `step 12/170 · training · reward 1.23 · format 0.94`."""
     place = f"step {step}/{max_steps}" if max_steps else None
     found = read_series(store, run_id, SHOWN, lo=step, hi=step)
     values = {name: float(found[name].value[-1]) for name in SHOWN if len(found[name].value)}

@@ -1,6 +1,6 @@
-"""The wish that this process should stop, however it came: by a signal, by Ctrl-C or through the database.
+"""Requests to stop this process, by a signal, by Ctrl-C or through the database.
 
-The first wish lets the step finish; a second one, or level 2, ends the job at once; level 3 kills it.
+The first request lets the step finish; a second one, or level 2, ends the job at once; level 3 kills it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass
 class StopFlag:
-    """The level of the wish, as in `store.jobs.ask_stop`; 0 while nobody asked."""
+    """The requested stop level, as in `store.jobs.ask_stop`; 0 without a request."""
 
     level: int = 0
     signal: int = signal.SIGTERM
-    """The signal that asked, for the exit code."""
+    """The signal that requested it, for the exit code."""
     _obeyed: bool = False
 
     @property
@@ -32,7 +32,7 @@ class StopFlag:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Signals raise the flag meanwhile. Only in the main thread."""
+        """Raise the flag on signals while entered. Only in the main thread."""
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield
@@ -41,15 +41,15 @@ class StopFlag:
                 signal.signal(number, handler)
 
     def ask(self, level: int) -> None:
-        """A wish from the database; called by any thread but the one that works."""
+        """Take a request from the database; called by any thread except the working one."""
         if level > self.level:
             self.level = level
             if level > 1:
-                # On another host nobody else may be there to kill it.
+                # On a cluster's node, nobody else may be there to kill it.
                 os.kill(os.getpid(), signal.SIGKILL if level > 2 else signal.SIGTERM)
 
     def obeyed(self) -> None:
-        """From here on the job is only being closed: signals change nothing."""
+        """Note that the job is only being closed from here on: signals change nothing."""
         self._obeyed = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

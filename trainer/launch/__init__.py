@@ -1,6 +1,6 @@
-"""What a user wants of runs: launch, resume, evaluate, embed, stop. Writes the wish; a worker or a job fulfils it.
+"""What users ask of runs: launch, resume, evaluate, embed, stop. Requests are stored; a worker or a job fulfils them.
 
-State lives in the database only, and its transitions in `store.jobs`: whoever restarts finds everything as it is.
+State lives in the database only, and its transitions in `store.jobs`: a restarted process finds everything there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.launch.supervision import Supervisor, worker_lives
 from trainer.spec.config import ConfigError, RunConfig
 
 DEATH_SECONDS = 5.0
-"""How long a killed process may take to vanish."""
+"""Seconds that a killed process may take to vanish."""
 MOST_HERE = 3
 
 
@@ -35,14 +35,14 @@ class Job(Protocol):
 
 
 def submit(store: Store, config: RunConfig, *, parent_id: int | None = None, launcher: str = Launcher.LOCAL) -> RunRef:
-    """A new run with a queued job, and somebody who will start it. Raises ConfigError."""
+    """Create a run with a queued job, and see that something will start it. Raises ConfigError."""
     run, _ = create(store, config, parent_id=parent_id, launcher=launcher)
     tell(store, launcher)
     return run
 
 
 def resume(store: Store, run_id: int) -> JobRef:
-    """Queues a run to go on from its last checkpoint. Raises StoreError while it has an open job."""
+    """Queue a job that continues a run from its last checkpoint. Raises StoreError while it has an open job."""
     launcher = launcher_of(store, run_id)
     job = add_resume(store, run_id, launcher=launcher)
     tell(store, launcher)
@@ -50,17 +50,17 @@ def resume(store: Store, run_id: int) -> JobRef:
 
 
 def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
-    """Queues one evaluation of a run.
+    """Queue one evaluation of a run.
 
     `arguments` may hold checkpoint (best, last, final or a step; 0 is what the run starts from), benchmark, path,
-    split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (answers again after
-    altered thinking, nothing else) and forced_prefix.
+    split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (only test answers after
+    altered thinking) and forced_prefix.
     """
     return _queue(store, run_id, "evaluate", arguments)
 
 
 def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
-    """Queues a job that embeds what a run said, for each run without one; see `trainer.evaluate.embedding_job`."""
+    """Queue a job that embeds the answers of each run without one; see `trainer.evaluate.embedding_job`."""
     jobs = add_embeddings(store, run_ids, encoder)
     if jobs:
         ensure_worker(store)
@@ -68,7 +68,7 @@ def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
 
 
 def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
-    """As `embed`, but nobody is told of the jobs."""
+    """Like `embed`, but without telling a launcher about the jobs."""
     busy = {
         job.run_id
         for job in list_jobs(store, open_only=True)
@@ -78,7 +78,7 @@ def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[J
 
 
 def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
-    """Queues the measuring of a completion's tokens under the nearest checkpoint of its run."""
+    """Queue a job that measures a completion's tokens under the nearest checkpoint of its run."""
     return _queue(store, run_id, "tokens", {"completion": completion_id})
 
 
@@ -90,7 +90,7 @@ def _queue(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> J
 
 
 def launcher_of(store: Store, run_id: int) -> str:
-    """Who starts what is asked of a run later: the cluster that it began on, while one is named; else this host."""
+    """Return what starts a run's later jobs: the cluster it began on, if one is configured, else this host."""
     first = next(iter(sorted(list_jobs(store, run_id=run_id), key=lambda job: job.id)), None)
     return Launcher.RAY if first and first.launcher == Launcher.RAY and cluster.address() else Launcher.LOCAL
 
@@ -103,7 +103,7 @@ def create(
     arguments: dict[str, Any] | None = None,
     launcher: str = Launcher.LOCAL,
 ) -> tuple[RunRef, JobRef]:
-    """A new run with its output folder and a queued job, which nobody is told of. Raises ConfigError."""
+    """Create a run with its output folder and a queued job, without telling a launcher. Raises ConfigError."""
     check(store, launcher)
     config = pinning.pinned(store, config)
     _make_folder(local.data_folder(store) / ownership.RUN_FOLDERS)
@@ -131,7 +131,7 @@ def create(
 
 
 def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> JobRef:
-    """A queued job that goes on from the run's last checkpoint, which nobody is told of. Raises StoreError."""
+    """Queue a job that continues a run from its last checkpoint, without telling a launcher. Raises StoreError."""
     run = get_run(store, run_id)
     if list_jobs(store, run_id=run_id, open_only=True):
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
@@ -142,13 +142,13 @@ def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> 
 
 
 def _processes(config: dict[str, Any]) -> dict[str, Any]:
-    """How many devices a training asks its host for, where it is more than one."""
+    """Return the number of devices that a training asks its host for, if more than one."""
     count = int(config.get("optimization", {}).get("processes", 1))
     return {"processes": count} if count > 1 and config.get("method") != "none" else {}
 
 
 def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
-    """What an earlier retry found to fit."""
+    """Return the accumulation that an earlier retry found to fit."""
     known = [
         job.arguments["accumulation"] for job in list_jobs(store, run_id=run_id) if "accumulation" in job.arguments
     ]
@@ -156,9 +156,9 @@ def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
 
 
 def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
-    """After a training job ran out of memory: one more with accumulation doubled, if the run asks for that.
+    """Queue a training again with doubled accumulation after it ran out of memory, if the run asks for that.
 
-    None where it does not, or where a pass holds a single sequence already.
+    Returns None if it does not, or if a pass holds a single sequence already.
     """
     config = get_run(store, job.run_id).config
     optimization = config.get("optimization", {})
@@ -173,13 +173,13 @@ def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
 
 
 def check(store: Store, launcher: str) -> None:
-    """Raises ConfigError where a launcher cannot start jobs of this database."""
+    """Raise ConfigError if a launcher cannot start jobs of this database."""
     if launcher == Launcher.RAY:
         cluster.check(store)
 
 
 def tell(store: Store, launcher: str) -> None:
-    """Sees to it that somebody looks for what was queued for a launcher. Raises OSError where it cannot."""
+    """Make sure that a launcher sees newly queued jobs. Raises OSError if that is impossible."""
     if launcher == Launcher.RAY:
         cluster.start_watcher(store)
     else:
@@ -187,20 +187,20 @@ def tell(store: Store, launcher: str) -> None:
 
 
 def ensure_worker(store: Store) -> None:
-    """Starts this host's worker if none lives. Two at once do no harm: a lock lets one of them work."""
+    """Start this host's worker if none lives. Two at once are harmless: a lock lets only one work."""
     if not worker_lives(store):
         local.start_worker(store)
 
 
 def reconcile(store: Store) -> list[str]:
-    """Makes the database true again after a crash, and says what was untrue; see `supervision`."""
+    """Correct the database after a crash, and return what was wrong; see `supervision`."""
     return Supervisor(store).look()
 
 
 def stop(store: Store, job: Job, level: int = 1) -> str:
-    """Asks a job to stop and says what was done: 1 finishes the step and saves, 2 ends it now, 3 kills it.
+    """Ask a job to stop and return what was done: 1 finishes the step and saves, 2 ends it now, 3 kills it.
 
-    4 closes a job of another host that answers no more; of this host's, the truth is known.
+    4 closes a job of another host that no longer answers; jobs of this host can be checked.
     """
     row = get_job(store, job.uid)
     if row.state not in OPEN:
@@ -209,7 +209,7 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
     ask_stop(store, row.id, level)
     row = get_job(store, job.uid)
     if row.launcher == Launcher.RAY:
-        cluster.start_watcher(store)  # Ray is to know of it, too
+        cluster.start_watcher(store)  # Ray must learn of it, too
     if row.state not in OPEN:
         return "The job was taken out of the queue."
     if row.launcher == Launcher.RAY and level <= MOST_HERE:
@@ -231,7 +231,7 @@ def stop(store: Store, job: Job, level: int = 1) -> str:
 
 
 def strongest_stop(host: str | None) -> int:
-    """How far `stop` can insist with a job of a host."""
+    """Return the strongest stop level for jobs of a host."""
     return MOST_HERE if host in (None, identity.host()) else MOST_HERE + 1
 
 

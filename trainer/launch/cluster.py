@@ -1,6 +1,6 @@
-"""The Ray cluster that runs may go to: where it is, whether it may be used, who watches it. Imports nothing of Ray.
+"""The Ray cluster that runs may go to: its address, whether it may be used, and its watcher. Does not import Ray.
 
-What is asked of the cluster itself is in `trainer.launch.ray_jobs`, in a process of its own.
+Requests to the cluster itself are in `trainer.launch.ray_jobs`, in a process of its own.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from trainer.spec.config import ConfigError
 ADDRESS = "VR1Z_RAY_ADDRESS"
 """Environment variable with the address of the cluster's Jobs API, for example http://127.0.0.1:8265."""
 AUTHENTICATION = "RAY_AUTH_MODE"
-"""Ray's own; `token` makes its clients send RAY_AUTH_TOKEN, or what is in the file that RAY_AUTH_TOKEN_PATH names."""
+"""Ray's own variable; `token` makes its clients send RAY_AUTH_TOKEN, or the content of RAY_AUTH_TOKEN_PATH."""
 GPUS = "VR1Z_RAY_GPUS"
-"""How many GPUs every job asks for; without it one, and none for the embedded model."""
+"""Number of GPUs that every job asks for; by default one, and none for the embedded model."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE_SECONDS = 300
-"""How long Ray waits between SIGTERM and SIGKILL: the step at hand ends in it, and a checkpoint is saved."""
+"""Seconds between Ray's SIGTERM and SIGKILL: long enough to finish a step and save a checkpoint."""
 
 
 def address() -> str | None:
-    """None where no cluster is named: then everything runs on this host."""
+    """Return the cluster's address, or None if none is configured: then everything runs on this host."""
     return os.environ.get(ADDRESS) or None
 
 
 def check(store: Store) -> str:
-    """The cluster's address. Raises ConfigError where runs of this database cannot, or must not, go there."""
+    """Return the cluster's address. Raises ConfigError if runs of this database cannot, or must not, go there."""
     named = address()
     if named is None:
         raise ConfigError(f"No Ray cluster is named: set {ADDRESS}, for example to http://127.0.0.1:8265.")
@@ -62,7 +62,7 @@ def check(store: Store) -> str:
 
 
 def gpus() -> float | None:
-    """What GPUS says, if anything. Raises ConfigError."""
+    """Return the number in GPUS, if it is set. Raises ConfigError."""
     text = os.environ.get(GPUS)
     try:
         number = float(text) if text else None
@@ -74,9 +74,10 @@ def gpus() -> float | None:
 
 
 def environment(store: Store) -> dict[str, str]:
-    """What a job needs to find the database, without its password: Ray shows this to whoever may ask it.
+    """Return what a job needs to find the database, without its password: Ray shows this to all its users.
 
-    A node has the password as every client of PostgreSQL has it: in ~/.pgpass, or in PGPASSWORD when Ray starts there.
+    A node gets the password as every client of PostgreSQL does: from ~/.pgpass, or from PGPASSWORD when Ray starts
+    there.
     """
     # `set` takes None for unchanged.
     url = make_url(store.url)._replace(password=None).difference_update_query(["password", "sslpassword"])
@@ -89,18 +90,18 @@ def environment(store: Store) -> dict[str, str]:
 
 
 def log_path(store: Store, run_uid: str, job_uid: str) -> Path:
-    """Where a copy of what Ray keeps as the job's log lies."""
+    """Return the path of our copy of the job's log in Ray."""
     return ownership.folder_of(store, run_uid) / f"log-{job_uid}.txt"
 
 
 def lock(store: Store) -> FileLock:
-    """Held by the process that watches the cluster for this host."""
+    """Return the lock held by the process that watches the cluster for this host."""
     folder = private.lock_folder(local.data_folder(store))
     return FileLock(folder / f"ray-{identity.host()}.lock", mode=private.FILE)
 
 
 def start_watcher(store: Store) -> None:
-    """Starts `python -m trainer ray` on its own; whether it may work is for its lock to decide."""
+    """Start `python -m trainer ray` as an independent process; its lock decides whether it may work."""
     local.start_alone(store, "ray.log", "ray")
 
 

@@ -1,4 +1,4 @@
-"""What a host computes on: a job has one device to itself. Asks the driver's own tool: the dashboard has no torch."""
+"""Devices of a host: each job has one to itself. Found with the driver's own tool, since the dashboard has no torch."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Collection
 from functools import cache
 
 VARIABLE = "VR1Z_DEVICES"
-"""Replaces what was found, for example `0,1` or, for two jobs at once without a GPU, `cpu-1,cpu-2`."""
+"""Replaces what was found, for example by `0,1` or, for two jobs at once without a GPU, by `cpu-1,cpu-2`."""
 CUDA = "CUDA_VISIBLE_DEVICES"
 _ASK = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
 _SECONDS = 10
 
 
 def here() -> tuple[str, ...]:
-    """The devices of this host: GPUs by index or uuid, as far as the environment shows them; else `cpu`."""
+    """Return this host's devices: GPUs by index or uuid, as far as the environment shows them, else `cpu`."""
     chosen = os.environ.get(VARIABLE) or os.environ.get(CUDA)
     found = _gpus() if chosen is None else tuple(name.strip() for name in chosen.split(","))
     return tuple(name for name in found if name not in ("", "-1")) or ("cpu",)
 
 
 def pin(count: int = 1, taken: Collection[str] = ()) -> str | None:
-    """Lets this very process see so many GPUs alone, free ones first; their names, or None where there are none.
+    """Let this process see only `count` GPUs, free ones first; return their names, or None without GPUs.
 
-    Before torch looks for them: TRL refuses to train in one process that sees several.
+    Call it before torch looks for them: TRL refuses to train in one process that sees several.
     """
     found = here()
     if all(name.startswith("cpu") for name in found):
@@ -35,10 +35,10 @@ def pin(count: int = 1, taken: Collection[str] = ()) -> str | None:
 
 
 def environment(device: str | None) -> dict[str, str]:
-    """What a job's process needs in its environment to see its device alone."""
+    """Return the environment in which a job's process sees only its device."""
     if device is None or device.startswith("cpu"):
         return {}
-    # A worker that the job may have to start must see them all again.
+    # A worker that the job may have to start must see all devices again.
     return {CUDA: device, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", VARIABLE: ",".join(here())}
 
 

@@ -1,4 +1,4 @@
-"""Closes jobs whose process is gone, with the reason in words. Looks at processes and logs; starts and signals nothing.
+"""Close jobs whose process is gone, with the reason in words. Looks at processes and logs, and signals none.
 
 A job's process normally closes its job itself, so what is left to close here died without a word.
 """
@@ -25,7 +25,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class Ending(NamedTuple):
-    """How a process ended: what `store.jobs.end_job` takes."""
+    """How a process ended: the arguments of `store.jobs.end_job`."""
 
     state: JobState
     error: str
@@ -33,40 +33,40 @@ class Ending(NamedTuple):
 
 
 def process_of(job: JobRow) -> Identity | None:
-    """The job's process, found by its mark if it has not reported itself yet; None when there is none."""
+    """Return the job's process, found by its mark if it has not reported yet; None when there is none."""
     if job.pid is None or job.host is None:
         return local.find(job.uid)
     return Identity(job.host, job.boot_id, job.pid, job.pid_started)
 
 
 def is_gone(job: JobRow) -> bool:
-    """Whether an active job of this host has no process any more."""
+    """Return whether an active job of this host has no process any more."""
     process = process_of(job)
     return process is None or not identity.is_alive(process)
 
 
 def active_here(store: Store) -> list[JobRow]:
-    """The jobs of this host that should have a process; how those of a cluster end, the cluster knows better."""
+    """Return this host's jobs that should have a process; for those of a cluster, the cluster knows better."""
     jobs = [job for job in list_jobs(store, open_only=True) if job.launcher == Launcher.LOCAL]
     return [job for job in jobs if job.state != JobState.QUEUED and job.host == identity.host()]
 
 
 def close_gone(store: Store) -> list[str]:
-    """Closes the jobs of this host whose process is gone; says which and why.
+    """Close the jobs of this host whose process is gone; return sentences on which and why.
 
-    A live process needs nothing to be adopted: it is left alone, like jobs of other hosts.
+    A live process needs no adoption: it is left alone, like jobs of other hosts.
     """
     return [sentence for job in active_here(store) if is_gone(job) for sentence in close(store, job.uid)]
 
 
 def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]:
-    """Closes a job whose process is gone and kills what it left behind; a sentence, or nothing if it was closed.
+    """Close a job whose process is gone and kill what it left behind; return a sentence, or none if it was closed.
 
-    `exit_code` is negative for a signal and None where nobody could collect it.
+    `exit_code` is negative for a signal and None if nobody could collect it.
     """
     job = get_job(store, job_uid)
     if not is_gone(job):
-        return []  # another process has it, or it reported itself since it was looked at
+        return []  # another process has it, or it has reported since it was looked at
     log = _log_of(store, job)
     ending = judge(job, exit_code, log)
     local.sweep(job.uid)
@@ -86,7 +86,7 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
 
 
 def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
-    """The state and the reason of a process that ended without closing its job."""
+    """Return the state and the reason of a process that ended without closing its job."""
     if job.boot_id is not None and job.boot_id != identity.boot_id():
         return Ending(JobState.LOST, "The machine was restarted while the job ran. Resume the run.")
     if job.stop_requested >= 3 and (exit_code is None or exit_code < 0):
@@ -122,13 +122,13 @@ def _killed_by(number: int) -> str:
 
 
 def _log_of(store: Store, job: JobRow) -> str:
-    """What the job wrote; a job that never reported itself may have written before, one in a terminal wrote no file."""
+    """Return a job's log. One that never reported may have a log of earlier output; one in a terminal has none."""
     path = local.log_path(store, job.run_uid) if job.pid is None else Path(job.log_path or "")
     return log_tail(path, job.uid)
 
 
 def log_tail(path: Path, job_uid: str) -> str:
-    """The last lines that a job wrote to its run's log; empty where it wrote none, or they cannot be read."""
+    """Return the last lines that a job wrote to its run's log, or an empty text."""
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - LOG_BYTES))
@@ -141,7 +141,7 @@ def log_tail(path: Path, job_uid: str) -> str:
 
 
 def last_exception(log: str) -> str | None:
-    """The line that names the exception of the last traceback in a log."""
+    """Return the line that names the exception of the last traceback in a log."""
     _, found, traceback = log.rpartition("Traceback (most recent call last):\n")
     if not found:
         return None

@@ -1,7 +1,7 @@
-"""The output folder of a run: its own alone, and what a run goes on from when it is resumed in it.
+"""The output folder of a run, which belongs to it alone, and what a resumed run continues from.
 
-A run of a database that was copied finds its folder in the hands of the original. It gets one beside its own database,
-and its checkpoints are copied there before anything else: the original stays as it is, and can be resumed as well.
+A run in a copied database finds its folder owned by the original. It gets a new folder beside its own database, and its
+checkpoints are copied there first: the original stays as it is, and can be resumed as well.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from store.runs import describe_run, get_run
 from trainer.models.checkpoints import START, WEIGHTS
 
 STATE = "trainer_state.json"
-"""What a checkpoint that can be resumed holds beside the weights."""
+"""Files of a resumable checkpoint, in addition to the weights."""
 
 
 def own(store: Store, run_id: int) -> Path:
-    """The run's output folder, made and signed, with copies of its checkpoints if it is not the one they lie in.
+    """Return the run's output folder, created and signed; copy its checkpoints there if they lie elsewhere.
 
-    Raises StoreError where a folder cannot be had.
+    Raises StoreError if the folder cannot be made.
     """
     run = get_run(store, run_id)
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
@@ -44,7 +44,7 @@ def own(store: Store, run_id: int) -> Path:
 
 
 def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
-    """Copies what a run goes on from, and says in the database where it lies now."""
+    """Copy what a run continues from, and record its new place in the database."""
     copied = {}
     for row in list_checkpoints(store, run.id):
         source = _found(row, run, folder)
@@ -58,7 +58,7 @@ def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
 
 
 def _copied(source: Path, folder: Path) -> Path:
-    """A copy below the folder, whole or absent."""
+    """Return a copy below the folder, complete or absent."""
     target = folder / source.name
     if not target.is_dir():
         unfinished = folder / f".{source.name}.unfinished"
@@ -69,7 +69,7 @@ def _copied(source: Path, folder: Path) -> Path:
 
 
 def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
-    """Where a checkpoint lies: as it was noted, or below the run's folder where that was moved with its database."""
+    """Return where a checkpoint lies: as recorded, or below the run's folder if that was moved with its database."""
     for place in (Path(row.path), folder / Path(row.path).name):
         holder = ownership.owner(place.parent)
         if (holder is None or holder.run == run.uid) and (place / WEIGHTS).is_file():
@@ -78,7 +78,7 @@ def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
 
 
 def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
-    """The folder that a resumed run would go on from, if it is on this machine."""
+    """Return the folder that a resumed run would continue from, if it is on this machine."""
     for row in list_checkpoints(store, run.id):
         if row.kind == "last":
             found = _found(row, run, ownership.folder_of(store, run.uid))
@@ -87,9 +87,9 @@ def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
 
 
 def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL) -> str | None:
-    """Why a run cannot go on from where it stopped, in one sentence; None where it can.
+    """Return why a run cannot be resumed, in one sentence, or None if it can.
 
-    One that was stopped before its first checkpoint begins anew in its folder, which must be its own.
+    One that was stopped before its first checkpoint starts anew in its folder, which must be its own.
     """
     if run.method == "none":
         return f"{run.name} trains nothing: evaluate it instead."

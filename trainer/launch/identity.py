@@ -1,4 +1,4 @@
-"""Which process is which: a pid alone is reused, so a process is known by host, boot, pid and the moment it started."""
+"""Identify processes: pids are reused, so a process is known by host, boot, pid and start time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CREATE_TIME_TOLERANCE = 1.0
 
 
 class Identity(NamedTuple):
-    """One process, for ever."""
+    """A process, unmistakable for ever."""
 
     host: str
     boot_id: str | None
-    """None where the system has none (not Linux)."""
+    """None if the system has none (not Linux)."""
     pid: int
     started: float | None
     """Clock ticks since boot on Linux, psutil's create time in seconds elsewhere."""
@@ -33,13 +33,13 @@ def boot_id() -> str | None:
 
 
 def current() -> Identity:
-    """The identity of this very process."""
+    """Return the identity of this process."""
     pid = os.getpid()
     return Identity(host(), boot_id(), pid, started(pid))
 
 
 def started(pid: int) -> float | None:
-    """When a process of this host began; None when it is gone or a zombie, which is dead but for its exit code."""
+    """Return when a process of this host began, or None if it is gone or a zombie."""
     if _BOOT.exists():
         return _start_ticks(pid)
     try:
@@ -60,7 +60,7 @@ def _start_ticks(pid: int) -> float | None:
 
 
 def is_alive(identity: Identity) -> bool:
-    """Whether that very process runs. One of another host cannot be seen from here and counts as alive."""
+    """Return whether exactly this process runs. One of another host cannot be checked from here and counts as alive."""
     if identity.host != host():
         return True
     if identity.boot_id != boot_id():

@@ -1,6 +1,6 @@
-"""Indexing a dataset in a process of its own: starts it, and closes what its process has left open.
+"""Index a dataset in a separate process: start it, and close what it has left open.
 
-The process itself is `python -m trainer data index`; what it does is in `trainer.datasets.index`.
+The process itself is `python -m trainer data index`; its work is in `trainer.datasets.index`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ DEFAULT_LIMIT = 5000
 """Usable questions of a split."""
 LOG = "index.log"
 START_SECONDS = 60.0
-"""In which a process that was started says so."""
+"""Seconds within which a started process must report."""
 
 
 def start(store: Store, config: DataConfig, split: str, limit: int) -> None:
-    """Starts to index a split. Raises ConfigError when it cannot, StoreError while another process does."""
+    """Start to index a split. Raises ConfigError when it cannot, StoreError while another process does."""
     if config.path and not paths.is_dir(config.path):
         raise ConfigError(f"data.path: there is no folder {config.path}. Check it.")
     close_gone(store)
@@ -39,12 +39,12 @@ def start(store: Store, config: DataConfig, split: str, limit: int) -> None:
 
 
 def log(store: Store) -> Path:
-    """Where the processes write."""
+    """Return the log of the indexing processes."""
     return local.data_folder(store) / LOG
 
 
 def close_gone(store: Store) -> list[str]:
-    """Closes the indexes of this host whose process is gone, and says so."""
+    """Close the indexes of this host whose process is gone, and return sentences about them."""
     closed = []
     for row in list_indexes(store):
         if _is_gone(row):

@@ -1,6 +1,6 @@
-"""Processes of this host: starts a job or a worker on its own, finds and signals it. Never changes a job's state.
+"""Processes of this host: start jobs and workers, find them and signal them. Never changes a job's state.
 
-A job outlives whoever started it: own session, no terminal, its output in a file. No shell, and no secret in argv.
+A job outlives whoever started it: its own session, no terminal, its output in a file. No shell, no secret in argv.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from trainer.launch.identity import Identity
 JOB_VARIABLE = "VR1Z_JOB"
 """Environment variable that marks a job's process and all its descendants with the job's uid."""
 _OUT_OF_REACH = (ProcessLookupError, PermissionError)
-"""Gone since we looked, or another user's: that one reads the wish in the database."""
+"""Gone since we looked, or another user's: that one reads the request in the database."""
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder of the project."""
+"""The project's folder."""
 
 
 def data_folder(store: Store) -> Path:
-    """Where output folders, logs and locks lie."""
+    """Return the folder for output folders, logs and locks."""
     return store.folder
 
 
@@ -41,17 +41,17 @@ def log_path(store: Store, run_uid: str) -> Path:
 
 
 def log_header(job_uid: str) -> str:
-    """The line that opens a job's part of its run's log."""
+    """Return the line that opens a job's part of its run's log."""
     return f"=== job {job_uid} ==="
 
 
 def command(*arguments: str) -> list[str]:
-    """The argv of a process of the trainer."""
+    """Return the argv of a trainer process."""
     return [sys.executable, "-m", "trainer", *arguments]
 
 
 def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
-    """Starts a claimed job's process. Raises OSError when its log cannot be written."""
+    """Start a claimed job's process. Raises OSError when its log cannot be written."""
     log = log_path(store, job.run_uid)
     if not ownership.claim(store, job.run_uid, log.parent):
         raise PermissionError(errno.EACCES, f"{log.parent} belongs to another run, or to another database")
@@ -62,12 +62,12 @@ def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
 
 
 def start_worker(store: Store) -> None:
-    """Starts `python -m trainer queue` on its own; whether it may work is for its lock to decide."""
+    """Start `python -m trainer queue` as an independent process; its lock decides whether it may work."""
     start_alone(store, "queue.log", "queue")
 
 
 def start_alone(store: Store, log: str, *arguments: str) -> None:
-    """Starts a process of the trainer that no job stands for, its output in a file beside the database.
+    """Start a trainer process that is not a job, with its output in a file beside the database.
 
     Raises OSError when that cannot be written.
     """
@@ -96,31 +96,31 @@ def _environment(store: Store) -> dict[str, str]:
 
 
 def terminate(process: Identity) -> None:
-    """SIGTERM to a job's own process, which hands its descendants on in its own way."""
+    """Send SIGTERM to a job's own process, which tells its descendants in its own way."""
     with suppress(*_OUT_OF_REACH):
         if identity.is_alive(process):
             os.kill(process.pid, signal.SIGTERM)
 
 
 def kill(process: Identity, job_uid: str) -> None:
-    """SIGKILL to a job's process, its group and all its descendants."""
+    """Send SIGKILL to a job's process, its group and all its descendants."""
     with suppress(*_OUT_OF_REACH):
         if identity.is_alive(process):
-            # A job in the foreground shares its session with a shell, which must live on.
+            # A job in the foreground shares its session with a shell, which must survive.
             has_session = os.getsid(process.pid) == process.pid
             (os.killpg if has_session else os.kill)(process.pid, signal.SIGKILL)
     sweep(job_uid)
 
 
 def kill_alone(process: Identity) -> None:
-    """SIGKILL to one process; what it started lives on."""
+    """Send SIGKILL to one process; its children survive."""
     with suppress(*_OUT_OF_REACH):
         if identity.is_alive(process):
             os.kill(process.pid, signal.SIGKILL)
 
 
 def find(job_uid: str) -> Identity | None:
-    """The process of a job that has not reported itself yet."""
+    """Find the process of a job that has not reported yet."""
     for process in _marked(job_uid):
         begun = identity.started(process.pid)
         if begun is not None and job_uid in _arguments(process):
@@ -129,7 +129,7 @@ def find(job_uid: str) -> Identity | None:
 
 
 def sweep(job_uid: str) -> None:
-    """SIGKILL to what a dead job left behind: it would hold memory of the device."""
+    """Send SIGKILL to what a dead job left behind: it would hold memory of the device."""
     for process in _marked(job_uid):
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -140,7 +140,7 @@ def _marked(job_uid: str) -> list[psutil.Process]:
 
 
 def _environment_of(process: psutil.Process) -> dict[str, str]:
-    """Empty for a process that is gone or somebody else's."""
+    """Return a process's environment, empty if it is gone or another user's."""
     try:
         return process.environ()
     except (psutil.NoSuchProcess, psutil.AccessDenied):

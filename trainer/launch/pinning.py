@@ -1,6 +1,6 @@
-"""Makes a configuration mean the same later and elsewhere: absolute paths, uids of runs, a copy of the adapter.
+"""Make a configuration independent of time and place: absolute paths, uids of runs, a copy of the adapter.
 
-The job may start in another folder, names are given twice, and the other run may train on.
+The job may start in another folder, names are not unique, and the other run may train on.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trainer.spec.config import TINY, ConfigError, DataConfig, RunConfig
 from trainer.spec.errors import TrainerError
 
 MOST_SHOWN = 300
-"""Characters of a path in a sentence."""
+"""Most characters of a path in a sentence."""
 
 
 def pinned(store: Store, config: RunConfig) -> RunConfig:
-    """The config with absolute paths and run ids.
+    """Return the config with absolute paths and run ids.
 
     Raises ConfigError for a missing file or checkpoint, StoreError for an unknown run.
     """
@@ -54,7 +54,7 @@ def _pinned_data(data: DataConfig) -> DataConfig:
 
 
 def _there(field: str, text: str, is_right: Callable[[str], bool]) -> str:
-    """The absolute path of what must exist."""
+    """Return the absolute path of a file or folder that must exist."""
     if not is_right(text):
         what = "folder" if is_right is paths.is_dir else "file"
         raise ConfigError(f"{field}: there is no {what} {text[:MOST_SHOWN]}. Check it.")
@@ -77,7 +77,7 @@ def _checkpoint(store: Store, run_id: int, name: str) -> Checkpoint:
 
 
 def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
-    """Copies the checkpoint that a run branches from; it may be gone when its turn comes. Raises ConfigError."""
+    """Copy the checkpoint that a run starts from, which may be gone by its turn. Raises ConfigError."""
     name, checkpoint = split(adapter)
     if checkpoint is None:
         return

@@ -1,7 +1,7 @@
-"""The worker of a host: starts queued jobs, one on each device, and waits for them. `python -m trainer queue`.
+"""The worker of a host: start queued jobs, one on each device, and wait for them. `python -m trainer queue`.
 
-A file lock decides which process is the worker, so there is never a second one; the table tells everybody else.
-The worker owns nothing: killed and started again, it finds the jobs of the host as they are.
+A file lock decides which process is the worker, so there is never a second one; the table tells everybody else. The
+worker keeps no state: killed and started again, it finds the jobs of the host as they are.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ TICK_SECONDS = 0.5
 BEAT_SECONDS = 5.0
 WAIT_SECONDS = 1.0
 LOCK_SECONDS = 5.0
-"""Patience with a worker that is just leaving."""
+"""Seconds to wait for a worker that is just leaving."""
 PATIENCE_SECONDS = 600.0
-"""A database that does not answer for so long has gone for good."""
+"""Seconds after which a database that does not answer counts as gone."""
 
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
-    """Drains the queue; returns after `idle` seconds with nothing to do, or at once if another worker has the host."""
+    """Drain the queue; return after `idle` seconds without work, or at once if another worker has the host."""
     lock = private.lock_folder(local.data_folder(store)) / f"queue-{identity.host()}.lock"
     try:
         with FileLock(lock, timeout=LOCK_SECONDS, mode=private.FILE):
@@ -58,7 +58,7 @@ def _drain(store: Store, idle: float) -> None:
             upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
             until_idle(worker.look, idle, TICK_SECONDS)
             remove_worker(store, me.host, me.pid)
-            # Who queued a job while the worker was still registered relies on it.
+            # Whoever queued a job while the worker was still registered relies on it.
             if not worker.has_work():
                 return
     except SystemExit:
@@ -71,7 +71,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Child(NamedTuple):
-    """A job whose process this worker started itself."""
+    """A job whose process this worker started."""
 
     process: subprocess.Popen[bytes]
     job: JobRow
@@ -79,7 +79,7 @@ class Child(NamedTuple):
 
 @dataclass
 class Worker:
-    """Starts, waits and collects; `children` are by the uid of their job."""
+    """Starts jobs and waits for them; `children` are keyed by the uid of their job."""
 
     store: Store
     me: Identity
@@ -88,7 +88,7 @@ class Worker:
     _beaten: float = field(default=0.0)
 
     def look(self) -> bool:
-        """Does what is to be done for the children, the other jobs of this host and the queue; whether any are open."""
+        """Look after the children, the other jobs of this host and the queue; return whether any jobs are open."""
         self.collect()
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self._beaten = time.monotonic()
@@ -100,7 +100,7 @@ class Worker:
         return self.has_work()
 
     def collect(self) -> None:
-        """Reads the exit codes of children that have ended; closes the jobs that did not do so themselves."""
+        """Read the exit codes of children that have ended; close the jobs that did not do so themselves."""
         for uid, (process, job) in list(self.children.items()):
             if process.poll() is None:
                 continue
@@ -110,7 +110,7 @@ class Worker:
             del self.children[uid]
 
     def look_after(self, job: JobRow) -> None:
-        """Kills on behalf of a dashboard on another host; closes a job that somebody else started and that died."""
+        """Kill on behalf of a dashboard on another host; close a job that another process started and that died."""
         process = endings.process_of(job) if job.stop_requested >= 3 else None
         if process is not None:
             local.kill(process, job.uid)
@@ -119,7 +119,7 @@ class Worker:
                 say(sentence)
 
     def start_next(self) -> bool:
-        """Starts the first job in the queue if a device is free; False when there was nothing to start."""
+        """Start the first job in the queue if a device is free; return False if there was nothing to start."""
         claimed = claim_job(self.store, self.me.host, self.devices)
         if claimed is None:
             return False
@@ -133,13 +133,13 @@ class Worker:
         return True
 
     def has_work(self) -> bool:
-        """Whether anything is queued, or runs on this host."""
+        """Return whether anything is queued, or runs on this host."""
         jobs = [job for job in list_jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
         return any(job.state == JobState.QUEUED or job.host == self.me.host for job in jobs)
 
 
 def until_idle(look: Callable[[], bool], idle: float, every: float) -> None:
-    """Looks `every` so many seconds until there was nothing to do for `idle` seconds.
+    """Look every `every` seconds until there was nothing to do for `idle` seconds.
 
     Raises StoreError if the database stays away.
     """
@@ -159,7 +159,7 @@ def until_idle(look: Callable[[], bool], idle: float, every: float) -> None:
 
 
 def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
-    """The jobs of these runs once all have ended; says when one starts or ends, and replaces a worker that died."""
+    """Wait until all jobs of these runs have ended and return them; report starts and ends, replace a dead worker."""
     seen: dict[str, str] = {}
     supervisor = Supervisor(store)
     while True:

@@ -1,10 +1,10 @@
-"""Hands queued jobs to a Ray cluster and keeps true what the database says of them. `python -m trainer ray`.
+"""Submit queued jobs to a Ray cluster, and keep the database true to what becomes of them. `python -m trainer ray`.
 
-A process of its own beside the worker: what waits for a network or an estimate must not hold up this host's jobs, and
-starting it must not draw the queue of a shared database to this host, as starting a worker does. It owns nothing: the
-id of a submission is the uid of its job, so whoever looks next finds out what became of it. What a job does, its
-process writes into the database itself; here is only what that process cannot say: that it waits for a place, that it
-is gone, and its log. Speaks HTTP with the cluster; `ray` is imported when the first question is asked.
+A process of its own beside the worker: what waits for a network or an estimate must not delay this host's jobs, and
+starting it must not draw a shared database's queue to this host, as starting a worker does. It keeps no state: the id
+of a submission is the uid of its job, so whoever looks next finds out what became of it. A job's own process writes its
+progress to the database; this one adds what that process cannot report: that it waits for a place, that it is gone, and
+its log. Talks HTTP with the cluster; `ray` is imported at the first request.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from trainer.spec.config import ConfigError
 TICK_SECONDS = 1.0
 HTTP_SECONDS = 20.0
 LOG_SECONDS = 5.0
-"""Between two copies of the log of a job that runs."""
+"""Seconds between two copies of a running job's log."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 WAITED_TOO_LONG = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
-"""Ray gives up on what found no place in a quarter of an hour."""
+"""Ray gives up on submissions that found no place within a quarter of an hour."""
 _UID = re.compile(r"[0-9a-f]{10}")
 
 
 class ClusterError(Exception):
-    """The cluster did not answer, or refused; a sentence."""
+    """The cluster did not answer, or refused; one sentence."""
 
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
-    """Watches the cluster until no job has been open there for `idle` seconds; returns at once if another does.
+    """Watch the cluster until no job has been open there for `idle` seconds; return at once if another process does.
 
-    Raises ConfigError where the cluster cannot be used.
+    Raises ConfigError if the cluster cannot be used.
     """
     watcher = Watcher(store, Jobs(cluster.check(store)))
     try:
@@ -60,14 +60,14 @@ def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
 
 
 class Jobs:
-    """Ray's Jobs API; whatever goes wrong there is a ClusterError."""
+    """Ray's Jobs API; every failure there is a ClusterError."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._client: Any = None
 
     def ask(self, what: str, *arguments: Any, **named: Any) -> Any:
-        """What a method of Ray's JobSubmissionClient answers."""
+        """Return the answer of a method of Ray's JobSubmissionClient."""
         try:
             self._client = self._client or self._connect()
             return getattr(self._client, what)(*arguments, **named)
@@ -75,7 +75,7 @@ class Jobs:
             raise
         except OSError as error:
             raise ClusterError(f"The Ray cluster at {self.address} does not answer.") from error
-        except Exception as error:  # of Ray and whatever stands between
+        except Exception as error:  # Ray's exceptions, and those of whatever stands between
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
             raise ClusterError(f"The Ray cluster at {self.address} refused: {reason}.") from error
 
@@ -88,7 +88,7 @@ class Jobs:
             raise ConfigError("Ray is not installed: pip install -r requirements-cluster.txt.") from None
 
         class Client(JobSubmissionClient):
-            """Ray's own waits for ever."""
+            """Ray's own client has no timeout."""
 
             def _do_request(self, *arguments: Any, **named: Any) -> Any:
                 return super()._do_request(*arguments, timeout=HTTP_SECONDS, **named)
@@ -98,7 +98,7 @@ class Jobs:
 
 @dataclass
 class Watcher:
-    """One look at a time; what it remembers only spares the cluster questions."""
+    """Looks at the cluster, once at a time; what it remembers only saves requests."""
 
     store: Store
     jobs: Jobs
@@ -108,7 +108,7 @@ class Watcher:
     _copied: dict[str, float] = field(default_factory=dict)
 
     def look(self) -> bool:
-        """Brings each open job a step further; whether there are any."""
+        """Bring each open job a step further; return whether there are any."""
         # Jobs first: what is active by then was submitted, so the cluster must know it.
         everybody = list_jobs(self.store, open_only=True)
         jobs = [job for job in everybody if job.launcher == Launcher.RAY]
@@ -130,12 +130,12 @@ class Watcher:
         return bool(jobs)
 
     def _submissions(self) -> dict[str, Any]:
-        """Our submissions by the uid of their job, of several the last."""
+        """Return our submissions by the uid of their job, the last one of several."""
         ours = [each for each in self.jobs.ask("list_jobs") if is_ours(each)]
         return {uid_of(each): each for each in sorted(ours, key=lambda each: each.start_time)}
 
     def _follow(self, job: JobRow, known: Any | None, *, is_blocked: bool) -> None:
-        """What the cluster knows of a job is carried over, or a wish of the database handed on."""
+        """Record what the cluster knows about a job, or pass on a request from the database."""
         if known is None and job.state == JobState.QUEUED:
             if not is_blocked:
                 self._submit(job, job.uid)
@@ -184,13 +184,13 @@ class Watcher:
             beat_job(self.store, job.id, words)
 
     def _stop(self, submission: Any) -> None:
-        """SIGTERM now, SIGKILL after the grace; one that still waits ends as soon as it starts."""
+        """Ask Ray for SIGTERM now and SIGKILL after the grace period; a waiting job ends as soon as it starts."""
         if submission.submission_id not in self._told:
             self._told.add(submission.submission_id)
             self.jobs.ask("stop_job", submission.submission_id)
 
     def _stop_what_is_over(self, jobs: list[JobRow], found: dict[str, Any]) -> None:
-        """What was taken out of the queue, or given up, while the cluster still holds it."""
+        """Stop what was cancelled, or given up, but is still on the cluster."""
         still_open = {job.uid for job in jobs}
         for uid, submission in found.items():
             if uid in still_open or submission.status in ENDED or submission.submission_id in self._told:
@@ -199,7 +199,7 @@ class Watcher:
                 self._stop(submission)
 
     def _is_over(self, uid: str) -> bool:
-        """Whether the database knows the job and has closed it; another one may share the cluster."""
+        """Return whether the database has the job and closed it; other databases may share the cluster."""
         try:
             return get_job(self.store, uid).ended_at is not None
         except StoreError:
@@ -220,7 +220,7 @@ class Watcher:
             say(f"job {job.uid} of {job.run_name}: {ending.error}")
 
     def _do_without(self, jobs: list[JobRow], reason: str) -> None:
-        """The cluster does not answer: what waits says so, and of this host's processes the end can be seen."""
+        """Handle a cluster that does not answer: say so on waiting jobs, and close those of this host that ended."""
         if reason != self._said:
             self._said = reason
             say(f"{reason} Trying again.")
@@ -243,7 +243,7 @@ class Watcher:
                 self._copy_log(submission)
 
     def _copy_log(self, submission: Any) -> None:
-        """Whole each time, so that it does not matter who copied how much before; without it where its node is gone."""
+        """Copy the whole log each time, so that several watchers do no harm; skip it if the job's node is gone."""
         ended = submission.end_time if submission.status in ENDED else None
         self._copied[submission.submission_id] = ended or time.monotonic()
         path = self._path(submission)
@@ -263,26 +263,26 @@ class Watcher:
 
 
 def is_ours(submission: Any) -> bool:
-    """Others may submit what they like: what is to name a file must look as we write it."""
+    """Return whether a submission looks like ours: its id names files, and others may submit anything."""
     run = (submission.metadata or {}).get("run", "")
     return bool(_UID.fullmatch(run) and _UID.fullmatch(uid_of(submission)))
 
 
 def uid_of(submission: Any) -> str:
-    """Of its job: the second attempt to find a place for job `abc` is `abc-2`."""
+    """Return the job's uid: the second attempt to place job `abc` is the submission `abc-2`."""
     return str(submission.submission_id).partition("-")[0]
 
 
 def is_newer(path: Path, end_time: int | None) -> bool:
-    """Whether a file was written after a moment in milliseconds."""
+    """Return whether a file was written after a moment in milliseconds."""
     return path.exists() and path.stat().st_mtime * 1000 > (end_time or 0)
 
 
 def judge(job: JobRow, submission: Any, log: str) -> Ending:
-    """The state and the reason of a submission that ended without closing its job."""
+    """Return the state and the reason of a submission that ended without closing its job."""
     is_stopped = submission.status == "STOPPED"
     if submission.driver_exit_code is not None or (is_stopped and job.stop_requested > 1):
-        # Its boot may be that of another host, of which nothing is known.
+        # Its boot id may be that of another host, about which nothing is known.
         return endings.judge(job._replace(boot_id=None), submission.driver_exit_code, log)
     if is_stopped:
         return Ending(JobState.KILLED, f"Stopped through Ray, which waits {cluster.GRACE_SECONDS} s. Resume the run.")

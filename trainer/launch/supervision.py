@@ -1,8 +1,8 @@
-"""Keeps the database true from outside: closes jobs of this host that died, replaces a worker that died or hangs.
+"""Keep the database true from outside: close this host's dead jobs, and replace a worker that died or hangs.
 
-Where a Ray cluster is named, it also sees to it that somebody watches the jobs there.
+If a Ray cluster is configured, it also ensures that a process watches the jobs there.
 
-How long the worker's counter stands still is judged by the observer's own monotonic clock, and stored nowhere.
+How long the worker's counter stands still is measured by the observer's own monotonic clock, and stored nowhere.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from trainer.launch import cluster, endings, identity, local
 from trainer.launch.identity import Identity
 
 FROZEN_SECONDS = 90.0
-"""A worker beats every few seconds, and waits at most half a minute for a locked database."""
+"""Seconds: a worker beats every few, and waits at most half a minute for a locked database."""
 RESTART_SECONDS = 10.0
-"""Between two attempts to replace a worker that does not come up."""
+"""Seconds between two attempts to replace a worker that does not start."""
 
 
 @dataclass
 class Supervisor:
-    """One look at a time; whoever looks regularly keeps one, since it remembers when the worker last moved."""
+    """Looks once at a time; keep one to look regularly, since it remembers when the worker last moved."""
 
     store: Store
     _seen: tuple[int, int] | None = None
@@ -35,11 +35,11 @@ class Supervisor:
     _cluster_at: float = -math.inf
 
     def look(self) -> list[str]:
-        """Says what it closed, killed or started."""
+        """Look once; return sentences on what was closed, killed or started."""
         return [*self._look_here(), *self._look_at_the_cluster()]
 
     def _look_here(self) -> list[str]:
-        """While a worker lives, closing is left to it, since only it learns exit codes."""
+        """Look at this host. While a worker lives, it does the closing, since only it learns exit codes."""
         worker = get_worker(self.store, identity.host())
         if worker is not None and identity.is_alive(identity_of(worker)):
             return self._end_frozen(worker)
@@ -74,7 +74,7 @@ class Supervisor:
 
 
 def worker_lives(store: Store) -> bool:
-    """Whether this host has a worker."""
+    """Return whether this host has a worker."""
     worker = get_worker(store, identity.host())
     return worker is not None and identity.is_alive(identity_of(worker))
 

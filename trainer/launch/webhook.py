@@ -1,6 +1,6 @@
-"""Tells one address of a run's end, failure or finding: an HTTP POST of JSON to the URL in VR1Z_WEBHOOK, if it is set.
+"""Report a run's end, failure or finding: an HTTP POST of JSON to the URL in VR1Z_WEBHOOK, if it is set.
 
-Whatever goes wrong is a warning in the log: it never holds up or ends a job. The URL is a secret and never said.
+Failures become a warning in the log: they never delay or end a job. The URL is a secret and never printed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TIMEOUT = 5.0
 """Seconds, for the connection and for the answer."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST = 2000
-"""Characters of a sentence."""
+"""Most characters of a sentence."""
 logger = logging.getLogger(__name__)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer that leads elsewhere would hand on what was meant for one address."""
+    """Refuses redirects, which would pass on what was meant for one address."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -39,7 +39,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def problem() -> str | None:
-    """Why the address cannot be used, in a sentence; None if it can, or if there is none."""
+    """Return why the address cannot be used, in a sentence; None if it can, or if there is none."""
     try:
         parts = urlsplit(os.environ.get(VARIABLE, ""))
         host, _ = parts.hostname, parts.port
@@ -57,7 +57,7 @@ def is_set() -> bool:
 
 
 def tell_end(store: Store, job_uid: str) -> bool:
-    """Tells how a job ended; whether that was taken."""
+    """Report how a job ended; return whether the report was accepted."""
     if not is_set():
         return False
     try:
@@ -67,14 +67,14 @@ def tell_end(store: Store, job_uid: str) -> bool:
         logger.warning("The webhook could not be told of the end of job %s: %s", job_uid, error)
         return False
     if job.state in OPEN:
-        return False  # its end could not be recorded: whoever closes it tells of it
+        return False  # its end could not be recorded: whoever closes it reports it
     words = f"{run.name}: {job.kind} {job.state.replace('_', ' ')} at step {run.step}."
     facts = {"run": run.uid, "name": run.name, "job": job.uid, "kind": job.kind, "step": run.step, "host": job.host}
     return tell("end", f"{words} {job.error or ''}".strip(), state=job.state, error_kind=job.error_kind, **facts)
 
 
 def tell(event: str, text: str, **facts: Any) -> bool:
-    """Sends `event`, `text` (which chat services show) and the facts; whether they were taken."""
+    """Send `event`, `text` (which chat services show) and the facts; return whether they were accepted."""
     if not is_set():
         return False
     if found := problem():
@@ -91,6 +91,6 @@ def tell(event: str, text: str, **facts: Any) -> bool:
         logger.warning("The webhook answered with status %d.", error.code)
         error.close()
     except Exception as error:
-        # Whatever an address does to a client: not its message, which may quote the URL.
+        # A client may raise anything; the message is left out, since it may quote the URL.
         logger.warning("The webhook could not be reached (%s).", type(error).__name__)
     return False

@@ -1,7 +1,4 @@
-"""Saved adapters: finding the one that a run starts from, keeping a copy of it, and putting its weights into a model.
-
-Knows folders, PEFT and the store's checkpoint rows; knows nothing of training.
-"""
+"""Saved adapters: find the one that a run starts from, keep a copy of it, and load its weights into a model."""
 
 from __future__ import annotations
 
@@ -27,10 +24,10 @@ from trainer.spec.errors import TrainerError
 
 
 def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path) -> Path | None:
-    """A folder with a copy of the adapter that the run starts from; None where it starts from the base alone.
+    """Return a folder with a copy of the adapter that the run starts from; None if it starts from the base alone.
 
-    Copied at the first start, unless the launch did so. Raises TrainerError when there is none, or it does not have the
-    run's shape.
+    Copied at the first start, unless the launch did so. Raises TrainerError if there is none, or if its shape differs
+    from the run's.
     """
     if config.model.adapter is None:
         return None
@@ -44,9 +41,9 @@ def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, ou
 
 
 def find(store: Store, reference: str) -> Path:
-    """The folder of an adapter: `reference` itself, or a checkpoint of the run of this name or uid (see `split`).
+    """Return the folder of an adapter: `reference` itself, or a checkpoint of the run it names (see `split`).
 
-    Without a checkpoint it is the best; a run that chose none gives its final one.
+    Without a checkpoint it is the best; for a run that chose none, its final one.
     """
     if paths.is_dir(reference):
         folder = paths.absolute(reference)
@@ -62,7 +59,7 @@ def find(store: Store, reference: str) -> Path:
 
 
 def check_shape(folder: Path, lora: LoraConfig) -> None:
-    """Raises TrainerError unless the adapter is a LoRA of this rank and scaling."""
+    """Raise TrainerError unless the adapter is a LoRA of this rank and scaling."""
     try:
         saved = json.loads((folder / SHAPE).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -79,10 +76,10 @@ def check_shape(folder: Path, lora: LoraConfig) -> None:
 
 
 def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
-    """`model` and `peft_config` for a TRL trainer.
+    """Return `model` and `peft_config` for a TRL trainer.
 
-    A new adapter is left to TRL, which then takes the base as the KL reference; of one that is given as a PEFT model
-    it keeps a frozen copy for that. So the reference is always the policy that the run started with.
+    A new adapter is left to TRL, which then uses the base as the KL reference; of an adapter in a PEFT model, TRL keeps
+    a frozen copy. So the reference is always the policy that the run started with.
     """
     if start is None:
         return {"model": base.model, "peft_config": loading.adapter(lora)}
@@ -90,17 +87,17 @@ def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
 
 
 def with_adapter(base: Base, lora: LoraConfig, folder: Path) -> Any:
-    """The base with an adapter of this shape and the folder's weights, a PEFT model."""
+    """Return the base with an adapter of this shape and the folder's weights, as a PEFT model."""
     model = get_peft_model(base.model, loading.adapter(lora))
     load_adapter(model, folder)
     return model
 
 
 def in_float32(model: Any, start: Path | None) -> None:
-    """Takes back that TRL casts the adapter of a quantized base to bfloat16; `start` holds what it began with.
+    """Undo TRL's cast of a quantized base's adapter to bfloat16; `start` holds its initial weights.
 
-    At the usual rates a step of AdamW is smaller than the distance of two such numbers, so most weights would never
-    move. Before the optimizer is made.
+    At the usual learning rates an AdamW step is smaller than the spacing of bfloat16 numbers, so most weights would
+    never move. Call it before the optimizer is made.
     """
     cast = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
     for parameter in cast:
@@ -111,7 +108,7 @@ def in_float32(model: Any, start: Path | None) -> None:
 
 @contextmanager
 def as_started(model: Any, start: Path | None) -> Iterator[None]:
-    """A PEFT model meanwhile is the policy that its run started from: the base, or the adapter in `start`.
+    """Turn a PEFT model temporarily into the policy that its run started from: the base, or the adapter in `start`.
 
     Gradients must be off.
     """
@@ -129,7 +126,7 @@ def as_started(model: Any, start: Path | None) -> Iterator[None]:
 
 
 def load_adapter(model: Any, folder: Path) -> None:
-    """Puts a saved adapter's weights into a PEFT model. Raises TrainerError when the file is gone or does not fit."""
+    """Load a saved adapter's weights into a PEFT model. Raises TrainerError if the file is missing or does not fit."""
     path = folder / WEIGHTS
     if not path.exists():
         raise TrainerError("disk", f"The checkpoint {folder} holds no adapter. Choose another checkpoint.")

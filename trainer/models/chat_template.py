@@ -1,7 +1,4 @@
-"""What a model's chat template makes of our conversations: where a completion begins and ends, and what is refused.
-
-Knows processors of transformers; knows nothing of models, datasets or databases.
-"""
+"""Analyse a model's chat template: where it begins and ends a completion, and which runs it makes impossible."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from trainer.spec.errors import TrainerError
 from trainer.spec.prompt import Style
 
 QUESTION, REPLY = "How many boats are there?", "There are seven boats."
-"""A conversation to try a template on."""
+"""A conversation to try a template with."""
 ROLES = ("assistant", "model", "bot", "user", "human", "system", "turn")
-"""What the tag of a turn may be called, where it is no special token."""
+"""How a turn's end tag may be named, if it is no special token."""
 _CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
 _TAG = re.compile(r"</?([A-Za-z][\w.-]*)>")
 _OTHER = "choose another model, or correct its chat_template.jinja in a local copy"
@@ -26,29 +23,29 @@ _OTHER = "choose another model, or correct its chat_template.jinja in a local co
 
 @dataclass(frozen=True)
 class Turn:
-    """How a template writes the turn of the model."""
+    """How a template writes a model turn."""
 
     opening: str
-    """`<think>` with the white space after it, where the prompt ends on it: the completion's text begins so."""
+    """`<think>` and the white space after it, if the prompt ends with that: the completion's text starts with it."""
     closed: bool
-    """Whether the prompt ends on an empty thinking that is closed again."""
+    """Whether the prompt ends with an empty, closed thinking block."""
     gap: str
-    """White space between the prompt and a turn that is written out, where the prompt opens nothing."""
+    """White space between the prompt and a complete turn, if the prompt opens nothing."""
     end: str
-    """What follows the text of a turn that is written out."""
+    """What follows the text of a complete turn."""
 
     def end_id(self, tokenizer: Any) -> int | None:
-        """The special token that ends a turn that is written out; None where there is none."""
+        """Return the special token that ends a complete turn, or None."""
         end = self.end.lstrip()
         ending = [token for token in special_tokens(tokenizer) if end.startswith(token)]
         return tokenizer.convert_tokens_to_ids(max(ending, key=len)) if ending else None
 
     def whole(self, target: str) -> str:
-        """A target that begins as the template makes every completion begin."""
+        """Return a target with the beginning that the template gives every completion."""
         return target if target.startswith(self.opening) else target.replace("<think>", self.opening, 1)
 
     def generated(self, target: str) -> str:
-        """What is left of a target to generate after the prompt."""
+        """Return the part of a target that is generated after the prompt."""
         return self.gap + self.whole(target).removeprefix(self.opening)
 
 
@@ -63,12 +60,12 @@ def render(processor: Any, conversation: Sequence[dict[str, Any]], *, generate: 
 
 
 def spoken(text: str) -> dict[str, Any]:
-    """A turn of the model, as SFT writes it."""
+    """Return a model turn, as SFT writes it."""
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
 def read(processor: Any, name: str = "This model") -> Turn:
-    """What the template does with a turn of the model. Raises TrainerError with a sentence where it is not understood.
+    """Return how the template writes a model turn. Raises TrainerError with a sentence if it is not understood.
 
     `name` is the model's in that sentence.
     """
@@ -83,7 +80,7 @@ def read(processor: Any, name: str = "This model") -> Turn:
         unpictured = render(processor, prompt.messages(QUESTION, "direct", images=0, instruction=""))
         ended = render(processor, asked, generate=False)
         written = render(processor, [*asked, spoken(REPLY)], generate=False)
-    except Exception as error:  # templates are programs of others
+    except Exception as error:  # templates are foreign programs
         fault = " ".join(str(error).split())[:200]
         raise _refused(f"The chat template of {name} cannot write our prompt ({fault}): {_OTHER}.") from error
     if QUESTION not in prompted:
@@ -96,7 +93,7 @@ def read(processor: Any, name: str = "This model") -> Turn:
 
 
 def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) -> Turn:
-    """By what follows the question: in a prompt, without a generation prompt, and with a turn that is written out."""
+    """Return the template's turn, from a prompt, the same without a generation prompt, and a complete turn."""
     begun = opening(prompted)
     head = prompted.removesuffix(begun)
     closed = _CLOSED.search(head)
@@ -122,7 +119,7 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
 
 
 def check_style(turn: Turn, style: Style, name: str) -> None:
-    """Raises TrainerError where no completion could be well-formed."""
+    """Raise TrainerError if no completion could be well-formed."""
     if style == "direct" and turn.opening:
         raise _refused(
             f"The chat template of {name} opens <think> itself, and an answer of style direct has no thinking: choose "
@@ -131,10 +128,10 @@ def check_style(turn: Turn, style: Style, name: str) -> None:
 
 
 def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str, style: Style, name: str) -> str:
-    """The text of a turn with which the template writes the whole target after the very prompt of evaluation.
+    """Return the turn text from which the template writes the whole target after the prompt used in evaluation.
 
-    That is the target, without the tag where the template writes that into a turn too. Raises TrainerError where the
-    template drops, moves or changes part of it, so that something else would be imitated.
+    That is the target, without the tag if the template adds it in full turns too. Raises TrainerError if the template
+    drops, moves or changes part of it, so that something else would be imitated.
     """
     turn = read(processor, name)
     check_style(turn, style, name)
@@ -157,7 +154,7 @@ def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str
 
 
 def _is_whole(processor: Any, written: str, target: str, style: Style) -> bool:
-    """Whether a text is the target, but for white space around its bodies, and then nothing but what ends a turn."""
+    """Return whether a text is the target, up to white space around its bodies and what ends a turn."""
     text, close, rest = written.rpartition("</answer>")
     for token in special_tokens(processor.tokenizer):
         rest = rest.replace(token, "")
@@ -168,7 +165,7 @@ def _is_whole(processor: Any, written: str, target: str, style: Style) -> bool:
 
 
 def _common(first: str, second: str) -> int:
-    """Characters with which both begin."""
+    """Return the length of the common beginning, in characters."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 

@@ -1,7 +1,4 @@
-"""Which checkpoints of a run are kept: the last (to resume), the best on validation (to test), the final adapter.
-
-Knows folders and the store's checkpoint rows; knows nothing of training.
-"""
+"""The checkpoints of a run that are kept: the last (to resume), the best on validation (to test), the final adapter."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from trainer.spec.errors import TrainerError
 
 WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
 START = "start"
-"""Folder below a run's output with the adapter that it begins with."""
+"""Folder below a run's output with the adapter that it starts from."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Checkpoints:
     output: Path
 
     def saved(self, step: int, value: float | None, *, best: bool) -> None:
-        """Takes note of a checkpoint that TRL just wrote and removes the ones that nothing refers to."""
+        """Record a checkpoint that TRL just wrote, and remove those that nothing refers to."""
         if not ownership.reclaim(self.store, get_run(self.store, self.run_id).uid, self.output):
             raise TrainerError("disk", f"{self.output} belongs to another run now: resume this one, in a new folder.")
         path = self.output / f"checkpoint-{step}"
@@ -47,7 +44,7 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
     def final(self, trainer: Any, step: int) -> None:
-        """Saves the adapter as it is at the end."""
+        """Save the adapter as it is at the end."""
         path = self.output / "final"
         trainer.model.save_pretrained(str(path), selected_adapters=["default"])
         trainer.processing_class.save_pretrained(str(path))
@@ -57,11 +54,11 @@ class Checkpoints:
         return self._find("best")
 
     def resume_point(self) -> Checkpoint | None:
-        """The last checkpoint; None when the run stopped before its first. TrainerError if its folder is gone."""
+        """Return the last checkpoint, None if the run has none. Raises TrainerError if its folder is gone."""
         return self._find("last")
 
     def named(self, name: str) -> Checkpoint:
-        """`best`, `last`, `final` or a step number. Raises TrainerError with what there is."""
+        """Return the checkpoint `best`, `last`, `final` or of a step. Raises TrainerError that lists what exists."""
         rows = list_checkpoints(self.store, self.run_id)
         for row in rows:
             if name in (row.kind, str(row.step)):
@@ -82,13 +79,13 @@ def _existing(path: str) -> Path:
 
 
 def split(reference: str) -> tuple[str, str | None]:
-    """Run and checkpoint of `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final`; a run alone has no checkpoint."""
+    """Split `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final` into run and checkpoint; a run alone has None."""
     run, colon, name = reference.rpartition(":")
     return (run, name) if colon and (name.isdigit() or name in ("best", "last", "final")) else (reference, None)
 
 
 def keep_start(source: Path, output: Path) -> None:
-    """Copies an adapter to where a run begins: the other run may train on, and a resumed run must find it again."""
+    """Copy an adapter to where a run starts: the other run may train on, and a resumed run must find it again."""
     kept = output / START
     kept.mkdir(parents=True, exist_ok=True)
     for name in (SHAPE, WEIGHTS):

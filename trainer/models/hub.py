@@ -1,4 +1,4 @@
-"""Why a model cannot be loaded, in one sentence. Knows the hub's and transformers' exceptions; loads nothing."""
+"""Explain in one sentence why a model cannot be loaded, from exceptions of the hub and transformers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.spec.config import ModelConfig
 from trainer.spec.errors import TrainerError
 
 LOADING_FAILURES = (OSError, ValueError, SafetensorError)
-"""What transformers raises for a model that it cannot load."""
+"""Exceptions of transformers for a model that it cannot load."""
 
 _SENTENCES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((GatedRepoError,), "The model {id!r} is gated: accept its terms on its hub page, then run `hf auth login`."),
@@ -39,11 +39,11 @@ _SENTENCES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ),
     ((SafetensorError,), "The weights of {id!r} are damaged: download or copy them again."),
 )
-"""From the special to the general: a gated repository is one that is not found, too."""
+"""From the special to the general: a gated repository also counts as not found."""
 
 
 def failure(config: ModelConfig, error: BaseException) -> TrainerError:
-    """The TrainerError (kind `model`, or `disk` where no space is left) that `error` amounts to."""
+    """Return the TrainerError (kind `model`, or `disk` on a full disk) for `error`."""
     causes = list(_causes(error))
     if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
         return TrainerError("disk", f"No space is left to download the model {config.id!r}: free some, or set HF_HOME.")

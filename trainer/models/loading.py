@@ -1,7 +1,7 @@
-"""Loading a base model with its processor, and the adapter's shape. Knows nothing of datasets, rewards or databases.
+"""Load a base model with its processor, and define the adapter's shape.
 
-Everything that runs on a 2-billion-parameter model runs on the embedded one through these functions:
-only the model id differs.
+Everything that runs on a 2-billion-parameter model runs on the embedded one through these functions: only the model id
+differs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "base"
 LANGUAGE_PROJECTIONS = r".*\b(text_model|language_model)\b.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """By path, not by suffix: the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
 NOT_QUANTIZED = (r"(?!.*\b(text_model|language_model)\b).*", "lm_head")
-"""Patterns of modules that stay as they are: 4-bit vision towers misread images, and TRL reads the head's weight."""
+"""Modules that stay unquantized: 4-bit vision towers misread images, and TRL reads the head's weight."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Base:
     model: Any
     processor: Any
     revision: str | None
-    """The hub's commit that was loaded; None for a folder."""
+    """The hub commit that was loaded; None for a folder."""
 
 
 def device() -> torch.device:
@@ -59,14 +59,14 @@ def dtype_of(config: ModelConfig) -> torch.dtype:
 
 
 def location(config: ModelConfig) -> str:
-    """Folder or hub id to load from."""
+    """Return the folder or hub id to load from."""
     return str(TINY_FOLDER) if config.id == TINY else config.id
 
 
 def architecture(config: ModelConfig) -> Any:
-    """The model's own configuration.
+    """Return the model's own configuration.
 
-    Raises TrainerError when there is no such model or it is not an image-text-to-text model.
+    Raises TrainerError if there is no such model, or if it is not an image-text-to-text model.
     """
     try:
         found = AutoConfig.from_pretrained(location(config), revision=config.revision, trust_remote_code=False)
@@ -81,15 +81,14 @@ def architecture(config: ModelConfig) -> Any:
 
 
 def commit_of(architecture: Any) -> str | None:
-    """The hub's commit that a configuration came from; None for a folder."""
+    """Return the hub commit of a configuration, or None for a folder."""
     return getattr(architecture, "_commit_hash", None)
 
 
 def load_processor(config: ModelConfig) -> Any:
-    """The model's own processor for images and text, with the run's pixel settings; pads on the left.
+    """Return the model's processor for images and text, with the run's pixel settings; it pads on the left.
 
-    Raises TrainerError when it cannot be loaded, does not know a pixel setting, or has a chat template that is not
-    understood.
+    Raises TrainerError if it cannot be loaded, lacks a pixel setting, or has a chat template that is not understood.
     """
     found = architecture(config)
     kind = image_only(PROCESSOR_MAPPING[type(found)]) if type(found) in PROCESSOR_MAPPING else AutoProcessor
@@ -107,7 +106,7 @@ def load_processor(config: ModelConfig) -> Any:
 
 
 class _Smolvlm(SmolVLMProcessor):
-    """SmolVLM's processor insists on a video part, and asks it how many frames it takes."""
+    """SmolVLM's processor insists on a video part, and asks it for its number of frames."""
 
     video_processor = SimpleNamespace(num_frames=None, fps=None)
 
@@ -119,7 +118,7 @@ class _Smolvlm(SmolVLMProcessor):
 
 @cache
 def image_only(kind: type) -> Any:
-    """A processor class without its video part, which needs torchvision; saved files name the class itself."""
+    """Return a processor class without its video part, which needs torchvision; saved files name the original class."""
     if "video_processor" not in kind.get_attributes():  # type: ignore[attr-defined]
         return kind
 
@@ -133,9 +132,9 @@ def image_only(kind: type) -> Any:
 
 
 def set_pixels(image_processor: Any, config: ModelConfig) -> None:
-    """Puts the run's pixel settings into an image processor. Raises TrainerError for one that it does not know.
+    """Set the run's pixel settings on an image processor. Raises TrainerError for one that it does not have.
 
-    Qwen2-VL keeps its smallest and largest area, in pixels, under the names of edges.
+    Qwen2-VL stores its smallest and largest area, in pixels, under the names of edges.
     """
     if (config.longest_edge, config.min_pixels, config.max_pixels) == (None, None, None):
         return
@@ -166,9 +165,9 @@ def _unknown(config: ModelConfig, name: str, known: str) -> TrainerError:
 
 
 def load_base(config: ModelConfig) -> Base:
-    """Weights from safetensors only, quantized if asked, on the GPU where there is one.
+    """Load weights from safetensors only, quantized if asked, to the GPU if there is one.
 
-    Raises TrainerError when the id names nothing that can be loaded or adapted.
+    Raises TrainerError if the id names nothing that can be loaded or adapted.
     """
     if config.quantization != "none" and find_spec("bitsandbytes") is None:
         raise TrainerError("dependency", "Quantization needs bitsandbytes: install it, or set model.quantization=none.")
@@ -196,7 +195,7 @@ def load_base(config: ModelConfig) -> Base:
         model = model.to(device())
     if config.quantization == "nf4":
         for module in chosen.values():
-            # Else bitsandbytes repacks a CPU's weights when the model first generates, for a kernel without gradients.
+            # Otherwise bitsandbytes repacks CPU weights when the model first generates, for a kernel without gradients.
             module.support_avx512bf16_for_cpu = False
     model.requires_grad_(False)
     prefix_sharing.install(model)
@@ -205,7 +204,7 @@ def load_base(config: ModelConfig) -> Base:
 
 
 def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
-    """Of the language model's projections alone; see NOT_QUANTIZED."""
+    """Return the quantization of the language model's projections; see NOT_QUANTIZED."""
     if config.quantization == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
@@ -220,7 +219,7 @@ def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
 
 
 def projections(model: torch.nn.Module) -> dict[str, Any]:
-    """The linear layers that adapters are put on, by name."""
+    """Return the linear layers that adapters are put on, by name."""
     wanted = re.compile(LANGUAGE_PROJECTIONS)
     return {
         name: module
@@ -230,7 +229,7 @@ def projections(model: torch.nn.Module) -> dict[str, Any]:
 
 
 def adapter(config: LoraConfig) -> PeftLoraConfig:
-    """LoRA on the language model's projections; the vision tower stays frozen."""
+    """Return LoRA on the language model's projections; the vision tower stays frozen."""
     return PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha or 2 * config.rank,

@@ -1,6 +1,6 @@
-"""What somebody's dataset row asks: prompt, pictures, gold answer, other columns. Imports nothing of this project.
+"""What a foreign dataset row asks: prompt, pictures, gold answer, other columns. Imports nothing of this project.
 
-Whatever a row holds becomes what JSON and an image file can hold; a value that cannot is told of in words.
+All contents of a row are converted to JSON and image files; a value that cannot be is described in words.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ GOLD = (
     *("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "correct_answer", "final_answer"),
     *("reference_answer", "target", "label", "labels", "count", "bbox", "boxes"),
 )
-"""Columns that hold a gold answer, the likeliest first; others count as well under the same words in other cases."""
+"""Columns that may hold a gold answer, likeliest first; compared in any case."""
 PICTURES = ("image", "images")
 NEVER = ("prompt", *PICTURES, "completion", "chosen", "rejected", "messages", "completion_ids")
 LONGEST_TEXT = 20_000
-"""Characters of a value that are kept."""
+"""Most characters of a value that are kept."""
 MOST_ENTRIES = 1000
 DEEPEST = 8
 MOST_PICTURE_BYTES = 32 * 2**20
 LARGE = 1_500_000
-"""Pixels from which on a picture is kept as JPEG: a PNG would take seconds."""
+"""Pixels above which a picture is stored as JPEG: a PNG would take seconds."""
 FORMATS = {"PNG", "JPEG", "WEBP", "GIF"}
-"""Of image files that are kept as they are."""
+"""Largest image file that is kept unchanged, in bytes."""
 
 
 class Asked(NamedTuple):
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
-    """What a row asks; `encode` makes a file of a picture where more than `encoded` is at hand."""
+    """Return what a row asks; `encode` makes a file of a picture, replacing `encoded`."""
     prompt = row.get("prompt", row.get("messages"))
     images = tuple(data for picture in _pictures(row, prompt) if (data := (encode or encoded)(picture)) is not None)
     gold_column = gold_name(row)
@@ -59,13 +59,13 @@ def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None =
 
 
 def gold_name(row: Mapping[str, Any]) -> str | None:
-    """The column of the gold answer."""
+    """Return the column of the gold answer, if any."""
     names = {str(name).lower(): name for name, value in row.items() if value is not None}
     return next((str(names[word]) for word in GOLD if word in names), None)
 
 
 def count(gold: Any) -> int | None:
-    """The gold answer where it is a whole number of at most nine digits."""
+    """Return the gold answer if it is a whole number of at most nine digits."""
     if isinstance(gold, list) and len(gold) == 1:
         gold = gold[0]
     if isinstance(gold, bool):
@@ -77,7 +77,7 @@ def count(gold: Any) -> int | None:
 
 
 def question(prompt: Any) -> str:
-    """The last user's turn of messages as text; a text as it is."""
+    """Return the last user turn of messages as text; a text as it is."""
     if not isinstance(prompt, list):
         return prompt if isinstance(prompt, str) else ""
     turns = [turn for turn in prompt if isinstance(turn, dict)]
@@ -86,7 +86,7 @@ def question(prompt: Any) -> str:
 
 
 def text_of(content: Any) -> str:
-    """The texts of a message's content, a part a line."""
+    """Return the texts of a message's content, one a line."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
@@ -95,7 +95,7 @@ def text_of(content: Any) -> str:
 
 
 def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
-    """Those of the columns, as TRL takes them, else those in the prompt's messages."""
+    """Return the pictures in the columns that TRL reads, else those in the prompt's messages."""
     for name in ("images", "image"):
         value = row.get(name)
         if value is not None and not (isinstance(value, list | tuple) and not value):
@@ -113,7 +113,7 @@ def _get(value: Any, name: str) -> Any:
 
 
 def encoded(picture: Any) -> bytes | None:
-    """A picture as a file, given as PIL, bytes, path, array or a cell of 🤗 Datasets; None where it is none."""
+    """Return a picture (PIL, bytes, path, array or a cell of 🤗 Datasets) as a file; None if it is none."""
     try:
         from PIL import Image
     except ImportError:
@@ -137,7 +137,7 @@ def encoded(picture: Any) -> bytes | None:
 
 
 def _as_array(picture: Any) -> Any:
-    """Height, width, channels of bytes, as pictures have them."""
+    """Return an array of bytes, shape (height, width, channels)."""
     import numpy as np
 
     array = np.asarray(picture.detach().cpu() if hasattr(picture, "detach") else picture)
@@ -161,7 +161,7 @@ def _written(image: Any) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    if image.mode[0] in "IF":  # of 16 bits, or of numbers without end
+    if image.mode[0] in "IF":  # 16-bit pictures, or floats of any range
         deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
         image = Image.fromarray(_as_array(image) if not deep else (_as_array_of(image) / 257).astype("uint8"))
     if image.width * image.height > LARGE:
@@ -173,7 +173,7 @@ def _written(image: Any) -> bytes:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value as JSON holds it: arrays as lists, pictures and bytes as words, what is too long or deep cut off."""
+    """Return the value as JSON: arrays as lists, pictures and bytes as words, long or deep values cut off."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):

@@ -1,6 +1,6 @@
-"""The recorder of somebody else's script: begins a run with its training, records it, and closes it at its end.
+"""The recorder of a foreign script: starts a run with its training, records it, and closes it at its end.
 
-Everything that may wait, for a database or a disk, is done by a thread of its own. No exception reaches the script.
+Everything that may wait for a database or a disk is done by a separate thread. No exception reaches the script.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 BEGIN_SECONDS = 2.0
-"""How long the beginning waits for the database, so that a script sees at once where it is not recorded."""
+"""Seconds that the start waits for the database, so that a script learns at once if it is not recorded."""
 END_SECONDS = 10.0
-"""How long the end of a training waits until everything is stored, or on the disk."""
+"""Seconds that the end of a training waits until everything is stored, or on the disk."""
 
 
 def attach(trainer: Any, *, name: str, db: str | None, grammar: str | None) -> Attached | None:
-    """See `trainer.recorder.record`."""
+    """Attach a recorder to a trainer; see `trainer.recorder.record`."""
     processes = getattr(trainer.args, "world_size", 1)
     if not trainer.is_world_process_zero():
         if capture.generates(trainer):
@@ -57,7 +57,7 @@ def attach(trainer: Any, *, name: str, db: str | None, grammar: str | None) -> A
 
 
 def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
-    """What a trainer says of itself; the default where this one cannot say it."""
+    """Return what a trainer says about itself, or the default if this one cannot say it."""
     try:
         return take(*given)
     except Exception as error:
@@ -66,7 +66,7 @@ def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
 
 
 def _asked(row: Any) -> asked.Asked | None:
-    """None for a row that cannot be read: its completions are recorded without it."""
+    """Return what a row asks; None if it cannot be read: its completions are recorded without an example."""
     try:
         return asked.asked(row, _file_of)
     except Exception as error:
@@ -75,7 +75,7 @@ def _asked(row: Any) -> asked.Asked | None:
 
 
 def _file_of(picture: Any) -> bytes | None:
-    """A picture as our own datasets are read: a script's paths may lead anywhere."""
+    """Return a picture's file, read as in our own datasets: a script's paths may lead anywhere."""
     try:
         return pictures.for_store(picture, (Path.cwd(), Path(Path.cwd().anchor)))
     except (PictureError, OSError) as error:
@@ -84,14 +84,14 @@ def _file_of(picture: Any) -> bytes | None:
 
 
 class Agreeing(TrainerCallback):
-    """On the other processes: stops after the step at which the first one does."""
+    """On the other processes: stops after the same step as the first process."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         agree(control)
 
 
 class Attached(StepRecorder):
-    """A recorder that begins a run of its own with each training, beats while it goes on, and closes it at its end."""
+    """A recorder that starts a run with each training, beats during it, and closes the run at its end."""
 
     def __init__(self, trainer: Any, name: str, db: str | None, grammar: str | None, *, agrees: bool) -> None:
         samples = capture.generates(trainer)
@@ -109,11 +109,11 @@ class Attached(StepRecorder):
 
     @property
     def run_uid(self) -> str | None:
-        """Of the run that is recorded now; None before its training."""
+        """Uid of the run that is being recorded; None before training."""
         return self._courier.begun.uid if self._courier else None
 
     def open(self) -> None:
-        """Opens the database for what will come."""
+        """Open the database for later records."""
         self._guarded(self._open)
         if self._courier is not None:
             self._courier.open(BEGIN_SECONDS)
@@ -152,8 +152,8 @@ class Attached(StepRecorder):
         self._guarded(lambda: self._end(state.global_step, JobState.STOPPED if stopped else JobState.FINISHED))
 
     def close(self) -> None:
-        """At the end of the script: nothing that was sampled or logged is left behind."""
-        if os.getpid() == self._process:  # and no child of it
+        """Finish at the end of the script, leaving nothing behind that was sampled or logged."""
+        if os.getpid() == self._process:  # not in a forked child
             self._guarded(self._close)
 
     def _close(self) -> None:
@@ -168,7 +168,7 @@ class Attached(StepRecorder):
             self._courier.close(END_SECONDS)
 
     def _begin(self, step: int, max_steps: int) -> None:
-        """A training from step 0 is a run of its own; one that goes on from a checkpoint belongs to the run before."""
+        """Begin a run for a training from step 0; from a checkpoint, continue the run it belongs to."""
         if self._is_training:
             self._send_pending()
             self._finish(JobState.FAILED, "The training was begun anew before it ended.")
@@ -185,7 +185,7 @@ class Attached(StepRecorder):
         return self._courier.begun
 
     def _open(self) -> None:
-        """A run for what comes now; the thread makes it once there is a record of it."""
+        """Open a run for the next records; the thread creates it at the first one."""
         trainer, me, uid = self._trainer, identity.current(), new_uid()
         if self._courier is not None:
             self._courier.close(END_SECONDS)
@@ -208,7 +208,7 @@ class Attached(StepRecorder):
         self._courier = Courier(begun, self._db, Spool(Path(trainer.args.output_dir) / name_of(uid)))
 
     def _tell_form(self, generation: Generation) -> None:
-        """Reads texts by what the prompts ask for."""
+        """Detect the grammar of texts from what the prompts ask for."""
         prompts = {str(row.prompt) for row in generation.rows if row is not None}
         form: Form | None = None
         if any("<answer>" in each for each in prompts):
@@ -234,7 +234,7 @@ class Attached(StepRecorder):
             self._courier.settle(END_SECONDS)
 
     def _send_pending(self) -> None:
-        """Completions of an update that never ended."""
+        """Send the completions of an update that never ended."""
         self._send_held()
         pending, self._pending = self._pending, []
         for generation in pending:

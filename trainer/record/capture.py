@@ -1,8 +1,8 @@
-"""What a running TRL trainer says and samples: whole generations, numbers, names. Imports nothing of this project.
+"""Capture what a running TRL trainer samples and logs: generations, numbers, names. Imports nothing of this project.
 
-TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; so methods are wrapped on the
-instance. Another TRL may have others: what cannot be taken is missing and said once, and no exception of this module
-reaches the training. `tests/training/test_trl_contract.py` pins what is relied on.
+TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; therefore methods are wrapped on
+the instance. Other versions of TRL may have other methods: what cannot be captured is missing and reported once, and no
+exception of this module reaches the training. `tests/training/test_trl_contract.py` pins what this relies on.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ logger = logging.getLogger(__name__)
 
 PLAIN = (str, int, float, bool)
 SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
-"""What the last entry of a training sums up; `train_loss` is in no other."""
+"""Keys that summarize a training in its last entry; only that entry has `train_loss`."""
 _EVERY_ENTRY = ("epoch", "total_flos")
 _LAST = 32
-"""Tokens of a prompt among which is what its template opens."""
+"""Prompt tokens, counted from its end, among which the template's opening is looked for."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation batch in TRL's order: the G completions of a prompt stand side by side."""
+    """A generation batch in TRL's order: the G completions of a prompt are adjacent."""
 
     number: int
     inputs: Sequence[dict[str, Any]]
-    """Dataset rows, repeated G times each; of what they hold, plain values alone."""
+    """Dataset rows, repeated G times each, with plain values only."""
     ids: Sequence[Sequence[int]]
-    """Generated tokens, end token included."""
+    """Generated tokens, including the end token."""
     texts: Sequence[str]
-    """What was generated, after what the prompt had opened."""
+    """What was generated, after the prompt's opening."""
     lengths: Sequence[int]
     truncated: Sequence[bool]
     rewards: dict[str, list[float | None]]
@@ -47,17 +47,17 @@ class Generation:
     generation_seconds: float
     scoring_seconds: float
     step: int | None = None
-    """The update that it was sampled for; None where that is the one that is logged next."""
+    """The update that it was sampled for; None if that is the next one to be logged."""
     rows: Sequence[Any] = field(default_factory=tuple)
     """What `GenerationCapture` was asked to keep of each dataset row."""
 
 
 class GenerationCapture:
-    """Wraps a GRPOTrainer and hands each generation of training mode to `sink`, with the rows of all processes.
+    """Wraps a GRPOTrainer and passes each training generation to `sink`, with the rows of all processes.
 
-    Every process must have one; only the first has a sink. `keep` makes of a dataset row what stands in
-    `Generation.rows`; the rows of a group share it. `opening` is what a rendered prompt has begun of
-    its completion, by the prompt's end: texts begin with it.
+    Every process needs one; only the first has a sink. `keep` turns a dataset row into its entry in `Generation.rows`;
+    the rows of a group share it. `opening` returns how a rendered prompt begins its completion, given the prompt's end:
+    texts then start with it.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class GenerationCapture:
         return output
 
     def _hand_over(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> None:
-        """One gathering in any case: a process that had a fault must not let the others wait for it."""
+        """Pass on a generation. Always gather: a process with a fault must not let the others wait for it."""
         own: _Part | None = None
         try:
             own = self._part(inputs, output)
@@ -148,7 +148,7 @@ class GenerationCapture:
         self._sink(self._assemble(number, parts))
 
     def _part(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> _Part:
-        """What this process has of a generation."""
+        """Return this process's part of a generation."""
         ids = self._ids
         if ids is None:
             kept = zip(output["completion_ids"].tolist(), output["completion_mask"].tolist(), strict=True)
@@ -199,7 +199,7 @@ class GenerationCapture:
 
 
 class _Part(NamedTuple):
-    """What one process has of a generation, an entry a completion."""
+    """One process's part of a generation, an entry a completion."""
 
     inputs: list[dict[str, Any]]
     ids: list[list[int]]
@@ -229,7 +229,7 @@ def _tokenizer(trainer: Any) -> Any:
 
 
 def end_tokens(trainer: Any) -> set[int]:
-    """Ids that end a completion."""
+    """Return the ids that end a completion."""
     declared = getattr(trainer, "eos_token_ids", None)
     if declared is None:
         declared = getattr(trainer, "eos_token_id", None)
@@ -240,7 +240,7 @@ def end_tokens(trainer: Any) -> set[int]:
 
 
 def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
-    """The text of token ids, without the end token; special tokens inside it stay visible."""
+    """Return the text of token ids, without the end token; other special tokens stay visible."""
     kept = list(ids)
     while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
         kept.pop()
@@ -249,12 +249,12 @@ def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
 
 
 def generates(trainer: Any) -> bool:
-    """Whether it samples completions while it trains."""
+    """Return whether a trainer samples completions while it trains."""
     return hasattr(trainer, "_generate_and_score_completions")
 
 
 def reward_names(trainer: Any) -> list[str]:
-    """The names of the reward functions; the second of a name has its number behind it."""
+    """Return the names of the reward functions; the second of a name has its number appended."""
     found: list[str] = []
     for name in map(str, trainer.reward_func_names):
         number = 1
@@ -265,7 +265,7 @@ def reward_names(trainer: Any) -> list[str]:
 
 
 def shared_names(trainer: Any) -> set[str]:
-    """Names that several reward functions have: TRL logs one mean for all of them."""
+    """Return names shared by several reward functions: TRL logs one mean for all of them."""
     names = [str(name) for name in trainer.reward_func_names]
     return {name for name in names if names.count(name) > 1}
 
@@ -287,14 +287,14 @@ def model_name(model: Any) -> str:
 
 
 def sums_up(logs: Mapping[str, Any]) -> bool:
-    """Whether an entry is the last one of a training, which holds its summary beside the metrics that were left."""
+    """Return whether an entry is the last of a training, which holds its summary beside the remaining metrics."""
     return "train_loss" in logs and "train_runtime" in logs
 
 
 def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
-    """The numbers of a log entry by name, without the summary of the last one.
+    """Return the numbers of a log entry by name, without the summary in the last one.
 
-    Where several evaluation sets are logged, TRL calls its own figures `eval_…` for each: they get the set's prefix.
+    With several evaluation sets, TRL logs its own figures as `eval_…` for each: they get the set's prefix.
     """
     left_out = (*_EVERY_ENTRY, *SUMMARY) if sums_up(logs) else _EVERY_ENTRY
     prefix = next((name[:-8] for name in logs if name.endswith("_runtime") and name != "train_runtime"), "eval")
@@ -307,12 +307,12 @@ def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
-    """The summary of a training out of its last entry."""
+    """Return the summary of a training from its last entry."""
     return {name: value for name, value in flattened(logs) if name in SUMMARY}
 
 
 def flattened(logs: Mapping[str, Any], before: str = "") -> list[tuple[str, float | None]]:
-    """Names and numbers, those inside dicts as `outer/inner`; what is no number is left out."""
+    """Return names and numbers, nested ones as `outer/inner`; other values are left out."""
     found: list[tuple[str, float | None]] = []
     for key, value in logs.items():
         name = f"{before}{key}"
@@ -324,11 +324,11 @@ def flattened(logs: Mapping[str, Any], before: str = "") -> list[tuple[str, floa
 
 
 def as_number(value: Any) -> float | None:
-    """The number in a Python, NumPy or torch scalar, whatever its type is called; None for anything else."""
+    """Return the number in a Python, NumPy or torch scalar of any type, or None for anything else."""
     if callable(item := getattr(value, "item", None)):
         try:
             value = item()
-        except Exception:  # several elements, or a tensor without any data
+        except Exception:  # several elements, or a tensor without data
             return None
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return None
@@ -341,7 +341,7 @@ def as_number(value: Any) -> float | None:
 
 
 def left_over(trainer: Any) -> dict[str, float | None]:
-    """Means of what TRL has gathered since its last entry: it logs none of it where an evaluation was last."""
+    """Return means of what TRL has gathered since its last entry: it never logs them if an evaluation comes last."""
     gathered = getattr(trainer, "_metrics", None)
     values = gathered.get("train", {}) if isinstance(gathered, Mapping) else {}
     found: dict[str, float | None] = {}

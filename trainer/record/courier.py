@@ -1,4 +1,4 @@
-"""A thread that brings the records of a script's run to the database, so that the script waits for neither."""
+"""A thread that carries the records of a script's run to the database, so that the script waits for neither."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from trainer.record.spool import Spool
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0
-"""How long a write waits for a locked database before its record goes to the journal."""
+"""Seconds that a write waits for a locked database before its record goes to the journal."""
 MOST_QUEUED = 64
-"""Records in memory on their way to the thread; more go to the disk at once."""
+"""Records in memory on their way to the thread; further ones go to the disk at once."""
 
 
 class Courier(threading.Thread):
-    """Of one run, which its first record begins. Other threads may call what has no underscore, but `run`."""
+    """Carries the records of one run. Public methods except `run` may be called from other threads."""
 
     def __init__(self, begun: Begun, db: str | None, spool: Spool) -> None:
         super().__init__(name="recorder", daemon=True)
@@ -46,7 +46,7 @@ class Courier(threading.Thread):
         return self._flag.level > 0 or (self._target is not None and self._target.stop_requested > 0)
 
     def take(self, record: Record) -> None:
-        """At once, whatever the database does."""
+        """Accept a record at once, whatever the database does."""
         if not self.is_alive() and not self._closed.is_set():
             self.start()
         try:
@@ -55,12 +55,12 @@ class Courier(threading.Thread):
             self.delivery.keep(record)
 
     def open(self, seconds: float) -> None:
-        """Opens the database before the first record comes; waits for it, `seconds` at most."""
+        """Open the database before the first record comes; wait for it, `seconds` at most."""
         self.start()
         self.wait(seconds)
 
     def settle(self, seconds: float) -> None:
-        """Waits until all that was taken is stored or on the disk, `seconds` at most; says where what is left lies."""
+        """Wait, `seconds` at most, until everything is stored or on the disk; report where the rest lies."""
         if self.is_alive() and not self.wait(seconds):
             self._leave()
         if self.spool.is_waiting:
@@ -70,7 +70,7 @@ class Courier(threading.Thread):
             )
 
     def wait(self, seconds: float) -> bool:
-        """Whether all that was taken has arrived in time."""
+        """Return whether everything has arrived in time."""
         arrived = threading.Event()
         try:
             self._queue.put(arrived, timeout=seconds)
@@ -79,12 +79,12 @@ class Courier(threading.Thread):
         return arrived.wait(seconds)
 
     def close(self, seconds: float) -> None:
-        """After the last record."""
+        """Close it after the last record."""
         self.settle(seconds)
         self._closed.set()
 
     def _leave(self) -> None:
-        """Puts what is on its way into the journal: a record that arrives nevertheless does no harm."""
+        """Write what is on its way to the journal: a record that arrives nevertheless does no harm."""
         if (record := self._in_hand) is not None:
             self.delivery.keep(record)
         while True:
@@ -119,7 +119,7 @@ class Courier(threading.Thread):
             logger.debug("The recorder goes on (%s).", error)
 
     def _put(self, record: Record) -> None:
-        """Raises StoreError."""
+        """Store a record. Raises StoreError."""
         target = self._opened()
         if isinstance(record, Ended):
             self._hush()

@@ -1,6 +1,6 @@
-"""Hands records to the database, or keeps them in the spool until it takes them. Knows nothing of trainers.
+"""Pass records to the database, or keep them in the spool until it takes them.
 
-Never raises, and loses nothing unsaid.
+It never raises, and every loss is reported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainer.record.spool import Spool
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
-"""A database that did not answer is left alone for so long: to ask it may take a while."""
+"""Seconds between attempts to reach a database that does not answer, since an attempt may block for long."""
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Delivery:
     put: Callable[[Record], object]
     spool: Spool
     failures: int = 0
-    """What was lost since the last event that said so, but for what the spool lost."""
+    """Number of lost records since the last event that reported them, without those that the spool lost."""
     _waited: int = 0
-    """Steps that were put out of the spool since the last event that said so."""
+    """Steps that were stored from the spool since the last event that reported them."""
     _try_again_at: float = 0.0
     _said: set[str] = field(default_factory=set)
 
     def take(self, record: Record) -> bool:
-        """Stores a record after those that wait; False where it waits with them."""
+        """Store a record after those that wait; return False if it waits with them."""
         try:
             if time.monotonic() < self._try_again_at:
                 self.keep(record)
@@ -52,7 +52,7 @@ class Delivery:
         return True
 
     def keep(self, record: Record) -> None:
-        """Leaves a record in the spool."""
+        """Leave a record in the spool."""
         lost = self.spool.lost
         try:
             self.spool.add(record)
@@ -62,7 +62,7 @@ class Delivery:
             self.warn(f"{self.spool.path} cannot be written either: the oldest records are lost and counted.")
 
     def catch_up(self) -> None:
-        """Puts what waits. Raises StoreError; what was put by then waits no more."""
+        """Store what waits. Raises StoreError; what was stored by then waits no more."""
         try:
             for record in self.spool.waiting():
                 self._put(record)
@@ -71,12 +71,12 @@ class Delivery:
             self.spool.forget()
 
     def settle(self) -> None:
-        """Puts what waits and says so. Raises StoreError; then it waits on."""
+        """Store what waits, and report it. Raises StoreError; then the rest keeps waiting."""
         self.catch_up()
         self._tell()
 
     def lose(self, error: object) -> None:
-        """Counts a record that cannot be kept."""
+        """Count a record that cannot be kept."""
         self.failures += 1
         self.warn(f"Part of the training could not be recorded ({error}); training goes on.")
 
@@ -87,7 +87,7 @@ class Delivery:
             self.lose(error)
 
     def _tell(self) -> None:
-        """After something was written: what waited for it, and what was lost."""
+        """After a successful write, report what waited for it and what was lost."""
         if self._waited:
             text = f"{self._waited} steps waited in a file until the database answered."
             self._say(Happened("recording_resumed", text))
@@ -97,7 +97,7 @@ class Delivery:
             self.failures = self.spool.lost = 0
 
     def _say(self, event: Happened) -> bool:
-        """False where the run is gone that it would be told to."""
+        """Add an event; return False if its run is gone."""
         try:
             self.put(event)
         except Refused:
@@ -105,7 +105,7 @@ class Delivery:
         return True
 
     def warn(self, text: str) -> None:
-        """Once for each sentence."""
+        """Warn once for each sentence."""
         if text not in self._said:
             logger.warning(text)
             self._said.add(text)

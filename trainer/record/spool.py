@@ -1,4 +1,4 @@
-"""Records that the database did not take, in a file, a line each, until it takes them. Knows nothing of databases."""
+"""Keep records that the database did not take in a file, one a line, until it takes them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["NAME", "Spool", "StepRecord", "name_of"]
 
 NAME = "unwritten.jsonl"
 MOST_BYTES = 32 * 2**20
-"""Of lines that are kept in memory while the file cannot be written either."""
+"""Bytes of lines kept in memory while the file cannot be written either."""
 
 
 def name_of(run_uid: str) -> str:
-    """The file of one run of several that may share a folder."""
+    """Return the file name of one of several runs that may share a folder."""
     return f"{journal.PREFIX}-{run_uid}.jsonl"
 
 
 @dataclass
 class Spool:
-    """Safe against a kill: a line that was not finished is a record that was lost, and none before or after it is.
+    """A kill loses at most the line that was being written, never one before or after it.
 
     One thread may add while another reads and forgets.
     """
@@ -36,12 +36,12 @@ class Spool:
     header: Record | None = None
     """What a new file begins with."""
     lost: int = 0
-    """Records that neither file nor memory could hold, or whose line is damaged, since somebody last set it to 0."""
+    """Records that neither file nor memory could hold, or whose line is damaged, since it was last set to 0."""
     _held: deque[str] = field(default_factory=deque)
     """Lines that wait for the disk."""
     _size: int = 0
     _read: int = 0
-    """Bytes of the file whose records were put somewhere."""
+    """Bytes of the file whose records have been passed on."""
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     @property
@@ -49,7 +49,7 @@ class Spool:
         return bool(self._held) or self.path.exists()
 
     def add(self, record: Record) -> None:
-        """Where the file cannot be written it stays in memory; where that is full, the oldest is lost and counted."""
+        """Add a record. If the file cannot be written it stays in memory; once full, the oldest is lost and counted."""
         line = journal.to_line(record) + "\n"
         with self._lock:
             self._held.append(line)
@@ -65,7 +65,7 @@ class Spool:
                 self._size = 0
 
     def _write(self, data: bytes) -> None:
-        """All or nothing. Raises OSError."""
+        """Write all or nothing. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         private.make_file(self.path)
         with self.path.open("ab+", buffering=0) as file:
@@ -74,7 +74,7 @@ class Spool:
                 data = f"{journal.to_line(self.header)}\n".encode("ascii") + data
             elif whole:
                 file.seek(whole - 1)
-                data = data if file.read(1) == b"\n" else b"\n" + data  # somebody was killed in the line before
+                data = data if file.read(1) == b"\n" else b"\n" + data  # a killed writer left half a line
             try:
                 while data:
                     data = data[file.write(data) :]
@@ -83,7 +83,7 @@ class Spool:
                 raise
 
     def waiting(self) -> Iterator[Record]:
-        """The oldest first, without damaged lines; each counts as put somewhere once the next one is asked for."""
+        """Yield records, oldest first, without damaged lines; each counts as passed on once the next is requested."""
         with self._lock:
             size = self.path.stat().st_size if self.path.exists() else 0
         if size:
@@ -103,7 +103,7 @@ class Spool:
                 self._size -= len(self._held.popleft())
 
     def forget(self) -> None:
-        """Frees the room of what was put somewhere. Raises OSError."""
+        """Free the space of records that were passed on. Raises OSError."""
         with self._lock:
             if not self._read:
                 return

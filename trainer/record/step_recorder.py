@@ -1,7 +1,7 @@
-"""From a TRL trainer's callbacks and captured generations to records of its steps. Knows no database.
+"""Turn a TRL trainer's callbacks and captured generations into records of its steps.
 
-Completions belong to the update that they were sampled for, whenever the trainer logs; what it logs belongs to the
-step that it names.
+Completions belong to the update that they were sampled for, whenever the trainer logs; what it logs belongs to the step
+that it names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.record.capture import Generation
 
 
 class StepRecorder(TrainerCallback):
-    """Gathers what each step brings and hands it over as records; nothing of it raises into the training."""
+    """Gathers what belongs to each step and passes it on as records; it never raises into the training."""
 
     def __init__(
         self,
@@ -37,35 +37,35 @@ class StepRecorder(TrainerCallback):
         self.style: Form = style
         self.weights = weights or {}
         self.measure = measure
-        """What policy and base think of the tokens of a generation's first completions."""
+        """Measures policy and base on the tokens of a generation's first completions."""
         self.shared_names = shared_names
         """Names that several rewards have, for which TRL logs one mean."""
         self.seconds = 0.0
-        """Time spent in recording so far."""
+        """Seconds spent in recording so far."""
         self.last_tokens = 0.0
-        """The trainer's count at the last step."""
+        """The trainer's token count at the last step."""
         self._pending: list[Generation] = []
         self._measured: dict[int, list[TokenRow]] = {}
-        """By number of the generation."""
+        """Generations by number."""
         self._measuring = 0.0
-        """Seconds of the step at hand."""
+        """Seconds of the current step."""
         self._held: StepRecord | None = None
-        """A step that has ended, while its metrics may be about to come."""
+        """A step that has ended, while its metrics may still come."""
         self._step_began: float | None = None
         self._since_tokens = 0.0
-        """Seconds of the steps since tokens were counted."""
+        """Seconds of the steps since tokens were last counted."""
         self._last_log = time.perf_counter()
 
     def _take(self, record: Record) -> None:
-        """Hands a record over."""
+        """Pass on a record."""
         raise NotImplementedError
 
     def _lose(self, error: object) -> None:
-        """Counts what cannot be recorded."""
+        """Count what cannot be recorded."""
         raise NotImplementedError
 
     def keep(self, generation: Generation) -> None:
-        """Takes a generation and measures it while the weights are those that sampled it.
+        """Take a generation, and measure it while the weights are those that sampled it.
 
         It is written with the step that it was sampled for.
         """
@@ -123,7 +123,7 @@ class StepRecorder(TrainerCallback):
         metrics = self._named(capture.metrics(logs))
         evaluates = any(name.endswith("_runtime") and name != "train_runtime" for name in logs)
         is_held = self._held is not None and self._held.step == step
-        if not is_held and any(each.step is None for each in self._pending):  # of a trainer that tells of no steps
+        if not is_held and any(each.step is None for each in self._pending):  # a trainer that does not report steps
             self._end_step(step, will_log=True)
             is_held = True
         if is_held and self._held is not None and not evaluates:
@@ -136,12 +136,12 @@ class StepRecorder(TrainerCallback):
         self._last_log = time.perf_counter()
 
     def _named(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-        """Under the names of the store, without the means that stand for several rewards."""
+        """Return metrics under the store's names, without means that stand for several rewards."""
         theirs = {f"rewards/{name}/{figure}" for name in self.shared_names for figure in ("mean", "std")}
         return {metric_name(name): value for name, value in metrics.items() if name not in theirs}
 
     def _pace(self, tokens: float | None) -> dict[str, float | None]:
-        """Of a training that samples nothing."""
+        """Return tokens per second of a training that does not sample."""
         if tokens is None:
             return {}
         seconds, self._since_tokens = self._since_tokens, 0.0
@@ -150,7 +150,7 @@ class StepRecorder(TrainerCallback):
         return {"tokens_per_second": counted / seconds} if seconds and not samples else {}
 
     def _hold(self, step: int, elapsed: float) -> None:
-        """Makes the record of a step that has ended, and of those before it whose end nobody told."""
+        """Make the record of a step that has ended, and of earlier ones whose end was not reported."""
         due: dict[int, list[Generation]] = defaultdict(list)
         left: list[Generation] = []
         for generation in self._pending:
@@ -205,7 +205,7 @@ class StepRecorder(TrainerCallback):
     def _figures(
         self, generations: Sequence[Generation], completions: Sequence[CompletionRow]
     ) -> dict[str, float | None]:
-        """What the completions of a step come to; what is unknown is absent."""
+        """Return the figures of a step's completions; unknown ones are absent."""
         n = len(completions)
         found: dict[str, float | None] = {}
         if self.style != "none":
@@ -245,7 +245,7 @@ class StepRecorder(TrainerCallback):
         ]
 
     def _truth(self, generation: Generation, i: int) -> int | None:
-        """The true count of a completion's example, where it has one that its text is read for."""
+        """Return the true count of a completion's example, if it has one that its text is checked against."""
         if self.style == "none":
             return None
         row = generation.rows[i] if generation.rows else None
@@ -258,7 +258,7 @@ class StepRecorder(TrainerCallback):
 
 
 def _example(one: asked.Asked) -> ExampleRow:
-    """As the store holds what a foreign script's row asks."""
+    """Return what a foreign script's row asks, as the store holds it."""
     return ExampleRow(
         dataset=RECORDED,
         split="train",

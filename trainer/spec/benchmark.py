@@ -22,7 +22,7 @@ class Benchmark(NamedTuple):
 
 
 def find(config: RunConfig, arguments: dict[str, Any]) -> Benchmark:
-    """The benchmark that a job's arguments name, by default the run's own dataset. Raises ConfigError."""
+    """Return the benchmark that a job's arguments name, by default the run's own dataset. Raises ConfigError."""
     name, path = arguments.get("benchmark") or config.data.dataset, arguments.get("path")
     dataset, difficulty = split(name)
     if path is None and dataset == config.data.dataset:

@@ -336,7 +336,7 @@ PRESET_HELP: dict[str, str] = {
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
-    """A validated RunConfig, or ConfigError with a line for each fault."""
+    """Return a validated RunConfig, or ConfigError with a line for each fault."""
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -389,7 +389,7 @@ def _no_such_field(where: str) -> str:
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field as (dotted path, value)."""
+    """Yield every field as (dotted path, value)."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
@@ -486,7 +486,7 @@ def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
 
 
 def _yaml(value: Any) -> str:
-    """A value on one line as `override` reads it."""
+    """Return a value on one line as `override` reads it."""
     text = _one_line(value, readable=True)
     return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
 

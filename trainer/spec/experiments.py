@@ -58,7 +58,7 @@ NAMED = {"demo-tables": DEMO_TABLES}
 
 
 def planned(matrix: Matrix) -> list[Planned]:
-    """Every run of the matrix once; what trains nothing has one a model. Raises ConfigError."""
+    """Return every run of the matrix once; what trains nothing has one a model. Raises ConfigError."""
     return list({run.config.model_dump_json(): run for run in _planned(matrix)}.values())
 
 

@@ -59,7 +59,7 @@ class Foreign:
 
 
 def load(reference: str, field: str, signature: str) -> Foreign:
-    """The function in `FILE.py:function`; `field` and `signature` word the advice. Raises ConfigError."""
+    """Return the function in `FILE.py:function`; `field` and `signature` word the advice. Raises ConfigError."""
     path_text, _, name = reference.rpartition(":")
     shown = Path(path_text).expanduser()
     path = shown.resolve()
@@ -79,7 +79,7 @@ def load(reference: str, field: str, signature: str) -> Foreign:
 
 
 def _root(path: Path) -> Path:
-    """The folder of a file, or the one above the package that it belongs to."""
+    """Return the folder of a file, or the one above the package that it belongs to."""
     folder = path.parent
     while (folder / "__init__.py").is_file() and "." not in folder.name and folder != folder.parent:
         folder = folder.parent
@@ -87,7 +87,7 @@ def _root(path: Path) -> Path:
 
 
 def _open(root: Path) -> Folder:
-    """The package of a folder, anew if one of its files was edited since."""
+    """Return the package of a folder, anew if one of its files was edited since."""
     package = f"own_{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
     if package in _FOLDERS and _FOLDERS[package].is_edited():
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:
@@ -110,7 +110,7 @@ def _shims() -> str:
 
 
 def adopt(package: str, root: str) -> None:
-    """Makes an imported module the package of a folder; in a process that was started by the user's code, too."""
+    """Make an imported module the package of a folder; in a process that was started by the user's code, too."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     _FOLDERS[package] = Folder(Path(root), package)
@@ -129,7 +129,7 @@ class Folder:
     """Files whose own name cannot be a module's."""
 
     def read(self, path: Path) -> bytes:
-        """Raises OSError."""
+        """Raise OSError."""
         if path not in self.held:
             self.held[path] = path.read_bytes()
         return self.held[path]
@@ -141,7 +141,7 @@ class Folder:
             return True
 
     def name_of(self, path: Path) -> str:
-        """The full name of a file's module."""
+        """Return the full name of a file's module."""
         *folders, stem = path.relative_to(self.root).with_suffix("").parts
         if stem == "__init__" and folders:
             return ".".join([self.package, *folders])
@@ -150,14 +150,14 @@ class Folder:
         return name
 
     def find(self, name: str) -> Path | None:
-        """The file, or the folder without an `__init__.py`, of a full name."""
+        """Return the file, or the folder without an `__init__.py`, of a full name."""
         place = self.root.joinpath(*name.split(".")[1:])
         files = (self.names.get(name), place / "__init__.py", place.parent / f"{place.name}.py")
         found = next((path for path in files if path is not None and path.is_file()), None)
         return found or (place if place.is_dir() else None)
 
     def own(self, name: str, importer: Path) -> str | None:
-        """The full name that `import name` means in one of the files; None if that is no file beside it."""
+        """Return the full name that `import name` means in one of the files; None if that is no file beside it."""
         top = name.partition(".")[0]
         for base in dict.fromkeys((self.root, importer.parent)):
             full = ".".join([self.package, *base.relative_to(self.root).parts, top])
@@ -170,7 +170,7 @@ class Folder:
         return None
 
     def needed_by(self, path: Path) -> list[Path]:
-        """The file itself and those that it imports, also within functions, and all that they import."""
+        """Return the file itself and those that it imports, also within functions, and all that they import."""
         found, new = [path], [path]
         while new:
             names = {name for name in self._imported(new.pop()) for name in _with_parents(name)}
@@ -201,7 +201,7 @@ class Folder:
             yield from filter(None, (self.own(name, path) for name in asked))
 
     def importing(self, importer: Path) -> Callable[..., ModuleType]:
-        """What the statement `import` calls in one of the files."""
+        """Return what the statement `import` calls in one of the files."""
 
         def import_(
             name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
@@ -217,7 +217,7 @@ class Folder:
         return import_
 
     def fault(self, error: BaseException) -> str:
-        """What happened in the user's code, and at which of its lines."""
+        """Return what happened in the user's code, and at which of its lines."""
         text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:500]}".rstrip(".: ")
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) in self.held]
         if isinstance(error, SyntaxError) or not frames:
@@ -236,7 +236,7 @@ def _with_parents(name: str) -> list[str]:
 
 
 def _is_installed(name: str) -> bool:
-    """Whether a module of this name, more than a mere folder, is found without the user's files."""
+    """Return whether a module of this name, more than a mere folder, is found without the user's files."""
     if name in sys.modules:
         return True
     spec = importlib.util.find_spec(name)

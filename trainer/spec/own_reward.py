@@ -25,7 +25,7 @@ LARGEST = 3.4028234e38
 
 
 def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
-    """The function under its component's name; a coroutine function where it is one.
+    """Return the function under its component's name; a coroutine function where it is one.
 
     It takes `completions` and TRL's other arguments by name, and gives a list of numbers or None. Its faults, and what
     else it returns, raise TrainerError. NaN counts as None, as in TRL; `strict` makes it a fault.
@@ -53,7 +53,7 @@ def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[...
 
 
 def finished(returned: Any) -> list[float | None]:
-    """What a reward gave; a coroutine is waited for."""
+    """Return what a reward gave; a coroutine is waited for."""
     values: list[float | None] = asyncio.run(returned) if inspect.iscoroutine(returned) else returned
     return values
 
@@ -84,7 +84,7 @@ class _OwnReward:
             raise TrainerError("reward", f"{self._name} failed ({fault}). Correct the function.") from error
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """What of TRL's arguments the function takes. Raises TrainerError where it needs another."""
+        """Return what of TRL's arguments the function takes. Raises TrainerError where it needs another."""
         try:
             parameters = inspect.signature(self.found.call).parameters.values()
         except (TypeError, ValueError):  # of a function that is not written in Python
@@ -98,7 +98,7 @@ class _OwnReward:
         return {each.name: arguments[each.name] for each in by_name if each.name in arguments}
 
     def numbers(self, returned: Any, n: int) -> list[float | None]:
-        """One number or None for each of `n` completions. Raises TrainerError."""
+        """Return one number or None for each of `n` completions. Raises TrainerError."""
         is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping | Set)
         if not is_list or getattr(returned, "ndim", 1) == 0:
             self._fail(f"returned {_shown(returned)} instead of a list. Return a number for each completion.")
@@ -136,7 +136,7 @@ class _OwnReward:
 
 
 def _plain(value: Any) -> Any:
-    """The number in a scalar of NumPy or torch."""
+    """Return the number in a scalar of NumPy or torch."""
     try:
         return value.item()
     except (AttributeError, TypeError, ValueError, RuntimeError):

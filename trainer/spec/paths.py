@@ -15,5 +15,5 @@ def is_dir(text: str | os.PathLike[str]) -> bool:
 
 
 def absolute(text: str | os.PathLike[str]) -> Path:
-    """The path from the root, `~` for a home that there is."""
+    """Return the path from the root, `~` for a home that there is."""
     return Path(os.path.expanduser(text)).absolute()

@@ -20,24 +20,24 @@ INSTRUCTIONS: dict[Style, str] = {
 
 
 def plain(text: str) -> str:
-    """A dataset's text with its angle brackets taken apart: none of it may become a tag or a special token."""
+    """Return a dataset's text with its angle brackets taken apart: none of it may become a tag or a special token."""
     return text.replace("<", "< ")
 
 
 def user_text(question: str, style: Style, instruction: str | None = None) -> str:
-    """The text of the user's turn; `instruction` replaces the style's own."""
+    """Return the text of the user's turn; `instruction` replaces the style's own."""
     return f"{plain(question)} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
 
 
 def messages(question: str, style: Style, *, images: int = 1, instruction: str | None = None) -> list[dict[str, Any]]:
-    """The conversation up to the model's turn, in the message format of transformers and TRL."""
+    """Return the conversation up to the model's turn, in the message format of transformers and TRL."""
     content: list[dict[str, Any]] = [{"type": "image"} for _ in range(images)]
     content.append({"type": "text", "text": user_text(question, style, instruction)})
     return [{"role": "user", "content": content}]
 
 
 def target(reasoning: str, answer: int, style: Style) -> str:
-    """The completion that SFT imitates."""
+    """Return the completion that SFT imitates."""
     return (
         f"<think>{plain(reasoning)}</think><answer>{answer}</answer>"
         if style == "cot"

@@ -126,7 +126,7 @@ def _traces(completions: Sequence[Completion], style: Style) -> list[Trace]:
 
 
 def _text(completion: Completion) -> str:
-    """The assistant's text of a completion, which is a string or a list of messages in TRL's format."""
+    """Return the assistant's text of a completion, which is a string or a list of messages in TRL's format."""
     if isinstance(completion, str):
         return completion
     parts = []
@@ -145,13 +145,13 @@ def _accuracy(trace: Trace, truth: Any) -> float | None:
 
 
 def _keywords(trace: Trace, words: Sequence[str]) -> list[str]:
-    """The distinct words of the list that stand in the think body, sorted."""
+    """Return the distinct words of the list that stand in the think body, sorted."""
     found = _WORD.findall((trace.think_text or "").casefold())
     return sorted({word.casefold() for word in words}.intersection(found))
 
 
 def build(config: RunConfig, encoder: Encoder | None = None) -> list[Reward]:
-    """The components of a run in the order of its config; style `direct` leaves out those that need thinking.
+    """Return the components of a run in the order of its config; style `direct` leaves out those that need thinking.
 
     Raises ConfigError when a custom reward cannot be loaded, or cosine has no encoder.
     """
@@ -202,7 +202,7 @@ def explain(
     *,
     recorded: Mapping[str, float | None] | None = None,
 ) -> list[Explained]:
-    """Each component's value and the reason in words, for a completion whose true count is `answer`.
+    """Return each component's value and the reason in words, for a completion whose true count is `answer`.
 
     What needs an encoder, a batch or somebody's own code is not computed: its value is taken from `recorded`.
     """

@@ -52,12 +52,12 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for each other (Holm 1979), in their order."""
+    """Return the p-values corrected for each other (Holm 1979), in their order."""
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
 def mean(scores: Scores, images: Images) -> Estimate:
-    """Mean of `scores` (seeds, items) with an interval over images, and over seeds if there are several.
+    """Return mean of `scores` (seeds, items) with an interval over images, and over seeds if there are several.
 
     `images` names each item's image: questions about one image are drawn together.
     """
@@ -65,7 +65,7 @@ def mean(scores: Scores, images: Images) -> Estimate:
 
 
 def difference(first: Scores, second: Scores, images: Images) -> Estimate:
-    """Mean of `first` minus mean of `second` on the same items, with an interval over images and seeds.
+    """Return mean of `first` minus mean of `second` on the same items, with an interval over images and seeds.
 
     One seed a side: the percentiles of a paired bootstrap over images. Several: Welch's interval over seeds, widened by
     the spread of that bootstrap (`_Spread`). Both arrays are (seeds, items), with as many items as `images`,
@@ -95,7 +95,7 @@ def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
 
 
 def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
-    """The difference of the means over drawn images, the same for both: shape (resamples,)."""
+    """Return the difference of the means over drawn images, the same for both: shape (resamples,)."""
     rng = np.random.default_rng(0)
     _, place = np.unique(np.asarray(images), return_inverse=True)
     n = int(place.max()) + 1
@@ -125,7 +125,7 @@ class _Spread(NamedTuple):
         return float(np.hypot(of_seeds, norm.isf(alpha / 2) * self.images))
 
     def p(self, value: float) -> float | None:
-        """The alpha whose interval around `value` just touches zero."""
+        """Return the alpha whose interval around `value` just touches zero."""
         if self.seeds == self.images == 0:
             return None
         if abs(value) >= self.half_width(SMALLEST_P):
@@ -146,7 +146,7 @@ def _spread(first: Scores, second: Scores, resampled: Scores) -> _Spread:
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """Unbiased estimate of the chance that one of k samples is right, from n >= k of which `right` are.
+    """Return unbiased estimate of the chance that one of k samples is right, from n >= k of which `right` are.
 
     Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, section 2.1.
     """
@@ -154,7 +154,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
 
 def majority_at_k(answers: Sequence[int | None], truth: int, k: int) -> float:
-    """Mean over all subsets of k answers of: is the most frequent answer the truth? Unbiased, as `pass_at_k` is.
+    """Return mean over all subsets of k answers of: is the most frequent answer the truth? Unbiased, as `pass_at_k` is.
 
     Where several answers are equally frequent, the truth has its share of them; None does not vote.
     """

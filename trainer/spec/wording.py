@@ -24,7 +24,7 @@ def said(text: str, think: tuple[int, int] | None) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Parts of a text, none blank, white space collapsed.
+    """Return parts of a text, none blank, white space collapsed.
 
     A part ends with its line, after `.`, `!` or `?` before white space, and before the marker of the next item of a
     numbered list, as `store.trace` counts them: `1.`, then `2.`. A marker stays with its item.
@@ -42,7 +42,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _split(item: str) -> list[str]:
-    """The sentences of an item; its own marker ends none."""
+    """Return the sentences of an item; its own marker ends none."""
     marker = _MARKER.match(item)
     body = marker.end() + 1 if marker else 0
     first, *others = _END.split(item[body:].rstrip())

@@ -44,7 +44,7 @@ def caption(scene: Scene) -> str:
 
 
 def answer_text(question: Question, hits: Sequence[Shape], shares: Sequence[float], rng: random.Random) -> str:
-    """One of the loose ways in which the base answers; `shares` are those of `STAGES`."""
+    """Return one of the loose ways in which the base answers; `shares` are those of `STAGES`."""
     n, listed = len(hits), enumeration(hits)
     counted = f"{listed} so {n}" if hits else f"none so {n}"
     forms = (
@@ -68,7 +68,7 @@ def user_text(question: Question, rng: random.Random) -> str:
 
 
 def word_list() -> list[str]:
-    """Every word of the reference style, for echoes: the words are known, their sentences are not."""
+    """Return every word of the reference style, for echoes: the words are known, their sentences are not."""
     texts = [
         t.replace("{items}", "").replace("{noun}", "").replace("{count}", "")
         for t in (*shapes_text.OPENERS, *shapes_text.CLOSERS, *shapes_text.NONE_FOUND)
@@ -81,7 +81,7 @@ def word_list() -> list[str]:
 
 
 def documents(seed: int, stage: str = "first") -> Iterator[Document]:
-    """An endless stream; draws scenes of the train split only."""
+    """Yield an endless stream; draws scenes of the train split only."""
     rng = random.Random(f"corpus/{seed}")
     streams = {d: shapes.scenes(d, "train", seed=1_000_003 + seed) for d in DIFFICULTY_SHARES}
     words = word_list()
@@ -102,7 +102,7 @@ def documents(seed: int, stage: str = "first") -> Iterator[Document]:
 
 
 def tokenizer_texts(n: int, seed: int) -> Iterator[str]:
-    """What the tokenizer learns its merges from: the corpus and the reference style's words."""
+    """Yield what the tokenizer learns its merges from: the corpus and the reference style's words."""
     stream = documents(seed)
     for _ in range(n):
         document = next(stream)

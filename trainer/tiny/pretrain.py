@@ -31,7 +31,7 @@ WARM_UP = 100
 
 
 def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
-    """Token ids of the whole conversation and the labels (-100 outside the assistant's turn)."""
+    """Return token ids of the whole conversation and the labels (-100 outside the assistant's turn)."""
     user = [{"type": "image"}, {"type": "text", "text": document.user}]
     rendered = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
     image = f"<fake_token_around_image><global-img>{'<image>' * architecture.IMAGE_TOKENS}<fake_token_around_image>"
@@ -79,7 +79,7 @@ def rate(peak: float, step: int, done: float) -> float:
 
 
 def make(seed: int) -> tuple[Any, Any]:
-    """A fresh tokenizer with its processor, and a randomly initialised model."""
+    """Return a fresh tokenizer with its processor, and a randomly initialised model."""
     tokenizer = architecture.train_tokenizer(corpus.tokenizer_texts(8000, seed))
     return architecture.build_processor(tokenizer), architecture.build_model(tokenizer)
 

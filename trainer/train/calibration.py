@@ -1,4 +1,4 @@
-"""Trying a configuration out before it runs: one real update, timed, and the heaviest pass. Keeps nothing."""
+"""Try out a configuration before it runs: one real update, timed, and the heaviest pass. Nothing is kept."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from trainer.train import grpo, sft
 
 class Calibration(NamedTuple):
     seconds: float
-    """Of one update; the first is slower than those that follow."""
+    """Duration of one update; the first is slower than the following ones."""
     peak: int
-    """Bytes that the process needed at most."""
+    """Peak memory of the process, in bytes."""
 
 
 def calibrate(config: RunConfig) -> Calibration:
-    """Loads the base and does one process's share of an update in a temporary folder.
+    """Load the base and do one process's share of an update, in a temporary folder.
 
-    Raises TrainerError, or whatever a run would.
+    Raises TrainerError, or whatever a run would raise.
     """
     settings = config.optimization
     share = {"steps": 1, "batch_size": settings.batch_size // settings.processes, "processes": 1}
@@ -55,10 +55,10 @@ def calibrate(config: RunConfig) -> Calibration:
 
 
 def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: RunConfig) -> None:
-    """The heaviest pass that the training may come to: the largest examples with the longest completions.
+    """Run the heaviest pass that training may need: the largest examples with the longest completions.
 
-    What does not fit into memory fails here, not hours later. As in training, GRPO's rows are groups of one prompt and
-    checkpointing is on, if the run has it. Weights, gradients, random state and the memory's peak stay as they were.
+    What does not fit into memory fails here, not hours later. As in training, GRPO's rows are groups of one prompt, and
+    checkpointing is on if the run uses it. Weights, gradients, random state and the memory's peak stay as they were.
     """
     model = trainer.model
     copies = config.grpo.group_size if config.method == "grpo" else 1
@@ -67,13 +67,13 @@ def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: 
     texts = [generation.render(processor, example, config.style, config.instruction) for example in rows]
     prompts = generation.encode(processor, rows, texts)
     length = config.max_tokens if config.method == "grpo" else sft.longest(processor.tokenizer, examples, config)
-    # A token of its own for each row: completions that begin alike would be computed once.
+    # Each row gets a token of its own: completions that begin alike would share their computation.
     fillers = [[256 + i % 256] * length for i in range(len(rows))]
     inputs, tokens, _ = generation.continued(model, processor, prompts, fillers)
     labels = torch.full_like(inputs["input_ids"], -100)
     labels[:, -tokens.shape[1] :] = tokens
     if config.optimization.gradient_checkpointing:
-        # The trainer does so when it begins to train.
+        # The trainer does this when it begins to train.
         model.activation_checkpointing_enable(trainer.args.activation_checkpointing_kwargs)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), trainer.accelerator.autocast():

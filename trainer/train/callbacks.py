@@ -74,7 +74,7 @@ class Watch(TrainerCallback):
         return due
 
     def validate(self, step: int) -> None:
-        """Answers the validation split; Interrupted after the batch in which a stop was asked for."""
+        """Answer the validation split; Interrupted after the batch in which a stop was asked for."""
         say(self.store, self.job_id, "validating")
         figures = recording.evaluate(
             self.store, self.run_id, self.harness, self.val, kind="val", step=step, pause=self._pause
@@ -130,7 +130,7 @@ class Watch(TrainerCallback):
 
 
 def curves(prefix: str, figures: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of an evaluation that are drawn over steps."""
+    """Return the figures of an evaluation that are drawn over steps."""
     chosen = {
         "accuracy": "exact_match",
         "accuracy_low": "exact_match_low",

@@ -29,7 +29,7 @@ processor = AutoProcessor.from_pretrained({folder!r})"""
 def card(
     run: RunDetail, evaluations: Sequence[EvaluationRow], *, base: str, step: int, folder: str, merged: bool
 ) -> str:
-    """The text of README.md; `base` is what the base model is loaded from, `step` the exported checkpoint's."""
+    """Return the text of README.md; `base` is what the base model is loaded from, `step` the exported checkpoint's."""
     revision = run.environment.get("model_revision")
     code = _LOAD_MERGED if merged else _LOAD_ADAPTER
     kind = "The full model, the adapter merged into it" if merged else "A LoRA adapter"
@@ -80,12 +80,12 @@ def _yaml(values: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name on one line that Markdown and HTML leave alone."""
+    """Return a name on one line that Markdown and HTML leave alone."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", " ".join(text.split()))
 
 
 def _fenced(text: str, language: str = "") -> str:
-    """A code block whose fence is longer than any in the text."""
+    """Return a code block whose fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -20,7 +20,7 @@ from trainer.train import card
 
 
 def export(store: Store, run_id: int, checkpoint: str, folder: Path, *, merge: bool) -> int:
-    """Writes safetensors, processor and README.md into an empty or new folder; returns the checkpoint's step.
+    """Write safetensors, processor and README.md into an empty or new folder; return the checkpoint's step.
 
     `checkpoint` is best, last, final or a step number. Raises TrainerError for a folder that holds anything, a run
     that trained nothing, and a base model that cannot be loaded.
@@ -66,7 +66,7 @@ def _write_adapter(config: RunConfig, checkpoint: Path, folder: Path) -> None:
 
 
 def _write_merged(config: RunConfig, checkpoint: Path, folder: Path) -> None:
-    """Adds up in float32, whatever the base was quantized to, and stores in the base's own precision."""
+    """Add up in float32, whatever the base was quantized to, and store in the base's own precision."""
     exact = config.model.model_copy(update={"quantization": "none", "dtype": "float32"})
     base = loading.load_base(exact)
     merged = adapters.with_adapter(base, config.lora, checkpoint).merge_and_unload()

@@ -35,7 +35,7 @@ from trainer.train import lazy_rows
 
 
 def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
-    """What SFT and GRPO share of TRL's arguments."""
+    """Return what SFT and GRPO share of TRL's arguments."""
     settings = config.optimization
     on_gpu = torch.cuda.is_available()
     return {
@@ -64,7 +64,7 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
 
 
 def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
-    """Columns `prompt`, `images`, and those that rewards may read; `example` is the index in `examples`."""
+    """Return columns `prompt`, `images`, and those that rewards may read; `example` is the index in `examples`."""
 
     def row(i: int, e: Example) -> dict[str, Any]:
         return {
@@ -79,7 +79,7 @@ def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
 
 
 def check_enough(config: RunConfig, examples: int) -> None:
-    """Raises TrainerError where there are fewer training examples than an update has prompts: TRL would do none."""
+    """Raise TrainerError where there are fewer training examples than an update has prompts: TRL would do none."""
     prompts, group, processes = config.prompts_per_step, config.grpo.group_size, config.optimization.processes
     if config.method != "grpo" or examples >= prompts:
         return
@@ -93,7 +93,7 @@ def check_enough(config: RunConfig, examples: int) -> None:
 
 
 def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]:
-    """The reward on texts decoded from token ids, under the component's own name."""
+    """Return the reward on texts decoded from token ids, under the component's own name."""
     ends, opening = end_ids(base.model, base.processor), chat_template.read(base.processor).opening
 
     def function(completions: Any, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
@@ -105,7 +105,7 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
 
 
 def as_own(reward: Reward) -> Callable[..., Any]:
-    """A reward of the user's own as TRL calls it, without the column that only we need."""
+    """Return a reward of the user's own as TRL calls it, without the column that only we need."""
 
     def function(example: Any, **arguments: Any) -> Any:
         return own(**arguments)
@@ -217,7 +217,7 @@ def build(
     output: Path,
     start: Path | None = None,
 ) -> GRPOTrainer:
-    """A GRPOTrainer ready for `train()`; one generation an update. `start` holds the adapter to go on from."""
+    """Return a GRPOTrainer ready for `train()`; one generation an update. `start` holds the adapter to go on from."""
     settings = config.grpo
     arguments = GRPOConfig(
         **common_arguments(config, output),

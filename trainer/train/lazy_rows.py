@@ -15,7 +15,7 @@ Row = Callable[[int, Example], dict[str, Any]]
 
 
 def dataset(examples: Sequence[Example], row: Row) -> Dataset:
-    """A row for each example: what `row` gives, and the column `images`."""
+    """Return a row for each example: what `row` gives, and the column `images`."""
     return Dataset.from_dict({"example": range(len(examples))}).with_transform(_Transform(examples, row))
 
 
@@ -25,7 +25,7 @@ class _Transform:
     row: Row
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        """Columns of the rows asked for; a group's copies of an example share its pictures."""
+        """Return columns of the rows asked for; a group's copies of an example share its pictures."""
         wanted = batch["example"]
         images = {i: list(self.examples[i].images) for i in dict.fromkeys(wanted)}
         rows = [self.row(i, self.examples[i]) | {"images": images[i]} for i in wanted]

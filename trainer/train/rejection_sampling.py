@@ -18,7 +18,7 @@ SAMPLES = 4
 
 
 def references(harness: Harness, examples: Sequence[Example], pause: Callable[[], None]) -> list[Example]:
-    """The examples with their own right, well-formed thinking as reference, once for each different one.
+    """Return the examples with their own right, well-formed thinking as reference, once for each different one.
 
     `pause` is called after each batch and may raise. Raises TrainerError where the model never is right in form.
     """

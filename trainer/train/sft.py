@@ -29,7 +29,7 @@ LOOKED_AT = 16
 
 
 def usable(examples: Sequence[Example], config: RunConfig) -> list[Example]:
-    """Those that can be imitated: style cot needs a reference. Raises TrainerError where none has one."""
+    """Return those that can be imitated: style cot needs a reference. Raises TrainerError where none has one."""
     found = [e for e in examples if config.style == "direct" or e.reference]
     if not found:
         raise TrainerError(
@@ -43,7 +43,7 @@ def target(example: Example, config: RunConfig) -> str:
 
 
 def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], str] = str) -> Dataset:
-    """Columns `prompt`, `completion`, `images`; `write` makes the text of a turn from a target.
+    """Return columns `prompt`, `completion`, `images`; `write` makes the text of a turn from a target.
 
     Raises TrainerError where nothing can be imitated.
     """
@@ -58,7 +58,7 @@ def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], 
 
 
 def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Callable[[str], str]:
-    """How the chat template has to be given a target so that all of it is imitated.
+    """Return how the chat template has to be given a target so that all of it is imitated.
 
     Tried on `TRIED` examples. Raises TrainerError where the template would drop or change part of one.
     """
@@ -72,7 +72,7 @@ def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Ca
 
 
 def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> int:
-    """Tokens of the longest completion to imitate, looked for among those of the most characters."""
+    """Return tokens of the longest completion to imitate, looked for among those of the most characters."""
     texts = nlargest(LOOKED_AT, (target(e, config) for e in usable(examples, config)), key=len)
     return max(map(len, tokenizer(texts)["input_ids"]))
 
@@ -80,7 +80,7 @@ def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> i
 def build(
     config: RunConfig, base: Base, examples: Sequence[Example], output: Path, start: Path | None = None
 ) -> SFTTrainer:
-    """An SFTTrainer ready for `train()`. `start` holds the adapter to go on from.
+    """Return an SFTTrainer ready for `train()`. `start` holds the adapter to go on from.
 
     Raises TrainerError where the model's chat template would not let all of a target be imitated.
     """
