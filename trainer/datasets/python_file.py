@@ -42,7 +42,7 @@ class PythonFile:
         return f"{Path(path).name[:100]}:{function[:50]}@{self.function.sha256[:8]}"
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Yield the function's rows, in its order. Raises TrainerError if it fails, or if a needed column is missing."""
+        """Yield the function's rows in its order. Raises TrainerError if it fails, or if a needed column is missing."""
         seen: set[str] = set()
         found = Columns(f"{self.reference} for split {split}", "Give each row under these names.")
         for number, row in enumerate(self._rows(split)):

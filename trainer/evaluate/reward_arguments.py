@@ -1,6 +1,6 @@
-"""What TRL hands a reward function, made for answers that TRL did not sample: a probe's, a validation's, a test's.
+"""Build TRL's reward arguments for answers that TRL did not sample: a probe's, a validation's, a test's.
 
-Made with TRL's own functions; `tests/training/test_trl_contract.py` holds both to be the same.
+They are made with TRL's own functions; `tests/training/test_trl_contract.py` checks that both are the same.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def arguments(
     step: int,
     log_metric: LogMetric,
 ) -> dict[str, Any]:
-    """By name, one entry an answer in each column. `step` is the number of updates that the weights have seen.
+    """Return the arguments by name, one entry an answer in each column; `step` is the number of updates so far.
 
-    What a forced prefix began is part of the completion's text, though of none of its ids.
+    The forced prefix is part of a completion's text, but not of its ids.
     """
     pictures = {id(example): list(example.images) for example in examples}
     images = [pictures[id(example)] for example in examples]
@@ -68,6 +68,6 @@ def _messages(processor: Any, config: RunConfig, example: Example, answer: Answe
 
 
 def state(config: RunConfig, step: int) -> TrainerState:
-    """Return the trainer's state after so many updates, as far as the configuration tells it."""
+    """Return the trainer's state after `step` updates, as far as the configuration determines it."""
     epoch = step * config.prompts_per_step / config.data.train_examples
     return TrainerState(global_step=step, max_steps=config.optimization.steps, epoch=epoch)

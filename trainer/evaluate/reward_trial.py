@@ -1,7 +1,7 @@
-"""Rewards of the user's own are called once before a model is loaded, in a process of their own.
+"""Try out users' rewards once before a model is loaded, in a separate process.
 
-On a right and on an empty completion of a real example: what is wrong with a function shows in seconds, and what it
-does to its process it does to that one alone. `python -m trainer.evaluate.reward_trial FOLDER` is that process.
+They are called on a correct and on an empty completion of a real example: their errors show within seconds, and side
+effects stay in that process, `python -m trainer.evaluate.reward_trial FOLDER`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from trainer.spec.own_reward import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 900
-"""A function may load a model of its own at its first call."""
+"""Seconds: a function may load a model of its own at its first call."""
 OPT_OUT = "set try_rewards to false"
 THINKING = "I look at the picture and count."
-"""Stands in the right completion of an example without a reference."""
+"""Replaces a missing reference in the correct completion."""
 
 
 def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] = lambda: None) -> int:
-    """Call the run's own rewards on `example`, and return how many they are; none where `try_rewards` is off.
+    """Call the run's own rewards on `example`, and return their number; 0 if `try_rewards` is off.
 
     `pause` is called now and then and may raise. Raises TrainerError or ConfigError with the fault of the first
     function that has one.
@@ -51,7 +51,7 @@ def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] =
 
 
 def _run(folder: Path, names: str, pause: Callable[[], None]) -> None:
-    # What the functions print must not get between a report on standard output.
+    # What the functions print must not get into a report on standard output.
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, str(folder)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2
     )
@@ -92,7 +92,7 @@ def _write(path: Path, value: Any) -> None:
 
 
 def main(folder: Path) -> None:
-    """Read the request in a folder and write the fault beside it; an empty one where there is none."""
+    """Read the request in a folder and write the fault beside it, empty if there is none."""
     outcome: dict[str, str] = {}
     try:
         request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def main(folder: Path) -> None:
 
 def _try(config: RunConfig, example: Example) -> None:
     own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
-    # Only now, since it takes seconds: a file that cannot be imported is told at once.
+    # Only now, since it takes seconds: a file that cannot be imported is reported at once.
     from trainer.evaluate import reward_arguments
     from trainer.evaluate.generation import Answer
     from trainer.models import chat_template, loading

@@ -18,9 +18,9 @@ BASE_SAMPLES = 8
 
 
 def launch_experiment(store: Store, name: str, matrix: Matrix, *, launcher: str = Launcher.LOCAL) -> str:
-    """Queues every run with its evaluations and returns the experiment's uid. Raises ConfigError before anything.
+    """Queue every run with its evaluations; return the experiment's uid. Raises ConfigError before queuing anything.
 
-    A run that trains is tested on its own dataset at its end; the other benchmarks are evaluations after it.
+    A run that trains is tested on its own dataset at its end; evaluations on the other benchmarks follow.
     """
     runs = planned(matrix)
     for run, asked in product(runs, matrix.benchmarks):

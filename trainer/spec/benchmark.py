@@ -1,4 +1,4 @@
-"""What an evaluation is asked to answer: `DATASET` or `DATASET:DIFFICULTY`. Torch-free; reads no files."""
+"""Benchmarks that an evaluation can answer: `DATASET` or `DATASET:DIFFICULTY`. Torch-free; reads no files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from trainer.spec.config import DATASETS, DataConfig, RunConfig, from_dict
 
 DIFFICULTIES = ("simple", "complex", "hard")
 FILTERED = ("tallyqa", "tallyqa-test")
-"""Sets that say which of their questions are simple."""
+"""Datasets that mark their simple questions."""
 NAMES = (*DATASETS, *(f"{dataset}:{difficulty}" for dataset in FILTERED for difficulty in ("simple", "complex")))
-"""What can be answered, in the order of the screens."""
+"""All benchmarks, in the order of the screens."""
 
 
 class Benchmark(NamedTuple):
-    """Data to answer; `difficulty` keeps those questions only that the set calls so."""
+    """A dataset to answer; with `difficulty`, only its questions of that difficulty."""
 
     name: str
     data: DataConfig
@@ -32,7 +32,7 @@ def find(config: RunConfig, arguments: dict[str, Any]) -> Benchmark:
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """Dataset and difficulty of a benchmark's name."""
+    """Split a benchmark's name into dataset and difficulty."""
     dataset, _, difficulty = name.rpartition(":")
     is_filtered = difficulty in DIFFICULTIES and not dataset.endswith(".py")
     return (dataset, difficulty) if is_filtered else (name, None)

@@ -1,7 +1,6 @@
 """RunConfig: everything that decides a run. One frozen model drives the command line, the launch form and the database.
 
-Torch-free: the dashboard imports it. Knows nothing of files (but for reading YAML), models or databases.
-A field's docstring is its help text in the launch form.
+Torch-free: the dashboard imports it. A field's docstring is its help text in the launch form.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ HUB_DATASETS = {
     "quantity-23k": ("dutta18/Quantity-Reasoning-VQA-23K", "data/*.parquet"),
     "cauldron": ("HuggingFaceM4/the_cauldron", "tallyqa/*.parquet"),
 }
-"""Repository on the hub, and the files of it that are the dataset."""
+"""Repository on the hub, and the files in it that make up the dataset."""
 FOLDER_DATASETS = ("tdiuc", "vqav2", "tallyqa", "folder")
 REAL_DATASETS = (*FOLDER_DATASETS, *HUB_DATASETS)
 BENCHMARKS = ("tallyqa-test", "countqa")
-"""Sets that have a test split only."""
+"""Datasets that only have a test split."""
 DATASETS = ("shapes-simple", "shapes-complex", "shapes-hard", *REAL_DATASETS)
 TINY = "tiny"
 VISUAL_WORDS = (
@@ -39,7 +38,7 @@ VISUAL_WORDS = (
 
 
 class ConfigError(Exception):
-    """A configuration that cannot run; the message says which field and what to do, without a secret in it."""
+    """An invalid configuration; the message says which field is wrong and what to do, without secrets."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
@@ -68,39 +67,39 @@ class ModelConfig(Section):
     max_pixels: Annotated[int, Field(ge=784)] | None = None
     """Qwen2-VL: largest image area, in pixels."""
     adapter: str | None = None
-    """Adapter to start from: a run's name or uid (its best checkpoint), `RUN:STEP`, or a folder; empty for none."""
+    """Adapter to start from: a run's name or uid (its best checkpoint), `RUN:STEP`, or a folder; empty means none."""
 
 
 class LoraConfig(Section):
     rank: Annotated[int, Field(ge=1, le=1024)] = 32
     """Rank of the adapter; alpha is twice the rank unless set."""
     alpha: Annotated[int, Field(ge=1)] | None = None
-    """Scaling; empty means twice the rank."""
+    """Scaling of the adapter; empty means twice the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Adapter dropout; 0 keeps on-policy ratios exact."""
+    """Adapter dropout; 0 keeps on-policy probability ratios exact."""
 
 
 class DataConfig(Section):
     dataset: str = "shapes-simple"
-    """The counting dataset to train on and to hold examples out of: a known one, or `FILE.py:function` of your own."""
+    """The counting dataset for training and for held-out examples: a known one, or `FILE.py:function` of your own."""
     path: str | None = None
-    """Folder of the dataset's files; empty fetches a set of the hub. Drawn datasets need none."""
+    """Folder of the dataset's files; empty downloads a dataset of the hub. Drawn datasets need none."""
     revision: str | None = None
-    """Revision of a set that is fetched from the hub; empty means its newest, whose commit is recorded."""
+    """Revision of a dataset downloaded from the hub; empty means the newest, whose commit is recorded."""
     split_rule: Literal["image", "row"] = "image"
-    """image: no image is in two roles. row: the seed project's split of quantity-23k, whose roles share images."""
+    """image: no image is in two roles. row: the original split of quantity-23k, whose roles share images."""
     references_only: bool = False
     """Keep only rows with an accepted reference reasoning (rejection sampling), in every role."""
     traces: str | None = None
     """File of quantity-23k's reasoning traces (JSONL); empty looks for it in the dataset's folder."""
     train_examples: Annotated[int, Field(ge=1)] = 2000
-    """Training examples to draw; all there are where the dataset has fewer."""
+    """Training examples to draw; all of them if the dataset has fewer."""
     val_examples: Annotated[int, Field(ge=1)] = 200
-    """Validation examples; the only ones looked at during training."""
+    """Validation examples; the only ones evaluated during training."""
     test_examples: Annotated[int, Field(ge=0)] = 400
     """Test examples, evaluated once at the end; 0 skips the test."""
     seed: Seed = 0
-    """Seed of the data: which examples are drawn for each split."""
+    """Seed of the data: decides which examples are drawn for each split."""
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -122,21 +121,21 @@ class RewardConfig(Section):
     name: str
     """`format`, `accuracy`, `steps`, `keyword`, `cosine`, `random`, or `FILE.py:function` with TRL's signature."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    """Weight in the sum; 0 logs the component without paying for it."""
+    """Weight in the sum; 0 logs the component without rewarding it."""
 
     @property
     def label(self) -> str:
-        """Name of the component in curves, tables and exports."""
+        """The component's name in curves, tables and exports."""
         return self.name.rpartition(":")[2]
 
 
 class OptimizationConfig(Section):
     steps: Annotated[int, Field(ge=1)] = 170
-    """Updates of the weights."""
+    """Number of weight updates."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
     """Peak learning rate (AdamW)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate after the warm-up."""
+    """Shape of the learning rate after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 5
     """Updates over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -144,15 +143,15 @@ class OptimizationConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Sequences an update: completions for GRPO (prompts times group size), examples for SFT."""
+    """Sequences in each update: completions for GRPO (prompts times group size), examples for SFT."""
     accumulation: Annotated[int, Field(ge=1)] = 1
-    """Split a batch into this many forward passes to save memory; the update is the same."""
+    """Forward passes that each batch is split into, to save memory; the update is the same."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes of one host, one a GPU, that share each batch; the update is the same."""
+    """Processes on one host, one for each GPU, that share each batch; the update is the same."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: slower, less memory."""
+    """Recompute activations in the backward pass: slower, but uses less memory."""
     retry_on_oom: bool = False
-    """Out of memory: go on from the last checkpoint with accumulation doubled, until a pass holds one sequence."""
+    """When out of memory, continue from the last checkpoint with double accumulation, down to one sequence a pass."""
 
 
 class GrpoConfig(Section):
@@ -161,55 +160,55 @@ class GrpoConfig(Section):
     temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
     """Sampling temperature."""
     beta: Annotated[float, Field(ge=0)] = 0.02
-    """Weight of the KL penalty to the model that the run starts from; 0 leaves it out."""
+    """Weight of the KL penalty towards the model that the run starts from; 0 turns it off."""
     loss: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = "dapo"
-    """Loss normalization, by TRL's names; bnpo is dapo here, since each update has a generation of its own."""
+    """Loss normalization, by TRL's names; bnpo equals dapo here, since each update has its own generation."""
     scale: Literal["group", "batch", "none"] = "group"
-    """Advantages are divided by the rewards' spread in the group, in the batch, or not at all."""
+    """Divide advantages by the rewards' standard deviation in the group, in the batch, or not at all."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of an entropy bonus, the mean over all tokens of an update."""
+    """Weight of an entropy bonus, averaged over all tokens of an update."""
     vllm: Literal["off", "colocate", "server"] = "off"
-    """Sample with vLLM, in the training's own processes or by a server (`trl vllm-serve`); needs a GPU and vllm."""
+    """Sample with vLLM, in the training processes or on a server (`trl vllm-serve`); needs a GPU and vllm."""
     vllm_server: str = "http://127.0.0.1:8000"
-    """Address of that server."""
+    """Address of the vLLM server."""
     token_samples: Annotated[int, Field(ge=0)] = 8
-    """Completions of each step whose tokens are measured: entropy, and change since the start; 0 measures none."""
+    """Completions of each step whose tokens are measured (entropy, change since the start); 0 measures none."""
 
 
 class EvaluationConfig(Section):
     probe_every: Annotated[int, Field(ge=1)] = 10
-    """Updates between probes: a few validation examples, greedy plus samples, scored by every reward."""
+    """Updates between probes: a few validation examples, answered greedily and sampled, scored by every reward."""
     probe_examples: Annotated[int, Field(ge=1)] = 24
     """Validation examples in a probe."""
     probe_samples: Annotated[int, Field(ge=0)] = 4
-    """Sampled answers for each probe example, beside the greedy one."""
+    """Sampled answers for each probe example, in addition to the greedy one."""
     val_every: Annotated[int, Field(ge=1)] = 50
-    """Updates between evaluations of the whole validation split; the best checkpoint is chosen by them."""
+    """Updates between evaluations of the whole validation split, which choose the best checkpoint."""
     batch_size: Annotated[int, Field(ge=1)] = 100
     """Answers generated at once."""
     encoder: str = "all-MiniLM-L6-v2"
-    """Sentence encoder of the similarity to the reference; empty leaves similarity out."""
+    """Sentence encoder for the similarity to the reference; empty turns similarity off."""
     seed: Seed = 0
     """Seed of sampled evaluation answers."""
 
 
 class RunConfig(Section):
-    """One run: a method, a base model, data, rewards and how long."""
+    """One run: a method, a base model, data, rewards and its length."""
 
     name: str = ""
-    """Shown everywhere; empty makes one from method, model and rank."""
+    """Shown everywhere; empty makes a name from method, model and rank."""
     method: Literal["grpo", "sft", "none"] = "grpo"
     """grpo learns from reward alone, sft imitates reference reasoning, none only evaluates."""
     imitate: Literal["references", "own samples"] = "references"
-    """What sft with style cot imitates: the annotated reasoning, or what the base samples rightly by itself."""
+    """What sft with style cot imitates: the annotated reasoning, or the base model's own correct samples."""
     style: Literal["cot", "direct"] = "cot"
-    """cot thinks before it answers; direct answers at once."""
+    """cot reasons before it answers; direct answers at once."""
     instruction: str | None = None
-    """Replaces the style's instruction after the question; empty keeps it."""
+    """Replaces the instruction that the style adds after the question; empty keeps it."""
     max_tokens: Annotated[int, Field(ge=1, le=8192)] = 112
-    """Longest completion, in tokens: the same in training and evaluation."""
+    """Longest completion in tokens, in training and evaluation."""
     seed: Seed = 0
-    """Seed of training: weights of the adapter, order of examples, sampling."""
+    """Seed of training: adapter weights, order of examples, sampling."""
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
@@ -219,9 +218,9 @@ class RunConfig(Section):
         RewardConfig(name="steps", weight=0.5),
     )
     try_rewards: bool = True
-    """Call each reward from a file once before the model is loaded, to find its faults; off for a judge that costs."""
+    """Call each reward from a file once before the model loads, to find its errors; turn off for a paid judge."""
     visual_words: tuple[str, ...] = VISUAL_WORDS
-    """Words that the keyword reward pays for."""
+    """Words that the keyword reward counts."""
     optimization: OptimizationConfig = OptimizationConfig()
     grpo: GrpoConfig = GrpoConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -266,12 +265,12 @@ class RunConfig(Section):
 
     @property
     def title(self) -> str:
-        """The run's name, or one made from what sets it apart."""
+        """The run's name, or one made from its distinguishing settings."""
         return self.name or f"{self.method}-{self.model.id.rstrip('/').rpartition('/')[2].lower()}-r{self.lora.rank}"
 
     @property
     def paid(self) -> tuple[RewardConfig, ...]:
-        """The components that the run's style has: `direct` leaves out those that need thinking."""
+        """The reward components that apply to the run's style: `direct` leaves out those that need thinking."""
         return tuple(r for r in self.rewards if self.style == "cot" or r.name not in NEEDS_THINKING)
 
     @property
@@ -286,7 +285,7 @@ class RunConfig(Section):
 
     @property
     def prompts_per_step(self) -> int:
-        """Distinct examples an update."""
+        """Distinct examples in each update."""
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
@@ -336,7 +335,7 @@ PRESET_HELP: dict[str, str] = {
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
-    """Return a validated RunConfig, or ConfigError with a line for each fault."""
+    """Return a validated RunConfig. Raises ConfigError with a line for each fault."""
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -358,11 +357,11 @@ _REQUIREMENTS = {
     "string": "must be text",
     "tuple": "must be a list",
 }
-"""pydantic's fault, or the first word of it, in words."""
+"""What replaces a pydantic error type, or the first word of one."""
 
 
 def _sentence(fault: Any) -> str:
-    # The name of a field that does not exist may hold anything, and must not break the line.
+    # The name of an unknown field may contain anything, and must not break the line.
     where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
     kind = fault["type"]
     if kind == "value_error":
@@ -404,7 +403,7 @@ def preset(name: str) -> RunConfig:
 
 
 def load(path: Path) -> RunConfig:
-    """Reads a YAML file."""
+    """Read a YAML file. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -429,7 +428,7 @@ def _parse(text: str, where: str) -> Any:
 
 
 def override(config: RunConfig, settings: dict[str, str]) -> RunConfig:
-    """A copy with dotted fields replaced; values are parsed as YAML (`optimization.steps=20`, `rewards.steps=0`)."""
+    """Return a copy with dotted fields replaced; values are YAML (`optimization.steps=20`, `rewards.steps=0`)."""
     values = config.model_dump(mode="json")
     for key, text in settings.items():
         value = _parse(text, f"{key}={text}")
@@ -459,7 +458,7 @@ def _set_weight(rewards: list[dict[str, Any]], name: str, weight: Any) -> None:
 
 
 def command_line(config: RunConfig) -> list[str]:
-    """The arguments of the shell command that launches this config: the nearest preset and what differs from it."""
+    """Return the arguments of the shell command that launches this config: the nearest preset and its differences."""
     changes = {name: _changes(preset(name), config) for name in PRESETS}
     nearest = min(changes, key=lambda name: len(changes[name]))
     settings = [part for change in changes[nearest] for part in ("--set", change)]
@@ -467,7 +466,7 @@ def command_line(config: RunConfig) -> list[str]:
 
 
 def _changes(base: RunConfig, config: RunConfig) -> list[str]:
-    """`KEY=VALUE` for every field in which `config` differs from `base`."""
+    """Return `KEY=VALUE` for every field in which `config` differs from `base`."""
     before = dict(_leaves(base.model_dump(mode="json")))
     after = dict(_leaves(config.model_dump(mode="json")))
     rewards = _weight_changes(base, config)
@@ -477,7 +476,7 @@ def _changes(base: RunConfig, config: RunConfig) -> list[str]:
 
 
 def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
-    """The rewards' changes as weights; None where one was taken away or moved, so that the list must be written out."""
+    """Return changed rewards as weights; None if one was removed or moved, so that the list must be written out."""
     names = [reward.name for reward in config.rewards]
     known = {reward.name: reward.weight for reward in base.rewards}
     if names[: len(known)] != list(known) or any("=" in name for name in names):
@@ -486,12 +485,12 @@ def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
 
 
 def _yaml(value: Any) -> str:
-    """Return a value on one line as `override` reads it."""
+    """Return a value as one line that `override` can read."""
     text = _one_line(value, readable=True)
     return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
 
 
 def _one_line(value: Any, *, readable: bool) -> str:
-    """`readable` keeps letters of all scripts, but loses the rarer line breaks (U+0085, U+2028)."""
+    """Return a value as one line; `readable` keeps all scripts, but loses rare line breaks (U+0085, U+2028)."""
     text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=1_000_000)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""What can go wrong in a job, in words with advice. Torch-free: foreign exceptions are told by name and message."""
+"""Explain job failures in words, with advice. Torch-free: foreign exceptions are recognised by name and message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.spec.config import ConfigError
 Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "reward", "bug"]
 
 NO_DISK = 74
-"""Exit code of a job whose disk or database refused: it may have found no place to say so."""
+"""Exit code of a job whose disk or database failed: it may have had no place to report that."""
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
 _MODEL_SIGNS = ("size mismatch for", "not a valid model identifier", "error(s) in loading state_dict", "can't load the")
 _MODEL_PACKAGES = ("huggingface_hub", "safetensors", "safetensors_rust")
@@ -34,18 +34,18 @@ class TrainerError(Exception):
 
 
 class Stopped(BaseException):
-    """The job ended because somebody asked it to.
+    """The job ended because a stop was requested.
 
-    Not an Exception, like KeyboardInterrupt: no `except Exception` on its way may swallow it.
+    Like KeyboardInterrupt not an Exception, so that no `except Exception` on its way swallows it.
     """
 
 
 class _Fault(NamedTuple):
-    """What is known of an exception, met in this process or read in a log."""
+    """What is known about an exception, caught in this process or read in a log."""
 
     name: str
     names: frozenset[str]
-    """Of its class and, where they are known, of the classes above it."""
+    """Names of its class and, if known, of the base classes."""
     package: str
     text: str
     """Its message."""
@@ -65,7 +65,7 @@ class _Fault(NamedTuple):
 
 
 def classify(error: BaseException) -> tuple[Kind, str]:
-    """Kind and sentence of whatever ended a job; an exception that says nothing itself is judged by its cause."""
+    """Return kind and sentence for the exception that ended a job; one without a message is judged by its cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, TrainerError):
@@ -82,7 +82,7 @@ def classify(error: BaseException) -> tuple[Kind, str]:
 
 
 def classify_line(line: str) -> tuple[Kind, str] | None:
-    """Kind and sentence of a traceback's last line, `torch.OutOfMemoryError: CUDA out of memory`; None if unknown."""
+    """Return kind and sentence for a traceback's last line, `torch.OutOfMemoryError: CUDA out of memory`, or None."""
     return _classify(_read(line))
 
 

@@ -29,14 +29,14 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRPO random reward": ("grpo", {"rewards": _COIN}),
     "SFT on own samples": ("sft", {"imitate": "own samples"}),
 }
-"""Arm to method and what differs from the method's preset; the last three are controls."""
+"""Method of each arm, and what differs from the method's preset; the last three are controls."""
 MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}
 """Model to what the names of its presets for GRPO and SFT begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """What is multiplied; a rate of None is the preset's own."""
+    """The factors of the experiment; a learning rate of None is the preset's own."""
 
     arms: tuple[str, ...]
     ranks: tuple[int, ...] = (32,)
@@ -45,7 +45,7 @@ class Matrix:
     rates: tuple[float | None, ...] = (None,)
     benchmarks: tuple[str, ...] = ("shapes-simple", "shapes-complex", "shapes-hard")
     settings: tuple[tuple[str, Any], ...] = ()
-    """Dotted fields that replace every preset's own."""
+    """Dotted fields that replace those of every preset."""
 
 
 class Planned(NamedTuple):
@@ -58,7 +58,7 @@ NAMED = {"demo-tables": DEMO_TABLES}
 
 
 def planned(matrix: Matrix) -> list[Planned]:
-    """Return every run of the matrix once; what trains nothing has one a model. Raises ConfigError."""
+    """Return every run of the matrix once; arms without training have one a model. Raises ConfigError."""
     return list({run.config.model_dump_json(): run for run in _planned(matrix)}.values())
 
 

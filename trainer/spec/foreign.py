@@ -1,8 +1,8 @@
-"""Functions of the user's own, named `FILE.py:function`: normal modules, run from exactly the bytes that are kept.
+"""Load users' functions, named `FILE.py:function`, as normal modules, from exactly the bytes that are recorded.
 
-The folder of such a file is a package of this process under a name of its own, so that nothing in it can collide with a
-module of ours, of a library, or of another folder. Its files import each other as if the folder came first on Python's
-path, which it does for them alone. Processes that they start find the package by `sys.path`.
+The folder of such a file becomes a package with a unique name, so that nothing in it can collide with a module of ours,
+of a library, or of another folder. Its files import each other as if their folder came first on Python's path; this
+holds for them alone. Processes that they start find the package through `sys.path`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Foreign:
 
     @property
     def helpers(self) -> dict[str, str]:
-        """Source of the files beside it that it imports, by their paths below the folder."""
+        """Source of the files beside it that it imports, by path below the folder."""
         return {
             str(path.relative_to(self.folder.root)): importlib.util.decode_source(self.folder.read(path))
             for path in self.folder.needed_by(self.path)
@@ -87,7 +87,7 @@ def _root(path: Path) -> Path:
 
 
 def _open(root: Path) -> Folder:
-    """Return the package of a folder, anew if one of its files was edited since."""
+    """Return the package of a folder, loaded anew if one of its files was edited."""
     package = f"own_{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
     if package in _FOLDERS and _FOLDERS[package].is_edited():
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:
@@ -102,7 +102,7 @@ def _open(root: Path) -> Folder:
 
 @cache
 def _shims() -> str:
-    """A folder on Python's path, which processes started by `multiprocessing` inherit, with a module a package."""
+    """Return a folder with one module a package, on the Python path that child processes inherit."""
     folder = tempfile.TemporaryDirectory(prefix="vr1z-own-")
     _KEPT.append(folder)
     sys.path.append(folder.name)
@@ -110,7 +110,7 @@ def _shims() -> str:
 
 
 def adopt(package: str, root: str) -> None:
-    """Make an imported module the package of a folder; in a process that was started by the user's code, too."""
+    """Register an imported module as the package of a folder, also in a process that the user's code started."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     _FOLDERS[package] = Folder(Path(root), package)
@@ -124,12 +124,12 @@ class Folder:
     root: Path
     package: str
     held: dict[Path, bytes] = field(default_factory=dict)
-    """What was read of each file."""
+    """Content of each file, as it was read."""
     names: dict[str, Path] = field(default_factory=dict)
-    """Files whose own name cannot be a module's."""
+    """Names of files that are not valid module names."""
 
     def read(self, path: Path) -> bytes:
-        """Raise OSError."""
+        """Return the content of a file. Raises OSError."""
         if path not in self.held:
             self.held[path] = path.read_bytes()
         return self.held[path]
@@ -150,27 +150,27 @@ class Folder:
         return name
 
     def find(self, name: str) -> Path | None:
-        """Return the file, or the folder without an `__init__.py`, of a full name."""
+        """Return the file of a full name, or the folder if it has no `__init__.py`."""
         place = self.root.joinpath(*name.split(".")[1:])
         files = (self.names.get(name), place / "__init__.py", place.parent / f"{place.name}.py")
         found = next((path for path in files if path is not None and path.is_file()), None)
         return found or (place if place.is_dir() else None)
 
     def own(self, name: str, importer: Path) -> str | None:
-        """Return the full name that `import name` means in one of the files; None if that is no file beside it."""
+        """Return the full name that `import name` means in one of the files; None if it is no file beside it."""
         top = name.partition(".")[0]
         for base in dict.fromkeys((self.root, importer.parent)):
             full = ".".join([self.package, *base.relative_to(self.root).parts, top])
             found = self.find(full)
             if found is None or found == importer:
                 continue
-            # A folder without __init__.py, or one below the root, gives way to what is installed, as in Python.
+            # As in Python, a folder without __init__.py, or one below the root, comes after installed packages.
             if (base == self.root and found.is_file()) or not _is_installed(top):
                 return full + name[len(top) :]
         return None
 
     def needed_by(self, path: Path) -> list[Path]:
-        """Return the file itself and those that it imports, also within functions, and all that they import."""
+        """Return the file and those that it imports, also inside functions, and all that they import."""
         found, new = [path], [path]
         while new:
             names = {name for name in self._imported(new.pop()) for name in _with_parents(name)}
@@ -180,11 +180,11 @@ class Folder:
         return found
 
     def _imported(self, path: Path) -> Iterator[str]:
-        """Full names of whatever the file may import from this folder."""
+        """Yield full names of whatever the file may import from this folder."""
         try:
             tree = ast.parse(self.read(path))
         except (SyntaxError, ValueError, OSError):
-            return  # told when it is imported
+            return  # reported when it is imported
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 asked = [alias.name for alias in node.names]
@@ -201,7 +201,7 @@ class Folder:
             yield from filter(None, (self.own(name, path) for name in asked))
 
     def importing(self, importer: Path) -> Callable[..., ModuleType]:
-        """Return what the statement `import` calls in one of the files."""
+        """Return the function that the `import` statement calls in one of the files."""
 
         def import_(
             name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
@@ -236,7 +236,7 @@ def _with_parents(name: str) -> list[str]:
 
 
 def _is_installed(name: str) -> bool:
-    """Return whether a module of this name, more than a mere folder, is found without the user's files."""
+    """Return whether a module of this name (not just a folder) is found without the user's files."""
     if name in sys.modules:
         return True
     spec = importlib.util.find_spec(name)
@@ -244,7 +244,7 @@ def _is_installed(name: str) -> bool:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of the user's folders."""
+    """Finds the modules of users' folders."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         package, _, rest = fullname.partition(".")
@@ -263,7 +263,7 @@ class _Finder(MetaPathFinder):
 
 
 class _HeldSource(ExecutionLoader):
-    """Imports a file from the bytes that its folder holds: what was hashed is what runs, and no stale cache."""
+    """Imports a file from the recorded bytes: what was hashed is what runs, and no stale cache."""
 
     def __init__(self, folder: Folder, path: Path) -> None:
         self.folder, self.path = folder, path

@@ -1,6 +1,6 @@
-"""A reward function of the user's own: called by name, as TRL does, and blamed by file and line where it fails.
+"""Call a user's reward function by name, as TRL does, and report its failures by file and line.
 
-Torch-free. What TRL hands a reward is made in `trainer.evaluate.reward_arguments`.
+Torch-free. The arguments are made in `trainer.evaluate.reward_arguments`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from trainer.spec.foreign import Foreign
 logger = logging.getLogger(__name__)
 
 LARGEST = 3.4028234e38
-"""Of the numbers that TRL keeps rewards in, which have 32 bits."""
+"""Largest value: TRL keeps rewards as 32-bit floats."""
 
 
 def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
-    """Return the function under its component's name; a coroutine function where it is one.
+    """Return the function under its component's name, as a coroutine function if it is one.
 
-    It takes `completions` and TRL's other arguments by name, and gives a list of numbers or None. Its faults, and what
-    else it returns, raise TrainerError. NaN counts as None, as in TRL; `strict` makes it a fault.
+    It takes `completions` and TRL's other arguments by name, and returns a list of numbers or None. Its exceptions, and
+    other return values, raise TrainerError. NaN counts as None, as in TRL; `strict` makes it a fault.
     """
     own = _OwnReward(found, label, strict)
 
@@ -43,7 +43,8 @@ def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[...
                 returned = await found.call(**own.accepted({"completions": completions, **others}))
                 return own.numbers(returned, len(completions))
 
-        # Always on one loop, whoever calls: a client that the function keeps open belongs to the loop it was opened in.
+        # Always the same loop, whoever calls: a client that the function keeps open belongs to the loop it was opened
+        # in.
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(act(), _loop()))
 
     is_async = inspect.iscoroutinefunction(found.call) or inspect.iscoroutinefunction(type(found.call).__call__)
@@ -53,7 +54,7 @@ def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[...
 
 
 def finished(returned: Any) -> list[float | None]:
-    """Return what a reward gave; a coroutine is waited for."""
+    """Return a reward's values, waiting for a coroutine."""
     values: list[float | None] = asyncio.run(returned) if inspect.iscoroutine(returned) else returned
     return values
 
@@ -74,7 +75,7 @@ class _OwnReward:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Whatever ends the function is told as its fault."""
+        """Report any exception in the block as the function's fault."""
         try:
             yield
         except TrainerError:
@@ -84,10 +85,10 @@ class _OwnReward:
             raise TrainerError("reward", f"{self._name} failed ({fault}). Correct the function.") from error
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return what of TRL's arguments the function takes. Raises TrainerError where it needs another."""
+        """Return those of TRL's arguments that the function takes. Raises TrainerError if it needs others."""
         try:
             parameters = inspect.signature(self.found.call).parameters.values()
-        except (TypeError, ValueError):  # of a function that is not written in Python
+        except (TypeError, ValueError):  # a function that is not written in Python
             return arguments
         by_name = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
         missing = [each.name for each in by_name if each.default is each.empty and each.name not in arguments]
@@ -136,7 +137,7 @@ class _OwnReward:
 
 
 def _plain(value: Any) -> Any:
-    """Return the number in a scalar of NumPy or torch."""
+    """Return the number in a NumPy or torch scalar."""
     try:
         return value.item()
     except (AttributeError, TypeError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Whether a text names a file or a folder, whatever the text: one that no path can be names none."""
+"""Resolve text as a path, whatever it contains: text that cannot be a path names no file."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def is_dir(text: str | os.PathLike[str]) -> bool:
 
 
 def absolute(text: str | os.PathLike[str]) -> Path:
-    """Return the path from the root, `~` for a home that there is."""
+    """Return the absolute path, with `~` expanded if that home exists."""
     return Path(os.path.expanduser(text)).absolute()

@@ -1,7 +1,4 @@
-"""Presets of real models: starting points for one GPU of 16 to 24 GB, from what comparable projects publish.
-
-Plain data for `trainer.spec.config`; knows nothing of models.
-"""
+"""Presets of real models: starting points for one GPU of 16 to 24 GB, based on what comparable projects publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one prompt builder of SFT, GRPO and evaluation. Knows nothing of tokenizers: chat templates come later.
+"""The one prompt builder of SFT, GRPO and evaluation; chat templates are applied later.
 
 A prompt is one user turn: the images, then the question followed by the instruction of its style.
 """
@@ -20,7 +20,7 @@ INSTRUCTIONS: dict[Style, str] = {
 
 
 def plain(text: str) -> str:
-    """Return a dataset's text with its angle brackets taken apart: none of it may become a tag or a special token."""
+    """Return a dataset's text with its angle brackets broken up: none of it may become a tag or a special token."""
     return text.replace("<", "< ")
 
 
@@ -46,6 +46,6 @@ def target(reasoning: str, answer: int, style: Style) -> str:
 
 
 def fingerprint(rendered: str, pixels: dict[str, Any]) -> str:
-    """A hash of the fully rendered prompt of one example and of the image settings: equal hash, equal conditions."""
+    """Return a hash of an example's rendered prompt and the image settings: equal hash, equal conditions."""
     payload = json.dumps([rendered, pixels], sort_keys=True, default=str)
     return hashlib.sha256(payload.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""What a completion is paid for: reward functions with TRL's signature `f(completions, **columns)`.
+"""Reward functions for completions, with TRL's signature `f(completions, **columns)`.
 
 Every built-in reads texts through `store.trace.parse` only. Torch-free: the cosine reward takes its encoder as an
-argument. Knows nothing of models or trainers.
+argument.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.spec.prompt import Style
 Completion = str | Sequence[Mapping[str, Any]]
 RewardFunction = Callable[..., list[float | None]]
 Encoder = Callable[[list[str]], NDArray[Any]]
-"""Texts to one unit vector each, shape (texts, dimensions)."""
+"""Maps texts to unit vectors, shape (texts, dimensions)."""
 
 STEPS_CAP = 10
 KEYWORDS_CAP = 5
@@ -31,27 +31,27 @@ _WORD = re.compile(r"\w+")
 
 
 class Reward(NamedTuple):
-    """A component of the reward, ready to be called."""
+    """A reward component, ready to be called."""
 
     name: str
     weight: float
     function: RewardFunction
-    """`function.__name__` is `name`."""
+    """Its `__name__` is `name`."""
     source: str | None = None
-    """Text of the file that a custom reward came from."""
+    """Source of the file that a custom reward came from."""
     sha256: str | None = None
-    """Hash of that file, and of those that it imports from beside it."""
+    """Hash of that file, and of those beside it that it imports."""
     helpers: Mapping[str, str] = MappingProxyType({})
-    """Text of those files, by their path from that file's folder."""
+    """Source of those files, by path from that file's folder."""
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a function of the user's."""
+        """Whether it is a user's function."""
         return self.source is not None
 
 
 class Explained(NamedTuple):
-    """Why a completion got what it got from one component."""
+    """Why a completion got its value from one component."""
 
     name: str
     value: float | None
@@ -60,20 +60,20 @@ class Explained(NamedTuple):
 
 
 def format_reward(completions: Sequence[Completion], *, style: Style = "cot", **columns: Any) -> list[float | None]:
-    """1.0 for a well-formed completion, else 0.0."""
+    """Return 1.0 for a well-formed completion, else 0.0."""
     return [float(trace.wellformed) for trace in _traces(completions, style)]
 
 
 def accuracy_reward(
     completions: Sequence[Completion], *, answer: Sequence[Any], style: Style = "cot", **columns: Any
 ) -> list[float | None]:
-    """1.0 where the answer equals the true count in column `answer` (int or str), else 0.0; None where that is None."""
+    """Return 1.0 if the answer equals the true count in column `answer` (int or str), else 0.0; None if unknown."""
     traces = _traces(completions, style)
     return [_accuracy(trace, truth) for trace, truth in zip(traces, answer, strict=True)]
 
 
 def steps_reward(completions: Sequence[Completion], *, style: Style = "cot", **columns: Any) -> list[float | None]:
-    """0.1 for each counted reasoning step, at most 1.0."""
+    """Return 0.1 for each counted reasoning step, at most 1.0."""
     return [min(trace.counted_steps, STEPS_CAP) / 10 for trace in _traces(completions, style)]
 
 
@@ -84,7 +84,7 @@ def keyword_reward(
     style: Style = "cot",
     **columns: Any,
 ) -> list[float | None]:
-    """0.1 for each distinct one of `words` in the think body, whole words in any case, at most 0.5."""
+    """Return 0.1 for each distinct one of `words` in the think body, as whole words in any case, at most 0.5."""
     return [min(len(_keywords(trace, words)), KEYWORDS_CAP) / 10 for trace in _traces(completions, style)]
 
 
@@ -96,7 +96,7 @@ def cosine_reward(
     style: Style = "cot",
     **columns: Any,
 ) -> list[float | None]:
-    """Similarity of the think body to column `reference`, at least 0; 0.0 when malformed; None without a reference."""
+    """Return the think body's cosine to column `reference`, at least 0; 0.0 if malformed; None without a reference."""
     references = [(text or "").strip() for text in reference or [None] * len(completions)]
     thoughts = [trace.think_text for trace in _traces(completions, style)]
     rows = [i for i, (thought, text) in enumerate(zip(thoughts, references, strict=True)) if thought and text]
@@ -112,10 +112,10 @@ def cosine_reward(
 def random_reward(
     completions: Sequence[Completion], *, question: Sequence[str], seed: int = 0, **columns: Any
 ) -> list[float | None]:
-    """1.0 or 0.0 by the toss of a coin that knows nothing of the completion: a control for what reward teaches.
+    """Return 1.0 or 0.0 by a coin toss that ignores the completion's quality: a control for what reward teaches.
 
-    The toss is a hash of seed, question, text and place in the batch: a resumed run repeats it, and equal texts of a
-    group get tosses of their own.
+    The toss is a hash of seed, question, text and position in the batch: a resumed run repeats it, and equal texts of a
+    group are tossed separately.
     """
     names = (f"{seed}/{i}/{asked}/{_text(c)}" for i, (c, asked) in enumerate(zip(completions, question, strict=True)))
     return [float(hashlib.sha256(name.encode(errors="replace")).digest()[0] % 2) for name in names]
@@ -126,7 +126,7 @@ def _traces(completions: Sequence[Completion], style: Style) -> list[Trace]:
 
 
 def _text(completion: Completion) -> str:
-    """Return the assistant's text of a completion, which is a string or a list of messages in TRL's format."""
+    """Return the assistant's text of a completion: a string, or a list of messages in TRL's format."""
     if isinstance(completion, str):
         return completion
     parts = []
@@ -145,13 +145,13 @@ def _accuracy(trace: Trace, truth: Any) -> float | None:
 
 
 def _keywords(trace: Trace, words: Sequence[str]) -> list[str]:
-    """Return the distinct words of the list that stand in the think body, sorted."""
+    """Return the distinct words of the list that occur in the think body, sorted."""
     found = _WORD.findall((trace.think_text or "").casefold())
     return sorted({word.casefold() for word in words}.intersection(found))
 
 
 def build(config: RunConfig, encoder: Encoder | None = None) -> list[Reward]:
-    """Return the components of a run in the order of its config; style `direct` leaves out those that need thinking.
+    """Return the components of a run in config order; style `direct` leaves out those that need thinking.
 
     Raises ConfigError when a custom reward cannot be loaded, or cosine has no encoder.
     """
@@ -176,7 +176,7 @@ def _build(reward: RewardConfig, config: RunConfig, encoder: Encoder | None) -> 
 
 
 def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFunction:
-    """`function` with settings that no dataset column can replace, under the name that TRL logs."""
+    """Return `function` under the name that TRL logs, with settings that no dataset column can replace."""
 
     def bound(completions: Sequence[Completion], **columns: Any) -> list[float | None]:
         return function(completions, **{**columns, **settings})
@@ -186,7 +186,7 @@ def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFuncti
 
 
 def load_custom(reward: RewardConfig, *, strict: bool = False) -> Reward:
-    """The reward in `FILE.py:function`, to be called by name with whatever TRL hands a reward; its source is kept.
+    """Return the reward in `FILE.py:function`, with its source, to be called by name with TRL's arguments.
 
     `strict` makes NaN a fault. Raises ConfigError.
     """
@@ -202,9 +202,9 @@ def explain(
     *,
     recorded: Mapping[str, float | None] | None = None,
 ) -> list[Explained]:
-    """Return each component's value and the reason in words, for a completion whose true count is `answer`.
+    """Explain each component's value in words, for a completion whose true count is `answer`.
 
-    What needs an encoder, a batch or somebody's own code is not computed: its value is taken from `recorded`.
+    What needs an encoder, a batch or a user's code is not computed: its value is taken from `recorded`.
     """
     trace = parse(text, config.style)
     found = []

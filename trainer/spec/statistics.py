@@ -1,7 +1,4 @@
-"""Intervals, tests and sampling estimators of a fair comparison. Pure functions of arrays.
-
-Torch-free: the dashboard imports it. Knows nothing of runs, models or databases.
-"""
+"""Intervals, tests and sampling estimators for fair comparisons. Pure functions of arrays, free of torch."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ LEVEL = 0.95
 RESAMPLES = 2000
 SMALLEST_P = 1e-30
 Scores = NDArray[np.floating]
-"""Shape (seeds, items): what each seed scored on each item, 1.0 where it is right."""
+"""Scores by seed and item, shape (seeds, items); 1.0 is right."""
 
 
 Images = Sequence[int] | Sequence[str]
-"""What names the image of each item."""
+"""Identifies each item's image."""
 
 
 class Estimate(NamedTuple):
@@ -38,7 +35,7 @@ class Estimate(NamedTuple):
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); (0, 1) when n is 0."""
+    """Return the 95 % interval of a share (Wilson 1927); (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
     found = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
@@ -46,20 +43,20 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Exact two-sided p of McNemar's test, from the items that only one of two checkpoints has right."""
+    """Return the exact two-sided p of McNemar's test, from the items that only one of two checkpoints got right."""
     discordant = first_only + second_only
     return float(binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values corrected for each other (Holm 1979), in their order."""
+    """Return the p-values corrected for multiple comparisons (Holm 1979), in their order."""
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
 def mean(scores: Scores, images: Images) -> Estimate:
-    """Return mean of `scores` (seeds, items) with an interval over images, and over seeds if there are several.
+    """Return the mean of `scores` (seeds, items) with an interval over images, and over seeds if there are several.
 
-    `images` names each item's image: questions about one image are drawn together.
+    `images` identifies each item's image: questions about one image are resampled together.
     """
     return _estimate(scores, np.zeros((1, scores.shape[1])), images)
 
@@ -68,16 +65,16 @@ def difference(first: Scores, second: Scores, images: Images) -> Estimate:
     """Return mean of `first` minus mean of `second` on the same items, with an interval over images and seeds.
 
     One seed a side: the percentiles of a paired bootstrap over images. Several: Welch's interval over seeds, widened by
-    the spread of that bootstrap (`_Spread`). Both arrays are (seeds, items), with as many items as `images`,
-    which names each item's image.
+    the spread of that bootstrap (`_Spread`). Both arrays are (seeds, items), with as many items as `images`, which
+    identifies each item's image.
     """
     return _estimate(first, second, images)
 
 
 def difference_p(first: Scores, second: Scores, images: Images) -> float | None:
-    """Two-sided p of `difference` between several seeds a side: below 0.05 exactly where its interval excludes zero.
+    """Return the two-sided p of `difference` with several seeds a side; < 0.05 if and only if its interval excludes 0.
 
-    That is Welch's t-test where images add no spread of their own; None where neither seeds nor images differ.
+    It is Welch's t-test if images add no spread of their own; None if neither seeds nor images differ.
     """
     return _spread(first, second, _resampled(first, second, images)).p(float(first.mean() - second.mean()))
 
@@ -95,11 +92,11 @@ def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
 
 
 def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
-    """Return the difference of the means over drawn images, the same for both: shape (resamples,)."""
+    """Return the difference of the means over resampled images, the same images for both: shape (resamples,)."""
     rng = np.random.default_rng(0)
     _, place = np.unique(np.asarray(images), return_inverse=True)
     n = int(place.max()) + 1
-    # How often each image is drawn in each resample; far faster than as many multinomial draws.
+    # The number of draws of each image in each resample; far faster than as many multinomial draws.
     places = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     drawn = np.bincount(places.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
     per_image = np.bincount(place, weights=first.mean(axis=0) - second.mean(axis=0))
@@ -108,7 +105,7 @@ def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
 
 
 class _Spread(NamedTuple):
-    """How uncertain a difference is: standard errors over seeds and over images, which are added as variances are.
+    """The uncertainty of a difference: standard errors over seeds and over images, added as variances.
 
     Each error has its own quantile, so that the interval is never narrower than Welch's over seeds alone, however few
     they are (Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach").
@@ -116,11 +113,11 @@ class _Spread(NamedTuple):
 
     seeds: float
     freedom: float
-    """Of the seeds' error, by Welch and Satterthwaite."""
+    """Degrees of freedom of the seeds' error, by Welch and Satterthwaite."""
     images: float
 
     def half_width(self, alpha: float) -> float:
-        """Of the interval that misses in a share `alpha` of cases."""
+        """Return half the width of the interval that misses in a share `alpha` of cases."""
         of_seeds = t.isf(alpha / 2, self.freedom) * self.seeds if self.seeds else 0.0
         return float(np.hypot(of_seeds, norm.isf(alpha / 2) * self.images))
 
@@ -130,7 +127,7 @@ class _Spread(NamedTuple):
             return None
         if abs(value) >= self.half_width(SMALLEST_P):
             return 0.0
-        # By the logarithm, since a p may be very small.
+        # Solved for the logarithm, since p may be very small.
         found = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
         return float(np.exp(found))
 
@@ -140,13 +137,13 @@ def _spread(first: Scores, second: Scores, resampled: Scores) -> _Spread:
     variances = [float(means.var(ddof=1)) / len(means) for means in several]
     total = sum(variances)
     shares = sum(v**2 / (len(means) - 1) for v, means in zip(variances, several, strict=True))
-    # What rounding leaves is no spread.
+    # Rounding errors are no spread.
     over_seeds, over_images = np.round([np.sqrt(total), resampled.std(ddof=1)], 12).tolist()
     return _Spread(over_seeds, total**2 / shares if shares else 1.0, over_images)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """Return unbiased estimate of the chance that one of k samples is right, from n >= k of which `right` are.
+    """Return an unbiased estimate of the chance that one of k samples is right, from n >= k, `right` of which are.
 
     Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, section 2.1.
     """
@@ -154,9 +151,9 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
 
 def majority_at_k(answers: Sequence[int | None], truth: int, k: int) -> float:
-    """Return mean over all subsets of k answers of: is the most frequent answer the truth? Unbiased, as `pass_at_k` is.
+    """Return the share of k-subsets of answers whose most frequent answer is the truth. Unbiased, like `pass_at_k`.
 
-    Where several answers are equally frequent, the truth has its share of them; None does not vote.
+    If several answers are equally frequent, the truth gets its share of them; None does not vote.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     right = votes.pop(truth, 0)
@@ -165,11 +162,11 @@ def majority_at_k(answers: Sequence[int | None], truth: int, k: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _majority(right: int, rivals: tuple[int, ...], silent: int, k: int) -> float:
-    """From how many answers are the truth, each of the other answers, and none."""
+    """Return that share from the numbers of answers: of the truth, of each other answer, and of none."""
     won = Fraction(0)
     for votes in range(1, min(right, k) + 1):
         rest = k - votes
-        # (answers drawn of the rivals, rivals with as many votes as the truth) to the number of such draws.
+        # Number of draws, by (answers drawn of the rivals, rivals with as many votes as the truth).
         ways = {(0, 0): comb(right, votes)}
         for count in rivals:
             ways = _with_rival(ways, count, votes, rest)

@@ -1,4 +1,4 @@
-"""The texts that style is measured on: what a trace said, and its sentences. Knows no encoder and no store.
+"""The texts that style is measured on: what a trace says, and its sentences.
 
 White space is Python's `\\s`; digits are ASCII.
 """
@@ -8,25 +8,25 @@ from __future__ import annotations
 import re
 
 NULL = "NULL"
-"""What stands for a malformed trace where it is compared with a reference (the seed project's rule)."""
+"""Stands for a malformed trace in comparisons with a reference (the original project's rule)."""
 _TAG = re.compile("</?(?:think|answer)>")
 _MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?= )")
 _END = re.compile(r"(?<=[.!?]) ")
 
 
 def said(text: str, think: tuple[int, int] | None) -> str:
-    """The think body (its span; None in a malformed trace), else all of the text but its tags; NULL where it is blank.
+    """Return the think body at the span `think`; if that is None, all text without tags; NULL for blank text.
 
-    A malformed trace has a style too: two of them are alike only if they say alike.
+    A malformed trace has a style too: two of them are alike only if their texts are.
     """
     body = text[slice(*think)] if think else _TAG.sub(" ", text)
     return body.strip() or NULL
 
 
 def sentences(text: str) -> list[str]:
-    """Return parts of a text, none blank, white space collapsed.
+    """Return the sentences of a text, none blank, with white space collapsed.
 
-    A part ends with its line, after `.`, `!` or `?` before white space, and before the marker of the next item of a
+    A sentence ends with its line, after `.`, `!` or `?` before white space, and before the marker of the next item of a
     numbered list, as `store.trace` counts them: `1.`, then `2.`. A marker stays with its item.
     """
     parts: list[str] = []
@@ -42,7 +42,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _split(item: str) -> list[str]:
-    """Return the sentences of an item; its own marker ends none."""
+    """Return the sentences of an item; its own marker does not end one."""
     marker = _MARKER.match(item)
     body = marker.end() + 1 if marker else 0
     first, *others = _END.split(item[body:].rstrip())

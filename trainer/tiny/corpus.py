@@ -1,6 +1,6 @@
 """The text of pre-training: telegraphic captions, loosely formatted answers, echoes of words.
 
-What is in here is what the base model knows; the model card quotes it. The reference style of
+This is all that the base model knows; the model card quotes it. The reference style of
 `trainer/examples/shapes_text.py` is left out on purpose: its words occur (in echoes), its sentences do not.
 """
 
@@ -20,15 +20,15 @@ STAGES = {
     "first": (0.10, 0.40, 0.15, 0.17, 0.05, 0.045, 0.035, 0.05),
     "second": (0.06, 0.45, 0.10, 0.24, 0.02, 0.04, 0.05, 0.04),
 }
-"""Shares of the forms of `answer_text`; about one answer in twelve is well-formed. The second stage lists more."""
+"""Shares of the forms of `answer_text`; about one answer in twelve is well-formed. The second stage has more lists."""
 EASY_SHARE = {"first": 1.0, "second": 0.5}
-"""Questions by colour alone or for all objects are learnt first; the second stage keeps this share of them."""
+"""Questions by colour alone or about all objects are learnt first; the second stage keeps this share of them."""
 CAPTION_SHARE = 0.10
 ECHO_SHARE = 0.06
 
 
 class Document(NamedTuple):
-    """One pre-training text: the user's turn, the assistant's turn and the scene that both speak of."""
+    """One pre-training text: the user's turn, the assistant's turn and the scene that both are about."""
 
     scene: Scene
     user: str
@@ -44,7 +44,7 @@ def caption(scene: Scene) -> str:
 
 
 def answer_text(question: Question, hits: Sequence[Shape], shares: Sequence[float], rng: random.Random) -> str:
-    """Return one of the loose ways in which the base answers; `shares` are those of `STAGES`."""
+    """Return an answer in one of the base's loose forms; `shares` are those of `STAGES`."""
     n, listed = len(hits), enumeration(hits)
     counted = f"{listed} so {n}" if hits else f"none so {n}"
     forms = (
@@ -81,7 +81,7 @@ def word_list() -> list[str]:
 
 
 def documents(seed: int, stage: str = "first") -> Iterator[Document]:
-    """Yield an endless stream; draws scenes of the train split only."""
+    """Yield documents endlessly, with scenes of the train split only."""
     rng = random.Random(f"corpus/{seed}")
     streams = {d: shapes.scenes(d, "train", seed=1_000_003 + seed) for d in DIFFICULTY_SHARES}
     words = word_list()
@@ -102,7 +102,7 @@ def documents(seed: int, stage: str = "first") -> Iterator[Document]:
 
 
 def tokenizer_texts(n: int, seed: int) -> Iterator[str]:
-    """Yield what the tokenizer learns its merges from: the corpus and the reference style's words."""
+    """Yield the texts that the tokenizer learns its merges from: the corpus and the reference style's words."""
     stream = documents(seed)
     for _ in range(n):
         document = next(stream)

@@ -1,9 +1,8 @@
-"""Measures the embedded base model on held-out examples: what it knows, and what it says unasked.
+"""Measure the embedded base model on held-out examples: what it knows, and what it says unasked.
 
     python -m trainer.tiny.measure [--model FOLDER] [--examples 1000] [--difficulty simple]
 
-Answers are read leniently (the last integer in the text), because the base rarely closes its tags.
-"""
+Answers are read leniently (the last integer in the text), because the base rarely closes its tags."""
 
 from __future__ import annotations
 

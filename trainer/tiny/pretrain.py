@@ -1,12 +1,11 @@
-"""Makes the embedded base model from nothing: tokenizer, weights, processor.
+"""Make the embedded base model from scratch: tokenizer, weights, processor.
 
     python -m trainer.tiny.pretrain --out FOLDER --minutes 50
     python -m trainer.tiny.pretrain --out FOLDER --minutes 15 --continue FOLDER --peak 1e-3 --seed 1
 
 Reads no file and no network; the scenes come from the train split only. Prints the loss as it goes and
 saves a checkpoint every few minutes, so that an interrupted run leaves a usable model.
-`python -m trainer.tiny.measure` says what came out.
-"""
+`python -m trainer.tiny.measure` says what came out."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ WARM_UP = 100
 
 
 def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
-    """Return token ids of the whole conversation and the labels (-100 outside the assistant's turn)."""
+    """Return token ids of the whole conversation, and labels (-100 outside the assistant's turn)."""
     user = [{"type": "image"}, {"type": "text", "text": document.user}]
     rendered = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
     image = f"<fake_token_around_image><global-img>{'<image>' * architecture.IMAGE_TOKENS}<fake_token_around_image>"
@@ -42,7 +41,7 @@ def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
 
 
 def batches(processor: Any, seed: int, stage: str) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches of documents of like length (less padding), in random order; pixel values in [-1, 1]."""
+    """Yield batches of documents of similar length (less padding), in random order; pixel values in [-1, 1]."""
     stream = corpus.documents(seed, stage)
     order = np.random.default_rng(seed)
     pad = processor.tokenizer.pad_token_id
@@ -74,12 +73,12 @@ def _collate(group: list, pad: int) -> dict[str, torch.Tensor]:
 
 
 def rate(peak: float, step: int, done: float) -> float:
-    """Linear warm-up, then a cosine to 2 % of the peak; `done` is the share of the time that has passed."""
+    """Return a linear warm-up, then a cosine to 2 % of the peak; `done` is the share of the time that has passed."""
     return peak * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def make(seed: int) -> tuple[Any, Any]:
-    """Return a fresh tokenizer with its processor, and a randomly initialised model."""
+    """Return a new tokenizer with its processor, and a randomly initialised model."""
     tokenizer = architecture.train_tokenizer(corpus.tokenizer_texts(8000, seed))
     return architecture.build_processor(tokenizer), architecture.build_model(tokenizer)
 

@@ -1,7 +1,4 @@
-"""What happens between two updates: probes, validations, checkpoints, and the end that somebody asked for.
-
-Knows the store and TRL's callbacks; knows nothing of how a trainer is built.
-"""
+"""What happens between two updates: probes, validations, checkpoints, and a requested stop."""
 
 from __future__ import annotations
 
@@ -26,12 +23,12 @@ from trainer.spec.errors import Stopped
 
 
 class Interrupted(Stopped):
-    """A stop was asked for during a validation, which is left for the resumed run to finish."""
+    """A stop was requested during a validation, which the resumed run will finish."""
 
 
 @dataclass
 class Watch(TrainerCallback):
-    """After each recorded step: probe and validate when it is time, keep checkpoints, obey a stop."""
+    """After each recorded step: probe and validate when due, keep checkpoints, obey a stop."""
 
     store: Store
     run_id: int
@@ -43,11 +40,11 @@ class Watch(TrainerCallback):
     checkpoints: Checkpoints
     best: float = -1.0
     accuracy: float | None = None
-    """Of the validation at this very step, if there was one."""
+    """Accuracy of the validation at this step, if there was one."""
     was_interrupted: bool = False
 
     def remember(self, step: int) -> None:
-        """After a resume: the best validation accuracy up to `step`."""
+        """After a resume, restore the best validation accuracy up to `step`."""
         values = [
             e.metrics.get("exact_match")
             for e in list_evaluations(self.store, self.run_id)
@@ -56,7 +53,7 @@ class Watch(TrainerCallback):
         self.best = max([value for value in values if value is not None], default=-1.0)
 
     def look(self, step: int) -> bool:
-        """Probe and validation that are due at `step`; True when it was validated. Raises Interrupted."""
+        """Run the probe and validation due at `step`; return whether it was validated. Raises Interrupted."""
         settings, last = self.config.evaluation, self.config.optimization.steps
         if step % settings.probe_every == 0 or step == last:
             say(self.store, self.job_id, "probing")
@@ -74,7 +71,7 @@ class Watch(TrainerCallback):
         return due
 
     def validate(self, step: int) -> None:
-        """Answer the validation split; Interrupted after the batch in which a stop was asked for."""
+        """Answer the validation split. Raises Interrupted after the batch in which a stop was requested."""
         say(self.store, self.job_id, "validating")
         figures = recording.evaluate(
             self.store, self.run_id, self.harness, self.val, kind="val", step=step, pause=self._pause
@@ -87,7 +84,7 @@ class Watch(TrainerCallback):
             raise Interrupted
 
     def catch_up(self, step: int) -> None:
-        """After a resume: finishes the validation that the stop interrupted, with the same weights."""
+        """After a resume, finish the validation that the stop interrupted, with the same weights."""
         begun = [e for e in list_evaluations(self.store, self.run_id) if (e.kind, e.step) == ("val", step)]
         if any(evaluation.ended_at is None for evaluation in begun):
             self.validate(step)

@@ -29,7 +29,7 @@ processor = AutoProcessor.from_pretrained({folder!r})"""
 def card(
     run: RunDetail, evaluations: Sequence[EvaluationRow], *, base: str, step: int, folder: str, merged: bool
 ) -> str:
-    """Return the text of README.md; `base` is what the base model is loaded from, `step` the exported checkpoint's."""
+    """Return the text of README.md; `base` is where the base model is loaded from, `step` the exported checkpoint's."""
     revision = run.environment.get("model_revision")
     code = _LOAD_MERGED if merged else _LOAD_ADAPTER
     kind = "The full model, the adapter merged into it" if merged else "A LoRA adapter"
@@ -80,7 +80,7 @@ def _yaml(values: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a name on one line that Markdown and HTML leave alone."""
+    """Return a name on one line, without characters that Markdown or HTML would interpret."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""A run's checkpoint as a folder to share: the adapter, or the model with the adapter merged, and a model card."""
+"""Export a run's checkpoint as a folder to share: the adapter or the merged model, with a model card."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from trainer.train import card
 
 
 def export(store: Store, run_id: int, checkpoint: str, folder: Path, *, merge: bool) -> int:
-    """Write safetensors, processor and README.md into an empty or new folder; return the checkpoint's step.
+    """Write safetensors, processor and README.md to an empty or new folder; return the checkpoint's step.
 
-    `checkpoint` is best, last, final or a step number. Raises TrainerError for a folder that holds anything, a run
-    that trained nothing, and a base model that cannot be loaded.
+    `checkpoint` is best, last, final or a step number. Raises TrainerError for a folder that is not empty, a run that
+    trained nothing, or a base model that cannot be loaded.
     """
     run = get_run(store, run_id)
     config = provenance.config_of(run)
@@ -66,7 +66,7 @@ def _write_adapter(config: RunConfig, checkpoint: Path, folder: Path) -> None:
 
 
 def _write_merged(config: RunConfig, checkpoint: Path, folder: Path) -> None:
-    """Add up in float32, whatever the base was quantized to, and store in the base's own precision."""
+    """Merge in float32, whatever the base was quantized to, and save in the base's own precision."""
     exact = config.model.model_copy(update={"quantization": "none", "dtype": "float32"})
     base = loading.load_base(exact)
     merged = adapters.with_adapter(base, config.lora, checkpoint).merge_and_unload()

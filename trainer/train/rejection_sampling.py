@@ -1,6 +1,6 @@
-"""What the base says rightly by itself, as references to imitate.
+"""Rejection sampling: use the base's own correct completions as references to imitate.
 
-The control that tells learning from reward from imitation of a foreign style. Knows nothing of databases.
+A control that separates learning from reward from the imitation of a foreign style.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from trainer.examples.example import Example
 from trainer.spec.errors import TrainerError
 
 SAMPLES = 4
-"""Answers that each example is sampled for."""
+"""Answers sampled for each example."""
 
 
 def references(harness: Harness, examples: Sequence[Example], pause: Callable[[], None]) -> list[Example]:
-    """Return the examples with their own right, well-formed thinking as reference, once for each different one.
+    """Return the examples with their own right, well-formed reasoning as reference, one for each distinct text.
 
-    `pause` is called after each batch and may raise. Raises TrainerError where the model never is right in form.
+    `pause` is called after each batch and may raise. Raises TrainerError if no answer is right and well-formed.
     """
     found: dict[tuple[str, str], Example] = {}
     for indices, answers in harness.batches(examples, harness.sampling, SAMPLES):

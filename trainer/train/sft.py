@@ -1,6 +1,6 @@
-"""SFT on TRL's SFTTrainer: imitation of the reference reasoning, loss on the completion only.
+"""SFT on TRL's SFTTrainer: imitation of the reference reasoning, with the loss on the completion only.
 
-Prompt and pixels come from the same builder as GRPO's; knows nothing of databases.
+Prompt and pixels come from the same builder as GRPO's.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from trainer.train import lazy_rows
 from trainer.train.grpo import common_arguments
 
 TRIED = 16
-"""Examples on which the chat template is tried before a training."""
+"""Number of examples with which the chat template is tried before a training."""
 LOOKED_AT = 16
-"""Completions of the most characters, one of which has the most tokens."""
+"""Number of completions, those with the most characters, among which the one with the most tokens is looked for."""
 
 
 def usable(examples: Sequence[Example], config: RunConfig) -> list[Example]:
-    """Return those that can be imitated: style cot needs a reference. Raises TrainerError where none has one."""
+    """Return the examples that can be imitated: style cot needs a reference. Raises TrainerError if none has one."""
     found = [e for e in examples if config.style == "direct" or e.reference]
     if not found:
         raise TrainerError(
@@ -43,9 +43,9 @@ def target(example: Example, config: RunConfig) -> str:
 
 
 def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], str] = str) -> Dataset:
-    """Return columns `prompt`, `completion`, `images`; `write` makes the text of a turn from a target.
+    """Return columns `prompt`, `completion`, `images`; `write` turns a target into the text of a turn.
 
-    Raises TrainerError where nothing can be imitated.
+    Raises TrainerError if nothing can be imitated.
     """
 
     def row(i: int, e: Example) -> dict[str, Any]:
@@ -58,9 +58,9 @@ def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], 
 
 
 def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Callable[[str], str]:
-    """Return how the chat template has to be given a target so that all of it is imitated.
+    """Return how a target must be passed to the chat template so that all of it is imitated.
 
-    Tried on `TRIED` examples. Raises TrainerError where the template would drop or change part of one.
+    Tried with `TRIED` examples. Raises TrainerError if the template would drop or change part of one.
     """
     turn, name = chat_template.read(processor), repr(config.model.id)
     known = usable(examples, config)
@@ -72,7 +72,7 @@ def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Ca
 
 
 def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> int:
-    """Return tokens of the longest completion to imitate, looked for among those of the most characters."""
+    """Return the tokens of the longest completion to imitate, looked for among those with the most characters."""
     texts = nlargest(LOOKED_AT, (target(e, config) for e in usable(examples, config)), key=len)
     return max(map(len, tokenizer(texts)["input_ids"]))
 
@@ -80,15 +80,15 @@ def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> i
 def build(
     config: RunConfig, base: Base, examples: Sequence[Example], output: Path, start: Path | None = None
 ) -> SFTTrainer:
-    """Return an SFTTrainer ready for `train()`. `start` holds the adapter to go on from.
+    """Return an SFTTrainer ready for `train()`. `start` holds the adapter to continue from.
 
-    Raises TrainerError where the model's chat template would not let all of a target be imitated.
+    Raises TrainerError if the model's chat template would not let all of a target be imitated.
     """
     arguments = SFTConfig(
         **common_arguments(config, output),
         max_length=None,
         completion_only_loss=True,
-        # The columns are made on the way; those that lie in the dataset are none of the model's.
+        # Columns are made when rows are read; those stored in the dataset are none of the model's.
         remove_unused_columns=False,
     )
     trainer = SFTTrainer(
@@ -98,7 +98,7 @@ def build(
         processing_class=base.processor,
     )
     adapters.in_float32(trainer.model, start)
-    # Qwen2.5-VL and others decline a count of the update's tokens, meant for a loss of their own. TRL's needs it: else
-    # each pass has its own mean, and the update depends on accumulation.
+    # Qwen2.5-VL and others refuse a count of the update's tokens, meant for a loss of their own. TRL's needs it:
+    # otherwise each pass has its own mean, and the update depends on accumulation.
     trainer.model_accepts_loss_kwargs = True
     return trainer
