@@ -1,1 +1,1 @@
-"""The dashboard: server, navigation, figures, components. Knows the store and what of the trainer needs no torch."""
+"""The dashboard: server, navigation, and one folder for each page. Of the trainer it uses only what needs no torch."""

@@ -1,4 +1,4 @@
-"""`python -m app`: opens the database, starts the dashboard and keeps an eye on the jobs."""
+"""`python -m app`: open the database, start the dashboard, and look after the jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from store.terminal import shown
 
 BAD_USE = 2
 BASE_PATH = "STREAMLIT_SERVER_BASE_URL_PATH"
-"""Streamlit's own variable, which its documentation names."""
+"""Streamlit's own environment variable, as documented."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _sign_in(host: str, path: Path | None) -> SignIn | None:
-    """The sign-in that was asked for. Raises StoreError when there is none and others could reach the server."""
+    """Return the configured sign-in. Raises StoreError if there is none and others could reach the server."""
     os.environ.pop(access.VARIABLE, None)
     if path is None:
         if host not in access.LOOPBACK:
@@ -78,7 +78,7 @@ def _sign_in(host: str, path: Path | None) -> SignIn | None:
 
 
 def _cannot_listen(host: str, port: int) -> str | None:
-    """Why nobody can listen there, in a sentence; None if one can."""
+    """Return why nobody can listen there, in a sentence, or None."""
     if not 1 <= port <= 65535:
         return f"{port} is not a port: choose one from 1 to 65535 with --port."
     try:

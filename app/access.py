@@ -1,8 +1,8 @@
-"""Who may look and who may act, when people sign in. Without sign-in whoever reaches the server may do everything.
+"""Who may look and who may act. Without sign-in, whoever reaches the server may do everything.
 
 Sign-in is OpenID Connect through Streamlit; a TOML file holds its `[auth]` section, as Streamlit documents it, and
-`[access]` with `writers` and `readers`: lists of e-mail addresses, of which readers may be `["*"]`. The file is read
-again whenever it has changed, so that who is taken out of it is out at once.
+`[access]` with `writers` and `readers`: lists of e-mail addresses; readers may be `["*"]`. The file is read again
+whenever it has changed, so that removing somebody takes effect at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_N
 from store.db.engine import StoreError
 
 VARIABLE = "VR1Z_SIGN_IN"
-"""Path of the file; the command line sets it for the pages."""
+"""Environment variable with the file's path; the command line sets it for the pages."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 LEAST_SECRET = 32
@@ -33,14 +33,14 @@ MISSING_VERIFICATION = "accept_missing_email_verified"
 
 
 class SignIn(NamedTuple):
-    """What the file says; addresses in lower case."""
+    """The content of the file; addresses in lower case."""
 
     redirect_uri: str
     cookie_secret: str
     writers: frozenset[str]
     readers: frozenset[str]
     accepts_missing_verification: bool = False
-    """Whether a provider that never says `email_verified` is believed all the same."""
+    """Whether to accept a provider that never sends `email_verified`."""
 
     @property
     def origin(self) -> str:
@@ -60,24 +60,24 @@ class SignIn(NamedTuple):
         return bool(address) and (EVERYBODY in self.readers or address in self.readers | self.writers)
 
     def address(self, user: Mapping[str, Any]) -> str:
-        """The e-mail address that the provider vouches for; empty where it does not."""
+        """Return the e-mail address that the provider vouches for, or an empty text."""
         if not user.get("is_logged_in") or not self._is_verified(user.get("email_verified")):
             return ""
         return str(user.get("email") or "").lower()
 
     def _is_verified(self, claim: object) -> bool:
-        """OpenID Connect has a boolean here; some providers send it as text, some never."""
+        """Return whether the claim is true. By OpenID Connect it is a boolean; some providers send text or nothing."""
         return claim is True or claim == "true" or (claim is None and self.accepts_missing_verification)
 
     def refusal(self, user: Mapping[str, Any]) -> str:
-        """Why an account that has signed in may not look, with what to do."""
+        """Return why an account that has signed in may not look, with what to do."""
         email = str(user.get("email") or "This account")
         if not user.get("email") or self.address(user):
             return f"{email} may not look at these runs: ask to be added to the readers."
         return f"Who signs you in does not say that {email} is a verified address: verify it there, then sign in again."
 
     def user_of(self, cookies: Mapping[str, str]) -> dict[str, Any]:
-        """Whom the cookies of a request have signed in; empty for nobody, and for a cookie that is not ours."""
+        """Return the user in a request's cookies; empty for nobody, and for a cookie that is not ours."""
 
         def signed(name: str) -> bytes | None:
             value = cookies.get(name)
@@ -90,7 +90,7 @@ class SignIn(NamedTuple):
 
 
 def load(path: Path) -> SignIn:
-    """Raises StoreError with what is missing in the file."""
+    """Read the file. Raises StoreError that says what is missing in it."""
     try:
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise StoreError(f"Other accounts of this machine can read the secrets in {path}: run `chmod 600 {path}`.")
@@ -127,7 +127,7 @@ def _addresses(path: Path, access: Mapping[str, Any], name: str) -> frozenset[st
 
 
 def configured() -> SignIn | None:
-    """The sign-in of this process as its file says now, if it has one. Raises StoreError."""
+    """Return this process's sign-in as its file is now, or None. Raises StoreError."""
     path = os.environ.get(VARIABLE)
     if not path:
         return None
@@ -146,19 +146,19 @@ def _loaded(path: str, version: tuple[int, ...]) -> SignIn:
 
 
 def may_write() -> bool:
-    """Whether who looks at this page may launch, stop, tag and delete."""
+    """Return whether the page's viewer may launch, stop, tag and delete."""
     sign_in = configured()
     return sign_in is None or sign_in.may_write(st.user.to_dict())
 
 
 def require_write() -> None:
-    """Raises StoreError for somebody who may only read."""
+    """Raise StoreError for a viewer who may only read."""
     if not may_write():
         raise StoreError("You may look at everything here and change nothing: ask to be added to the writers.")
 
 
 def gate() -> None:
-    """Ends the page for whoever may not read it, with the way to sign in."""
+    """Stop the page for a viewer who may not read it, and show how to sign in."""
     sign_in = configured()
     if sign_in is None or sign_in.may_read(user := st.user.to_dict()):
         return

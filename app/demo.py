@@ -11,7 +11,7 @@ PRESETS = ("demo-grpo", "demo-sft")
 
 
 def start_once(store: Store) -> str:
-    """Queues the demo runs, one after the other, unless there are runs; says what it did. Raises ConfigError."""
+    """Queue the demo runs, one after the other, unless there are runs; say what it did. Raises ConfigError."""
     if list_runs(store):
         return "There are runs already: the demo is for an empty database."
     for name in PRESETS:

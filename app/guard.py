@@ -1,6 +1,6 @@
-"""What every request must show before anything answers it: a name of ours, a page of ours, somebody signed in.
+"""Check every request before anything answers it: a name of ours, a page of ours, a signed-in user.
 
-Streamlit checks its own routes by laxer rules; these hold for all routes, its own and ours. Knows no route's content.
+Streamlit checks its own routes by laxer rules; these hold for all routes, its own and ours.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from app.access import SignIn
 from store.db.engine import StoreError
 
 OPEN_PATHS = ("/api/health", "/_stcore/health", *sign_in_page.PATHS)
-"""What strangers may ask for where people sign in."""
+"""Paths that strangers may request when sign-in is configured."""
 RECORDED = ("/api/", "/media/")
-"""Paths that hand out what runs recorded."""
+"""Paths that export what runs recorded."""
 UPLOADS = "/_stcore/upload_file"
 HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware: refuses other sites, uploads and, where people sign in, strangers; adds headers that lack.
+    """ASGI middleware: refuses other sites, uploads and (with sign-in) strangers; adds missing headers.
 
     A stranger gets one page without a script: no web socket, no session, nothing that the server would keep.
     """
@@ -73,10 +73,10 @@ class Guard:
 
 
 def is_own_origin(request: HTTPConnection, sign_in: SignIn | None = None) -> bool:
-    """Whether a page of this very scheme, host and port asks; programs that name no origin may ask, too.
+    """Return whether the request comes from a page of this scheme, host and port, or from a program without origin.
 
-    Behind a tunnel both names carry the port of its other end. A proxy that ends TLS speaks http with us, so that the
-    name at which people sign in has the scheme that their file says.
+    Behind a tunnel both names carry the port of its other end. A proxy that ends TLS speaks http with us, so the scheme
+    is taken from the name in the sign-in file.
     """
     origin, host = request.headers.get("origin"), request.headers.get("host", "").lower()
     scheme = "https" if request.scope["scheme"] in ("https", "wss") else "http"
@@ -86,7 +86,7 @@ def is_own_origin(request: HTTPConnection, sign_in: SignIn | None = None) -> boo
 
 
 def is_own_page(request: HTTPConnection, path: str) -> bool:
-    """Whether no other site is behind the request, as far as the browser says; links from elsewhere may lead to pages.
+    """Return whether, as far as the browser says, no other site made the request; links from elsewhere may open pages.
 
     An image or a frame of another site sends no `Origin`, but browsers say where it comes from.
     """
@@ -99,7 +99,7 @@ def is_own_page(request: HTTPConnection, path: str) -> bool:
 
 
 def _inside(path: str) -> str:
-    """The path without that under which a proxy shows the server."""
+    """Return the path without the prefix under which a proxy serves the dashboard."""
     base = str(config.get_option("server.baseUrlPath") or "").strip("/")
     return path.removeprefix(f"/{base}") if base and path.startswith(f"/{base}/") else path
 

@@ -1,4 +1,4 @@
-"""Navigation over the pages, and the sidebar's box that says what runs now."""
+"""Navigation over the pages, and the sidebar's box with what is running."""
 
 from __future__ import annotations
 
@@ -109,6 +109,6 @@ try:
     with st.sidebar:
         now_box()
     navigation.run()
-except Exception as error:  # whatever a row that somebody else wrote can raise
+except Exception as error:  # any row written by another program may raise
     if not misread.explain(error):
         raise

@@ -1,4 +1,4 @@
-"""What a page says instead of a traceback when the database holds what cannot be."""
+"""Replace a traceback with an explanation when the database holds invalid values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def explain(error: Exception) -> bool:
-    """Says it on the page; False for an error with another reason, which is shown as what it is."""
+    """Explain the error on the page; return False for an unrelated error, which is then shown unchanged."""
     if isinstance(error, FragmentHandledException):
         return False
     try:

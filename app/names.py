@@ -1,6 +1,6 @@
-"""Refuses requests for a name that is not this server's, and says how to reach it. Knows no route.
+"""Refuse requests under a name that is not this server's, and say how to reach it.
 
-A page of another site whose name leads here would otherwise speak for whoever looks at it.
+Otherwise a page of another site, whose name resolves to this server, could act for its viewer (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-in
 
 
 class OwnNames:
-    """ASGI middleware: lets requests for `names` through, whatever their port."""
+    """ASGI middleware: lets requests for `names` through, on any port."""
 
     def __init__(self, app: ASGIApp, names: list[str], sign_in: SignIn | None = None) -> None:
         self.app = app
@@ -53,7 +53,7 @@ class OwnNames:
 
 
 def refusal(host: str, port: int | None, sign_in: SignIn | None) -> str:
-    """What somebody who came by another name can do."""
+    """Return what somebody who came by another name can do."""
     asked = f"not to “{host}”" if host else "and the request names none"
     if sign_in is not None:
         return (

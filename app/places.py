@@ -1,4 +1,4 @@
-"""Which folders a page may name. Whoever starts the server decides; the command line is not confined."""
+"""The folders that a page may name. Whoever starts the server decides; the command line is not restricted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trainer.spec.config import ConfigError, RunConfig
 
 VARIABLE = "VR1Z_ROOTS"
 LONGEST = 200
-"""Characters of a path that a sentence names."""
+"""Characters of a path shown in a sentence."""
 
 
 def roots() -> tuple[Path, ...]:
-    """The folders below which a page may name files: those of VR1Z_ROOTS, else home, the present and the database's."""
+    """Return the folders whose files a page may name: VR1Z_ROOTS, else home, the current and the database's."""
     named = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
     if not named:
         database = sqlite_path(make_url(database_url()))
@@ -26,7 +26,7 @@ def roots() -> tuple[Path, ...]:
 
 
 def check(field: str, text: str) -> str:
-    """The absolute path that a page named. Raises ConfigError when it lies outside, whatever links lead there."""
+    """Return the absolute path that a page named. Raises ConfigError if it lies outside, links resolved."""
     try:
         path = Path(text.strip()).expanduser().absolute()
         inside = any(path.resolve().is_relative_to(root) for root in roots())
@@ -46,7 +46,7 @@ def shortened(path: Path) -> str:
 
 
 def outside(config: RunConfig) -> list[str]:
-    """A sentence for each path of a configuration that a page may not name."""
+    """Return a sentence for each path of a configuration that a page may not name."""
     found = []
     for field, text in _named(config):
         try:
@@ -57,9 +57,9 @@ def outside(config: RunConfig) -> list[str]:
 
 
 def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Fields that hold a path; the id of a model may also be one of the hub, an adapter that of a run.
+    """Yield fields that hold a path; a model's id may also name one of the hub, an adapter a run.
 
-    An instruction, a name and the address of a server are none, whatever they look like; code has a rule of its own.
+    An instruction, a name and the address of a server are no paths, whatever they look like; code has its own rule.
     """
     for field, text in (("data.path", config.data.path), ("data.traces", config.data.traces)):
         if text:
@@ -71,8 +71,8 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name that may be one of the hub, or of a run, is a path to what loads it."""
+    """Return whether a name, possibly one of the hub or of a run, is a path to its loader."""
     try:
         return name.strip().startswith(("/", "~", ".", "\\")) or ".." in name or Path(name).exists()
     except (OSError, ValueError):
-        return True  # no name of the hub is so long or so odd: what is wrong with it is said as of a path
+        return True  # no name on the hub is so long or so odd: report what is wrong with it as a path

@@ -1,6 +1,6 @@
-"""For how long the heartbeat of a job has stood still, as this process sees it: the clocks of other hosts may be wrong.
+"""How long a job's heartbeat has stood still, measured by this process: the clocks of other hosts may be wrong.
 
-A job of another host is judged by nothing else, since its process cannot be seen from here.
+Jobs of other hosts are judged by this alone, since their processes cannot be seen from here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from trainer.launch import identity
 
 
 class Pulse:
-    """Remembers when each counter moved last, by this process' own monotonic clock."""
+    """Remembers when each counter last moved, by this process's own monotonic clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[int, tuple[int, float]] = {}
 
     def look(self, jobs: Iterable[JobRow]) -> None:
-        """Takes in the open jobs as they are now; those that are no longer open are forgotten."""
+        """Update from the open jobs; those that are no longer open are forgotten."""
         now, before = self._clock(), self._seen
         seen = {}
         for job in jobs:
@@ -29,11 +29,11 @@ class Pulse:
         self._seen = seen
 
     def still_for(self, job_id: int | None, host: str | None) -> float | None:
-        """Seconds; None for a job of this host, which is judged by its process, and for one never looked at."""
+        """Return seconds; None for a job of this host, which is judged by its process, and for an unknown one."""
         if host in (None, identity.host()) or job_id not in self._seen:
             return None
         return self._clock() - self._seen[job_id][1]
 
 
 PULSE = Pulse()
-"""Of this process: fed by the server, read by the pages."""
+"""This process's pulse: fed by the server, read by the pages."""

@@ -1,7 +1,4 @@
-"""The web server around the pages: routes, start and end of the process, what it answers to.
-
-Knows the store and the launcher; knows nothing of pages.
-"""
+"""The web server around the pages: its routes, startup and shutdown, and the requests it answers."""
 
 from __future__ import annotations
 
@@ -53,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App:
-    """The application, ready to run below the path `base`; it answers to loopback names and that of `sign_in`."""
+    """Return the application below the path `base`; it answers to loopback names and that of `sign_in`."""
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
         Middleware(OwnNames, names=names, sign_in=sign_in),
@@ -64,17 +61,17 @@ def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App
         routes=routes(store, base),
         middleware=middleware,
         lifespan=lifespan(store),
-        on_script_error=misread.explain,  # of the parts of a page that refresh
+        on_script_error=misread.explain,  # for errors in a page's refreshing parts
     )
 
 
 def allowed_hosts(sign_in: SignIn | None) -> list[str]:
-    """Names that a request may ask for, whatever port a tunnel gives them."""
+    """Return the names under which the server may be requested, on any port a tunnel gives them."""
     return [*LOOPBACK, *([sign_in.host] if sign_in else [])]
 
 
 def settings(host: str, port: int, sign_in: SignIn | None = None, base: str = "") -> dict[str, Any]:
-    """What Streamlit must not take from a file or the shell."""
+    """Return the settings that Streamlit must not take from a file or the shell."""
     secrets = {"secrets.files": [os.environ[access.VARIABLE]]} if sign_in else {}
     return secrets | {
         "server.address": host,
@@ -108,7 +105,7 @@ def routes(store: Store, base: str = "") -> list[Route]:
     def media(request: Request) -> Response:
         sha256 = request.path_params["sha256"]
         try:
-            # In this order: only what the database knows is looked for at a URL.
+            # In this order: only hashes known to the database are looked for at a URL.
             mime, path = get_media(store, sha256).mime, media_path(store, sha256)
         except StoreError as error:
             raise HTTPException(404, str(error)) from None
@@ -151,7 +148,7 @@ def routes(store: Store, base: str = "") -> list[Route]:
 
 
 def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[str]:
-    """What is found, a line each; where it must end early, the last line says why."""
+    """Yield the search's results, one a line; if it must end early, the last line says why."""
     try:
         for line in finding.lines(store, search, matches):
             yield json.dumps(line, ensure_ascii=False) + "\n"
@@ -160,7 +157,7 @@ def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterato
 
 
 def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[None]]:
-    """While the server lives, a thread closes jobs and indexes whose process is gone."""
+    """Run a thread, while the server lives, that closes jobs and indexes whose process is gone."""
 
     @contextlib.asynccontextmanager
     async def live(_app: st.App) -> AsyncIterator[None]:
@@ -176,10 +173,10 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
 
 
 def prepare() -> None:
-    """Imports what pages import, and tells the garbage collector that it stays.
+    """Import what pages import, and exclude it from garbage collection.
 
-    Streamlit has the collector look at everything after each run of a page: a tenth of a second on a slow processor,
-    every other second for each tab that watches a run.
+    Streamlit collects garbage over all objects after each run of a page: a tenth of a second on a slow processor, every
+    other second for each tab that watches a run.
     """
     for module in pkgutil.walk_packages(app.__path__, "app."):
         if not module.name.endswith((".__main__", ".main")):

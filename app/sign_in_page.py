@@ -1,4 +1,4 @@
-"""The page of whoever is not let in: plain HTML, so that a stranger costs no session. Knows nothing of runs."""
+"""The page for whoever is not let in: plain HTML, so that a stranger costs no session."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _HEADERS = {
 
 
 def page(sign_in: SignIn, user: Mapping[str, Any]) -> Response:
-    """The way to sign in, or to sign out as an account that may not look."""
+    """Return the page to sign in, or to sign out of an account that may not look."""
     if user:
         return _answer(sign_in.refusal(user), LOG_OUT, "Sign out", 403)
     return _answer("Who looks at these runs signs in first.", PATH, "Sign in", 401)
 
 
 def start(_request: Request) -> Response:
-    """Leads to the provider, by a link of Streamlit's that is good for a few minutes."""
+    """Redirect to the provider, by a Streamlit link that is valid for a few minutes."""
     return RedirectResponse(generate_login_redirect_url("default"), 302, headers={"Cache-Control": "no-store"})
 
 

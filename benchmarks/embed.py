@@ -32,9 +32,9 @@ TRACES, EXAMPLES = 20_000, 200
 METHODS = ("sft", "grpo")
 WORDS = ("red", "circle", "top", "left", "star", "blue", "square", "small", "in", "the", "picture", "find", "and")
 LENGTH = 45
-"""Words of a trace."""
+"""Words in a trace."""
 PAGE, SECOND_VISIT = 3.0, 1.0
-"""Seconds: a page on a machine whose cores all embed, and one that has been looked at before."""
+"""Seconds: for a page while all cores embed, and for one that has been opened before."""
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def visit() -> float:
-    """Seconds of a run of the page, its map open."""
+    """Return the seconds of running the page with its map open."""
     app = AppTest.from_file(str(MAIN), default_timeout=300).run()
     app.query_params["view"] = "Map"
     start = time.perf_counter()
@@ -73,7 +73,7 @@ def visit() -> float:
 
 
 def processor_seconds(job: JobRow) -> float | None:
-    """What a job's process has used so far; None while it has none."""
+    """Return the processor seconds of a job's process so far; None while it has none."""
     try:
         times = psutil.Process(job.pid).cpu_times() if job.pid else None
     except psutil.NoSuchProcess:
@@ -82,7 +82,7 @@ def processor_seconds(job: JobRow) -> float | None:
 
 
 def fill(store: Store, traces: int) -> None:
-    """Runs whose greedy answers are all different, over a row of validations."""
+    """Make runs with distinct greedy answers, over several validations."""
     dice = random.Random(0)
     fields = {"dataset": "d", "split": "val", "question": "?", "answer": 3}
     rows = [

@@ -1,7 +1,6 @@
-"""How long does the story of a run of 500,000 completions take? On this machine: `python -m benchmarks.emergence`.
+"""How long does the story of a run of 500,000 completions take? `python -m benchmarks.emergence`
 
-Seconds of this process on the processor, so that a busy machine does not matter. Exits 1 when a target is missed.
-"""
+Seconds of this process on the processor, so that a busy machine does not matter. Exits 1 when a target is missed."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def main() -> int:
 
 
 def fill(store: Store, name: str = "long", steps: int = STEPS) -> None:
-    """One run whose form, steps and accuracy grow."""
+    """Make one run whose form, steps and accuracy grow."""
     dice = random.Random(0)
     rows = [ExampleRow(dataset="d", split="train", key=str(i), question="?", answer=i % 10) for i in range(EXAMPLES)]
     ids = add_examples(store, rows)

@@ -82,7 +82,7 @@ def first_match(store: Store, matches: Matcher, order: Order) -> int | None:
 
 
 def timed(act: Callable[[], object]) -> float:
-    """Median seconds."""
+    """Return the median seconds."""
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -92,7 +92,7 @@ def timed(act: Callable[[], object]) -> float:
 
 
 def fill(store: Store) -> None:
-    """Runs whose texts are about 300 characters long; one in a thousand speaks of a purple hexagon."""
+    """Make runs with texts of about 300 characters; one in a thousand mentions a purple hexagon."""
     examples = [
         ExampleRow(dataset="d", split="train", key=str(i), question="How many?", answer=3) for i in range(EXAMPLES)
     ]

@@ -57,7 +57,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one trainer did: seconds of each step, and numbers of the first one."""
+    """One trainer's seconds for each step, and the figures of its first step."""
 
     seconds: list[float]
     processor_seconds: list[float]
@@ -68,7 +68,7 @@ class Measured:
 
 
 def smolvlm(longest_edge: int) -> Base:
-    """Random weights in the shape of SmolVLM-256M, with the embedded model's tokenizer; tiles of 512 pixels."""
+    """Return random weights in the shape of SmolVLM-256M, with the embedded model's tokenizer and 512-pixel tiles."""
     processor = loading.load_processor(config.ModelConfig())
     images, tokenizer = processor.image_processor, processor.tokenizer
     images.size, images.max_image_size = {"longest_edge": longest_edge}, {"longest_edge": TILE}
@@ -111,7 +111,7 @@ def smolvlm(longest_edge: int) -> Base:
 
 
 def stock(base: Base) -> Base:
-    """The base as transformers made it."""
+    """Return the base as transformers made it."""
     del base.model.model.forward, base.model.model.get_image_features
     images = base.processor.image_processor
     images.__class__ = type(images).__mro__[2]
@@ -119,9 +119,9 @@ def stock(base: Base) -> Base:
 
 
 def spread(texts: list[str], *, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
-    """A reward that differs within any group, so that there is a gradient to compare.
+    """Reward completions differently within any group, so that there is a gradient to compare.
 
-    Of the ids: most ids of a large vocabulary with random weights have no text.
+    By ids, since most ids of a large vocabulary have no text under random weights.
     """
     return [float(sum(ids) % 7) for ids in completion_ids]
 
@@ -148,7 +148,7 @@ def measure(base: Base, settings: RunConfig, examples: list[Example], folder: Pa
     trainer._get_per_token_logps_and_entropies = remembering
     trainer.train()
     first = next(entry for entry in trainer.state.log_history if "loss" in entry)
-    # Rows are shuffled after scoring, by different random states: sorted they compare.
+    # Rows are shuffled after scoring with different random states: sort them to compare.
     ordered = logps[0][logps[0].sum(1).argsort()]
     return Measured(
         clock.seconds,
@@ -162,7 +162,7 @@ def measure(base: Base, settings: RunConfig, examples: list[Example], folder: Pa
 
 @contextmanager
 def _class_of_trainer(kind: type) -> Iterator[None]:
-    """`grpo.build` makes trainers of this class, so that stock TRL gets the very same arguments."""
+    """Let `grpo.build` make trainers of this class, so that stock TRL gets exactly the same arguments."""
     ours, grpo.GroupedTrainer = grpo.GroupedTrainer, kind  # type: ignore[misc, assignment]
     try:
         yield

@@ -52,7 +52,7 @@ FIRST = {
 
 
 def main() -> int:
-    logging.disable(logging.WARNING)  # Streamlit's, that this is no server
+    logging.disable(logging.WARNING)  # Streamlit warns that this is no server
     with tempfile.TemporaryDirectory() as folder:
         database = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/pages.db").resolve()
         if not database.exists():
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def measured(browser: Browser, database: Path, path: str) -> bool:
-    """Opens a page a few times; True when the medians meet the targets."""
+    """Open a page a few times; return whether the medians meet the targets."""
     store = open_store(str(database), readonly=True)
     uids = {run.name: run.uid for run in list_runs(store)}
     store.close()
@@ -81,7 +81,7 @@ def spread(times: Sequence[float]) -> str:
 
 
 def fill(database: Path) -> None:
-    """The long run with its completions, nine as long without, and a short one."""
+    """Make the long run with its completions, nine equally long ones without, and a short one."""
     store = open_store(str(database))
     emergence.fill(store)
     emergence.fill(store, "short", SHORT)
@@ -112,7 +112,7 @@ def fill(database: Path) -> None:
 
 
 def server_time(path: str, uids: Mapping[str, str]) -> float:
-    """Seconds on the processor until the page of the long run is written, after that of the short one."""
+    """Return processor seconds until the long run's page is written, after that of the short one."""
     app = AppTest.from_file(str(browsing.ROOT / "app" / "main.py"), default_timeout=60).run()
     for name in ("short", "long"):
         app.query_params["run"] = uids[name]
@@ -124,14 +124,14 @@ def server_time(path: str, uids: Mapping[str, str]) -> float:
 
 
 def first_paint(browser: Browser, database: Path, path: str, uids: Mapping[str, str]) -> float:
-    """Seconds until the first useful thing of the long run's page is seen, after the page of the short one."""
+    """Return seconds until the first useful thing of the long run's page is visible, after the short one's page."""
     with (
         tempfile.TemporaryDirectory() as folder,
         browsing.serving(f"sqlite:///{database}", Path(folder) / "log") as served,
     ):
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         browsing.goto(page, f"{served.url}/{path}?run={uids['short']}")
-        time.sleep(1.5)  # what is remembered for a second is forgotten
+        time.sleep(1.5)  # let the one-second caches expire
         page.goto("about:blank")
         start = time.monotonic()
         page.goto(f"{served.url}/{path}?run={uids['long']}", wait_until="commit")

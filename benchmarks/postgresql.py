@@ -31,7 +31,7 @@ from store.steps import record_metrics, record_step
 from tests import postgres
 
 WRITERS, STEPS, PACE = 8, 120, 0.25
-"""Seconds between a writer's steps: quicker than any trainer here."""
+"""Seconds between a writer's steps: faster than any trainer here."""
 SLOWEST = 0.050
 REPEATS, WORST_RATIO = 5, 2.0
 

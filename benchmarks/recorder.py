@@ -31,9 +31,9 @@ TARGET = 0.01
 
 class Timed(NamedTuple):
     seconds: float
-    """Of one whole training."""
+    """Seconds of one whole training."""
     recording: float
-    """Of which inside recorder calls."""
+    """Seconds of these inside recorder calls."""
 
 
 def train(steps: int, folder: Path, *, recorded: bool) -> Timed:

@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def _measured(store: Store, file: Path, size: int) -> dict[str, float]:
-    """The figures of a database that is filled up to `size` runs."""
+    """Return the figures of a database after filling it up to `size` runs."""
     started, before = time.process_time(), len(list_runs(store))
     for _ in range(before, size):
         run = _fill(store)
@@ -96,7 +96,7 @@ def _seconds(act: Callable[[], object]) -> float:
 
 
 def _continued(sizes: list[int], values: list[float]) -> float:
-    """The line through the last two points, at BEYOND times the last size; never below the last value."""
+    """Extrapolate the line through the last two points to BEYOND times the last size, never below the last value."""
     if len(sizes) < 2:
         return values[-1]
     slope = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])

@@ -74,12 +74,12 @@ def main() -> int:
 
 
 def writes(folder: Path) -> Iterator[Result]:
-    """A commit for each step of 40 metrics."""
+    """Measure a commit for each step of 40 metrics."""
     yield _speed(f"{STEPS:,} steps of {len(METRICS)} metrics", *_record_both(folder, "writes", []))
 
 
 def texts(folder: Path) -> Iterator[Result]:
-    """The same with completions, and what they take on disk."""
+    """Measure the same with completions, and their size on disk."""
     rows = [completion(index) for index in range(COMPLETIONS)]
     yield _speed(f"  with {COMPLETIONS} completions of {COMPLETION_CHARACTERS} B", *_record_both(folder, "texts", rows))
     raw = STEPS * sum(len(row.text.encode()) for row in rows)
@@ -88,7 +88,7 @@ def texts(folder: Path) -> Iterator[Result]:
 
 
 def reads(folder: Path) -> Iterator[Result]:
-    """A long curve down to what a chart can show."""
+    """Measure reading a long curve, thinned to what a chart can show."""
     store = open_store(str(folder / "reads.db"))
     run_id = new_run(store)
     record_metrics(store, run_id, 0, {"reward": 0.0})
@@ -116,7 +116,7 @@ def reads(folder: Path) -> Iterator[Result]:
 
 
 def kills(folder: Path) -> Iterator[Result]:
-    """A writer tells each step that `record_step` has returned from, until it is killed without warning."""
+    """Kill a writer without warning, and check that every step it reported from `record_step` is there."""
     lost = told = 0
     for number in range(KILLS):
         path = str(folder / f"kill-{number}.db")
@@ -131,7 +131,7 @@ def kills(folder: Path) -> Iterator[Result]:
 
 
 def _run_and_kill(path: str, after: int) -> int:
-    """The last step that a writer told; it is killed once it has told `after` steps."""
+    """Return the last step that a writer reported; it is killed once it has reported `after` steps."""
     writer = subprocess.Popen([sys.executable, "-m", "benchmarks.store", path], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     told = [int(writer.stdout.readline()) for _ in range(after)]
@@ -152,7 +152,7 @@ def _write_for_ever(path: str) -> None:
 
 
 def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[list[float], list[float]]:
-    """Seconds of each block of steps, ours and bare, in two files of the same tables."""
+    """Return the seconds of each block of steps, ours and bare, in two files of the same tables."""
     store, other = (open_store(str(folder / f"{name}-{side}.db")) for side in ("ours", "bare"))
     for each in (store, other):
         run_id = new_run(each)
@@ -184,7 +184,7 @@ def _block(record: Callable[[int], None], block: int) -> None:
 
 
 def _bare_step(connection: sqlite3.Connection, run_id: int, step: int, rows: list[CompletionRow], job_id: int) -> None:
-    """What `record_step` stores, by hand."""
+    """Store by hand what `record_step` stores."""
     values = metrics(step)
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(ADD_STEP, (run_id, step, float(step), None))

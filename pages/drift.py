@@ -23,7 +23,7 @@ LAUNCH_PAGE = "../pages/launch.py"
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
 def verdict(evaluations: tuple[int, ...], encoder: str | None, embedded: int, _reading: Reading) -> Verdict | None:
-    """Of the shared answers to these evaluations; similarities are of `encoder`, with so many known."""
+    """Return the verdict on these evaluations' shared answers; the other arguments are the cache key."""
     return drift.verdict(_reading.shared)
 
 
@@ -35,7 +35,7 @@ def nothing(text: str) -> None:
 
 
 def read_ten() -> None:
-    """To the questions on which the two are furthest apart."""
+    """Go to the questions on which the two differ most."""
     drift_reading.go_to(order="drift", phrase="")
     st.session_state["view"] = VIEWS[0]
 

@@ -23,7 +23,7 @@ from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, co
 
 FIRST = next(iter(PRESETS))
 SIDE_WIDTH = 400
-# The right side stays in view beside a long form, and moves below it where there is too little room for both.
+# The right side stays in view beside a long form, and moves below it if there is too little room for both.
 PLACES = """<style>
 div:has(> .st-key-launch_form) { min-width: min(100%, 28rem); }
 div:has(> .st-key-launch_side) {
@@ -33,7 +33,7 @@ div:has(> .st-key-launch_side) {
 
 
 def prefill() -> None:
-    """Fills the form on the first visit, and when the address names another preset or run."""
+    """Fill the form on the first visit, and when the address names another preset or run."""
     clone, name, folder, step = (st.query_params.get(each) for each in ("clone", "preset", "folder", "from"))
     source = f"clone {clone} {step}" if clone else f"preset {name or FIRST}"
     if folder:
@@ -55,9 +55,9 @@ def prefill() -> None:
 
 
 def cloned(uid: str, step: str | None) -> RunConfig:
-    """The config of a run under a new name, which may start from its checkpoint of a step.
+    """Return the config of a run under a new name, optionally starting from its checkpoint of a step.
 
-    Raises StoreError, or ConfigError where today's trainer cannot run it.
+    Raises StoreError, or ConfigError if today's trainer cannot run it.
     """
     store = data.reader()
     run_id = resolve_run(store, uid)
@@ -70,7 +70,7 @@ def cloned(uid: str, step: str | None) -> RunConfig:
 
 
 def imitating(folder: str, like: RunConfig) -> RunConfig:
-    """SFT on a dataset folder, with the model and prompt of another run. Raises ConfigError."""
+    """Return SFT on a dataset folder, with the model and prompt of another run. Raises ConfigError."""
     values = preset("demo-sft").model_dump(mode="json") | {
         "name": f"sft-{Path(folder).name}"[:100],
         "data": {"dataset": "folder", "path": folder},
@@ -124,7 +124,7 @@ def reward_section(checked: Checked, example: Example | None) -> None:
 
 
 def example_completion(config: RunConfig, example: Example) -> str:
-    """The text whose rewards the rows show; it can be edited, and starts as a right one."""
+    """Return the text whose rewards the rows show; it can be edited, and starts as a right one."""
     return st.text_area(
         f"Example completion (true count {example.answer}): edit it to see what it is paid",
         plan.right_completion(config, example),
@@ -155,7 +155,7 @@ def side(checked: Checked, example: Example | None) -> None:
 
 
 def turn(launcher: str) -> str:
-    """Whether a launched run starts now or waits."""
+    """Return whether a launched run starts now or waits."""
     if launcher != "local":
         return "It starts when a node of the cluster has room."
     here = identity.host()
@@ -167,7 +167,7 @@ def turn(launcher: str) -> str:
 
 
 def start(config: RunConfig, launcher: str) -> None:
-    """Submits and goes to the run; a second click that comes before the page has changed goes to the same run."""
+    """Submit the config and go to the run; a second click before the page has changed goes to the same run."""
     resolved = config.model_dump_json()
     before, uid = st.session_state.get("launch.last", ("", ""))
     if resolved != before:

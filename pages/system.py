@@ -1,4 +1,4 @@
-"""System: is the machine well, and is the database? What is off, with what to do about it."""
+"""System: are the machine and the database well? Problems, with what to do about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def devices() -> machine.Devices:
 
 @st.cache_data(ttl="30s", max_entries=1, show_spinner=False)
 def stray(url: str) -> orphans.Orphans:
-    """Remembered for a while, since it looks at every file of the database at `url`. StoreError if it cannot."""
+    """Find orphans; cached, since it looks at every file of the database at `url`. Raises StoreError."""
     return orphans.find(data.reader())
 
 

@@ -1,6 +1,6 @@
-"""Known vulnerabilities of what is installed: `python -m scripts.audit PIP-AUDIT`, with the path of that program.
+"""Check installed packages for known vulnerabilities: `python -m scripts.audit PIP-AUDIT` (that program's path).
 
-Exits with 0 when none is known, 1 when some are, 2 when nobody could be asked.
+Exits with 0 if none is known, 1 if some are, 2 if nobody could be asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(program: str) -> int:
 
 
 def tell(packages: list[dict[str, Any]]) -> int:
-    """Says what is known of each; one that the database does not know, such as a local build, was not checked."""
+    """Print what is known about each; one unknown to the database, such as a local build, was not checked."""
     checked = [each for each in packages if "vulns" in each]
     if not checked:
         print(NOBODY.format(why=""), file=sys.stderr)

@@ -1,6 +1,6 @@
-"""The app in a real browser: starts both, and waits the way Streamlit needs it.
+"""Run the app in a real browser: start both, and wait the way Streamlit needs it.
 
-Shared by the browser tests and the screenshots. Knows nothing of what the pages show.
+Shared by the browser tests and the screenshots.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Server:
 
 @contextmanager
 def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False, base: str = "") -> Iterator[Server]:
-    """`python -m app` on a free port and a database URL, until the block ends, all of it below a path `base`.
+    """Serve `python -m app` on a free port and a database URL until the block ends, below a path `base`.
 
-    `jobs_end` also kills whatever else works on that database: for databases that are thrown away, never for real ones.
+    `jobs_end` also kills all other processes on that database: for throw-away databases only.
 
-    Raises RuntimeError with the server's log when it does not come up.
+    Raises RuntimeError with the server's log when it does not start.
     """
     port = _free_port()
     environment = os.environ | {"VR1Z_DATABASE_URL": database}
@@ -61,7 +61,7 @@ def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False, b
 
 
 def end_processes(database: str) -> None:
-    """Kills what works on this database: the server, its queue, its jobs. All carry the URL in their environment."""
+    """Kill the processes of this database: server, queue, jobs. All have the URL in their environment."""
     for process in psutil.process_iter():
         try:
             if process.environ().get("VR1Z_DATABASE_URL") == database and process.pid != os.getpid():
@@ -82,26 +82,26 @@ def browser() -> Iterator[Browser]:
 
 
 def goto(page: Page, url: str) -> None:
-    """Opens an address of the app and waits for the page to have run once."""
+    """Open an address of the app and wait until the page has run once."""
     page.goto(url)
     wait_until_idle(page)
 
 
 def wait_until_idle(page: Page) -> None:
-    """Until the script has run and no skeleton is left; raises Playwright's error after a minute."""
-    page.wait_for_timeout(200)  # Streamlit debounces widgets before it says that it runs
+    """Wait until the script has run and no skeleton is left; raises Playwright's error after a minute."""
+    page.wait_for_timeout(200)  # Streamlit debounces widgets before it reports that it runs
     for state in ("[data-test-connection-state='CONNECTED']", "[data-test-script-state='notRunning']"):
         page.wait_for_selector(APP + state, state="attached", timeout=IDLE_MILLISECONDS)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=IDLE_MILLISECONDS)
 
 
 def no_exception(page: Page) -> None:
-    """Fails with the text of a red box, or of the dialog that says that there is no such page."""
+    """Fail with the text of an error box, or of the dialog that there is no such page."""
     assert page.locator("[data-testid='stException'], [role='dialog']").all_inner_texts() == []
 
 
 def overflow(page: Page) -> int:
-    """Pixels by which the page is wider than the window; 0 is right."""
+    """Return the pixels by which the page is wider than the window; 0 is right."""
     return int(
         page.evaluate(
             """() => Math.max(...[document.documentElement, document.querySelector("[data-testid='stMain']")]

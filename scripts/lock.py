@@ -1,8 +1,8 @@
-"""Writes what is installed from hashes: `python -m scripts.lock [REPORT.json]`, for the platform that it runs on.
+"""Write lock files with hashes of what is installed: `python -m scripts.lock [REPORT.json]`, for this platform.
 
-Beside each requirements file comes a lock of all that it pulls in and the files before it do not, but for PyTorch and
-the CUDA libraries that some of its builds bring: which build comes is for the index of the machine to say. Without a
-report, pip resolves one.
+Each requirements file gets a lock of everything that it pulls in beyond the files before it, except PyTorch and the
+CUDA libraries that come with some of its builds: the machine's package index decides on the build. Without a report,
+pip resolves one.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ HEAD = """\
 """
 
 Packages = dict[str, dict[str, Any]]
-"""What pip reports of each, by canonical name."""
+"""pip's report on each package, by canonical name."""
 
 
 def report() -> dict[str, Any]:
-    """What pip would install into an empty environment."""
+    """Return what pip would install into an empty environment."""
     asked = [part for name in FILES for part in ("-r", str(ROOT / f"{name}.txt"))]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     found: dict[str, Any] = json.loads(subprocess.run([*command, *asked], capture_output=True, check=True).stdout)
@@ -38,7 +38,7 @@ def report() -> dict[str, Any]:
 
 
 def closure(packages: Packages, wanted: Iterable[Requirement]) -> set[str]:
-    """Names of these requirements and of all that they need here."""
+    """Return the names of these requirements and of all that they need here."""
     open_ones = list(wanted)
     found: set[tuple[str, frozenset[str]]] = set()
     while open_ones:

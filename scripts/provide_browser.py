@@ -1,9 +1,9 @@
-"""Finds a Chromium for the browser tests and the screenshots, or gets one. Prints its path.
+"""Find a Chromium for the browser tests and the screenshots, or install one. Prints its path.
 
     python -m scripts.provide_browser
 
-Looks on the PATH and among Playwright's downloads, then downloads one by Playwright, then, as root on
-Debian or Ubuntu, installs the system's package. Where none can be had it stops with one sentence.
+Looks on the PATH and among Playwright's downloads, then downloads one with Playwright, then, as root on Debian or
+Ubuntu, installs the system's package. If none can be had, it stops with one sentence.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FLAGS = (
 
 
 def find_browser() -> str | None:
-    """Path of a Chromium that starts, or None."""
+    """Return the path of a Chromium that starts, or None."""
     return next((path for path in _candidates() if _starts(path)), None)
 
 
@@ -59,7 +59,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _starts(path: str) -> bool:
-    """Whether it runs at all: Ubuntu's chromium-browser is a stub, and a download may lack system libraries."""
+    """Return whether it runs: Ubuntu's chromium-browser is a stub, and downloads may lack system libraries."""
     if not Path(path).is_file():
         return False
     try:
@@ -69,7 +69,7 @@ def _starts(path: str) -> bool:
 
 
 def _run(command: Sequence[str], *, seconds: float) -> None:
-    """Runs a command that may fail: whether a browser came of it is looked at afterwards."""
+    """Run a command that may fail: the caller checks afterwards whether it provided a browser."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000"}
     try:
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=seconds, env=environment)

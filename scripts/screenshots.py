@@ -1,9 +1,8 @@
-"""Takes the pictures of the README: every page, light and dark, on a database with real runs.
+"""Take the README's pictures: every page, light and dark, on a database with real runs.
 
     python -m scripts.screenshots [--db URL] [--run RUN] [--out FOLDER]
 
-RUN is a run's id or unique name; without it, the newest GRPO run that has made a step.
-"""
+RUN is a run's id or unique name; without it, the newest GRPO run that has made a step."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ SCHEMES = ("light", "dark")
 SIZE: ViewportSize = {"width": 1440, "height": 1200}
 DRAWN = "() => [...document.querySelectorAll('.live-chart')].every(chart => chart.querySelector('.main-svg'))"
 SETTLED_MILLISECONDS = 1000
-"""Images are loaded and animations over well within this."""
+"""Milliseconds: images are loaded and animations finished well within this."""
 
 
 def main() -> int:
@@ -52,7 +51,7 @@ def main() -> int:
 
 
 def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
-    """File name to address, for one page each. Raises StoreError when there is no run to show."""
+    """Return one address for each page, by file name. Raises StoreError if there is no run to show."""
     runs = [run for run in list_runs(store) if run.step]
     if wanted is not None:
         uid = get_run(store, resolve_run(store, wanted)).uid

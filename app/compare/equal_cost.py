@@ -1,7 +1,7 @@
-"""Runs at equal cost: what each had got right by the largest budget that all of them were measured at.
+"""Compare runs at equal cost: the accuracy of each at the largest budget that all of them were measured at.
 
-A budget is counted in updates, training examples, device seconds or tokens. Pure functions of what was measured on
-validation: tests have no part in it. Knows neither Streamlit nor the store's queries.
+A budget is counted in updates, training examples, device seconds or tokens. Pure functions of validation measurements;
+tests are not used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ BUDGETS: dict[Budget, str] = {
     "device seconds": "device seconds of training",
     "tokens": "tokens trained on, prompts included",
 }
-"""Budget to what it counts."""
+"""What each budget counts."""
 Source = Literal["val", "probe"]
 
 
 class Cost(NamedTuple):
-    """What a run had spent after each of `steps`, which rise from 0; NaN where it is not known."""
+    """A run's cumulative cost after each of `steps`, which rise from 0; NaN if unknown."""
 
     steps: Floats
     spent: Mapping[Budget, Floats]
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A measurement of held-out examples after so many updates."""
+    """Accuracy on held-out examples after a number of updates."""
 
     step: int
     right: int
@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
 
 class Course(NamedTuple):
-    """A run over its measurements, by step, and what it had spent at each."""
+    """A run's measurements by step, and its cost at each."""
 
     name: str
     group: Group
@@ -58,7 +58,7 @@ class Course(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """The last measurement within a budget with what it had cost, and the first one beyond it."""
+    """The last measurement within a budget, its cost, and the first measurement beyond it."""
 
     course: Course
     point: Point | None
@@ -68,7 +68,7 @@ class Reached(NamedTuple):
 
 
 def cost(run: RunDetail, clock: Clock, seconds: Series) -> Cost:
-    """`seconds` is the running total of `time/step`, which counts updates only, no evaluation and no pause."""
+    """Return a run's cost; `seconds` is the running total of `time/step`, without evaluations and pauses."""
     steps = np.concatenate([[0.0], clock.step])
     examples = examples_per_step(run)
     counted = np.isfinite(clock.tokens)
@@ -84,27 +84,27 @@ def cost(run: RunDetail, clock: Clock, seconds: Series) -> Cost:
 
 
 def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Floats:
-    """A running total at `steps`, 0 at step 0; NaN where nothing is known."""
+    """Return a running total at `steps`, 0 at step 0; NaN if nothing is known."""
     if not len(at):
         return np.full(len(steps), np.nan)
     return np.interp(steps, np.concatenate([[0], at]), np.concatenate([[0.0], total]))
 
 
 def running_tokens(recorded: Floats) -> Floats:
-    """Tokens so far; a count that falls began anew with a resumed run."""
+    """Return the tokens so far; a falling count started again with a resumed run."""
     grown = np.diff(recorded, prepend=0.0)
     return np.cumsum(np.where(grown < 0, recorded, grown))
 
 
 def examples_per_step(run: RunDetail) -> int | None:
-    """Different training examples of an update, not their completions; None where the configuration does not say."""
+    """Return the distinct training examples of an update (not completions), None if the configuration has no number."""
     batch = (run.config.get("optimization") or {}).get("batch_size")
     copies = (run.config.get("grpo") or {}).get("group_size", 1) if run.method == "grpo" else 1
     return batch // copies if batch and run.method != "none" else None
 
 
 def measured(member: Member, source: Source) -> list[Point]:
-    """The newest finished measurement of each step: of the whole validation split, or of a probe's few examples."""
+    """Return the newest finished measurement of each step, of the validation split or of a probe."""
     samples = (member.run.config.get("evaluation") or {}).get("probe_samples", 0) if source == "probe" else 0
     found: dict[int, Point] = {}
     for each in sorted(member.evaluations, key=lambda each: each.id):
@@ -116,7 +116,7 @@ def measured(member: Member, source: Source) -> list[Point]:
 
 
 def largest(courses: Sequence[Course], budget: Budget) -> float | None:
-    """The largest budget that all runs were measured at or beyond; None where a run does not say what it spent."""
+    """Return the largest budget that all runs were measured at or beyond; None if a run's cost is unknown."""
     ends = [course.places(budget)[-1] for course in courses if course.points]
     return float(min(ends)) if ends and np.isfinite(ends).all() else None
 

@@ -1,4 +1,4 @@
-"""Runs at equal cost: accuracy on held-out examples along a budget, and what each had by the largest common one."""
+"""Runs at equal cost: accuracy on held-out examples along a budget, and each run's at the largest common one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOURCES: dict[Source, str] = {"val": "Whole validation split", "probe": "Probe: 
 
 
 def show(store: Store, groups: Sequence[Group]) -> Budget:
-    """Returns the budget that was chosen."""
+    """Show the comparison and return the chosen budget."""
     with st.container(horizontal=True):
         budget = st.segmented_control("Equal", list(BUDGETS), default="examples", key="compare.budget", required=True)
         source = st.segmented_control(
@@ -55,7 +55,7 @@ def _draw(store: Store, groups: Sequence[Group], budget: Budget, source: Source)
 
 
 def every_budget(store: Store, groups: Sequence[Group]) -> list[tuple[str, Any]]:
-    """A title and a figure on validation for each budget that all runs know of."""
+    """Return a title and a validation figure for each budget that is known for all runs."""
     found = courses(store, groups, "val")
     most = {budget: equal_cost.largest(found, budget) for budget in BUDGETS}
     return [
@@ -66,7 +66,7 @@ def every_budget(store: Store, groups: Sequence[Group]) -> list[tuple[str, Any]]
 
 
 def courses(store: Store, groups: Sequence[Group], source: Source) -> list[Course]:
-    """The first seed of each group that trains and was measured."""
+    """Return the first seed of each group that was trained and measured."""
     trained = {name: group for name, group in names(groups).items() if group.first.method != "none"}
     made = [
         Course(name, group, equal_cost.measured(group.members[0], source), cost(store, group.first))

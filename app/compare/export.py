@@ -1,6 +1,6 @@
-"""A comparison as text to take away: Markdown, LaTeX, CSV, and one HTML file that opens offline.
+"""Export a comparison as Markdown, LaTeX, CSV, or one HTML file that opens offline.
 
-Every text is escaped for its format. Knows nothing of runs.
+Every text is escaped for its format.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PAGE = """<!doctype html>
 
 
 def rows(table: Table) -> list[list[str]]:
-    """The cells with the kind of their line in front."""
+    """Return the cells, each line preceded by its kind."""
     return [
         [REPORTED if line.kind == "reported" else "measured", *(c.text for c in line.cells)] for line in table.lines
     ]
@@ -71,7 +71,7 @@ def _markdown(text: str) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """`tabular` environments that need the package booktabs."""
+    """Return `tabular` environments that need the package booktabs."""
     parts = []
     for table in tables:
         lines = [" & ".join(map(_latex, line)) + r" \\" for line in [("", *table.head), *rows(table)]]
@@ -90,7 +90,7 @@ def _latex(text: str) -> str:
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """One table after another, each with its name in the first column."""
+    """Return the tables one after another, each with its name in the first column."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for table in tables:
@@ -100,12 +100,12 @@ def comma_separated(tables: Sequence[Table]) -> str:
 
 
 def _unformulaic(text: str) -> str:
-    """A difference with its interval begins like a formula and is none."""
+    """Return a cell for a spreadsheet, except that a difference with its interval may begin like a formula."""
     return text if _DIFFERENCE.fullmatch(text) else terminal.unformulaic(text)
 
 
 def html_table(table: Table, link: Link | None = None) -> str:
-    """The table with `STYLE`'s classes: measured lines plain, reported ones hatched and labelled."""
+    """Return the table with `STYLE`'s classes: measured lines plain, reported ones hatched and labelled."""
     head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in ("", *table.head))
     body = "".join(_html_line(line, link) for line in table.lines)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
@@ -126,7 +126,7 @@ def _html_cell(cell: Cell, link: Link | None) -> str:
 
 
 def report(title: str, tables: Sequence[Table], figures: Sequence[tuple[str, go.Figure]], facts: str) -> str:
-    """One HTML page that opens offline: the tables, the figures with their titles, and `facts` as plain text."""
+    """Return one HTML page that opens offline: tables, titled figures, and `facts` as plain text."""
     parts = [f"<h2>{html.escape(table.title)}</h2>{html_table(table)}" for table in tables]
     for name, figure in figures:
         drawn = figure.to_html(full_html=False, include_plotlyjs=False)

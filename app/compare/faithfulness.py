@@ -1,4 +1,4 @@
-"""Is the thinking load-bearing? How often altered thinking changed the answers of a run, checkpoint by checkpoint."""
+"""Show how often altered reasoning changed a run's answers, checkpoint by checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.db.rows import EvaluationRow
 
 
 def show(groups: Sequence[Group]) -> None:
-    """Nothing where no thinking was altered."""
+    """Show the figures, or nothing if no reasoning was altered."""
     asked = {name: altered_tests(group) for name, group in names(groups).items()}
     asked = {name: found for name, found in asked.items() if found}
     if not asked:
@@ -35,12 +35,12 @@ def show(groups: Sequence[Group]) -> None:
 
 
 def altered_tests(group: Group) -> list[EvaluationRow]:
-    """Of the first seed."""
+    """Return the tests with altered reasoning of a group's first seed."""
     return [each for each in group.members[0].evaluations if each.kind == "thinking" and each.ended_at is not None]
 
 
 def alterations(evaluations: Sequence[EvaluationRow]) -> list[Alteration]:
-    """The newest evaluation of each step counts."""
+    """Return the figures of each alteration, from the newest evaluation of each step."""
     newest: dict[str, dict[int, EvaluationRow]] = {}
     for each in sorted(evaluations, key=lambda each: each.id):
         newest.setdefault(str(each.conditions.get("thinking")), {})[each.step] = each

@@ -1,4 +1,4 @@
-"""Figures of a comparison: pure functions of numbers that know neither the store nor Streamlit."""
+"""Figures of a comparison. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.spec.statistics import wilson
 DASHES = ("solid", "dash", "dot", "dashdot")
 NO_ANSWER = "none"
 MOST_COUNTS = 20
-"""Counts beyond it share one place of the heat map."""
+"""Larger counts share one cell of the heat map."""
 
 
 class Tally(NamedTuple):
@@ -38,7 +38,7 @@ class Track(NamedTuple):
 
 
 def along(tracks: Sequence[Track], title: str, cursor: float | None) -> go.Figure:
-    """Accuracy with Wilson's intervals over what was spent; `cursor` is the budget that the runs are compared at."""
+    """Return accuracy with Wilson's intervals over the cost; `cursor` marks the budget of the comparison."""
     lines = []
     for each in tracks:
         bounds = np.array([wilson(right, n) for right, n in zip(each.right, each.n, strict=True)])
@@ -67,14 +67,14 @@ def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
 
 
 def _marked(figure: go.Figure, runs: Sequence[Track] | Sequence[Rewarded]) -> go.Figure:
-    """Tells the ranks of a method apart by the form of the marks."""
+    """Return the figure with the ranks of a method told apart by marker shape."""
     for each in runs:
         figure.update_traces(marker_symbol=SYMBOLS[each.rank % len(SYMBOLS)], selector={"uid": each.name})
     return figure
 
 
 class Alteration(NamedTuple):
-    """By checkpoint: how many of n answers changed after the thinking was altered in this way."""
+    """For each checkpoint, how many of n answers one kind of alteration changed."""
 
     name: str
     steps: Sequence[int]
@@ -84,7 +84,7 @@ class Alteration(NamedTuple):
 
 
 def altered(alterations: Sequence[Alteration]) -> go.Figure:
-    """Shares of changed answers with their intervals over the checkpoints of one run."""
+    """Return shares of changed answers with intervals, over the checkpoints of one run."""
     lines = []
     for i, each in enumerate(alterations):
         steps, changed, low, high = (np.array(column, float) for column in each[1:])
@@ -95,7 +95,7 @@ def altered(alterations: Sequence[Alteration]) -> go.Figure:
 
 
 def by_count(tallies: Sequence[Tally]) -> go.Figure:
-    """Share of right answers over the true count, with Wilson's intervals."""
+    """Return the share of right answers over the true count, with Wilson's intervals."""
     lines = []
     for each in tallies:
         counts = sorted(each.counts)
@@ -109,7 +109,7 @@ def by_count(tallies: Sequence[Tally]) -> go.Figure:
 
 
 def heat(truth: Floats, answer: Floats) -> go.Figure:
-    """How often each answer (rows; `none` where there is none) was given to each true count (columns), in percent."""
+    """Return a heat map of answers (rows; `none` for no answer) by true count (columns), in percent."""
     top = int(min(np.nanmax([*truth, *answer, 0]), MOST_COUNTS))
     table = np.zeros((top + 2, top + 1))
     for true, said in zip(truth, answer, strict=True):

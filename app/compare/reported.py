@@ -1,4 +1,4 @@
-"""What the project that this one grew from reports, as it reports it. Nothing here was measured by this program.
+"""Figures that the original project reports, as it reports them. Nothing here was measured by this program.
 
 Its two arms were evaluated with different prompts and sampled decoding, and it gives no intervals; its similarity is
 the share of examples whose cosine (all-mpnet-base-v2) exceeds 0.8.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Reported(NamedTuple):
-    """Shares of 1."""
+    """Shares, 0 to 1."""
 
     model: str
     method: str

@@ -1,6 +1,6 @@
-"""Total rewards of runs that were paid differently, all scored again under one definition.
+"""Total rewards of runs with different rewards, all scored again under one definition.
 
-What is scored are the answers of the probes: the same examples for every run and method.
+The probes' answers are scored: the same examples for every run and method.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def show(store: Store, groups: Sequence[Group], budget: Budget) -> None:
 
 
 def definition(trained: Mapping[str, Group]) -> Weights:
-    """The weights of a chosen run, or those that are typed in; GRPO's own come first."""
+    """Return the weights of a chosen run, or those typed in; GRPO runs come first."""
     by_words: dict[str, Weights] = {}
     for group in sorted(trained.values(), key=lambda group: group.first.method != "grpo"):
         if group.first.reward_weights:
@@ -81,12 +81,12 @@ def definition(trained: Mapping[str, Group]) -> Weights:
 
 
 def words(weights: Weights) -> str:
-    """`2 × format + 0.25 × steps`"""
+    """Return weights in words: `2 × format + 0.25 × steps`."""
     return " + ".join(f"{weight:g} × {label}" for label, weight in sorted(weights.items()) if weight) or "nothing"
 
 
 def _rescored(store: Store, group: Group, weights: Weights, *, is_sampled: bool) -> dict[int, float] | None:
-    """Step to the mean total of the first seed's probe; None where the definition does not fit what was recorded."""
+    """Return mean totals of the first seed's probes by step; None if the definition does not fit the records."""
     probes = {e.step: e.id for e in group.members[0].evaluations if e.kind == "probe" and e.ended_at is not None}
     scheme = json.dumps(dict(weights), sort_keys=True)
     config = json.dumps(group.first.config, sort_keys=True)
@@ -103,7 +103,7 @@ def _totals(store: Store, probes: tuple[int, ...], is_sampled: bool, weights: st
 
 
 def _readable(config: dict[str, Any]) -> RunConfig:
-    """Today's defaults where a configuration cannot be read any more."""
+    """Return a run's configuration, or today's defaults if it cannot be read any more."""
     try:
         return from_dict(config)
     except ConfigError:

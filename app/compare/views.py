@@ -1,4 +1,4 @@
-"""What stands behind the tables: curves of accuracy, the answers to each true count, and who wins where."""
+"""Details behind the tables: curves of accuracy, answers by true count, and examples that one side won."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from store.examples import get_examples
 
 TRACES = "traces"
 SHOWN = 12
-"""Examples of the gallery."""
+"""Examples in the gallery."""
 COUNTED = "steps_equal_count"
 FIGURES = {
     "exact_match_lenient": "right, last number",
@@ -40,11 +40,11 @@ FIGURES = {
     "cos_ceiling": "ceiling",
     "truncated": "cut off",
 }
-"""Figure of an evaluation to the head of its column."""
+"""Column heading of each figure of an evaluation."""
 
 
 def path_figure(groups: Sequence[Group]) -> Any:
-    """Validation accuracy against similarity over the checkpoints of the first seed of each group."""
+    """Return validation accuracy against similarity over the checkpoints of the first seed of each group."""
     drawn = []
     for name, group in names(groups).items():
         points = {
@@ -89,10 +89,10 @@ def charts(groups: Sequence[Group], benchmark: str) -> None:
 
 
 def figures_table(groups: Sequence[Group], benchmark: str) -> None:
-    """What else the test of each first seed found."""
+    """Show the other figures from the test of each first seed."""
     tested = {name: comparison.tested(group.members[0], benchmark) for name, group in names(groups).items()}
     found = {name: evaluation.metrics for name, evaluation in tested.items() if evaluation is not None}
-    # Prose numbers nothing: where no trace has a step, whether steps equal the count means nothing.
+    # Prose has no numbered steps, and then their number cannot be compared with the count.
     shown = {name: values if values.get("mean_steps") else {**values, COUNTED: None} for name, values in found.items()}
     st.dataframe(
         {"run": list(shown)} | {label: [row.get(key) for row in shown.values()] for key, label in FIGURES.items()},
@@ -104,7 +104,7 @@ def figures_table(groups: Sequence[Group], benchmark: str) -> None:
 
 
 def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
-    """What one group answers to each true count."""
+    """Show one group's answers to each true count."""
     by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
     if not by_name:
         return
@@ -117,7 +117,7 @@ def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
 
 
 def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
-    """Two checkpoints example by example: how many only one of them has right, and which."""
+    """Compare two checkpoints example by example: how many, and which, only one of them got right."""
     by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
     if len(by_name) < 2:
         st.caption("Two runs that were tested on this benchmark are needed.")
@@ -162,7 +162,7 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
 
 
 def answered_and_right(name: str, scores: Scores) -> None:
-    """Takes accuracy apart: more answers, or better ones."""
+    """Split a difference in accuracy into more answers and better answers."""
     answered = ~np.isnan(scores.answer)
     right = scores.correct[answered].mean() if answered.any() else float("nan")
     st.caption(
@@ -174,7 +174,7 @@ Side = tuple[str, Scores, int, Group]
 
 
 def card(example: Any, *sides: Side) -> str:
-    """One example with both answers, each a link to its trace; all text is shown as it stands."""
+    """Return one example with both answers, each a link to its trace, all text as it stands."""
     images = "".join(
         f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The picture">' for sha256 in example.images[:1]
     )

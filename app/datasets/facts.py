@@ -1,4 +1,4 @@
-"""A split of a dataset in numbers: rows, what was skipped and why, images, and how often which count occurs."""
+"""A split of a dataset in numbers: rows, skipped rows by reason, images, and the distribution of counts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SPLIT_COLORS = {"train": figures.BLUE, "val": figures.ORANGE, "test": figures.GR
 
 
 def split_order(split: str) -> tuple[int, str]:
-    """train, val, test, then whatever else there is."""
+    """Return a key that sorts train, val, test, then other splits."""
     known = list(SPLIT_COLORS)
     return (known.index(split) if split in known else len(known)), split
 
 
 def facts(index: IndexRow | None, stored: int) -> None:
-    """`stored` is the number of the split's examples in the database."""
+    """Show a split's facts; `stored` is the number of its examples in the database."""
     if index is None or index.indexed_at is None:
         st.metric("Examples that runs have used", format.count(stored), width="content")
         st.info(
@@ -70,7 +70,7 @@ def _origin(index: IndexRow) -> str:
 
 
 def histograms(bars: Sequence[Bar], split: str) -> None:
-    """True counts of every split as shares of it, and of one split by difficulty."""
+    """Show the shares of true counts in every split, and in one split by difficulty."""
     frame = Frame(x_title="true count", height=250)
     last = min(LAST, max((bar.answer or 0 for bar in bars), default=0))
     charts = st.grid(2, min_column_width=400)

@@ -1,4 +1,4 @@
-"""Many examples at a glance: a grid of images with question and true count, filtered and paged in the database."""
+"""A grid of images with question and true count, filtered and paged in the database."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ANY = "any"
 
 
 def show_style() -> None:
-    """Call once on a page that shows cards."""
+    """Load the cards' styles; call it once on a page that shows cards."""
     st.html(STYLE)
 
 
 def filters(bars: Sequence[Bar], split: str) -> ExampleFilter:
-    """What the user asks for; choices are what occurs in the split."""
+    """Return the user's filter; the choices are the values that occur in the split."""
     own = [bar for bar in bars if bar.split == split]
     answers = sorted({bar.answer for bar in own if bar.answer is not None})
     levels = sorted({bar.difficulty for bar in own if bar.difficulty is not None})
@@ -49,7 +49,7 @@ def filters(bars: Sequence[Bar], split: str) -> ExampleFilter:
 def browser(
     store: Store, dataset: str, split: str, wanted: ExampleFilter, link: Callable[[StoredExample], str]
 ) -> None:
-    """One page of the examples that the filters leave."""
+    """Show one page of the examples that match the filters."""
     total = count_examples(store, dataset, split, wanted)
     if not total:
         st.info("No example matches these filters: clear one of them.", icon=":material/filter_alt_off:")
@@ -65,7 +65,7 @@ def browser(
 
 
 def card(example: StoredExample, link: str) -> str:
-    """An example as inert HTML that leads to its own page."""
+    """Return an example as inert HTML that links to its own page."""
     parts = [
         "" if example.answer is None else f'<b class="eg-count" title="True count">{example.answer}</b>',
         f"<span>{visible(example.difficulty)}</span>" if example.difficulty else "",
@@ -79,7 +79,7 @@ def card(example: StoredExample, link: str) -> str:
 
 
 def pictures(example: StoredExample) -> str:
-    """The first image, and how many more there are."""
+    """Return the first image, and how many more there are."""
     if not example.images:
         return '<span class="eg-none">no image</span>'
     more = f'<span class="eg-more">+{len(example.images) - 1}</span>' if len(example.images) > 1 else ""

@@ -1,4 +1,4 @@
-"""Indexing from the browser: the form that starts it, and what is at work or went wrong."""
+"""Index a dataset from the browser: the form that starts it, its progress, and its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEEN = "datasets.at_work"
 
 
 def index_form(*, opened: bool) -> None:
-    """A folded form that starts an indexing in a process of its own; to be drawn before what it changes."""
+    """Show a folded form that starts indexing in a separate process; draw it before what it changes."""
     with (
         st.expander("Index a dataset", icon=":material/playlist_add:", expanded=opened, key="index"),
         st.form("index_form", border=False),
@@ -49,7 +49,7 @@ def index_form(*, opened: bool) -> None:
 
 @st.fragment(run_every=2.0)
 def at_work() -> None:
-    """What is being indexed, and what failed; the page is drawn anew when one ends."""
+    """Show what is being indexed, and what failed; redraw the page when one ends."""
     rows = data.list_indexes()
     working = [row.id for row in rows if row.state in ("starting", "running")]
     if set(st.session_state.get(_SEEN, working)) - set(working):
@@ -67,7 +67,7 @@ def at_work() -> None:
 
 
 def title(row: IndexRow) -> str:
-    """The dataset with its split and folder, in words."""
+    """Return the dataset with its split and folder, in words."""
     folder = f" in {Path(row.path).name}" if row.path else ""
     return f"{row.dataset or row.name} ({row.split}){folder}"
 

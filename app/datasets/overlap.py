@@ -1,7 +1,7 @@
-"""Images that a training set and a benchmark share, and accuracy without them. Pure functions of arrays.
+"""Find the images that a training set and a benchmark share, and accuracy without them. Pure functions of arrays.
 
-Two images are the same when their files are, when a public collection has them under one number, or when few of the 64
-bits of their perceptual hashes differ.
+Two images are the same if their files are, if they have one number in a public collection, or if their perceptual
+hashes differ in only a few of 64 bits.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from store.db.rows import Pictures, Verdicts
 from trainer.spec.statistics import wilson
 
 FILE, NUMBER, LOOKS = 0, 1, 2
-"""Kinds of sameness, the surest first."""
+"""Kinds of match, the most certain first."""
 LIKELY_COPY = 4
-"""Bits. Smaller and recompressed copies differ by at most so many, different photos by more than twice as many."""
+"""Bits: resized and recompressed copies differ by at most this many, different photos by more than twice as many."""
 AT_ONCE = 4_000_000
-"""Pairs of hashes that are in memory at a time."""
+"""Pairs of hashes in memory at a time."""
 BITS = 64
 
 
 class Overlap(NamedTuple):
-    """For each distinct image of a benchmark the image of the training set that is most like it.
+    """For each distinct image of a benchmark, the most similar image of the training set.
 
-    `benchmark` and `training` are places in the Pictures that were compared; `kind` is FILE, NUMBER or LOOKS, and
-    `distance` the bits by which the hashes differ; all four are by benchmark image.
+    `benchmark` and `training` are indices into the compared Pictures; `kind` is FILE, NUMBER or LOOKS, and `distance`
+    the bits by which the hashes differ; all four are by benchmark image.
     """
 
     benchmark: NDArray[np.int64]
@@ -36,12 +36,12 @@ class Overlap(NamedTuple):
     distance: NDArray[np.int64]
 
     def within(self, most: int) -> NDArray[np.bool_]:
-        """Which images are the same, hashes that differ by at most `most` bits counting as such."""
+        """Return which images match, including those whose hashes differ by at most `most` bits."""
         return (self.kind < LOOKS) | (self.distance <= most)
 
 
 class Score(NamedTuple):
-    """Right answers of `n` with the share and its 95 % interval (Wilson); None where n is 0."""
+    """Right answers of `n`, with their share and its 95 % interval (Wilson); None if n is 0."""
 
     n: int
     share: float | None
@@ -50,7 +50,7 @@ class Score(NamedTuple):
 
 
 def compare(training: Pictures, benchmark: Pictures) -> Overlap:
-    """Empty where either side has no images."""
+    """Compare two sets of pictures; the result is empty if either has no images."""
     ours, theirs = _distinct(training.sha256), _distinct(benchmark.sha256)
     if not len(ours) or not len(theirs):
         nothing = np.empty(0, np.int64)
@@ -67,7 +67,7 @@ def compare(training: Pictures, benchmark: Pictures) -> Overlap:
 
 
 def _distinct(sha256: NDArray[np.str_]) -> NDArray[np.int64]:
-    """The first place of each image."""
+    """Return the first index of each distinct image."""
     return np.unique(sha256, return_index=True)[1].astype(np.int64)
 
 
@@ -76,7 +76,7 @@ def _places(names: NDArray[np.str_], where: NDArray[np.int64]) -> dict[str, int]
 
 
 def nearest(training: NDArray[np.uint64], benchmark: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each hash of the benchmark the place of the training hash with the fewest other bits, and their number."""
+    """Return, for each benchmark hash, the index of the nearest training hash, and the number of differing bits."""
     place, distance = np.empty(len(benchmark), np.int64), np.empty(len(benchmark), np.int64)
     rows = max(1, AT_ONCE // len(training))
     for start in range(0, len(benchmark), rows):
@@ -88,7 +88,7 @@ def nearest(training: NDArray[np.uint64], benchmark: NDArray[np.uint64]) -> tupl
 
 
 def touched(overlap: Overlap, benchmark: Pictures, most: int) -> NDArray[np.int64]:
-    """Ids of the benchmark's examples that show an image of the training set."""
+    """Return ids of the benchmark's examples that show an image of the training set."""
     shared = benchmark.sha256[overlap.benchmark[overlap.within(most)]]
     return np.unique(benchmark.example_id[np.isin(benchmark.sha256, shared)])
 
@@ -99,7 +99,7 @@ def score(correct: NDArray[np.bool_]) -> Score:
 
 
 class Scores(NamedTuple):
-    """Exact match of one test by what is known of its examples' images."""
+    """Exact match of one test, split by what is known about its examples' images."""
 
     everything: Score
     clean: Score
@@ -109,7 +109,7 @@ class Scores(NamedTuple):
 
 
 def scores(verdicts: Verdicts, benchmark: Pictures, ids: NDArray[np.int64]) -> Scores:
-    """`ids` are the examples that show an image of the training set."""
+    """Return the scores of one test; `ids` are the examples that show an image of the training set."""
     is_shared = np.isin(verdicts.example_id, ids)
     is_known = np.isin(verdicts.example_id, benchmark.example_id)
     return Scores(

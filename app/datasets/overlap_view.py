@@ -1,4 +1,4 @@
-"""The images that a training set and a benchmark share, side by side, and what accuracy is without them."""
+"""Show the images that a training set and a benchmark share, and accuracy without them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Link = Callable[[StoredExample], str]
 
 @st.cache_data(max_entries=4, show_spinner="Comparing images …", hash_funcs={Store: attrgetter("url")})
 def _compared(store: Store, training: IndexRow, benchmark: IndexRow) -> tuple[Pictures, Pictures, Overlap]:
-    """Remembered until one of them is indexed again."""
+    """Return the pictures of both sides and their overlap, cached until one of them is indexed again."""
     ours, theirs = _pictures(store, training), _pictures(store, benchmark)
     return ours, theirs, overlap.compare(ours, theirs)
 
@@ -45,7 +45,7 @@ def _pictures(store: Store, index: IndexRow) -> Pictures:
 
 
 def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
-    """`indexes` are those that have finished."""
+    """Show the overlap; `indexes` are the finished ones."""
     if len(indexes) < 2:
         st.info("Index two splits to compare their images: a training set and a benchmark.", icon=":material/compare:")
         return
@@ -65,7 +65,7 @@ def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
 
 
 def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
-    """Two splits, training sets and benchmarks first, and the bits by which hashes may differ."""
+    """Choose two splits (training sets and benchmarks first) and the bits by which hashes may differ."""
     names = {f"{index.dataset} · {index.split}": index for index in indexes}
     first = sorted(names, key=lambda name: (names[name].split != "train", name))
     second = sorted(names, key=lambda name: (names[name].split == "train", name == first[0], name))

@@ -1,4 +1,4 @@
-"""What changed: distinctive phrases of the first two sides, and the form of all of them beside the reference."""
+"""What changed: distinctive phrases of the first two sides, and the form of all sides and the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from store.db.engine import Store
 from trainer.spec import statistics
 
 SHOWN = 15
-"""Phrases of each side."""
+"""Phrases shown for each side."""
 DISTINCTIVE = 2.0
 """z-score below which a phrase is not shown."""
 LENGTHS = {1: "Words", 2: "Two words", 3: "Three words"}
@@ -43,7 +43,7 @@ class Changed(NamedTuple):
 
 @st.cache_resource(max_entries=8, show_spinner="Counting words", hash_funcs={Store: attrgetter("url")})
 def changed(store: Store, evaluations: tuple[int, ...], _reading: Reading) -> Changed:
-    """`evaluations` name the texts, which do not change."""
+    """Compute the changes; `evaluations` identify the texts, which never change, and are the cache key."""
     said = list(_reading.shared.said)
     has_reference = all(_reading.references)
     texts = [*said, tuple(_reading.references)] if has_reference else said

@@ -1,4 +1,4 @@
-"""Which runs and checkpoints stand side by side, and on which questions, where nobody has said so. Pure functions."""
+"""Choose the default runs, checkpoints and questions for a side-by-side comparison. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from app.drift.sides import METHOD_ORDER, Side
 from store.db.rows import CheckpointRow, EvaluationRow, RunRow
 
 KINDS = ("test", "val", "probe")
-"""Evaluations that say what a checkpoint answers; the best choice first."""
+"""Kinds of evaluations to read a checkpoint's answers from, best first."""
 MOST_SIDES = 4
 Questions = tuple[str, str]
 """Benchmark and split."""
 
 
 def usable(found: Sequence[EvaluationRow]) -> list[EvaluationRow]:
-    """Finished evaluations of checkpoints as they are."""
+    """Return the finished evaluations of unmodified checkpoints."""
     return [each for each in found if each.kind in KINDS and each.ended_at is not None]
 
 
@@ -24,10 +24,10 @@ def questions(evaluation: EvaluationRow) -> Questions:
 
 
 def pair(runs: Sequence[RunRow], first: RunRow | None) -> list[RunRow]:
-    """A run (where None, the newest of GRPO, else of all) and the newest one that it can be held against.
+    """Return a run (if None, the newest of GRPO, else of all) and the newest one to compare it with.
 
-    That is a run of another method with the same model and dataset, imitation or GRPO before none, of its rank if it
-    can be; without any, the run stays alone. `runs` come newest first, and all have something to show.
+    That is a run of another method with the same model and dataset: imitation or GRPO rather than none, and of the same
+    rank if possible. Without any, the run stays alone. `runs` come newest first, and all have something to show.
     """
     if not runs:
         return []
@@ -47,10 +47,10 @@ def sides(
     checkpoints: Mapping[int, Sequence[CheckpointRow]],
     wanted: Questions | None = None,
 ) -> list[Side]:
-    """The evaluation of each run that says most, all on the same questions (`wanted`, or the best that there are).
+    """Return the best evaluation of each run, all on the same questions (`wanted`, or the best available).
 
-    Tests before validations before probes, the runs' own dataset first. The last runs are left out until the
-    others share questions, and a run that stands alone is held against its own first checkpoint.
+    Tests come before validations before probes, and the runs' own dataset first. The last runs are left out until the
+    others share questions, and a run that stands alone is compared with its own first checkpoint.
     """
     found = {run.id: usable(evaluations[run.id]) for run in runs}
     for count in range(len(runs), 0, -1):
@@ -70,7 +70,7 @@ def sides(
 
 
 def closing(found: Sequence[EvaluationRow], checkpoints: Sequence[CheckpointRow]) -> EvaluationRow:
-    """Of evaluations on the same questions: the one of the best kind, at the step that validation chose or the last."""
+    """Return the best kind of evaluation, at the step that validation chose, else at the last one."""
     best = next((row.step for row in checkpoints if row.kind == "best"), None)
     kind = min((each.kind for each in found), key=KINDS.index)
     return max((each for each in found if each.kind == kind), key=lambda each: (each.step == best, each.step, each.id))
@@ -83,6 +83,6 @@ def _place(each: EvaluationRow) -> tuple[int, int, int]:
 def _rank(
     asked: Questions, runs: Sequence[RunRow], found: Mapping[int, Sequence[EvaluationRow]]
 ) -> tuple[int, bool, Questions]:
-    """How good the kind is that the worst of the runs has on these questions; then whose dataset they are of."""
+    """Return a sort key: the worst kind that any run has on these questions, then whose dataset they come from."""
     kinds = [min(KINDS.index(each.kind) for each in found[run.id] if questions(each) == asked) for run in runs]
     return max(kinds), asked[0] not in {run.dataset for run in runs}, asked

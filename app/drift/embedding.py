@@ -1,4 +1,4 @@
-"""Whether the traces of some runs are embedded: the button that starts it, how far it is, what it found."""
+"""Embedding of some runs' traces: the button that starts it, its progress, and its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEEN = "embedding.open"
 
 
 def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
-    """One line; returns the encoder that the runs' texts are embedded with, None before any is."""
+    """Show one line; return the encoder that the runs' texts are embedded with, None before any is."""
     name = vectors.encoder_name(store, runs)
     is_open = bool(_open_jobs(store, runs))
     st.fragment(_progress, run_every=2.0 if is_open else None)(runs)
@@ -45,7 +45,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
 
 
 def _progress(runs: Sequence[RunRow]) -> None:
-    """What is at work and what failed last; the page is drawn anew when the last job has ended."""
+    """Show what is running and what failed last; redraw the page when the last job has ended."""
     store = data.reader()
     jobs = _open_jobs(store, runs)
     for job in jobs:
@@ -73,7 +73,7 @@ def _words(store: Store, job: JobRow) -> str:
 
 
 def _fault(store: Store, runs: Sequence[RunRow]) -> None:
-    """Why the latest job of a run did not finish."""
+    """Show why a run's latest job failed."""
     for run in runs:
         jobs = [job for job in data.list_jobs(run_id=run.id) if job.kind == "embed"]
         if jobs and jobs[-1].state not in ("finished", "stopped") and jobs[-1].error:

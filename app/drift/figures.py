@@ -1,4 +1,4 @@
-"""Figures of style drift: pure functions of numbers that know neither the store nor Streamlit."""
+"""Figures of style drift. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ class Trained(NamedTuple):
 
 
 class Cloud(NamedTuple):
-    """Points of one kind: `at` (n, 2), the ids of what they stand for, and what each says on hover."""
+    """Points of one kind: `at` (n, 2), the ids of what they stand for, and their hover texts."""
 
     name: str
     at: Floats
     ids: Sequence[int]
     words: Sequence[str]
     color: str | None = None
-    """None where `shade` colours each point."""
+    """None if `shade` colours each point."""
     shade: Floats | None = None
 
 
 CLEAR = 0.07
-"""Distance in the plane between two steps that are written."""
+"""Smallest distance in the plane between two labelled steps."""
 
 
 def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go.Figure:
-    """Mean similarity with its spread, and accuracy dotted, over steps; `levels` are drawn across, with their names."""
+    """Return mean similarity with its spread, and accuracy (dotted); `levels` are named horizontal lines."""
     lines = []
     for run in runs:
         near, right = run.similarity, run.accuracy
@@ -71,9 +71,9 @@ def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go
 
 
 def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.Figure:
-    """Accuracy against similarity, one path a run in its colour, steps written where there is room.
+    """Return accuracy against similarity: one path a run in its colour, labelled with steps where there is room.
 
-    `levels` are uprights, with their names.
+    `levels` are named vertical lines.
     """
     figure = paths([path for path, _ in runs])
     for drawn, (path, color) in zip(figure.data, runs, strict=True):
@@ -110,7 +110,7 @@ def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.F
 
 
 def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, shaded: str = "") -> go.Figure:
-    """Clouds under that of the references (m, 2), which are rings.
+    """Return clouds drawn above that of the references (m, 2), which are rings.
 
     `explained` (2,) goes to the axes, `shaded` names the colour scale; a point's `customdata` is its id.
     """
@@ -159,7 +159,7 @@ def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, s
 
 
 def colors(runs: Sequence[RunRow]) -> dict[int, str]:
-    """Run id to colour: the first run of a method has its method's, others take turns in the palette."""
+    """Return colours by run id: the first run of a method has the method's, others take turns in the palette."""
     found: dict[int, str] = {}
     free = [color for color in PALETTE if color != GREY]
     for run in runs:
@@ -169,7 +169,7 @@ def colors(runs: Sequence[RunRow]) -> dict[int, str]:
 
 
 def _apart(path: Path) -> list[int]:
-    """The last and the first position, and those between that stand clear of the ones before them."""
+    """Return the last and the first position, and those between that keep their distance from earlier ones."""
     at = np.column_stack([path.similarity, path.accuracy])
     kept: list[int] = []
     for i in (len(at) - 1, *range(len(at) - 1)):

@@ -1,4 +1,4 @@
-"""What the sections of the drift page share: tables of inert HTML, signed numbers, links to the page itself."""
+"""Shared by the sections of the drift page: tables of inert HTML, signed numbers, links to the page itself."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STYLE = Path(__file__).with_name("drift.css")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "") -> str:
-    """`head` is text, cells are inert HTML, `name` a class of the table."""
+    """Return an HTML table; `head` is text, cells are inert HTML, `name` is a class of the table."""
     lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     titles = "".join(f'<th scope="col">{visible(text)}</th>' for text in head)
     return f'<div class="dr-wide"><table class="dr {name}"><tr>{titles}</tr>{"".join(lines)}</table></div>'
 
 
 def whole(text: str) -> str:
-    """A cell that is not broken into lines."""
+    """Return a cell that is not broken into lines."""
     return f'<span class="dr-n">{visible(text)}</span>'
 
 
@@ -32,7 +32,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def gain(found: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
-    """A difference with its interval: −0.25 (−0.26 to −0.25)."""
+    """Return a difference with its interval: −0.25 (−0.26 to −0.25)."""
     if found is None:
         return format.UNKNOWN
     value, low, high = (signed(scale * part, digits) for part in found)
@@ -40,5 +40,5 @@ def gain(found: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
 
 
 def address(**changes: str) -> str:
-    """A link to this page as it is, but for some parameters; escaped for an attribute."""
+    """Return a link to this page with some parameters changed, escaped for an attribute."""
     return visible("?" + urlencode({**st.query_params.to_dict(), **changes}))

@@ -1,4 +1,4 @@
-"""The map of what runs said: principal axes of its vectors, the traces of an area, and those nearest to one."""
+"""The map of runs' answers: principal axes of their vectors, the traces of an area, and the nearest ones to a trace."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from store.evaluations.texts import Ints
 KINDS = {"probe": "Panel", "val": "Validation", "test": "Test"}
 SHADES = ("Run", "Step", "Correctness", "Length")
 MOST = 3000
-"""Points of one picture."""
+"""Most points of a figure."""
 FEWEST = 3
-"""Answers that span a plane."""
+"""Fewest answers that span a plane."""
 CHART = "drift.map"
 
 
 def show(store: Store, runs: Sequence[RunRow]) -> None:
-    """Says by itself what is missing."""
+    """Show the map, or what is missing for it."""
     used = vectors.encoder(store, runs)
     found = vectors.drift(store, runs, used) if used else None
     if used is None or found is None or found.embedded.sum() < FEWEST:
@@ -77,14 +77,14 @@ def _caption(found: Drift, used: EncoderRow, drawn: int, total: int) -> str:
 
 
 def _kinds(store: Store, runs: Sequence[RunRow], found: Drift) -> dict[str, Ints]:
-    """The embedded answers of each kind of evaluation."""
+    """Return the embedded answers of each kind of evaluation."""
     kind_of = {e.id: e.kind for run in runs for e in data.list_evaluations(run.id)}
     kinds = np.array([kind_of.get(id, "") for id in found.said.evaluation_id.tolist()])
     return {kind: np.flatnonzero((kinds == kind) & found.embedded) for kind in KINDS}
 
 
 def _clouds(found: Drift, axes: Axes, runs: Sequence[RunRow], rows: Ints, shade: str) -> list[Cloud]:
-    """One a run, or one of right and one of wrong answers."""
+    """Return one cloud for each run, or one of right and one of wrong answers."""
     said, points = found.said, projection.project(axes, found.vectors[found.place[rows]])
     color = colors(runs)
     values = {"Step": said.step.astype(float), "Length": said.tokens}.get(shade)
@@ -114,12 +114,12 @@ def _words(found: Drift, names: dict[int, str], row: int) -> str:
 
 
 def _references(found: Drift, axes: Axes) -> Floats:
-    """Where the references of all examples lie."""
+    """Return the coordinates of all examples' references."""
     return projection.project(axes, found.references[np.isfinite(found.references[:, 0])])
 
 
 def _prediction_id(point: dict[str, Any]) -> int | None:
-    """What a selected point stands for; None for a reference."""
+    """Return the prediction of a selected point, None for a reference."""
     held = point.get("customdata")
     first = held[0] if isinstance(held, list) and held else held
     return None if first is None or isinstance(first, list) else int(first)

@@ -1,4 +1,4 @@
-"""What was said in an area of the map, text by text, and which texts of each run are nearest to one of them."""
+"""The texts in an area of the map, and the nearest texts of each run to one of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from store.examples import get_examples
 TRACES_PAGE = "../pages/traces.py"
 MOST_TEXTS = 20
 NEIGHBOURS = 3
-"""Of each run."""
+"""Nearest texts of each run."""
 NEAR = "drift.near"
-"""The text whose neighbours are shown, in the state of the session."""
+"""Session key of the text whose neighbours are shown."""
 
 
 def area(store: Store, runs: Sequence[RunRow], found: Drift, rows: Ints) -> None:
-    """The different texts of some answers, those said most often first."""
+    """Show the distinct texts of some answers, most frequent first."""
     places, times = np.unique(found.place[rows], return_counts=True)
     order = places[np.lexsort((places, -times))]
     more = f"; the {MOST_TEXTS} most frequent are shown" if len(order) > MOST_TEXTS else ""
@@ -48,7 +48,7 @@ def area(store: Store, runs: Sequence[RunRow], found: Drift, rows: Ints) -> None
 
 
 def _said(runs: Sequence[RunRow], found: Drift, place: int, rows: Ints) -> None:
-    """A text, who said it when, and a link to its latest trace of each run."""
+    """Show a text, which runs said it and when, and a link to its latest trace in each run."""
     _plain(found.texts[place])
     with st.container(horizontal=True, gap="small"):
         for run in runs:
@@ -78,7 +78,7 @@ def _link(run: RunRow, found: Drift, rows: Ints) -> None:
 
 
 def _neighbours(store: Store, runs: Sequence[RunRow], found: Drift, place: int) -> None:
-    """The texts of each run with the highest cosine to one, in all dimensions, and the nearest reference."""
+    """Show the texts of each run with the highest cosine to one, in all dimensions, and the nearest reference."""
     st.caption("Nearest in each run, by cosine in all dimensions:")
     for run in runs:
         rows = np.flatnonzero(found.said.run_id == run.id)

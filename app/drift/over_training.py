@@ -1,4 +1,4 @@
-"""Style over training: how near each checkpoint's answers are to the reference, to the base and to imitation."""
+"""Style over training: the similarity of each checkpoint's answers to the reference, to the base and to imitation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOTIONLESS = "Runs that were not evaluated while they trained have no curve."
 
 
 class Answers(NamedTuple):
-    """The greedy answers of one run over its checkpoints, as positions in `Drift`."""
+    """The greedy answers of one run over its checkpoints, as indices into `Drift`."""
 
     run: RunRow
     rows: Ints
@@ -37,7 +37,7 @@ class Answers(NamedTuple):
 
 
 def show(store: Store, runs: Sequence[RunRow]) -> None:
-    """Says by itself what is missing."""
+    """Show the curves, or what is missing for them."""
     used = vectors.encoder(store, runs)
     found = vectors.drift(store, runs, used) if used else None
     if used is None or found is None or not found.embedded.any():
@@ -71,7 +71,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> None:
 
 
 def _answers(store: Store, found: Drift, runs: Sequence[RunRow], kind: str) -> list[Answers]:
-    """Of the runs that have this kind of evaluation."""
+    """Return the answers of runs that have this kind of evaluation."""
     made = []
     for run in runs:
         rows = curves.rows_of(found, curves.checkpoints(data.list_evaluations(run.id), kind, run.dataset))
@@ -152,7 +152,7 @@ def _accuracy(found: Drift, each: Answers) -> Curve:
 
 
 def _levels(found: Drift, answers: Sequence[Answers], near: Sequence[Floats]) -> dict[str, float]:
-    """Base, floor and ceiling of the similarity to the reference, as far as they are known."""
+    """Return base, floor and ceiling of the similarity to the reference, those that are known."""
     shown = np.unique(np.concatenate([found.example[each.rows] for each in answers]))
     references, seconds = found.references[shown], found.seconds[shown]
     starts = (value[each.step == 0] for each, value in zip(answers, near, strict=True))
@@ -180,7 +180,7 @@ def _paths(
 
 
 def _legend(found: Drift, answers: Sequence[Answers], used: EncoderRow, levels: Mapping[str, float]) -> str:
-    """What was measured on how much, by what."""
+    """Return a caption: what was measured, on how many examples, and with which encoder."""
     rows = np.concatenate([each.rows for each in answers])
     parts = [
         f"Cosines under {format.literal(used.name)} (version {used.version}), mean over "

@@ -1,4 +1,4 @@
-"""Two axes through a cloud of vectors (principal components) and a vector's nearest neighbours. Pure numpy."""
+"""Two axes through a cloud of vectors (principal components), and a vector's nearest neighbours. Pure numpy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Axes(NamedTuple):
     components: NDArray[np.float64]
     """Orthonormal rows, largest variance first: (2, dimension)."""
     explained: NDArray[np.float64]
-    """Share of the variance along each: (2,)."""
+    """Share of the variance along each axis: (2,)."""
 
 
 def fit(vectors: Vectors, weight: NDArray[np.int64]) -> Axes:
-    """The two principal components of vectors (n, dimension) that occur `weight` (n,) times each.
+    """Return the two principal components of vectors (n, dimension) that occur `weight` (n,) times each.
 
-    A component's largest entry is positive, so that the same cloud always lies the same way.
+    A component's largest entry is positive, so that the same cloud always has the same orientation.
     """
     mean = np.average(vectors, axis=0, weights=weight).astype(np.float64)
     centred = vectors - mean
@@ -39,12 +39,12 @@ def fit(vectors: Vectors, weight: NDArray[np.int64]) -> Axes:
 
 
 def project(axes: Axes, vectors: Vectors) -> NDArray[np.float64]:
-    """Coordinates on the axes: (n, 2)."""
+    """Return coordinates on the axes: (n, 2)."""
     return (vectors - axes.mean) @ axes.components.T
 
 
 def nearest(vectors: Vectors, place: int, among: NDArray[np.int64], k: int) -> list[tuple[int, float]]:
-    """The `k` of `among` (positions) whose vectors have the highest cosine to that at `place`, and the cosine.
+    """Return the `k` of `among` (indices) with the highest cosine to the vector at `place`, and the cosines.
 
     `place` itself and vectors of NaN are left out.
     """

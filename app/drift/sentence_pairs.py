@@ -1,4 +1,4 @@
-"""Which sentence of one column matches which of another, with its cosine, as inert HTML."""
+"""Matching sentences of two columns with their cosines, as inert HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HELP = (
 
 
 def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder: EncoderRow | None) -> None:
-    """Every column (name, text) beside the one that they are held against."""
+    """Show every column (name, text) beside the one that they are compared with."""
     split = [sentences(text) for _, text in columns]
     vectors = known(store, encoder, [one for each in split for one in each])
     measure = f"cosines of {encoder.name}" if encoder and vectors is not None else "cosines of word counts"
@@ -34,7 +34,7 @@ def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder
 
 
 def known(store: Store, encoder: EncoderRow | None, wanted: Sequence[str]) -> Vectors | None:
-    """Vectors of all sentences; None where some have none, since two measures are never mixed."""
+    """Return vectors of all sentences; None if any is missing, since two measures are never mixed."""
     if encoder is None:
         return None
     found = embeddings.vectors(store, encoder.id, wanted)
@@ -42,7 +42,7 @@ def known(store: Store, encoder: EncoderRow | None, wanted: Sequence[str]) -> Ve
 
 
 def pairs(first: str, second: str, matches: Sequence[Match]) -> str:
-    """A line for each match; the darker, the closer."""
+    """Return a line for each match; the darker, the closer."""
     lines = "".join(
         f"<span>{marked(match.first or '')}</span>{_cosine(match.cosine)}<span>{marked(match.second or '')}</span>"
         for match in matches

@@ -1,4 +1,4 @@
-"""Which sentence of one text matches which of another. Pure functions; vectors come from whoever has them."""
+"""Match the sentences of two texts. Pure functions; the caller provides the vectors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from app.drift.words import words
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]
 MOST_SENTENCES = 60
-"""Sentences of a text that are matched; matching takes the cube of their number."""
+"""Most sentences of a text that are matched; the time grows with the cube of their number."""
 
 
 class Match(NamedTuple):
-    """A sentence of each text and their cosine; one of them is None where a sentence has no counterpart."""
+    """A sentence of each text and their cosine; one of them is None if a sentence has no counterpart."""
 
     first: str | None
     second: str | None
@@ -26,7 +26,7 @@ class Match(NamedTuple):
 
 
 def align(first: Sequence[str], second: Sequence[str], vectors: Vectors | None) -> list[Match]:
-    """One to one, so that the sum of cosines is the largest possible (Hungarian method), in the order of `first`.
+    """Match sentences one to one with the largest sum of cosines (Hungarian method), in the order of `first`.
 
     Unmatched sentences stand alone: those of `first` in their place, those of `second` at the end. Pairs that have
     nothing in common (a cosine of 0 or less) are not matched. `vectors` are unit vectors of every sentence; without

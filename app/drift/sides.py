@@ -1,4 +1,4 @@
-"""Two to four runs or checkpoints on the questions that all of them answered: are their styles apart, and where?
+"""Compare two to four runs or checkpoints on the questions all of them answered: do styles differ, and where?
 
 Pure functions of what was said and scored; knows neither Streamlit nor the store's queries.
 """
@@ -22,11 +22,11 @@ from trainer.spec.wording import said
 
 Floats = npt.NDArray[np.float64]
 CLEAR = 0.05
-"""Cosine from which on a difference in similarity is called drift; less than it is called none."""
+"""Cosine: a smaller difference in similarity is not called drift."""
 METHOD_ORDER = ("sft", "grpo", "none")
-"""Of columns that nobody has put in order."""
+"""The order of columns that the user has not chosen."""
 ORDERS = ("drift", "second", "first", "wrong", "similar", "random")
-"""In which the shared examples can be read; `first` and `second` are the sides that alone are right."""
+"""Orders of the shared examples; `first` and `second`: only that side is right."""
 
 
 class Side(NamedTuple):
@@ -44,25 +44,25 @@ class Answered(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """The examples that all sides answered, by id; arrays of shape (sides, examples), NaN where not known."""
+    """The examples that all sides answered, by id; arrays of shape (sides, examples), NaN if unknown."""
 
     example_id: npt.NDArray[np.int64]
     image: npt.NDArray[np.str_]
     prediction_id: npt.NDArray[np.int64]
     correct: Floats
     similarity: Floats
-    """Of the thinking to the reference."""
+    """Similarity of the think body to the reference."""
     wellformed: Floats
     steps: Floats
     tokens: Floats
     said: tuple[tuple[str, ...], ...]
-    """Thinking of each side; of a malformed answer, all that it said."""
+    """Think body of each side; for a malformed answer, its whole text."""
     answered: tuple[int, ...]
-    """Examples that each side answered, shared or not."""
+    """Number of examples that each side answered, shared or not."""
 
 
 class Standing(NamedTuple):
-    """One side on the shared examples; means but for the estimates."""
+    """One side on the shared examples; means, except for the estimates."""
 
     accuracy: Estimate
     similarity: Estimate | None
@@ -81,7 +81,7 @@ class Verdict(NamedTuple):
 
 
 def names(sides: Sequence[Side]) -> list[str]:
-    """The shortest names that tell the sides apart."""
+    """Return the shortest names that distinguish the sides."""
     methods = [status.METHODS.get(side.run.method, side.run.method) for side in sides]
     methods = ["base" if side.run.method == "none" else name for name, side in zip(methods, sides, strict=True)]
     steps = [f"step {side.evaluation.step}" for side in sides]
@@ -99,7 +99,7 @@ def names(sides: Sequence[Side]) -> list[str]:
 
 
 def share(sides: Sequence[Answered]) -> Shared:
-    """The examples that all sides answered; `sides` is not empty."""
+    """Return the examples that all sides answered; `sides` is not empty."""
     example_id = reduce(np.intersect1d, [side.scores.example_id for side in sides])
     places = [np.searchsorted(side.scores.example_id, example_id) for side in sides]
     picked = [[side.texts[i] for i in place] for side, place in zip(sides, places, strict=True)]
@@ -125,7 +125,7 @@ def share(sides: Sequence[Answered]) -> Shared:
 
 
 def verdict(shared: Shared) -> Verdict | None:
-    """None without an example that two sides answered. Intervals are paired bootstraps over images, or Wilson's."""
+    """Compare the sides; None without a shared example. Intervals are paired bootstraps over images, or Wilson's."""
     n = len(shared.example_id)
     if not n or len(shared.correct) < 2:
         return None
@@ -155,7 +155,7 @@ def _standing(shared: Shared, correct: Floats, side: int) -> Standing:
 
 
 def sentence(found: Verdict, first: str, second: str) -> str:
-    """Whether the two drifted apart, and what that did to their accuracy."""
+    """Say whether the two drifted apart, and what that did to their accuracy."""
     right = found.accuracy
     gain = f"{100 * right.value:+.1f} points, {100 * right.low:+.1f} to {100 * right.high:+.1f}"
     if right.low > 0 or right.high < 0:
@@ -183,9 +183,9 @@ def _style(apart: Estimate | None, first: str, second: str) -> str:
 
 
 def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_] | None = None) -> list[int]:
-    """Ids of the shared examples for reading: a word of ORDERS, with their `gaps`; `keep` leaves only some of them.
+    """Return ids of the shared examples in an order of ORDERS, by their `gaps`; `keep` leaves only some of them.
 
-    Within all but `random`, the largest gap comes first (for `similar`, the smallest). `random` is the same each time.
+    All orders but `random` put the largest gap first (`similar` the smallest). `random` is the same each time.
     """
     n = len(shared.example_id)
     if kind == "random":
@@ -204,9 +204,9 @@ def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_]
 
 
 def gaps(shared: Shared) -> Floats:
-    """How far the first two sides are apart on each example: the difference of their similarities to the reference.
+    """Return how far the first two sides are apart on each example: the difference of their similarities.
 
-    Where either is not known for any example: one minus the share of distinct words that both use (Jaccard).
+    If either is unknown for every example: one minus the share of distinct words that both use (Jaccard).
     """
     if has_similarity(shared):
         return np.abs(np.subtract(*np.nan_to_num(shared.similarity[:2])))
@@ -223,7 +223,7 @@ def _overlap(first: str, second: str) -> float:
 
 
 def shortage(shared: Shared, labels: Sequence[str]) -> str | None:
-    """What to know about examples that only some sides answered; None where all answered the same."""
+    """Return a sentence on examples that only some sides answered, or None."""
     n = len(shared.example_id)
     if all(count == n for count in shared.answered):
         return None

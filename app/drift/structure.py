@@ -1,6 +1,6 @@
-"""The form of texts: rules about structure, repetition, compressibility. Pure functions; each rule says what it counts.
+"""The form of texts: structural patterns, repetition, compressibility. Pure functions.
 
-The rules are patterns, not understanding: what they count is stated wherever they are shown.
+The rules are patterns, not understanding: what each counts is stated wherever it is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from app.drift.words import phrases, words
 
 REPEATED = 4
-"""Words of a repeated phrase."""
+"""Words in a repeated phrase."""
 _FIRST_NUMBER = re.compile(r"(?<!\S)1\.(?!\S)")
 _FIRST_SENTENCE = re.compile(r"[^.!?\n]*")
 _CHECKS = re.compile(r"\b(?:(?:double|re)?-?check\w*|verif\w+|recount\w*|count(?:ing)? again|make sure|confirm\w*)\b")
@@ -33,7 +33,7 @@ _FUNCTION_WORDS = frozenset(
 
 
 class Rule(NamedTuple):
-    """A kind of structure; `holds` takes a text and its question."""
+    """A structural pattern; `holds` takes a text and its question."""
 
     name: str
     definition: str
@@ -74,19 +74,19 @@ class Form(NamedTuple):
     structure: tuple[float, ...]
     """Share of the texts for which each of RULES holds."""
     words: float
-    """Mean of a text."""
+    """Mean number of words in a text."""
     distinct: float
-    """Different texts per text."""
+    """Distinct texts per text."""
     repeated: float
-    """Share of a text's phrases of REPEATED words that it has said before; a mean over texts that have any."""
+    """Share of a text's phrases of REPEATED words that occurred in it before; a mean over texts that have any."""
     compression: float
-    """Bytes of all texts, one a line, per byte that zlib makes of them."""
+    """Bytes of all texts, one a line, per byte of their zlib compression."""
     frequent: tuple[tuple[str, float], ...]
-    """Phrases of REPEATED words that are in most texts, with their shares."""
+    """The most widespread phrases of REPEATED words, with the share of texts that have them."""
 
 
 def form(texts: Sequence[str], questions: Sequence[str]) -> Form:
-    """`texts` is not empty; `questions` are theirs, in order."""
+    """Return the form of texts; there is at least one, and `questions` are theirs, in order."""
     n = len(texts)
     asked = list(zip(texts, questions, strict=True))
     found = [phrases(text, REPEATED) for text in texts]

@@ -1,7 +1,4 @@
-"""What chosen runs said at their evaluations, with its vectors and axes; remembered while neither changes.
-
-Draws nothing.
-"""
+"""The evaluation answers of chosen runs with their vectors and axes, cached until either changes."""
 
 from __future__ import annotations
 
@@ -25,35 +22,35 @@ from trainer.spec import wording
 from trainer.spec.config import EvaluationConfig
 
 Stamp = tuple[int, int, int]
-"""Answers, the latest of them, and vectors: tells one state of the database from the next."""
+"""Number of answers, the latest of them, and number of vectors: identifies a state of the database."""
 
 
 def encoder_name(store: Store, runs: Sequence[RunRow]) -> str:
-    """The encoder that the first of the runs was evaluated with, if any was: one for all, or nothing compares."""
+    """Return the encoder of the first evaluated run: all runs must use one, or nothing can be compared."""
     named = (data.get_run(run.id).config.get("evaluation", {}).get("encoder") for run in runs)
     return next(filter(None, named), EvaluationConfig().encoder)
 
 
 def encoder(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
-    """The version in use of the runs' encoder; None before anything was embedded with it."""
+    """Return the version in use of the runs' encoder; None before anything was embedded with it."""
     name = encoder_name(store, runs)
     return next((row for row in embeddings.encoders(store) if row.name == name), None)
 
 
 def left(store: Store, runs: Sequence[RunRow], used: EncoderRow | None) -> int:
-    """Answers of the runs that have no vector yet."""
+    """Return the number of the runs' answers that have no vector yet."""
     if used is None:
         return count_said(store, [run.id for run in runs])[0]
     return int((~drift(store, runs, used).embedded).sum())
 
 
 def drift(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Drift:
-    """Everything that the runs said."""
+    """Return all answers of the runs with their vectors."""
     ids = tuple(run.id for run in runs)
     return _drift(store, ids, used, _stamp(store, ids, used))
 
 
-# Thousands of vectors are only looked at: a copy for each rerun would cost more than the page.
+# Cached as a resource: copying thousands of vectors at each rerun would cost more than the page.
 @st.cache_resource(max_entries=3, show_spinner="Reading traces", hash_funcs={Store: attrgetter("url")})
 def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stamp) -> Drift:
     rows = said(store, run_ids)
@@ -71,7 +68,7 @@ def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stam
 
 
 def axes(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Axes:
-    """Principal axes of everything that the runs said."""
+    """Return principal axes of all answers of the runs."""
     ids = tuple(run.id for run in runs)
     return _axes(store, ids, used, _stamp(store, ids, used))
 

@@ -1,4 +1,4 @@
-"""The head of the drift page: did the first two sides drift apart, and what are the numbers behind that?"""
+"""The head of the drift page: did the first two sides drift apart, and by which numbers?"""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HELP = (
     "are 95 %: Wilson's for shares, bootstraps over images for the others, paired for differences."
 )
 MALFORMED = 0.95
-"""Share of well-formed answers below which a similarity is mostly about form."""
+"""Share of well-formed answers below which a similarity mostly reflects form."""
 
 
 def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> None:
-    """The sentence, the table, and what has to be known to read them."""
+    """Show the sentence, the table, and the notes needed to read them."""
     st.markdown(f"**{format.literal(drift.sentence(found, *names[:2]).replace('-', '−'))}**", help=HELP)
     measure = f"Similarity ({reading.encoder})" if reading.encoder else "Similarity"
     head = ("", "Exact match", measure, "Well-formed", "Steps", "Tokens")
@@ -47,7 +47,7 @@ def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: R
 
 
 def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> list[str]:
-    """What limits the comparison, a sentence each."""
+    """Return the limits of the comparison, a sentence each."""
     first, second = (side.evaluation.conditions for side in sides[:2])
     different = differences(first, second)
     loose = [name for name, each in zip(names[:2], found.standings, strict=False) if each.wellformed < MALFORMED]

@@ -1,4 +1,4 @@
-"""Noisy curves over steps: levels with their errors, and when a curve has crossed a line for good. Pure functions.
+"""Levels of noisy curves with their errors, and the point where a curve crosses a line for good. Pure functions.
 
 A window is a run of neighbouring steps, a tenth of all, from 10 to 50; NaN entries of a curve are left out.
 """
@@ -12,36 +12,36 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 ENOUGH = 40
-"""Steps below which nothing is said."""
+"""Fewest steps to say anything about."""
 SURE = 4.0
-"""Standard errors by which two levels differ when they are said to differ."""
+"""Standard errors by which two levels must differ to be called different."""
 
 
 class Level(NamedTuple):
-    """The mean over a window and its standard error, a slope within the window left aside."""
+    """The mean over a window and its standard error, not counting a slope within the window."""
 
     mean: float
     error: float
 
 
 def width(steps: int) -> int:
-    """Steps in a window of a run of so many."""
+    """Return the width of a window, in steps."""
     return int(np.clip(steps // 10, 10, 50))
 
 
 def level(curve: Floats, start: int, size: int) -> Level:
-    """Over `size` entries from `start` on; NaN where all are missing."""
+    """Return the level over `size` entries from `start` on; NaN if all are missing."""
     values = curve[start : start + size]
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return Level(float(values[0]) if len(values) else np.nan, np.inf)
-    # From one entry to the next, noise shows and a slope hardly does.
+    # Differences of neighbours show the noise, and hardly any slope.
     noise = np.sqrt((np.diff(values) ** 2).mean() / 2)
     return Level(float(values.mean()), float(noise / np.sqrt(len(values))))
 
 
 def forward_mean(curve: Floats, size: int) -> Floats:
-    """At i the mean of the entries i to i + size - 1; shorter than the curve by size - 1. NaN where all are missing."""
+    """Return at each i the mean of entries i to i + size - 1 (size - 1 fewer); NaN if all are missing."""
     if len(curve) < size:
         return np.empty(0)
     known = np.isfinite(curve)
@@ -52,9 +52,9 @@ def forward_mean(curve: Floats, size: int) -> Floats:
 
 
 def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | None:
-    """The first entry from which the mean of the next `size` is at least `line`, and stays at least `line - slack`.
+    """Return the first entry from which the mean of `size` entries reaches `line`, and stays above `line - slack`.
 
-    None where that never came about, and where it was so from the start.
+    None if that never happens, or if it is so from the start.
     """
     means = forward_mean(curve, size)
     below = np.flatnonzero(means < line - slack)
@@ -65,6 +65,6 @@ def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | Non
 
 
 def rose(before: Level, after: Level, by: float) -> bool:
-    """Whether a level rose by at least `by`, and by more than noise explains."""
+    """Return whether a level rose by at least `by`, and by more than noise explains."""
     gain = after.mean - before.mean
     return bool(gain >= by and gain > SURE * np.hypot(before.error, after.error))

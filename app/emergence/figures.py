@@ -1,6 +1,6 @@
-"""The score of a run: every curve of its emergence over one step axis, row under row. Pure functions of arrays.
+"""The score of a run: all curves of its emergence over one step axis, row under row. Pure functions of arrays.
 
-Rows share the axis, so that zoom, hover and cursor go through all of them. Knows neither the store nor Streamlit.
+Rows share the axis, so that zoom, hover and cursor apply to all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SMOOTHING = 0.75
 
 
 class Curve(NamedTuple):
-    """`dotted` belongs to the run that is compared; `sparse` is measured now and then, and never smoothed."""
+    """`dotted` curves belong to the compared run; `sparse` ones are measured now and then, and never smoothed."""
 
     name: str
     x: Floats
@@ -39,7 +39,7 @@ class Heat(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the score; `kind` is what its curves are: `share` (0 to 100 %), `number`, or `stacked` parts."""
+    """A row of the score; `kind` is `share` (0 to 100 %), `number`, or `stacked` parts."""
 
     title: str
     curves: Sequence[Curve]
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def score(rows: Sequence[Row], marks: Sequence[Mark], *, cursor: float | None, revision: str) -> go.Figure:
-    """The rows over one axis; marks are flags at the top and dotted lines through all rows."""
+    """Return the rows over one axis; marks are flags at the top and dotted lines through all rows."""
     heights = [row.tall * ROW_PIXELS for row in rows]
     total = sum(heights) + GAP_PIXELS * (len(rows) - 1)
     above = FIRST_FLAG + FLAG_PIXELS * len(marks) + 8
@@ -84,7 +84,7 @@ def _layout(height: int, above: int, revision: str) -> go.Layout:
         height=height + above + BOTTOM_PIXELS,
         margin={"l": 48, "r": 12, "t": above, "b": BOTTOM_PIXELS},
         hovermode="x unified",
-        # The upright goes through all rows, the label tells of one: a label for all would cover half of them.
+        # The vertical line crosses all rows, its label only one: a label for all would cover half of them.
         dragmode="zoom",
         uirevision=revision,
         showlegend=False,
@@ -115,7 +115,7 @@ def _y_axis(row: Row, low: float, high: float) -> dict[str, object]:
 
 
 def _heading(row: Row) -> str:
-    """The title and, in their colours, the names of the curves: a legend that needs no room of its own."""
+    """Return the title and the names of the curves in their colours: a legend that takes no extra room."""
     names = [
         f'<span style="color:{curve.color}">{"▪" if row.kind.startswith("stacked") else "━"} {plain(curve.name)}</span>'
         for curve in row.curves
@@ -134,7 +134,7 @@ def _traces(row: Row, axis: str) -> list[go.Scatter | go.Heatmap]:
 
 
 def _heat(heat: Heat, axis: str) -> go.Heatmap:
-    """Nothing is as light as the page; the strongest share of all sets the scale, by its root, to show rare values."""
+    """Return a heat map: zero has the page's colour; the scale is the root of the share, to show rare values."""
     return go.Heatmap(
         uid=f"{axis}/heat",
         name=plain(heat.name),

@@ -1,4 +1,4 @@
-"""What to look at in a run: patterns that often mean that a policy found something cheaper than reasoning.
+"""Findings about a run: patterns that often mean that a policy found something cheaper than reasoning.
 
 Evidence, not alarms: each says what was measured and since when. Pure functions of a run's curves.
 """
@@ -18,9 +18,9 @@ from store.completions.emergence import Emergence
 from store.db.rows import EvaluationRow, Series
 
 FLAT = 0.05
-"""A change of accuracy that counts as none."""
+"""Smaller changes of accuracy count as none."""
 LEARNT = 0.7
-"""Accuracy from which a standstill is no wonder."""
+"""Accuracy above which a plateau is expected."""
 SMALL_GAIN = 0.1
 PADDED = 0.15
 EXCESS = 0.1
@@ -50,7 +50,7 @@ class HeldOut(NamedTuple):
 
 
 def held_out(evaluations: Sequence[EvaluationRow], probe_samples: int) -> list[HeldOut]:
-    """The finished validations and probes of a run, those that it has; a probe samples each example so often, too."""
+    """Return a run's finished validations and probes; a probe also samples each example `probe_samples` times."""
     curves = []
     for kind, name, figure, copies in (
         ("val", "validation", "exact_match", 1),
@@ -64,7 +64,7 @@ def held_out(evaluations: Sequence[EvaluationRow], probe_samples: int) -> list[H
 
 
 def at_steps(curve: Series, steps: NDArray[Any]) -> Floats:
-    """The curve's value at each of the steps, NaN where it has none at all."""
+    """Return the curve's value at each of the steps, NaN without any values."""
     known = np.isfinite(curve.value)
     if not known.any():
         return np.full(len(steps), np.nan)
@@ -72,7 +72,7 @@ def at_steps(curve: Series, steps: NDArray[Any]) -> Floats:
 
 
 def findings(found: Emergence, reward: Floats, tested: Sequence[HeldOut]) -> list[Finding]:
-    """What shows in a run, the gravest first; `reward` has an entry for each step of `found`."""
+    """Return a run's findings, most serious first; `reward` has an entry for each step of `found`."""
     if len(found.step) < crossings.ENOUGH:
         return []
     rules: tuple[Callable[[], Finding | None], ...] = (
@@ -88,13 +88,13 @@ def findings(found: Emergence, reward: Floats, tested: Sequence[HeldOut]) -> lis
 
 
 def divergence(found: Emergence, reward: Floats, tested: HeldOut) -> Finding | None:
-    """The training reward rose while held-out accuracy fell from its peak, by more than both noises explain."""
+    """Find a rising training reward while held-out accuracy falls from its peak, both beyond noise."""
     if len(tested.step) < 3:
         return None
     best, last = int(np.argmax(tested.accuracy)), len(tested.step) - 1
     shares, n = tested.accuracy[[best, last]], tested.n[[best, last]]
     fall = shares[0] - shares[1]
-    # The peak is the largest of several noisy numbers: hence an error for each of them.
+    # The peak is the largest of several noisy numbers, so each of them needs its error.
     error = float(np.sqrt((shares * (1 - shares) / n).sum())) * np.sqrt(2)
     start, size = _entry(found, tested.step[best]), crossings.width(len(found.step))
     before, after = level(reward, min(start, len(reward) - size), size), _now(reward)
@@ -111,7 +111,7 @@ def divergence(found: Emergence, reward: Floats, tested: HeldOut) -> Finding | N
 
 
 def padding(found: Emergence) -> Finding | None:
-    """More steps than there are things to count, for good, and hardly more right answers."""
+    """Find traces that lastingly have more steps than things to count, without better answers."""
     excess, over, right = found.excess, found.share("over", "compared"), found.share("right", "judged")
     at, size = _since(found, excess, EXCESS, slack=EXCESS), crossings.width(len(found.step))
     if at is None or len(found.step) - at < 2 * size:
@@ -130,7 +130,7 @@ def padding(found: Emergence) -> Finding | None:
 
 
 def flat(found: Emergence) -> Finding | None:
-    """The format has been locked in for a while, and accuracy is where it was."""
+    """Find a format that has been locked in for a while, with accuracy where it was."""
     at, size = locked(found), crossings.width(len(found.step))
     right = found.share("right", "judged")
     if at is None or len(found.step) - at < 3 * size:
@@ -149,7 +149,7 @@ def flat(found: Emergence) -> Finding | None:
 
 
 def shotgun(found: Emergence) -> Finding | None:
-    """Completions that give more than one answer became common."""
+    """Find completions with several answers becoming common."""
     several = found.share("several")
     now = _now(several)
     if now.mean < SHOTGUN or not rose(_first(several), now, SHOTGUN - 0.02):
@@ -163,7 +163,7 @@ def shotgun(found: Emergence) -> Finding | None:
 
 
 def same_answer(found: Emergence) -> Finding | None:
-    """One answer is given far more often than it is true."""
+    """Find one answer that is given far more often than it is true."""
     top, truth = _now(found.top_answer), _now(found.top_truth)
     if not (top.mean >= SAME_ANSWER and top.mean - truth.mean >= BEYOND_TRUTH):
         return None
@@ -177,7 +177,7 @@ def same_answer(found: Emergence) -> Finding | None:
 
 
 def dead_groups(found: Emergence) -> Finding | None:
-    """Groups in which every completion is alike and not right became common; dead groups that are right are success."""
+    """Find groups of identical, wrong completions becoming common; dead groups that are right mean success."""
     wrong = found.liveness()["wrong"]
     now = _now(wrong)
     if now.mean < DEAD or not rose(_first(wrong), now, 0.75 * DEAD):
@@ -192,7 +192,7 @@ def dead_groups(found: Emergence) -> Finding | None:
 
 
 def collapse(found: Emergence) -> Finding | None:
-    """Once it was well-formed, thinking shrank to a part of what it was."""
+    """Find reasoning that shrank to a fraction of its length when it became well-formed."""
     size = crossings.width(len(found.step))
     tokens = crossings.forward_mean(found.mean_tokens, size)
     formed = crossings.forward_mean(found.share("wellformed"), size)

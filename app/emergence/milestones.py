@@ -1,6 +1,6 @@
-"""When something emerged in a run: found in its curves, each with the rule and the numbers. Pure functions.
+"""Milestones: when something emerged in a run, each with the rule and the numbers. Pure functions.
 
-A milestone is a curve that crosses a line for good; what is so from the first step on did not emerge.
+A milestone is a curve that crosses a line for good; what is true from the first step on did not emerge.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Milestone(NamedTuple):
     measured: str
     """The numbers, as a sentence."""
     rule: str
-    """How it was found, as a sentence."""
+    """The rule that found it, as a sentence."""
     before: int
     after: int
 
 
 def milestones(found: Emergence) -> list[Milestone]:
-    """Those that came about, by step."""
+    """Return the milestones that occurred, by step."""
     if len(found.step) < crossings.ENOUGH:
         return []
     each = (_format(found), _numbered(found), _accuracy(found), _length(found))
@@ -42,12 +42,12 @@ def milestones(found: Emergence) -> list[Milestone]:
 
 
 def locked(found: Emergence) -> int | None:
-    """The entry from which the format is locked in."""
+    """Return the entry from which the format is locked in."""
     return emerged(found.share("wellformed"), LOCKED, LOCKED_SLACK)
 
 
 def emerged(curve: Floats, line: float, slack: float) -> int | None:
-    """The entry from which a curve has crossed a line for good, if it rose there by more than noise explains."""
+    """Return the entry from which a curve stays above a line, if it rose there by more than noise explains."""
     size = crossings.width(len(curve))
     at = crossings.crossed(curve, line, size=size, slack=slack)
     if at is None or not crossings.rose(
@@ -135,12 +135,12 @@ def _milestone(
 
 
 def _beside(found: Emergence, at: int) -> tuple[int, int]:
-    """Steps a third of a window before and after an entry."""
+    """Return the steps a third of a window before and after an entry."""
     away = max(1, crossings.width(len(found.step)) // 3)
     return int(found.step[max(0, at - away)]), int(found.step[min(len(found.step) - 1, at + away)])
 
 
 def around(curve: Floats, at: int, size: int) -> tuple[Level, Level]:
-    """The levels of the windows before and from an entry on."""
+    """Return the levels of the windows before an entry and from it on."""
     start = max(0, at - size)
     return crossings.level(curve, start, at - start), crossings.level(curve, at, size)

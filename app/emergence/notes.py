@@ -25,17 +25,17 @@ SHOWS: Mapping[str, Sort] = {
     "accuracy": lambda row: (row.correct is True, row.wellformed),
     "length": lambda row: (row.tokens or 0,),
 }
-"""What an example after a milestone has more of than one before, by kind."""
+"""What an example after each kind of milestone has more of than one before."""
 PICK: Mapping[str, Sort] = {
     "padding": lambda row: (row.wellformed, row.steps - (row.truth or 0), row.correct is False),
     "shotgun": lambda row: (row.answer is None, row.text.count("<answer>")),
     "collapse": lambda row: (-(row.tokens or 0),),
 }
-"""Which trace of a step shows a finding best; else a wrong one of usual length."""
+"""The trace of a step that shows each finding best; by default a wrong one of usual length."""
 
 
 def findings_box(story: Story) -> None:
-    """What to look at, or that nothing was found; says what was looked for."""
+    """Show the findings, or that there are none and what was looked for."""
     run, found = story.run, story.findings
     if not found:
         st.success(
@@ -55,18 +55,18 @@ def findings_box(story: Story) -> None:
 
 
 def looked_at(story: Story) -> str:
-    """`170 steps`, or, of a long run, `1,954 steps, one in 4`."""
+    """Return `170 steps` or, for a long run, `1,954 steps, one in 4`."""
     steps = f"{format.count(len(story.found.step))} steps"
     return steps if story.found.every == 1 else f"{steps}, one in {story.found.every}"
 
 
 def findings_line(found: list[Finding]) -> str:
-    """`Steps beyond what is there (since step 62)`, one after another; empty without findings."""
+    """Return findings like `Steps beyond what is there (since step 62)` in a line; empty without findings."""
     return " · ".join(f"{one.title} (since step {one.since})" for one in found)
 
 
 def milestone_cards(story: Story) -> None:
-    """A card for each milestone, in the order of their steps."""
+    """Show a card for each milestone, in the order of their steps."""
     if not story.milestones:
         st.caption(
             "No milestone yet: the format is not locked in, half of the samples have no numbered steps, accuracy has "
@@ -90,7 +90,7 @@ def _card(run: RunDetail, one: Milestone) -> None:
 
 
 def example(run: RunDetail, step: int, sort: Sort, *, largest: bool) -> StoredCompletion | None:
-    """The completion of a step that has most (or least) of what `sort` tells; None where the step has none."""
+    """Return the completion of a step with most (or least) of what `sort` measures; None without completions."""
     rows = data.list_completions(run.id, steps=(step, step), limit=MOST_LOOKED_AT)
     return (max if largest else min)(rows, key=sort, default=None)
 

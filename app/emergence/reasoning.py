@@ -1,7 +1,7 @@
-"""What only the texts of completions tell: does thinking lead to the answer, is it about the picture? Pure.
+"""Read the texts of completions: does the reasoning lead to the answer, and is it about the picture? Pure functions.
 
-Knows the drawn world by the scene that comes with an example, and no database. Every figure of a reading is a count, so
-that readings can be put together by adding.
+For the drawn world, the scene comes with the example. Every figure of a reading is a count, so that readings can be
+merged by adding.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from store.trace import GRAMMAR, NUMBER_WORDS, Form, Trace, parse
 from trainer.examples.shapes import COLORS, COLUMNS, KINDS, ROWS
 
 MATCHES = ("hit", "repeated", "beside", "invented", "missed")
-"""A step names an object that was asked for; one that an earlier step has named; one that was not asked for; nothing
-that is there. `missed` are objects that were asked for and that no step names."""
+"""What a step names: a requested object; one that an earlier step has named; one that was not asked for; nothing that
+is there. `missed` are requested objects that no step names."""
 LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+")
 _TAGS = re.compile("|".join(GRAMMAR["cot"]))
@@ -26,7 +26,7 @@ _KIND_OF = {form: kind for kind in KINDS for form in (kind, f"{kind}s")}
 
 
 class Said(NamedTuple):
-    """A completion with the scene that it is about, where that is known (`objects` of a drawn example)."""
+    """A completion with its scene, if known (`objects` of a drawn example)."""
 
     text: str
     objects: Sequence[Mapping[str, Any]] | None
@@ -34,25 +34,25 @@ class Said(NamedTuple):
 
 @dataclass
 class Reading:
-    """What was read in some completions of one step."""
+    """Figures of some completions of one step."""
 
     texts: int = 0
     stepped: int = 0
-    """Well-formed, with an answer and at least one step."""
+    """Well-formed completions with an answer and at least one step."""
     agreeing: int = 0
-    """Of these, those whose answer is the number of the last step."""
+    """Of these, those that answer with the number of the last step."""
     early: int = 0
     """Of these, those that name their answer before the first step."""
     matched: int = 0
-    """Well-formed, with steps, about a known scene."""
+    """Well-formed completions with steps, about a known scene."""
     matches: Counter[str] = field(default_factory=Counter)
-    """Steps, or objects that were missed, by word of MATCHES; a step that names no attribute is left out."""
+    """Steps, or missed objects, by word of MATCHES; a step that names no attribute is left out."""
     words: Counter[str] = field(default_factory=Counter)
-    """Texts that hold a word, in lower case."""
+    """Number of texts by the words they contain, in lower case."""
 
 
 def read_step(said: Sequence[Said], style: Form) -> Reading:
-    """Reads the completions of one step."""
+    """Read the completions of one step."""
     reading = Reading()
     for one in said:
         trace = parse(one.text, style)
@@ -71,12 +71,12 @@ def read_step(said: Sequence[Said], style: Form) -> Reading:
 
 
 def words(text: str) -> set[str]:
-    """The distinct words of a completion without its tags, in lower case."""
+    """Return the distinct words of a completion without its tags, in lower case."""
     return {word for word in _WORD.findall(_TAGS.sub(" ", text).casefold()) if len(word) <= LONGEST_WORD}
 
 
 def names_answer_early(trace: Trace) -> bool:
-    """Whether the thinking says the answer, in digits or as a word, before its first step."""
+    """Return whether the thinking states the answer, in digits or as a word, before its first step."""
     if trace.think is None or not trace.steps or trace.answer is None:
         return False
     names = {str(trace.answer)} | ({NUMBER_WORDS[trace.answer]} if trace.answer < len(NUMBER_WORDS) else set())
@@ -84,7 +84,7 @@ def names_answer_early(trace: Trace) -> bool:
 
 
 def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    """Each step's text against the scene, first come, first served; counts by word of MATCHES."""
+    """Match steps with the objects of the scene, first come, first served; return counts by word of MATCHES."""
     wanted = [each for each in objects if each["hit"]]
     others = [each for each in objects if not each["hit"]]
     left = list(wanted)
@@ -106,7 +106,7 @@ def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter
 
 
 def _attributes(step: str) -> tuple[set[str], set[str], set[str], set[str]]:
-    """The colours, kinds, rows and columns that a step names."""
+    """Return the colours, kinds, rows and columns that a step names."""
     named = set(_WORD.findall(step.casefold()))
     kinds = {kind for form, kind in _KIND_OF.items() if form in named}
     return named.intersection(COLORS), kinds, named.intersection(ROWS), named.intersection(COLUMNS)
@@ -118,7 +118,7 @@ def _agrees(named: tuple[set[str], set[str], set[str], set[str]], thing: Mapping
 
 
 class Word(NamedTuple):
-    """A word and the share of texts that hold it, for each part of the training."""
+    """A word and the share of texts that contain it, for each part of the training."""
 
     word: str
     shares: tuple[float, ...]
@@ -129,7 +129,7 @@ class Word(NamedTuple):
 
 
 def vocabulary(readings: Sequence[Reading], *, parts: int = 12, most: int = 12, least: float = 0.1) -> list[Word]:
-    """Words that appeared and words that faded, by change: at most `most` of each, whose share changed by `least`.
+    """Return words that appeared or faded, by change: at most `most` each, whose share changed by `least`.
 
     The readings, in the order of training, are cut into `parts`.
     """

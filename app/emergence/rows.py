@@ -1,4 +1,4 @@
-"""What the rows of a run's score show: from its story to curves. Pure functions; draws nothing."""
+"""Turn a run's story into the rows of its score. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.completions.emergence import MOST_STEPS, Emergence, thinned
 from store.trace import form_of
 
 POINTS = 250
-"""Entries along the axis; more steps are put together."""
+"""Entries along the axis; more steps are merged."""
 FLAG_COLORS = {"format": BLUE, "steps": GREEN, "accuracy": ORANGE, "length": PURPLE}
 HELD_OUT_COLORS = {"validation": VERMILLION, "probe": PURPLE}
 GROUPS = {
@@ -31,7 +31,7 @@ MATCHED = {
 
 
 def rows(story: Story, read: Texts, other: Story | None) -> list[Row]:
-    """The rows for one run; of the other one, the curves that can be overlaid."""
+    """Return the rows for one run, overlaid with those of the other run's curves that allow it."""
     found = thinned(story.found, POINTS)
     beside = None if other is None else thinned(other.found, POINTS)
     numbered = form_of(story.run.style, story.run.grammar) == "cot"
@@ -126,7 +126,7 @@ def _groups(found: Emergence) -> list[Curve]:
 
 
 def _movers(story: Story, found: Emergence) -> list[Curve]:
-    """A component that goes against the reward moves nothing: it counts as 0."""
+    """Return the movers' curves; a component that goes against the reward moves nothing and counts as 0."""
     weights = story.run.reward_weights
     parts = {name: np.maximum(share, 0) for name, share in found.movers(weights).items() if weights.get(name)}
     total = np.sum(list(parts.values()), axis=0) if parts else np.zeros(0)
@@ -145,7 +145,7 @@ def _matches(read: Texts) -> list[Curve]:
 
 
 def _named(curves: list[Curve]) -> list[Curve]:
-    """Curves of the other run say so where they are read one by one."""
+    """Label the other run's curves as such, for hover texts."""
     return [curve._replace(name=f"{curve.name}, other run") if curve.dotted else curve for curve in curves]
 
 
@@ -154,6 +154,6 @@ def _per(found: Emergence, part: str) -> Floats:
 
 
 def _shares(table: Floats) -> Floats:
-    """(steps, values) counts as (values, steps) shares of each step."""
+    """Turn (steps, values) counts into (values, steps) shares of each step."""
     total = table.sum(axis=1, keepdims=True)
     return np.asarray((table / np.maximum(total, 1)).T)

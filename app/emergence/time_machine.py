@@ -1,4 +1,4 @@
-"""The time machine: one held-out example, answered greedily at every evaluation, through the whole training."""
+"""The time machine: one held-out example, with its greedy answer at every evaluation of a training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICTURE_WIDTH = 220
 
 @st.fragment
 def time_machine(run: RunDetail) -> None:
-    """Chooses an example and a step; shows the answer of that step with what has changed since the last evaluation."""
+    """Choose an example and a step; show the step's answer, and its changes since the last evaluation."""
     store = data.reader()
     known = panel.panel(store, run.id)
     if not known:
@@ -58,7 +58,7 @@ def label(example: StoredExample, one: PanelExample) -> str:
 
 
 def strip(answers: list[StoredPrediction]) -> str:
-    """A cell for each evaluation, with the answer that was given."""
+    """Return a cell with the answer for each evaluation."""
     cells = "".join(f'<span title="step {one.step}">{chip(one)}</span>' for one in answers)
     return f'<div style="display:flex;flex-wrap:wrap;gap:2px" role="img" aria-label="answers by step">{cells}</div>'
 

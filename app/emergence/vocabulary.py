@@ -1,4 +1,4 @@
-"""Words that appeared or faded while a run trained, as a table. Model output: shown as plain text."""
+"""Words that appeared or faded during training, as a table. Model output: shown as plain text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.shared.trace_text import visible
 
 
 def vocabulary_table(read: Texts) -> None:
-    """Each word with its share of the texts through training, as a row of cells, and at both ends."""
+    """Show each word's share of the texts over the training as a row of cells, and at both ends."""
     found = vocabulary(read.readings)
     if not found:
         st.caption("No word came or went in more than a tenth of the texts.")
@@ -28,7 +28,7 @@ def vocabulary_table(read: Texts) -> None:
 
 
 def table_html(words: list[Word], last: int) -> str:
-    """A row for each word; a cell is as dark as its share. `last` is the step where the row ends."""
+    """Return a row for each word; a cell is as dark as its share. `last` is the step where the row ends."""
     rows = "".join(_row(one, last) for one in words)
     style = (
         "<style>.vo{width:100%;border-collapse:collapse;font-size:.85rem}.vo td{padding:1px 6px;border:0}"

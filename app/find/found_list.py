@@ -1,4 +1,4 @@
-"""Completions of any run and step as rows that open, each with its example and a link to its own page."""
+"""Completions of any run and step as expandable rows, each with its example and a link to its own page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUESTION = 90
 
 
 def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow]) -> None:
-    """Nothing for no rows."""
+    """Show the rows; nothing if there are none."""
     by_id = {run.id: run for run in runs}
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
     said = get_remarks(store, "completion", [row.id for row in rows])
@@ -39,7 +39,7 @@ def address(row: StoredCompletion, run: RunRow | None) -> str:
 
 
 def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | None, said: Remarks) -> str:
-    """Run, step and question of a row as inert HTML, with what people said about it."""
+    """Return run, step and question of a row as inert HTML, with people's tags and notes."""
     name = visible(run.name) if run else "a run that is gone"
     parts = [f'<a target="_self" href="{visible(address(row, run))}"><b>{name}</b> · step {row.step}</a>']
     if example:

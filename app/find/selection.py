@@ -1,4 +1,4 @@
-"""What can be done with everything that a search finds: take it along, train on it, tag it."""
+"""Actions on all results of a search: download, train on them, tag them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.notes import LONGEST_TAG
 
 
 def show(asked: Asked, query: Mapping[str, str], runs: list[RunRow]) -> None:
-    """Buttons for all that `asked` finds; `query` asks for the same in an address."""
+    """Show the buttons for all results of `asked`; `query` is the same search as an address."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.link_button(
             "Export as JSONL",
@@ -52,7 +52,7 @@ def train(asked: Asked, runs: list[RunRow]) -> None:
 
 
 def attempt(intent: Callable[[], str]) -> str | None:
-    """What the intent gives; None after its error is shown."""
+    """Return the intent's result; show its error and return None if it fails."""
     try:
         return intent()
     except StoreError as error:

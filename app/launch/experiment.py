@@ -1,4 +1,4 @@
-"""The form of a matrix: arms, ranks, seeds, models and learning rates, launched in one action."""
+"""The form of an experiment: arms, ranks, seeds, models and learning rates, launched in one action."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "demo-tables"
 
 
 def experiment_form() -> None:
-    """Begins as the demonstration's tables; says how many runs it makes before it makes them."""
+    """Show the form, filled in as for the demonstration's tables; it says how many runs it will make."""
     with st.expander("Experiment: a matrix of runs, compared", icon=":material/grid_view:", key="experiment"):
         try:
             matrix = _matrix()

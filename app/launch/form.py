@@ -1,4 +1,4 @@
-"""The launch form, made from RunConfig: one widget a field, its docstring as help. Knows nothing of databases.
+"""The launch form, made from RunConfig: one widget a field, its docstring as help.
 
 `fill` puts a config into the widgets, `collect` reads them back. Rewards have rows of their own (`reward_rows`).
 """
@@ -46,7 +46,7 @@ class Checked(NamedTuple):
 
 
 def fill(config: RunConfig) -> None:
-    """Puts a config into the widgets; before they are drawn, or from a callback."""
+    """Put a config into the widgets; before they are drawn, or from a callback."""
     values = config.model_dump(mode="json")
     leaves: dict[str, Any] = {}
     for path in FIELDS:
@@ -58,7 +58,7 @@ def fill(config: RunConfig) -> None:
 
 
 def collect() -> Checked:
-    """The config that the widgets hold; everything is checked again, whatever the browser sent."""
+    """Return the config that the widgets hold; everything is checked again, whatever the browser sent."""
     values: dict[str, Any] = {}
     for field in FIELDS.values():
         *parents, leaf = field.path.split(".")
@@ -81,7 +81,7 @@ def collect() -> Checked:
 
 
 def essentials() -> None:
-    """What nearly every launch decides."""
+    """Show what nearly every launch decides."""
     for row in ESSENTIALS:
         for column, path in zip(st.columns(len(row)), row, strict=True):
             with column:
@@ -89,7 +89,7 @@ def essentials() -> None:
 
 
 def sections(errors: Iterable[str]) -> None:
-    """The other fields, folded; a section with a fault says so."""
+    """Show the other fields, folded; a section with a fault says so."""
     method = form_state.value("method")
     shown = {path for row in ESSENTIALS for path in row}
     for title, prefixes in SECTIONS.items():
@@ -112,7 +112,7 @@ def _grid(fields: list[Field]) -> None:
 
 
 def widget(field: Field) -> None:
-    """The widget that fits a field's type."""
+    """Show the widget that fits a field's type."""
     if field.choices:
         _choice(field)
     elif field.path in SUGGESTIONS:

@@ -1,4 +1,4 @@
-"""The values behind the launch form, by path: what it was filled with, and what the user made of it.
+"""The values behind the launch form, by path: what it was filled with, and the user's changes.
 
 Each filling is a new generation of widgets: a value put into an existing widget's state can get lost in the browser
 when two runs of the script follow each other closely, a new widget's default cannot.
@@ -15,21 +15,21 @@ _FILLED, _GENERATION = "launch.filled", "launch.generation"
 
 
 def fill(values: Mapping[str, Any]) -> None:
-    """New widgets with these values; before they are drawn, or from a callback."""
+    """Make new widgets with these values; call it before they are drawn, or from a callback."""
     st.session_state[_FILLED] = dict(values)
     st.session_state[_GENERATION] = st.session_state.get(_GENERATION, 0) + 1
 
 
 def key(path: str) -> str:
-    """The key of a field's widget."""
+    """Return the key of a field's widget."""
     return f"launch.{st.session_state.get(_GENERATION, 0)}.{path}"
 
 
 def filled(path: str, default: Any = None) -> Any:
-    """What the form was filled with: the default of the field's widget."""
+    """Return what the form was filled with: the default of the field's widget."""
     return st.session_state.get(_FILLED, {}).get(path, default)
 
 
 def value(path: str, default: Any = None) -> Any:
-    """What the field holds now."""
+    """Return what the field holds now."""
     return st.session_state.get(key(path), filled(path, default))

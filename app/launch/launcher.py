@@ -1,4 +1,4 @@
-"""Where a run goes: to this host's queue or, where one is named, to a Ray cluster."""
+"""Choose where a run goes: to this host's queue or, if one is configured, to a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES = {"local": "This machine", "ray": "Ray cluster"}
 
 
 def launcher_choice(key: str) -> str:
-    """The name of a launcher; nothing is asked where there is one only."""
+    """Return the name of a launcher; ask only if there are several."""
     address = cluster.address()
     if address is None:
         return "local"

@@ -1,4 +1,4 @@
-"""What a config would do, in words: how many updates, on which example, what the rewards pay. Knows no database."""
+"""Describe what a config would do: how many updates, on which example, and what the rewards pay."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from trainer.spec.rewards import explain
 
 
 class Pay(NamedTuple):
-    """Raw value of a reward for a text, None where it has none, and why."""
+    """A reward's raw value for a text (None without one), and why."""
 
     value: float | None
     reason: str
 
 
 def plan(config: RunConfig) -> list[str]:
-    """Sentences: the updates, how often the data are seen, what is evaluated."""
+    """Return sentences: the updates, how often the data are seen, what is evaluated."""
     data, evaluation = config.data, config.evaluation
     test = f"the test split of {format.count(data.test_examples)} once at the end" if data.test_examples else "no test"
     if config.method == "none":
@@ -49,7 +49,7 @@ def _updates(config: RunConfig) -> str:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def example_of(dataset: str, seed: int) -> Example | None:
-    """The first training example of a drawn dataset; None where only the trainer can read it."""
+    """Return the first training example of a drawn dataset; None if only the trainer can read it."""
     family, _, difficulty = dataset.partition("-")
     if family != "shapes" or difficulty not in shapes.DIFFICULTIES:
         return None
@@ -57,14 +57,14 @@ def example_of(dataset: str, seed: int) -> Example | None:
 
 
 def right_completion(config: RunConfig, example: Example) -> str:
-    """What a model that reasons in numbered steps would say to the example."""
+    """Return what a model that reasons in numbered steps would answer."""
     hits = [item for item in example.meta["objects"] if item["hit"]]
     steps = [f"{i}. {item['color']} {item['kind']} {item['position']}" for i, item in enumerate(hits, start=1)]
     return target(" ".join(steps) or "there are none", example.answer, config.style)
 
 
 def pays(text: str, truth: int | None, config: RunConfig) -> dict[str, Pay]:
-    """What each built-in reward pays for a text, whether it is on or not; by name."""
+    """Return what each built-in reward pays for a text, whether it is on or not, by name."""
     asked = config.model_copy(update={"rewards": tuple(RewardConfig(name=name) for name in BUILT_IN_REWARDS)})
     left_out = {name: Pay(None, "runs that answer only leave it out") for name in NEEDS_THINKING}
     found = left_out | {each.name: Pay(each.value, each.reason) for each in explain(text, truth, asked)}

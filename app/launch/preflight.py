@@ -1,4 +1,4 @@
-"""Asks the trainer, in a process of its own, whether a config would run here. Knows nothing of torch or databases."""
+"""Ask the trainer, in a separate process, whether a config would run here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Memory(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a preflight found; `prompt` as the tokenizer writes it, `image` an encoded picture of the example."""
+    """The result of a preflight; `prompt` as the tokenizer writes it, `image` an encoded picture of the example."""
 
     checks: tuple[Check, ...]
     prompt: str | None = None
@@ -56,7 +56,7 @@ class Report(NamedTuple):
 def run_preflight(
     config: RunConfig, *, measure: bool = False, command: tuple[str, ...] = (sys.executable, "-m", "trainer")
 ) -> Report:
-    """Runs `python -m trainer preflight`, with one real update if `measure`; whatever goes wrong is a failed check."""
+    """Run `python -m trainer preflight`, with one real update if `measure`; any failure becomes a failed check."""
     limit = MEASURING_LIMIT if measure else TIME_LIMIT
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.yaml")
@@ -70,7 +70,7 @@ def run_preflight(
 
 
 def read_report(output: str, errors: str) -> Report:
-    """The report in a preflight's output, or a failed check with the last line that it said."""
+    """Return the report in a preflight's output, or a failed check with its last line."""
     try:
         found = json.loads(output)
         checks = tuple(Check(str(c["name"]), str(c["level"]), str(c["sentence"])) for c in found["checks"])
@@ -88,7 +88,7 @@ def _memory(found: dict[str, Any]) -> Memory:
 
 
 def can_measure(report: Report) -> bool:
-    """Whether a real update is worth the wait: nothing stands against the run, and its device is made for it."""
+    """Return whether a real update is worth the wait: no check failed, and the run is made for its device."""
     levels = {check.name: check.level for check in report.checks}
     return levels.get("device") == "ok" and "fail" not in levels.values() and "pace" not in levels
 
@@ -98,7 +98,7 @@ def _failed(sentence: str) -> Report:
 
 
 def show_report(report: Report) -> None:
-    """The checks as a list, the memory as a bar, an example's picture and its prompt as the tokenizer writes it."""
+    """Show checks as a list, memory as a bar, and an example's picture with its prompt as the tokenizer writes it."""
     for check in report.checks:
         level = check.level if check.level in SIGNS else "warn"
         with st.container(horizontal=True, wrap=False, gap="small"):
@@ -114,7 +114,7 @@ def show_report(report: Report) -> None:
 
 
 def show_memory(memory: Memory) -> None:
-    """The estimated peak as a share of what is free, and its parts in words, the largest first."""
+    """Show the estimated peak as a share of the free memory, and its parts in words, largest first."""
     share = memory.peak / max(memory.available, 1)
     of = f"{format.memory(memory.peak)} of the {format.memory(memory.available)} that are free"
     st.progress(min(share, 1.0), text=format.literal(f"Memory at the peak, estimated: {of}"))

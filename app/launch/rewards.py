@@ -1,7 +1,7 @@
-"""The rewards of the launch form: a row each, with on/off, weight and what it pays for a text that can be edited.
+"""The rewards of the launch form: a row each, with on/off, weight, and its value for an editable text.
 
-Rewards from a file are code. From the browser only files inside the folder that `VR1Z_REWARDS_DIR` names may be
-used; whoever starts the server chooses it. Their functions are listed without running them.
+Rewards from a file are code. The browser may only choose files inside the folder named by `VR1Z_REWARDS_DIR`, which is
+set by whoever starts the server. Their functions are listed without running them.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ PAYS_FOR = {
 
 
 def folder() -> Path | None:
-    """Where rewards from files may lie; None if the server offers none."""
+    """Return the folder for rewards from files; None if the server offers none."""
     name = os.environ.get(FOLDER_VARIABLE)
     return Path(name).resolve() if name and Path(name).is_dir() else None
 
 
 def offered(root: Path | None) -> list[str]:
-    """`FILE.py:function` for every public function of the folder's files; nothing is imported."""
+    """Return `FILE.py:function` for every public function in the folder's files, without importing them."""
     if root is None:
         return []
     return [f"{path}:{name}" for path in sorted(root.rglob("*.py")) if _inside(path, root) for name in _functions(path)]
 
 
 def _inside(path: Path, root: Path) -> bool:
-    """Links and `..` are followed before the comparison."""
+    """Return whether a path is below the folder, after resolving links and `..`."""
     return path.resolve().is_relative_to(root) and path.is_file()
 
 
@@ -58,13 +58,13 @@ def _functions(path: Path) -> list[str]:
 
 
 def forbidden(rewards: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each reward whose code the browser may not choose."""
+    """Return a sentence for each reward whose code the browser may not choose."""
     names = [str(reward["name"]) for reward in rewards if reward["name"] not in BUILT_IN_REWARDS]
     return forbidden_code("rewards", names)
 
 
 def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
-    """A sentence for each name that is code from a file which the browser may not choose."""
+    """Return a sentence for each name of code in a file that the browser may not choose."""
     custom = [str(name) for name in names if ".py:" in str(name)]
     root = folder() if custom else None
     if root is None:
@@ -75,7 +75,7 @@ def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
 
 
 def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:
-    """What the rows of a config hold, by path."""
+    """Return the values of a config's rows, by path."""
     given = {reward.name: reward.weight for reward in rewards}
     custom = [name for name in given if name not in BUILT_IN_REWARDS]
     found: dict[str, Any] = {"rewards.custom": custom}
@@ -86,14 +86,14 @@ def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:
 
 
 def collect() -> list[dict[str, Any]]:
-    """The rewards that are on, with their weights."""
+    """Return the active rewards, with their weights."""
     return [
         {"name": name, "weight": form_state.value(f"rewards.{name}.weight", 1.0)} for name in _names() if is_on(name)
     ]
 
 
 def is_on(name: str) -> bool:
-    """Built-in rewards by their toggle; one from a file is on as soon as it is chosen."""
+    """Return whether a reward is on: built-in ones by their toggle, one from a file once it is chosen."""
     return bool(form_state.value(f"rewards.{name}.on", name not in BUILT_IN_REWARDS))
 
 
@@ -102,7 +102,7 @@ def _names() -> list[str]:
 
 
 def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
-    """A row each; `pays` holds raw value and reason of the live example, by reward name."""
+    """Show a row each; `pays` holds the live example's raw value and reason, by reward name."""
     for name in _names():
         _row(name, pays.get(name))
     custom = form_state.filled("rewards.custom", [])

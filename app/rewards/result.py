@@ -1,4 +1,4 @@
-"""A run scored again: how many groups would have taught something, and which answers are judged otherwise."""
+"""A run scored again: how many more groups would have carried a signal, and which answers are judged differently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.shared.rescoring import MOST_CHANGES, StepScores
 
 
 def show(scores: Sequence[StepScores]) -> None:
-    """Nothing before the first step is scored."""
+    """Show the result; nothing before the first step is scored."""
     groups = sum(each.groups for each in scores)
     if not groups:
         return

@@ -1,4 +1,4 @@
-"""Why a job ended early, for people: the kind of fault, its usual cause, what to turn, the lines of the log that tell.
+"""Explain why a job ended early: the kind of fault, its usual cause, what to change, the telling lines of the log.
 
 Pure functions of rows; the kinds are those of `trainer.spec.errors`.
 """
@@ -15,7 +15,7 @@ class Advice(NamedTuple):
     label: str
     cause: str
     knobs: tuple[str, ...]
-    """What to do, the likeliest first; fields of a configuration are named by their path."""
+    """What to do, likeliest remedy first; configuration fields are named by their path."""
 
 
 ADVICE = {
@@ -90,12 +90,12 @@ _LIBRARY = re.compile(r"site-packages|dist-packages|/lib/python3|<frozen ")
 
 
 def of(job: JobRow) -> Advice | None:
-    """The advice for a job that ended badly; None for one that was stopped or goes on."""
+    """Return the advice for a failed job; None for one that was stopped or is still running."""
     return ADVICE.get(job.error_kind or "") or ADVICE.get(job.state)
 
 
 def telling_lines(text: str) -> str:
-    """Of a traceback, the frames that are not a library's and the exception; of any other log, its last lines."""
+    """Return, of a traceback, the exception and the frames outside libraries; of any other log, the last lines."""
     _, found, traceback = text.rpartition("Traceback (most recent call last):\n")
     if not found:
         return "\n".join(text.strip().splitlines()[-LAST_LINES:])
@@ -111,7 +111,7 @@ def telling_lines(text: str) -> str:
 
 
 def how_it_ended(job: JobRow) -> str:
-    """`exit code 1`, `signal 9` or nothing, where nobody could collect it."""
+    """Return `exit code 1`, `signal 9`, or an empty text if nobody could collect it."""
     if job.exit_code is None:
         return ""
     return f"signal {-job.exit_code}" if job.exit_code < 0 else f"exit code {job.exit_code}"

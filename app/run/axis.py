@@ -14,28 +14,28 @@ _UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "secon
 
 
 class Axis(NamedTuple):
-    """Knots that tie steps to places on the axis; both rise. Without knots a place is its step."""
+    """Knots that map steps to positions on the axis; both rise. Without knots a position is its step."""
 
     title: str
     steps: npt.NDArray[np.float64]
     places: npt.NDArray[np.float64]
     unit: float = 1.0
-    """Seconds, tokens or steps that one of its numbers stands for."""
+    """Seconds, tokens or steps in one unit of the axis."""
 
     def place(self, step: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Where steps lie; those beyond the knots lie at the ends."""
+        """Return the positions of steps; those beyond the knots lie at the ends."""
         wanted = np.asarray(step, dtype=float)
         return np.interp(wanted, self.steps, self.places) if len(self.steps) else wanted
 
     def step(self, place: float) -> int:
-        """The step nearest to a place."""
+        """Return the step nearest to a position."""
         if not len(self.steps):
             return round(place)
         return int(self.steps[np.argmin(np.abs(self.places - place))])
 
 
 def axis(kind: Kind, clock: Clock) -> Axis:
-    """Time counts from the first step on; an axis that the clock knows nothing about falls back to steps."""
+    """Return the axis; time counts from the first step on, and an axis without data falls back to steps."""
     steps = clock.step.astype(float)
     if kind == "time" and len(steps):
         elapsed = np.maximum.accumulate(clock.at - clock.at[0])
@@ -48,6 +48,6 @@ def axis(kind: Kind, clock: Clock) -> Axis:
 
 
 def step_at(clock: Clock, when: float) -> int:
-    """The last step recorded at a time, 0 before the first."""
+    """Return the last step recorded at a time, 0 before the first."""
     before = int(np.searchsorted(clock.at, when, side="right"))
     return int(clock.step[before - 1]) if before else 0

@@ -1,4 +1,4 @@
-"""Which metrics make which chart of a run, and what they mean. Pure data; knows nothing of drawing."""
+"""Which metrics make which chart of a run, and what they mean. Pure data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def probe(metric: str, label: str) -> Curve:
 
 
 def outcome(method: str, components: Sequence[str]) -> list[Chart]:
-    """What comes of a run with these reward components: rewards, accuracy, reasoning.
+    """Return what comes of a run with these reward components: rewards, accuracy, reasoning.
 
     From every step's completions if the method samples any, and from the probe, which is the same for every method.
     """
@@ -120,7 +120,7 @@ def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) ->
 
 
 def optimization(method: str) -> list[Chart]:
-    """How a run gets there: entropy, KL, loss, gradients, learning rate, time."""
+    """Return how a run gets there: entropy, KL, loss, gradients, learning rate, time."""
     return (
         [*_imitation(), *_machinery(is_sampled=False)]
         if method == "sft"

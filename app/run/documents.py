@@ -1,4 +1,4 @@
-"""What a run wrote down: its configuration, log and events. Everything is shown as plain text."""
+"""A run's documents: its configuration, log and events, all shown as plain text."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def config_tab(run: RunDetail) -> None:
 
 
 def as_yaml(values: dict[str, Any]) -> str:
-    """Without secrets: rows of earlier versions, and of other databases, may hold what is redacted today."""
+    """Return values as YAML without secrets: older versions, and other databases, may hold what is redacted today."""
     return yaml.safe_dump(redacted_values(values), sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""The head of a run's page: is it alive, how far is it, how well does it do, and what can be done with it."""
+"""The head of a run's page: its state, progress, main figures and actions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store.db.rows import JobRow, RunDetail, RunRow, Series
 
 
 class Figure(NamedTuple):
-    """A headline number; `metrics` in order of preference."""
+    """A headline number; `metrics` are in order of preference."""
 
     label: str
     metrics: tuple[str, ...]
@@ -26,7 +26,7 @@ class Figure(NamedTuple):
 
 
 AVERAGED = 5
-"""Values whose mean is the first, or the last; an evaluation stands alone."""
+"""Number of values whose mean is the first, or the last; an evaluation is taken alone."""
 HEADLINES = (
     Figure("Reward", ("reward", "probe/reward"), False, "Weighted sum; a mean of the last five values."),
     Figure("Held-out accuracy", ("val/accuracy", "probe/accuracy"), True, "Latest evaluation on held-out examples."),
@@ -83,7 +83,7 @@ def what_it_is(run: RunDetail) -> list[str]:
 
 
 def imported_notes(run: RunDetail) -> None:
-    """What a reader of a run of another tool must know."""
+    """Show what readers of an imported run must know."""
     origin = run.config.get("imported")
     if origin:
         told = (f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"])
@@ -91,7 +91,7 @@ def imported_notes(run: RunDetail) -> None:
 
 
 def what_is_next(run: RunDetail) -> None:
-    """Where a queued run stands, and what a stopping one still does."""
+    """Show a queued run's place, and what a stopping one still does."""
     job = run.job
     if job is not None and job.state == "queued" and (where := waits(job)):
         st.caption(where)
@@ -100,7 +100,7 @@ def what_is_next(run: RunDetail) -> None:
 
 
 def waits(job: JobRow) -> str | None:
-    """Where a queued job stands: in this machine's queue, or at the cluster, which has reasons of its own."""
+    """Return where a queued job waits: in this machine's queue, or at the cluster, with its own reasons."""
     if job.activity:
         return format.literal(job.activity)
     return "It waits for the Ray cluster." if job.launcher == "ray" else place(job)
@@ -116,7 +116,7 @@ def how_far(row: RunRow) -> None:
 
 
 def headlines(run: RunDetail) -> None:
-    """The few numbers that say whether it learns, each with its change since the start."""
+    """Show the few numbers that say whether it learns, each with its change since the start."""
     names = [name for figure in HEADLINES for name in figure.metrics]
     series = data.read_ends(run.id, names, AVERAGED)
     with st.grid(4, min_column_width=170, gap="small"):
@@ -135,7 +135,7 @@ def headlines(run: RunDetail) -> None:
 
 
 def ends(figure: Figure, series: Mapping[str, Series]) -> tuple[float | None, float | None]:
-    """Means of the first and of the last values (one of an evaluation, five of others)."""
+    """Return the means of the first and of the last values (one of an evaluation, five of others)."""
     for name in figure.metrics:
         value = series[name].value if name in series else np.empty(0)
         value = value[np.isfinite(value)]

@@ -16,7 +16,7 @@ IMAGE_WIDTH = 130
 
 
 def latest_group(run: RunDetail, traces_page: str) -> None:
-    """Nothing for a run without completions."""
+    """Show the group; nothing for a run without completions."""
     data.reader()
     bounds = data.get_step_bounds(run.id)
     groups = data.list_groups(run.id, bounds.last) if bounds else []

@@ -1,4 +1,4 @@
-"""The end of a job's log file as plain text. Knows nothing of jobs."""
+"""The end of a log file as plain text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def tail(path: Path, limit: int = LIMIT) -> str | None:
-    """The last `limit` bytes, from a whole line on if there is one, without colours; None if there is no such file."""
+    """Return the last `limit` bytes, from a whole line on if possible, without colours; None without the file."""
     if not os.path.isfile(path):
         return None
     with path.open("rb") as file:
@@ -28,6 +28,6 @@ def tail(path: Path, limit: int = LIMIT) -> str | None:
 
 
 def plain(text: str) -> str:
-    """Text as a terminal would leave it: no colours, and of a line that was overwritten its last state."""
+    """Return text as a terminal would leave it: no colours, and only the last state of an overwritten line."""
     lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines)

@@ -1,4 +1,4 @@
-"""Why the run's process ended early, what to turn, and what its log says of it. Everything is shown as plain text."""
+"""Why a run's process ended early, what to change, and the telling lines of its log, all as plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.db.rows import JobRow, RunDetail
 
 
 def what_went_wrong(run: RunDetail) -> None:
-    """Nothing for a run that goes on or ended well."""
+    """Show the explanation; nothing for a run that is going on or ended well."""
     job = run.job
     if job is None or not job.error or job.state in ("finished", "queued"):
         return
@@ -32,7 +32,7 @@ def what_went_wrong(run: RunDetail) -> None:
 
 
 def redacted_job(job: JobRow) -> JobRow:
-    """Rows of earlier versions, and of other databases, may hold what is redacted today."""
+    """Return a job without secrets: older versions, and other databases, may hold what is redacted today."""
     return job._replace(error=redacted(job.error or ""), traceback=redacted(job.traceback or "") or None)
 
 

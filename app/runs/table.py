@@ -1,4 +1,4 @@
-"""The table of all runs. A selection belongs to runs, not to rows: it stays when new runs push the others down."""
+"""The table of all runs. Selection follows runs, not rows: it stays when new runs push the others down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN_PAGE = "../pages/run.py"
 
 
 def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
-    """Shows the runs in the order given and returns those that are selected."""
+    """Show the runs in the order given and return the selected ones."""
     order = [run.uid for run in runs]
     chosen = [uid for uid in st.session_state.get(SELECTED, []) if uid in order]
     rows = [order.index(uid) for uid in chosen]
@@ -42,7 +42,7 @@ def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
 
 
 def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
-    """The table's cells by column."""
+    """Return the table's cells by column."""
     return {
         "name": [run.name for run in runs],
         "method": [status.METHODS.get(run.method, run.method) + _direct(run) for run in runs],

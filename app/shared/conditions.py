@@ -1,4 +1,4 @@
-"""Whether two evaluations asked alike: prompt, pixels, decoding and rules from their recorded conditions."""
+"""Whether two evaluations asked the same way: prompt, pixels, decoding and rules from their recorded conditions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_p
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Why two evaluations cannot be compared, in words; the style is no reason, since it is shown."""
+    """Return why two evaluations cannot be compared, in words; the style is no reason, since it is shown."""
     reasons = []
     if _template(first) != _template(second):
         reasons.append("another prompt")
@@ -23,7 +23,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
         if values[0] != values[1]:
             reasons.append(f"{words} {_word(values[0])} against {_word(values[1])}")
     rules = [each.get("rules") or {} for each in (first, second)]
-    # An evaluation of an earlier version knows fewer rules or none, and is compared by those that it knows.
+    # An evaluation of an earlier version has fewer rules or none, and is compared by those it has.
     for name in (name for name in rules[0] if name in rules[1] and rules[0][name] != rules[1][name]):
         reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} against {_word(rules[1][name])}")
     if first.get("baseline") != second.get("baseline"):
@@ -32,7 +32,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
 
 
 def _template(conditions: Mapping[str, Any]) -> str:
-    """The prompt with its style's own instruction taken out."""
+    """Return the prompt without its style's own instruction."""
     style = conditions.get("style")
     text = str(conditions.get("prompt", ""))
     return text.replace(INSTRUCTIONS[style], "{instruction}") if style in INSTRUCTIONS else text

@@ -1,4 +1,4 @@
-"""What an example asks and what is right, as every page shows it: inert text, whatever a dataset holds."""
+"""An example's question and right answer, as every page shows them: inert text, whatever a dataset holds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from app.shared.trace_text import marked
 from store.db.rows import StoredExample
 
 SHORT = 40
-"""Characters of a gold answer that stands in a badge."""
+"""Characters of a gold answer in a badge."""
 LONGEST = 20_000
 """Characters of a text that are shown."""
 
 
 def truth(example: StoredExample) -> str | None:
-    """What is right in a few words; None where nobody knows."""
+    """Return the right answer in a few words; None if unknown."""
     if example.gold is not None and (text := worded(example.gold)) != str(example.answer):
         line = " ".join(text.split())
         return f"gold answer {line if len(line) <= SHORT else f'{line[:SHORT]}…'}"
@@ -26,13 +26,13 @@ def truth(example: StoredExample) -> str | None:
 
 
 def show_truth(example: StoredExample) -> None:
-    """The badge of what is right, if anybody knows."""
+    """Show a badge with the right answer, if it is known."""
     if words := truth(example):
         st.badge(format.literal(words), color="blue")
 
 
 def show_rest(example: StoredExample) -> None:
-    """Gold answer, whole prompt and other columns, each folded, where they say more than question and badge."""
+    """Show gold answer, whole prompt and other columns, folded, if they say more than question and badge."""
     prompt = whole_prompt(example.prompt)
     parts = {
         "Whole prompt": prompt if prompt.strip() != example.question.strip() else "",
@@ -47,12 +47,12 @@ def show_rest(example: StoredExample) -> None:
 
 
 def worded(value: Any) -> str:
-    """A value of JSON in words: texts as they are."""
+    """Return a JSON value in words, texts unchanged."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def whole_prompt(prompt: Any) -> str:
-    """A prompt as text: of messages the only turn, or each turn behind its role."""
+    """Return a prompt as text: the only turn of messages, or each turn after its role."""
     if not isinstance(prompt, list):
         return "" if prompt is None else worded(prompt)
     turns = [turn if isinstance(turn, dict) else {"content": turn} for turn in prompt]
@@ -62,7 +62,7 @@ def whole_prompt(prompt: Any) -> str:
 
 
 def _content(turn: dict[str, Any]) -> str:
-    """The texts of a turn; pictures are shown themselves."""
+    """Return the texts of a turn; pictures are shown separately."""
     content = turn.get("content", turn.get("value"))
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]

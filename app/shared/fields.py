@@ -1,4 +1,4 @@
-"""The fields of RunConfig as screens name them: label, help and bounds, taken from its JSON schema."""
+"""The fields of RunConfig as shown on screen: label, help and bounds, from its JSON schema."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LABELS = {
 
 
 class Field(NamedTuple):
-    """One leaf of RunConfig; `kind` is JSON schema's type, bounds are inclusive."""
+    """A leaf of RunConfig; `kind` is JSON schema's type, bounds are inclusive."""
 
     path: str
     kind: str
@@ -49,7 +49,7 @@ class Field(NamedTuple):
 
 
 def describe() -> dict[str, Field]:
-    """Path to field, in the order of the model; rewards are left out."""
+    """Return the fields by path, in the order of the model; rewards are left out."""
     schema = RunConfig.model_json_schema()
     return {field.path: field for field in _leaves(schema, schema, "")}
 
@@ -82,5 +82,5 @@ _PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in
 
 
 def sentence(error: str) -> str:
-    """A fault with the labels of fields in place of their paths."""
+    """Return an error with the fields' labels in place of their paths."""
     return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)

@@ -1,7 +1,7 @@
-"""Plotly figures from numpy arrays: pure functions that know neither the store nor Streamlit.
+"""Plotly figures from numpy arrays. Pure functions.
 
-Background, text and grid colours are left to the component that draws them, which follows the page's theme.
-Methods differ by colour and by dash. Missing values (NaN) are gaps.
+Background, text and grid colours are left to the component that draws them, which follows the page's theme. Methods
+differ by colour and by dash. Missing values (NaN) are gaps.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#8A93A0",
 )
 PALETTE = (GREEN, ORANGE, PURPLE, SKY, GREY)
-"""Okabe and Ito's colours but those of the methods, and black and yellow, which vanish on dark and on light pages."""
+"""Okabe and Ito's colours without the methods' own, and without black and yellow, which vanish in one theme."""
 METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
-"""Method to colour and dash."""
+"""Colour and dash of each method."""
 SYMBOLS = ("circle", "square", "diamond", "x")
-"""Marks that tell the ranks of a method apart."""
+"""Markers that distinguish the ranks of a method."""
 
 
 class Line(NamedTuple):
-    """A curve: `x` and `y` of equal length, NaN where there is no value.
+    """A curve: `x` and `y` of equal length, NaN for missing values.
 
     `low` and `high` bound an interval around y; `sparse` lines are few measurements: marked, never smoothed. `dim` ones
-    stand behind the others, for comparison.
+    are drawn behind the others, for comparison.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Line(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Something that happened at x; `text` is shown on hover."""
+    """An event at x; `text` is shown on hover."""
 
     x: float
     sign: str
@@ -55,13 +55,13 @@ class Mark(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What the charts of a page share. While `revision` is the same, a redraw keeps zoom and pan."""
+    """Settings shared by a page's charts. While `revision` is the same, a redraw keeps zoom and pan."""
 
     x_title: str = "step"
     revision: str = ""
     marks: Sequence[Mark] = ()
     cursor: float | None = None
-    """Where on the x axis the user has set the cursor."""
+    """Where the user has put the cursor on the x axis."""
     height: int = 260
     """Pixels."""
 
@@ -70,7 +70,7 @@ PLAIN = Frame()
 
 
 def smooth(x: Floats, y: Floats, weight: float) -> Floats:
-    """Debiased exponential moving average; NaN stays NaN and leaves no trace in its neighbours.
+    """Return a debiased exponential moving average; NaN stays NaN and does not affect its neighbours.
 
     `weight` in [0, 1) is what the past keeps over one unit of x, so thinning a curve does not change its smoothness.
     """
@@ -84,7 +84,7 @@ def smooth(x: Floats, y: Floats, weight: float) -> Floats:
             continue
         kept = 0.0 if previous is None else weight ** max(here - previous, 0.0)
         mass, previous = kept * mass + (1 - weight), here
-        # In this form the mean of equal values is that very value, so that a constant stays a straight line.
+        # In this form the mean of equal values is exactly that value, so a constant stays a straight line.
         mean += (1 - weight) / mass * (value - mean)
         result[i] = mean
     return result
@@ -93,9 +93,9 @@ def smooth(x: Floats, y: Floats, weight: float) -> Floats:
 def line_chart(
     lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0, log: bool = False, share: bool = False
 ) -> go.Figure:
-    """Lines over one x axis: raw values dim behind smoothed ones, intervals as bands, marks as dotted uprights.
+    """Return lines over one x axis: raw values dim behind smoothed ones, intervals as bands, marks as dotted lines.
 
-    `share` fixes the y axis to 0–100 %, whatever `log` says.
+    `share` fixes the y axis to 0–100 %, even with `log`.
     """
     figure = empty(frame)
     for line in lines:
@@ -116,13 +116,13 @@ def line_chart(
 
 
 def _constant(lines: Sequence[Line]) -> float | None:
-    """The one value of all lines, if there is just one: an automatic axis would show it as zero."""
+    """Return the single value of all lines, if there is just one: an automatic axis would show it as zero."""
     values = np.unique(np.concatenate([line.y[np.isfinite(line.y)] for line in lines])) if lines else np.empty(0)
     return float(values[0]) if len(values) == 1 else None
 
 
 def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0) -> go.Figure:
-    """Parts of a whole, one on the other, in the order given."""
+    """Return parts of a whole, stacked in the order given."""
     figure = empty(frame)
     for line in lines:
         trace = _curve(line, smooth(line.x, line.y, smoothing), share=False)
@@ -144,7 +144,7 @@ class Bars(NamedTuple):
 def bar_chart(
     groups: Sequence[Bars], frame: Frame = PLAIN, *, last: int, stacked: bool = False, share: bool = False
 ) -> go.Figure:
-    """Bars of several groups, side by side or one on the other; what is beyond `last` is added to it, as `last+`.
+    """Return bars of several groups, side by side or stacked; values beyond `last` are added to it, as `last+`.
 
     `share` shows each group's bars as parts of its own sum.
     """
@@ -181,14 +181,14 @@ class Path(NamedTuple):
     name: str
     method: str
     rank: int
-    """Place of its rank among those of its method, for the marker."""
+    """Position of its rank among those of its method, for the marker."""
     steps: Sequence[int]
     accuracy: Sequence[float]
     similarity: Sequence[float]
 
 
 def paths(runs: Sequence[Path]) -> go.Figure:
-    """Accuracy against similarity, one path a run; the last checkpoint is the large mark."""
+    """Return accuracy against similarity, one path a run; the last checkpoint is the large marker."""
     figure = empty(Frame(x_title="mean similarity to the reference", height=360))
     for run in runs:
         color, dash = METHOD_STYLE[run.method]
@@ -217,7 +217,7 @@ def paths(runs: Sequence[Path]) -> go.Figure:
 
 
 def empty(frame: Frame) -> go.Figure:
-    """Axes, marks and cursor of a frame, without any data."""
+    """Return axes, marks and cursor of a frame, without any data."""
     uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
     if frame.cursor is not None:
         uprights.append((frame.cursor, GREY, "solid", 2.0))
@@ -306,7 +306,7 @@ def _raw(line: Line) -> go.Scatter:
 
 
 def _band(line: Line) -> list[go.Scatter]:
-    """The interval, drawn under its line; a gap in y is a gap in the band."""
+    """Return the interval, drawn under its line; a gap in y is a gap in the band."""
     assert line.low is not None and line.high is not None
     bands = []
     for number, part in enumerate(_runs(np.isfinite(line.low) & np.isfinite(line.high))):
@@ -330,7 +330,7 @@ def _band(line: Line) -> list[go.Scatter]:
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[slice]:
-    """Slices of consecutive True."""
+    """Return slices of consecutive True values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [slice(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -341,5 +341,5 @@ def faded(color: str, opacity: float) -> str:
 
 
 def plain(text: str) -> str:
-    """Plotly reads a little HTML in labels; names and messages are shown as they stand."""
+    """Escape the bit of HTML that Plotly reads in labels, so that names and messages are shown as they stand."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,6 +1,6 @@
-"""Numbers, durations and ages in words. Knows nothing of Streamlit or the store.
+"""Numbers, durations and ages in words.
 
-Every function takes None (or NaN) and gives the dash that stands for "not known".
+Every function accepts None (or NaN) and returns the dash that stands for "not known".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` significant digits: 12,345 · 0.612 · 3.00e-4."""
+    """Return a number with `digits` significant digits: 12,345 · 0.612 · 3.00e-4."""
     if not _known(value):
         return UNKNOWN
     if value == 0:
@@ -27,7 +27,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separated."""
+    """Return a whole number with thousands separators."""
     return f"{value:,.0f}" if _known(value) else UNKNOWN
 
 
@@ -36,7 +36,7 @@ def percent(share: float | None) -> str:
 
 
 def interval(value: float | None, low: float | None, high: float | None) -> str:
-    """A share with its interval: 0.61 (0.58–0.64)."""
+    """Return a share with its interval: 0.61 (0.58–0.64)."""
     if not _known(value):
         return UNKNOWN
     if not (_known(low) and _known(high)):
@@ -45,14 +45,14 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """0.034, or < 0.001."""
+    """Return a p-value: 0.034, or < 0.001."""
     if not _known(value):
         return UNKNOWN
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def seconds(value: float | None) -> str:
-    """A short time: 320 ms, 1.4 s, 75 s."""
+    """Return a short time: 320 ms, 1.4 s, 75 s."""
     if not _known(value):
         return UNKNOWN
     if value < 0.9995:
@@ -61,7 +61,7 @@ def seconds(value: float | None) -> str:
 
 
 def duration(value: float | None) -> str:
-    """Seconds as the two largest units: 42 s, 2 min 38 s, 3 h 5 min, 4 d 7 h."""
+    """Return seconds as the two largest units: 42 s, 2 min 38 s, 3 h 5 min, 4 d 7 h."""
     if not _known(value):
         return UNKNOWN
     whole = max(0, round(value))
@@ -75,7 +75,7 @@ def duration(value: float | None) -> str:
 
 
 def age(at: float | None, now: float) -> str:
-    """How long ago a time (seconds since the epoch) was."""
+    """Return how long ago a time (seconds since the epoch) was."""
     if not _known(at):
         return "never"
     elapsed = max(0.0, now - at)
@@ -86,14 +86,14 @@ def age(at: float | None, now: float) -> str:
 
 
 def memory(value: float | None) -> str:
-    """Bytes as MiB or GiB: 410 MiB, 7.8 GiB."""
+    """Return bytes as MiB or GiB: 410 MiB, 7.8 GiB."""
     if not _known(value):
         return UNKNOWN
     return f"{value / 1024**2:.0f} MiB" if value < 1024**3 else f"{value / 1024**3:.1f} GiB"
 
 
 def literal(text: str) -> str:
-    """Text that Streamlit's Markdown shows as it stands; line breaks become spaces."""
+    """Return text that Streamlit's Markdown shows as it stands; line breaks become spaces."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 

@@ -1,7 +1,7 @@
-"""What a user may do: stop, resume, embed or delete runs, index datasets.
+"""The user's actions: stop, resume, embed or delete runs, index datasets.
 
-Writes through the store and the launcher, then has pages read anew. What was done comes back as a sentence;
-what could not be done comes as a StoreError or a ConfigError.
+They write through the store and the launcher, then let pages read anew. Each returns a sentence on what was done, or
+raises StoreError or ConfigError.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def can_stop(run: RunRow) -> bool:
 
 
 def can_resume(run: RunRow) -> bool:
-    """True if training, or the test at its end, ended early."""
+    """Return whether training, or the test at its end, ended early."""
     is_over = run.status is not None and run.status not in status.OPEN and run.broken is None
     return is_over and run.job_kind == "train" and run.max_steps is not None and run.status != "finished"
 
 
 def why_not_resumed(run: RunRow) -> str | None:
-    """In a sentence; None for a run that can go on."""
+    """Return why a run cannot be resumed, in a sentence, or None."""
     if not can_resume(run):
         return ONLY_UNFINISHED
     store = data.reader()
@@ -51,12 +51,12 @@ def why_not_resumed(run: RunRow) -> str | None:
 
 
 def strongest_stop(run: RunRow) -> int:
-    """How far Stop can insist: only what runs elsewhere can be given up."""
+    """Return the strongest stop level: only jobs on other hosts can be given up."""
     return launch.strongest_stop(run.host)
 
 
 def stop(run: RunRow, level: int) -> str:
-    """Asks the run's latest job to stop (a level of `status.STOP_LEVELS`) and says what was done."""
+    """Ask the run's latest job to stop (a level of `status.STOP_LEVELS`), and return what was done."""
     if run.job_uid is None:
         return f"{run.name} has no process to stop."
     store = data.writer()
@@ -66,21 +66,21 @@ def stop(run: RunRow, level: int) -> str:
 
 
 def stop_job(job: JobRow) -> str:
-    """Asks one job to stop, more urgently than it was asked before, and says what was done."""
+    """Ask one job to stop, more urgently than before, and return what was done."""
     done = launch.stop(data.writer(), job, job.stop_requested + 1)
     data.forget()
     return done
 
 
 def shift(job: JobRow, earlier: bool) -> str:
-    """Exchanges a job with its neighbour in the queue."""
+    """Swap a job with its neighbour in the queue."""
     moved = shift_job(data.writer(), job.id, earlier=earlier)
     data.forget()
     return f"{job.run_name} starts {'earlier' if earlier else 'later'}." if moved else "It waits no more."
 
 
 def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
-    """Queues an evaluation; `arguments` as `trainer.launch.evaluate` takes them. Raises ConfigError."""
+    """Queue an evaluation; `arguments` are those of `trainer.launch.evaluate`. Raises ConfigError."""
     if arguments.get("path"):
         arguments = arguments | {"path": places.check("path", arguments["path"])}
     asked = benchmark.find(from_dict(run.config), arguments)
@@ -90,7 +90,7 @@ def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
 
 
 def embed(runs: Sequence[RunRow], encoder: str) -> str:
-    """Queues the embedding of what the runs said, one job each. Raises ConfigError."""
+    """Queue the embedding of the runs' answers, one job each. Raises ConfigError."""
     if places.is_path(encoder):
         places.check("evaluation.encoder", encoder)
     jobs = launch.embed(data.writer(), [run.id for run in runs], encoder)
@@ -105,7 +105,7 @@ def measure_tokens(run: RunDetail, row: StoredCompletion) -> str:
 
 
 def start_demo() -> str:
-    """Queues the two demonstration runs."""
+    """Queue the two demonstration runs."""
     done = demo.start_once(data.writer())
     data.forget()
     return done
@@ -118,26 +118,26 @@ def resume(run: RunRow) -> str:
 
 
 def folder_of(run: RunRow) -> Path | None:
-    """The output folder that goes with a run: only what says that it is this very run's is ours to remove."""
+    """Return the run's output folder, if it says that it belongs to this run: only then may it be removed."""
     return deletion.folder_of(data.reader(), run.uid)
 
 
 def delete(run: RunRow) -> str:
-    """Removes the run, its measurements and its output folder; not while it is active."""
+    """Delete the run, its measurements and its output folder, unless it is active."""
     deletion.delete(data.writer(), run.id, run.uid)
     data.forget()
     return f"{run.name} is deleted."
 
 
 def remove_orphans() -> str:
-    """Removes what no run needs. Raises StoreError while something is at work."""
+    """Remove what no run needs. Raises StoreError while a job or indexing is active."""
     removed = orphans.remove(data.writer())
     data.forget()
     return f"{format.memory(removed.size)} are free again."
 
 
 def index(dataset: str, folder: str, split: str, limit: int) -> str:
-    """Starts to index a split in a process of its own; `folder` is empty for a set that is drawn or fetched."""
+    """Start to index a split in a separate process; `folder` is empty for a drawn or downloaded dataset."""
     path = places.check("data.path", folder) if folder.strip() else None
     known = from_dict({"method": "none", "data": {"dataset": dataset, "path": path}}).data
     indexing.start(data.writer(), known, split, limit)
@@ -146,14 +146,14 @@ def index(dataset: str, folder: str, split: str, limit: int) -> str:
 
 
 def dismiss(index: IndexRow) -> str:
-    """Forgets an indexing that failed, with what an earlier one of the same folder had found."""
+    """Remove a failed index, with the earlier figures of the same folder."""
     drop_index(data.writer(), index.id)
     data.forget()
     return f"{index.name} ({index.split}) is forgotten."
 
 
 def tag_found(asked: Asked, name: str) -> str:
-    """Tags everything that a search finds. Raises StoreError when it is too much."""
+    """Tag all results of a search. Raises StoreError if there are too many."""
     found = iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
     ids = [row.id for row in islice(found, MOST_TAGGED + 1)]
     if len(ids) > MOST_TAGGED:
@@ -164,7 +164,7 @@ def tag_found(asked: Asked, name: str) -> str:
 
 
 def dataset_of(asked: Asked) -> str:
-    """The folder of a new dataset beside the database: the right traces that a search finds. Raises StoreError."""
+    """Make a dataset beside the database from the right traces of a search; return its folder. Raises StoreError."""
     access.require_write()
     store = data.reader()
     folder = store.folder / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")

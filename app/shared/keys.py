@@ -1,4 +1,4 @@
-"""Keys that Streamlit's buttons cannot have as a shortcut, such as the question mark. Knows nothing of what they do."""
+"""Keyboard shortcuts that Streamlit's buttons cannot have, such as the question mark."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _keys = st.components.v2.component(
 
 
 def pressed(keys: Sequence[str], *, key: str) -> str | None:
-    """The one of `keys` (names as in the browser's KeyboardEvent) that caused this run of the script, if any."""
+    """Return the one of `keys` (names of the browser's KeyboardEvent) that caused this script run, if any."""
     found: str | None = _keys(key=key, data={"keys": list(keys)}, on_pressed_change=lambda: None, height=1).pressed
     return found

@@ -1,9 +1,9 @@
-"""A Plotly chart that lives through refreshes: zoom, pan and legend choices stay while the data change.
+"""A Plotly chart that survives refreshes: zoom, pan and legend choices stay while the data change.
 
 Its two save buttons write what is on the screen as PNG or SVG, named after the chart's key.
 
-`st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's colours,
-with the plotly.js that comes with the plotly package and that `python -m app` serves.
+`st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's colours, with
+the plotly.js of the plotly package, which `python -m app` serves.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _library = st.components.v2.component(
 
 
 class Point(NamedTuple):
-    """Where somebody clicked: the x of the nearest point and the name of its curve."""
+    """Where the user clicked: the x of the nearest point and the name of its curve."""
 
     x: float
     curve: str
 
 
 def load_library() -> None:
-    """Has the browser fetch plotly.js while the page is still being made; for the top of a page of charts."""
+    """Let the browser fetch plotly.js while the page is still being built; call it at the top of a page of charts."""
     with st.container(key="plotly_library"):
         _library(key="plotly_library_loader", data={"library": _LIBRARY})
 
 
 def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Point], None] | None = None) -> None:
-    """Draws `figure` under a `key` that is the chart's identity; `alt` is its takeaway in a sentence.
+    """Draw `figure` under a `key` that is the chart's identity; `alt` is its takeaway in a sentence.
 
     `on_click` is called, as Streamlit's callbacks are, before the rerun that a click causes.
     """
@@ -75,9 +75,9 @@ def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Poi
 
 
 def figure_json(figure: go.Figure) -> str:
-    """The figure with the uid of each trace, by which plotly.js knows a hidden curve again; plotly.py leaves it out.
+    """Return the figure with a uid for each trace, by which plotly.js remembers hidden curves; plotly.py omits it.
 
-    plotly.js makes a CSS selector of a uid, so that none may hold a slash or a space.
+    plotly.js builds a CSS selector from a uid, so it must contain no slash or space.
     """
     content = figure.to_dict()
     for written, trace in zip(content["data"], figure.data, strict=True):

@@ -1,4 +1,4 @@
-"""The queue: what waits, when it starts, and the buttons that move it or take it out."""
+"""The queue: what waits, when it starts, and the buttons that move or cancel it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SHOWN = 10
 
 
 def queue() -> None:
-    """A box with the first jobs of the queue; nothing when it is empty."""
+    """Show a box with the first jobs of the queue; nothing when it is empty."""
     found = queue_plan.waiting(time.time())
     if not found:
         return
@@ -47,7 +47,7 @@ def _row(waiting: Waiting, *, is_last: bool) -> None:
 
 
 def place(job: JobRow) -> str | None:
-    """`Number 2 of 3 in the queue; it starts in about 4 min.`; None when it waits no more."""
+    """Return `Number 2 of 3 in the queue; it starts in about 4 min.`, or None if it no longer waits."""
     found = queue_plan.waiting(time.time())
     mine = next((each for each in found if each.job.uid == job.uid), None)
     if mine is None:
@@ -57,7 +57,7 @@ def place(job: JobRow) -> str | None:
 
 
 def sentence(waiting: Waiting) -> str:
-    """`2. demo-sft (train) · starts in about 3 min`"""
+    """Return `2. demo-sft (train) · starts in about 3 min`."""
     job = waiting.job
     about = "" if waiting.starts_in is None else f" · starts {moment(waiting.starts_in)}"
     return f"{waiting.place}. {job.run_name} ({job.kind}){about}"

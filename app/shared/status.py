@@ -1,4 +1,4 @@
-"""What state a run is in, in words and numbers. Pure functions of rows; knows neither Streamlit nor the clock."""
+"""A run's state in words and numbers. Pure functions of rows."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STOPPING = {
     2: "It was told to end at once.",
     3: "It was told to be killed.",
 }
-"""What is going on after each of the levels, while the process still lives."""
+"""What is going on after each stop level, while the process still lives."""
 STILL_AFTER = 60.0
-"""Seconds without a heartbeat, which comes every five, after which a job of another host is called silent."""
+"""Seconds without a heartbeat (one comes every five) after which a job of another host is called silent."""
 SILENT_AFTER = 180.0
-"""Seconds without a word after which a running process is called silent, unless its steps take long."""
+"""Seconds without news after which a running process is called silent, unless its steps take long."""
 
 
 class Look(NamedTuple):
@@ -56,17 +56,17 @@ IMPORTED = Look("imported", "gray", ":material/download:")
 
 
 def look(state: str | None) -> Look:
-    """The look of a state; runs that no job of ours made came from another tool."""
+    """Return the look of a state; runs without a job of ours were imported."""
     return LOOKS.get(state or "", IMPORTED)
 
 
 def progress(run: RunRow) -> float | None:
-    """Share of the steps that are done, 0 to 1; None where the end is not known."""
+    """Return the share of the steps that are done, 0 to 1; None if the end is unknown."""
     return min(1.0, run.step / run.max_steps) if run.max_steps else None
 
 
 def seconds_left(run: RunRow) -> float | None:
-    """Time until the last step at the present pace; None unless it trains and the pace is known."""
+    """Return the time until the last step at the current pace; None unless it trains and the pace is known."""
     if run.status not in ACTIVE or run.job_kind != "train" or run.seconds_per_step is None:
         return None
     remaining = (run.max_steps or 0) - run.step
@@ -74,12 +74,12 @@ def seconds_left(run: RunRow) -> float | None:
 
 
 def steps(run: RunRow) -> str:
-    """`step 87 of 200`."""
+    """Return `step 87 of 200`."""
     return f"step {format.count(run.step)}" + (f" of {format.count(run.max_steps)}" if run.max_steps else "")
 
 
 def silence(run: RunRow, now: float, still: float | None = None) -> str | None:
-    """A warning if a live run has said nothing for far longer than its steps take.
+    """Return a warning if a live run has been silent for far longer than its steps take.
 
     A job of another host is judged by its heartbeat alone, which has stood still for `still` seconds.
     """
@@ -94,7 +94,7 @@ def silence(run: RunRow, now: float, still: float | None = None) -> str | None:
 
 
 def sentence(run: RunRow, now: float, *, last_step_at: float | None = None, still: float | None = None) -> str:
-    """`running · last step 4 s ago (typical 1.4 s) · generating`, or how and when it ended."""
+    """Return `running · last step 4 s ago (typical 1.4 s) · generating`, or how and when it ended."""
     name = look(run.status).label
     if run.status in ACTIVE:
         typical = f" (typical {format.seconds(run.seconds_per_step)})" if run.seconds_per_step else ""

@@ -1,4 +1,4 @@
-"""The words by which a text differs from another, as inert HTML. Knows nothing of databases or Streamlit."""
+"""The words by which two texts differ, as inert HTML."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STYLE = (
 
 
 def word_diff(before: str | None, after: str) -> str:
-    """`after` with the words marked that are new, and struck out those of `before` that are gone.
+    """Return `after` with its new words marked, and removed words of `before` struck out.
 
-    White space is shown, never compared. Without `before` nothing is marked; what is beyond MOST_WORDS is left out.
+    White space is shown, never compared. Without `before` nothing is marked; words beyond MOST_WORDS are left out.
     """
     new = _pieces(after)
     if before is None:

@@ -1,4 +1,4 @@
-"""What is off on this machine and in this database, with what to do. Pure functions of facts; knows no page."""
+"""Problems of this machine and this database, with what to do. Pure functions of facts."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ LITTLE_DISK = 5 * 1024**3
 LARGE_LOG = 256 * 1024**2
 HALF_EMPTY = 0.5
 LEAST_SIZE = 100 * 1024**2
-"""Bytes from which the empty part of a database is worth mentioning."""
+"""Bytes of unused space in a database that are worth mentioning."""
 MUCH = 500 * 1024**2
 """Bytes of orphans that are worth mentioning."""
 
 
 class Work(NamedTuple):
-    """Jobs that are open and the workers; `dead` names hosts whose worker is gone, seen from here."""
+    """Open jobs and the workers; `dead` names hosts whose worker is gone, as seen from here."""
 
     queued: int
     active: int
     dead: Sequence[str]
     silent: Sequence[str]
-    """Runs of other hosts that no heartbeat comes from."""
+    """Runs of other hosts whose heartbeat has stopped."""
 
 
 def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None, webhook: str | None) -> list[str]:
-    """A sentence for each thing that is off, the gravest first; `free` is bytes, `webhook` its problem."""
+    """Return a sentence for each problem, most serious first; `free` is bytes, `webhook` its problem."""
     found = [*_disk(free), *_database(state), *_work(work)]
     if webhook:
         found.append(webhook)
@@ -40,7 +40,7 @@ def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None,
 
 
 def of_devices(devices: Devices) -> str | None:
-    """The same of what torch finds."""
+    """Return a sentence for each problem of the devices that torch finds."""
     if devices.cuda and not devices.gpus:
         return f"PyTorch was built for CUDA {devices.cuda}, but no GPU is found: check the driver."
     return devices.problem

@@ -31,7 +31,7 @@ class Device(NamedTuple):
 
 
 class Devices(NamedTuple):
-    """What torch finds; `problem` is a sentence where it could not be asked."""
+    """The devices that torch finds; `problem` is a sentence if it could not be asked."""
 
     gpus: tuple[Device, ...]
     cuda: str | None
@@ -40,7 +40,7 @@ class Devices(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result may depend on; nothing is imported."""
+    """Return versions of Python and of packages that results may depend on, without importing them."""
     return {"Python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
@@ -52,13 +52,13 @@ def _version(name: str) -> str:
 
 
 def disk(folder: Path) -> tuple[int, int]:
-    """Free and total bytes of the disk that holds a folder."""
+    """Return free and total bytes of the disk that holds a folder."""
     usage = shutil.disk_usage(folder)
     return usage.free, usage.total
 
 
 def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Devices:
-    """Asks `python -m trainer machine`; whatever goes wrong becomes the problem."""
+    """Ask `python -m trainer machine`; any failure becomes the problem."""
     try:
         done = subprocess.run(
             [*command, "machine", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT, check=False

@@ -1,6 +1,6 @@
-"""The answers of one group side by side: identical ones folded, and what differs from the best marked word by word.
+"""The answers of one group side by side: identical ones merged, and words marked that differ from the best.
 
-Knows no database. Everything is inert HTML.
+Everything is inert HTML.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Fold(NamedTuple):
 
 
 def fold(rows: Sequence[Row]) -> list[Fold]:
-    """Identical texts together, in the order of their first."""
+    """Merge identical texts, in the order of their first occurrence."""
     found: dict[str, Fold] = {}
     for row in rows:
         known = found.get(row.text)
@@ -35,7 +35,7 @@ def fold(rows: Sequence[Row]) -> list[Fold]:
 
 
 def side_by_side(rows: Sequence[Row], *, chosen: int | None, strongest: float | None) -> str:
-    """A column for each different text; all are compared with the first."""
+    """Return a column for each distinct text; all are compared with the first."""
     folds = fold(rows)
     if not folds:
         return ""
@@ -63,7 +63,7 @@ def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest
 
 
 def advantage_bar(value: float, strongest: float | None) -> str:
-    """The advantage as a bar left or right of the middle, with its number."""
+    """Return the advantage as a bar left or right of the middle, with its number."""
     share = min(1.0, abs(value) / strongest) * 50 if strongest else 0.0
     side = "tv-up" if value >= 0 else "tv-down"
     number = visible(f"{value:+.2f}".replace("-", "−"))

@@ -1,4 +1,4 @@
-"""One trace at length: picture, question, thinking, why it was paid what it was paid, and its neighbours.
+"""One trace in detail: picture, question, reasoning, the reasons for its rewards, and its neighbours.
 
 Serves completions and predictions alike; model output and people's notes are shown as inert text.
 """
@@ -33,7 +33,7 @@ HELP = """**k**, **j**: the trace before and after in its group, by reward\n
 
 
 def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], style: Form) -> None:
-    """The trace with everything around it; `siblings` are the rows of its group, itself included."""
+    """Show the trace and everything around it; `siblings` are the rows of its group, including itself."""
     example = get_examples(store, [row.example_id]).get(row.example_id) if row.example_id is not None else None
     ranked = sorted(siblings, key=lambda each: (-(each.reward if each.reward is not None else -1e300), each.id))
     with st.container(border=True, key="inspector"):
@@ -108,7 +108,7 @@ def _go_to(row: Row) -> None:
 
 
 def _leave(run: RunDetail, row: Row) -> None:
-    """Goes to where the trace stands among others."""
+    """Go to the list that the trace belongs to."""
     if isinstance(row, StoredCompletion):
         st.session_state["view"] = "Completions"
         links.go("completion", run=run.uid, step=str(row.step))
@@ -168,7 +168,7 @@ def _rewards(run: RunDetail, row: Row) -> None:
 
 
 def explained(run: RunDetail, row: Row) -> list[Explained]:
-    """Each component with its reason; for a run of a foreign script, the recorded values only."""
+    """Return each component with its reason; for a run of a foreign script, the recorded values only."""
     try:
         config = from_dict(run.config)
     except ConfigError:
@@ -180,7 +180,7 @@ def explained(run: RunDetail, row: Row) -> list[Explained]:
 
 
 def reward_table(found: Sequence[Explained], recorded: dict[str, float | None], total: float | None) -> str:
-    """Value, weight and reason of every component, as inert HTML; a recorded value that differs is named."""
+    """Return value, weight and reason of every component, as inert HTML; a differing recorded value is named."""
     lines = []
     for each in found:
         own = recorded.get(each.name, each.value)

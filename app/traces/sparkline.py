@@ -1,4 +1,4 @@
-"""A curve without axes, as wide as its place, with a mark at one x. Knows nothing of databases."""
+"""A curve without axes, as wide as its place, with a mark at one x."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Numbers = npt.NDArray[np.number[Any]]
 
 
 def sparkline_html(x: Numbers, y: Numbers, *, low: float, high: float, now: float, alt: str) -> str:
-    """The area under y, x from `low` to `high`; NaN is left out. `alt` is trusted text. Empty if there is nothing."""
+    """Return the area under y, with x from `low` to `high`; NaN is skipped, no data give "". `alt` is trusted text."""
     known = np.isfinite(y)
     x, y = x[known], y[known]
     if len(x) < 2 or high <= low:

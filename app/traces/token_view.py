@@ -1,6 +1,6 @@
-"""A completion token by token, coloured by what the policy, and the one at the start, thought of each, as inert HTML.
+"""A completion token by token, coloured by the figures of the policy and of its start, as inert HTML.
 
-Shows what was measured, and has the rest measured by a job.
+Measured completions are shown; others can be measured by a job.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from store.jobs import list_jobs
 from store.runs import get_run
 
 MOST_TOKENS = 2000
-"""Browsers lay out more of them slowly."""
+"""Most tokens: browsers lay out more of them slowly."""
 STRONGEST = 0.65
 """Opacity of the strongest colour: text on it stays readable in both themes."""
 BLUE, ORANGE = "86, 180, 233", "213, 94, 0"
@@ -31,7 +31,7 @@ UNSEEN = "◌"
 
 
 class Colouring(NamedTuple):
-    """`value` is what a token is coloured by, in nats; `most` and beyond have the strongest colour."""
+    """`value` is what tokens are coloured by, in nats; `most` and beyond get the strongest colour."""
 
     value: Callable[[TokenRow, int], float | None]
     most: float
@@ -60,7 +60,7 @@ COLOURINGS = {
 
 
 def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
-    """The strip of a measured completion; else a way to have it measured, where the run has weights."""
+    """Show the tokens of a measured completion, else a button to have it measured if the run has weights."""
     found = get_tokens(store, row.id)
     if found is not None:
         _strip(run, row, found)
@@ -91,7 +91,7 @@ def _weights(row: StoredCompletion, found: StoredTokens) -> str:
 
 
 def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
-    """Tokens coloured by a word of COLOURINGS, with a legend, as inert HTML.
+    """Return tokens coloured by a word of COLOURINGS, with a legend, as inert HTML.
 
     The first `opened` characters are the prompt's: no token of the completion, and without colour.
     """
@@ -114,12 +114,12 @@ def _token(text: str, tokens: TokenRow, i: int, colouring: Colouring) -> str:
 
 
 def _colour(share: float) -> str:
-    """From -1, down, to 1, up."""
+    """Return a colour for -1 (down) to 1 (up)."""
     return f"rgba({BLUE if share >= 0 else ORANGE}, {STRONGEST * abs(share):.2f})"
 
 
 def _numbers(tokens: TokenRow, i: int) -> str:
-    """`probability 92 % (at the start 31 %) · change +1.09 nats · entropy 0.30 nats`."""
+    """Return `probability 92 % (at the start 31 %) · change +1.09 nats · entropy 0.30 nats`."""
     change, entropy = _change(tokens, i), tokens.entropy[i]
     parts = [
         f"probability {_share(tokens.logp[i])} (at the start {_share(tokens.base_logp[i])})",
@@ -134,7 +134,7 @@ def _share(logp: float | None) -> str:
 
 
 def _job(store: Store, run: RunDetail, row: StoredCompletion) -> JobRow | None:
-    """The latest job that measures this completion."""
+    """Return the latest job that measures this completion."""
     jobs = list_jobs(store, run_id=run.id)
     ours = [job for job in jobs if job.kind == "tokens" and job.arguments.get("completion") == row.id]
     return max(ours, key=lambda job: job.id, default=None)

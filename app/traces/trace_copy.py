@@ -1,4 +1,4 @@
-"""One trace to take along: as Markdown in which nothing of its text is markup, and as JSON. Knows no Streamlit."""
+"""Export one trace as Markdown, in which nothing of its text is markup, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TICKS = re.compile("`+")
 
 
 def markdown(row: Row, example: StoredExample | None, run_name: str, link: str) -> str:
-    """A heading, what is known of the answer, and the text between fences that it cannot close."""
+    """Return a heading, the facts about the answer, and the text between fences that it cannot close."""
     kind = "Completion" if isinstance(row, StoredCompletion) else "Prediction"
     facts = {
         "run": format.literal(run_name),
@@ -36,13 +36,13 @@ def markdown(row: Row, example: StoredExample | None, run_name: str, link: str) 
 
 
 def fenced(text: str) -> str:
-    """The text as a code block whose fence is longer than any in it."""
+    """Return the text as a code block whose fence is longer than any in it."""
     fence = "`" * max(3, 1 + max((len(ticks) for ticks in _TICKS.findall(text)), default=0))
     return f"{fence}text\n{text}\n{fence}"
 
 
 def as_json(row: Row, example: StoredExample | None, run_uid: str) -> str:
-    """Everything that is stored of it, with its question and the hashes of its images."""
+    """Return everything that is stored of it, with its question and the hashes of its images."""
     about: Mapping[str, object] = {
         "run": run_uid,
         "question": example.question if example else None,
