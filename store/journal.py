@@ -6,7 +6,9 @@ A record may be put again without harm: runs are known by their uid, generations
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 
 from store.db.connection import Store, StoreError, reading
-from store.db.rows import CompletionRow, ExampleRow, TokenRow
+from store.db.rows import CompletionRow, ExampleRow, PredictionRow, TokenRow, TraceFields
 from store.db.schema import OPEN, Job, JobState, Run
+from store.evaluations.records import record_evaluation
 from store.events import add_event
 from store.examples import add_examples
 from store.jobs import add_job, end_job, start_job
@@ -79,6 +82,19 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """What was sampled to evaluate the weights after `step` updates."""
+
+    step: int
+    name: str
+    """Name of the evaluation set; empty if there is only one."""
+    rows: list[CompletionRow]
+    places: list[int]
+    """For each row, the index of its example in `examples`."""
+    examples: list[ExampleRow]
+
+
+@dataclass(frozen=True)
 class Described:
     """What became known about the run: columns, and facts of its environment."""
 
@@ -102,9 +118,9 @@ class Ended:
     error: str | None = None
 
 
-Record = Begun | Belongs | StepRecord | Described | Happened | Ended
+Record = Begun | Belongs | StepRecord | Evaluated | Described | Happened | Ended
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Begun, Belongs, StepRecord, Described, Happened, Ended)
+    kind.__name__: kind for kind in (Begun, Belongs, StepRecord, Evaluated, Described, Happened, Ended)
 }
 
 
@@ -127,6 +143,8 @@ def from_line(line: str) -> Record:
         kind = values.pop("type", StepRecord.__name__)
         if kind == StepRecord.__name__:
             return _step(values)
+        if kind == Evaluated.__name__:
+            values |= {"rows": _completions(values["rows"]), "examples": _examples(values["examples"])}
         if kind == Begun.__name__:
             values["process"] = Process(*values["process"])
         record: Record = _KINDS[kind](**values)
@@ -151,13 +169,18 @@ def read(path: Path) -> Iterator[Record | None]:
 
 
 def _step(values: dict[str, Any]) -> StepRecord:
-    completions = [CompletionRow(**row | _spans(row)) for row in values["completions"]]
+    completions = _completions(values["completions"])
     measured = {int(place): TokenRow(*map(tuple, row)) for place, row in values["measured"].items()}
-    examples = [
-        ExampleRow(**row | {"images": tuple(map(base64.b64decode, row["images"]))})
-        for row in values.get("examples", ())
-    ]
+    examples = _examples(values.get("examples", ()))
     return StepRecord(**values | {"completions": completions, "measured": measured, "examples": examples})
+
+
+def _completions(rows: Sequence[dict[str, Any]]) -> list[CompletionRow]:
+    return [CompletionRow(**row | _spans(row)) for row in rows]
+
+
+def _examples(rows: Sequence[dict[str, Any]]) -> list[ExampleRow]:
+    return [ExampleRow(**row | {"images": tuple(map(base64.b64decode, row["images"]))}) for row in rows]
 
 
 def _spans(row: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +220,8 @@ class Target:
                 measured=record.measured,
                 job_id=self.job_id,
             )
+        elif isinstance(record, Evaluated):
+            self._evaluate(record)
         elif isinstance(record, Described):
             self._describe(record)
         elif isinstance(record, Happened):
@@ -206,6 +231,26 @@ class Target:
             failed = state == JobState.FAILED
             end_job(self.store, self.job_id, state, exit_code=1 if failed else 0, error=record.error)
             self.job_id = None
+
+    def _evaluate(self, record: Evaluated) -> None:
+        """Store the rows as samples from 1 on: sample 0 would mean greedy."""
+        assert self.run_id is not None
+        ids = add_examples(self.store, record.examples)
+        samples: Counter[int] = Counter()
+        rows = []
+        for row, place in zip(record.rows, record.places, strict=True):
+            samples[place] += 1
+            fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(TraceFields)}
+            rows.append(PredictionRow(**fields, example_id=ids[place], sample=samples[place]))
+        record_evaluation(
+            self.store,
+            self.run_id,
+            rows,
+            benchmark=record.name or RECORDED,
+            split="eval",
+            step=record.step,
+            conditions={"recorded": True, "decoding": "sampled by the trainer"},
+        )
 
     def _begin(self, record: Begun) -> None:
         self.run_id = self.run_id if record.step and self.run_id is not None else self._known(record)

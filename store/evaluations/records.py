@@ -90,6 +90,28 @@ def record_predictions(store: Store, evaluation_id: int, rows: Sequence[Predicti
         connection.execute(advance)
 
 
+def record_evaluation(
+    store: Store,
+    run_id: int,
+    rows: Sequence[PredictionRow],
+    *,
+    benchmark: str,
+    split: str,
+    step: int,
+    conditions: dict[str, Any],
+) -> None:
+    """Add an evaluation that somebody else made, whole; an equal one of the same step is replaced."""
+    question = _question(run_id, benchmark, split, "val", step, conditions)
+    equal = [Evaluation.__table__.c[name] == value for name, value in question.items()]
+    with writing(store) as connection:
+        connection.execute(delete(Evaluation).where(*equal))
+        opened = _open(connection, question, conditions, None, len(rows))
+        connection.execute(insert(Prediction), [_prediction(opened, row) for row in rows])
+        ended = {"done": len(rows), "metrics": {"n": len(rows)}, "ended_at": time.time()}
+        connection.execute(update(Evaluation).where(Evaluation.id == opened).values(ended))
+        insert_event(connection, run_id, "evaluation", f"val on {benchmark}.", step=step)
+
+
 def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any]) -> None:
     """Close an evaluation with its figures (`n`, `exact_match`, …); a `val` or `test` also becomes an event."""
     values = {"metrics": storable(metrics), "ended_at": time.time()}

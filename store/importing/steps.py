@@ -11,7 +11,7 @@ from store.db.connection import Store, reading
 from store.db.rows import CompletionRow, ExampleRow, PredictionRow
 from store.db.schema import Completion, Evaluation, Metric, MetricName, Prediction
 from store.db.values import clean, finite
-from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
+from store.evaluations.records import record_evaluation
 from store.examples import add_examples
 from store.importing.found import FoundRun, Said
 from store.steps import forget_steps, record_step
@@ -126,19 +126,7 @@ def _put_answers(
         sample = placed[each.prompt] = placed.get(each.prompt, 0) + 1
         rows.append(_prediction(each, sample, ids[each.prompt], weights, style))
     conditions = {"imported": True, "style": style, "decoding": "sampled by the trainer"}
-    opened = begin_evaluation(
-        store,
-        run_id,
-        benchmark=DATASET,
-        split=uid,
-        kind="val",
-        step=step,
-        conditions=conditions,
-        encoder=None,
-        total=len(rows),
-    )
-    record_predictions(store, opened, rows)
-    finish_evaluation(store, opened, {"n": len(rows)})
+    record_evaluation(store, run_id, rows, benchmark=DATASET, split=uid, step=step, conditions=conditions)
 
 
 def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: str = "") -> dict[str, int]:

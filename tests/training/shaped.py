@@ -70,6 +70,8 @@ class Shaped(Trainer):
         self.own_logs = own_logs
         self.said: dict[int, list[str]] = defaultdict(list)
         """What was sampled for each update."""
+        self.answered: dict[int, list[str]] = defaultdict(list)
+        """What was sampled to evaluate the weights after so many updates."""
         self._next = 0
         if own_logs == "callback":
             self.add_callback(_LogsItself(self))
@@ -79,8 +81,11 @@ class Shaped(Trainer):
         self._next += len(inputs)
         rewards = self._calculate_rewards(inputs, [], [], ids)
         mode = "train" if self.model.training else "eval"
+        texts = [Words().decode(each[:-1]) for each in ids]
         if mode == "train":
-            self.said[self.state.global_step + 1] += [Words().decode(each[:-1]) for each in ids]
+            self.said[self.state.global_step + 1] += texts
+        else:
+            self.answered[self.state.global_step] += texts
         total = rewards @ self.reward_weights
         self._metrics[mode]["reward"].append(total.mean().item())
         self._metrics[mode]["rewards/good/mean"].extend(rewards.mean(0).tolist())

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("module", ["capture", "asked"])
 def test_what_is_taken_from_a_trainer_imports_nothing_of_ours(module: str) -> None:
     """A single file can be made of it, for scripts that do not have this project."""
-    tree = ast.parse((ROOT / "trainer" / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "trainer/record" / f"{module}.py").read_text(encoding="utf-8"))
     names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     ours = {path.name for path in ROOT.iterdir() if path.is_dir()}

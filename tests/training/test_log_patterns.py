@@ -19,6 +19,8 @@ from store.completions import emergence
 from store.completions.rows import iter_completions, list_groups
 from store.db.engine import Store, open_store
 from store.db.rows import RunDetail, StoredCompletion
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
 from store.events import list_events
 from store.importing.trl_keys import metric_name
 from store.jobs import list_jobs
@@ -138,6 +140,12 @@ def test_every_figure_and_every_completion_is_stored_at_its_step(
     steps = trainer.state.max_steps
     rows = completions(store, run.id)
     assert {step: [row.text for row in each] for step, each in rows.items()} == dict(trainer.said)
+    answered: dict[int, list[str]] = defaultdict(list)
+    for evaluation in list_evaluations(store, run.id):
+        answered[evaluation.step] += [row.text for row in iter_predictions_of(store, evaluation.id)]
+    assert {step: sorted(texts) for step, texts in answered.items()} == {
+        step: sorted(texts) for step, texts in trainer.answered.items()
+    }
     assert sorted(rows) == list(range(1, steps + 1))
     for step, each in rows.items():
         groups = list_groups(store, run.id, step)

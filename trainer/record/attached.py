@@ -45,12 +45,12 @@ def attach(trainer: Any, *, name: str, db: str | None, grammar: str | None) -> A
     processes = getattr(trainer.args, "world_size", 1)
     if not trainer.is_world_process_zero():
         if capture.generates(trainer):
-            GenerationCapture(trainer, None, _asked, opening)
+            GenerationCapture(trainer, None, _asked, opening, evaluations=True)
         trainer.add_callback(Agreeing())
         return None
     recorder = Attached(trainer, name, db, grammar, agrees=processes > 1)
     if capture.generates(trainer):
-        GenerationCapture(trainer, recorder.keep, _asked, opening)
+        GenerationCapture(trainer, recorder.keep, _asked, opening, evaluations=True)
     trainer.add_callback(recorder)
     recorder.open()
     return recorder
@@ -234,8 +234,9 @@ class Attached(StepRecorder):
             self._courier.settle(END_SECONDS)
 
     def _send_pending(self) -> None:
-        """Send the completions of an update that never ended."""
+        """Send the completions of an update or an evaluation that never ended."""
         self._send_held()
+        self._send_evaluated("")
         pending, self._pending = self._pending, []
         for generation in pending:
             self._take(self._record(generation.step or 0, [generation], {}))

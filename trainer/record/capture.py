@@ -50,10 +50,14 @@ class Generation:
     """The update that it was sampled for; None if that is the next one to be logged."""
     rows: Sequence[Any] = field(default_factory=tuple)
     """What `GenerationCapture` was asked to keep of each dataset row."""
+    of_evaluation: bool = False
+    """Whether it was sampled to evaluate the weights after `step` updates."""
 
 
 class GenerationCapture:
     """Wraps a GRPOTrainer and passes each training generation to `sink`, with the rows of all processes.
+
+    With `evaluations`, generations of evaluations are passed, too.
 
     Every process needs one; only the first has a sink. `keep` turns a dataset row into its entry in `Generation.rows`;
     the rows of a group share it. `opening` returns how a rendered prompt begins its completion, given the prompt's end:
@@ -66,8 +70,10 @@ class GenerationCapture:
         sink: Callable[[Generation], None] | None,
         keep: Callable[[Mapping[str, Any]], Any] | None = None,
         opening: Callable[[str], str] | None = None,
+        evaluations: bool = False,
     ) -> None:
         self._trainer = trainer
+        self._evaluations = evaluations
         self._opening = opening
         self._sink = sink
         self._keep = keep
@@ -126,7 +132,7 @@ class GenerationCapture:
         self._generation_seconds = self._scoring_seconds = 0.0
         output = self._originals["_generate_and_score_completions"](*args, **named)
         try:
-            if self._trainer.model.training:
+            if self._evaluations or self._trainer.model.training:
                 self._hand_over(args[0] if args else named["inputs"], output)
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
@@ -140,7 +146,8 @@ class GenerationCapture:
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
         parts = _gathered([own])
-        number, self._count = self._count, self._count + 1
+        number = self._count
+        self._count += bool(self._trainer.model.training)
         if self._sink is None:
             return
         if any(part is None for part in parts):
@@ -160,7 +167,7 @@ class GenerationCapture:
         first = self._trainer.accelerator.process_index * len(inputs)
         kept_rows: list[Any] = []
         for i, row in enumerate(inputs):
-            same = i > 0 and (first + i) % self._trainer.num_generations
+            same = i > 0 and (first + i) % self._group_size()
             kept_rows.append(None if self._keep is None else kept_rows[-1] if same else self._keep(row))
         return _Part(
             [{name: row[name] for name in row if isinstance(row[name], PLAIN)} for row in inputs],
@@ -190,12 +197,18 @@ class GenerationCapture:
             if columns
             else {},
             advantages=[value for part in parts for value in part.advantages],
-            group_size=trainer.num_generations,
+            group_size=self._group_size(),
             generation_seconds=self._generation_seconds,
             scoring_seconds=self._scoring_seconds,
-            step=trainer.state.global_step + 1,
+            step=trainer.state.global_step + bool(trainer.model.training),
             rows=[row for part in parts for row in part.rows],
+            of_evaluation=not trainer.model.training,
         )
+
+    def _group_size(self) -> int:
+        trainer = self._trainer
+        training = trainer.num_generations
+        return int(training if trainer.model.training else getattr(trainer, "num_generations_eval", None) or training)
 
 
 class _Part(NamedTuple):

@@ -16,11 +16,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from store.db.rows import CompletionRow, ExampleRow, TokenRow
 from store.importing.trl_keys import metric_name
-from store.journal import RECORDED, Record, StepRecord
+from store.journal import RECORDED, Evaluated, Record, StepRecord
 from store.trace import Form
 from trainer.evaluate import scoring
 from trainer.record import asked, capture
 from trainer.record.capture import Generation
+
+MOST_EVALUATION_BYTES = 256 * 2**20
+"""Bytes of pictures that one evaluation may hold until it ends; further examples are kept without theirs."""
 
 
 class StepRecorder(TrainerCallback):
@@ -45,6 +48,8 @@ class StepRecorder(TrainerCallback):
         self.last_tokens = 0.0
         """The trainer's token count at the last step."""
         self._pending: list[Generation] = []
+        self._evaluated: list[Generation] = []
+        """Of the evaluation at hand."""
         self._measured: dict[int, list[TokenRow]] = {}
         """Generations by number."""
         self._measuring = 0.0
@@ -69,6 +74,9 @@ class StepRecorder(TrainerCallback):
 
         It is written with the step that it was sampled for.
         """
+        if generation.of_evaluation:
+            self._evaluated.append(generation)
+            return
         start = time.perf_counter()
         self._pending.append(generation)
         if self.measure is not None:
@@ -121,12 +129,14 @@ class StepRecorder(TrainerCallback):
 
     def _log(self, step: int, logs: Mapping[str, Any]) -> None:
         metrics = self._named(capture.metrics(logs))
-        evaluates = any(name.endswith("_runtime") and name != "train_runtime" for name in logs)
+        evaluated = next((name[:-8] for name in logs if name.endswith("_runtime") and name != "train_runtime"), None)
+        if evaluated is not None:
+            self._send_evaluated(evaluated.removeprefix("eval").strip("_"))
         is_held = self._held is not None and self._held.step == step
         if not is_held and any(each.step is None for each in self._pending):  # a trainer that does not report steps
             self._end_step(step, will_log=True)
             is_held = True
-        if is_held and self._held is not None and not evaluates:
+        if is_held and self._held is not None and evaluated is None:
             tokens = metrics.get("tokens")
             self._held = replace(self._held, metrics=self._held.metrics | metrics | self._pace(tokens), tokens=tokens)
             metrics = {}
@@ -185,6 +195,29 @@ class StepRecorder(TrainerCallback):
         return StepRecord(
             step, found, time.time(), None, completions, rows, measured, [row for _, row in examples.values()]
         )
+
+    def _send_evaluated(self, name: str) -> None:
+        """Hand over what was sampled for the evaluation set `name`; pictures are kept up to a bound."""
+        generations, self._evaluated = self._evaluated, []
+        rows: list[CompletionRow] = []
+        places: list[int] = []
+        examples: dict[str, tuple[int, ExampleRow]] = {}
+        held = 0
+        for generation in generations:
+            for row, one in zip(self._rows(generation, 0), generation.rows, strict=False):
+                if one is None:
+                    self._lose("an example of an evaluation could not be read")
+                    continue
+                if one.key not in examples:
+                    example = _example(one)
+                    held += sum(map(len, example.images))
+                    kept = example if held <= MOST_EVALUATION_BYTES else replace(example, images=())
+                    examples[one.key] = (len(examples), kept)
+                rows.append(row)
+                places.append(examples[one.key][0])
+        if rows:
+            step = generations[0].step or 0
+            self._take(Evaluated(step, name, rows, places, [each for _, each in examples.values()]))
 
     def _times(self, generations: Sequence[Generation], elapsed: float) -> dict[str, float | None]:
         found: dict[str, float | None] = {"time/step": elapsed}
