@@ -129,6 +129,34 @@ def test_folders_import_each_other_in_one_direction(package: str) -> None:
     assert not sorted(room for room, others in reached.items() if room in others)
 
 
+PATCHES = [path for path in sources("trainer/patches") if path.stem not in ("__init__", "replacing")]
+
+
+@pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.stem)
+def test_a_patch_says_in_which_versions_it_was_read_and_has_its_contract(path: Path) -> None:
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    found = re.search(r"Read in (\w+ [\d.]+\d.*)\. Contract: (tests/\S+\.py)\.", told)
+    assert found, "say `Read in LIBRARY VERSION. Contract: tests/….py.`"
+    assert (ROOT / found[2]).is_file()
+    assert re.search(rf"\b{path.stem}\b", (path.parent / "__init__.py").read_text(encoding="utf-8"))
+
+
+def test_private_parts_of_libraries_are_touched_by_patches_alone() -> None:
+    """`trainer/record/capture.py` has to import nothing of ours; `_replace` and `_asdict` of tuples are public."""
+    allowed = {*PATCHES, ROOT / "trainer/patches/replacing.py", ROOT / "trainer/record/capture.py"}
+    found = []
+    for path in set(sources("trainer")) - allowed:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
+                own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+                is_super = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "super"
+                if not own and not is_super and node.attr not in ("_replace", "_asdict", "_fields"):
+                    found.append(f"{describe(path)}:{node.lineno} touches {ast.unparse(node)}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+                found.append(f"{describe(path)}:{node.lineno} sets an attribute by name")
+    assert not found
+
+
 def test_no_folder_is_a_heap() -> None:
     counts = Counter(path.parent for path in sources(*PACKAGES) if path.name != "__init__.py")
     assert not {describe(folder): count for folder, count in counts.items() if count > 20}

@@ -21,19 +21,15 @@ from transformers import (
     LlavaOnevisionImageProcessorPil,
     Qwen2VLImageProcessorPil,
     SmolVLMImageProcessorPil,
-    set_seed,
 )
 
-from trainer import datasets
 from trainer.evaluate import generation
 from trainer.examples import shapes
 from trainer.models import loading
 from trainer.patches import pixels, prefix_sharing
 from trainer.patches.prefix_sharing import plan
 from trainer.patches.vision_cache import VisionCache
-from trainer.spec import config, rewards
 from trainer.spec.config import LoraConfig, ModelConfig
-from trainer.train import grpo
 
 ROWS = st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=8)
 
@@ -288,54 +284,6 @@ def test_a_wrapped_image_processor_is_saved_as_its_own_kind(tmp_path: Path) -> N
     shared.save_pretrained(tmp_path / "shared")
     names = "preprocessor_config.json"
     assert (tmp_path / "shared" / names).read_text() == (tmp_path / "plain" / names).read_text()
-
-
-@pytest.mark.parametrize(("accumulation", "expected"), [(1, [2]), (2, [1, 1])])
-def test_accumulation_keeps_groups_together(tmp_path: Path, accumulation: int, expected: list[int]) -> None:
-    groups, norm = one_step(tmp_path, accumulation)
-    assert groups == expected
-    assert norm > 0
-
-
-def test_accumulation_gives_the_same_update(tmp_path: Path) -> None:
-    assert one_step(tmp_path, 1)[1] == pytest.approx(one_step(tmp_path, 2)[1], rel=1e-4)
-
-
-def one_step(folder: Path, accumulation: int) -> tuple[list[int], float]:
-    """Distinct prompts of each forward pass, and the gradient's norm."""
-    settings = {
-        "optimization.steps": "1",
-        "optimization.batch_size": "16",
-        "optimization.accumulation": str(accumulation),
-        "max_tokens": "16",
-        "grpo.beta": "0",
-    }
-    chosen = config.override(config.preset("demo-grpo"), settings)
-    set_seed(0)
-    base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 4, 0)
-    trainer = grpo.build(chosen, base, examples, rewards.build(chosen), folder)
-    groups: list[int] = []
-    compute = trainer.compute_loss
-
-    def count(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        groups.append(len({tuple(row) for row in inputs["prompt_ids"].tolist()}))
-        return compute(model, inputs, *rest, **named)
-
-    trainer.compute_loss = count
-    trainer.train()
-    return groups, next(e["grad_norm"] for e in trainer.state.log_history if "grad_norm" in e)
-
-
-def test_only_completions_go_through_the_vocabulary(tmp_path: Path) -> None:
-    rows: list[int] = []
-    head = grpo.trl_utils._ChunkedLogProbFunction
-    with pytest.MonkeyPatch.context() as patch:
-        counting = type("Counting", (), {"apply": staticmethod(lambda *a: rows.append(len(a[0])) or head.apply(*a))})
-        patch.setattr(grpo.trl_utils, "_ChunkedLogProbFunction", counting)
-        one_step(tmp_path, 1)
-    assert len(rows) == 1
-    assert 0 < rows[0] <= 16 * 16
 
 
 @pytest.mark.parametrize("kind", ["smolvlm", "qwen2vl"])

@@ -48,7 +48,8 @@ from transformers import (
 )
 
 from tests.training.tiny_models import QWEN_TEMPLATE, QWEN_TOKENS
-from trainer.models.loading import TINY_FOLDER, image_only
+from trainer.models.loading import TINY_FOLDER
+from trainer.patches.processors import image_only
 from trainer.tiny import architecture
 
 EDGE, PATCH = 28, 14

@@ -19,7 +19,8 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from trainer.models.loading import TINY_FOLDER, image_only
+from trainer.models.loading import TINY_FOLDER
+from trainer.patches.processors import image_only
 from trainer.tiny import architecture
 
 TILE = 96

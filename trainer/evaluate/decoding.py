@@ -6,13 +6,10 @@ only the tokens that end a turn are taken from there, because the model knows no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from transformers import GenerationConfig
-
 from trainer.models import chat_template
+from trainer.patches.generation_defaults import base_of
 
 NEUTRAL: dict[str, Any] = {
     # A completion is as long as the policy makes it, up to the run's token limit.
@@ -113,20 +110,3 @@ def rules(model: Any, processor: Any) -> dict[str, Any]:
         "stop_tokens": sorted(words(sorted(end_ids(model, processor)))),
         "suppressed_tokens": sorted(words(placeholder_ids(model))),
     }
-
-
-@contextmanager
-def without_defaults(model: Any) -> Iterator[None]:
-    """The model's own generation defaults stand aside: transformers fills whatever is unset from them."""
-    holder = base_of(model)
-    defaults = holder.generation_config
-    holder.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        holder.generation_config = defaults
-
-
-def base_of(model: Any) -> Any:
-    """The transformers model, also below an adapter."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

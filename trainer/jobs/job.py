@@ -5,7 +5,6 @@ The work itself is imported from the module of the job's kind when it begins.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
@@ -27,6 +26,7 @@ from trainer.jobs.progress import Progress
 from trainer.jobs.stopping import StopFlag
 from trainer.launch import identity, webhook
 from trainer.launch.local import JOB_VARIABLE
+from trainer.patches import quantized
 from trainer.spec.errors import NO_DISK, Stopped, classify
 
 Work = Callable[[Store, int], None]
@@ -83,8 +83,7 @@ def _work(kind: str) -> Work:
     """Return work that imports its module only when called: a failing import must fail the job, with its reason."""
 
     def run(store: Store, job_id: int) -> None:
-        # Its first import prints advice about a kernel without gradients to every log.
-        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+        quantized.without_kernel_advice()
         import_module("trainer.evaluate.embedding_job" if kind == "embed" else "trainer.train.training").run_job(
             store, job_id
         )

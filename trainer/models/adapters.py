@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
@@ -18,6 +17,7 @@ from store.runs import resolve_run
 from trainer.models import loading
 from trainer.models.checkpoints import SHAPE, START, WEIGHTS, Checkpoints, keep_start, split
 from trainer.models.loading import Base
+from trainer.patches import quantized
 from trainer.spec import paths
 from trainer.spec.config import LoraConfig, RunConfig
 from trainer.spec.errors import TrainerError
@@ -94,15 +94,12 @@ def with_adapter(base: Base, lora: LoraConfig, folder: Path) -> Any:
 
 
 def in_float32(model: Any, start: Path | None) -> None:
-    """Undo TRL's cast of a quantized base's adapter to bfloat16; `start` holds its initial weights.
+    """Undo TRL's cast of a quantized base's adapter to bfloat16. Call it before the optimizer is made.
 
-    At the usual learning rates an AdamW step is smaller than the spacing of bfloat16 numbers, so most weights would
-    never move. Call it before the optimizer is made.
+    `start` holds the initial weights, which are loaded again because the cast has rounded them.
     """
-    cast = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
-    for parameter in cast:
-        parameter.data = parameter.data.float()
-    if cast and start is not None:
+    was_cast = quantized.adapter_in_float32(model)
+    if was_cast and start is not None:
         load_adapter(model, start)
 
 

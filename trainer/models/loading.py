@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,12 +20,12 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     BitsAndBytesConfig,
-    SmolVLMProcessor,
 )
 from transformers.models.auto import PROCESSOR_MAPPING
 
 from trainer.models import chat_template, hub
-from trainer.patches import pixels, prefix_sharing
+from trainer.patches import pixels, prefix_sharing, quantized
+from trainer.patches.processors import image_only
 from trainer.spec.config import TINY, LoraConfig, ModelConfig
 from trainer.spec.errors import TrainerError
 
@@ -105,32 +103,6 @@ def load_processor(config: ModelConfig) -> Any:
     return processor
 
 
-class _Smolvlm(SmolVLMProcessor):
-    """SmolVLM's processor insists on a video part, and asks it for its number of frames."""
-
-    video_processor = SimpleNamespace(num_frames=None, fps=None)
-
-    def __init__(
-        self, image_processor: Any, tokenizer: Any, image_seq_len: int = 169, chat_template: str | None = None
-    ) -> None:
-        super().__init__(image_processor, tokenizer, None, image_seq_len, chat_template)
-
-
-@cache
-def image_only(kind: type) -> Any:
-    """Return a processor class without its video part, which needs torchvision; saved files name the original class."""
-    if "video_processor" not in kind.get_attributes():  # type: ignore[attr-defined]
-        return kind
-
-    class ImageOnly(_Smolvlm if kind is SmolVLMProcessor else kind):  # type: ignore[misc]
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [name for name in super().get_attributes() if name != "video_processor"]
-
-    ImageOnly.__name__ = kind.__name__
-    return ImageOnly
-
-
 def set_pixels(image_processor: Any, config: ModelConfig) -> None:
     """Set the run's pixel settings on an image processor. Raises TrainerError for one that it does not have.
 
@@ -194,9 +166,7 @@ def load_base(config: ModelConfig) -> Base:
     if config.quantization == "none":
         model = model.to(device())
     if config.quantization == "nf4":
-        for module in chosen.values():
-            # Otherwise bitsandbytes repacks CPU weights when the model first generates, for a kernel without gradients.
-            module.support_avx512bf16_for_cpu = False
+        quantized.keep_packing(chosen.values())
     model.requires_grad_(False)
     prefix_sharing.install(model)
     pixels.install(processor.image_processor)

@@ -1,6 +1,8 @@
 """Prepares every distinct picture once: TRL hands the G copies of a prompt's picture to the image processor, twice.
 
-Wraps one image processor, which keeps its name and settings when it is saved; knows nothing of models or trainers.
+Wraps one image processor, which keeps its name and settings when it is saved.
+
+Read in transformers 5.23.0. Contract: tests/training/test_sharing.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Encodes every distinct picture once: a frozen vision tower's features, kept by the exact bytes of the pixels.
 
 TRL feeds the G completions of a group, each with its own copy of the picture, through generation, reference and
-training passes. Wraps `get_image_features` of one loaded model; knows nothing of trainers, prompts or text.
+training passes. Wraps `get_image_features` of one loaded model.
 A picture is what the tower encodes independently of what else is in the batch: an example with all its tiles
 (Idefics3, SmolVLM), an image (Qwen-VL, LLaVA-OneVision) or a tile (InternVL, Gemma 3).
+
+Read in transformers 5.23.0. Contract: tests/training/test_architectures.py.
 """
 
 from __future__ import annotations

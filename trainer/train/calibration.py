@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PrinterCallback
 
 from trainer import datasets
 from trainer.evaluate import generation
@@ -18,6 +17,7 @@ from trainer.evaluate.similarity import Encoder
 from trainer.examples.example import Example
 from trainer.fit import memory
 from trainer.models import loading
+from trainer.patches import trainers
 from trainer.spec.config import RunConfig
 from trainer.spec.rewards import build
 from trainer.train import grpo, sft
@@ -48,7 +48,7 @@ def calibrate(config: RunConfig) -> Calibration:
             trainer = grpo.build(once, base, examples, tuple(build(config, encoder)), Path(folder))
         else:
             trainer = sft.build(once, base, examples, Path(folder))
-        trainer.remove_callback(PrinterCallback)
+        trainers.print_no_logs(trainer)
         start = time.perf_counter()
         trainer.train()
         return Calibration(time.perf_counter() - start, memory.measured_peak())

@@ -8,25 +8,23 @@ the base with the adapter off, or a frozen copy of the adapter that it was given
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import Sampler
-from trl import GRPOConfig, GRPOTrainer
-from trl.trainer import grpo_trainer
-from trl.trainer import utils as trl_utils
+from trl import GRPOConfig
 
-from trainer.evaluate.decoding import end_ids, options, placeholder_ids, without_defaults
+from trainer.evaluate.decoding import end_ids, options, placeholder_ids
 from trainer.evaluate.generation import decode
 from trainer.examples.example import Example
 from trainer.jobs import collective
 from trainer.models import adapters, chat_template, loading
 from trainer.models.loading import Base
+from trainer.patches import trainers
+from trainer.patches.grpo_trainer import GroupedTrainer
 from trainer.spec import prompt
 from trainer.spec.config import RunConfig
 from trainer.spec.errors import TrainerError
@@ -119,78 +117,6 @@ def as_own(reward: Reward) -> Callable[..., Any]:
     return found
 
 
-class ByEpoch(Sampler[int]):
-    """TRL's sampler in the order of the epoch at hand: left alone, it begins with the first epoch's after a resume."""
-
-    def __init__(self, sampler: Any, epoch: Callable[[], int]) -> None:
-        self.sampler, self.epoch = sampler, epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.sampler.generator.manual_seed(self.sampler.seed)
-        for _ in range(self.epoch()):
-            torch.randperm(self.sampler.num_samples, generator=self.sampler.generator)
-        yield from self.sampler
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-
-class GroupedTrainer(GRPOTrainer):
-    """Keeps the completions of a prompt together where a batch is split for accumulation, so that they share it.
-
-    TRL shuffles a generation before it splits it; every row goes into the same update in any order. Off the GPU it
-    also sends the prompt's positions through the vocabulary, only to mask them. Several processes sample what one
-    would. The entropy bonus is the mean over the tokens of the whole update, not of each pass.
-    """
-
-    entropy_coef: float
-
-    def _get_train_sampler(self, dataset: Any = None) -> Any:
-        # A whole epoch may fall short of its number by a rounding.
-        return ByEpoch(super()._get_train_sampler(dataset), lambda: int((self.state.epoch or 0.0) + 1e-6))
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
-        with _replaced(grpo_trainer, "shuffle_sequence_dict", lambda batch: batch):
-            return super()._prepare_inputs(generation_batch)
-
-    def _generate(self, prompts: Any) -> Any:
-        with collective.one_dice(), without_defaults(self.model):
-            return super()._generate(prompts)
-
-    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        coefficient, mode = self.entropy_coef, "train" if self.model.training else "eval"
-        if not coefficient or mode == "eval":
-            return super().compute_loss(model, inputs, *rest, **named)
-        # TRL takes the mean of each pass, which weighs a token more the fewer there are beside it.
-        passes = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        part = inputs["completion_mask"].sum() * passes / inputs["num_items_in_batch"].clamp(min=1)
-        self.entropy_coef = coefficient * float(part)
-        try:
-            return super().compute_loss(model, inputs, *rest, **named)
-        finally:
-            self.entropy_coef = coefficient
-            logged = self._metrics[mode]["entropy_coef"]
-            logged[-1:] = [coefficient] * len(logged[-1:])
-
-    def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
-        # LLaVA-OneVision's processor says how many pictures a prompt has. TRL gives that to its reference pass, which
-        # does not know the word, and not to the update; with one picture a prompt the model does without.
-        inputs.pop("batch_num_images", None)
-        with _replaced(trl_utils, "_use_triton", lambda device: True):
-            return super()._get_per_token_logps_and_entropies(*arguments, **inputs)
-
-
-@contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """A module's function stands aside; it must exist, or TRL has changed."""
-    original = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
-
 def _generating(config: RunConfig, base: Base) -> dict[str, Any]:
     """TRL's arguments of sampling. Raises TrainerError where vLLM is asked for and absent."""
     settings = config.grpo
@@ -216,7 +142,7 @@ def build(
     rewards: Sequence[Reward],
     output: Path,
     start: Path | None = None,
-) -> GRPOTrainer:
+) -> GroupedTrainer:
     """Return a GRPOTrainer ready for `train()`; one generation an update. `start` holds the adapter to go on from."""
     settings = config.grpo
     arguments = GRPOConfig(
@@ -241,5 +167,5 @@ def build(
         processing_class=base.processor,
     )
     adapters.in_float32(trainer.model, start)
-    trainer.eos_token_ids = sorted(end_ids(base.model, base.processor))
+    trainers.set_end_tokens(trainer, end_ids(base.model, base.processor))
     return trainer

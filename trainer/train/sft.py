@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from trainer.examples.example import Example
 from trainer.models import adapters, chat_template
 from trainer.models.loading import Base
+from trainer.patches import trainers
 from trainer.spec import prompt
 from trainer.spec.config import RunConfig
 from trainer.spec.errors import TrainerError
@@ -98,7 +99,5 @@ def build(
         processing_class=base.processor,
     )
     adapters.in_float32(trainer.model, start)
-    # Qwen2.5-VL and others refuse a count of the update's tokens, meant for a loss of their own. TRL's needs it:
-    # otherwise each pass has its own mean, and the update depends on accumulation.
-    trainer.model_accepts_loss_kwargs = True
+    trainers.count_tokens_of_the_update(trainer)
     return trainer

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, set_seed
+from transformers import set_seed
 
 from store.db.engine import Store
 from store.db.rows import RunDetail, TokenRow
@@ -37,6 +37,7 @@ from trainer.jobs.activity import obey, say
 from trainer.launch import folders
 from trainer.models import adapters, loading
 from trainer.models.checkpoints import Checkpoint, Checkpoints
+from trainer.patches import trainers
 from trainer.record.capture import Generation, GenerationCapture
 from trainer.record.spool import NAME, Spool
 from trainer.recorder import Recorder
@@ -144,7 +145,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
     if torch.cuda.is_available():
         say(store, job_id, "rehearsing the heaviest pass")
         calibration.rehearse(trainer, base.processor, splits["train"], config)
-    trainer.remove_callback(PrinterCallback)
+    trainers.print_no_logs(trainer)
     trainer.add_callback(recorder)
     trainer.add_callback(watch)
 
@@ -159,7 +160,7 @@ def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
     """What the other processes do: their share of each batch, until the first one stops them."""
     if config.method == "grpo":
         GenerationCapture(trainer, None, opening=opening)
-    trainer.remove_callback(PrinterCallback)
+    trainers.print_no_logs(trainer)
     trainer.add_callback(collective.Follower())
     if start is None or start.step < config.optimization.steps:
         trainer.train(resume_from_checkpoint=str(start.path) if start else None)
@@ -196,7 +197,7 @@ def _count_on(trainer: Any, watch: Watch) -> None:
     counted = read_clock(watch.store, watch.run_id).tokens
     if len(counted) and math.isfinite(counted[-1]):
         watch.recorder.last_tokens = float(counted[-1])
-        trainer._total_train_tokens = int(counted[-1])
+        trainers.resume_token_count(trainer, int(counted[-1]))
 
 
 def _recorder(

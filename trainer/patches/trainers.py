@@ -1,0 +1,38 @@
+"""Set what TRL's trainers have no argument for.
+
+Read in TRL 1.16.0 and transformers 5.23.0. Contract: tests/training/patches/test_trainers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from transformers import PrinterCallback
+
+
+def set_end_tokens(trainer: Any, ids: Iterable[int]) -> None:
+    """Make GRPOTrainer end completions at these tokens.
+
+    It reads them from the model's generation config alone, which may lack the token that ends a turn.
+    """
+    trainer.eos_token_ids = sorted(ids)
+
+
+def count_tokens_of_the_update(trainer: Any) -> None:
+    """Make Trainer hand the loss the number of tokens of the whole update.
+
+    Qwen2.5-VL and others decline that number, meant for a loss of their own. TRL's loss needs it: without it each pass
+    has its own mean, and the update depends on accumulation.
+    """
+    trainer.model_accepts_loss_kwargs = True
+
+
+def resume_token_count(trainer: Any, tokens: int) -> None:
+    """Go on counting trained tokens from `tokens`: the count is in no checkpoint of TRL's."""
+    trainer._total_train_tokens = tokens
+
+
+def print_no_logs(trainer: Any) -> None:
+    """Remove the callback that prints every log entry, which Trainer adds where progress bars are off."""
+    trainer.remove_callback(PrinterCallback)
