@@ -97,8 +97,8 @@ def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> N
     grid.browser(store, chosen.dataset, chosen.split, wanted, address)
 
 
-def one_example(store: Store, number: str) -> None:
-    found = get_examples(store, [int(number)]) if number.isascii() and number.isdigit() and len(number) < 12 else {}
+def one_example(store: Store, number: int | None) -> None:
+    found = {} if number is None else get_examples(store, [number])
     example = next(iter(found.values()), None)
     place = {"dataset": example.dataset, "split": example.split} if example else {}
     st.button("All examples", icon=":material/arrow_back:", key="all_examples", on_click=go_to, args=(place,))
@@ -140,9 +140,8 @@ st.title("Datasets")
 trace_view.show_style()
 grid.show_style()
 store = data.reader()
-number = st.query_params.get("example")
-if number is not None:
-    one_example(store, number)
+if "example" in st.query_params:
+    one_example(store, links.number("example"))
     st.stop()
 indexes = [row for row in data.list_indexes() if row.indexed_at is not None]
 splits = with_empty(data.list_splits(), indexes)

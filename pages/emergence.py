@@ -9,9 +9,10 @@ from app.emergence import rows as emergence_rows
 from app.emergence.story import Story, Texts
 from app.emergence.time_machine import time_machine
 from app.emergence.vocabulary import vocabulary_table
-from app.shared import data, format, links, status
+from app.shared import data, links, status
 from app.shared.figures import Mark
 from app.shared.live_chart import live_chart, load_library
+from app.shared.run_picker import has_sampled, label, pick_run
 from app.shared.trace_view import show_style
 from store.db.rows import RunRow
 
@@ -35,50 +36,25 @@ HELP = """
 
 
 def choose(runs: list[RunRow]) -> tuple[RunRow, RunRow | None]:
-    """The run in the address, else the newest that has sampled; and the one to lay over it, if any."""
-    by_uid = {run.uid: run for run in runs}
-    wanted, beside = st.query_params.get("run"), st.query_params.get("with")
-    if wanted and wanted not in by_uid:
-        st.warning(f"There is no run {format.literal(wanted)}; this is another one.", icon=":material/warning:")
-    newest = next((run for run in runs if run.step and run.method == "grpo"), runs[0])
-    shown = st.session_state["emergence.run"] = wanted if wanted in by_uid else newest.uid
-    st.session_state["emergence.with"] = beside if beside in by_uid and beside != shown else NONE
+    """The run to show, and the one to lay over it, if any."""
     with st.grid(2, min_column_width=320):
-        uid = st.selectbox(
-            "Run",
-            list(by_uid),
-            key="emergence.run",
-            format_func=lambda u: label(by_uid[u]),
-            on_change=go_to,
-            args=("run",),
-        )
+        shown = pick_run(runs, key="emergence.run", has_data=has_sampled)
+        by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
+        beside = st.query_params.get("with")
+        st.session_state["emergence.with"] = beside if beside in by_uid else NONE
         other = st.selectbox(
             "Laid over it, dotted",
-            [NONE, *(u for u in by_uid if u != uid)],
+            [NONE, *by_uid],
             key="emergence.with",
             format_func=lambda u: label(by_uid[u]) if u in by_uid else "no other run",
-            on_change=go_to,
-            args=("with",),
+            on_change=lay_over,
         )
-    return by_uid[uid], by_uid.get(other)
+    return shown, by_uid.get(other)
 
 
-def label(run: RunRow) -> str:
-    return f"{run.name} · {status.METHODS.get(run.method, run.method)} · step {run.step} · {run.uid}"
-
-
-def go_to(name: str) -> None:
-    chosen = st.session_state[f"emergence.{name}"]
-    links.go(name) if chosen == NONE else links.go(**{name: chosen})
-
-
-def cursor() -> int | None:
-    text = st.query_params.get("step", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def clear_cursor() -> None:
-    links.go("step")
+def lay_over() -> None:
+    other = st.session_state["emergence.with"]
+    links.go("with") if other == NONE else links.go(**{"with": other})
 
 
 def told(row: RunRow) -> Story | None:
@@ -121,13 +97,13 @@ def draw(found: Story, read: Texts, other: Story | None) -> None:
     rows = emergence_rows.rows(found, read, other)
     flags = emergence_rows.flags(found)
     marks = [*flags, *(Mark(one.since, f"{one.title} · {one.since}", one.sentence) for one in found.findings)]
-    at = cursor()
+    at = links.step()
     figure = figures.score(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
     live_chart(
         figure,
         key=f"emergence_{found.run.uid}",
         alt=takeaway(found),
-        on_click=lambda point: links.go(step=str(round(point.x))),
+        on_click=lambda point: links.set_step(point.x),
     )
 
 
@@ -139,7 +115,7 @@ def takeaway(found: Story) -> str:
 
 def step_bar(found: Story) -> None:
     """What the cursor is at, and the way to the texts of that step."""
-    at = cursor()
+    at = links.step()
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if at is None:
             read = "" if found.found.every == 1 else f"Of so long a run, {notes.looked_at(found)}. "
@@ -148,7 +124,7 @@ def step_bar(found: Story) -> None:
         st.markdown(f"Cursor at **step {at}**", width="content")
         query = {"run": found.run.uid, "step": str(at)}
         st.page_link("../pages/traces.py", label="Its traces", icon=":material/psychology:", query_params=query)
-        st.button("Clear", icon=":material/close:", type="tertiary", on_click=clear_cursor)
+        st.button("Clear", icon=":material/close:", type="tertiary", on_click=links.clear_step)
 
 
 def nothing_sampled(row: RunRow) -> None:

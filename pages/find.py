@@ -9,8 +9,9 @@ from typing import NamedTuple
 import streamlit as st
 
 from app.find import found_list, selection
-from app.shared import data, finding, format, links, trace_view
+from app.shared import data, finding, format, trace_view
 from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
+from app.shared.run_picker import pick_run_or_all
 from store.completions.find import Place, find_completions, scan_completions
 from store.completions.patterns import Matcher
 from store.completions.rows import get_completions
@@ -22,7 +23,6 @@ A_PAGE = 25
 # Rounds of a text search; what was found is shown between them.
 SECONDS_OF_THE_FIRST, SECONDS_A_ROUND = 0.3, 1.0
 STATE, PLACES = "find.search", "find.places"
-ALL_RUNS = "All runs"
 WHOLE = ("step", "tokens", "steps")
 EXPRESSION_HELP = (
     "The text is a regular expression, in any case, in RE2's syntax: no look-around, no back-references. "
@@ -48,31 +48,10 @@ class Progress(NamedTuple):
         return not self.is_over and len(self.rows) < self.wanted
 
 
-def choose_run(runs: list[RunRow]) -> int | None:
-    """The run in the address; None for all of them."""
-    by_uid = {run.uid: run for run in runs}
-    wanted = st.query_params.get("run", "")
-    st.session_state["find.run"] = wanted if wanted in by_uid else ALL_RUNS
-    uid = st.selectbox(
-        "Run",
-        [ALL_RUNS, *by_uid],
-        key="find.run",
-        format_func=lambda uid: f"{by_uid[uid].name} · step {by_uid[uid].step}" if uid in by_uid else uid,
-        on_change=go_to_run,
-        width=260,
-    )
-    return by_uid[uid].id if uid in by_uid else None
-
-
-def go_to_run() -> None:
-    uid = st.session_state["find.run"]
-    links.go("run") if uid == ALL_RUNS else links.go(run=uid)
-
-
 def filters(runs: list[RunRow]) -> Asked:
     """Widgets whose values stand in the address, from where they are read."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        run_id = choose_run(runs)
+        run = pick_run_or_all(runs, key="find.run")
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
         is_expression = st.toggle("Expression", key="regex", bind="query-params", help=EXPRESSION_HELP)
         sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
@@ -100,7 +79,7 @@ def filters(runs: list[RunRow]) -> Asked:
         for name, value in query.items()
         if value and value != "Any" and (name, value) != ("sort", next(iter(ORDERS)))
     }
-    return finding.asked(query, run_id)
+    return finding.asked(query, run.id if run else None)
 
 
 def numbers() -> dict[str, float | None]:

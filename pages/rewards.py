@@ -10,8 +10,9 @@ import numpy as np
 import streamlit as st
 
 from app.rewards import result
-from app.shared import data, format, links, trace_view
+from app.shared import data, format, trace_view
 from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
+from app.shared.run_picker import has_sampled, pick_run
 from app.shared.trace_text import body
 from app.traces.inspector import reward_table
 from store.completions.rows import get_completion, iter_completions
@@ -35,28 +36,6 @@ class Again(NamedTuple):
     steps: Iterator[StepScores]
     scores: list[StepScores]
     is_over: bool
-
-
-def choose_run(runs: list[RunRow]) -> RunRow | None:
-    """The run whose weights and completions are used; None when there is none."""
-    sampled = {run.uid: run for run in runs if run.method == "grpo" and run.step}
-    if not sampled:
-        return None
-    wanted = st.query_params.get("run", "")
-    st.session_state["rewards.run"] = wanted if wanted in sampled else next(iter(sampled))
-    uid = st.selectbox(
-        "Run",
-        list(sampled),
-        key="rewards.run",
-        format_func=lambda uid: f"{sampled[uid].name} · step {sampled[uid].step}",
-        on_change=go_to_run,
-        width=320,
-    )
-    return sampled[uid]
-
-
-def go_to_run() -> None:
-    links.go(run=st.session_state["rewards.run"])
 
 
 def config_of(store: Store, run: RunRow | None) -> RunConfig:
@@ -160,7 +139,9 @@ st.title("Rewards")
 trace_view.show_style()
 store = data.reader()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    run = choose_run(data.list_sound_runs())
+    runs = data.list_sound_runs()
+    can_choose = any(map(has_sampled, runs))
+    run = pick_run(runs, key="rewards.run", has_data=has_sampled, only_with_data=True) if can_choose else None
     view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 config = config_of(store, run)
 scheme = scheme_of(config, run)

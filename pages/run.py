@@ -13,8 +13,9 @@ from app.run.documents import config_tab, events_tab, log_tab
 from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import headlines, run_header
 from app.run.latest_group import latest_group
-from app.shared import data, format, links, run_actions, status
+from app.shared import data, links, run_actions, status
 from app.shared.live_chart import load_library
+from app.shared.run_picker import pick_run
 from store.db.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
@@ -23,48 +24,10 @@ EMERGENCE_PAGE = "../pages/emergence.py"
 TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
 
 
-def choose_run(runs: list[RunRow]) -> RunRow:
-    """The run in the address, else the one shown before, else the one that is at work, else the newest."""
-    by_uid = {run.uid: run for run in runs}
-    wanted = st.query_params.get("run")
-    if wanted and wanted not in by_uid:
-        st.warning(f"There is no run {format.literal(wanted)}; this one is shown instead.", icon=":material/warning:")
-    at_work = next((run for run in runs if run.status in status.ACTIVE), runs[0])
-    shown = st.session_state.get("run.chosen")  # a run that ends keeps its place when another one begins
-    fallback = shown if shown in by_uid else at_work.uid
-    st.session_state["run.chosen"] = wanted if wanted in by_uid else fallback
-    uid = st.selectbox(
-        "Run",
-        list(by_uid),
-        key="run.chosen",
-        format_func=lambda uid: f"{by_uid[uid].name} · {status.look(by_uid[uid].status).label} · {uid}",
-        on_change=lambda: go_to(st.session_state["run.chosen"]),
-    )
-    return by_uid[uid]
-
-
-def go_to(uid: str) -> None:
-    """Shows another run; a step of the old one means nothing there."""
-    links.go("step", run=uid)
-
-
 def current(uid: str) -> tuple[RunDetail, RunRow] | None:
     """The run as it is now; None when it has been deleted meanwhile."""
     row = next((run for run in data.list_runs() if run.uid == uid), None)
     return (data.get_run(row.id), row) if row else None
-
-
-def cursor() -> int | None:
-    text = st.query_params.get("step", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
-def set_cursor(step: int) -> None:
-    links.go(step=str(step))
-
-
-def clear_cursor() -> None:
-    links.go("step")
 
 
 def head(uid: str, was_live: bool) -> None:
@@ -87,21 +50,21 @@ def curves(uid: str) -> None:
         return
     headlines(run)
     noticed = st.container()
-    step = cursor()
+    step = links.step()
     view = run_curves.view(run, step)
     step_bar(run, step)
     outcome = charts.outcome(run.method, list(run.reward_weights))
-    run_curves.draw(run, outcome, view, on_step=set_cursor)
+    run_curves.draw(run, outcome, view, on_step=links.set_step)
     latest_group(run, TRACES_PAGE)
     st.subheader("Optimization", anchor=False)
     optimization = charts.optimization(run.method)
-    run_curves.draw(run, optimization, view, on_step=set_cursor)
+    run_curves.draw(run, optimization, view, on_step=links.set_step)
     covered = {name for chart in (*outcome, *optimization) for name in chart.metrics}
     other = sorted(set(data.list_metric_names(run.id)) - covered)
     with st.expander(f"Other metrics ({len(other)})", key="other", on_change="rerun") as rest:
         if rest.open:
             chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose what to draw")
-            run_curves.draw(run, [alone(name) for name in chosen], view, on_step=set_cursor)
+            run_curves.draw(run, [alone(name) for name in chosen], view, on_step=links.set_step)
     with noticed:  # after the curves, which need not wait for what all completions add up to
         findings(run)
 
@@ -129,12 +92,12 @@ def step_bar(run: RunDetail, step: int | None) -> None:
         st.markdown(f"Cursor at **step {step}**", width="content")
         query = {"run": run.uid, "step": str(step)}
         st.page_link(TRACES_PAGE, label="Open its groups", icon=":material/psychology:", query_params=query)
-        st.button("Clear", key="clear_cursor", icon=":material/close:", type="tertiary", on_click=clear_cursor)
+        st.button("Clear", key="clear_cursor", icon=":material/close:", type="tertiary", on_click=links.clear_step)
 
 
 def completions_tab(run: RunDetail) -> None:
     bounds = data.get_step_bounds(run.id)
-    step = cursor()
+    step = links.step()
     if bounds is None:
         st.caption("This run stored no training completions. Its answers on held-out examples are on the Traces page.")
         query = {"run": run.uid}
@@ -151,7 +114,7 @@ if not runs:
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.stop()
 load_library()
-chosen = choose_run(runs)
+chosen = pick_run(runs, key="run.chosen")
 is_live = chosen.status in status.OPEN
 every = min(max(2.0, chosen.seconds_per_step or 0.0), 10.0) if is_live else None
 st.fragment(head, run_every=every)(chosen.uid, is_live)

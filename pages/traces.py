@@ -7,7 +7,8 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.shared import data, format, links, status
+from app.shared import data, links, status
+from app.shared.run_picker import has_recorded, pick_run
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
 from app.traces.group_view import SHOWN, Block, Look, nothing_left, select, show_block
@@ -24,39 +25,9 @@ BLOCKS_A_PAGE = 8
 STEPS_NAMED = 8
 
 
-def choose_run(runs: list[RunRow], owner: RunRow | None) -> RunRow:
-    """The run of the trace in the address, else the one that stands there, else the newest that has made a step."""
-    by_uid = {run.uid: run for run in runs}
-    wanted = owner.uid if owner else st.query_params.get("run")
-    if wanted and wanted not in by_uid:
-        st.warning(f"There is no run {format.literal(wanted)}; this is another one.", icon=":material/warning:")
-    newest = next((run for run in runs if run.step), runs[0])
-    st.session_state["traces.run"] = wanted if wanted in by_uid else newest.uid
-    uid = st.selectbox(
-        "Run", list(by_uid), key="traces.run", format_func=lambda u: label(by_uid[u]), on_change=go_to_run
-    )
-    return by_uid[uid]
-
-
-def label(run: RunRow) -> str:
-    method = status.METHODS.get(run.method, run.method)
-    return f"{run.name} · {method} · {status.look(run.status).label} · step {run.step}"
-
-
-def go_to_run() -> None:
-    others = [name for name in st.query_params if name != "view"]
-    links.go(*others, run=st.session_state["traces.run"])
-
-
 def go_to_step(step: int) -> None:
     """Shows another step from its first group on."""
     links.go("group", "completion", run=st.session_state["traces.run"], step=str(step))
-
-
-def whole(name: str) -> int | None:
-    """A whole number from the address."""
-    text = st.query_params.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
 
 
 def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> int | None:
@@ -64,7 +35,7 @@ def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> i
     bounds = data.get_step_bounds(run.id)
     if bounds is None:
         return None
-    wanted = whole("step") if chosen is None else chosen.step
+    wanted = links.step() if chosen is None else chosen.step
     step = bounds.last if wanted is None else min(max(wanted, bounds.first), bounds.last)
     if bounds.first == bounds.last:
         return step
@@ -103,9 +74,9 @@ def move(place: DeltaGenerator, key: str, icon: str, step: int, *, disabled: boo
 def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
     """The trace in the address, if there is one of its number."""
     try:
-        if (number := whole("completion")) is not None:
+        if (number := links.number("completion")) is not None:
             return get_completion(store, number)
-        if (number := whole("prediction")) is not None:
+        if (number := links.number("prediction")) is not None:
             return get_prediction(store, number)
     except StoreError as error:
         st.warning(str(error), icon=":material/warning:")
@@ -147,7 +118,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
         inspector.inspect(store, data.get_run(run.id), chosen, siblings, style)
     look = group_view.filters(SHOWN)
     blocks = [Block(group.group, group.example, group.completions, group.completions) for group in groups]
-    wanted = whole("group")
+    wanted = links.number("group")
     if chosen is not None:
         wanted = next(i for i, block in enumerate(blocks) if any(row.id == chosen.id for row in block.rows))
         alone = [blocks[wanted]]
@@ -182,7 +153,9 @@ def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> N
     if not found:
         prediction_view.nothing_evaluated(run, soon=run.status in status.OPEN)
         return
-    evaluation = prediction_view.choose_evaluation(found, chosen.evaluation_id if chosen else whole("evaluation"))
+    evaluation = prediction_view.choose_evaluation(
+        found, chosen.evaluation_id if chosen else links.number("evaluation")
+    )
     style = form_of(evaluation.conditions.get("style", run.style), run.grammar)
     if chosen is not None:
         siblings = list_predictions_to(store, evaluation.id, [chosen.example_id])
@@ -241,7 +214,7 @@ if not runs:
 trace = chosen_trace(store)
 owner = run_of(store, runs, trace) if trace else None
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    chosen_run = choose_run(runs, owner)
+    chosen_run = pick_run(runs, key="traces.run", has_data=has_recorded, wanted=owner.uid if owner else None)
     # The trace in the address decides, whatever else stands there.
     view = choose_view(trace if owner else None)
 if view == VIEWS[1]:

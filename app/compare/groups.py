@@ -16,6 +16,7 @@ from app.shared import status
 from app.shared.conditions import differences
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
 from trainer.spec import statistics
+from trainer.spec.similarity import CLOSE
 from trainer.spec.statistics import Estimate
 
 SEEDS_FOR_METHODS = 3
@@ -77,7 +78,7 @@ class Contrast(NamedTuple):
     """Seeds of each side; 1 speaks of two checkpoints."""
     accuracy: Estimate | None = None
     close: Estimate | None = None
-    """Of the share of examples with a similarity above 0.8."""
+    """Of the share of examples whose similarity is above CLOSE."""
     p: float | None = None
     """Of the accuracy: McNemar's exact test of two checkpoints; of methods, over seeds and images."""
 
@@ -136,7 +137,7 @@ def benchmarks(members: Sequence[Member]) -> list[str]:
 
 
 def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
-    """Exact match, or where `close` the share above 0.8 similarity; None unless every seed was tested and has one."""
+    """Exact match, or where `close` the share of close ones; None unless every seed was tested and has one."""
     evaluations = [tested(member, benchmark) for member in group.used]
     present = tuple(each for each in evaluations if each is not None)
     if len(present) < len(evaluations):
@@ -218,7 +219,7 @@ def _matrix(sides: Sequence[Sequence[Scores]], *, close: bool) -> tuple[list[sta
 
 def _on(each: Scores, shared: Any, close: bool) -> Any:
     rows = np.searchsorted(each.example_id, shared)
-    return (each.similarity[rows] > 0.8).astype(float) if close else each.correct[rows]
+    return (each.similarity[rows] > CLOSE).astype(float) if close else each.correct[rows]
 
 
 def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 from app.compare import groups as comparison
 from app.compare import reported
 from app.compare.groups import Contrast, GetScores, Group, Measured
-from app.shared import format
+from app.shared import format, links
 from store.db.rows import EvaluationRow
 from trainer.spec import statistics
+from trainer.spec.similarity import COS_AT
 
 Kind = Literal["measured", "reported"]
 NO_VALUE = format.UNKNOWN
@@ -72,7 +73,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
         "Seeds",
         "n",
         "Exact match",
-        "cos@0.8",
+        COS_AT,
         "Well-formed",
         "Samples before",
         "Minus SFT CoT",
@@ -126,7 +127,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
             words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
             against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
             lines.append(Line((*map(Cell, words), _share(right), _share(close)), contrast=against))
-    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", "cos@0.8", "Minus lowest rank", "p")
+    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", COS_AT, "Minus lowest rank", "p")
     rows = [
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
         for r in reported.RANKS
@@ -310,7 +311,7 @@ def _adapter(group: Group) -> str:
 def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
     """The run that an adapter is of, alone; its best checkpoint, which is the one that is tested, needs no step."""
     uid, _, step = adapter.rpartition(":")
-    if not (uid and step.isdigit()):
+    if not uid or links.whole(step) is None:
         uid, step = adapter, ""
     for group in groups:
         for member in group.members:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from store.db.rows import EvaluationRow
 from store.embeddings import Vectors
 from store.evaluations.texts import Ints, Said
+from trainer.spec import similarity
 from trainer.spec.statistics import wilson
 
 Floats = NDArray[np.float64]
@@ -78,13 +79,19 @@ def rows_of(drift: Drift, evaluation_ids: Sequence[int]) -> Ints:
 
 
 def to_reference(drift: Drift, rows: Ints) -> Floats:
-    """Of each answer to its example's reference; a malformed one counts as the word NULL, as in the tables."""
+    """Of each answer to its example's reference; a malformed one counts as the word NULL, as in the tables.
+
+    See `trainer.spec.similarity.compared_text`.
+    """
     own = np.where(drift.wellformed[rows, None], drift.vectors[drift.place[rows]], drift.null)
     return _cosines(own, drift.references[drift.example[rows]])
 
 
 def to_answers(drift: Drift, rows: Ints, others: Ints) -> Floats:
-    """Of each answer to what `others`, at most one an example, said of its example."""
+    """The similarity of each answer to the one of `others` about the same example; NaN where there is none.
+
+    This compares what was said, in malformed answers too: it is no similarity to the reference.
+    """
     partner = np.full(len(drift.references), -1)
     partner[drift.example[others]] = others
     other = partner[drift.example[rows]]
@@ -116,15 +123,14 @@ def accuracy(step: Ints, correct: NDArray[np.bool_]) -> Curve:
 
 
 def floor(references: Vectors) -> float | None:
-    """Mean similarity of references to those of other examples, shuffled with seed 0; None with fewer than two."""
-    known = references[np.isfinite(references[:, 0])]
-    if len(known) < 2:
-        return None
-    return float(_cosines(known[np.random.default_rng(0).permutation(len(known))], known).mean())
+    """Mean similarity of references to those of other examples, as evaluations report it; None with fewer than two."""
+    found = similarity.floor(references[np.isfinite(references[:, 0])])
+    return found[0] if found else None
 
 
 def ceiling(references: Vectors, seconds: Vectors) -> float | None:
-    """Mean similarity of two annotators' references; None unless every reference has a second one."""
-    known = np.isfinite(references[:, 0])
+    """Mean similarity of two annotators' references, as evaluations report it; None unless each has a second one."""
+    known = np.flatnonzero(np.isfinite(references[:, 0]))
+    known = known[similarity.ceiling_examples(len(known))]
     found = _cosines(references[known], seconds[known])
     return float(found.mean()) if len(found) and np.isfinite(found).all() else None

@@ -71,8 +71,8 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: Reading, encoder:
     if not ids:
         st.info("No question is of this kind: choose another.", icon=":material/filter_alt_off:")
         return
-    wanted = st.query_params.get("example", "")
-    at = ids.index(int(wanted)) if wanted.isascii() and wanted.isdigit() and int(wanted) in ids else 0
+    wanted = links.number("example")
+    at = ids.index(wanted) if wanted in ids else 0
     move(ids, at)
     one = reading.examples[ids[at]]
     columns = gather(store, sides, names, reading, one)

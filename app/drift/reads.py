@@ -17,7 +17,7 @@ from store.db.rows import StoredExample
 from store.embeddings import EncoderRow
 from store.evaluations.predictions import list_greedy_texts, read_scores
 from store.examples import get_examples
-from trainer.spec.wording import NULL
+from trainer.spec.similarity import compared_text
 
 
 class Reading(NamedTuple):
@@ -73,6 +73,7 @@ def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping
     reference = embeddings.matrix(store, encoder, references)
     rows = []
     for texts, wellformed in zip(shared.said, shared.wellformed, strict=True):
-        thinking = [text if is_formed else NULL for text, is_formed in zip(texts, wellformed, strict=True)]
+        spans = [(0, len(text)) if formed else None for text, formed in zip(texts, wellformed, strict=True)]
+        thinking = [compared_text(text, span) for text, span in zip(texts, spans, strict=True)]
         rows.append((embeddings.matrix(store, encoder, thinking) * reference).sum(axis=1))
     return np.array(rows, dtype=float)

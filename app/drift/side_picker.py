@@ -60,7 +60,9 @@ def label(side: Side) -> str:
 
 def named(by_id: dict[int, Side]) -> list[Side]:
     """The evaluations in the address, as far as they are there."""
-    asked = [int(text) for text in st.query_params.get("sides", "").split(",") if text.isascii() and text.isdigit()]
+    asked = [
+        number for text in st.query_params.get("sides", "").split(",") if (number := links.whole(text)) is not None
+    ]
     sides = [by_id[id] for id in dict.fromkeys(asked) if id in by_id]
     if len(sides) < len(asked):
         st.warning("Some of the evaluations in this address are gone.", icon=":material/warning:")

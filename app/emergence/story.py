@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.emergence import findings as watch
 from app.emergence import milestones
 from app.emergence.crossings import Floats
+from app.emergence.evidence import gather, sampled
 from app.emergence.findings import Finding, HeldOut
 from app.emergence.milestones import Milestone
 from app.emergence.reasoning import Reading, Said, read_step
@@ -55,18 +55,17 @@ class Texts(NamedTuple):
 def tell(run: RunDetail) -> Story | None:
     """What is known of the completions of a run, else of its probes; None where it has neither."""
     store = data.reader()
-    found = _emergence(store, run.id, version(run))
-    is_sampled = len(found.step) > 0
-    if not is_sampled and run.method == "sft":
-        found = _probed(store, run.id, f"{version(run)} {len(data.list_evaluations(run.id))}")
+    found, is_sampled = _sampled(store, run.id, _evaluated(run), run)
     if not len(found.step):
         return None
-    reward = data.read_series(run.id, ("reward",), points=100_000)["reward"]
-    at_steps = watch.at_steps(reward, found.step)
-    samples = run.config.get("evaluation", {}).get("probe_samples", 0)
-    tested = watch.held_out(data.list_evaluations(run.id), samples)
-    came, noted = milestones.milestones(found), watch.findings(found, at_steps, tested)
-    return Story(run, found, at_steps, tested, came, noted, is_sampled)
+    evidence = gather(store, run, found)
+    came = milestones.milestones(found)
+    return Story(run, found, evidence.reward, evidence.held_out, came, evidence.findings(), is_sampled)
+
+
+def _evaluated(run: RunDetail) -> str:
+    """The version, which of a run that samples nothing changes with its probes."""
+    return f"{version(run)} {len(data.list_evaluations(run.id))}" if run.method == "sft" else version(run)
 
 
 def version(run: RunDetail) -> str:
@@ -90,7 +89,7 @@ def summarize(run: RunDetail) -> Iterator[float]:
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
         emergence.add_summaries(data.keeper(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
         yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))
-    _emergence.clear()  # type: ignore[attr-defined]
+    _sampled.clear()  # type: ignore[attr-defined]
 
 
 def texts(story: Story) -> Texts:
@@ -110,13 +109,8 @@ def chosen(steps: np.ndarray) -> np.ndarray:
 
 
 @data.kept(16)
-def _emergence(store: Store, run_id: int, version: str) -> Emergence:
-    return emergence.emergence(store, run_id)
-
-
-@data.kept(16)
-def _probed(store: Store, run_id: int, version: str) -> Emergence:
-    return emergence.probed(store, run_id)
+def _sampled(store: Store, run_id: int, version: str, _run: RunDetail) -> tuple[Emergence, bool]:
+    return sampled(store, _run)
 
 
 @data.kept(16)

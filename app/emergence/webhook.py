@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from app.emergence import findings
+from app.emergence import evidence
 from app.shared import status
-from store.completions import emergence
 from store.db.engine import Store
-from store.evaluations.records import list_evaluations
 from store.events import add_event, list_events
-from store.metrics import read_series
 from store.runs import get_run, list_runs
 from trainer.launch import webhook
 
@@ -25,15 +22,12 @@ def tell_findings(store: Store) -> int:
 
 def _tell(store: Store, run_id: int) -> int:
     run = get_run(store, run_id)
-    found = emergence.emergence(store, run_id)
+    found, _ = evidence.sampled(store, run)
     if not len(found.step):
         return 0
-    reward = findings.at_steps(read_series(store, run_id, ["reward"])["reward"], found.step)
-    samples = run.config.get("evaluation", {}).get("probe_samples", 0)
-    tested = findings.held_out(list_evaluations(store, run_id), samples)
     known = [event.message for event in list_events(store, run_id) if event.kind == EVENT]
     told = 0
-    for finding in findings.findings(found, reward, tested):
+    for finding in evidence.gather(store, run, found).findings():
         if any(message.startswith(f"{finding.title}:") for message in known):
             continue
         facts = {"run": run.uid, "name": run.name, "kind": finding.kind, "step": finding.now, "since": finding.since}

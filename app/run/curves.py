@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.run.axis import Axis, Kind, axis, step_at
 from app.run.charts import Chart, Curve
-from app.shared import data, figures, format
+from app.shared import data, figures, format, links
 from app.shared.live_chart import Point, live_chart
 from store.db.rows import Clock, EventRow, RunDetail, Series
 
@@ -195,11 +195,12 @@ def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures
 def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
     """The run that this one branched from, if it is still there; `kind` is that of its axis."""
     adapter = str((run.config.get("model") or {}).get("adapter") or "")
-    uid, _, step = adapter.rpartition(":")
+    uid, _, text = adapter.rpartition(":")
     found = next((row for row in data.list_runs() if row.id == run.parent_id and row.uid == uid), None)
-    if found is None or not step.isdigit():
+    step = links.whole(text)
+    if found is None or step is None:
         return None
-    return Parent(found.id, found.name, int(step), axis(kind, data.read_clock(found.id)))
+    return Parent(found.id, found.name, step, axis(kind, data.read_clock(found.id)))
 
 
 def view(run: RunDetail, cursor: int | None) -> View:

@@ -12,6 +12,7 @@ from store.db.rows import CheckpointRow, EvaluationRow, RunDetail
 from store.jobs import list_jobs
 from trainer.spec import benchmark
 from trainer.spec.config import REAL_DATASETS
+from trainer.spec.similarity import CLOSE, COS_AT
 
 TRACES_PAGE = "../pages/traces.py"
 DRIFT_PAGE = "../pages/drift.py"
@@ -50,7 +51,7 @@ def evaluations_tab(run: RunDetail) -> None:
             "right": st.column_config.TextColumn("Right (95 %)", help="Exact match, greedy, with Wilson's interval"),
             "pass": st.column_config.TextColumn("Sampled", help="A sample in K is right; the majority of K is right"),
             "off": st.column_config.TextColumn("Within one", help="At most one off the true count"),
-            "cos": st.column_config.TextColumn("cos@0.8", help="Similarity to the reference above 0.8"),
+            "cos": st.column_config.TextColumn(COS_AT, help=f"Similarity to the reference above {CLOSE}"),
             "n": st.column_config.TextColumn("Answers"),
         },
         alt=f"{len(shown)} evaluations of this run, newest first",

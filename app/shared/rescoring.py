@@ -13,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from store.completions.summary import SAME, differ
 from store.db.rows import StoredCompletion, StoredPrediction
 from trainer.spec.config import RunConfig
 from trainer.spec.rewards import RewardFunction, accuracy_reward, format_reward, keyword_reward, steps_reward
 
 Floats = npt.NDArray[np.float64]
-SAME = 1e-6
-"""Rewards that differ by less carry no gradient."""
 EPSILON = 1e-4
 """Added to the spread before dividing, as the trainer does."""
 COMPUTABLE: dict[str, RewardFunction] = {
@@ -145,8 +144,8 @@ def _step(step: int, rows: Sequence[StoredCompletion], config: RunConfig, scheme
         step,
         completions=len(rows),
         groups=len(groups),
-        live_before=sum(_is_live(before[group]) for group in groups),
-        live_after=sum(_is_live(after[group]) for group in groups),
+        live_before=sum(differ(before[group].tolist()) for group in groups),
+        live_after=sum(differ(after[group].tolist()) for group in groups),
         other_best=sum(_has_other_best(before[group], after[group]) for group in groups),
         turned=int(np.count_nonzero((old > EPSILON) & (new < -EPSILON) | (old < -EPSILON) & (new > EPSILON))),
         reward_before=float(before.mean()) if len(rows) else 0.0,
@@ -161,10 +160,6 @@ def _groups(rows: Sequence[StoredCompletion]) -> list[npt.NDArray[np.int64]]:
     for i, row in enumerate(rows):
         places.setdefault((row.generation, row.group, row.example_id), []).append(i)
     return [np.array(each, dtype=np.int64) for each in places.values()]
-
-
-def _is_live(rewards: Floats) -> bool:
-    return bool(np.ptp(rewards) > SAME)
 
 
 def _has_other_best(before: Floats, after: Floats) -> bool:

@@ -13,12 +13,11 @@ from typing import NamedTuple
 import streamlit as st
 
 from app.shared.trace_text import MOST_SHOWN, body, excerpt, visible
+from store.completions.summary import is_dead
 from store.db.rows import StoredCompletion, StoredPrediction
 from store.trace import Form, Trace, parse
 
 STYLE = Path(__file__).with_suffix(".css")
-SAME = 1e-6
-"""Rewards that differ by less carry no gradient."""
 
 Row = StoredCompletion | StoredPrediction
 
@@ -48,8 +47,9 @@ def summarize(rows: Sequence[Row]) -> Summary:
     right = sum(judged) if judged else None
     malformed = sum(not row.wellformed for row in rows)
     dead = None
-    if len(rewards) > 1 and max(rewards) - min(rewards) < SAME:
-        dead = "all right" if right == len(rows) else "all wrong" if right == 0 else "no spread"
+    if is_dead(rows):
+        verdicts = {row.correct for row in rows if row.reward is not None}
+        dead = "all right" if verdicts == {True} else "all wrong" if verdicts == {False} else "no spread"
     return Summary(len(rows), mean, std, right, malformed, dead)
 
 

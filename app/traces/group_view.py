@@ -16,6 +16,7 @@ from app.shared.example_parts import show_rest, show_truth
 from app.shared.trace_text import marked, visible
 from app.shared.trace_view import Row, show_trace, summarize
 from app.traces.group_compare import side_by_side
+from store.completions.summary import is_dead
 from store.db.rows import StoredCompletion, StoredExample
 from store.trace import Form
 
@@ -88,7 +89,7 @@ def select(blocks: Sequence[Block], only: str, order: str) -> list[Block]:
     key = ORDERS.get(order, ORDERS["As sampled"])
     kept = []
     for block in blocks:
-        if only == "Dead groups" and summarize(block.rows).dead is None:
+        if only == "Dead groups" and (_is_unknown(block) or not is_dead(block.rows)):
             continue
         shown = sorted((row for row in block.rows if _passes(row, only)), key=key, reverse=True)
         if shown:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from store.db.rows import CompletionRow
+from store.db.rows import CompletionRow, TraceFields
 from store.db.values import finite
 
 SAME = 1e-6
@@ -28,8 +28,8 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
     Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
     (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
     is known `compared`, those with more steps than that `over`, with the sums `listed` (steps) and `true` (counts).
-    Histograms, value to completions: `steps`, `tokens`, `answers`, `truths`. Of judged groups: `groups` by LIVENESS; of
-    all, summed over groups: `variance` and, by component, `covariance` of its raw value with the reward.
+    Histograms, value to completions: `steps`, `tokens`, `answers`, `truths`. Of judged groups of two or more: `groups`
+    by LIVENESS. Sums over all groups: `variance` and, by component, `covariance` of its raw value with the reward.
     """
     known = [(row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None]
     compared = [(row.steps, truth) for row, truth in known if truth is not None]
@@ -77,14 +77,32 @@ def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
             variance += share * reward
             for name, value in row.rewards.items():
                 covariance[name] += share * (finite(value) or 0.0)
-    judged = [members for members in groups.values() if all(row.correct is not None for row in members)]
+    compared = [members for members in groups.values() if len(members) > 1]
+    judged = [members for members in compared if all(row.correct is not None for row in members)]
     return {"groups": Counter(map(liveness, judged)), "variance": max(0.0, variance), "covariance": covariance}
 
 
 def liveness(group: Sequence[CompletionRow]) -> str:
-    """Return the LIVENESS of a group whose completions all have a reward."""
-    rewards = [row.reward or 0.0 for row in group]
+    """Return the LIVENESS of a group whose completions, two at least, all have a reward."""
     verdicts = {row.correct for row in group}
-    if max(rewards) - min(rewards) < SAME:
+    if is_dead(group):
         return "right" if verdicts == {True} else "wrong"
     return "accuracy" if {True, False} <= verdicts else "style"
+
+
+def is_dead(group: Sequence[TraceFields]) -> bool:
+    """Return whether a group teaches nothing: two rewards or more are known, and all of them are equal."""
+    rewards = [row.reward for row in group if finite(row.reward) is not None]
+    return len(rewards) > 1 and not differ(rewards)
+
+
+def differ(rewards: Iterable[float | None]) -> bool:
+    """Return whether the known rewards of a group are not all the same."""
+    known = [reward for reward in map(finite, rewards) if reward is not None]
+    return len(known) > 1 and max(known) - min(known) >= SAME
+
+
+def right_share(rows: Sequence[TraceFields]) -> float | None:
+    """Return the share of right answers among those known to be right or wrong; None without any."""
+    judged = [row.correct for row in rows if row.correct is not None]
+    return sum(judged) / len(judged) if judged else None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app.emergence import webhook as herald
 from app.pulse import Pulse
-from app.shared import status
+from app.shared import format, status
 from store.db.engine import Store, open_store
+from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.events import list_events
 from store.examples import add_examples
 from store.jobs import beat_job, list_jobs
@@ -102,3 +105,31 @@ def test_a_finding_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {event for event, _ in told} == {"finding"}
     assert herald.tell_findings(store) == 0
     assert len([event for event in list_events(store, run_id) if event.kind == herald.EVENT]) == count
+
+
+def test_the_webhook_tells_what_the_page_shows(
+    empty_store: Store, open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reward of a run that is longer than a chart has points: its extremes alone have another level."""
+    run, steps = make.run(empty_store), 1200
+    make.running_job(empty_store, run.id)
+    for step in range(1, steps + 1):
+        low, high = (0.1, 0.3) if step < 900 else (0.9, 0.5)
+        completions = [make.completion(index, correct=index == 0) for index in range(2)]
+        reward = high if step % 3 == 0 else low
+        record_step(empty_store, run.id, step, {"reward": reward}, at=float(step), completions=completions)
+    (id,) = add_examples(empty_store, [make.example("a", answer=1, images=())])
+    for step, right in ((100, 0.5), (600, 0.9), (1200, 0.4)):
+        words = {"benchmark": "shapes-simple", "split": "val", "kind": "val", "conditions": {}, "encoder": None}
+        opened = begin_evaluation(empty_store, run.id, **words, step=step, total=400)
+        record_predictions(empty_store, opened, [make.prediction(id, sample) for sample in range(400)])
+        finish_evaluation(empty_store, opened, {"n": 400, "exact_match": right})
+    monkeypatch.setenv(webhook.VARIABLE, "http://127.0.0.1:9/x")
+    monkeypatch.setattr(webhook, "tell", lambda event, text, **facts: True)
+    assert herald.tell_findings(empty_store) > 0
+    told = [event.message for event in list_events(empty_store, run.id) if event.kind == herald.EVENT]
+    assert any("Reward 0.17 → 0.77" in message for message in told)
+    page = open_page("emergence", run=run.uid)
+    shown = " ".join(element.value for element in page.markdown)
+    for message in told:
+        assert format.literal(message.partition(": ")[2]) in shown

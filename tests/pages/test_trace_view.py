@@ -183,6 +183,8 @@ def test_a_group_is_summed_up_and_dead_groups_say_why() -> None:
     assert summarize([a_row(), a_row()]).dead == "all right"
     assert summarize([a_row(correct=False)] * 2).dead == "all wrong"
     assert summarize([a_row(correct=False), a_row()]).dead == "no spread"
+    assert summarize([a_row(), a_row(), a_row(reward=None, correct=None)]).dead == "all right"
+    assert summarize([a_row()]).dead is None
     assert summarize([a_row(reward=None)]).sentence == "group of 1 · 1 right"
 
 

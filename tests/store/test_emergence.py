@@ -15,7 +15,7 @@ from sqlalchemy import delete, text
 
 from store.completions import emergence
 from store.completions.emergence import Emergence
-from store.completions.summary import answers_twice, liveness, summarize
+from store.completions.summary import answers_twice, is_dead, liveness, right_share, summarize
 from store.db.connection import reading, writing
 from store.db.engine import Store
 from store.db.rows import CompletionRow
@@ -111,7 +111,7 @@ def test_components_share_the_variance_of_the_reward_among_them(groups: list[lis
             assert share[0] == pytest.approx(WEIGHTS[name] * covariance / variance)
     if variance > 1e-6:
         assert sum(share[0] for share in movers.values()) == pytest.approx(1)
-    assert sum(found.groups[kind][0] for kind in found.groups) == len(groups)
+    assert sum(found.groups[kind][0] for kind in found.groups) == sum(len(group) > 1 for group in groups)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,35 @@ def test_components_share_the_variance_of_the_reward_among_them(groups: list[lis
 )
 def test_groups_are_live_through_accuracy_or_dead(answers: tuple[int, int], kind: str) -> None:
     assert liveness([completion(answer, 1, True, 0) for answer in answers]) == kind
+
+
+@pytest.mark.parametrize(
+    ("rewards", "dead"),
+    [
+        ((1.0, 1.0), True),
+        ((1.0, 1.0 + 1e-7, None), True),
+        ((1.0, 1.01), False),
+        ((1.0,), False),
+        ((1.0, None), False),
+        ((1.0, float("nan")), False),
+        ((None, None), False),
+        ((), False),
+    ],
+)
+def test_a_dead_group_has_two_rewards_that_are_the_same(rewards: tuple[float | None, ...], dead: bool) -> None:
+    rows = [make.completion(index, correct=False, reward=reward) for index, reward in enumerate(rewards)]
+    assert is_dead(rows) == dead
+    assert summarize(rows, {})["groups"].get("wrong", 0) == dead
+
+
+@pytest.mark.parametrize(("verdicts", "share"), [((True, False, None), 0.5), ((True, None), 1.0), ((None,), np.nan)])
+def test_accuracy_is_the_share_of_right_answers_among_the_judged(
+    verdicts: tuple[bool | None, ...], share: float
+) -> None:
+    rows = [make.completion(index, correct=verdict) for index, verdict in enumerate(verdicts)]
+    found = right_share(rows)
+    np.testing.assert_equal(np.nan if found is None else found, share)
+    np.testing.assert_equal(emergence.of_figures([1], [summarize(rows, {})]).share("right", "judged")[0], share)
 
 
 def test_a_group_that_differs_in_form_only_is_live_through_style() -> None:

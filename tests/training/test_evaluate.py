@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from app.drift import curves
 from trainer import datasets
 from trainer.evaluate import generation, recording, similarity
 from trainer.evaluate.generation import Decoding
 from trainer.evaluate.similarity import Encoder
 from trainer.models import loading
 from trainer.spec import config
+from trainer.spec import similarity as definitions
 
 pytestmark = pytest.mark.training
 
@@ -44,7 +46,7 @@ def test_the_ceiling_is_that_of_examples_spread_evenly(monkeypatch: pytest.Monke
     pairs = [(str(example.meta["second_reference"]), str(example.reference)) for example in examples]
     each = similarity.cosines(encoder, *zip(*pairs, strict=True))
     assert recording.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each.mean())
-    monkeypatch.setattr(recording, "CEILING_EXAMPLES", 3)
+    monkeypatch.setattr(definitions, "CEILING_EXAMPLES", 3)
     assert recording.similarity_bounds(encoder, examples)["cos_ceiling"] == pytest.approx(each[[0, 2, 4]].mean())
 
 
@@ -57,6 +59,20 @@ def test_the_floor_never_compares_a_reference_with_itself(n: int) -> None:
     examples = [replace(e, reference=word, meta={}) for e, word in zip(drawn, words, strict=True)]
     found = recording.similarity_bounds(lambda texts: np.stack([apart[text] for text in texts]), examples)
     assert (found["cos_floor"], found["cos_at_0.8_floor"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("n", [2, 5, 300])
+def test_the_drift_page_draws_the_floor_and_the_ceiling_of_the_evaluation(n: int) -> None:
+    random = np.random.default_rng(n)
+    vectors = random.normal(size=(2 * n, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    known = {f"text {i}": vector for i, vector in enumerate(vectors)}
+    (drawn,) = datasets.load("shapes-simple", "val", 1, 0)
+    examples = [replace(drawn, reference=f"text {i}", meta={"second_reference": f"text {n + i}"}) for i in range(n)]
+    found = recording.similarity_bounds(lambda texts: np.stack([known[text] for text in texts]), examples)
+    assert curves.floor(vectors[:n]) == pytest.approx(found["cos_floor"], abs=1e-6)
+    assert curves.floor(vectors[:n][::-1]) == pytest.approx(found["cos_floor"], abs=1e-6), "whatever their order"
+    assert curves.ceiling(vectors[:n], vectors[n:]) == pytest.approx(found["cos_ceiling"], abs=1e-6)
 
 
 def test_one_reference_has_no_floor() -> None:

@@ -20,6 +20,7 @@ from trainer.models import adapters, chat_template
 from trainer.spec import prompt
 from trainer.spec.config import RunConfig
 from trainer.spec.rewards import Reward
+from trainer.spec.similarity import compared_text
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ class Harness:
         if self.encoder is None or self.config.style == "direct":
             return [None] * len(examples)
         known = [i for i, example in enumerate(examples) if example.reference]
-        thinks = [fields[i].text[slice(*fields[i].think)] if fields[i].wellformed else None for i in known]
-        values = similarity.cosines(self.encoder, thinks, [examples[i].reference or "" for i in known])
+        said = [compared_text(fields[i].text, fields[i].think) for i in known]
+        values = similarity.cosines(self.encoder, said, [examples[i].reference or "" for i in known])
         found: list[float | None] = [None] * len(examples)
         for i, value in zip(known, values, strict=True):
             found[i] = float(value)

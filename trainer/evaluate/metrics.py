@@ -11,7 +11,7 @@ import numpy as np
 
 from store.db.rows import PredictionRow
 from store.trace import NUMBER_WORDS
-from trainer.evaluate.similarity import CLOSE
+from trainer.spec.similarity import close_share
 from trainer.spec.statistics import majority_at_k, pass_at_k, wilson
 
 RELAXED = 0.05
@@ -77,16 +77,16 @@ def summarize(
 
 
 def similarity_figures(rows: Sequence[PredictionRow]) -> dict[str, float | int | None]:
-    """Return mean cosine and share above 0.8, over all rows with a reference and over the well-formed ones."""
+    """Return mean cosine and share of close ones, over all rows with a reference and over the well-formed ones."""
     everyone = [row.similarity for row in rows if row.similarity is not None]
     sound = [row.similarity for row in rows if row.similarity is not None and row.wellformed]
     if not everyone:
         return {}
     return {
         "cos_mean": float(np.mean(everyone)),
-        "cos_at_0.8": _share([value > CLOSE for value in everyone]),
+        "cos_at_0.8": close_share(everyone),
         "cos_mean_wellformed": float(np.mean(sound)) if sound else None,
-        "cos_at_0.8_wellformed": _share([value > CLOSE for value in sound]) if sound else None,
+        "cos_at_0.8_wellformed": close_share(sound) if sound else None,
     }
 
 

@@ -22,11 +22,10 @@ from trainer.evaluate.similarity import Encoder
 from trainer.examples.example import Example
 from trainer.models import chat_template
 from trainer.spec import prompt
+from trainer.spec.similarity import ceiling_examples, close_share, floor
 
 LOGGED = "logged/"
 """Prefix of figures that a user's reward has logged."""
-CEILING_EXAMPLES = 200
-"""Most examples for the ceiling: their second references are read for nothing else, and each costs an embedding."""
 
 
 def evaluate(
@@ -107,29 +106,17 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Return floor (each reference against another example's) and ceiling (a second annotator's reference).
-
-    A single reference has no floor. The ceiling is computed on at most `CEILING_EXAMPLES` examples, evenly spaced.
-    """
+    """Return floor (references of other examples) and ceiling (a second annotator's reference), as far as they are known."""
     known = [example for example in examples if example.reference]
     references = [example.reference or "" for example in known]
-    if not references:
-        return {}
     found: dict[str, float | None] = {}
-    if len(references) > 1:
-        order = np.random.default_rng(0).permutation(len(references))
-        # Each is paired with its neighbour in a shuffled ring, so none is paired with itself.
-        pairs = ([references[i] for i in order], [references[i] for i in np.roll(order, 1)])
-        floor = similarity.cosines(encoder, *pairs)
-        found = {"cos_floor": float(floor.mean()), "cos_at_0.8_floor": float((floor > similarity.CLOSE).mean())}
-    spread = np.unique(np.linspace(0, len(known) - 1, CEILING_EXAMPLES).round().astype(int))
+    if len(references) > 1 and (lowest := floor(encoder(references))):
+        found = {"cos_floor": lowest[0], "cos_at_0.8_floor": lowest[1]}
+    spread = ceiling_examples(len(known))
     seconds = [known[i].meta.get("second_reference") for i in spread]
-    if all(seconds):
-        ceiling = similarity.cosines(encoder, [str(s) for s in seconds], [references[i] for i in spread])
-        found |= {
-            "cos_ceiling": float(ceiling.mean()),
-            "cos_at_0.8_ceiling": float((ceiling > similarity.CLOSE).mean()),
-        }
+    if seconds and all(seconds):
+        cosines = similarity.cosines(encoder, [str(s) for s in seconds], [references[i] for i in spread])
+        found |= {"cos_ceiling": float(cosines.mean()), "cos_at_0.8_ceiling": close_share(cosines)}
     return found
 
 

@@ -1,8 +1,4 @@
-"""Cosine similarity of a think body to the annotated reference, under a named sentence encoder.
-
-Malformed texts are embedded as the word NULL (the original project's rule), so that figures over all examples exist;
-figures over the well-formed ones stand beside them.
-"""
+"""Named sentence encoders. What is compared under them is defined in `trainer.spec.similarity`."""
 
 from __future__ import annotations
 
@@ -15,14 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.spec.errors import TrainerError
-from trainer.spec.wording import NULL
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-CLOSE = 0.8
-"""Threshold of `cos@0.8`."""
 
 
 class Encoder:
@@ -82,9 +75,8 @@ def _load(name: str) -> SentenceTransformer:
         ) from error
 
 
-def cosines(encoder: Encoder, thinks: Sequence[str | None], references: Sequence[str]) -> np.ndarray:
-    """Return the cosine of each think body (None if malformed) and its reference, shape (n,)."""
+def cosines(encoder: Encoder, texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Return the cosine of each text to its reference, shape (n,)."""
     if not references:
         return np.zeros(0)
-    own = encoder([NULL if think is None else think for think in thinks])
-    return (own * encoder(list(references))).sum(axis=1)
+    return (encoder(texts) * encoder(references)).sum(axis=1)

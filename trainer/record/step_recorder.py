@@ -14,6 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from store.completions.summary import right_share
 from store.db.rows import CompletionRow, ExampleRow, TokenRow
 from store.importing.trl_keys import metric_name
 from store.journal import RECORDED, Evaluated, Record, StepRecord
@@ -245,9 +246,8 @@ class StepRecorder(TrainerCallback):
             found["wellformed_share"] = sum(row.wellformed for row in completions) / n
         if self.style == "cot":
             found["reasoning_steps"] = sum(row.steps for row in completions) / n
-        judged = [row.correct for row in completions if row.correct is not None]
-        if judged:
-            found["correct_share"] = sum(judged) / len(judged)
+        if (right := right_share(completions)) is not None:
+            found["correct_share"] = right
         for name in self.weights:
             if any(name == shared or name.startswith(f"{shared} (") for shared in self.shared_names):
                 values = [value for each in generations for value in each.rewards.get(name, []) if value is not None]

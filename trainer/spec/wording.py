@@ -17,7 +17,8 @@ _END = re.compile(r"(?<=[.!?]) ")
 def said(text: str, think: tuple[int, int] | None) -> str:
     """Return the think body at the span `think`; if that is None, all text without tags; NULL for blank text.
 
-    A malformed trace has a style too: two of them are alike only if their texts are.
+    This is what two answers are compared by: a malformed trace has a style too. What is compared with a reference is
+    `trainer.spec.similarity.compared_text`.
     """
     body = text[slice(*think)] if think else _TAG.sub(" ", text)
     return body.strip() or NULL
