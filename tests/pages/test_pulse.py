@@ -128,7 +128,7 @@ def test_the_webhook_tells_what_the_page_shows(
     monkeypatch.setattr(webhook, "tell", lambda event, text, **facts: True)
     assert herald.tell_findings(empty_store) > 0
     told = [event.message for event in list_events(empty_store, run.id) if event.kind == herald.EVENT]
-    assert any("Reward 0.17 → 0.77" in message for message in told)
+    assert any("Reward 0.17 → 0.76" in message for message in told)
     page = open_page("emergence", run=run.uid)
     shown = " ".join(element.value for element in page.markdown)
     for message in told:

@@ -106,7 +106,7 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Return floor (references of other examples) and ceiling (a second annotator's reference), as far as they are known."""
+    """Return floor (references of other examples) and ceiling (a second annotator's references), as far as known."""
     known = [example for example in examples if example.reference]
     references = [example.reference or "" for example in known]
     found: dict[str, float | None] = {}
