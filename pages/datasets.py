@@ -37,7 +37,7 @@ def address(example: StoredExample) -> str:
 
 
 def choose(splits: list[SplitRow]) -> SplitRow:
-    """The dataset and split in the address, else the largest."""
+    """Return the dataset and split in the address, else the largest."""
     by_name: dict[str, dict[str, SplitRow]] = {}
     for row in sorted(splits, key=lambda row: (row.dataset, *facts.split_order(row.split))):
         by_name.setdefault(row.dataset, {})[row.split] = row
@@ -68,14 +68,14 @@ def go_to_split() -> None:
 
 
 def go_to(place: dict[str, str]) -> None:
-    """Another set has other counts and difficulties: its filters start anew."""
+    """Go to another dataset, without filters: it has other counts and difficulties."""
     for key in grid.FILTERS:
         st.session_state.pop(key, None)
     links.go(*st.query_params, **place)
 
 
 def with_empty(splits: list[SplitRow], indexes: list[IndexRow]) -> list[SplitRow]:
-    """Also the splits of which no row was usable."""
+    """Return all splits, including those without a usable row."""
     known = {(row.dataset, row.split) for row in splits}
     found = {(row.dataset or row.name, row.split) for row in indexes}
     return [*splits, *(SplitRow(*each, 0) for each in sorted(found - known))]

@@ -31,7 +31,7 @@ EXPRESSION_HELP = (
 
 
 class Progress(NamedTuple):
-    """A text search so far; `wanted` is how many matches are asked for."""
+    """State of a text search; `wanted` is the number of matches asked for."""
 
     asked: Asked
     scan: Iterator[int | None]
@@ -49,7 +49,7 @@ class Progress(NamedTuple):
 
 
 def filters(runs: list[RunRow]) -> Asked:
-    """Widgets whose values stand in the address, from where they are read."""
+    """Show the widgets, whose values are in the address, and return the search."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         run = pick_run_or_all(runs, key="find.run")
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
@@ -106,7 +106,7 @@ def number(label: str, key: str, *, whole: bool, help: str | None = None) -> flo
 
 
 def by_columns(asked: Asked) -> list[StoredCompletion]:
-    """One page; the places where the earlier ones began are kept, so that one can go back."""
+    """Return one page; the starts of earlier pages are kept, so that the user can go back."""
     total = data.count_found(asked.wanted)
     places = places_of(asked)
     page = find_completions(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
@@ -153,7 +153,7 @@ def places_of(asked: Asked) -> list[Place | None]:
 
 
 def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
-    """Rounds of a search until enough is found; each shows what there is."""
+    """Search in rounds until enough is found; show the matches after each."""
     progress: Progress | None = st.session_state.get(STATE)
     if progress is None or progress.asked != asked:
         scan = scan_completions(data.reader(), asked.wanted, matches, asked.order)
@@ -173,7 +173,7 @@ def one_round(runs: list[RunRow]) -> None:
 
 
 def go_on(progress: Progress) -> Progress:
-    """One round more; an expression that takes too long ends the search."""
+    """Search one more round; an expression that takes too long ends the search."""
     start = time.monotonic()
     deadline = start + (SECONDS_A_ROUND if progress.looked_at else SECONDS_OF_THE_FIRST)
     missing, looked_at, is_over = progress.wanted - len(progress.rows), progress.looked_at, True

@@ -39,7 +39,7 @@ class Again(NamedTuple):
 
 
 def config_of(store: Store, run: RunRow | None) -> RunConfig:
-    """The run's configuration; today's defaults where it cannot be read any more."""
+    """Return the run's configuration, or today's defaults if it cannot be read any more."""
     if run is None:
         return RunConfig()
     try:
@@ -49,7 +49,7 @@ def config_of(store: Store, run: RunRow | None) -> RunConfig:
 
 
 def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
-    """Weights of every component that is recorded or can be computed, and the rules."""
+    """Return the rules, and the weights of every component that is recorded or can be computed."""
     own = {reward.label: reward.weight for reward in config.paid}
     labels = [*own, *(label for label in COMPUTABLE if label not in own)]
     key = f"rewards.{run.uid if run else ''}"
@@ -89,7 +89,7 @@ def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
 
 
 def picked_completion(store: Store) -> tuple[str, int | None]:
-    """Text and true count of the completion of this number, or something to begin with."""
+    """Return text and true count of the completion with this number, or an initial text."""
     number = st.number_input(
         "Completion number", value=None, min_value=1, step=1, key="completion", bind="query-params", width=200
     )
@@ -117,7 +117,7 @@ def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> N
 
 
 def one_round(run: RunRow) -> None:
-    """Some more steps, within the time of a round; what there is so far is shown."""
+    """Score some more steps, within the time of a round, and show the result so far."""
     again: Again = st.session_state[STATE]
     if again.is_over:
         result.show(again.scores)

@@ -26,12 +26,12 @@ STEPS_NAMED = 8
 
 
 def go_to_step(step: int) -> None:
-    """Shows another step from its first group on."""
+    """Go to another step, at its first group."""
     links.go("group", "completion", run=st.session_state["traces.run"], step=str(step))
 
 
 def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> int | None:
-    """The step of the chosen completion, or in the address, else the last one; None if there is none."""
+    """Return the step of the chosen completion, else that in the address, else the last; None without any."""
     bounds = data.get_step_bounds(run.id)
     if bounds is None:
         return None
@@ -72,7 +72,7 @@ def move(place: DeltaGenerator, key: str, icon: str, step: int, *, disabled: boo
 
 
 def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
-    """The trace in the address, if there is one of its number."""
+    """Return the trace in the address, if it exists."""
     try:
         if (number := links.number("completion")) is not None:
             return get_completion(store, number)
@@ -84,7 +84,7 @@ def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
 
 
 def choose_view(trace: StoredCompletion | StoredPrediction | None) -> str:
-    """The view in the address; with a trace its own, and choosing the other one leaves the trace."""
+    """Return the view in the address, or that of the trace; choosing the other one leaves the trace."""
     if trace is None:
         chosen = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
         return str(chosen)
@@ -136,7 +136,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
 
 
 def of_evaluations(store: Store, run: RunRow) -> None:
-    """Where the completions are that another tool sampled to evaluate, and that would be looked for here."""
+    """Show where completions are that another tool sampled for evaluation, and that one would look for here."""
     steps = [str(each.step) for each in data.list_evaluations(run.id) if each.conditions.get("imported")]
     if steps:
         where = f"step {steps[0]}" if len(steps) == 1 else f"steps {', '.join(steps[:STEPS_NAMED])}"
@@ -172,7 +172,7 @@ def cards(
     where: str,
     chosen: int | None,
 ) -> None:
-    """The blocks that the filter leaves, some a page."""
+    """Show the blocks that match the filter, some a page."""
     kept = select(blocks, look.only, look.order)
     if not kept:
         st.info(nothing_left(look.only, where), icon=":material/filter_alt_off:")
@@ -184,7 +184,7 @@ def cards(
 
 
 def nothing_sampled(run: RunRow) -> None:
-    """Why there are no completions, and what to do about it."""
+    """Show why there are no completions, and what to do about it."""
     if run.status is None:
         st.info("This run was imported without completions.", icon=":material/download:")
     elif run.method != "grpo":
@@ -215,7 +215,7 @@ trace = chosen_trace(store)
 owner = run_of(store, runs, trace) if trace else None
 with st.container(horizontal=True, vertical_alignment="bottom"):
     chosen_run = pick_run(runs, key="traces.run", has_data=has_recorded, wanted=owner.uid if owner else None)
-    # The trace in the address decides, whatever else stands there.
+    # The trace in the address decides, whatever else is there.
     view = choose_view(trace if owner else None)
 if view == VIEWS[1]:
     predictions(store, chosen_run, trace if isinstance(trace, StoredPrediction) else None)

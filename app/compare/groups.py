@@ -1,6 +1,6 @@
-"""Who is compared with whom, on what, and whether that is fair: groups of runs, contrasts between them.
+"""Which runs are compared, on which benchmarks, and whether that is fair: groups of runs, contrasts between them.
 
-Pure functions of rows and of what their predictions scored; knows neither Streamlit nor the store's queries.
+Pure functions of rows and of scores.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from trainer.spec.similarity import CLOSE
 from trainer.spec.statistics import Estimate
 
 SEEDS_FOR_METHODS = 3
-"""Seeds of each side from which a difference speaks of methods and not of two checkpoints."""
+"""Seeds of each side from which a difference is about methods, not about two checkpoints."""
 METHODS = ("none", "sft", "grpo")
-"""In the order of the tables; a foreign script's run may have another, and is not compared."""
+"""In table order; a foreign script's run may have another method, and is not compared."""
 GetScores = Callable[[int], Scores]
 
 
 class Member(NamedTuple):
-    """A run with what was measured of it."""
+    """A run with its measurements."""
 
     run: RunDetail
     evaluations: Sequence[EvaluationRow]
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed and name only, by seed; the newest of each seed."""
+    """Runs that differ only in seed and name, by seed; the newest of each seed."""
 
     members: tuple[Member, ...]
     arm: str | None = None
@@ -47,7 +47,7 @@ class Group:
 
     @property
     def used(self) -> tuple[Member, ...]:
-        """All seeds where they are enough to speak of a method, else the first."""
+        """All seeds if there are enough to compare methods, else the first."""
         return self.members if len(self.members) >= SEEDS_FOR_METHODS else self.members[:1]
 
     @property
@@ -61,7 +61,7 @@ class Group:
 
 
 class Measured(NamedTuple):
-    """A share of a group on a benchmark: mean over the used seeds."""
+    """A share of a group on a benchmark: the mean over the used seeds."""
 
     estimate: Estimate
     n: int
@@ -70,21 +70,21 @@ class Measured(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """`first` minus `second` on the examples that both answered; where `reasons` speak against it, it has no value."""
+    """`first` minus `second` on the examples that both answered; no value if there are `reasons` against comparing."""
 
     reasons: tuple[str, ...]
     n: int = 0
     seeds: int = 0
-    """Seeds of each side; 1 speaks of two checkpoints."""
+    """Seeds of each side; 1 means two checkpoints."""
     accuracy: Estimate | None = None
     close: Estimate | None = None
-    """Of the share of examples whose similarity is above CLOSE."""
+    """Difference of the shares of examples whose similarity is above CLOSE."""
     p: float | None = None
-    """Of the accuracy: McNemar's exact test of two checkpoints; of methods, over seeds and images."""
+    """p of the accuracy: McNemar's exact test for two checkpoints; for methods, over seeds and images."""
 
 
 def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
-    """Runs by configuration, in order of method, style and rank; `arms` gives names to runs of an experiment."""
+    """Return runs by configuration, in order of method, style and rank; `arms` names the runs of an experiment."""
     found: dict[str, dict[int | None, Member]] = {}
     for member in sorted(members, key=lambda each: each.run.id):
         found.setdefault(configuration(member.run), {})[member.run.seed] = member
@@ -94,12 +94,12 @@ def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
 
 
 def configuration(run: RunDetail) -> str:
-    """The same for runs that differ in seed and name only."""
+    """Return a text that is equal for runs that differ only in seed and name."""
     return _but_seed(run.config) if run.config else run.uid
 
 
 def tried(configs: Sequence[Mapping[str, Any]]) -> int:
-    """How many configurations there are, whatever their seeds and names."""
+    """Return the number of configurations, regardless of seeds and names."""
     return len(set(map(_but_seed, configs)))
 
 
@@ -108,9 +108,9 @@ def _but_seed(config: Mapping[str, Any]) -> str:
 
 
 def tested(member: Member, benchmark: str) -> EvaluationRow | None:
-    """The finished test of the checkpoint that validation chose; of the last one where it chose none.
+    """Return the finished test of the checkpoint that validation chose, or of the last one if it chose none.
 
-    What the test found has no say in it.
+    The test's own result does not influence the choice.
     """
     found = [e for e in member.evaluations if e.kind == "test" and e.benchmark == benchmark and e.ended_at is not None]
     best = next((row.step for row in member.checkpoints if row.kind == "best"), None)
@@ -119,7 +119,7 @@ def tested(member: Member, benchmark: str) -> EvaluationRow | None:
 
 
 def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
-    """The newest finished test with samples of the checkpoint that `tested` gives."""
+    """Return the newest finished test with samples of the checkpoint that `tested` returns."""
     shown = tested(member, benchmark)
     found = [
         each
@@ -130,14 +130,14 @@ def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
 
 
 def benchmarks(members: Sequence[Member]) -> list[str]:
-    """Names of what was tested, the runs' own datasets first."""
+    """Return the tested benchmarks, the runs' own datasets first."""
     own = {member.run.dataset for member in members if member.run.method != "none"}
     found = {e.benchmark for member in members for e in member.evaluations if e.kind == "test" and e.ended_at}
     return sorted(found, key=lambda name: (name not in own, name))
 
 
 def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
-    """Exact match, or where `close` the share of close ones; None unless every seed was tested and has one."""
+    """Return exact match or, with `close`, the share of close ones; None unless every seed has it."""
     evaluations = [tested(member, benchmark) for member in group.used]
     present = tuple(each for each in evaluations if each is not None)
     if len(present) < len(evaluations):
@@ -153,7 +153,7 @@ def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = F
 
 
 def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Measured]:
-    """The newest finished baseline of each kind of the group's first seed."""
+    """Return the newest finished baseline of each kind of the group's first seed."""
     evaluations = {
         str(each.conditions.get("baseline")): each
         for each in group.members[0].evaluations
@@ -168,7 +168,7 @@ def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Meas
 
 
 def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> Contrast:
-    """`first` minus `second`, where the conditions of all evaluations but the style agree."""
+    """Return `first` minus `second`, if the conditions of all evaluations agree except for the style."""
     enough = min(len(first.members), len(second.members)) >= SEEDS_FOR_METHODS
     sides = [group.members if enough else group.members[:1] for group in (first, second)]
     found = [[tested(member, benchmark) for member in side] for side in sides]
@@ -204,7 +204,7 @@ def _p_value(first: statistics.Scores, second: statistics.Scores, images: statis
 
 
 def _matrix(sides: Sequence[Sequence[Scores]], *, close: bool) -> tuple[list[statistics.Scores] | None, list[str]]:
-    """(seeds, items) of each side on the examples that all have, with the items' images; None where there are none."""
+    """Return (seeds, items) of each side on the examples that all have, and the items' images; None without any."""
     every = [each for side in sides for each in side]
     shared = every[0].example_id
     for each in every:
@@ -223,7 +223,7 @@ def _on(each: Scores, shared: Any, close: bool) -> Any:
 
 
 def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
-    """Dotted field to its value in each run, for the fields in which they differ (names and seeds too)."""
+    """Return the fields in which the runs differ (names and seeds too), each with its value in each run."""
     configs = [flat(run.config) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     found = {key: [config.get(key) for config in configs] for key in keys}
@@ -231,7 +231,7 @@ def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted field."""
+    """Return nested settings by dotted field."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -239,7 +239,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def is_control(group: Group) -> bool:
-    """Whether something but right answers or annotators teaches it: another reward, or its own samples."""
+    """Return whether a group learns from another reward or its own samples: a control."""
     run = group.first
     pays_for_nothing = run.method == "grpo" and bool(run.config) and not run.reward_weights.get("accuracy")
     return pays_for_nothing or run.config.get("imitate", "references") != "references"

@@ -1,6 +1,6 @@
 """The three tables of a comparison, as text with its sources: measured rows, and the reported ones beside them.
 
-Pure functions of groups; how a table is drawn or exported is not decided here.
+Pure functions of groups.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BASELINES = {"blind": "image blanked", "shuffled": "another image", "majority": 
 class Cell(NamedTuple):
     text: str
     source: EvaluationRow | None = None
-    """The evaluation whose predictions are behind it; of the first seed where there are several."""
+    """The evaluation with the predictions behind it; the first seed's if there are several."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Line:
     cells: tuple[Cell, ...]
     kind: Kind = "measured"
     contrast: Contrast | None = None
-    """What the last two cells say; filled in once all p-values of the table are known."""
+    """The contrast shown in the last two cells, filled in once all p-values of the table are known."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Table:
 
 
 def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
-    """Accuracy and similarity by model and method on each run's own dataset, at the lowest rank; against SFT."""
+    """Compare accuracy and similarity with SFT, by model and method, on each run's own dataset at the lowest rank."""
     lines = []
     for model in _models(groups):
         of_model = _trained_datasets(_lowest_rank([group for group in groups if group.first.model == model]))
@@ -87,7 +87,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
 
 
 def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
-    """Benchmarks that nobody was trained on: SFT against GRPO of the same model, style and rank."""
+    """Compare SFT with GRPO of the same model, style and rank on benchmarks that no run trained on."""
     lines = []
     for grpo in (group for group in groups if _is(group, "grpo", None)):
         run = grpo.first
@@ -113,7 +113,7 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
 
 
 def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
-    """Each method at its ranks, against its own lowest rank."""
+    """Compare each method at its ranks with its own lowest rank."""
     lines = []
     for lowest in groups:
         same = [g for g in groups if g.first.lora_rank and _but_rank(g) == _but_rank(lowest)]
@@ -136,7 +136,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
 
 
 def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
-    """What sampling gives, of first seeds: does training find what the base could not, or what it seldom said?"""
+    """Compare sampling, on first seeds: does training find answers that the base never gave, or rarely gave?"""
     found = []
     for group in groups:
         for name in benchmarks:
@@ -161,7 +161,7 @@ def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScore
 
 
 def load_bearing(groups: Sequence[Group]) -> Table:
-    """How often the answer changes with altered thinking, of the first seed of each group, by checkpoint."""
+    """Return how often altered reasoning changed the answer, for the first seed of each group, by checkpoint."""
     lines = []
     for group in groups:
         for each in group.members[0].evaluations:
@@ -179,7 +179,7 @@ def load_bearing(groups: Sequence[Group]) -> Table:
 
 
 def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:
-    """Adds the differences with p-values corrected for those of the table, notes on them, and the reported rows."""
+    """Build a table: add differences with p-values corrected within it, notes on them, and the reported rows."""
     raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
     corrected = iter(statistics.holm(raw))
     done = []
@@ -234,7 +234,7 @@ def _lowest_rank(groups: Sequence[Group]) -> list[Group]:
 
 
 def _trained_datasets(groups: Sequence[Group]) -> list[Group]:
-    """Without the bases that were tested on what nobody trained on: they belong to the other benchmarks."""
+    """Return the groups without bases tested on what no run trained on: they belong to the other benchmarks."""
     trained = {group.first.dataset for group in groups if group.first.method != "none"}
     return [group for group in groups if not trained or group.first.dataset in trained]
 
@@ -245,7 +245,7 @@ def _is(group: Group, method: str, style: str | None) -> bool:
 
 
 def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | None) -> Group | None:
-    """The group of another method with the same model, quantization, style, dataset and rank."""
+    """Return the group of another method with the same model, quantization, style, dataset and rank."""
     run = group.first
     same = (run.model, run.quantization, run.dataset, run.style, rank)
 
@@ -287,9 +287,9 @@ def _figure(found: Measured, name: str) -> str:
 
 
 def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None:
-    """What a group was trained from, as it was tested on a benchmark; itself where nothing was trained.
+    """Return what a group was trained from, as tested on a benchmark, or the group itself if it was not trained.
 
-    That is the base, or the run whose adapter the first seed started with, where the very checkpoint was tested.
+    That is the base, or the run whose adapter the first seed started with, if that very checkpoint was tested.
     """
     run = group.first
     if run.method == "none":
@@ -304,12 +304,12 @@ def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None
 
 
 def _adapter(group: Group) -> str:
-    """`UID`, `UID:STEP` or a folder; empty where the base is trained."""
+    """Return `UID`, `UID:STEP` or a folder; empty if the base was trained."""
     return str((group.first.config.get("model") or {}).get("adapter") or "")
 
 
 def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
-    """The run that an adapter is of, alone; its best checkpoint, which is the one that is tested, needs no step."""
+    """Return the run of an adapter as a group; without a step it is the best checkpoint, which is the tested one."""
     uid, _, step = adapter.rpartition(":")
     if not uid or links.whole(step) is None:
         uid, step = adapter, ""
@@ -326,7 +326,7 @@ def _sampled(group: Group | None, benchmark: str) -> EvaluationRow | None:
 
 
 def _best_sample(group: Group | None, benchmark: str) -> Cell:
-    """The chance that one of the most samples is right, of the first seed."""
+    """Return the chance that one of the largest number of samples is right, for the first seed."""
     found = _sampled(group, benchmark)
     if found is None:
         return Cell(NO_VALUE)
@@ -335,7 +335,7 @@ def _best_sample(group: Group | None, benchmark: str) -> Cell:
 
 
 def _baselines(group: Group, scores: GetScores) -> list[Line]:
-    """What the first seed of a group gets on its own dataset without seeing the image, or without a model."""
+    """Return the first seed's results on its own dataset without seeing the image, or without a model."""
     lines = []
     for name, found in comparison.baselines(group, group.first.dataset, scores).items():
         words = (_model(group), f"{group.label}: {BASELINES[name]}", _rank(group), "1", str(found.n))

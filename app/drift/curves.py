@@ -1,6 +1,6 @@
-"""How near answers are to other texts, over training: pure functions of arrays that know neither store nor Streamlit.
+"""Similarity of answers to other texts over training. Pure functions of arrays.
 
-Similarities are cosines of unit vectors; NaN where one of the two texts is not there.
+Similarities are cosines of unit vectors; NaN if one of the two texts is missing.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ LOW, HIGH = 10, 90
 
 
 class Drift(NamedTuple):
-    """Answers of runs in an encoder's space; a vector of NaN stands for what is not embedded."""
+    """Answers of runs in an encoder's space; a vector of NaN stands for a text that is not embedded."""
 
     said: Said
     texts: list[str]
-    """The different texts that were said."""
+    """The distinct texts of all answers."""
     place: Ints
-    """Of each answer's text in `texts`."""
+    """Index in `texts` of each answer's text."""
     vectors: Vectors
-    """Of `texts`: (texts, dimension)."""
+    """Vectors of `texts`: (texts, dimension)."""
     null: Vectors
-    """Of the word that stands for a malformed trace beside a reference: (dimension,)."""
+    """Vector of the word that stands for a malformed trace in comparisons with a reference: (dimension,)."""
     example_ids: Ints
-    """Of the examples that were answered: (examples,)."""
+    """Ids of the answered examples: (examples,)."""
     example: Ints
-    """Of each answer's example in `example_ids`."""
+    """Index in `example_ids` of each answer's example."""
     references: Vectors
-    """(examples, dimension)"""
+    """Vectors of the references: (examples, dimension)."""
     seconds: Vectors
-    """Of the second annotator's references: (examples, dimension)."""
+    """Vectors of the second annotator's references: (examples, dimension)."""
 
     @property
     def wellformed(self) -> NDArray[np.bool_]:
@@ -49,7 +49,7 @@ class Drift(NamedTuple):
 
     @property
     def embedded(self) -> NDArray[np.bool_]:
-        """Which answers have a vector."""
+        """Return which answers have a vector."""
         return ~np.isnan(self.vectors[:, 0])[self.place]
 
 
@@ -64,7 +64,7 @@ class Curve(NamedTuple):
 
 
 def checkpoints(evaluations: Sequence[EvaluationRow], kind: str, benchmark: str) -> list[int]:
-    """The latest finished evaluation of this kind and benchmark at each step, by step."""
+    """Return the latest finished evaluation of this kind and benchmark at each step, by step."""
     by_step = {
         e.step: e.id
         for e in sorted(evaluations, key=lambda each: each.id)
@@ -74,12 +74,12 @@ def checkpoints(evaluations: Sequence[EvaluationRow], kind: str, benchmark: str)
 
 
 def rows_of(drift: Drift, evaluation_ids: Sequence[int]) -> Ints:
-    """The greedy answers of evaluations, by position."""
+    """Return the positions of the greedy answers of evaluations."""
     return np.flatnonzero(np.isin(drift.said.evaluation_id, evaluation_ids) & (drift.said.sample == 0))
 
 
 def to_reference(drift: Drift, rows: Ints) -> Floats:
-    """Of each answer to its example's reference; a malformed one counts as the word NULL, as in the tables.
+    """Return each answer's similarity to its example's reference; a malformed one counts as NULL, as in the tables.
 
     See `trainer.spec.similarity.compared_text`.
     """
@@ -88,7 +88,7 @@ def to_reference(drift: Drift, rows: Ints) -> Floats:
 
 
 def to_answers(drift: Drift, rows: Ints, others: Ints) -> Floats:
-    """The similarity of each answer to the one of `others` about the same example; NaN where there is none.
+    """Return the similarity of each answer to the one of `others` about the same example; NaN if there is none.
 
     This compares what was said, in malformed answers too: it is no similarity to the reference.
     """
@@ -104,7 +104,7 @@ def _cosines(first: Vectors, second: Vectors) -> Floats:
 
 
 def spread(step: Ints, value: Floats) -> Curve:
-    """Mean and percentiles LOW to HIGH of the values at each step, NaN left out; steps with none are left out."""
+    """Return mean and percentiles LOW to HIGH of the values at each step, without NaN and without empty steps."""
     is_known = np.isfinite(value)
     steps = np.unique(step[is_known])
     parts = [value[is_known & (step == each)] for each in steps]
@@ -114,7 +114,7 @@ def spread(step: Ints, value: Floats) -> Curve:
 
 
 def accuracy(step: Ints, correct: NDArray[np.bool_]) -> Curve:
-    """Share of right answers at each step with Wilson's 95 % interval."""
+    """Return the share of right answers at each step, with Wilson's 95 % interval."""
     steps = np.unique(step)
     right = np.array([correct[step == each].sum() for each in steps], np.int64)
     n = np.array([(step == each).sum() for each in steps], np.int64)
@@ -123,13 +123,13 @@ def accuracy(step: Ints, correct: NDArray[np.bool_]) -> Curve:
 
 
 def floor(references: Vectors) -> float | None:
-    """Mean similarity of references to those of other examples, as evaluations report it; None with fewer than two."""
+    """Return the references' mean similarity to those of other examples, as in evaluations; None for fewer than two."""
     found = similarity.floor(references[np.isfinite(references[:, 0])])
     return found[0] if found else None
 
 
 def ceiling(references: Vectors, seconds: Vectors) -> float | None:
-    """Mean similarity of two annotators' references, as evaluations report it; None unless each has a second one."""
+    """Return the mean similarity of two annotators' references, as in evaluations; None if one has no second."""
     known = np.flatnonzero(np.isfinite(references[:, 0]))
     known = known[similarity.ceiling_examples(len(known))]
     found = _cosines(references[known], seconds[known])

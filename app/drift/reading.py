@@ -1,6 +1,6 @@
-"""Side by side: one question, its reference and what two to four sides said to it, with what differs.
+"""Side by side: one question, its reference, and the answers of two to four sides with their differences.
 
-The question, the order and the column that the others are held against stand in the address.
+The question, the order and the column that others are compared with are in the address.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REFERENCE = "Reference"
 
 
 class Column(NamedTuple):
-    """The reference (without a row) or what a side said; `thinking` is what is compared."""
+    """The reference (without a row) or a side's answer; `thinking` is what is compared."""
 
     name: str
     color: str
@@ -85,7 +85,7 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: Reading, encoder:
 
 
 def choose_order(reading: Reading, names: Sequence[str]) -> str:
-    """A word of ORDERS, chosen here or in the address."""
+    """Return the chosen word of ORDERS, from the widget or the address."""
     words = labels(names)
     counts = {kind: len(drift.order(reading.shared, reading.gap, kind)) for kind in ("second", "first", "wrong")}
     hints = {kind: key for key, kind in KEYS.items()}
@@ -111,7 +111,7 @@ def choose_order(reading: Reading, names: Sequence[str]) -> str:
 
 
 def phrase_filter(reading: Reading) -> np.ndarray | None:
-    """The questions to which one of the first two sides said the phrase in the address."""
+    """Return which questions have answers of the first two sides with the phrase in the address."""
     phrase = st.query_params.get("phrase", "")
     if not phrase:
         return None
@@ -122,7 +122,7 @@ def phrase_filter(reading: Reading) -> np.ndarray | None:
 
 
 def go_to(**parameters: str) -> None:
-    """Another place in the address; without a question, the first one of its order."""
+    """Change the address; without a question, go to the first one of its order."""
     empty = (name for name, value in parameters.items() if not value)
     links.go("example", *empty, **{name: value for name, value in parameters.items() if value})
 
@@ -148,7 +148,7 @@ def move(ids: Sequence[int], at: int) -> None:
 def gather(
     store: Store, sides: Sequence[Side], names: Sequence[str], reading: Reading, one: StoredExample
 ) -> list[Column]:
-    """The reference, if there is one, and every side's greedy answer."""
+    """Return the reference, if there is one, and every side's greedy answer."""
     found = [Column(REFERENCE, GREY, one.reference)] if one.reference else []
     place = int(np.searchsorted(reading.shared.example_id, one.id))
     by_run = colors(list({side.run.id: side.run for side in sides}.values()))
@@ -162,7 +162,7 @@ def gather(
 
 
 def question(one: StoredExample, columns: Sequence[Column]) -> int:
-    """Picture, question and true count; the place of the column that the others are held against."""
+    """Show picture, question and true count; return the index of the column that the others are compared with."""
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=PICTURE_WIDTH):
             alt = visible(one.question)
@@ -195,7 +195,7 @@ def compare(columns: Sequence[Column], against: int, *, hide_gone: bool) -> None
 
 
 def card(column: Column, base: str | None, *, measure: bool) -> str:
-    """A column as inert HTML; `base` is the text that it is compared with."""
+    """Return a column as inert HTML; `base` is the text that it is compared with."""
     name = f'<div class="dr-name" style="border-color:{column.color}">{visible(column.name)}</div>'
     text = word_diff(base, column.thinking)
     state = " dr-measure" if measure else ""
@@ -219,13 +219,13 @@ def facts(column: Column) -> str:
 
 
 def rule(column: Column) -> str:
-    """Why a malformed answer is malformed."""
+    """Return why an answer is malformed."""
     violation = parse(column.row.text, column.style).violation if column.row and not column.row.wellformed else None
     return f'<div class="tv-rule">✘ {visible(violation.message)}</div>' if violation else ""
 
 
 def listed(names: Sequence[str], reading: Reading, ids: Sequence[int], at: int) -> None:
-    """The ten questions around this one, each a click away."""
+    """Show the ten questions around this one, each a click away."""
     start = at - at % LISTED
     shared = reading.shared
     rows = []
@@ -243,7 +243,7 @@ def listed(names: Sequence[str], reading: Reading, ids: Sequence[int], at: int) 
 
 
 def said(reading: Reading, side: int, place: int) -> str:
-    """One side's answer to one question in a cell."""
+    """Return one side's answer to one question as a cell."""
     shared = reading.shared
     right, cosine = shared.correct[side, place], shared.similarity[side, place]
     sign = '<span class="tv-mark">unknown</span>' if np.isnan(right) else "✔" if right else "✘"

@@ -1,4 +1,4 @@
-"""The answers of the chosen sides, read once and remembered. Knows nothing of drawing."""
+"""Read and cache the answers of the chosen sides."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trainer.spec.similarity import compared_text
 
 
 class Reading(NamedTuple):
-    """What the sides said, to which examples, and how far the first two are apart on each."""
+    """The sides' answers, their examples, and the gap between the first two on each."""
 
     shared: Shared
     examples: Mapping[int, StoredExample]
     gap: Floats
     encoder: str | None
-    """Whose cosines the similarities are."""
+    """The encoder that the similarities come from."""
 
     @property
     def questions(self) -> list[str]:
@@ -35,12 +35,12 @@ class Reading(NamedTuple):
 
     @property
     def references(self) -> list[str]:
-        """Empty where there is none."""
+        """The examples' references, empty if there is none."""
         return [self.examples[id].reference or "" for id in self.shared.example_id.tolist()]
 
 
 def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> Reading:
-    """The shared answers; similarities as they were recorded under one encoder, else those of embedded texts.
+    """Return the shared answers, with the similarities recorded under one encoder, else those of embedded texts.
 
     `encoder` is the one that has embedded texts of this database, if any.
     """
@@ -51,12 +51,12 @@ def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> 
     return _read(store, tuple(side.evaluation.id for side in sides), None, encoder, embedded)
 
 
-# Finished evaluations do not change, and what was read of them is only looked at: no copy for each rerun.
+# Cached as a resource, without copying: finished evaluations do not change, and pages only read the result.
 @st.cache_resource(max_entries=8, show_spinner="Reading", hash_funcs={Store: attrgetter("url")})
 def _read(
     store: Store, evaluations: tuple[int, ...], recorded: str | None, encoder: EncoderRow | None, embedded: int
 ) -> Reading:
-    """`embedded`, the number of texts that have vectors, only tells one state of them from the next."""
+    """Read the answers; `embedded`, the number of texts with vectors, only serves as cache key."""
     shared = drift.share([Answered(read_scores(store, id), list_greedy_texts(store, id)) for id in evaluations])
     examples = get_examples(store, shared.example_id.tolist())
     if recorded is None:
@@ -68,7 +68,7 @@ def _read(
 
 
 def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping[int, StoredExample]) -> Floats:
-    """Of each thinking and its reference, shape (sides, examples); NaN where a text was not embedded yet."""
+    """Return cosines of think bodies and references, shape (sides, examples); NaN if a text is not embedded yet."""
     references = [examples[id].reference or "" for id in shared.example_id.tolist()]
     reference = embeddings.matrix(store, encoder, references)
     rows = []

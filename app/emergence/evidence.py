@@ -15,7 +15,7 @@ from store.evaluations.records import list_evaluations
 from store.metrics import read_series
 
 POINTS = 100_000
-"""Points of the reward: where a curve is thinned, its extremes stay and its level does not."""
+"""Points of the reward curve. Thinning it would keep the extremes and shift its level."""
 
 
 class Evidence(NamedTuple):
@@ -30,14 +30,14 @@ class Evidence(NamedTuple):
 
 
 def sampled(store: Store, run: RunDetail) -> tuple[Emergence, bool]:
-    """The completions of a run step by step, and whether it sampled them while it trained: SFT has its probes only."""
+    """Return a run's completions by step, and whether they are training samples: for SFT, they are its probes."""
     found = emergence.emergence(store, run.id)
     is_sampled = len(found.step) > 0
     return (found, is_sampled) if is_sampled or run.method != "sft" else (emergence.probed(store, run.id), False)
 
 
 def gather(store: Store, run: RunDetail, found: Emergence) -> Evidence:
-    """The evidence beside what was sampled."""
+    """Return the evidence, given the samples."""
     reward = read_series(store, run.id, ("reward",), points=POINTS)["reward"]
     samples = run.config.get("evaluation", {}).get("probe_samples", 0)
     held_out = findings.held_out(list_evaluations(store, run.id), samples)

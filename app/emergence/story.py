@@ -1,4 +1,4 @@
-"""How reasoning emerged in one run: everything that is shown of it, read and remembered. Knows nothing of drawing."""
+"""How reasoning emerged in one run: read and cache everything that the page shows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_TEXTS = 32
 
 
 class Story(NamedTuple):
-    """One run; `reward` has an entry for each step of `found`, and the fewer `readings` stand at `read_at`."""
+    """A run's story; `reward` has an entry for each step of `found`, and the fewer `readings` are at `read_at`."""
 
     run: RunDetail
     found: Emergence
@@ -37,23 +37,23 @@ class Story(NamedTuple):
     milestones: list[Milestone]
     findings: list[Finding]
     is_sampled: bool
-    """False where it is told from probes, since the run samples nothing while it trains."""
+    """Whether its completions are training samples; otherwise they come from the probes."""
 
 
 class Texts(NamedTuple):
-    """What the texts tell, at some steps."""
+    """Readings of the texts of some steps."""
 
     step: Floats
     readings: list[Reading]
 
     def ratio(self, part: str, whole: str) -> Floats:
-        """One count of the readings per another, NaN where that is 0; `part` may be a word of reasoning.MATCHES."""
+        """Return one count of the readings per another, NaN if that is 0; `part` may be a word of reasoning.MATCHES."""
         counts = [(getattr(each, part, None), each.matches[part], getattr(each, whole)) for each in self.readings]
         return np.array([(own if own is not None else m) / n if n else np.nan for own, m, n in counts], float)
 
 
 def tell(run: RunDetail) -> Story | None:
-    """What is known of the completions of a run, else of its probes; None where it has neither."""
+    """Return a run's story from its completions, else from its probes; None if it has neither."""
     store = data.reader()
     found, is_sampled = _sampled(store, run.id, _evaluated(run), run)
     if not len(found.step):
@@ -64,12 +64,12 @@ def tell(run: RunDetail) -> Story | None:
 
 
 def _evaluated(run: RunDetail) -> str:
-    """The version, which of a run that samples nothing changes with its probes."""
+    """Return a version that, for a run without samples, changes with its probes."""
     return f"{version(run)} {len(data.list_evaluations(run.id))}" if run.method == "sft" else version(run)
 
 
 def version(run: RunDetail) -> str:
-    """Changes when the run's completions do: with its steps (of a long run each hundredth part) and its job."""
+    """Return a key that changes with the run's completions: with steps (in long runs, every hundredth) and its job."""
     part = max(1, run.step // 100) if run.status in status.OPEN else 1
     return f"{run.step - run.step % part} of {_job(run)}"
 
@@ -79,12 +79,12 @@ def _job(run: RunDetail) -> str:
 
 
 def is_summarized(run: RunDetail) -> bool:
-    """Whether all its completions are in the figures; False for those of an older database until `summarize`."""
+    """Return whether all completions are summarized; False for those of an older database until `summarize`."""
     return not emergence.unsummarized(data.reader(), run.id)
 
 
 def summarize(run: RunDetail) -> Iterator[float]:
-    """Summarizes the steps of an older database, a few at a time; yields the share that is done."""
+    """Summarize the steps of an older database, a few at a time; yield the share that is done."""
     steps = emergence.unsummarized(data.reader(), run.id)
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
         emergence.add_summaries(data.keeper(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
@@ -93,7 +93,7 @@ def summarize(run: RunDetail) -> Iterator[float]:
 
 
 def texts(story: Story) -> Texts:
-    """Reads some of the texts; of a run that grows again only when another step is chosen."""
+    """Read some of the texts; for a growing run, only again when another step is chosen."""
     steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
     store, run = data.reader(), story.run
     style = form_of(run.style, run.grammar)
@@ -101,7 +101,7 @@ def texts(story: Story) -> Texts:
 
 
 def chosen(steps: np.ndarray) -> np.ndarray:
-    """At most MOST_READ of them: every 1st, 2nd, 4th, 8th … from the first on."""
+    """Return at most MOST_READ of the steps: every 1st, 2nd, 4th, 8th … from the first on."""
     stride = 1
     while -(-len(steps) // stride) > MOST_READ:
         stride *= 2
@@ -115,6 +115,6 @@ def _sampled(store: Store, run_id: int, version: str, _run: RunDetail) -> tuple[
 
 @data.kept(16)
 def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[Reading]:
-    """Reads completions of some steps; `job` tells a step from the one that was recorded before a resume."""
+    """Read the completions of some steps; `job` tells a step from the one recorded before a resume."""
     said = list_texts(store, run_id, steps, MOST_TEXTS)
     return [read_step([Said(text, (meta or {}).get("objects")) for text, meta in said[step]], style) for step in steps]

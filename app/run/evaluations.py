@@ -1,4 +1,4 @@
-"""The evaluations of a run: what was measured on which checkpoint, what is being measured, and the form for more."""
+"""The evaluations of a run: the results for each checkpoint, those in progress, and the form for new ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEEN = {
     "shuffled": "another image",
     "majority": "nothing: majority answer",
 }
-"""Baseline to what the model sees."""
+"""What the model sees, for each baseline."""
 
 
 def evaluations_tab(run: RunDetail) -> None:
@@ -82,14 +82,14 @@ def percent(each: EvaluationRow, name: str) -> str | None:
 
 
 def best_sampled(each: EvaluationRow) -> str | None:
-    """`pass@8 0.71, maj@8 0.52` of the largest K."""
+    """Return `pass@8 0.71, maj@8 0.52` for the largest K."""
     samples = (each.conditions.get("samples") or {}).get("n")
     names = [name for name in (f"pass@{samples}", f"maj@{samples}") if name in each.metrics]
     return ", ".join(f"{name} {each.metrics[name]:.2f}" for name in names) or None
 
 
 def in_progress(run: RunDetail) -> None:
-    """Evaluations that wait or run, and the last one that failed."""
+    """Show evaluations that wait or run, and the last one that failed."""
     jobs = [job for job in list_jobs(data.reader(), run_id=run.id) if job.kind == "evaluate"]
     unfinished = [each for each in data.list_evaluations(run.id) if each.ended_at is None]
     for job in jobs:
@@ -109,7 +109,7 @@ def in_progress(run: RunDetail) -> None:
 
 
 def evaluate_form(run: RunDetail) -> None:
-    """What to evaluate next. Evaluating again what was stopped goes on where it stood."""
+    """Show a form for the next evaluation. Repeating an interrupted evaluation continues it."""
     saved = data.list_checkpoints(run.id)
     choices = checkpoint_choices(run, saved)
     with st.expander("Evaluate", icon=":material/fact_check:", key="evaluate", expanded=False):
@@ -124,7 +124,7 @@ def evaluate_form(run: RunDetail) -> None:
 
 
 def wishes(choices: dict[str, str]) -> dict[str, Any]:
-    """The form's fields, as `trainer.launch.evaluate` takes them."""
+    """Return the form's fields as arguments of `trainer.launch.evaluate`."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox("Benchmark", benchmark.NAMES, key="evaluate.benchmark", width=210)
         wanted = st.selectbox(
@@ -151,7 +151,7 @@ def wishes(choices: dict[str, str]) -> dict[str, Any]:
 
 
 def checkpoint_choices(run: RunDetail, saved: list[CheckpointRow]) -> dict[str, str]:
-    """Name of each checkpoint that can be evaluated, and what it is."""
+    """Return the checkpoints that can be evaluated, by name, each with a description."""
     if run.method == "none":
         return {"0": "the model as it is"}
     found = {row.kind: f"{row.kind} (step {row.step})" for row in saved}

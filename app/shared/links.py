@@ -1,6 +1,6 @@
-"""Addresses of the dashboard: going to another place on a page, and links that hold behind any proxy.
+"""Addresses of the dashboard: navigation within a page, and links that work behind any proxy.
 
-An address is changed by what somebody does, never by a page that is drawn: going back would change it again.
+Only a user's action may change an address, never the drawing of a page: going back would change it again.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from streamlit.runtime.state.session_state_proxy import get_session_state
 from store.metrics import MAX_STEP
 
 MEDIA = "api/media"
-"""Relative, as all links here: pages lie side by side, and a proxy may show them below a path of its own."""
+"""Relative, like all links here: pages lie side by side, and a proxy may serve them below a path of its own."""
 
 
 def go(*forget: str, **place: str) -> None:
-    """Changes the address in one step, so that one press of Back undoes it; `forget` names what it says no more.
+    """Change the address in one step, so that one press of Back undoes it; `forget` names parameters to remove.
 
-    `st.query_params` takes a step for each parameter that is removed, and refuses those that belong to a widget.
+    `st.query_params` takes a step for each removed parameter, and refuses those that belong to a widget.
     """
     with get_session_state().query_params() as address:
         kept = {name: value for name, value in address.to_dict().items() if name not in forget}
@@ -30,17 +30,17 @@ def go(*forget: str, **place: str) -> None:
 
 
 def whole(text: str) -> int | None:
-    """A whole number in ASCII digits, as addresses write it; None for anything else and for what no column can hold."""
+    """Return a whole number in ASCII digits, as addresses write it; None for others, or if no column can hold it."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= MAX_STEP else None
 
 
 def number(name: str) -> int | None:
-    """The whole number that stands in the address under a name."""
+    """Return the whole number of a parameter in the address."""
     return whole(st.query_params.get(name, ""))
 
 
 def step() -> int | None:
-    """The step that the cursor is at."""
+    """Return the step of the cursor."""
     return number("step")
 
 
@@ -53,7 +53,7 @@ def clear_step() -> None:
 
 
 def page(name: str, **query: str | int) -> str:
-    """The address of another page, not escaped."""
+    """Return the address of another page, not escaped."""
     return f"{name}?{urlencode(query)}" if query else name
 
 

@@ -1,7 +1,7 @@
-"""What a past run would have been paid under other weights or rules, step by step. Knows nothing of Streamlit.
+"""Score a past run again under other weights or rules, step by step.
 
-Only what was sampled is scored again: under other rewards the policy would have gone elsewhere.
-Recorded values are used where there are any; what was not recorded is computed by the trainer's own rewards.
+Only what was sampled is scored again: under other rewards the policy would have developed differently. Recorded values
+are used if there are any; the others are computed by the trainer's own rewards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainer.spec.rewards import RewardFunction, accuracy_reward, format_reward,
 
 Floats = npt.NDArray[np.float64]
 EPSILON = 1e-4
-"""Added to the spread before dividing, as the trainer does."""
+"""Added to the standard deviation before dividing, as the trainer does."""
 COMPUTABLE: dict[str, RewardFunction] = {
     "format": format_reward,
     "accuracy": accuracy_reward,
@@ -31,13 +31,13 @@ MOST_CHANGES = 20
 
 
 class Scheme(NamedTuple):
-    """What is paid for: weights by component, and two rules."""
+    """A reward scheme: weights by component, and two rules."""
 
     weights: Mapping[str, float]
     answer_needs_form: bool = False
-    """A malformed completion gets no accuracy."""
+    """A malformed completion gets no accuracy reward."""
     steps_need_answer: bool = False
-    """A wrong answer gets nothing for its steps."""
+    """A wrong answer gets no steps reward."""
 
 
 class Change(NamedTuple):
@@ -50,7 +50,7 @@ class Change(NamedTuple):
 
 
 class StepScores(NamedTuple):
-    """One step scored again."""
+    """One step, scored again."""
 
     step: int
     completions: int
@@ -59,26 +59,26 @@ class StepScores(NamedTuple):
     """Groups whose rewards differ."""
     live_after: int
     other_best: int
-    """Groups in which another completion, that was not among the best, is the best now."""
+    """Groups whose best completion was not among the best before."""
     turned: int
-    """Completions whose advantage has changed its sign."""
+    """Completions whose advantage changed its sign."""
     reward_before: float
-    """Mean."""
+    """Mean reward."""
     reward_after: float
     changes: tuple[Change, ...]
     """The largest changes of an advantage."""
 
 
 def rescore(rows: Iterable[StoredCompletion], config: RunConfig, scheme: Scheme) -> Iterator[StepScores]:
-    """The steps of a run, whose completions come by step."""
+    """Yield the scored steps of a run, whose completions come by step."""
     for step, each in groupby(rows, key=lambda row: row.step):
         yield _step(step, [row for row in each if row.reward is not None], config, scheme)
 
 
 def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Scheme) -> float | None:
-    """Mean reward of predictions under the scheme.
+    """Return the mean reward of predictions under the scheme.
 
-    None where there are none, or where a component that it pays for was not recorded and cannot be computed.
+    None if there are none, or if a rewarded component was not recorded and cannot be computed.
     """
     if not rows:
         return None
@@ -92,7 +92,7 @@ def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Sche
 def components(
     rows: Sequence[StoredCompletion] | Sequence[StoredPrediction], labels: Iterable[str], config: RunConfig
 ) -> dict[str, Floats]:
-    """Raw values by component, shape (rows,); NaN where there is none and none can be computed."""
+    """Return raw values by component, shape (rows,); NaN if there is none and none can be computed."""
     found = {}
     for label in labels:
         values = [row.rewards.get(label) for row in rows]
@@ -103,12 +103,12 @@ def components(
 
 
 def compute(label: str, texts: Sequence[str], truths: Sequence[int | None], config: RunConfig) -> list[float | None]:
-    """One of COMPUTABLE on texts."""
+    """Return the values of one of COMPUTABLE for texts."""
     return COMPUTABLE[label](texts, answer=truths, words=config.visual_words, style=config.style)
 
 
 def total(values: Mapping[str, Floats], scheme: Scheme, wellformed: npt.NDArray[np.bool_]) -> Floats:
-    """The weighted sum under the scheme, shape (rows,); a missing value pays nothing."""
+    """Return the weighted sum under the scheme, shape (rows,); a missing value pays nothing."""
     paid = {label: np.nan_to_num(each) for label, each in values.items()}
     if scheme.steps_need_answer and "steps" in paid and "accuracy" in paid:
         paid["steps"] = np.where(paid["accuracy"] > 0, paid["steps"], 0.0)
@@ -118,7 +118,7 @@ def total(values: Mapping[str, Floats], scheme: Scheme, wellformed: npt.NDArray[
 
 
 def advantages(rewards: Floats, groups: Sequence[npt.NDArray[np.int64]], scale: str) -> Floats:
-    """GRPO's advantage: less the group's mean, over the spread of the group, of all (`batch`), or not divided."""
+    """Return GRPO's advantages: reward minus the group's mean, over the spread of the group or batch, or undivided."""
     found = np.zeros_like(rewards)
     for group in groups:
         own = rewards[group]
@@ -155,7 +155,7 @@ def _step(step: int, rows: Sequence[StoredCompletion], config: RunConfig, scheme
 
 
 def _groups(rows: Sequence[StoredCompletion]) -> list[npt.NDArray[np.int64]]:
-    """Places of each group's completions; those without a group number belong together by example."""
+    """Return the indices of each group's completions; those without a group number are grouped by example."""
     places: dict[tuple[int, int | None, int | None], list[int]] = {}
     for i, row in enumerate(rows):
         places.setdefault((row.generation, row.group, row.example_id), []).append(i)

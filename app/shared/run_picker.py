@@ -1,7 +1,7 @@
-"""The choice of a run, by one rule on all pages; it stands in the address, and the session remembers it.
+"""Choose a run by one rule on all pages; the choice is in the address, and the session remembers it.
 
-The run in the address is shown, else the one shown before on any page, else the one at work that has what the page
-shows, else the newest that has it.
+The run in the address is shown, else the one shown before on any page, else a running one that has what the page shows,
+else the newest that has it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from store.db.rows import RunRow
 SHOWN = "run_picker.shown"
 ALL_RUNS = "All runs"
 PLACES = ("step", "group", "completion", "prediction", "evaluation")
-"""What of an address is a place in one run, and means nothing in another."""
+"""Parameters of the address that mean a place in one run, and nothing in another."""
 HasData = Callable[[RunRow], bool]
 
 
 def has_recorded(run: RunRow) -> bool:
-    """Whether a run has made a step."""
+    """Return whether a run has made a step."""
     return run.step > 0
 
 
 def has_sampled(run: RunRow) -> bool:
-    """Whether a run has sampled completions while it trained."""
+    """Return whether a run has sampled completions while it trained."""
     return run.step > 0 and run.method == "grpo"
 
 
 def default(runs: Sequence[RunRow], shown: str | None, has_data: HasData) -> RunRow:
-    """The run to show where the address names none; `runs` come newest first."""
+    """Return the run to show where the address names none; `runs` come newest first."""
     before = next((run for run in runs if run.uid == shown), None)
     filled = [run for run in runs if has_data(run)]
     at_work = next((run for run in filled if run.status in status.ACTIVE), None)
@@ -39,7 +39,7 @@ def default(runs: Sequence[RunRow], shown: str | None, has_data: HasData) -> Run
 
 
 def label(run: RunRow) -> str:
-    """`demo-grpo · GRPO · running · step 40 · 3f2a`"""
+    """Return `demo-grpo · GRPO · running · step 40 · 3f2a`."""
     method = status.METHODS.get(run.method, run.method)
     return f"{run.name} · {method} · {status.look(run.status).label} · step {run.step} · {run.uid}"
 
@@ -52,7 +52,7 @@ def pick_run(
     only_with_data: bool = False,
     wanted: str | None = None,
 ) -> RunRow:
-    """Draws the choice and returns the run; `wanted` stands in for the address.
+    """Show the choice and return the run; `wanted` replaces the address.
 
     With `only_with_data`, the others are not offered, and at least one must have some.
     """
@@ -71,7 +71,7 @@ def pick_run(
 
 
 def pick_run_or_all(runs: Sequence[RunRow], *, key: str) -> RunRow | None:
-    """Draws a choice that has all runs too, which None stands for; all of them where the address names none."""
+    """Show a choice that includes all runs, returned as None, which is the default."""
     by_uid = {run.uid: run for run in runs}
     wanted = st.query_params.get("run")
     if wanted and wanted not in by_uid:

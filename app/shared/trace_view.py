@@ -1,6 +1,6 @@
-"""One trace, and the traces of one group, as rows that open. Knows nothing of databases.
+"""One trace, and the traces of one group, as expandable rows.
 
-A row tells advantage, reward, its components, length and answer at a glance; opened, it shows the thinking.
+A row shows advantage, reward, its components, length and answer at a glance; opened, it shows the reasoning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Row = StoredCompletion | StoredPrediction
 
 
 class Summary(NamedTuple):
-    """A group in numbers; `right` is None where nobody knows, `dead` says why it teaches nothing, None if it does."""
+    """Figures of a group; `right` is None if unknown, `dead` says why it teaches nothing, None if it does."""
 
     size: int
     mean: float | None
@@ -39,7 +39,7 @@ class Summary(NamedTuple):
 
 
 def summarize(rows: Sequence[Row]) -> Summary:
-    """Mean and sample standard deviation of the rewards of one group; rows without a reward are left out."""
+    """Return mean and sample standard deviation of a group's rewards; rows without a reward are left out."""
     rewards = [row.reward for row in rows if row.reward is not None]
     mean = sum(rewards) / len(rewards) if rewards else None
     std = _deviation(rewards) if rewards else None
@@ -59,7 +59,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def head(row: Row, *, strongest: float | None = None, link: str | None = None) -> str:
-    """The closed row as inert HTML; `strongest` is the largest absolute advantage of the group."""
+    """Return the closed row as inert HTML; `strongest` is the largest absolute advantage of the group."""
     parts = []
     if isinstance(row, StoredCompletion) and row.advantage is not None:
         parts.append(_advantage(row.advantage, strongest))
@@ -86,9 +86,9 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
 
 
 def chip(row: Row) -> str:
-    """The answer, green if right, red if wrong, grey if nobody knows; `none` where no count could be read.
+    """Return the answer: green if right, red if wrong, grey if unknown; `none` if no count could be read.
 
-    Nothing where the text is read as it is.
+    Empty for a text that is read as it is.
     """
     if row.wellformed and row.answer_span is None:
         return ""
@@ -119,7 +119,7 @@ def trace_html(
     strongest: float | None = None,
     link: str | None = None,
 ) -> tuple[str, int]:
-    """A row that opens, as inert HTML, and how many characters of its text were left out."""
+    """Return an expandable row as inert HTML, and how many characters of its text were left out."""
     inside = body(trace, limit=limit)
     name = "tv tv-chosen" if chosen else "tv"
     state = " open" if opened or chosen else ""
@@ -130,7 +130,7 @@ def trace_html(
 
 
 def show_style() -> None:
-    """Call once on a page that shows traces."""
+    """Load the traces' styles; call it once on a page that shows traces."""
     st.html(STYLE)
 
 
@@ -144,7 +144,7 @@ def show_trace(
     strongest: float | None = None,
     link: str | None = None,
 ) -> None:
-    """A row with a button for the rest of a very long text."""
+    """Show a row, with a button for the rest of a very long text."""
     everything = st.session_state.get(f"{key}-all", False)
     shown, hidden = trace_html(
         row,

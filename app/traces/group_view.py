@@ -1,4 +1,4 @@
-"""An example with the traces that answer it: image, question and true count beside the rows. Knows no database.
+"""An example with the traces that answer it: image, question and true count beside the rows.
 
 Serves the groups of a training step and the predictions of an evaluation alike.
 """
@@ -27,19 +27,19 @@ ORDERS: dict[str, Callable[[Row], float]] = {
     "Length": lambda row: row.tokens or len(row.text),
     "As sampled": lambda row: -(row.index if isinstance(row, StoredCompletion) else row.sample),
 }
-"""What rows are sorted by, largest first."""
+"""The orders of rows, largest first."""
 DEAD_HELP = "Every reward is the same, so every advantage is zero and the group teaches nothing."
 UNKNOWN_HELP = "These answers share a prompt; which of them were compared with each other was not recorded."
 PICTURE_WIDTH = 184
 """Pixels."""
 NO_ADVANTAGE = 1e-4
-"""What rounding leaves of the advantages of a dead group is less."""
+"""Largest rounding error of the advantages of a dead group."""
 OPEN_AT_MOST = 3
-"""Groups of up to so many rows are shown opened."""
+"""Largest group whose rows are shown opened."""
 
 
 class Look(NamedTuple):
-    """What is shown, and how: a word of SHOWN, a word of ORDERS, every row opened, rows as columns."""
+    """The filter (a word of SHOWN), the order (a word of ORDERS), every row opened, rows as columns."""
 
     only: str = SHOWN[0]
     order: str = "Reward"
@@ -51,7 +51,7 @@ DEFAULT_LOOK = Look()
 
 
 class Block(NamedTuple):
-    """An example with its rows; `number` is its group within the step, `shown` the rows that the filter leaves."""
+    """An example with its rows; `number` is its group within the step, `shown` the rows that match the filter."""
 
     number: int | None
     example: StoredExample | None
@@ -60,7 +60,7 @@ class Block(NamedTuple):
 
 
 def filters(shown: Sequence[str]) -> Look:
-    """Widgets whose values stand in the address."""
+    """Show the widgets, whose values are in the address."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         only = st.segmented_control(
             "Show", shown, default="All", key="only", required=True, bind="query-params", wrap=True
@@ -85,7 +85,7 @@ def nothing_left(only: str, where: str) -> str:
 
 
 def select(blocks: Sequence[Block], only: str, order: str) -> list[Block]:
-    """The blocks that a filter leaves, their rows in order; unknown words leave everything as sampled."""
+    """Return the blocks that match a filter, their rows in order; unknown words leave everything as sampled."""
     key = ORDERS.get(order, ORDERS["As sampled"])
     kept = []
     for block in blocks:
@@ -111,7 +111,7 @@ def show_block(
     chosen: int | None = None,
     look: Look = DEFAULT_LOOK,
 ) -> None:
-    """A bordered card; the trace of id `chosen` stands out, and the best and the worst are opened, or all."""
+    """Show a bordered card; the trace of id `chosen` stands out; the best and the worst are opened, or all."""
     advantages = [abs(r.advantage) for r in block.rows if isinstance(r, StoredCompletion) and r.advantage]
     strongest = max((size for size in advantages if size > NO_ADVANTAGE), default=None)
     with st.container(border=True, horizontal=True, gap="medium"):

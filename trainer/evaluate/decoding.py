@@ -1,7 +1,7 @@
-"""The decoding rules of training, probe and evaluation: every option is set here, none by the model's files.
+"""Decoding rules of training, probe and evaluation: every option is set here, none by the model's files.
 
-Whatever a `generation_config.json` or a `config.json` recommends stands aside while our own generation goes on;
-only the tokens that end a turn are taken from there, because the model knows no others.
+What a `generation_config.json` or a `config.json` recommends is ignored during our own generation; only the tokens that
+end a turn are taken from there, because the model knows no others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NEUTRAL: dict[str, Any] = {
     "max_time": None,
     "stop_strings": None,
     "exponential_decay_length_penalty": None,
-    # One token after the other, of one sequence, by one model.
+    # One token at a time, of one sequence, by one model.
     "num_beams": 1,
     "num_beam_groups": 1,
     "num_return_sequences": 1,
@@ -34,7 +34,7 @@ NEUTRAL: dict[str, Any] = {
     "prompt_lookup_num_tokens": None,
     "assistant_early_exit": None,
     "is_assistant": None,
-    # The distribution is the policy's own.
+    # The policy's own distribution.
     "repetition_penalty": 1.0,
     "encoder_repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
@@ -49,7 +49,7 @@ NEUTRAL: dict[str, Any] = {
     "renormalize_logits": False,
     "remove_invalid_values": False,
 }
-"""Options that can change which tokens come out, at the value with which they do not."""
+"""Options that can change the generated tokens, with the value at which they do not."""
 WHOLE_DISTRIBUTION: dict[str, Any] = {
     "top_k": 0,
     "top_p": 1.0,
@@ -59,7 +59,7 @@ WHOLE_DISTRIBUTION: dict[str, Any] = {
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
 }
-"""Options of sampling that cut a distribution's tail, at the value with which they do not."""
+"""Sampling options that cut a distribution's tail, with the value at which they do not."""
 WITHOUT_EFFECT = (
     *("max_length", "use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size"),
     *("compile_config", "disable_compile", "continuous_batching_config", "low_memory"),
@@ -68,13 +68,13 @@ WITHOUT_EFFECT = (
     *("assistant_confidence_threshold", "max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind"),
     *("assistant_ensemble_weight", "speculation_type", "transformers_version", "_from_model_config"),
 )
-"""Fields that decide how a text is computed or returned, or that belong to what `NEUTRAL` leaves out."""
+"""Fields that decide how a text is computed or returned, or that only matter to options in `NEUTRAL`."""
 SET_BY_US = ("max_new_tokens", "do_sample", "temperature", "eos_token_id", "pad_token_id", "suppress_tokens")
-"""Fields with a value of the run or of its model."""
+"""Fields whose value depends on the run or its model."""
 
 
 def end_ids(model: Any, processor: Any) -> set[int]:
-    """Tokens that end a completion: those that the model declares, the tokenizer's, and the one that ends a turn."""
+    """Return the tokens that end a completion: the model's, the tokenizer's, and the one that ends a turn."""
     declared = base_of(model).generation_config.eos_token_id
     ids = declared if isinstance(declared, list | tuple) else [declared]
     turn = chat_template.read(processor).end_id(processor.tokenizer)
@@ -82,15 +82,15 @@ def end_ids(model: Any, processor: Any) -> set[int]:
 
 
 def placeholder_ids(model: Any) -> list[int]:
-    """Tokens that stand for image features: a completion that held one could not be fed back to the model."""
+    """Return the tokens that stand for image features: a completion with one could not be fed back to the model."""
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     return sorted({i for i in (getattr(model.config, name, None) for name in names) if i is not None})
 
 
 def options(model: Any, processor: Any, *, sampled: bool = False) -> dict[str, Any]:
-    """Arguments of a GenerationConfig that training and evaluation share; what is left out is neutral by itself.
+    """Return the GenerationConfig arguments shared by training and evaluation; options left out are neutral.
 
-    `sampled` adds those of sampling by transformers; evaluation samples by noise of its own.
+    `sampled` adds those for sampling by transformers; evaluation samples with its own noise.
     """
     neutral = NEUTRAL | (WHOLE_DISTRIBUTION if sampled else {})
     return {
@@ -102,7 +102,7 @@ def options(model: Any, processor: Any, *, sampled: bool = False) -> dict[str, A
 
 
 def rules(model: Any, processor: Any) -> dict[str, Any]:
-    """The same as a condition of an evaluation, with tokens as texts: two models of one family may number them anew."""
+    """Return the rules as an evaluation's condition, with tokens as texts: related models number them differently."""
     words = processor.tokenizer.convert_ids_to_tokens
     return {
         **NEUTRAL,

@@ -1,6 +1,6 @@
-"""What the processes of a training tell each other: rows of all, and the first one's word. Alone, it is at once done.
+"""Let the other processes of a training follow the first one. Nothing happens in a single process.
 
-All of them must call the same function at the same place, or they wait for each other in vain.
+All processes must call the same function at the same point, or they wait for each other in vain.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ PATIENCE_SECONDS = 24 * 3600
 
 
 def join() -> None:
-    """Meets the other processes of a job on a CPU, where TRL's own patience would not be asked for."""
+    """Connect to the other processes of a CPU job, with a timeout that TRL would not set there."""
     if ranks.is_rank() and not torch.cuda.is_available():
         distributed.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE_SECONDS))
 
 
 def agree(control: TrainerControl) -> None:
-    """All stop and save where the first one does."""
+    """Make all processes stop and save when the first one does."""
     words = [(control.should_training_stop, control.should_save)]
     broadcast_object_list(words)
     control.should_training_stop, control.should_save = words[0]
 
 
 class Follower(TrainerCallback):
-    """On the other processes: does after each step what the first one decided."""
+    """Runs on the other processes: does after each step what the first one decided."""
 
     def on_log(
         self,

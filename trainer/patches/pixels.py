@@ -1,9 +1,8 @@
-"""Prepares every distinct picture once: TRL hands the G copies of a prompt's picture to the image processor, twice.
+"""Prepare every distinct picture once: TRL passes the G copies of a prompt's picture to the image processor, twice.
 
 Wraps one image processor, which keeps its name and settings when it is saved.
 
-Read in transformers 5.23.0. Contract: tests/training/test_sharing.py.
-"""
+Read in transformers 5.23.0. Contract: tests/training/test_sharing.py."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 
 MEMORY_LIMIT = 1024**3
-"""Bytes of pixels that may be kept from one call to the next."""
+"""Bytes of pixels kept from one call to the next."""
 BY_EXAMPLE = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
-"""Image processors that give a row an example, padded to as many tiles as the largest has."""
+"""Image processors that return a row for each example, padded to as many tiles as the largest has."""
 BY_IMAGE = ("Gemma3ImageProcessor", "GotOcr2ImageProcessor", "LlavaOnevisionImageProcessor", "Qwen2VLImageProcessor")
-"""Those that give one or more rows an image, in the order of the images; InternVL's is GotOcr2's."""
+"""Those that return one or more rows for each image, in the order of the images; InternVL's is GotOcr2's."""
 
 _Key = tuple[bytes, ...]
 """The pictures of one example."""
@@ -60,19 +59,19 @@ class _Distinct:
 
 
 def install(image_processor: Any) -> None:
-    """Makes an image processor that is understood prepare identical pictures of a batch once; twice is as once."""
+    """Make a supported image processor prepare identical pictures of a batch once; repeated calls change nothing."""
     own = type(image_processor)
     if _name(own) in (*BY_EXAMPLE, *BY_IMAGE) and not issubclass(own, _Distinct):
         image_processor.__class__ = type(own.__name__, (_Distinct, own), {"__module__": own.__module__})
 
 
 def _name(kind: type) -> str:
-    """The class, whatever library it computes with."""
+    """Return the name of the class without its backend."""
     return kind.__name__.removesuffix("Pil").removesuffix("Fast")
 
 
 def _nested(images: Any) -> bool:
-    """A list of the pictures of each example."""
+    """Return whether pictures come as one list for each example."""
     return isinstance(images, list) and all(
         isinstance(pictures, list) and pictures and all(isinstance(picture, Image.Image) for picture in pictures)
         for pictures in images
@@ -88,14 +87,14 @@ def _key(picture: Image.Image) -> bytes:
 
 
 def _by_image(found: BatchFeature, counts: Sequence[int], places: Sequence[int]) -> BatchFeature:
-    """The features of the examples at `places`, of those that hold `counts` images each."""
+    """Return the features of the examples at `places`, which have `counts` images each."""
     images = _chosen(counts, places)
     of = {"pixel_values": _chosen(_sizes(found, sum(counts)), images), "batch_num_images": places}
     return BatchFeature({name: _rows(value, of.get(name, images)) for name, value in found.items()})
 
 
 def _sizes(found: BatchFeature, images: int) -> list[int]:
-    """Rows of `pixel_values` for each image: Qwen-VL's patches, InternVL's tiles, Gemma 3's whole and crops, or one."""
+    """Return the rows of `pixel_values` of each image: Qwen-VL's patches, InternVL's tiles, Gemma 3's crops, or one."""
     if "image_grid_thw" in found:
         return [int(np.prod(np.asarray(grid))) for grid in found["image_grid_thw"]]
     if "num_patches" in found:
@@ -104,7 +103,7 @@ def _sizes(found: BatchFeature, images: int) -> list[int]:
 
 
 def _chosen(sizes: Sequence[int], places: Sequence[int]) -> list[int]:
-    """Indices of the rows of the units at `places`, of units that have `sizes` rows each."""
+    """Return the row indices of the units at `places`, where the units have `sizes` rows each."""
     starts = np.cumsum([0, *sizes])
     return [row for place in places for row in range(starts[place], starts[place + 1])]
 

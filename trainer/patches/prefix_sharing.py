@@ -1,9 +1,9 @@
-"""Computes a shared prompt once: the rows of a batch that begin alike share one pass over what they have in common.
+"""Compute a shared prompt once: rows of a batch with the same beginning share one pass over it.
 
-GRPO's batches hold every prompt G times, with its picture. The language model's keys and values of the common
-beginning are computed for each distinct prompt, then handed to the rows: in the prefill of generation, in the
-reference pass and, with gradients, in the training pass. The results are the same numbers up to rounding.
-Wraps the forward of one loaded model's backbone.
+GRPO's batches hold every prompt G times, with its picture. The language model's keys and values of the common beginning
+are computed for each distinct prompt, then given to its rows: in the prefill of generation, in the reference pass and,
+with gradients, in the training pass. The results are the same up to rounding. Wraps the forward of one loaded model's
+backbone.
 
 Read in transformers 5.23.0. Contract: tests/training/test_architectures.py.
 """
@@ -28,16 +28,16 @@ PROVEN = (
     *("gemma3", "idefics3", "internvl", "llava_onevision"),
     *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "smolvlm"),
 )
-"""Architectures (`model_type`) that `tests/training/test_sharing.py` holds to be the same with sharing as without."""
+"""Architectures (`model_type`) that `tests/training/test_sharing.py` proves to be the same with and without sharing."""
 PROVEN_TEXT = ("gemma3_text", "llama", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text")
-"""Their language models: attention over all that came before, or over a window of it, and nothing else."""
+"""Their language models: attention over all previous tokens, or over a window of them, and nothing else."""
 WORTH_IT = 0.9
-"""Two passes cost something themselves: share only where fewer tokens than this part of all are left to compute."""
+"""Two passes have a cost: share only if less than this fraction of all tokens is left to compute."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`length` tokens are computed for the rows `leaders` only; row i begins like the leader number `leader_of[i]`."""
+    """`length` tokens are computed for the rows `leaders` only; row i shares the prefix of leader `leader_of[i]`."""
 
     length: int
     leaders: list[int]
@@ -45,7 +45,7 @@ class Plan:
 
 
 def plan(rows: Sequence[tuple[Any, ...]], length: int, earliest: int) -> Plan:
-    """The cheapest way to share beginnings of at least `earliest` tokens among rows of `length` tokens.
+    """Return the cheapest way to share beginnings of at least `earliest` tokens among rows of `length` tokens.
 
     A row is its tokens after anything else that must agree (its picture) as the first item. With d(p) distinct
     beginnings of p tokens the cost is d(p) * p + rows * (length - p) tokens, minimal at one of the common lengths
@@ -71,14 +71,14 @@ def plan(rows: Sequence[tuple[Any, ...]], length: int, earliest: int) -> Plan:
 
 
 def _common(a: tuple[Any, ...], b: tuple[Any, ...]) -> int:
-    """Tokens that two rows have in common at their beginnings; none where their first items differ."""
+    """Return the number of tokens that two rows share at the beginning; none if their first items differ."""
     if a[0] != b[0]:
         return 0
     return next((i for i, (x, y) in enumerate(zip(a[1:], b[1:], strict=True)) if x != y), len(a) - 1)
 
 
 class SharedPrefix:
-    """Stands in for the forward of a model's backbone."""
+    """Replaces the forward of a model's backbone."""
 
     def __init__(self, backbone: Any, cache: VisionCache) -> None:
         self._backbone = backbone
@@ -118,7 +118,7 @@ class SharedPrefix:
         return self._cache(**given, return_dict=True)
 
     def _by_row(self, input_ids: torch.Tensor, encoded: Any) -> list[list[Features]] | None:
-        """The features of each row's pictures, told by the row's image tokens; None where that cannot be done."""
+        """Return the features of each row's pictures, by its image tokens; None if they cannot be assigned."""
         if getattr(encoded, "pictures", None) is None:
             return None
         left = deque(picture for picture in encoded.pictures if len(picture[0]))
@@ -171,7 +171,7 @@ class SharedPrefix:
         cache.batch_select_indices(leader_of)
         hidden = beginning.last_hidden_state[leader_of]
         if found.length < input_ids.shape[1]:
-            # What is left holds no picture, whose tokens Gemma 3 would let see each other.
+            # What is left holds no picture, whose tokens Gemma 3 would let attend to each other.
             rest.pop("token_type_ids", None)
             ending = self._forward(
                 input_ids=input_ids[:, found.length :],
@@ -186,7 +186,7 @@ class SharedPrefix:
         return beginning
 
     def _positions(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor | None:
-        """Positions of all rows where the model derives them from pictures (Qwen-VL) or was given them."""
+        """Return positions of all rows if they were given, or if the model derives them from pictures (Qwen-VL)."""
         if inputs.get("position_ids") is not None or not hasattr(self._backbone, "compute_3d_position_ids"):
             return inputs.get("position_ids")
         compute = self._backbone.compute_3d_position_ids
@@ -195,13 +195,13 @@ class SharedPrefix:
 
 
 _OF_ROWS = ("attention_mask", "position_ids", "token_type_ids")
-"""Tensors of a forward that are cut where its rows and tokens are; with one of another name nothing is shared."""
+"""Forward arguments that are cut along rows and tokens; an argument of another name prevents sharing."""
 _OF_PICTURES = ("mm_token_type_ids", "mm_encoder_outputs", "logits_to_keep")
-"""What a forward needs no more once positions and features are known."""
+"""Forward arguments that are unused once positions and features are known."""
 
 
 def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> Any:
-    """The part of a forward argument that belongs to some rows (all where None) and token positions."""
+    """Return a forward argument's part for some rows (None for all) and token positions."""
     if not isinstance(value, torch.Tensor):
         return value
     if name == "position_ids":
@@ -209,12 +209,12 @@ def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> An
         value = value if rows is None or value.shape[-2] == 1 else value[..., rows, :]
         return value[..., columns]
     value = value if rows is None else value[rows]
-    # All that was seen before, too.
+    # Including all previous tokens.
     return value[:, : columns.stop] if name == "attention_mask" else value[:, columns]
 
 
 def install(model: Any) -> SharedPrefix | None:
-    """Shares beginnings and pictures in a `…ForConditionalGeneration`; None where `refusal` says why not."""
+    """Share prefixes and pictures in a `…ForConditionalGeneration`; None if `refusal` says why not."""
     if refusal(model.config) is not None:
         return None
     model.model.forward = SharedPrefix(model.model, vision_cache.install(model))
@@ -222,9 +222,10 @@ def install(model: Any) -> SharedPrefix | None:
 
 
 def refusal(described: Any) -> str | None:
-    """Why a model of this configuration computes a prompt once for each completion, as a clause; None where it shares.
+    """Return why a model of this configuration computes prompts separately, as a clause; None if it shares.
 
-    `described` is the configuration of transformers. Shared is what the tests prove equal to the model's own forward.
+    `described` is the configuration of transformers. Only what the tests prove equal to the model's own forward is
+    shared.
     """
     text = described.get_text_config()
     if described.model_type not in PROVEN:

@@ -1,9 +1,9 @@
-"""Encodes every distinct picture once: a frozen vision tower's features, kept by the exact bytes of the pixels.
+"""Encode every distinct picture once: cache a frozen vision tower's features by the exact bytes of the pixels.
 
-TRL feeds the G completions of a group, each with its own copy of the picture, through generation, reference and
-training passes. Wraps `get_image_features` of one loaded model.
-A picture is what the tower encodes independently of what else is in the batch: an example with all its tiles
-(Idefics3, SmolVLM), an image (Qwen-VL, LLaVA-OneVision) or a tile (InternVL, Gemma 3).
+TRL passes the G completions of a group, each with its own copy of the picture, through generation, reference and
+training passes. Wraps `get_image_features` of one loaded model. A picture is the unit that the tower encodes
+independently of the rest of the batch: an example with all its tiles (Idefics3, SmolVLM), an image (Qwen-VL,
+LLaVA-OneVision) or a tile (InternVL, Gemma 3).
 
 Read in transformers 5.23.0. Contract: tests/training/test_architectures.py.
 """
@@ -22,27 +22,27 @@ import xxhash
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 MEMORY_LIMIT = 512 * 1024**2
-"""Bytes of features kept; the longest unused go first."""
+"""Bytes of features kept; the least recently used go first."""
 
 Arguments = dict[str, Any]
-"""What `get_image_features` is called with, by name."""
+"""The arguments of `get_image_features`, by name."""
 Features = tuple[torch.Tensor, ...]
 """A picture's (tokens, width), followed by Qwen3-VL's features for its first layers in the same shape.
 
-One object for identical pictures, so that callers may compare by identity.
+Identical pictures share one object, so that callers may compare by identity.
 """
 
 
 @dataclass
 class Encoded(BaseModelOutputWithPooling):
-    """A model's own kind of output, from which its forward goes on; and the features that it was made of."""
+    """A model's own kind of output, for its forward, with the features that it was made of."""
 
     deepstack_features: list[list[torch.Tensor]] | None = None
     pictures: list[Features] | None = None
 
 
 class VisionCache:
-    """Stands in for `backbone.get_image_features`; a tower that is being trained is never cached."""
+    """Replaces `backbone.get_image_features`; a tower that is being trained is never cached."""
 
     def __init__(self, backbone: Any, limit: int = MEMORY_LIMIT) -> None:
         self._backbone = backbone
@@ -54,14 +54,14 @@ class VisionCache:
         """Whether the model has its features as one tensor (pictures, tokens, width), or as a list."""
         self.parameters = [name for name in inspect.signature(self._encode).parameters if name != "kwargs"]
         self.encoded = 0
-        """Pictures that went through the tower."""
+        """Number of pictures that went through the tower."""
         self.asked = 0
-        """Pictures that features were wanted of."""
+        """Number of pictures whose features were requested."""
         # `generate` looks at the signature for what to pass.
         functools.update_wrapper(self, self._encode)
 
     def __call__(self, *positional: Any, **named: Any) -> Any:
-        """As the model's own; returns an Encoded, or the model's own output where its tower trains."""
+        """Return an Encoded, or the model's own output if its tower is being trained."""
         arguments = dict(zip(self.parameters, positional, strict=False)) | named
         pictures = None if self._in_training() or _asks_for_more(arguments) else _pictures(arguments)
         if not pictures:
@@ -72,14 +72,14 @@ class VisionCache:
         self.asked += len(keys)
         self.encoded += len(missing)
         for key, picture in missing.items():
-            # Alone: among others the last digits differ, and a run that was resumed has others to encode.
+            # One at a time: in a batch the last digits differ, and a resumed run encodes other batches.
             with torch.no_grad():
                 found[key] = self._features(self._encode(**picture))
         self._keep(found)
         return self.joined([found[key] for key in keys])
 
     def joined(self, pictures: list[Features]) -> Encoded:
-        """The pictures' features in the shape in which the model's forward takes them."""
+        """Return the pictures' features in the shape that the model's forward takes."""
         pooled, *deeper = ([*layer] for layer in zip(*pictures, strict=True))
         return Encoded(
             pooler_output=torch.stack(pooled) if self._is_stacked else pooled,
@@ -93,7 +93,7 @@ class VisionCache:
         return tuple(layer[0].detach() for layer in layers)
 
     def _in_training(self) -> bool:
-        """True where any weight outside the language model may change: its features would be stale."""
+        """Return whether any weight outside the language model may change, which would make its features stale."""
         language = {id(p) for p in language_model(self._backbone).parameters()}
         return any(p.requires_grad for p in self._backbone.parameters() if id(p) not in language)
 
@@ -109,7 +109,7 @@ class VisionCache:
 
 
 def install(model: Any) -> VisionCache:
-    """Caches the image features of a `…ForConditionalGeneration` of one of `prefix_sharing.PROVEN`."""
+    """Cache the image features of a `…ForConditionalGeneration` of one of `prefix_sharing.PROVEN`."""
     model.model.get_image_features = VisionCache(model.model)
     return model.model.get_image_features
 
@@ -119,19 +119,19 @@ def language_model(backbone: Any) -> Any:
 
 
 def _asks_for_more(arguments: Arguments) -> bool:
-    """For what an Encoded does not hold: hidden states, attentions, a tuple."""
+    """Return whether more is asked for than an Encoded holds: hidden states, attentions, a tuple."""
     return arguments.get("return_dict") is False or any(
         name.startswith("output_") and value for name, value in arguments.items()
     )
 
 
 def _pictures(arguments: Arguments) -> list[Arguments] | None:
-    """The arguments for each picture alone; None where they cannot be told apart.
+    """Return the arguments for each picture alone; None if they cannot be separated.
 
     Tensors have a row a picture, except that Qwen-VL's pixels are rows of patches, counted by its grids.
     """
     grids = arguments.get("image_grid_thw")
-    # LLaVA-OneVision cuts a picture to patches only where its prompt has no other.
+    # LLaVA-OneVision cuts a picture into patches only if its prompt has no other.
     alone = arguments.get("batch_num_images")
     if alone is not None and any(int(count) != 1 for count in alone):
         return None
