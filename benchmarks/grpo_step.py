@@ -25,7 +25,7 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Print
 from trl import GRPOTrainer
 
 from trainer import datasets
-from trainer.examples.example import Example, Picture
+from trainer.datasets.example import Example, Picture
 from trainer.models import loading
 from trainer.models.loading import Base
 from trainer.patches import pixels, prefix_sharing

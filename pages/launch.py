@@ -16,7 +16,7 @@ from app.shared import data, fields, format, links
 from store.db.engine import StoreError
 from store.runs import resolve_run
 from trainer import launch
-from trainer.examples.shapes import Example
+from trainer.datasets.shapes import Example
 from trainer.launch import devices, identity
 from trainer.spec import prompt
 from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset

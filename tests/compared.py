@@ -18,10 +18,10 @@ from store.jobs import add_job, end_job, start_job
 from store.runs import describe_run
 from store.steps import record_step
 from tests import seeded
+from trainer.datasets import shapes
+from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.evaluate import metrics
-from trainer.examples import shapes
-from trainer.examples.example import Example
 from trainer.spec import experiments
 from trainer.spec.config import RunConfig
 from trainer.spec.experiments import DEMO_TABLES, Matrix

@@ -21,10 +21,10 @@ from store.examples import add_examples
 from store.jobs import add_job, beat_job, end_job, start_job
 from store.runs import create_run, describe_run, list_runs
 from store.steps import record_metrics, record_step
+from trainer.datasets import shapes
+from trainer.datasets.example import Example
+from trainer.datasets.images import encode_png
 from trainer.evaluate import metrics, scoring
-from trainer.examples import shapes
-from trainer.examples.example import Example
-from trainer.examples.images import encode_png
 from trainer.spec import rewards
 from trainer.spec.config import RunConfig, from_dict, override, preset
 

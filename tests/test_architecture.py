@@ -20,7 +20,7 @@ HEAVY = (
     *("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sentence_transformers", "bitsandbytes"),
     "ray",
 )
-TORCH_FREE = ("trainer.spec", "trainer.examples", "trainer.launch")
+TORCH_FREE = ("trainer.spec", "trainer.datasets", "trainer.launch")
 """Folders of the trainer that the dashboard may import."""
 NEVER = {
     "store": ("streamlit", "app", "pages", "trainer", *HEAVY),

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 
 from trainer import datasets
+from trainer.datasets.example import Example
+from trainer.datasets.images import encode_png
 from trainer.evaluate import generation, harness, reward_trial
-from trainer.examples.example import Example
-from trainer.examples.images import encode_png
 from trainer.fit import memory, sharing
 from trainer.models import chat_template, loading
 from trainer.patches import prefix_sharing

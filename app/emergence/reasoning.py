@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from store.trace import GRAMMAR, NUMBER_WORDS, Form, Trace, parse
-from trainer.examples.shapes import COLORS, COLUMNS, KINDS, ROWS
+from trainer.datasets.shapes import COLORS, COLUMNS, KINDS, ROWS
 
 MATCHES = ("hit", "repeated", "beside", "invented", "missed")
 """What a step names: a requested object; one that an earlier step has named; one that was not asked for; nothing that

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from app.shared import format
-from trainer.examples import shapes
-from trainer.examples.shapes import Example
+from trainer.datasets import shapes
+from trainer.datasets.shapes import Example
 from trainer.spec.config import BUILT_IN_REWARDS, NEEDS_THINKING, RewardConfig, RunConfig
 from trainer.spec.prompt import target
 from trainer.spec.rewards import explain

@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.datasets.layouts import encoded, picture
-from trainer.datasets import files
-from trainer.examples import images
-from trainer.examples.images import BROKEN, MISSING, OUTSIDE, TOO_LARGE, PictureError, decode, fit, for_store
+from trainer.datasets import files, images
+from trainer.datasets.images import BROKEN, MISSING, OUTSIDE, TOO_LARGE, PictureError, decode, fit, for_store
 from trainer.models import loading
 from trainer.spec.config import ModelConfig
 

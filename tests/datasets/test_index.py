@@ -22,8 +22,8 @@ from store.media.rows import media_path
 from tests.datasets import layouts
 from trainer import datasets
 from trainer.__main__ import main
+from trainer.datasets import images, shapes
 from trainer.datasets.index import index, origin, phash
-from trainer.examples import images, shapes
 from trainer.launch import identity, indexing
 from trainer.spec.config import ConfigError, DataConfig
 from trainer.spec.errors import TrainerError

@@ -13,12 +13,12 @@ import pytest
 
 from tests.datasets import layouts
 from tests.datasets.layouts import CIRCLES, MAKERS, SPLITS, SQUARES, encoded, made, picture, put, put_shards
-from trainer.datasets import files, inspect, questions, tables, traces
+from trainer.datasets import files, inspect, kinds, questions, traces
+from trainer.datasets.example import Example
+from trainer.datasets.images import BROKEN, MISSING, OUTSIDE
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
-from trainer.examples import kinds
-from trainer.examples.example import Example
-from trainer.examples.images import BROKEN, MISSING, OUTSIDE
+from trainer.datasets.tables import reading
 from trainer.spec.config import ConfigError, DataConfig
 from trainer.spec.errors import TrainerError
 
@@ -312,8 +312,8 @@ def test_hostile_lines_of_a_folder(tmp_path: Path) -> None:
     with (tmp_path / "set/examples.jsonl").open("a") as file:
         file.write("\n".join(["no json", "", *map(json.dumps, lines), json.dumps(row | {"images": []}), "[1]"]))
     assert reasons(config, "train") == {
-        tables.NOT_JSON: 1,
-        tables.NO_OBJECT: 1,
+        reading.NOT_JSON: 1,
+        reading.NO_OBJECT: 1,
         MISSING: 1,
         OUTSIDE: 2,
         questions.NO_COUNT: 1,
@@ -338,7 +338,7 @@ def test_another_list_is_another_dataset(tmp_path: Path) -> None:
 CODE = """
 from pathlib import Path
 from PIL import Image
-from trainer.examples.shapes import examples as drawn
+from trainer.datasets.shapes import examples as drawn
 
 def examples(split):
     if split != "train":

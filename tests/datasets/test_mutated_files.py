@@ -17,11 +17,11 @@ from store.db.connection import StoreError
 from store.media import files as media
 from tests.datasets import layouts
 from tests.datasets.layouts import encoded, picture
+from trainer.datasets import images
+from trainer.datasets.example import Example
+from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
-from trainer.examples import images
-from trainer.examples.example import Example
-from trainer.examples.images import PictureError
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageMode
 
 from tests.datasets.layouts import encoded, picture
+from trainer.datasets import images
+from trainer.datasets.images import PictureError, decode
 from trainer.datasets.pictures import WEB, for_store, pictures, several
-from trainer.examples import images
-from trainer.examples.images import PictureError, decode
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}
@@ -294,7 +294,7 @@ def test_what_is_no_picture_is_called_by_its_type(given: object, reason: str, tm
 
 
 def test_a_dataset_is_read_row_by_row(tmp_path: Path) -> None:
-    from trainer.datasets.rows import rows
+    from trainer.datasets.tables.rows import rows
 
     (tmp_path / "a.png").write_bytes(encoded(picture(2)))
     cells = [{"image": str(tmp_path / "a.png"), "many": [str(tmp_path / "a.png")]}] * 3

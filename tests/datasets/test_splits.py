@@ -14,11 +14,11 @@ from PIL import Image
 from tests.datasets.layouts import MAKERS, SPLITS, made, put
 from trainer import datasets
 from trainer.datasets import splits
+from trainer.datasets.example import Example
 from trainer.datasets.files import EncodedPicture
+from trainer.datasets.images import BROKEN
 from trainer.datasets.questions import Skipped
 from trainer.datasets.splits import ROLES, Drawn, Role, Share, by_image, by_row, collect, draw, places, shares
-from trainer.examples.example import Example
-from trainer.examples.images import BROKEN
 from trainer.spec.config import ConfigError, DataConfig, from_dict
 from trainer.spec.errors import TrainerError
 

@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.layouts import encoded, picture, put
-from trainer.datasets import encodings, inspect, tables
+from trainer.datasets import inspect
+from trainer.datasets.example import Example
 from trainer.datasets.folder import Folder
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
-from trainer.datasets.tables import Table
-from trainer.examples.example import Example
+from trainer.datasets.tables import encodings, reading
+from trainer.datasets.tables.reading import Table
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError
 
@@ -318,8 +319,8 @@ def test_rows_that_cannot_be_read_cost_only_themselves(tmp_path: Path) -> None:
     put(tmp_path / "a.png", encoded(picture(0)))
     found = inspect.inspect(DataConfig(dataset="folder", path=str(tmp_path)))["splits"]["train"]
     assert found["usable"] == 1
-    assert found["skipped"] == {tables.MORE_CELLS: 1, "answer is not a whole number": 1}
-    assert found["first_skipped"] == {tables.MORE_CELLS: "row 1", "answer is not a whole number": "2-0: None"}
+    assert found["skipped"] == {reading.MORE_CELLS: 1, "answer is not a whole number": 1}
+    assert found["first_skipped"] == {reading.MORE_CELLS: "row 1", "answer is not a whole number": "2-0: None"}
 
 
 @pytest.mark.parametrize("name", ["examples.csv", "examples.jsonl", "examples.json"])

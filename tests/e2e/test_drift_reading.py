@@ -14,7 +14,7 @@ from store.db.engine import Store, open_store
 from store.evaluations.records import list_evaluations
 from tests import compared, seeded
 from tests.pages.test_trace_view import HOSTILE
-from trainer.examples import shapes
+from trainer.datasets import shapes
 from trainer.spec.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e

@@ -19,9 +19,9 @@ from store.evaluations.predictions import list_predictions_of_example
 from store.examples import add_examples
 from tests.datasets import layouts
 from tests.pages.test_trace_view import HOSTILE
+from trainer.datasets import shapes
+from trainer.datasets.images import encode_png
 from trainer.datasets.index import index
-from trainer.examples import shapes
-from trainer.examples.images import encode_png
 from trainer.spec.config import DataConfig
 
 OpenPage = Callable[..., AppTest]

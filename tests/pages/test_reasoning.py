@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from app.emergence.reasoning import MATCHES, Reading, Said, match, read_step, vocabulary, words
 from app.emergence.vocabulary import table_html
 from app.shared.word_diff import MOST_WORDS, word_diff
-from trainer.examples import shapes
-from trainer.examples.shapes import COLORS, COLUMNS, KINDS, ROWS
+from trainer.datasets import shapes
+from trainer.datasets.shapes import COLORS, COLUMNS, KINDS, ROWS
 
 
 def thing(color: str, kind: str, position: str, hit: bool = True) -> dict[str, object]:

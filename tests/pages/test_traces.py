@@ -25,8 +25,8 @@ from store.steps import record_step
 from store.trace import parse
 from tests import seeded
 from tests.pages.test_trace_view import HOSTILE, a_row
-from trainer.examples import shapes
-from trainer.examples.images import encode_png
+from trainer.datasets import shapes
+from trainer.datasets.images import encode_png
 from trainer.spec.config import preset
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from transformers import AutoConfig, set_seed
 from tests.training.tiny_architectures import SHARING, STEPPING_ASIDE
 from tests.training.tiny_models import WRITERS
 from trainer import datasets
+from trainer.datasets.example import Example, Picture
 from trainer.evaluate import generation
-from trainer.examples.example import Example, Picture
 from trainer.models import loading
 from trainer.models.loading import Base
 from trainer.patches import pixels, prefix_sharing

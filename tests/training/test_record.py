@@ -24,7 +24,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
-from trainer.examples.shapes import examples
+from trainer.datasets.shapes import examples
 from trainer.recorder import record
 
 folder, output = sys.argv[1:]

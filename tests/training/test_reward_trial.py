@@ -14,8 +14,8 @@ from store.evaluations.records import list_evaluations
 from store.metrics import list_metric_names, read_series
 from tests.training.conftest import SMALL, Train
 from trainer import datasets, preflight
+from trainer.datasets.example import Example
 from trainer.evaluate import reward_trial
-from trainer.examples.example import Example
 from trainer.spec import config
 from trainer.spec.config import ConfigError, RunConfig
 from trainer.spec.errors import Stopped, TrainerError

@@ -23,8 +23,8 @@ from transformers import (
     SmolVLMImageProcessorPil,
 )
 
+from trainer.datasets import shapes
 from trainer.evaluate import generation
-from trainer.examples import shapes
 from trainer.models import loading
 from trainer.patches import pixels, prefix_sharing
 from trainer.patches.prefix_sharing import plan

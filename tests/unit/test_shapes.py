@@ -7,8 +7,8 @@ from itertools import islice
 
 import pytest
 
-from trainer.examples import shapes, shapes_text
-from trainer.examples.images import encode_png
+from trainer.datasets import shapes, shapes_text
+from trainer.datasets.images import encode_png
 from trainer.tiny import corpus
 
 

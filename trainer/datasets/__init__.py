@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from trainer.datasets import splits
+from trainer.datasets import shapes, splits
+from trainer.datasets.example import Example
 from trainer.datasets.source import open_source
 from trainer.datasets.splits import ROLES, Drawn, Role
-from trainer.examples import shapes
-from trainer.examples.example import Example
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.datasets import files, questions
-from trainer.datasets.columns import Columns
+from trainer.datasets.example import Example
 from trainer.datasets.questions import Asked, Skipped
-from trainer.examples.example import Example
+from trainer.datasets.tables.columns import Columns
 from trainer.spec.errors import TrainerError
 
 NO_ANNOTATION = "question has no annotation"

@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from trainer.datasets import encodings
-from trainer.examples import images
-from trainer.examples.images import MISSING, OUTSIDE, PictureError, Source
+from trainer.datasets import images
+from trainer.datasets.images import MISSING, OUTSIDE, PictureError, Source
+from trainer.datasets.tables import encodings
 from trainer.spec.errors import TrainerError
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")

@@ -13,13 +13,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.datasets import columns, files, parquet, questions, values
-from trainer.datasets.columns import Columns
+from trainer.datasets import files, parquet, questions
+from trainer.datasets.example import Example
 from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
-from trainer.datasets.rows import rows
-from trainer.datasets.tables import Table
-from trainer.examples.example import Example
+from trainer.datasets.tables import columns, values
+from trainer.datasets.tables.columns import Columns
+from trainer.datasets.tables.reading import Table
+from trainer.datasets.tables.rows import rows
 from trainer.spec.errors import TrainerError
 
 SPLITS = ("train", "val", "test")

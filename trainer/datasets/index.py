@@ -16,13 +16,12 @@ from store.db.engine import Store
 from store.db.rows import ImageHashRow
 from store.examples import get_examples
 from store.media.rows import media_path
-from trainer.datasets import splits
+from trainer.datasets import images, shapes, splits
+from trainer.datasets.example import Example, Picture
+from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.datasets.storing import EXAMPLES_AT_ONCE, store_examples
-from trainer.examples import images, shapes
-from trainer.examples.example import Example, Picture
-from trainer.examples.images import PictureError
 from trainer.launch import identity
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError, classify

@@ -14,12 +14,12 @@ from typing import IO, Any, NamedTuple
 
 from PIL import ImageStat
 
-from trainer.datasets.columns import printable
+from trainer.datasets import images
+from trainer.datasets.example import Example, Picture
+from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import Source, open_source
-from trainer.examples import images
-from trainer.examples.example import Example, Picture
-from trainer.examples.images import PictureError
+from trainer.datasets.tables.columns import printable
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError
 

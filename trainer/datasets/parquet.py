@@ -12,14 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.datasets import files, questions, traces
-from trainer.datasets.columns import Columns
+from trainer.datasets import files, kinds, questions, traces
+from trainer.datasets.example import Example
 from trainer.datasets.files import EncodedPicture
+from trainer.datasets.images import MISSING, PictureError, Source
 from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.tables.columns import Columns
 from trainer.datasets.traces import Traces
-from trainer.examples import kinds
-from trainer.examples.example import Example
-from trainer.examples.images import MISSING, PictureError, Source
 from trainer.spec.errors import TrainerError
 
 _SHARD = re.compile(r"-(\d{5,})-of-\d{5,}")

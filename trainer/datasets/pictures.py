@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.datasets import files, values
+from trainer.datasets import files, images, modes
 from trainer.datasets.files import EncodedPicture
-from trainer.examples import images, modes
-from trainer.examples.images import MISSING, PictureError, Source
+from trainer.datasets.images import MISSING, PictureError, Source
+from trainer.datasets.tables import values
 
 WEB = "image is a web address: download it and give its path"
 MOST_TEXT = 64 * 1024**2

@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainer.datasets import columns, folder, questions
-from trainer.datasets.columns import Columns
+from trainer.datasets import folder, questions
+from trainer.datasets.example import Example
 from trainer.datasets.pictures import pictures
 from trainer.datasets.questions import Asked, Skipped
-from trainer.datasets.rows import Row, rows
-from trainer.examples.example import Example
+from trainer.datasets.tables import columns
+from trainer.datasets.tables.columns import Columns
+from trainer.datasets.tables.rows import Row, rows
 from trainer.spec import foreign
 from trainer.spec.errors import TrainerError
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from store.trace import NUMBER_WORDS
-from trainer.datasets import values
-from trainer.examples.example import Example, Picture
-from trainer.examples.images import MISSING
+from trainer.datasets.example import Example, Picture
+from trainer.datasets.images import MISSING
+from trainer.datasets.tables import values
 
 NOT_COUNTING = "not a counting question"
 NO_COUNT = "answer is not a whole number"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from trainer.datasets import coco_vqa, parquet
+from trainer.datasets.example import Example
 from trainer.datasets.folder import Folder
 from trainer.datasets.python_file import PythonFile
 from trainer.datasets.questions import Skipped
 from trainer.datasets.tallyqa import TallyQa
-from trainer.examples.example import Example
 from trainer.spec import paths
 from trainer.spec.config import HUB_DATASETS, DataConfig
 from trainer.spec.errors import TrainerError

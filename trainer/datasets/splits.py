@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from trainer.datasets import images
+from trainer.datasets.example import Example
+from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
-from trainer.examples import images
-from trainer.examples.example import Example
-from trainer.examples.images import PictureError
 
 Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from store.db.engine import Store
 from store.db.rows import ExampleRow
 from store.examples import add_examples
-from trainer.examples.example import Example
+from trainer.datasets.example import Example
 
 EXAMPLES_AT_ONCE = 100
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.datasets import files, questions
-from trainer.datasets.columns import Columns
+from trainer.datasets.example import Example
 from trainer.datasets.questions import Asked, Skipped
-from trainer.examples.example import Example
+from trainer.datasets.tables.columns import Columns
 from trainer.spec.errors import TrainerError
 
 

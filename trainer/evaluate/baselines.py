@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from trainer.examples.example import Example, Picture
-from trainer.examples.images import encode_png
+from trainer.datasets.example import Example, Picture
+from trainer.datasets.images import encode_png
 
 Baseline = Literal["blind", "shuffled", "majority"]
 GREY = (128, 128, 128)

@@ -14,10 +14,10 @@ from store.db.engine import Store
 from store.db.rows import PredictionRow
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.trace import NUMBER_WORDS, parse, read_count
+from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.evaluate.harness import Harness
 from trainer.evaluate.metrics import NUMBER, concluded
-from trainer.examples.example import Example
 from trainer.spec.errors import TrainerError
 from trainer.spec.statistics import wilson
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from trainer.datasets.example import Example
 from trainer.evaluate.decoding import end_ids, options
-from trainer.examples.example import Example
 from trainer.models import chat_template
 from trainer.patches.generation_defaults import without_defaults
 from trainer.spec import prompt

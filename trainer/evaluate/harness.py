@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from store.db.rows import PredictionRow
+from trainer.datasets.example import Example
 from trainer.evaluate import decoding, generation, reward_arguments, scoring, similarity
 from trainer.evaluate.generation import Answer, Decoding
 from trainer.evaluate.similarity import Encoder
-from trainer.examples.example import Example
 from trainer.models import adapters, chat_template
 from trainer.spec import prompt
 from trainer.spec.config import RunConfig

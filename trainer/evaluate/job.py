@@ -11,12 +11,12 @@ from store.db.engine import Store
 from store.db.rows import PredictionRow
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from trainer import datasets
+from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.evaluate import baselines, faithfulness, metrics, provenance, recording, reward_trial, scoring
 from trainer.evaluate.baselines import Baseline
 from trainer.evaluate.harness import harness_for
 from trainer.evaluate.similarity import Encoder
-from trainer.examples.example import Example
 from trainer.jobs.activity import obey, say
 from trainer.launch import folders
 from trainer.models import adapters, loading

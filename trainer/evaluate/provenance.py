@@ -14,9 +14,9 @@ import torch
 from store.db.engine import Store
 from store.db.rows import RunDetail
 from store.runs import describe_run, get_run
+from trainer.datasets.example import Example
 from trainer.evaluate import generation
 from trainer.evaluate.harness import Harness
-from trainer.examples.example import Example
 from trainer.models.loading import Base
 from trainer.spec import foreign
 from trainer.spec.config import RunConfig, from_dict

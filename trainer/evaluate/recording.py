@@ -14,12 +14,12 @@ import numpy as np
 from store.db.engine import Store
 from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import begin_evaluation, continue_evaluation, finish_evaluation, record_predictions
+from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.evaluate import baselines, generation, metrics, similarity
 from trainer.evaluate.baselines import Baseline
 from trainer.evaluate.harness import Harness
 from trainer.evaluate.similarity import Encoder
-from trainer.examples.example import Example
 from trainer.models import chat_template
 from trainer.spec import prompt
 from trainer.spec.similarity import ceiling_examples, close_share, floor

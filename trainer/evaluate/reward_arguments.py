@@ -12,9 +12,9 @@ from transformers import TrainerState
 from trl.chat_template_utils import parse_response
 from trl.data_utils import prepare_multimodal_messages
 
+from trainer.datasets.example import Example
 from trainer.evaluate import generation, scoring
 from trainer.evaluate.generation import Answer
-from trainer.examples.example import Example
 from trainer.spec import prompt
 from trainer.spec.config import RunConfig
 

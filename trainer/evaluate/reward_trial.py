@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.datasets import files
-from trainer.examples.example import Example
+from trainer.datasets.example import Example
 from trainer.spec import prompt, rewards
 from trainer.spec.config import RunConfig, from_dict
 from trainer.spec.errors import TrainerError, classify

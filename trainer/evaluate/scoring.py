@@ -11,7 +11,7 @@ from typing import Any
 from store import trace
 from store.db.rows import TraceFields
 from store.trace import Form
-from trainer.examples.example import Example
+from trainer.datasets.example import Example
 from trainer.spec.own_reward import finished
 from trainer.spec.rewards import Reward
 

@@ -8,9 +8,9 @@ from typing import Any
 from tokenizers.decoders import DecodeStream
 
 from store.db.rows import TokenRow
+from trainer.datasets.example import Example
 from trainer.evaluate import generation
 from trainer.evaluate.harness import Harness
-from trainer.examples.example import Example
 from trainer.models import chat_template
 
 

@@ -20,10 +20,10 @@ from store.events import list_checkpoints
 from store.examples import get_examples
 from store.media.rows import media_path
 from store.runs import get_run
+from trainer.datasets import images
+from trainer.datasets.example import Example
 from trainer.evaluate import tokens
 from trainer.evaluate.harness import harness_for
-from trainer.examples import images
-from trainer.examples.example import Example
 from trainer.jobs.activity import say
 from trainer.models import adapters, chat_template, loading
 from trainer.models.checkpoints import Checkpoint

@@ -18,8 +18,8 @@ import torch
 from accelerate import init_empty_weights
 from transformers import AutoModelForImageTextToText
 
+from trainer.datasets.example import Example
 from trainer.evaluate import generation
-from trainer.examples.example import Example
 from trainer.models import loading
 from trainer.patches import pixels, prefix_sharing, vision_cache
 from trainer.spec.config import RunConfig

@@ -22,7 +22,7 @@ from store.jobs import new_uid
 from store.journal import RECORDED, Begun, Described, Ended, Process, Record, StepRecord
 from store.trace import Form, form_of, opening
 from trainer.datasets import pictures
-from trainer.examples.images import PictureError
+from trainer.datasets.images import PictureError
 from trainer.jobs.collective import agree
 from trainer.launch import identity
 from trainer.record import asked, capture

@@ -1,7 +1,7 @@
 """The text of pre-training: telegraphic captions, loosely formatted answers, echoes of words.
 
 This is all that the base model knows; the model card quotes it. The reference style of
-`trainer/examples/shapes_text.py` is left out on purpose: its words occur (in echoes), its sentences do not.
+`trainer/datasets/shapes_text.py` is left out on purpose: its words occur (in echoes), its sentences do not.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from store.trace import NUMBER_WORDS
-from trainer.examples import shapes, shapes_text
-from trainer.examples.shapes import Question, Scene, Shape
+from trainer.datasets import shapes, shapes_text
+from trainer.datasets.shapes import Question, Scene, Shape
 from trainer.spec import prompt
 
 DIFFICULTY_SHARES = {"simple": 0.84, "complex": 0.09, "hard": 0.07}

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from store import trace
+from trainer.datasets import shapes
+from trainer.datasets.example import Example
 from trainer.evaluate import generation, metrics
 from trainer.evaluate.generation import Answer, Decoding
-from trainer.examples import shapes
-from trainer.examples.example import Example
 from trainer.models import loading
 from trainer.spec import statistics
 from trainer.spec.config import ModelConfig

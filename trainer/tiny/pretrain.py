@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from trainer.examples import shapes
+from trainer.datasets import shapes
 from trainer.tiny import architecture, corpus
 from trainer.tiny.corpus import Document
 

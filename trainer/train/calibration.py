@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from trainer import datasets
+from trainer.datasets.example import Example
 from trainer.evaluate import generation
 from trainer.evaluate.similarity import Encoder
-from trainer.examples.example import Example
 from trainer.fit import memory
 from trainer.models import loading
 from trainer.patches import trainers

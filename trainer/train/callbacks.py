@@ -11,9 +11,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from store.db.engine import Store
 from store.evaluations.records import list_evaluations
 from store.steps import record_metrics
+from trainer.datasets.example import Example
 from trainer.evaluate import recording
 from trainer.evaluate.harness import Harness
-from trainer.examples.example import Example
 from trainer.jobs.activity import is_asked_to_stop, say
 from trainer.jobs.collective import agree
 from trainer.models.checkpoints import Checkpoints

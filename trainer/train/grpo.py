@@ -17,9 +17,9 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
+from trainer.datasets.example import Example
 from trainer.evaluate.decoding import end_ids, options, placeholder_ids
 from trainer.evaluate.generation import decode
-from trainer.examples.example import Example
 from trainer.jobs import collective
 from trainer.models import adapters, chat_template, loading
 from trainer.models.loading import Base

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from trainer.examples.example import Example
+from trainer.datasets.example import Example
 
 Row = Callable[[int, Example], dict[str, Any]]
 """Returns the columns, except `images`, of the example with this index."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from store.trace import parse
+from trainer.datasets.example import Example
 from trainer.evaluate.harness import Harness
-from trainer.examples.example import Example
 from trainer.spec.errors import TrainerError
 
 SAMPLES = 4

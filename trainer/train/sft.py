@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from trainer.examples.example import Example
+from trainer.datasets.example import Example
 from trainer.models import adapters, chat_template
 from trainer.models.loading import Base
 from trainer.patches import trainers

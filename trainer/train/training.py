@@ -25,12 +25,12 @@ from store.runs import get_run
 from store.steps import record_metrics, truncate_after
 from store.trace import opening
 from trainer import datasets
+from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.evaluate import job as evaluation_job
 from trainer.evaluate import provenance, recording, reward_trial, tokens, tokens_job
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.evaluate.similarity import Encoder
-from trainer.examples.example import Example
 from trainer.fit import memory, sharing
 from trainer.jobs import collective, ranks
 from trainer.jobs.activity import obey, say

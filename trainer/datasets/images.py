@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin
 
-from trainer.examples import kinds, modes
+from trainer.datasets import kinds, modes
 from trainer.spec.errors import TrainerError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")

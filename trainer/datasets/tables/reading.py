@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from trainer.datasets import columns, encodings
-from trainer.datasets.columns import Columns
-from trainer.datasets.rows import by_columns
-from trainer.examples import kinds
+from trainer.datasets import kinds
+from trainer.datasets.tables import columns, encodings
+from trainer.datasets.tables.columns import Columns
+from trainer.datasets.tables.rows import by_columns
 from trainer.spec.errors import TrainerError
 
 KNOWN = frozenset(("question", "answer", "image", "images", "key", "split", "difficulty", "reference"))

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from trainer.examples.example import Example
-from trainer.examples.images import encode_png
-from trainer.examples.shapes_text import write_reference
+from trainer.datasets.example import Example
+from trainer.datasets.images import encode_png
+from trainer.datasets.shapes_text import write_reference
 
 SIZE = 96
 GRID = 3

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.examples import kinds
+from trainer.datasets import kinds
 from trainer.spec.errors import TrainerError
 
 CHUNK = 1024**2

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from trainer.examples import images
+from trainer.datasets import images
 
 
 class Picture(Protocol):
