@@ -34,4 +34,4 @@ def _found() -> str | None:
     if fault is None:
         return None
     advice = "" if fault.run is None else f": delete its run on the Runs page, or by `store delete {fault.run}`"
-    return f"The database holds what cannot be shown here ({fault.words}){advice}."
+    return f"The database holds an invalid value that cannot be shown here ({fault.words}){advice}."

@@ -38,7 +38,7 @@ def page(sign_in: SignIn, user: Mapping[str, Any]) -> Response:
     """Return the page to sign in, or to sign out of an account that may not look."""
     if user:
         return _answer(sign_in.refusal(user), LOG_OUT, "Sign out", 403)
-    return _answer("Who looks at these runs signs in first.", PATH, "Sign in", 401)
+    return _answer("Sign in to look at these runs.", PATH, "Sign in", 401)
 
 
 def start(_request: Request) -> Response:

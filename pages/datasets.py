@@ -103,7 +103,7 @@ def one_example(store: Store, number: int | None) -> None:
     place = {"dataset": example.dataset, "split": example.split} if example else {}
     st.button("All examples", icon=":material/arrow_back:", key="all_examples", on_click=go_to, args=(place,))
     if example is None:
-        st.warning("There is no such example in this database.", icon=":material/warning:")
+        st.warning("This example is not in the database.", icon=":material/warning:")
         return
     show_example(example)
     show_answers(store, example)

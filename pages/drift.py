@@ -49,12 +49,12 @@ def body(store: Store, sides: Sequence[Side]) -> None:
     known = int((reading.shared.similarity == reading.shared.similarity).sum())
     found = verdict(evaluations, reading.encoder, known, reading)
     if found is None:
-        nothing("These checkpoints answered no question in common: choose others, or evaluate them on the same ones.")
+        nothing("These checkpoints share no question: choose others, or evaluate them on the same questions.")
         return
     with st.container(border=True, key="drift-verdict"):
         drift_verdict.show(sides, names, found, reading)
         st.button(
-            "Read the ten that are furthest apart", icon=":material/menu_book:", key="drift.ten", on_click=read_ten
+            "Read the ten most different answers", icon=":material/menu_book:", key="drift.ten", on_click=read_ten
         )
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
     if view == VIEWS[0]:

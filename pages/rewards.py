@@ -84,7 +84,7 @@ def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
     paid = float(total(values, scheme, np.array([trace.wellformed]))[0])
     st.html(reward_table(found, {}, paid))
     if scheme.answer_needs_form or scheme.steps_need_answer:
-        st.caption("The sum follows the rules above, the rows do not.")
+        st.caption("The sum follows the rules above; the rows ignore them.")
     st.html(body(trace).html)
 
 

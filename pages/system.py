@@ -102,7 +102,7 @@ def care(found: orphans.Orphans) -> None:
                 attempt(intents.remove_orphans)
                 stray.clear()
                 st.rerun()
-    st.caption("A whole backup, made while everything runs, and one run for another database:")
+    st.caption("A full backup, made while everything runs, and one run for another database:")
     st.code(
         "python -m store backup FOLDER        # restore FOLDER\npython -m store export-run RUN FILE  # import-run FILE",
         language="bash",

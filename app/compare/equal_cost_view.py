@@ -41,7 +41,7 @@ def show(store: Store, groups: Sequence[Group]) -> Budget:
 def _draw(store: Store, groups: Sequence[Group], budget: Budget, source: Source) -> None:
     found = courses(store, groups, source)
     if not found:
-        st.caption("No run that trains was measured on validation examples yet.")
+        st.caption("No training run has been measured on validation examples yet.")
         return
     most = equal_cost.largest(found, budget)
     drawable = [each for each in found if math.isfinite(each.places(budget)[-1])]

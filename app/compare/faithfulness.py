@@ -22,7 +22,7 @@ def show(groups: Sequence[Group]) -> None:
     with st.container(border=True):
         st.markdown(
             "**Altered thinking over the checkpoints**",
-            help="An answer that stays the same was not reached by the thinking. Bands are Wilson's 95 % intervals; "
+            help="An answer that stays the same did not depend on the thinking. Bands are Wilson's 95 % intervals; "
             "first seeds only.",
         )
         with st.container(horizontal=True):

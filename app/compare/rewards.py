@@ -32,7 +32,7 @@ Weights = Mapping[str, float]
 def show(store: Store, groups: Sequence[Group], budget: Budget) -> None:
     trained = {name: group for name, group in names(groups).items() if group.first.method != "none"}
     if not trained:
-        st.caption("No run that trains is among the chosen ones.")
+        st.caption("None of the chosen runs trains.")
         return
     weights = definition(trained)
     answers = st.segmented_control("Answers", ANSWERS, default=ANSWERS[0], key="compare.answers", required=True)

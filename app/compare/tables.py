@@ -153,8 +153,8 @@ def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScore
         cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
         lines.append(Line((*map(Cell, words), _share(greedy), *cells)))
     notes = (
-        "pass@k: the chance that one of k samples is right; maj@k: that the most frequent answer of k is. Both are "
-        "means over all subsets of the samples. A greedy answer is one try without chance.",
+        "pass@k: the chance that one or more of k samples is right; maj@k: that their commonest answer is. Both are "
+        "means over all subsets of the samples. Greedy answers involve no sampling.",
     )
     head = ("Model", "Method", "Rank", "Benchmark", "n", "Greedy", *keys)
     return Table("samples", "Greedy answers beside samples", head, tuple(lines), notes)
@@ -174,7 +174,7 @@ def load_bearing(groups: Sequence[Group]) -> Table:
             rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
             lines.append(Line((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
     head = ("Model", "Method", "Rank", "Benchmark", "Step", "Thinking", "n", "Answer changed", "Answered its number")
-    notes = ("Well-formed answers, taken again after altered thinking: one that stays the same was not reached by it.",)
+    notes = ("Well-formed answers, asked again after altered thinking: one that stays the same did not depend on it.",)
     return Table("thinking", "Is the thinking load-bearing?", head, tuple(lines), notes)
 
 

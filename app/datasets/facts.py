@@ -30,7 +30,7 @@ def facts(index: IndexRow | None, stored: int) -> None:
     if index is None or index.indexed_at is None:
         st.metric("Examples that runs have used", format.count(stored), width="content")
         st.info(
-            "This split is not indexed: only what runs have used is here. Index it to see all of it, what is skipped "
+            "This split is not indexed: only what runs have used is shown. Index it to see all of it, what is skipped "
             "and why, and which images it shares with other sets.",
             icon=":material/playlist_add:",
         )

@@ -41,7 +41,7 @@ def index_form(*, opened: bool) -> None:
             is_sent = st.form_submit_button("Index", type="primary", icon=":material/play_arrow:")
         st.caption(
             "Reads the split, stores its usable questions with their images, counts what was skipped and why, and "
-            "takes the hashes that find the same images elsewhere. It goes on when the browser is closed."
+            "takes the hashes that find the same images elsewhere. It continues when the browser is closed."
         )
     if is_sent:
         attempt(intents.index, dataset, folder, split, int(limit))

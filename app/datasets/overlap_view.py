@@ -57,7 +57,7 @@ def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
     partial = [index for index in (training, benchmark) if not index.complete]
     if partial:
         parts = " and ".join(f"{index.dataset} ({index.split}): {format.count(index.usable)}" for index in partial)
-        st.caption(format.literal(f"Not wholly indexed, so that images beyond are not compared: {parts} questions."))
+        st.caption(format.literal(f"Only partly indexed, so the remaining images are not compared: {parts} questions."))
     with st.expander("What the hash can and cannot tell", icon=":material/info:"):
         st.markdown(WHAT_IT_TELLS)
     _accuracy(store, benchmark, theirs, ids)
@@ -166,7 +166,7 @@ def _pairs(store: Store, ours: Pictures, theirs: Pictures, found: Overlap, place
             head = f'<span class="eg-why">{f"{why} · {bits}" if why else bits}</span>'
             both = _side(left, str(ours.sha256[a]), link(left)) + _side(right, str(theirs.sha256[b]), link(right))
             cards.append(f'<div class="eg-card">{head}<div class="eg-two">{both}</div></div>')
-    st.caption("Left the training set, right the benchmark.")
+    st.caption("Left: training set. Right: benchmark.")
     st.html(f'<div class="eg eg-pairs">{"".join(cards)}</div>')
 
 

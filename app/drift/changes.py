@@ -76,9 +76,9 @@ def show(evaluations: tuple[int, ...], names: Sequence[str], reading: Reading) -
                     st.html(table(("", "z", *(f"of {each}" for each in names[1::-1])), [_line(one) for one in phrases]))
                 else:
                     st.caption("Nothing that stands out.")
-    st.caption("Shares are of texts that hold the phrase, tags left out. A phrase leads to the questions where it is.")
+    st.caption("Shares of the texts with the phrase, tags left out. A phrase links to its questions.")
     n = len(reading.shared.example_id)
-    st.subheader("Structure", anchor=False, help="Patterns, not understanding: each counts what it says it counts.")
+    st.subheader("Structure", anchor=False, help="Patterns, not understanding: each counts exactly what it states.")
     st.html(table(("", *columns), _structure(found.forms, n)))
     st.subheader("Repetition", anchor=False)
     st.html(table(("", *columns), _repetition(found.forms)))

@@ -37,7 +37,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
             icon=":material/scatter_plot:",
             key="embed",
             help="A process of its own, in the queue’s order, takes the vectors of all that these runs said at their "
-            "evaluations. It goes on when the browser is closed, and takes each text only once.",
+            "evaluations. It continues when the browser is closed, and embeds each text only once.",
         ):
             attempt(intents.embed, runs, name)
             st.rerun()

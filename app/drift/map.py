@@ -34,7 +34,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> None:
     used = vectors.encoder(store, runs)
     found = vectors.drift(store, runs, used) if used else None
     if used is None or found is None or found.embedded.sum() < FEWEST:
-        st.info("Too little of these runs is embedded yet: embed their traces to see where they lie.")
+        st.info("Too few traces of these runs are embedded: embed them to see the map.")
         return
     st.fragment(_map)(store, runs, used)
 

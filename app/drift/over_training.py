@@ -41,7 +41,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> None:
     used = vectors.encoder(store, runs)
     found = vectors.drift(store, runs, used) if used else None
     if used is None or found is None or not found.embedded.any():
-        st.info("Nothing of these runs is embedded yet: embed their traces to see how they move.")
+        st.info("No trace of these runs is embedded yet: embed them to see how their style changes.")
         return
     by_kind = {kind: _answers(store, found, runs, kind) for kind in KINDS}
     kinds = [kind for kind in KINDS if by_kind[kind]]
@@ -97,11 +97,11 @@ def _charts(
         st.markdown("**To the reference**", help=CONSTRUCTION)
         _chart(answers, near, found, levels, color, key="reference", to="the reference")
     with columns, st.container(border=True):
-        st.markdown("**To the base’s own trace**", help="What the same run’s model said of the same example at step 0.")
+        st.markdown("**To the base’s own trace**", help="The same run’s answer to the same example at step 0.")
         starts = [curves.to_answers(found, each.rows, each.rows[each.step == 0]) for each in answers]
         _chart(answers, starts, found, {}, color, key="base", to="the base’s own trace")
     with columns, st.container(border=True):
-        st.markdown("**To the SFT trace**", help="What the chosen SFT run said of the same example at its last step.")
+        st.markdown("**To the SFT trace**", help="The chosen SFT run’s answer to the same example at its last step.")
         if imitation is None or not others:
             st.caption("Choose an SFT run and another one that were evaluated on the same examples.")
         else:

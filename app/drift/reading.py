@@ -93,7 +93,7 @@ def choose_order(reading: Reading, names: Sequence[str]) -> str:
     measure = (
         "how far their similarities to the reference are apart"
         if drift.has_similarity(reading.shared)
-        else "how few words they share, since no encoder has read them"
+        else "how few words they share, since they are not embedded"
     )
     kind = st.segmented_control(
         "Jump to",

@@ -15,7 +15,7 @@ from store.embeddings import EncoderRow
 from trainer.spec.wording import sentences
 
 HELP = (
-    "Sentences are matched one to one so that their cosines add up to the most (Hungarian method); an item of a "
+    "Sentences are matched one to one with the largest sum of cosines (Hungarian method); an item of a "
     "numbered list counts as a sentence. A sentence without a counterpart stands alone."
 )
 

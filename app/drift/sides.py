@@ -168,7 +168,7 @@ def sentence(found: Verdict, first: str, second: str) -> str:
 
 def _style(apart: Estimate | None, first: str, second: str) -> str:
     if apart is None:
-        return f"Whether {first} and {second} drifted apart is not known: no sentence encoder has read their thinking."
+        return f"Whether {first} and {second} drifted apart is unknown: no sentence encoder has read their thinking."
     value, low, high = apart
     interval = f"{second} minus {first}: {low:+.2f} to {high:+.2f}"
     if low > CLEAR or high < -CLEAR:

@@ -53,7 +53,7 @@ def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: 
     loose = [name for name, each in zip(names[:2], found.standings, strict=False) if each.wellformed < MALFORMED]
     told = [
         f"{format.count(found.n)} shared questions." if not different else "",
-        f"The two were not asked alike: {', '.join(different)}." if different else "",
+        f"The two were asked differently: {', '.join(different)}." if different else "",
         drift.shortage(reading.shared, names) or "",
         "SFT imitates the reference, so it is close to it by construction."
         if any(side.run.method == "sft" for side in sides)

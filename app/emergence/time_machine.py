@@ -36,7 +36,7 @@ def time_machine(run: RunDetail) -> None:
             ordered,
             key="machine.example",
             format_func=lambda id: label(examples[id], by_id[id]),
-            help="Those that were right about half of the time come first: there is most to see.",
+            help="Examples that were right about half of the time come first: they show most.",
         )
     answers = panel.panel_answers(store, run.id, chosen)
     steps = [answer.step for answer in answers]

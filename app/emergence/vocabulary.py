@@ -13,7 +13,7 @@ def vocabulary_table(read: Texts) -> None:
     """Show each word's share of the texts over the training as a row of cells, and at both ends."""
     found = vocabulary(read.readings)
     if not found:
-        st.caption("No word came or went in more than a tenth of the texts.")
+        st.caption("No word appeared in, or vanished from, more than a tenth of the texts.")
         return
     up, down = [one for one in found if one.change > 0], [one for one in found if one.change < 0]
     last = int(read.step[-1])

@@ -21,20 +21,20 @@ def show(asked: Asked, query: Mapping[str, str], runs: list[RunRow]) -> None:
             "Export as JSONL",
             f"api/completions.jsonl?{urlencode(query)}",
             icon=":material/download:",
-            help="All that is found, a line each, with rewards, trace fields and image hashes.",
+            help="All results, one per line, with rewards, trace fields and image hashes.",
         )
         if st.button(
             "Train on this selection",
             icon=":material/model_training:",
-            help="Imitation (SFT) of the right, well-formed traces among all that is found.",
+            help="Imitation (SFT) of the right, well-formed traces among all results.",
         ):
             train(asked, runs)
         with (
-            st.popover("Tag", icon=":material/sell:", help="Put a tag on all that is found."),
+            st.popover("Tag", icon=":material/sell:", help="Put a tag on all results."),
             st.form("find-tag", border=False, clear_on_submit=True),
         ):
             name = st.text_input("Tag", max_chars=LONGEST_TAG)
-            if st.form_submit_button("Tag all that is found"):
+            if st.form_submit_button("Tag all results"):
                 tag(asked, name)
 
 

@@ -48,7 +48,7 @@ def _matrix() -> Matrix:
             1,
             key="experiment.seeds",
             width=110,
-            help="Three or more speak of methods, not checkpoints.",
+            help="With three or more, methods are compared, not single checkpoints.",
         )
         rates = st.text_input(
             "Learning rates", "", key="experiment.rates", width=180, placeholder="the presets'", help="With commas."

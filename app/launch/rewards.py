@@ -21,12 +21,12 @@ from trainer.spec.config import BUILT_IN_REWARDS, RewardConfig
 FOLDER_VARIABLE = "VR1Z_REWARDS_DIR"
 DEFAULT_WEIGHTS = {"format": 1.0, "accuracy": 2.0, "steps": 0.5, "keyword": 0.5, "cosine": 1.0, "random": 1.0}
 PAYS_FOR = {
-    "format": "1 if the whole completion keeps to the form",
+    "format": "1 if the whole completion is well-formed",
     "accuracy": "1 if the answer is the true count",
     "steps": "0.1 for each numbered reasoning step, at most 1",
     "keyword": "0.1 for each visual word while thinking, at most 0.5",
-    "cosine": "closeness of the thinking to the reference, 0 to 1",
-    "random": "1 or 0 by the toss of a coin: a control",
+    "cosine": "similarity of the thinking to the reference, 0 to 1",
+    "random": "1 or 0 at random: a control",
 }
 
 
@@ -114,7 +114,7 @@ def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
             default=custom,
             key=form_state.key("rewards.custom"),
             format_func=lambda choice: Path(choice).name,
-            help="Functions of the files in the folder that the server offers. They run in the training process.",
+            help="Functions in the files of the folder that the server offers. They run in the training process.",
             persist_state="session",
         )
 

@@ -31,7 +31,7 @@ def show(scores: Sequence[StepScores]) -> None:
         st.metric(
             "Groups with another best answer",
             format.percent(other / groups),
-            help="None of the best answers of before is among the best now.",
+            help="None of the earlier best answers is among the best now.",
             border=True,
         )
         st.metric(

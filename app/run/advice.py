@@ -42,7 +42,7 @@ ADVICE = {
     ),
     "config": Advice(
         "Configuration",
-        "The configuration asks for something that cannot be.",
+        "The configuration asks for something impossible.",
         ("the field that the message names", "Preflight on the Launch page, which finds this before a run does"),
     ),
     "disk": Advice(
@@ -62,26 +62,26 @@ ADVICE = {
     ),
     "reward": Advice(
         "Reward",
-        "A reward function of yours failed, or returned what is no reward.",
+        "Your reward function failed, or returned something that is not a reward.",
         ("the function and line that the message names", "then resume the run", "Preflight, which calls it once"),
     ),
     "bug": Advice(
         "Bug",
-        "An exception that nobody expected, in this program or in a library.",
-        ("the traceback: its last frames name the place", "resume the run, in case it was a passing fault"),
+        "An unexpected exception, in this program or in a library.",
+        ("the traceback: its last frames show where it happened", "resume the run, in case it was a passing fault"),
     ),
     "killed": Advice(
         "Killed",
-        "A signal ended the process from outside; nobody inside could answer it.",
+        "A signal ended the process from outside, before it could react.",
         (
-            "resume the run: it goes on from its last checkpoint",
+            "resume the run: it continues from its last checkpoint",
             "the system's log (dmesg), which says whether memory ran out",
         ),
     ),
     "lost": Advice(
         "Lost",
-        "The process is gone, and nobody was left to see how it ended.",
-        ("resume the run: it goes on from its last checkpoint", "the end of its log"),
+        "The process is gone, and how it ended is unknown.",
+        ("resume the run: it continues from its last checkpoint", "the end of its log"),
     ),
 }
 LAST_LINES = 12

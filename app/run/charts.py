@@ -52,7 +52,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
     source = (
         "Mean over the step's completions. The probe scores held-out examples in the same way for every method."
         if is_sampled
-        else "SFT samples nothing while it trains: these are the probe's answers on held-out examples, scored alike."
+        else "SFT samples nothing while it trains: these are the probe's answers to held-out examples."
     )
     return [
         Chart(
@@ -218,7 +218,7 @@ def _machinery(*, is_sampled: bool) -> list[Chart]:
         Chart(
             "throughput",
             "Tokens a second",
-            "Tokens that training went through in a second.",
+            "Tokens that training processed in a second.",
             (Curve("tokens_per_second", "tokens"),),
         ),
     ]

@@ -29,7 +29,7 @@ def evaluations_tab(run: RunDetail) -> None:
     in_progress(run)
     shown = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
     if not shown:
-        st.caption("Nothing was evaluated yet but the probes of training.")
+        st.caption("Nothing has been evaluated yet except the probes of training.")
         return
     st.dataframe(
         {
@@ -59,7 +59,7 @@ def evaluations_tab(run: RunDetail) -> None:
     query = {"run": run.uid, "view": "Predictions"}
     with st.container(horizontal=True):
         st.page_link(TRACES_PAGE, label="Read the predictions", icon=":material/psychology:", query_params=query)
-        label = "Hold its style against another's"
+        label = "Compare its style with another run's"
         st.page_link(DRIFT_PAGE, label=label, icon=":material/compare:", query_params={"run": run.uid})
 
 
@@ -117,7 +117,7 @@ def evaluate_form(run: RunDetail) -> None:
             st.caption("There is no checkpoint yet: the first one is saved with the first validation.")
             return
         arguments = wishes(choices)
-        st.caption("It waits its turn in the queue. One that was stopped goes on where it stood.")
+        st.caption("It waits its turn in the queue. An interrupted evaluation continues where it stopped.")
         if st.button("Evaluate", type="primary", icon=":material/play_arrow:", key="evaluate.go"):
             attempt(intents.evaluate, run, arguments)
             st.rerun()

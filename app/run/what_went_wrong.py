@@ -25,7 +25,7 @@ def what_went_wrong(run: RunDetail) -> None:
     st.error(title + format.literal(error), icon=":material/error:")
     if found is None and not job.traceback:
         return
-    with st.expander("Cause, what to turn, and the log", type="compact", key=f"wrong_{job.uid}"):
+    with st.expander("Cause, what to change, and the log", type="compact", key=f"wrong_{job.uid}"):
         if found is not None:
             st.markdown(found.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in found.knobs))
         _log(job)

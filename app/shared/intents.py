@@ -76,7 +76,7 @@ def shift(job: JobRow, earlier: bool) -> str:
     """Swap a job with its neighbour in the queue."""
     moved = shift_job(data.writer(), job.id, earlier=earlier)
     data.forget()
-    return f"{job.run_name} starts {'earlier' if earlier else 'later'}." if moved else "It waits no more."
+    return f"{job.run_name} starts {'earlier' if earlier else 'later'}." if moved else "It is no longer in the queue."
 
 
 def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
@@ -157,7 +157,7 @@ def tag_found(asked: Asked, name: str) -> str:
     found = iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
     ids = [row.id for row in islice(found, MOST_TAGGED + 1)]
     if len(ids) > MOST_TAGGED:
-        raise StoreError(f"More than {MOST_TAGGED:,} completions are found: narrow the selection before you tag it.")
+        raise StoreError(f"More than {MOST_TAGGED:,} completions match: narrow the selection before you tag it.")
     tag_traces(data.writer(), "completion", ids, name)
     data.forget()
     return f"{len(ids):,} completions are tagged."

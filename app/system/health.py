@@ -35,7 +35,7 @@ def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None,
     if webhook:
         found.append(webhook)
     if orphans and orphans.size > MUCH:
-        found.append(f"{format.memory(orphans.size)} are held by what no run needs: remove it below.")
+        found.append(f"{format.memory(orphans.size)} are used by data that no run needs: remove it below.")
     return found
 
 

@@ -67,7 +67,7 @@ def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Dev
         gpus = tuple(Device(str(each["name"]), int(each["total"]), int(each["free"])) for each in found["devices"])
         return Devices(gpus, found["cuda"], int(found["threads"]))
     except subprocess.TimeoutExpired:
-        return Devices((), None, 0, f"The trainer did not say within {TIME_LIMIT} s what it computes with.")
+        return Devices((), None, 0, f"The trainer did not say within {TIME_LIMIT} s which devices it has.")
     except (ValueError, KeyError, TypeError):
         last = redacted((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
-        return Devices((), None, 0, f"The trainer could not say what it computes with: {last}")
+        return Devices((), None, 0, f"The trainer could not say which devices it has: {last}")

@@ -70,7 +70,7 @@ def filters(shown: Sequence[str]) -> Look:
             "Side by side",
             key="columns",
             bind="query-params",
-            help="Columns, identical answers folded; words that differ from the first are marked.",
+            help="Columns, identical answers merged; words that differ from the first are marked.",
         )
         opened = st.toggle("Open all", key="traces.open", help="Show the thinking of every row.", disabled=columns)
     return Look(str(only), str(order), opened, columns)

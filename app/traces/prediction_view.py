@@ -93,6 +93,6 @@ def blocks_of(store: Store, evaluation_id: int, example_ids: list[int]) -> list[
 
 def nothing_evaluated(run: RunRow, *, soon: bool) -> None:
     """Show why there are no predictions."""
-    text = "The first evaluation is not finished yet." if soon else "This run was never evaluated."
+    text = "The first evaluation is not finished yet." if soon else "This run has not been evaluated."
     st.info(text, icon=":material/info:")
     st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": run.uid})

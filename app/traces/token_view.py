@@ -87,7 +87,7 @@ def _weights(row: StoredCompletion, found: StoredTokens) -> str:
     if found.exact:
         return f"Under the weights after {found.step} updates, which sampled it."
     sampled = f"it was sampled by those after {row.step - 1}"
-    return f"The text in tokens anew, under the checkpoint of step {found.step}; {sampled}."
+    return f"The text tokenized again, under the checkpoint of step {found.step}; {sampled}."
 
 
 def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:

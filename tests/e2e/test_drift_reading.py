@@ -48,7 +48,7 @@ def test_three_clicks_lead_from_the_number_to_ten_traces(served: browsing.Server
     page = browser_page
     goto(page, f"{served.url}/drift?view=What+changed")
     expect(page.locator(".st-key-drift-verdict")).to_contain_text("drifted apart", timeout=PATIENCE)
-    page.get_by_role("button", name="Read the ten that are furthest apart").click()
+    page.get_by_role("button", name="Read the ten most different answers").click()
     expect(page.locator(".dr-said")).to_have_count(20, timeout=PATIENCE)
     expect(page.locator(".dr-column")).to_have_count(3, timeout=PATIENCE)
     page.locator(".st-key-drift-list a").nth(3).click()
@@ -99,7 +99,7 @@ def test_other_pages_lead_here(served: browsing.Server, browser_page: Page, star
         goto(page, f"{served.url}/drift?runs={uid}")
     else:
         goto(page, f"{served.url}/{start}?run={uid}&tab=Evaluations")
-        name = "See how the styles differ" if start == "compare" else "Hold its style against another's"
+        name = "See how the styles differ" if start == "compare" else "Compare its style with another run's"
         page.get_by_role("link", name=name).click()
     expect(page.locator(".st-key-drift-verdict")).to_contain_text("SFT and GRPO", timeout=PATIENCE)
     wait_until_idle(page)

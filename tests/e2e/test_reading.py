@@ -128,7 +128,7 @@ def test_a_selection_is_tagged_exported_and_trained_on(
     goto(page, f"{seeded.url}/find?run={run.uid}&judged=Right&form=Well-formed&step_from=100")
     page.get_by_role("button", name="Tag", exact=False).first.click()
     page.get_by_label("Tag", exact=True).last.fill("good")
-    page.get_by_role("button", name="Tag all that is found").click()
+    page.get_by_role("button", name="Tag all results").click()
     expect(page.get_by_text(re.compile("completions are tagged"))).to_be_visible(timeout=PATIENCE)
     goto(page, f"{seeded.url}/find?tag=good")
     with page.expect_download() as download:

@@ -88,7 +88,7 @@ def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Sto
     app.segmented_control(key="compare.budget").set_value("device seconds").run()
     assert "**By 200 device seconds of training**" in words(app)
     app.segmented_control(key="compare.source").set_value("probe").run()
-    assert "No run that trains was measured on validation examples yet." in words(app)
+    assert "No training run has been measured on validation examples yet." in words(app)
 
 
 def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None:

@@ -178,7 +178,7 @@ def test_it_works_with_texts_alone(empty_store: Store, open_page: Open) -> None:
     assert "no sentence encoder has read their thinking" in shown
     assert any(button.label == "Embed traces" for button in app.button)
     assert "cosines of word counts" in shown
-    assert "since no encoder has read them" in app.segmented_control(key="drift.order").help
+    assert "since they are not embedded" in app.segmented_control(key="drift.order").help
 
 
 @pytest.mark.parametrize("query", [{"sides": "99999"}, {"sides": "x,-1,1e9"}, {"run": "gone"}, {"on": "no such"}])

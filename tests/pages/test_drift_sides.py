@@ -113,7 +113,7 @@ def test_what_limits_a_comparison_is_said() -> None:
     assert note.startswith("2 shared questions. SFT imitates") and "as many of GRPO are, count as the word NULL" in note
     shorter = Side(other.run, evaluation(2, 2, conditions={"decoding": {"max_tokens": 40}}))
     (note,) = verdict.notes([one, shorter], ["SFT", "GRPO"], found, reading)
-    assert "The two were not asked alike: token limit none against 40." in note
+    assert "The two were asked differently: token limit none against 40." in note
 
 
 def test_nothing_in_common_has_no_verdict() -> None:

@@ -63,9 +63,9 @@ def test_a_page_without_vectors_offers_them(seeded_store: Store, open_drift: Ope
     app = open_drift("Over training")
     said = sum(row.kind in KINDS for run in chosen(seeded_store) for row in iter_predictions(seeded_store, run.id))
     assert f"{said:,} traces are not embedded with all\\-MiniLM\\-L6\\-v2 yet" in texts(app)
-    assert "embed their traces to see how they move" in texts(app)
+    assert "embed them to see how their style changes" in texts(app)
     app.segmented_control(key="view").set_value("Map").run()
-    assert "embed their traces to see where they lie" in texts(app)
+    assert "embed them to see the map" in texts(app)
 
 
 def test_the_button_queues_one_job_a_run(

@@ -119,7 +119,7 @@ def test_all_that_is_found_is_tagged(seeded_store: Store, open_page: Open) -> No
     run = seeded.find(seeded_store, "demo-grpo")
     at = open_page("find", run=run.uid, step_to="3")
     at.text_input[-1].set_value("early")
-    next(button for button in at.button if button.label == "Tag all that is found").click().run()
+    next(button for button in at.button if button.label == "Tag all results").click().run()
     assert not at.exception
     assert list_trace_tags(seeded_store) == ["early"]
     assert count_found(seeded_store, TraceFilter(tag="early")) == 3 * seeded.GROUPS * 8
