@@ -1,4 +1,4 @@
-"""The sidebar's box: what runs, how far it is, how long it takes, what waits."""
+"""The sidebar's box: running jobs with their progress and remaining time, and waiting ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def now_box() -> None:
     runs = data.list_runs()
     jobs = data.list_jobs(open_only=True)
     live = [run for run in runs if run.status in status.ACTIVE]
-    # An evaluation of a run that was trained before leaves that run's status alone.
+    # An evaluation of a run that was trained before does not change that run's status.
     others = [job for job in jobs if job.state in status.ACTIVE and job.run_id not in {run.id for run in live}]
     waiting = sum(job.state == "queued" for job in jobs)
     with st.container(border=True, key="now", gap="xsmall"):

@@ -39,7 +39,7 @@ SHOWN_KINDS = ("test", "baseline", "thinking")
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
 def make_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) -> list[Table]:
-    """The tables of the chosen runs; `evaluations` are all that they can rest on, and never change once finished."""
+    """Return the tables of the chosen runs; `evaluations`, which never change once finished, are the cache key."""
     names = groups.benchmarks(_chosen.members)
 
     def scores(evaluation_id: int) -> Scores:

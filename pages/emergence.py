@@ -36,7 +36,7 @@ HELP = """
 
 
 def choose(runs: list[RunRow]) -> tuple[RunRow, RunRow | None]:
-    """The run to show, and the one to lay over it, if any."""
+    """Return the run to show, and the one to lay over it, if any."""
     with st.grid(2, min_column_width=320):
         shown = pick_run(runs, key="emergence.run", has_data=has_sampled)
         by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
@@ -58,7 +58,7 @@ def lay_over() -> None:
 
 
 def told(row: RunRow) -> Story | None:
-    """The story of a run; an older database is summarized first, with a bar that says how far."""
+    """Return the story of a run; an older database is summarized first, with a progress bar."""
     data.reader()
     run = data.get_run(row.id)
     if story.is_summarized(run):
@@ -108,13 +108,13 @@ def draw(found: Story, read: Texts, other: Story | None) -> None:
 
 
 def takeaway(found: Story) -> str:
-    """`demo-grpo over 170 steps: Format locked in at step 45; …`"""
+    """Return `demo-grpo over 170 steps: Format locked in at step 45; …`."""
     came = "; ".join(f"{one.title.lower()} at step {one.step}" for one in found.milestones)
     return f"{found.run.name} over {found.found.step[-1]} steps: {came or 'no milestone yet'}."
 
 
 def step_bar(found: Story) -> None:
-    """What the cursor is at, and the way to the texts of that step."""
+    """Show the cursor's step, with a link to its texts."""
     at = links.step()
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if at is None:

@@ -20,7 +20,7 @@ DRIFT_PAGE = "../pages/drift.py"
 
 
 def welcome() -> None:
-    """What this is, for somebody who has no runs yet."""
+    """Explain the program to somebody who has no runs yet."""
     with st.container(border=True, key="welcome"):
         st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?")
         st.markdown(
@@ -40,7 +40,7 @@ def welcome() -> None:
 
 
 def now_card(run: RunRow, job: JobRow | None) -> None:
-    """One run that is active: how far, how fast, what it does, and the way to stop it."""
+    """Show an active run: its progress, speed and activity, and a button to stop it."""
     look = status.look(run.status)
     with st.container(border=True, key=f"now_{run.uid}"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -77,7 +77,7 @@ def going_on(runs: Sequence[RunRow]) -> None:
 
 
 def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
-    """The runs that the filters leave."""
+    """Return the runs that match the filters."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         methods = choice("Method", [status.METHODS.get(run.method, run.method) for run in runs])
         models = choice("Model", [run.model for run in runs])

@@ -1,4 +1,4 @@
-"""What each compared run was given, and under which conditions it was tested: one line a run."""
+"""The budget of each compared run, and the conditions of its test: one line a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def conditions(store: Store, member: Member, benchmark: str) -> dict[str, Any]:
 
 
 def spent(store: Store, run: RunDetail) -> dict[str, Any]:
-    """Over the whole training, also where an earlier checkpoint was chosen."""
+    """Return the cost of the whole training, even if an earlier checkpoint was chosen."""
     if run.method == "none":
         return dict.fromkeys(("updates", "examples", "generated tokens", "tokens", "device seconds", "device"))
     found = cost(store, run)
@@ -84,7 +84,7 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def config_table(groups: Sequence[Group]) -> None:
-    """The fields in which the configurations differ."""
+    """Show the fields in which the configurations differ."""
     by_name = names(groups)
     found = comparison.config_differences([group.first for group in by_name.values()])
     columns = {name: [str(values[i]) for values in found.values()] for i, name in enumerate(by_name)}

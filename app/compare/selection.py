@@ -1,4 +1,4 @@
-"""Which runs are compared: those of an experiment, those in the address, or all that were tested."""
+"""Choose the runs to compare: those of an experiment, those in the address, or all that were tested."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _chosen(store: Store, runs: Sequence[RunRow], experiment: ExperimentRow | No
 
 
 def names(groups: Sequence[Group]) -> dict[str, Group]:
-    """Groups by a name that tells them apart."""
+    """Return groups by a name that distinguishes them."""
     found: dict[str, Group] = {}
     for group in groups:
         rank = f" r{group.first.lora_rank}" if group.first.lora_rank else ""
@@ -73,13 +73,13 @@ def names(groups: Sequence[Group]) -> dict[str, Group]:
 
 
 def rank_place(groups: Sequence[Group], group: Group) -> int:
-    """Which of its method's ranks it has, from the lowest."""
+    """Return the position of its rank among those of its method, from the lowest."""
     ranks = sorted({g.first.lora_rank or 0 for g in groups if g.first.method == group.first.method})
     return ranks.index(group.first.lora_rank or 0)
 
 
 def nothing(chosen: Chosen) -> str:
-    """Why there is nothing to compare."""
+    """Return why there is nothing to compare."""
     if chosen.experiment is not None:
         return f"No run of {format.literal(chosen.experiment.name)} has been tested yet: the tables fill as tests end."
     return "No run has been tested yet. Launch an experiment, or evaluate a run on its page."

@@ -1,4 +1,4 @@
-"""One example, and everything that was ever answered to it. Knows nothing of how it was found."""
+"""One example, and every answer that was ever given to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 def show_example(example: StoredExample) -> None:
-    """Images, question, true count and reference."""
+    """Show images, question, true count and reference."""
     with st.container(border=True, horizontal=True, gap="medium"):
         with st.container(width=240):
             for sha256 in example.images:
@@ -99,12 +99,12 @@ def _of_run(run: RunRow, rows: Sequence[Row]) -> None:
 
 
 def where(row: Row) -> str:
-    """When in its run an answer was given."""
+    """Return the point of its run at which an answer was given."""
     return f"step {row.step}" if isinstance(row, StoredCompletion) else f"step {row.step} · {row.kind}"
 
 
 def link(run: RunRow, row: Row) -> str:
-    """The address of an answer on the Traces page."""
+    """Return the address of an answer on the Traces page."""
     if isinstance(row, StoredCompletion):
         return f"{TRACES}?{urlencode({'run': run.uid, 'step': row.step, 'completion': row.id})}"
     query = {"run": run.uid, "view": "Predictions", "evaluation": row.evaluation_id, "prediction": row.id}

@@ -1,4 +1,4 @@
-"""Tells the webhook what shows in a run while it trains, each finding once; the run's events remember what was told."""
+"""Report the findings about a training run to the webhook, each once: the run's events record what was reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVENT = "finding"
 
 
 def tell_findings(store: Store) -> int:
-    """Looks at the runs that train now; how many findings were told. Does nothing without a webhook."""
+    """Check the runs that are training now; return the number of reported findings. Does nothing without a webhook."""
     if not webhook.is_set():
         return 0
     active = [run for run in list_runs(store) if run.status in status.ACTIVE and run.job_kind == "train"]

@@ -1,4 +1,4 @@
-"""What earlier runs of the same settings tell of a new one: how long its updates will take. Runs nothing."""
+"""Estimate how long a new run's updates will take, from earlier runs with the same settings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What pages read: the store of this process, and its queries remembered for a second so that many tabs cost one.
+"""What pages read: this process's store, with queries cached for a second so that many tabs cost one.
 
-The functions at the end are those of the store without its first argument. Pages write through `writer()` and call
+The functions at the end are the store's, without their first argument. Pages write through `writer()` and call
 `forget()` to see what they wrote.
 """
 
@@ -33,13 +33,13 @@ def _open(url: str, readonly: bool) -> Store:
 
 
 def writer() -> Store:
-    """The store for intents. Raises StoreError for somebody who may only read."""
+    """Return the store for intents. Raises StoreError for somebody who may only read."""
     access.require_write()
     return keeper()
 
 
 def keeper() -> Store:
-    """The store for what the dashboard itself keeps, whoever looks; creates the database. Raises StoreError."""
+    """Return the store for what the dashboard itself writes, whoever looks; create the database. Raises StoreError."""
     store = _open(database_url(), readonly=False)
     store.check_file()
     return store
@@ -60,14 +60,14 @@ def reader() -> Store:
 
 
 def end_page(error: StoreError) -> None:
-    """Ends the page, or the part that refreshes, with why there is nothing to show."""
+    """Stop the page, or its refreshing part, and show why there is nothing to show."""
     st.error("The database cannot be used.")
     st.text(str(error))
     st.stop()
 
 
 def _cached(query: Callable[Concatenate[Store, P], R]) -> Callable[P, R]:
-    """`query` of the reader's store, remembered for a second; `forget` clears it."""
+    """Return `query` on the reader's store, cached for a second; `forget` clears it."""
     decorate: Any = st.cache_data(
         ttl=SECONDS, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
     )
@@ -83,7 +83,7 @@ def _cached(query: Callable[Concatenate[Store, P], R]) -> Callable[P, R]:
 
 
 def kept(entries: int) -> Callable[[Query], Query]:
-    """Remembers a query for good: its arguments must name one state of what it reads."""
+    """Cache a query for good: its arguments must identify one state of what it reads."""
     decorate: Any = st.cache_data(max_entries=entries, show_spinner=False, hash_funcs={Store: attrgetter("url")})
 
     def keep(query: Query) -> Query:
@@ -94,7 +94,7 @@ def kept(entries: int) -> Callable[[Query], Query]:
 
 
 def forget() -> None:
-    """Makes the next reads see what has just been written."""
+    """Clear the caches, so that the next reads see what has just been written."""
     for query in _remembered:
         query.clear()
 

@@ -1,6 +1,6 @@
-"""What somebody looks for, as it stands in an address: the Find page and the export read it by the same function.
+"""A search as it is written in an address: the Find page and the export read it by the same function.
 
-Knows nothing of Streamlit. A value that cannot be read counts as not given.
+A value that cannot be read counts as not given.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ JUDGED = {"Any": None, "Right": True, "Wrong": False}
 FORMS = {"Any": None, "Well-formed": True, "Malformed": False}
 CUT = {"Any": None, "Cut off": True, "Complete": False}
 RANGES = {"step": "Step", "reward": "Reward", "tokens": "Tokens", "steps": "Reasoning steps"}
-"""Name in the address, before `_from` and `_to`, and label."""
+"""Name in the address, without `_from` and `_to`, and label."""
 AT_ONCE = 250
 
 
 class Asked(NamedTuple):
-    """Filter, order and text of one search; an empty text looks at columns only."""
+    """Filter, order and text of one search; without text only columns are searched."""
 
     wanted: TraceFilter
     order: Order
@@ -45,14 +45,14 @@ class Asked(NamedTuple):
     is_expression: bool
 
     def matcher(self) -> Matcher | None:
-        """Raises StoreError when the text is meant as an expression and is none."""
+        """Return a matcher of the text. Raises StoreError if it should be a regular expression and is invalid."""
         if not self.text:
             return None
         return matching(self.text) if self.is_expression else containing(self.text)
 
 
 def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
-    """What the query of an address asks for; the run has been looked up already."""
+    """Return the search of an address's query; the run has been looked up already."""
     wanted = TraceFilter(
         run_id=run_id,
         correct=JUDGED.get(query.get("judged", "")),

@@ -1,4 +1,4 @@
-"""When what waits in the queue will start, as far as earlier runs can tell. Reads the store, starts nothing."""
+"""Estimate when queued jobs will start, from the durations of earlier runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERYTHING = "*"
 
 
 class Waiting(NamedTuple):
-    """A queued job, its place from 1 on, and the seconds until it starts; None where that cannot be told."""
+    """A queued job, its position (from 1), and the seconds until it starts; None if unknown."""
 
     job: JobRow
     place: int
@@ -24,7 +24,7 @@ class Waiting(NamedTuple):
 
 
 def waiting(now: float) -> list[Waiting]:
-    """The queue in its order, as this host would work it off; a cluster has its own."""
+    """Return the queue in the order in which this host would work through it; a cluster has its own."""
     jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
@@ -41,9 +41,9 @@ def waiting(now: float) -> list[Waiting]:
 def starts(
     free_in: Sequence[float], lasts: Sequence[float | None], widths: Sequence[int] | None = None
 ) -> list[float | None]:
-    """Seconds until each of the waiting jobs starts, in order; infinite `free_in` are devices of unknown end.
+    """Return the seconds until each waiting job starts, in order; `free_in` is infinite for a device of unknown end.
 
-    `widths` are the devices that each takes, one where they are not given; the last of them decides.
+    `widths` are the numbers of devices that the jobs take, one by default; a job waits for the last of them.
     """
     free = sorted(free_in)
     found: list[float | None] = []
@@ -56,7 +56,7 @@ def starts(
 
 
 def _free_in(active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> list[float]:
-    """Seconds until each device of this host is free."""
+    """Return seconds until each device of this host is free."""
     here = [job for job in active if job.host == identity.host()]
     left = {device: _left(job, runs, lengths, now) for job in here for device in (job.device or EVERYTHING).split(",")}
     return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in devices.here()]
@@ -71,7 +71,7 @@ def _left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: 
 
 
 def _lasts(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float]) -> float | None:
-    """How long a job will take, as earlier ones like it took."""
+    """Return how long a job will take, judged by earlier ones like it."""
     run = runs.get(job.run_id)
     if job.kind != "train" or run is None:
         return lengths.get(job.kind)

@@ -1,4 +1,4 @@
-"""Buttons that act on runs, with what they will do in their tooltips, and the question before a deletion."""
+"""Buttons that act on runs, with their effects as tooltips, and the confirmation of a deletion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TO_DELETE = "runs to delete"
 
 
 def attempt(action: Callable[..., str], *arguments: object) -> None:
-    """Does what a button says; what was done, or why it was not, becomes a message that passes."""
+    """Run a button's action; its result, or why it failed, is shown as a toast."""
     try:
         st.toast(format.literal(action(*arguments)), icon=":material/check:")
     except (StoreError, ConfigError) as error:
@@ -26,7 +26,7 @@ def attempt(action: Callable[..., str], *arguments: object) -> None:
 
 
 def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> None:
-    """One button that asks each run to stop; asked again, it insists. `levels` are what was asked so far."""
+    """Show one button that asks each run to stop; pressed again, it insists. `levels` are those requested so far."""
     stoppable = [run for run in runs if intents.can_stop(run)]
     level = min(max(levels, default=0) + 1, max(map(intents.strongest_stop, stoppable), default=1))
     label, explanation = status.STOP_LEVELS[level]
@@ -60,7 +60,7 @@ def clone_button(run: RunRow | None, *, key: str) -> None:
 
 
 def branch_button(run: RunDetail, *, key: str) -> None:
-    """A choice of the run's checkpoints, each of which opens the launch form to go on from it otherwise."""
+    """Show a choice of the run's checkpoints, each opening the launch form to branch from it."""
     found = data.list_checkpoints(run.id)
     if not found:
         return
@@ -74,7 +74,7 @@ def branch_button(run: RunDetail, *, key: str) -> None:
 
 
 def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
-    """Asks first: the page must call `confirm_deletion` outside of its fragments."""
+    """Request confirmation: the page must call `confirm_deletion` outside of its fragments."""
     deletable = [run for run in runs if run.status not in status.OPEN]
     explanation = (
         "Removes runs with all that they recorded. Asks first." if deletable else "Stop a run before you delete it."
@@ -93,7 +93,7 @@ def confirm_deletion(*, then: str | None = None) -> None:
 
 
 def what_goes(run: RunRow) -> str:
-    """What a deletion takes along, in numbers, and the folder by its path."""
+    """Return what a deletion removes, in numbers, and the folder by its path."""
     own = state.belongings(data.reader(), run.id)
     folder = intents.folder_of(run)
     return (

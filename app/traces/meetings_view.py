@@ -1,4 +1,4 @@
-"""One example through training: what this run said to it at other steps, and what other runs said."""
+"""One example through training: this run's answers at other steps, and those of other runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _times(count: int) -> str:
 
 
 def strip(name: str, found: Sequence[Meeting], kind: str, now: int | None = None) -> str:
-    """A line of links as inert HTML: the step, and how many of its answers were right."""
+    """Return a line of links as inert HTML: the step, and how many of its answers were right."""
     parts = []
     for each in found:
         colour = "tv-right" if 2 * each.right >= each.answers else "tv-wrong"

@@ -1,8 +1,8 @@
-"""GRPO on TRL's GRPOTrainer. Knows how a RunConfig becomes TRL arguments; nothing of databases.
+"""GRPO on TRL's GRPOTrainer: TRL's arguments for a RunConfig, its dataset and its rewards.
 
-How it differs from DeepSeek's paper (arXiv 2402.03300): one update a generation (no clipping ever bites),
-token-level loss normalization by default (`dapo`, arXiv 2503.14476), KL against the policy that the run starts from:
-the base with the adapter off, or a frozen copy of the adapter that it was given.
+How it differs from DeepSeek's paper (arXiv 2402.03300): one update a generation (no clipping ever bites), token-level
+loss normalization by default (`dapo`, arXiv 2503.14476), KL against the policy that the run starts from: the base with
+the adapter off, or a frozen copy of the adapter that it was given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from trainer.train import lazy_rows
 
 
 def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
-    """Return what SFT and GRPO share of TRL's arguments."""
+    """Return the TRL arguments shared by SFT and GRPO."""
     settings = config.optimization
     on_gpu = torch.cuda.is_available()
     return {
@@ -77,7 +77,7 @@ def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
 
 
 def check_enough(config: RunConfig, examples: int) -> None:
-    """Raise TrainerError where there are fewer training examples than an update has prompts: TRL would do none."""
+    """Raise TrainerError if there are fewer training examples than prompts in an update: TRL would do no update."""
     prompts, group, processes = config.prompts_per_step, config.grpo.group_size, config.optimization.processes
     if config.method != "grpo" or examples >= prompts:
         return
@@ -103,7 +103,7 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
 
 
 def as_own(reward: Reward) -> Callable[..., Any]:
-    """Return a reward of the user's own as TRL calls it, without the column that only we need."""
+    """Return a user's reward as TRL calls it, without the column that only we need."""
 
     def function(example: Any, **arguments: Any) -> Any:
         return own(**arguments)
@@ -118,7 +118,7 @@ def as_own(reward: Reward) -> Callable[..., Any]:
 
 
 def _generating(config: RunConfig, base: Base) -> dict[str, Any]:
-    """TRL's arguments of sampling. Raises TrainerError where vLLM is asked for and absent."""
+    """Return TRL's sampling arguments. Raises TrainerError if vLLM is asked for but not installed."""
     settings = config.grpo
     if settings.vllm == "off":
         return {"generation_kwargs": options(base.model, base.processor, sampled=True)}
@@ -143,7 +143,7 @@ def build(
     output: Path,
     start: Path | None = None,
 ) -> GroupedTrainer:
-    """Return a GRPOTrainer ready for `train()`; one generation an update. `start` holds the adapter to go on from."""
+    """Return a trainer ready for `train()`, one generation an update; `start` holds the adapter to continue from."""
     settings = config.grpo
     arguments = GRPOConfig(
         **common_arguments(config, output),

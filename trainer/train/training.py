@@ -1,7 +1,6 @@
-"""One training or evaluation job from its row in the database to its end: builds, trains, probes, saves, tests.
+"""Run a job from its database row to its end; for a training: build, train, probe, save, test.
 
 The order of a training step: TRL updates and logs → Recorder commits → Watch probes, validates, saves, stops.
-Knows the store and TRL; knows nothing of processes, signals or queues.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from trainer.train.callbacks import Watch, curves
 
 
 def run_job(store: Store, job_id: int) -> None:
-    """Executes a job that was claimed. Raises Stopped after a graceful stop, TrainerError for known faults."""
+    """Execute a claimed job. Raises Stopped after a graceful stop, TrainerError for known faults."""
     job = next(job for job in list_jobs(store, open_only=True) if job.id == job_id)
     run = get_run(store, job.run_id)
     config = provenance.config_of(run)
@@ -70,14 +69,14 @@ def run_job(store: Store, job_id: int) -> None:
 
 
 def _output(store: Store, run: RunDetail, resume: bool) -> Path:
-    """The run's own folder, with what it goes on from. Raises TrainerError before anything of it is forgotten."""
+    """Return the run's own folder, with its checkpoints. Raises TrainerError before any of its records is deleted."""
     if resume and (reason := folders.why_not_resumed(store, run)) is not None:
         raise TrainerError("disk", reason)
     return folders.own(store, run.id)
 
 
 def _start_ranks(store: Store, job_uid: str, count: int) -> None:
-    """Raises TrainerError where there are too few GPUs, Stopped or TrainerError as the ranks ended."""
+    """Start a job's ranks. Raises TrainerError for too few GPUs; Stopped or TrainerError as the ranks ended."""
     gpus = torch.cuda.device_count()
     if 0 < gpus < count:
         raise TrainerError("config", f"optimization.processes is {count}, but the job sees {gpus} GPUs: lower it.")
@@ -85,7 +84,7 @@ def _start_ranks(store: Store, job_uid: str, count: int) -> None:
 
 
 def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
-    """The config with the accumulation of a retry after running out of memory."""
+    """Return the config with the accumulation of a retry after running out of memory."""
     if accumulation is None:
         return config
     optimization = config.optimization.model_copy(update={"accumulation": accumulation})
@@ -93,9 +92,9 @@ def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
 
 
 def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path, *, resume: bool) -> None:
-    """SFT or GRPO from the base or another adapter, or from the last checkpoint where `resume` is set.
+    """Train with SFT or GRPO from the base or an adapter or, with `resume`, from the last checkpoint.
 
-    Of several processes the first alone writes, probes, validates and decides; the others follow.
+    With several processes, only the first one writes, probes, validates and decides; the others follow.
     """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -157,7 +156,7 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
 
 
 def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
-    """What the other processes do: their share of each batch, until the first one stops them."""
+    """Run one of the other processes: compute its share of each batch, until the first one stops it."""
     if config.method == "grpo":
         GenerationCapture(trainer, None, opening=opening)
     trainers.print_no_logs(trainer)
@@ -167,9 +166,9 @@ def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
 
 
 def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
-    """Trains from the beginning, or from a checkpoint, to the last update.
+    """Train from the beginning, or from a checkpoint, to the last update.
 
-    Raises Stopped, and TrainerError where training ends earlier by itself.
+    Raises Stopped, or TrainerError if training ends early by itself.
     """
     last = watch.config.optimization.steps
     if start is None:
@@ -193,7 +192,7 @@ def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
 
 
 def _count_on(trainer: Any, watch: Watch) -> None:
-    """Goes on counting tokens where the run stood: SFT's count is in no checkpoint of TRL's."""
+    """Continue counting tokens from the run's count: SFT's is in no checkpoint of TRL's."""
     counted = read_clock(watch.store, watch.run_id).tokens
     if len(counted) and math.isfinite(counted[-1]):
         watch.recorder.last_tokens = float(counted[-1])
@@ -238,7 +237,7 @@ def finish(
     test: Sequence[Example],
     checkpoints: Checkpoints,
 ) -> None:
-    """Saves the final adapter and answers the test split once, with the checkpoint that validation chose."""
+    """Save the final adapter and answer the test split once, with the checkpoint that validation chose."""
     checkpoints.final(trainer, trainer.state.global_step)
     provenance.add_facts(store, run_id, measured_memory=memory.measured_peak())
     if not test:
