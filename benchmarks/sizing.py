@@ -26,7 +26,7 @@ from store.steps import record_metrics, record_step
 
 SIZES, STEPS, REPEATS, BEYOND = (10, 40, 160), 100, 7, 100
 Read = Callable[[Store, int], object]
-"""Of a store, and of the newest run's id."""
+"""Figures of a store; the second argument is the newest run's id."""
 READS: dict[str, Read] = {
     "the list of runs": lambda store, run: list_runs(store),
     "a run, its clock and evaluations": lambda store, run: (

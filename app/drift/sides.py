@@ -1,6 +1,6 @@
 """Compare two to four runs or checkpoints on the questions all of them answered: do styles differ, and where?
 
-Pure functions of what was said and scored; knows neither Streamlit nor the store's queries.
+Pure functions of texts and scores.
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ class StepRecorder(TrainerCallback):
         """The trainer's token count at the last step."""
         self._pending: list[Generation] = []
         self._evaluated: list[Generation] = []
-        """Of the evaluation at hand."""
+        """Samples of the current evaluation."""
         self._measured: dict[int, list[TokenRow]] = {}
-        """Generations by number."""
+        """Token figures by the number of their generation."""
         self._measuring = 0.0
         """Seconds of the current step."""
         self._held: StepRecord | None = None
@@ -198,7 +198,7 @@ class StepRecorder(TrainerCallback):
         )
 
     def _send_evaluated(self, name: str) -> None:
-        """Hand over what was sampled for the evaluation set `name`; pictures are kept up to a bound."""
+        """Pass on what was sampled for the evaluation set `name`; pictures are kept up to a limit."""
         generations, self._evaluated = self._evaluated, []
         rows: list[CompletionRow] = []
         places: list[int] = []
