@@ -54,7 +54,7 @@ class StepRecorder(TrainerCallback):
         self._measured: dict[int, list[TokenRow]] = {}
         """Token figures by the number of their generation."""
         self._measuring = 0.0
-        """Seconds of the current step."""
+        """Seconds spent measuring tokens in the current step."""
         self._held: StepRecord | None = None
         """A step that has ended, while its metrics may still come."""
         self._step_began: float | None = None
