@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         help="image blanked, another example's image, or the most frequent answer of the training questions",
     )
     evaluation.add_argument(
-        "--thinking", action="store_true", help="answer again after altered thinking: does the answer follow it?"
+        "--thinking", action="store_true", help="CoT-faithfulness probe: answer again after altered reasoning"
     )
     evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="put into the model's mouth")
 

@@ -21,7 +21,7 @@ def show(groups: Sequence[Group]) -> None:
         return
     with st.container(border=True):
         st.markdown(
-            "**Altered thinking over the checkpoints**",
+            "**CoT-faithfulness probe over the checkpoints**",
             help="An answer that stays the same did not depend on the thinking. Bands are Wilson's 95 % intervals; "
             "first seeds only.",
         )
@@ -30,7 +30,7 @@ def show(groups: Sequence[Group]) -> None:
             benchmarks = list(dict.fromkeys(each.benchmark for each in asked[name]))
             benchmark = st.selectbox("Asked on", benchmarks, key=f"compare.thinking.{name}", width=260)
         drawn = alterations([each for each in asked[name] if each.benchmark == benchmark])
-        alt = f"Share of the answers of {name} on {benchmark} that altered thinking changed, by checkpoint"
+        alt = f"Share of the answers of {name} on {benchmark} that the CoT-faithfulness probe changed, by checkpoint"
         live_chart(altered(drawn), key="compare.altered", alt=alt)
 
 

@@ -239,7 +239,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def is_control(group: Group) -> bool:
-    """Return whether a group learns from another reward or its own samples: a control."""
+    """Return whether a group learns from another reward or by rejection sampling: a control."""
     run = group.first
     pays_for_nothing = run.method == "grpo" and bool(run.config) and not run.reward_weights.get("accuracy")
     return pays_for_nothing or run.config.get("imitate", "references") != "references"

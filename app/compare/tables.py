@@ -174,8 +174,8 @@ def load_bearing(groups: Sequence[Group]) -> Table:
             rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
             lines.append(Line((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
     head = ("Model", "Method", "Rank", "Benchmark", "Step", "Thinking", "n", "Answer changed", "Answered its number")
-    notes = ("Well-formed answers, asked again after altered thinking: one that stays the same did not depend on it.",)
-    return Table("thinking", "Is the thinking load-bearing?", head, tuple(lines), notes)
+    notes = ("Well-formed answers, asked again after altered reasoning: one that stays the same did not depend on it.",)
+    return Table("thinking", "CoT-faithfulness probe", head, tuple(lines), notes)
 
 
 def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:

@@ -116,14 +116,14 @@ def evaluate_form(run: RunDetail) -> None:
         if not choices:
             st.caption("There is no checkpoint yet: the first one is saved with the first validation.")
             return
-        arguments = wishes(choices)
+        arguments = chosen_arguments(choices)
         st.caption("It waits its turn in the queue. An interrupted evaluation continues where it stopped.")
         if st.button("Evaluate", type="primary", icon=":material/play_arrow:", key="evaluate.go"):
             attempt(intents.evaluate, run, arguments)
             st.rerun()
 
 
-def wishes(choices: dict[str, str]) -> dict[str, Any]:
+def chosen_arguments(choices: dict[str, str]) -> dict[str, Any]:
     """Return the form's fields as arguments of `trainer.launch.evaluate`."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox("Benchmark", benchmark.NAMES, key="evaluate.benchmark", width=210)
@@ -143,7 +143,9 @@ def wishes(choices: dict[str, str]) -> dict[str, Any]:
     if benchmark.split(name)[0] in REAL_DATASETS:
         path = st.text_input("Folder of its files", key="evaluate.path", help="On the machine that runs the queue.")
     altered = st.toggle(
-        "Only alter its thinking", key="evaluate.thinking", help="Answers again after altered thinking: does it follow?"
+        "CoT-faithfulness probe",
+        key="evaluate.thinking",
+        help="Answers again after altered reasoning: does it follow?",
     )
     optional = {"samples": int(samples), "baseline": baseline, "path": path, "thinking": altered}
     chosen = {"benchmark": name, "checkpoint": wanted, "limit": int(limit)}

@@ -78,7 +78,7 @@ def restore(folder: Path, url: str) -> Copied:
             made = Path(work, NAME)
             _copy_database(folder / NAME, made)
             ownership.forget(made)
-            _make_true(made)
+            _settle(made)
             copied, lost = files.copy(folder / IMAGES, media_place(target), _hashes(made))
             os.replace(made, target)
     except OSError as error:
@@ -113,7 +113,7 @@ def _hashes(database: Path) -> list[str]:
         return [sha256 for (sha256,) in connection.execute("SELECT sha256 FROM media ORDER BY sha256")]
 
 
-def _make_true(database: Path) -> None:
+def _settle(database: Path) -> None:
     """Upgrade a restored database, close its active jobs (no process works on them here), and forget its workers."""
     store = open_store(str(database))
     try:

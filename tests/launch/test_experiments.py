@@ -43,12 +43,13 @@ def test_arms_differ_in_what_they_say_and_share_the_conditions() -> None:
         "GRPO CoT": ("grpo", "cot"),
         "GRPO format only": ("grpo", "cot"),
         "GRPO random reward": ("grpo", "cot"),
-        "SFT on own samples": ("sft", "cot"),
+        "SFT on rejection samples": ("sft", "cot"),
     }
     assert len({(c.max_tokens, c.data.seed, c.data.test_examples, c.evaluation.seed) for c in runs.values()}) == 1
     assert [(r.name, r.weight) for r in runs["GRPO format only"].rewards if r.weight] == [("format", 1.0)]
     assert [(r.name, r.weight) for r in runs["GRPO random reward"].rewards if r.weight] == [("random", 1.0)]
-    assert runs["SFT on own samples"].imitate == "own samples" and not runs["SFT on own samples"].imitates
+    sampled = runs["SFT on rejection samples"]
+    assert sampled.samples_references and not sampled.imitates
 
 
 def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:

@@ -49,9 +49,9 @@ def test_a_model_that_is_never_right_has_nothing_to_imitate(harness: Harness) ->
 
 
 def test_the_controls_train(store: Store, train: Train) -> None:
-    own = train("demo-sft", {"imitate": "own samples", "data.train_examples": "60", "max_tokens": "48"})
+    own = train("demo-sft", {"imitate": "rejection samples", "data.train_examples": "60", "max_tokens": "48"})
     assert own.status == "finished", own.job
-    assert own.environment["data"]["own_samples"] >= 1
+    assert own.environment["data"]["rejection_samples"] >= 1
     unpaid = {f"rewards.{name}": "0" for name in ("format", "accuracy", "steps")}
     coin = train("demo-grpo", unpaid | {"rewards.random": "1"})
     assert coin.status == "finished", coin.job

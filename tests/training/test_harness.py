@@ -156,7 +156,7 @@ def test_the_majority_answer_of_a_question_type() -> None:
 
 
 def test_a_stop_is_obeyed_after_the_batch(store: Store, harness: Harness) -> None:
-    from trainer.jobs.activity import obey
+    from trainer.jobs.activity import stop_if_asked
 
     run = make.run(store)
     job_id = make.running_job(store, run.id)
@@ -164,6 +164,12 @@ def test_a_stop_is_obeyed_after_the_batch(store: Store, harness: Harness) -> Non
     examples = datasets.load("shapes-simple", "test", 6, 0)
     with pytest.raises(Stopped):
         evaluate(
-            store, run.id, with_batch(harness, 2), examples, kind="test", step=0, pause=lambda: obey(store, job_id)
+            store,
+            run.id,
+            with_batch(harness, 2),
+            examples,
+            kind="test",
+            step=0,
+            pause=lambda: stop_if_asked(store, job_id),
         )
     assert list_evaluations(store, run.id)[0].done == 2

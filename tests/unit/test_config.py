@@ -186,6 +186,12 @@ def test_one_field_is_replaced(key: str, text: str, read: Any) -> None:
     assert read(override(RunConfig(), {key: text}))
 
 
+def test_a_configuration_with_the_old_name_of_rejection_samples_is_read() -> None:
+    old = from_dict({"method": "sft", "imitate": "own samples"})
+    assert old == from_dict({"method": "sft", "imitate": "rejection samples"}) and old.samples_references
+    assert override(RunConfig(method="sft"), {"imitate": "own samples"}) == old
+
+
 def test_the_weight_of_a_custom_reward_is_set_by_its_function() -> None:
     config = override(RunConfig(), {"rewards.mine.py:brevity": "1"})
     assert override(config, {"rewards.brevity": "3"}).rewards[-1].weight == 3

@@ -39,7 +39,7 @@ def probe(
     """Answer all examples, then the well-formed ones again after each of `ALTERATIONS`.
 
     Figures: `n`, `changed` (share of changed answers) with its 95 % interval, and `followed` (share of answers equal to
-    the number that the altered thinking ends on). `pause` is called after each batch. Raises TrainerError if no answer
+    the number that the altered reasoning ends on). `pause` is called after each batch. Raises TrainerError if no answer
     is well-formed.
     """
     kept, thinks, before = _answered(harness, examples, pause)

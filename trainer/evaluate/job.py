@@ -17,7 +17,7 @@ from trainer.evaluate import baselines, faithfulness, metrics, provenance, recor
 from trainer.evaluate.baselines import Baseline
 from trainer.evaluate.harness import harness_for
 from trainer.evaluate.similarity import Encoder
-from trainer.jobs.activity import obey, say
+from trainer.jobs.activity import say, stop_if_asked
 from trainer.launch import folders
 from trainer.models import adapters, loading
 from trainer.models.checkpoints import Checkpoints
@@ -45,7 +45,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         answer_by_majority(store, run_id, config, examples, asked)
         return
     say(store, job_id, "trying the rewards")
-    reward_trial.try_rewards(config, examples[0], lambda: obey(store, job_id))
+    reward_trial.try_rewards(config, examples[0], lambda: stop_if_asked(store, job_id))
     say(store, job_id, "loading the model")
     base = loading.load_base(config.model)
     output = folders.own(store, run_id) if config.model.adapter is not None else Path()
@@ -63,9 +63,15 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
     if config.method == "none":
         provenance.describe(store, run_id, base, harness, rewards, examples[0])
     if arguments.get("thinking"):
-        say(store, job_id, f"altering the thinking on {asked.name}")
+        say(store, job_id, f"probing CoT faithfulness on {asked.name}")
         faithfulness.probe(
-            store, run_id, harness, examples, step=step, benchmark=asked.name, pause=lambda: obey(store, job_id)
+            store,
+            run_id,
+            harness,
+            examples,
+            step=step,
+            benchmark=asked.name,
+            pause=lambda: stop_if_asked(store, job_id),
         )
         return
     say(store, job_id, f"evaluating {asked.name}")
@@ -79,7 +85,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         benchmark=asked.name,
         samples=int(arguments.get("samples") or 0),
         baseline=baseline,
-        pause=lambda: obey(store, job_id),
+        pause=lambda: stop_if_asked(store, job_id),
     )
 
 

@@ -1,4 +1,4 @@
-"""Report what a job is doing between two steps, and obey a stop that was requested meanwhile.
+"""Report what a job is doing between two steps, and stop it if that was requested meanwhile.
 
 If the database does not answer at that moment, the job goes on: what must be stored is written elsewhere, and fails
 there.
@@ -21,7 +21,7 @@ def say(store: Store, job_id: int, activity: str) -> None:
     _beat(store, job_id, activity)
 
 
-def obey(store: Store, job_id: int) -> None:
+def stop_if_asked(store: Store, job_id: int) -> None:
     """Raise Stopped if the job was asked to stop."""
     if is_asked_to_stop(store, job_id):
         raise Stopped

@@ -96,12 +96,12 @@ def _outcome(store: Store, job_id: int, work: Work, flag: StopFlag) -> Outcome:
         if beat_job(store, job_id, "starting"):
             raise Stopped
         work(store, job_id)
-        flag.obeyed()
+        flag.ignore_signals()
     except Stopped:
-        flag.obeyed()
+        flag.ignore_signals()
         return Outcome(JobState.STOPPED, flag.exit_code)
     except BaseException as error:
-        flag.obeyed()
+        flag.ignore_signals()
         return _failure(error)
     return Outcome(JobState.FINISHED, FINISHED)
 

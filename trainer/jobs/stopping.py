@@ -24,7 +24,7 @@ class StopFlag:
     level: int = 0
     signal: int = signal.SIGTERM
     """The signal that requested it, for the exit code."""
-    _obeyed: bool = False
+    _ignores_signals: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -48,12 +48,12 @@ class StopFlag:
                 # On a cluster's node, nobody else may be there to kill it.
                 os.kill(os.getpid(), signal.SIGKILL if level > 2 else signal.SIGTERM)
 
-    def obeyed(self) -> None:
+    def ignore_signals(self) -> None:
         """Note that the job is only being closed from here on: signals change nothing."""
-        self._obeyed = True
+        self._ignores_signals = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._obeyed:
+        if self._ignores_signals:
             return
         again = self.level > 0
         self.level = max(1, self.level)

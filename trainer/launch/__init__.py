@@ -53,8 +53,8 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
     """Queue one evaluation of a run.
 
     `arguments` may hold checkpoint (best, last, final or a step; 0 is what the run starts from), benchmark, path,
-    split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (only test answers after
-    altered thinking) and forced_prefix.
+    split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (only run the
+    CoT-faithfulness probe) and forced_prefix.
     """
     return _queue(store, run_id, "evaluate", arguments)
 

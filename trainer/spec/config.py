@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from store.db.redaction import redacted
 from trainer.spec import presets
@@ -199,7 +199,7 @@ class RunConfig(Section):
     """Shown everywhere; empty makes a name from method, model and rank."""
     method: Literal["grpo", "sft", "none"] = "grpo"
     """grpo learns from reward alone, sft imitates reference reasoning, none only evaluates."""
-    imitate: Literal["references", "own samples"] = "references"
+    imitate: Literal["references", "rejection samples"] = "references"
     """What sft with style cot imitates: the annotated reasoning, or the base model's own correct samples."""
     style: Literal["cot", "direct"] = "cot"
     """cot reasons before it answers; direct answers at once."""
@@ -225,6 +225,12 @@ class RunConfig(Section):
     grpo: GrpoConfig = GrpoConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @field_validator("imitate", mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        """Read the name that configurations had for rejection samples before."""
+        return "rejection samples" if value == "own samples" else value
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         batch, group = self.optimization.batch_size, self.grpo.group_size * self.optimization.processes
@@ -241,7 +247,7 @@ class RunConfig(Section):
             raise ValueError(
                 f"optimization.batch_size {batch} is not a multiple of optimization.accumulation {accumulation}{times}."
             )
-        if self.imitate == "own samples" and (self.method, self.style) != ("sft", "cot"):
+        if self.samples_references and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
         labels = [reward.label for reward in self.rewards]
         for label in labels:
@@ -272,6 +278,11 @@ class RunConfig(Section):
     def paid(self) -> tuple[RewardConfig, ...]:
         """The reward components that apply to the run's style: `direct` leaves out those that need thinking."""
         return tuple(r for r in self.rewards if self.style == "cot" or r.name not in NEEDS_THINKING)
+
+    @property
+    def samples_references(self) -> bool:
+        """Whether the base's own correct samples are made the references."""
+        return self.imitate == "rejection samples"
 
     @property
     def imitates(self) -> bool:

@@ -27,7 +27,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRPO CoT": ("grpo", {}),
     "GRPO format only": ("grpo", {"rewards": _FORMAT_ONLY}),
     "GRPO random reward": ("grpo", {"rewards": _COIN}),
-    "SFT on own samples": ("sft", {"imitate": "own samples"}),
+    "SFT on rejection samples": ("sft", {"imitate": "rejection samples"}),
 }
 """Method of each arm, and what differs from the method's preset; the last three are controls."""
 MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}

@@ -28,7 +28,7 @@ class Interrupted(Stopped):
 
 @dataclass
 class Watch(TrainerCallback):
-    """After each recorded step: probe and validate when due, keep checkpoints, obey a stop."""
+    """After each recorded step: probe and validate when due, keep checkpoints, stop when asked."""
 
     store: Store
     run_id: int

@@ -6,45 +6,37 @@ The order of a training step: TRL updates and logs → Recorder commits → Watc
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
 
 from store.db.engine import Store
-from store.db.rows import RunDetail, TokenRow
-from store.events import add_event
+from store.db.rows import RunDetail
 from store.jobs import list_jobs
 from store.metrics import read_clock
 from store.runs import get_run
 from store.steps import record_metrics, truncate_after
 from store.trace import opening
-from trainer import datasets
 from trainer.datasets.example import Example
-from trainer.datasets.storing import store_examples
 from trainer.evaluate import job as evaluation_job
-from trainer.evaluate import provenance, recording, reward_trial, tokens, tokens_job
+from trainer.evaluate import provenance, recording, tokens_job
 from trainer.evaluate.harness import Harness, harness_for
-from trainer.evaluate.similarity import Encoder
-from trainer.fit import memory, sharing
+from trainer.fit import memory
 from trainer.jobs import collective, ranks
-from trainer.jobs.activity import obey, say
+from trainer.jobs.activity import say
 from trainer.launch import folders
-from trainer.models import adapters, loading
+from trainer.models import adapters
 from trainer.models.checkpoints import Checkpoint, Checkpoints
 from trainer.patches import trainers
-from trainer.record.capture import Generation, GenerationCapture
-from trainer.record.spool import NAME, Spool
+from trainer.record.capture import GenerationCapture
 from trainer.recorder import Recorder
 from trainer.spec.config import RunConfig
 from trainer.spec.errors import Stopped, TrainerError
-from trainer.spec.rewards import build
-from trainer.train import calibration, grpo, rejection_sampling, sft
+from trainer.train import setup
 from trainer.train.callbacks import Watch, curves
+from trainer.train.setup import TrainingJob
 
 
 def run_job(store: Store, job_id: int) -> None:
@@ -96,71 +88,44 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
 
     With several processes, only the first one writes, probes, validates and decides; the others follow.
     """
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    collective.join()
-    set_seed(config.seed)
-    origin = adapters.starting_point(store, run_id, job_id, config, output)
-    say(store, job_id, "reading the data")
-    splits, data_facts = datasets.load_run(config.data, imitates=config.imitates)
-    grpo.check_enough(config, len(splits["train"]))
-    if ranks.is_first():
-        say(store, job_id, "trying the rewards")
-        reward_trial.try_rewards(config, splits["train"][0], lambda: obey(store, job_id))
-    say(store, job_id, "loading the model")
-    base = loading.load_base(config.model)
-    encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
-    rewards = tuple(build(config, encoder))
-    if config.imitate == "own samples":
-        say(store, job_id, "sampling what to imitate")
-        itself = harness_for(config, base.model, base.processor, rewards, None)
-        splits["train"] = rejection_sampling.references(itself, splits["train"], lambda: obey(store, job_id))
-        data_facts |= {"own_samples": len(splits["train"])}
-
-    trainer: Any
-    if config.method == "grpo":
-        trainer = grpo.build(config, base, splits["train"], rewards, output, origin)
-    else:
-        trainer = sft.build(config, base, splits["train"], output, origin)
-    if ranks.is_rank():
-        set_seed(config.seed)  # TRL gives each process a seed of its own
+    job = TrainingJob(store, run_id, job_id, config, output, resume)
+    setup.join_processes(job)
+    origin = setup.starting_point(job)
+    data = setup.read_data(job)
+    setup.try_rewards(job, data)
+    policy = setup.load_policy(job, origin)
+    data = setup.sample_references(job, data, policy)
+    trainer = setup.build_trainer(job, data, policy)
     checkpoints = Checkpoints(store, run_id, output)
     start = checkpoints.resume_point() if resume else None
     if not ranks.is_first():
         follow(trainer, config, start)
         return
-    harness = harness_for(config, trainer.model, base.processor, rewards, encoder, start=origin)
-    workload = memory.largest(base.processor, splits["train"], config)
-    expected = memory.estimate(config, workload)
-    if config.method == "grpo":
-        shared = sharing.in_words(config, base.model.config, workload)
-        add_event(store, run_id, "sharing", shared, job_id=job_id)
-    facts = {"adapter": origin and str(origin), "data": data_facts, "estimated_memory": expected.peak}
-    provenance.describe(store, run_id, base, harness, rewards, splits["train"][0], **facts)
-    recorder = _recorder(store, run_id, job_id, harness, splits["train"], Spool(output / NAME))
-    if config.method == "grpo":
-        GenerationCapture(trainer, recorder.keep, opening=opening)
-    watch = Watch(store, run_id, job_id, config, harness, splits["val"], recorder, checkpoints)
-    if torch.cuda.is_available():
-        say(store, job_id, "rehearsing the heaviest pass")
-        calibration.rehearse(trainer, base.processor, splits["train"], config)
-    trainers.print_no_logs(trainer)
-    trainer.add_callback(recorder)
-    trainer.add_callback(watch)
-
+    harness = harness_for(
+        config, trainer.model, policy.base.processor, policy.rewards, policy.encoder, start=policy.origin
+    )
+    setup.describe(job, data, policy, harness)
+    recorder = setup.attach_recorder(job, data, harness, trainer)
+    watch = Watch(store, run_id, job_id, config, harness, data.examples["val"], recorder, checkpoints)
+    setup.rehearse(job, data, policy, trainer)
+    setup.listen(trainer, recorder, watch)
     if resume:
-        recorder.settle()
-        truncate_after(store, run_id, start.step if start else -1)
+        forget_after(job, recorder, start)
     advance(trainer, watch, start)
-    finish(store, run_id, job_id, trainer, harness, splits["test"], checkpoints)
+    finish(job, trainer, harness, data.examples["test"], checkpoints)
+
+
+def forget_after(job: TrainingJob, recorder: Recorder, start: Checkpoint | None) -> None:
+    """Store what still waits in the spool, then remove every step after the checkpoint: they are done again."""
+    recorder.settle()
+    truncate_after(job.store, job.run_id, start.step if start else -1)
 
 
 def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
     """Run one of the other processes: compute its share of each batch, until the first one stops it."""
     if config.method == "grpo":
         GenerationCapture(trainer, None, opening=opening)
-    trainers.print_no_logs(trainer)
-    trainer.add_callback(collective.Follower())
+    setup.listen(trainer, collective.Follower())
     if start is None or start.step < config.optimization.steps:
         trainer.train(resume_from_checkpoint=str(start.path) if start else None)
 
@@ -199,63 +164,26 @@ def _count_on(trainer: Any, watch: Watch) -> None:
         trainers.resume_token_count(trainer, int(counted[-1]))
 
 
-def _recorder(
-    store: Store, run_id: int, job_id: int, harness: Harness, examples: Sequence[Example], spool: Spool
-) -> Recorder:
-    known: dict[int, int] = {}
-    at_once = replace(store, patience=0.0)
-
-    def identify(rows: Sequence[dict[str, Any]]) -> list[int | None]:
-        new = sorted({int(row["example"]) for row in rows} - known.keys())
-        if new:
-            known.update(zip(new, store_examples(at_once, [examples[i] for i in new]), strict=True))
-        return [known[int(row["example"])] for row in rows]
-
-    def measure(generation: Generation) -> list[TokenRow]:
-        count = harness.config.grpo.token_samples
-        asked = [examples[int(row["example"])] for row in generation.inputs[:count]]
-        return tokens.measure(harness, asked, generation.texts[:count], generation.ids[:count])
-
-    return Recorder(
-        store,
-        run_id,
-        job_id,
-        spool,
-        style=harness.config.style,
-        weights={reward.name: reward.weight for reward in harness.rewards},
-        identify=identify,
-        measure=measure,
-    )
-
-
-def finish(
-    store: Store,
-    run_id: int,
-    job_id: int,
-    trainer: Any,
-    harness: Harness,
-    test: Sequence[Example],
-    checkpoints: Checkpoints,
-) -> None:
+def finish(job: TrainingJob, trainer: Any, harness: Harness, test: Sequence[Example], checkpoints: Checkpoints) -> None:
     """Save the final adapter and answer the test split once, with the checkpoint that validation chose."""
     checkpoints.final(trainer, trainer.state.global_step)
-    provenance.add_facts(store, run_id, measured_memory=memory.measured_peak())
+    provenance.add_facts(job.store, job.run_id, measured_memory=memory.measured_peak())
     if not test:
         return
-    say(store, job_id, "testing")
+    job.say("testing")
     best = checkpoints.best()
     step = trainer.state.global_step
     if best is not None and best.step != step:
         adapters.load_adapter(harness.model, best.path)
         step = best.step
     figures = recording.evaluate(
-        store,
-        run_id,
+        job.store,
+        job.run_id,
         harness,
         test,
         kind="test",
         step=step,
         benchmark=harness.config.data.dataset,
-        pause=lambda: obey(store, job_id),
+        pause=job.stop_if_asked,
     )
-    record_metrics(store, run_id, step, curves("test", figures))
+    record_metrics(job.store, job.run_id, step, curves("test", figures))
