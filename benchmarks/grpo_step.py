@@ -24,7 +24,7 @@ from PIL import Image
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOTrainer
 
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.datasets.example import Example, Picture
 from trainer.models import loading
 from trainer.models.loading import Base
@@ -215,7 +215,7 @@ def compare(options: argparse.Namespace, tokens: int) -> None:
             },
         }
     )
-    drawn = datasets.load("shapes-simple", "train", 16, 0)
+    drawn = shapes.examples("simple", "train", 16, 0)
     examples = [replace(e, pictures=tuple(map(Photo, e.pictures))) for e in drawn]
     found = {}
     for name, shared in (("stock", False), ("ours", True)):

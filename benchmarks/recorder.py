@@ -40,7 +40,7 @@ def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
     chosen = config.override(config.preset("demo-grpo"), {"optimization.steps": str(steps)})
     set_seed(0)
     base = loading.load_base(chosen.model)
-    examples = datasets.load(chosen.data.dataset, "train", 400, 0)
+    examples = datasets.load_role(chosen.data, "train", 400)
     components = rewards.build(chosen)
     trainer: Any = grpo.build(chosen, base, examples, components, folder / "out")
     trainer.remove_callback(PrinterCallback)

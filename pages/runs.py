@@ -127,6 +127,7 @@ def actions(selected: Sequence[RunRow]) -> None:
         run_actions.stop_button(selected, [asked.get(run.id, 0) for run in selected], key="stop")
         run_actions.resume_button(selected, key="resume")
         run_actions.clone_button(one, key="clone")
+        run_actions.tags_button(selected, key="tags")
         run_actions.delete_button(selected, key="delete")
 
 

@@ -53,6 +53,7 @@ def run_header(run: RunDetail, row: RunRow) -> None:
                 run_actions.resume_button([row], key="run_resume")
             run_actions.branch_button(run, key="run_branch")
             run_actions.clone_button(row, key="run_clone")
+            run_actions.tags_button([row], key="run_tags")
             run_actions.delete_button([row], key="run_delete")
     recorded = data.read_clock(run.id).at
     last = float(recorded[-1]) if len(recorded) else None

@@ -22,7 +22,7 @@ from store.db.engine import StoreError
 from store.db.rows import IndexRow, JobRow, RunDetail, RunRow, StoredCompletion
 from store.jobs import get_job, shift_job
 from store.notes import tag_traces
-from store.runs import get_run
+from store.runs import add_tag, get_run, remove_tag
 from trainer import launch
 from trainer.launch import indexing
 from trainer.spec import benchmark
@@ -150,6 +150,22 @@ def dismiss(index: IndexRow) -> str:
     drop_index(data.writer(), index.id)
     data.forget()
     return f"{index.name} ({index.split}) is forgotten."
+
+
+def tag_runs(runs: Sequence[RunRow], tags: Sequence[str]) -> str:
+    """Give runs these tags, in place of those that all of them have. Raises StoreError."""
+    writer = data.writer()
+    for run in runs:
+        for name in set(tags) - set(run.tags):
+            add_tag(writer, run.id, name)
+        for name in shared_tags(runs) - set(tags):
+            remove_tag(writer, run.id, name)
+    data.forget()
+    return "Tagged." if tags else "The tags are gone."
+
+
+def shared_tags(runs: Sequence[RunRow]) -> set[str]:
+    return set.intersection(*(set(run.tags) for run in runs)) if runs else set()
 
 
 def tag_found(asked: Asked, name: str) -> str:

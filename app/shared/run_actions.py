@@ -73,6 +73,30 @@ def branch_button(run: RunDetail, *, key: str) -> None:
                 st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid, "from": str(each.step)})
 
 
+def tags_button(runs: Sequence[RunRow], *, key: str) -> None:
+    """A form of the tags that all of these runs have."""
+    help = "Words to find runs by: the search looks at them." if runs else "Select runs to tag them."
+    with st.popover("Tags", icon=":material/sell:", key=key, disabled=not runs, help=help):
+        if not runs:
+            return
+        shared = sorted(intents.shared_tags(runs))
+        chosen = "-".join((*(run.uid for run in runs), *shared))  # another form once somebody has changed the tags
+        with st.form(f"{key}_form_{chosen}", border=False):
+            tags = st.multiselect(
+                "Tags" if len(runs) == 1 else f"Tags of all {len(runs)} runs",
+                sorted({tag for run in data.list_sound_runs() for tag in run.tags}),
+                default=shared,
+                key=f"{key}_tags_{chosen}",
+                accept_new_options=True,
+                placeholder="none",
+                width=320,
+            )
+            is_sent = st.form_submit_button("Save", icon=":material/check:")
+        if is_sent:
+            attempt(intents.tag_runs, runs, tags)
+            st.rerun()
+
+
 def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
     """Request confirmation: the page must call `confirm_deletion` outside of its fragments."""
     deletable = [run for run in runs if run.status not in status.OPEN]

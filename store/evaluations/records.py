@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    bindparam,
     delete,
     insert,
     select,
@@ -124,16 +123,6 @@ def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any])
             score, n = metrics.get("exact_match"), metrics.get("n")
             result = "" if score is None else f": {score:.1%} right" + (f" of {n}" if n else "")
             insert_event(connection, row.run_id, "evaluation", f"{row.kind} on {row.benchmark}{result}.", step=row.step)
-
-
-def set_similarities(store: Store, similarities: Mapping[int, float | None]) -> None:
-    """Set similarities by prediction id."""
-    if not similarities:
-        return
-    rows = [{"this_id": key, "cosine": finite(value)} for key, value in similarities.items()]
-    statement = update(Prediction).where(Prediction.id == bindparam("this_id")).values(similarity=bindparam("cosine"))
-    with writing(store) as connection:
-        connection.execute(statement, rows)
 
 
 def list_evaluations(store: Store, run_id: int) -> list[EvaluationRow]:

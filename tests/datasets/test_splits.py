@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.datasets.layouts import MAKERS, SPLITS, made, put
 from trainer import datasets
-from trainer.datasets import splits
+from trainer.datasets import shapes, splits
 from trainer.datasets.example import Example
 from trainer.datasets.files import EncodedPicture
 from trainer.datasets.images import BROKEN
@@ -203,4 +203,4 @@ def test_imitation_without_references_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_test_examples_are_none() -> None:
-    assert datasets.load("shapes-simple", "test", 0, 0) == []
+    assert shapes.examples("simple", "test", 0, 0) == []

@@ -206,7 +206,7 @@ def test_a_killed_worker_leaves_its_job_alone_and_the_next_one_adopts_it(store: 
     with process(store, "queue") as worker:
         job = until_working(store, first)
         worker.kill()
-    assert launch.reconcile(store) == ["The worker of this host had died; started another."]
+    assert supervision.Supervisor(store).look() == ["The worker of this host had died; started another."]
     row = eventually(lambda: get_worker(store, identity.host()))
     eventually(lambda: (get_worker(store, identity.host()) or row).pid != worker.pid)
     time.sleep(3 * queue.TICK_SECONDS)
@@ -237,7 +237,7 @@ def test_a_worker_that_is_told_to_leave_signs_off_and_its_job_goes_on(store: Sto
         assert worker.wait(timeout=120) == 143
     assert get_worker(store, identity.host()) is None
     assert identity.started(pid_of(job)) is not None and get_job(store, uid).state == "running"
-    assert launch.reconcile(store) == []
+    assert supervision.Supervisor(store).look() == []
 
 
 def test_of_two_workers_one_works(store: Store) -> None:
@@ -273,21 +273,21 @@ def claimed(store: Store, act: str, **identity_: object) -> str:
 
 def test_a_reused_pid_does_not_keep_a_job_alive(store: Store) -> None:
     uid = claimed(store, "wait", started=1.0)
-    (sentence,) = launch.reconcile(store)
+    (sentence,) = supervision.Supervisor(store).look()
     assert sentence.startswith(f"Job {uid} of wait: The process is gone without a word")
     assert get_job(store, uid).state == "lost"
-    assert launch.reconcile(store) == []
+    assert supervision.Supervisor(store).look() == []
 
 
 def test_a_job_from_before_the_reboot_is_lost(store: Store) -> None:
     uid = claimed(store, "wait", boot_id="before")
-    assert "The machine was restarted" in launch.reconcile(store)[0]
+    assert "The machine was restarted" in supervision.Supervisor(store).look()[0]
     assert get_job(store, uid).state == "lost"
 
 
 def test_live_jobs_and_those_of_another_host_are_left_alone(store: Store) -> None:
     here, there = claimed(store, "wait"), claimed(store, "wait", host="elsewhere", pid=999_999_999)
-    assert launch.reconcile(store) == []
+    assert supervision.Supervisor(store).look() == []
     assert [get_job(store, uid).state for uid in (here, there)] == ["running", "running"]
     assert launch.stop(store, get_job(store, there), 3) == "The job runs on elsewhere; it was asked there."
     assert get_job(store, there).state == "stopping"
@@ -339,4 +339,4 @@ def test_jobs_queued_by_a_stranger_do_not_come_to_this_host(store: Store, monkey
     started: list[Store] = []
     monkeypatch.setattr(local, "start_worker", started.append)
     launch.create(store, doing("finish"))
-    assert launch.reconcile(store) == [] and started == []
+    assert supervision.Supervisor(store).look() == [] and started == []

@@ -189,3 +189,20 @@ def test_names_are_shown_as_they_stand(seeded_store: Store, open_page: Open) -> 
     shown = texts(open_page("runs"))
     assert "![x](http" not in shown
     assert "**bold**" not in shown
+
+
+def test_selected_runs_are_tagged_and_found_by_the_tag(seeded_store: Store, open_page: Open) -> None:
+    app = select(open_page("runs"), "demo-sft", "demo-collapse")
+
+    def save(tags: list[str]) -> dict[str, tuple[str, ...]]:
+        field = next(each for each in app.multiselect if str(each.key).startswith("tags_tags"))
+        field.set_value(tags)
+        next(each for each in app.button if each.label == "Save").click().run()
+        assert not app.exception
+        return {run.name: run.tags for run in list_runs(seeded_store) if run.name in ("demo-sft", "demo-collapse")}
+
+    before = {run.name: run.tags for run in list_runs(seeded_store) if run.name in ("demo-sft", "demo-collapse")}
+    assert all("worth a look" in tags for tags in save(["worth a look"]).values())
+    app.text_input(key="runs_search").set_value("worth a look").run()
+    assert set(app.dataframe[0].value["name"]) == {"demo-sft", "demo-collapse"}
+    assert save([]) == before

@@ -14,7 +14,6 @@ from store.evaluations.records import (
     finish_evaluation,
     list_evaluations,
     record_predictions,
-    set_similarities,
 )
 from store.events import list_events
 from store.examples import add_examples, get_examples
@@ -71,9 +70,6 @@ def test_an_evaluation_from_start_to_end(store: Store) -> None:
     first, second = list_predictions(store, evaluation)
     assert (first.similarity, second.similarity) == (0.5, None)
     assert (first.example, first.truth, first.step, first.kind) == ("shapes-simple/train/a", 1, 10, "val")
-    set_similarities(store, {first.id: math.inf, second.id: 0.25})
-    set_similarities(store, {})
-    assert [each.similarity for each in list_predictions(store, evaluation)] == [None, 0.25]
 
 
 def test_an_unfinished_evaluation_gives_way_to_the_same_one(store: Store) -> None:

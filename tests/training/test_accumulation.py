@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import set_seed
 
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.models import loading
 from trainer.spec import config, rewards
 from trainer.train import grpo, sft
@@ -24,7 +24,7 @@ def norms(preset: str, settings: dict[str, str], folder: Path) -> list[float]:
         chosen = config.override(config.preset(preset), SMALL | settings | {"optimization.accumulation": str(passes)})
         set_seed(0)
         base = loading.load_base(chosen.model)
-        examples = datasets.load("shapes-simple", "train", 32, 0)
+        examples = shapes.examples("simple", "train", 32, 0)
         trainer: Any
         if chosen.method == "grpo":
             trainer = grpo.build(chosen, base, examples, rewards.build(chosen), folder)

@@ -18,7 +18,8 @@ from store.events import list_checkpoints, list_events
 from store.jobs import get_job
 from store.runs import get_run
 from tests.training.conftest import SMALL, Train
-from trainer import datasets, launch
+from trainer import launch
+from trainer.datasets import shapes
 from trainer.jobs.job import execute
 from trainer.models import adapters, loading
 from trainer.spec import config, rewards
@@ -111,7 +112,7 @@ def trainer_from(store: Store, run: RunDetail, output: Path, steps: int) -> tupl
     settings = SMALL | {"lora.rank": "8", "grpo.beta": "0.1", "optimization.steps": str(steps)}
     chosen = config.override(config.preset("demo-grpo"), settings)
     start = adapters.find(store, run.uid)
-    examples = datasets.load("shapes-simple", "train", 8, 0)
+    examples = shapes.examples("simple", "train", 8, 0)
     return grpo.build(chosen, loading.load_base(chosen.model), examples, rewards.build(chosen), output, start), start
 
 

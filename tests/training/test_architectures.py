@@ -14,7 +14,7 @@ from transformers import AutoConfig, set_seed
 
 from tests.training.tiny_architectures import SHARING, STEPPING_ASIDE
 from tests.training.tiny_models import WRITERS
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.datasets.example import Example, Picture
 from trainer.evaluate import generation
 from trainer.models import loading
@@ -50,7 +50,7 @@ class Stretched:
 
 def examples(count: int) -> list[Example]:
     """Of different questions and shapes of picture."""
-    drawn = datasets.load("shapes-simple", "train", count, 0)
+    drawn = shapes.examples("simple", "train", count, 0)
     sizes = [(96, 96), (120, 50), (60, 110)]
     return [
         replace(example, pictures=tuple(Stretched(picture, *sizes[i % 3]) for picture in example.pictures))

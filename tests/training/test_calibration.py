@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.training.conftest import SMALL
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.fit import memory
 from trainer.models import loading
 from trainer.spec import config, rewards
@@ -36,7 +36,7 @@ def test_a_rehearsal_runs_the_longest_pass_and_leaves_no_trace(
     settings = {"model.id": str(folders.get(model, model)), "optimization.gradient_checkpointing": checkpointing}
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | settings)
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 16, 0)
+    examples = shapes.examples("simple", "train", 16, 0)
     trainer: Any
     if method == "grpo":
         trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
@@ -44,14 +44,14 @@ def test_a_rehearsal_runs_the_longest_pass_and_leaves_no_trace(
         trainer = sft.build(chosen, base, examples, tmp_path)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     state = torch.get_rng_state()
-    shapes: list[tuple[int, int]] = []
+    passes: list[tuple[int, int]] = []
     embedding = trainer.model.get_input_embeddings()
-    embedding.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[:2])))
+    embedding.register_forward_hook(lambda module, inputs, output: passes.append(tuple(output.shape[:2])))
     reached: list[bool] = []
     trained = next(p for p in trainer.model.parameters() if p.requires_grad)
     trained.register_hook(lambda gradient: reached.append(True))
     calibration.rehearse(trainer, base.processor, examples, chosen)
-    rows, width = max(shapes)
+    rows, width = max(passes)
     assert rows == chosen.micro_batch
     assert width >= chosen.max_tokens
     assert reached, "no gradient came back to the adapter"
@@ -68,7 +68,7 @@ def test_a_rehearsal_keeps_what_the_training_keeps(
     settings = {"model.id": str(folders["qwen2vl"]), "optimization.gradient_checkpointing": checkpointing}
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | settings | {"optimization.steps": "1"})
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 16, 0)
+    examples = shapes.examples("simple", "train", 16, 0)
     trainer: Any
     if method == "grpo":
         trainer = grpo.build(chosen, base, examples, [rewards.Reward("number", 1.0, number)], tmp_path)

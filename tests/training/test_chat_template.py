@@ -16,7 +16,8 @@ from store.db.engine import Store
 from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import list_evaluations
 from tests.training.conftest import Train
-from trainer import datasets, preflight
+from trainer import preflight
+from trainer.datasets import shapes
 from trainer.evaluate import generation
 from trainer.models import chat_template, loading
 from trainer.spec import config, prompt
@@ -73,7 +74,7 @@ def processor() -> Any:
 
 def imitated(processor: Any, thinking: str = preflight.THINKING, style: Style = "cot") -> tuple[str, str]:
     """Prompt and completion of an SFT row, as TRL writes them with what `sft.writer` gives it."""
-    [example] = datasets.load("shapes-simple", "train", 1, 0)
+    [example] = shapes.examples("simple", "train", 1, 0)
     chosen = config.from_dict({"method": "sft", "style": style})
     known = [type(example)(**{**vars(example), "reference": thinking})]
     row = sft.rows(known, chosen, sft.writer(processor, known, chosen))[0]
@@ -102,7 +103,7 @@ def test_a_template_may_open_the_thinking(processor: Any, where: str, opened: st
     assert (turn.opening, turn.closed) == (opened, False)
     begun, rest = imitated(processor)
     assert begun.endswith(opened) and (begun + rest).count("<think>") == 2, "once in the instruction, once in the turn"
-    [example] = datasets.load("shapes-simple", "train", 1, 0)
+    [example] = shapes.examples("simple", "train", 1, 0)
     assert rest.split("</think>")[0].strip() == preflight.THINKING
     assert rest.endswith(f"<answer>{example.answer}</answer><end_of_utterance>\n")
     if where != "qwen3":
@@ -191,7 +192,7 @@ def test_what_is_not_understood_is_refused(processor: Any, sentence: str) -> Non
 @pytest.mark.parametrize("opened", ["", "<think>\n"])
 def test_a_forced_prefix_takes_the_place_of_what_the_template_opens(processor: Any, opened: str) -> None:
     processor.chat_template = template(opened=opened)
-    [example] = datasets.load("shapes-simple", "train", 1, 0)
+    [example] = shapes.examples("simple", "train", 1, 0)
     plain = generation.render(processor, example, "cot", None)
     forced = generation.render(processor, example, "cot", None, "<think>1.")
     assert forced == plain.removesuffix(opened) + "<think>1." and forced.endswith("assistant: <think>1.")

@@ -8,7 +8,7 @@ from store import trace
 from store.completions.rows import list_groups
 from store.db.engine import Store
 from tests.training.conftest import Train
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.models import loading
 from trainer.spec import config, rewards
@@ -26,7 +26,7 @@ def harness() -> Harness:
 
 
 def test_own_samples_are_right_and_well_formed_and_always_the_same(harness: Harness) -> None:
-    examples = datasets.load("shapes-simple", "train", 50, 0)
+    examples = shapes.examples("simple", "train", 50, 0)
     found = rejection_sampling.references(harness, examples, lambda: None)
     truths = {example.id: example.answer for example in examples}
     assert found == rejection_sampling.references(harness, examples, lambda: None)
@@ -36,7 +36,7 @@ def test_own_samples_are_right_and_well_formed_and_always_the_same(harness: Harn
 
 
 def test_a_model_that_is_never_right_has_nothing_to_imitate(harness: Harness) -> None:
-    examples = datasets.load("shapes-simple", "train", 1, 0)
+    examples = shapes.examples("simple", "train", 1, 0)
     impossible = [type(examples[0])(**{**vars(examples[0]), "answer": 999_999})]
     with pytest.raises(TrainerError, match="nothing of its own to imitate"):
         rejection_sampling.references(harness, impossible, lambda: None)

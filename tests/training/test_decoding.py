@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from store.db.engine import Store
 from store.evaluations.records import list_evaluations
 from tests.training.conftest import SMALL, Train
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate import decoding
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.models import loading
@@ -122,7 +122,7 @@ def defaults(harness: Harness) -> Iterator[GenerationConfig]:
 
 def said(harness: Harness) -> tuple[list[str], list[str]]:
     """Greedy and sampled answers to two questions."""
-    examples = datasets.load("shapes-simple", "test", 2, 0)
+    examples = shapes.examples("simple", "test", 2, 0)
     greedy, sampled = (harness.predict(examples, each) for each in (harness.decoding, harness.sampling))
     return [a[0].text for a in greedy], [a[0].text for a in sampled]
 
@@ -144,16 +144,16 @@ def usual(harness: Harness) -> tuple[list[str], list[str]]:
 def test_no_default_of_a_model_changes_an_answer(
     harness: Harness, defaults: GenerationConfig, usual: tuple[list[str], list[str]], field: str
 ) -> None:
-    conditions = harness.conditions(datasets.load("shapes-simple", "test", 1, 0)[0])
+    conditions = harness.conditions(shapes.examples("simple", "test", 1, 0)[0])
     setattr(defaults, field, HOSTILE[field])
     assert said(harness) == usual
-    assert harness.conditions(datasets.load("shapes-simple", "test", 1, 0)[0]) == conditions
+    assert harness.conditions(shapes.examples("simple", "test", 1, 0)[0]) == conditions
     assert getattr(harness.model.generation_config, field) == HOSTILE[field], "it is the model's own again"
 
 
 def test_all_tokens_that_end_a_turn_do_and_are_conditions(harness: Harness, defaults: GenerationConfig) -> None:
     """Qwen's models declare several; a template may end turns by one that no file declares."""
-    example = datasets.load("shapes-simple", "test", 1, 0)[0]
+    example = shapes.examples("simple", "test", 1, 0)[0]
     first = harness.predict([example], harness.decoding)[0][0]
     assert first.ids[-1] != harness.processor.tokenizer.eos_token_id or len(first.ids) > 2
     defaults.eos_token_id = [harness.processor.tokenizer.eos_token_id, first.ids[1]]
@@ -197,7 +197,7 @@ def test_recommendations_in_a_models_files_change_nothing(
     assert base.model.generation_config.repetition_penalty == 1.5
     other = harness_for(wanted, base.model, base.processor, harness.rewards, None)
     assert said(other) == usual
-    example = datasets.load("shapes-simple", "test", 1, 0)[0]
+    example = shapes.examples("simple", "test", 1, 0)[0]
     assert other.conditions(example) == harness.conditions(example)
 
 
@@ -206,7 +206,7 @@ def test_training_samples_by_the_rules_of_evaluation(tmp_path: Path) -> None:
     settings = {"optimization.steps": "1", "optimization.batch_size": "2", "grpo.group_size": "2", "max_tokens": "6"}
     chosen = config.override(config.preset("demo-grpo"), settings)
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 4, 0)
+    examples = shapes.examples("simple", "train", 4, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
 

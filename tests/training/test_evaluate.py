@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.drift import curves
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate import generation, recording, similarity
 from trainer.evaluate.generation import Decoding
 from trainer.evaluate.similarity import Encoder
@@ -34,14 +34,14 @@ def texts(base: Any, examples: list[Any], batch: int, decoding: Decoding | None 
 
 
 def test_batch_size_and_order_do_not_change_greedy_answers(base: Any) -> None:
-    examples = datasets.load("shapes-simple", "val", 12, 0)
+    examples = shapes.examples("simple", "val", 12, 0)
     whole = texts(base, examples, 12)
     assert texts(base, examples, 1) == whole
     assert texts(base, examples[::-1], 5) == whole[::-1]
 
 
 def test_the_ceiling_is_that_of_examples_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = datasets.load("shapes-simple", "val", 5, 0)
+    examples = shapes.examples("simple", "val", 5, 0)
     encoder = Encoder(similarity.DEFAULT_ENCODER)
     pairs = [(str(example.meta["second_reference"]), str(example.reference)) for example in examples]
     each = similarity.cosines(encoder, *zip(*pairs, strict=True))
@@ -55,7 +55,7 @@ def test_the_floor_never_compares_a_reference_with_itself(n: int) -> None:
     """References at right angles to each other: only a reference and itself are alike."""
     words = [f"reasoning number {i}" for i in range(n)]
     apart = dict(zip(words, np.eye(n), strict=True))
-    drawn = datasets.load("shapes-simple", "val", n, 0)
+    drawn = shapes.examples("simple", "val", n, 0)
     examples = [replace(e, reference=word, meta={}) for e, word in zip(drawn, words, strict=True)]
     found = recording.similarity_bounds(lambda texts: np.stack([apart[text] for text in texts]), examples)
     assert (found["cos_floor"], found["cos_at_0.8_floor"]) == (0.0, 0.0)
@@ -67,7 +67,7 @@ def test_the_drift_page_draws_the_floor_and_the_ceiling_of_the_evaluation(n: int
     vectors = random.normal(size=(2 * n, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     known = {f"text {i}": vector for i, vector in enumerate(vectors)}
-    (drawn,) = datasets.load("shapes-simple", "val", 1, 0)
+    (drawn,) = shapes.examples("simple", "val", 1, 0)
     examples = [replace(drawn, reference=f"text {i}", meta={"second_reference": f"text {n + i}"}) for i in range(n)]
     found = recording.similarity_bounds(lambda texts: np.stack([known[text] for text in texts]), examples)
     assert curves.floor(vectors[:n]) == pytest.approx(found["cos_floor"], abs=1e-6)
@@ -76,13 +76,13 @@ def test_the_drift_page_draws_the_floor_and_the_ceiling_of_the_evaluation(n: int
 
 
 def test_one_reference_has_no_floor() -> None:
-    (example,) = datasets.load("shapes-simple", "val", 1, 0)
+    (example,) = shapes.examples("simple", "val", 1, 0)
     found = recording.similarity_bounds(lambda texts: np.ones((len(texts), 1)), [example])
     assert "cos_floor" not in found and "cos_at_0.8_floor" not in found
 
 
 def test_evaluation_leaves_random_state_and_mode_alone(base: Any) -> None:
-    examples = datasets.load("shapes-simple", "val", 2, 0)
+    examples = shapes.examples("simple", "val", 2, 0)
     base.model.train()
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -92,14 +92,14 @@ def test_evaluation_leaves_random_state_and_mode_alone(base: Any) -> None:
 
 
 def test_sampling_repeats_with_its_seed_and_differs_with_another(base: Any) -> None:
-    examples = datasets.load("shapes-simple", "val", 8, 0)
+    examples = shapes.examples("simple", "val", 8, 0)
     once = texts(base, examples, 8, Decoding(40, temperature=1.0, seed=1))
     assert texts(base, examples, 8, Decoding(40, temperature=1.0, seed=1)) == once
     assert texts(base, examples, 8, Decoding(40, temperature=1.0, seed=2)) != once
 
 
 def test_a_forced_prefix_is_part_of_the_text(base: Any) -> None:
-    examples = datasets.load("shapes-simple", "val", 3, 0)
+    examples = shapes.examples("simple", "val", 3, 0)
     assert all(t.startswith("<think>1.") for t in texts(base, examples, 3, Decoding(20, forced_prefix="<think>1.")))
 
 
@@ -107,7 +107,7 @@ def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
     from peft import get_peft_model
 
     model = get_peft_model(loading.load_base(config.ModelConfig()).model, loading.adapter(config.LoraConfig()))
-    examples = datasets.load("shapes-simple", "val", 2, 0)
+    examples = shapes.examples("simple", "val", 2, 0)
     ids = [base.processor.tokenizer(" <think>1. red")["input_ids"], base.processor.tokenizer(" 4")["input_ids"]]
     found, split = (
         generation.token_statistics(
@@ -129,7 +129,7 @@ def test_kl_of_a_fresh_adapter_is_zero(base: Any) -> None:
 
 def test_no_completion_holds_an_image_place_holder(base: Any) -> None:
     """One that did could not be fed back to the model: image features and image tokens would not match."""
-    examples = datasets.load("shapes-simple", "val", 60, 0)
+    examples = shapes.examples("simple", "val", 60, 0)
     hot = Decoding(40, temperature=5.0)
     [(_, answers)] = generation.answers(base.model, base.processor, examples, hot, style="cot")
     sampled = {token for answer in answers for token in answer.ids}

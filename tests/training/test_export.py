@@ -15,8 +15,9 @@ from store.db.rows import RunDetail
 from store.evaluations.records import list_evaluations
 from store.events import list_checkpoints
 from tests.training.conftest import Train
-from trainer import datasets, launch
+from trainer import launch
 from trainer.__main__ import main
+from trainer.datasets import shapes
 from trainer.evaluate import generation
 from trainer.models import adapters, loading
 from trainer.spec import config
@@ -28,7 +29,7 @@ ONE_STEP = {"optimization.steps": "1", "optimization.warmup_steps": "0", "lora.r
 
 
 def logits(model: torch.nn.Module, processor: object) -> torch.Tensor:
-    example = datasets.load("shapes-simple", "val", 1, 0)[0]
+    example = shapes.examples("simple", "val", 1, 0)[0]
     inputs = generation.encode(processor, [example], [generation.render(processor, example, "cot", None)])
     model.eval()
     with torch.no_grad():

@@ -17,7 +17,7 @@ from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import list_evaluations
 from store.jobs import ask_stop
 from tests.store import make
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate import baselines
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.evaluate.recording import evaluate
@@ -52,7 +52,7 @@ def texts(harness: Harness, examples: list[Any], samples: int) -> dict[str, list
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(8)), size=st.integers(1, 9), samples=st.sampled_from([0, 2]))
 def test_batch_size_and_order_change_no_answer(harness: Harness, order: list[int], size: int, samples: int) -> None:
-    examples = datasets.load("shapes-simple", "test", 8, 0)
+    examples = shapes.examples("simple", "test", 8, 0)
     whole = texts(with_batch(harness, 100), examples, samples)
     assert texts(with_batch(harness, size), [examples[i] for i in order], samples) == whole
 
@@ -67,7 +67,7 @@ def test_samples_of_one_example_differ_and_follow_the_temperature(harness: Harne
     draw = Noise(2.0, [5])
     counts = np.bincount([int(draw(logits, logits).argmax()) for _ in range(4000)], minlength=4)
     assert counts / 4000 == pytest.approx(torch.softmax(logits / 2, -1)[0].numpy(), abs=0.03)
-    [answers] = harness.predict(datasets.load("shapes-simple", "test", 1, 0), harness.sampling, 6)
+    [answers] = harness.predict(shapes.examples("simple", "test", 1, 0), harness.sampling, 6)
     assert len({answer.text for answer in answers}) > 1
 
 
@@ -88,7 +88,7 @@ def after(batches: int) -> Callable[[], None]:
 
 def test_an_interrupted_evaluation_goes_on_without_repeating(store: Store, harness: Harness) -> None:
     run = make.run(store)
-    examples = datasets.load("shapes-simple", "test", 10, 0)
+    examples = shapes.examples("simple", "test", 10, 0)
     small = with_batch(harness, 4)
     with pytest.raises(Stopped):
         evaluate(store, run.id, small, examples, kind="test", step=5, samples=2, pause=after(3))
@@ -113,7 +113,7 @@ def test_other_examples_or_conditions_begin_anew(store: Store, harness: Harness)
     for seed, tokens in ((0, TOKENS), (1, TOKENS), (1, TOKENS - 4)):
         changed = replace(small, decoding=replace(small.decoding, max_tokens=tokens))
         with pytest.raises(Stopped):
-            examples = datasets.load("shapes-simple", "test", 10, seed)
+            examples = shapes.examples("simple", "test", 10, seed)
             evaluate(store, run.id, changed, examples, kind="test", step=5, pause=after(1))
     assert [row.done for row in list_evaluations(store, run.id)] == [8, 8]
 
@@ -122,7 +122,7 @@ def test_baselines_are_evaluations_of_the_same_examples_under_conditions_of_thei
     store: Store, harness: Harness
 ) -> None:
     run = make.run(store)
-    examples = datasets.load("shapes-simple", "test", 6, 0)
+    examples = shapes.examples("simple", "test", 6, 0)
     evaluate(store, run.id, harness, examples, kind="test", step=0)
     evaluate(store, run.id, harness, examples, kind="baseline", step=0, baseline="blind")
     evaluate(store, run.id, harness, examples, kind="baseline", step=0, baseline="shuffled")
@@ -134,7 +134,7 @@ def test_baselines_are_evaluations_of_the_same_examples_under_conditions_of_thei
 
 
 def test_blind_and_shuffled_pictures() -> None:
-    examples = datasets.load("shapes-simple", "test", 5, 0)
+    examples = shapes.examples("simple", "test", 5, 0)
     blind = baselines.seen("blind", examples)
     assert {picture.load().getcolors()[0][1] for e in blind for picture in e.pictures} == {baselines.GREY}
     assert blind[0].pictures[0].load().size == examples[0].pictures[0].load().size
@@ -148,7 +148,7 @@ def test_the_majority_answer_of_a_question_type() -> None:
     def asked(question: str, answer: int) -> Any:
         return replace(example, question=question, answer=answer)
 
-    [example] = datasets.load("shapes-simple", "train", 1, 0)
+    [example] = shapes.examples("simple", "train", 1, 0)
     train = [asked("How many red dots?", n) for n in (2, 2, 7)]
     train += [asked("How many blue dots?", n) for n in (7, 7, 5, 5)]
     questions = ["how many RED squares are there?", "How many blue dots?", "How many cows?"]
@@ -161,7 +161,7 @@ def test_a_stop_is_obeyed_after_the_batch(store: Store, harness: Harness) -> Non
     run = make.run(store)
     job_id = make.running_job(store, run.id)
     ask_stop(store, job_id)
-    examples = datasets.load("shapes-simple", "test", 6, 0)
+    examples = shapes.examples("simple", "test", 6, 0)
     with pytest.raises(Stopped):
         evaluate(
             store,

@@ -11,7 +11,7 @@ from peft import get_peft_model
 
 from store.db.engine import Store
 from tests.training.conftest import Train
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate import generation
 from trainer.fit import memory
 from trainer.fit.memory import Workload
@@ -58,7 +58,7 @@ def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: s
     chosen = preset(model__id=str(folders.get(model, model)), **(settings if copies > 1 else {"method": "sft"}))
     base = loading.load_base(chosen.model)
     policy = get_peft_model(base.model, loading.adapter(chosen.lora))
-    examples = [e for e in datasets.load("shapes-simple", "train", 2, 0) for _ in range(copies)]
+    examples = [e for e in shapes.examples("simple", "train", 2, 0) for _ in range(copies)]
     texts = [generation.render(base.processor, example, "cot", None) for example in examples]
     inputs = dict(generation.encode(base.processor, examples, texts))
     prompt = inputs["input_ids"].shape[1]
@@ -113,7 +113,7 @@ def test_what_the_advice_names_saves_memory(phase: Any, settings: dict[str, str]
 def test_the_largest_example_is_the_one_with_most_pixels() -> None:
     chosen = preset()
     processor = loading.load_processor(chosen.model)
-    found = memory.largest(processor, datasets.load("shapes-simple", "train", 3, 0), chosen)
+    found = memory.largest(processor, shapes.examples("simple", "train", 3, 0), chosen)
     assert found.pixels == 3 * 96 * 96
     assert 9 < found.tokens < 100
 
@@ -133,7 +133,7 @@ def test_pixels_and_features_take_what_is_said(folders: dict[str, Path], tmp_pat
         model__id=str(folders.get(model, model)), data__val_examples="1", data__test_examples="0", **settings
     )
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 8, 0)
+    examples = shapes.examples("simple", "train", 8, 0)
     trainer = grpo.build(chosen, base, examples, [rewards.Reward("length", 1.0, lengths)], tmp_path)
     workload = memory.largest(base.processor, examples, chosen)
     trainer.train()

@@ -13,7 +13,7 @@ from transformers import set_seed
 from store.db.engine import Store
 from store.events import list_checkpoints
 from tests.training.conftest import SMALL, Train
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.fit import memory
 from trainer.models import adapters, loading
 from trainer.spec import config, rewards
@@ -27,7 +27,7 @@ def built(method: str, settings: dict[str, str], output: Path, start: Path | Non
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | NF4 | settings)
     set_seed(0)
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 16, 0)
+    examples = shapes.examples("simple", "train", 16, 0)
     if method == "grpo":
         return grpo.build(chosen, base, examples, rewards.build(chosen), output, start)
     return sft.build(chosen, base, examples, output, start)

@@ -13,7 +13,8 @@ from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import list_evaluations
 from store.metrics import list_metric_names, read_series
 from tests.training.conftest import SMALL, Train
-from trainer import datasets, preflight
+from trainer import preflight
+from trainer.datasets import shapes
 from trainer.datasets.example import Example
 from trainer.evaluate import reward_trial
 from trainer.spec import config
@@ -43,7 +44,7 @@ def pay(completions, completion_ids, images, prompts, answer, question, trainer_
 
 @pytest.fixture(scope="module")
 def example() -> Example:
-    return datasets.load("shapes-simple", "train", 1, 0)[0]
+    return shapes.examples("simple", "train", 1, 0)[0]
 
 
 def paying(folder: Path, source: str, **settings: Any) -> RunConfig:

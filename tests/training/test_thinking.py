@@ -10,7 +10,7 @@ from store.db.engine import Store
 from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import list_evaluations
 from tests.store import make
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate import faithfulness
 from trainer.evaluate.harness import harness_for
 from trainer.models import loading
@@ -48,7 +48,7 @@ def test_answers_are_taken_again_after_every_alteration(store: Store) -> None:
     greedy = harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
     harness = replace(greedy, decoding=greedy.sampling)
     run = make.run(store)
-    examples = datasets.load("shapes-simple", "test", 60, 0)
+    examples = shapes.examples("simple", "test", 60, 0)
     batches: list[int] = []
     faithfulness.probe(
         store, run.id, harness, examples, step=3, benchmark="shapes-simple", pause=lambda: batches.append(1)
@@ -68,7 +68,7 @@ def test_without_thinking_there_is_nothing_to_alter(store: Store) -> None:
     wanted = config.from_dict({"method": "none", "max_tokens": 3})
     base = loading.load_base(wanted.model)
     harness = harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
-    examples = datasets.load("shapes-simple", "test", 2, 0)
+    examples = shapes.examples("simple", "test", 2, 0)
     with pytest.raises(TrainerError, match="no thinking to alter"):
         faithfulness.probe(
             store, make.run(store).id, harness, examples, step=0, benchmark="shapes-simple", pause=lambda: None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trl
 
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.evaluate import generation
 from trainer.evaluate.decoding import end_ids
 from trainer.evaluate.harness import harness_for
@@ -26,7 +26,7 @@ def captured(tmp_path: Path) -> tuple[Any, list[Generation], list[Any], list[Any
     settings = {"optimization.steps": "1", "optimization.batch_size": "8", "grpo.group_size": "4", "max_tokens": "24"}
     chosen = config.override(config.preset("demo-grpo"), settings)
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 6, 0)
+    examples = shapes.examples("simple", "train", 6, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
     generations: list[Generation] = []
     GenerationCapture(trainer, generations.append)
@@ -95,7 +95,7 @@ def test_an_evaluation_hands_a_reward_what_trl_hands_it(tmp_path: Path) -> None:
         },
     )
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 3, 0)
+    examples = shapes.examples("simple", "train", 3, 0)
     paid = rewards.build(chosen)
     trainer = grpo.build(chosen, base, examples, paid, tmp_path / "out")
     trainer.train()

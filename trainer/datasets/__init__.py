@@ -21,11 +21,6 @@ class Loaded(NamedTuple):
     facts: dict[str, Any]
 
 
-def load(dataset: str, split: str, n: int, seed: int) -> list[Example]:
-    """Return `n` examples of a drawn dataset, the same for the same arguments."""
-    return load_role(DataConfig(dataset=dataset, seed=seed), split, n)
-
-
 def load_role(config: DataConfig, role: str, n: int, difficulty: str | None = None) -> list[Example]:
     """Return at most `n` examples of a role, and of a difficulty if given. Raises TrainerError like `load_roles`."""
     asked: Role = next(known for known in ROLES if known == role)

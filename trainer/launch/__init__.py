@@ -21,7 +21,7 @@ from store.jobs import add_job, ask_stop, end_job, get_job, list_jobs
 from store.runs import create_run, get_run
 from trainer.launch import cluster, endings, folders, identity, local, pinning
 from trainer.launch.identity import Identity
-from trainer.launch.supervision import Supervisor, worker_lives
+from trainer.launch.supervision import worker_lives
 from trainer.spec.config import ConfigError, RunConfig
 
 DEATH_SECONDS = 5.0
@@ -190,11 +190,6 @@ def ensure_worker(store: Store) -> None:
     """Start this host's worker if none lives. Two at once are harmless: a lock lets only one work."""
     if not worker_lives(store):
         local.start_worker(store)
-
-
-def reconcile(store: Store) -> list[str]:
-    """Correct the database after a crash, and return what was wrong; see `supervision`."""
-    return Supervisor(store).look()
 
 
 def stop(store: Store, job: Job, level: int = 1) -> str:

@@ -11,7 +11,7 @@ from transformers import set_seed
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.models import loading
 from trainer.patches import vocabulary
 from trainer.patches.epoch_order import ByEpoch
@@ -73,7 +73,7 @@ def one_step(folder: Path, accumulation: int) -> tuple[list[int], float]:
     chosen = config.override(config.preset("demo-grpo"), settings)
     set_seed(0)
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 4, 0)
+    examples = shapes.examples("simple", "train", 4, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), folder)
     groups: list[int] = []
     compute = trainer.compute_loss

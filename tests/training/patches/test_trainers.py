@@ -9,7 +9,7 @@ import pytest
 from transformers import PrinterCallback
 
 from tests.training.conftest import SMALL
-from trainer import datasets
+from trainer.datasets import shapes
 from trainer.models import loading
 from trainer.patches import trainers
 from trainer.spec import config, rewards
@@ -22,7 +22,7 @@ def built(method: str, folder: Path) -> Any:
     settings = {"optimization.steps": "1", "optimization.batch_size": "4", "grpo.group_size": "2"}
     chosen = config.override(config.preset(f"demo-{method}"), SMALL | settings)
     base = loading.load_base(chosen.model)
-    examples = datasets.load("shapes-simple", "train", 4, 0)
+    examples = shapes.examples("simple", "train", 4, 0)
     if method == "grpo":
         return grpo.build(chosen, base, examples, rewards.build(chosen), folder)
     return sft.build(chosen, base, examples, folder)
