@@ -14,7 +14,7 @@ from store.completions.rows import list_groups
 from store.db.engine import Store, open_store
 from store.db.rows import RunDetail
 from store.evaluations.records import list_evaluations
-from store.jobs import get_job
+from store.jobs import add_job, get_job
 from store.media import files
 from store.runs import get_run
 from tests.datasets.layouts import MAKERS, SPLITS, SQUARES, encoded, made, picture, put
@@ -90,7 +90,7 @@ def test_a_benchmark_is_evaluated(name: str, store: Store, tmp_path: Path) -> No
 def test_a_run_is_evaluated_on_another_set(store: Store, tmp_path: Path) -> None:
     trained = run(store, "grpo", made("folder", tmp_path / "own"))
     arguments = {"benchmark": "countqa", "path": str(MAKERS["countqa"](tmp_path / "countqa")), "limit": 3}
-    job = launch.write.add_job(store, trained.id, "evaluate", arguments)
+    job = add_job(store, trained.id, "evaluate", arguments)
     assert execute(store, get_job(store, job.uid)) == 0
     assert list_evaluations(store, trained.id)[-1].benchmark == "countqa"
 

@@ -20,7 +20,7 @@ from app.shared.conditions import differences
 from store.db.engine import Store, open_store
 from store.db.rows import PredictionRow
 from store.evaluations.predictions import iter_predictions_of, read_scores
-from store.evaluations.records import list_evaluations
+from store.evaluations.records import begin_evaluation, finish_evaluation, list_evaluations, record_predictions
 from store.events import list_checkpoints
 from store.experiments import list_experiments
 from store.runs import get_run, list_runs
@@ -222,7 +222,7 @@ def with_samples(store: Store, method: str, figures: dict[str, float]) -> None:
     run = next(row for row in list_runs(store) if row.method == method)
     shown = comparison.tested(next(m for m in members(store) if m.run.id == run.id), "shapes-simple")
     assert shown is not None
-    opened = compared.write.begin_evaluation(
+    opened = begin_evaluation(
         store,
         run.id,
         benchmark="shapes-simple",
@@ -234,8 +234,8 @@ def with_samples(store: Store, method: str, figures: dict[str, float]) -> None:
         total=0,
     )
     rows = [replace_ids(row) for row in iter_predictions_of(store, shown.id)]
-    compared.write.record_predictions(store, opened, rows)
-    compared.write.finish_evaluation(store, opened, {**shown.metrics, **figures})
+    record_predictions(store, opened, rows)
+    finish_evaluation(store, opened, {**shown.metrics, **figures})
 
 
 def replace_ids(row: Any) -> PredictionRow:
@@ -302,9 +302,9 @@ def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
     assert tables.load_bearing(groups(store)).lines == ()
     run = next(row for row in list_runs(store) if row.method == "grpo")
     conditions = {"benchmark": "shapes-simple", "split": "test", "kind": "thinking", "step": 200, "encoder": None}
-    opened = compared.write.begin_evaluation(store, run.id, **conditions, conditions={"thinking": "filler"}, total=9)
+    opened = begin_evaluation(store, run.id, **conditions, conditions={"thinking": "filler"}, total=9)
     figures = {"n": 9, "changed": 0.5, "changed_low": 0.25, "changed_high": 0.75, "followed": None}
-    compared.write.finish_evaluation(store, opened, figures)
+    finish_evaluation(store, opened, figures)
     (row,) = texts(tables.load_bearing(groups(store)))
     assert row[3:] == ["shapes-simple", "200", "filler", "9", "50.0 % (25.0–75.0)", "–"]
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from app import places
 from app.shared import intents
 from store.db.engine import Store
+from store.runs import get_run
 from tests import seeded
 from trainer.spec.config import ConfigError, ModelConfig, RunConfig, from_dict
 
@@ -104,6 +105,6 @@ def test_home_the_present_and_the_databases_folder_may_be_named_where_nothing_is
 def test_an_index_and_an_evaluation_are_confined(seeded_store: Store, allowed: Path) -> None:
     with pytest.raises(ConfigError, match="lies outside of"):
         intents.index("folder", "/etc", "train", 5)
-    run = intents.read.run(seeded_store, seeded.find(seeded_store, "demo-sft").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "demo-sft").id)
     with pytest.raises(ConfigError, match="lies outside of"):
         intents.evaluate(run, {"benchmark": "folder", "path": "/etc"})
