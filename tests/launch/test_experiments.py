@@ -49,7 +49,7 @@ def test_arms_differ_in_what_they_say_and_share_the_conditions() -> None:
     assert [(r.name, r.weight) for r in runs["GRPO format only"].rewards if r.weight] == [("format", 1.0)]
     assert [(r.name, r.weight) for r in runs["GRPO random reward"].rewards if r.weight] == [("random", 1.0)]
     sampled = runs["SFT on rejection samples"]
-    assert sampled.samples_references and not sampled.imitates
+    assert sampled.imitate == "rejection samples" and not sampled.imitates
 
 
 def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:

@@ -188,7 +188,7 @@ def test_one_field_is_replaced(key: str, text: str, read: Any) -> None:
 
 def test_a_configuration_with_the_old_name_of_rejection_samples_is_read() -> None:
     old = from_dict({"method": "sft", "imitate": "own samples"})
-    assert old == from_dict({"method": "sft", "imitate": "rejection samples"}) and old.samples_references
+    assert old == from_dict({"method": "sft", "imitate": "rejection samples"}) and old.imitate == "rejection samples"
     assert override(RunConfig(method="sft"), {"imitate": "own samples"}) == old
 
 

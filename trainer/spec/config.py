@@ -226,10 +226,8 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @field_validator("imitate", mode="before")
-    @classmethod
     def _renamed(cls, value: Any) -> Any:
-        """Read the name that configurations had for rejection samples before."""
-        return "rejection samples" if value == "own samples" else value
+        return "rejection samples" if value == "own samples" else value  # its former name
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
@@ -247,7 +245,7 @@ class RunConfig(Section):
             raise ValueError(
                 f"optimization.batch_size {batch} is not a multiple of optimization.accumulation {accumulation}{times}."
             )
-        if self.samples_references and (self.method, self.style) != ("sft", "cot"):
+        if self.imitate == "rejection samples" and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
         labels = [reward.label for reward in self.rewards]
         for label in labels:
@@ -278,11 +276,6 @@ class RunConfig(Section):
     def paid(self) -> tuple[RewardConfig, ...]:
         """The reward components that apply to the run's style: `direct` leaves out those that need thinking."""
         return tuple(r for r in self.rewards if self.style == "cot" or r.name not in NEEDS_THINKING)
-
-    @property
-    def samples_references(self) -> bool:
-        """Whether the base's own correct samples are made the references."""
-        return self.imitate == "rejection samples"
 
     @property
     def imitates(self) -> bool:

@@ -101,7 +101,7 @@ def load_policy(job: TrainingJob, origin: Path | None) -> Policy:
 
 def sample_references(job: TrainingJob, data: Loaded, policy: Policy) -> Loaded:
     """Return the data with the base's own correct samples as references, if the run imitates those."""
-    if not job.config.samples_references:
+    if job.config.imitate != "rejection samples":
         return data
     job.say("sampling what to imitate")
     harness = harness_for(job.config, policy.base.model, policy.base.processor, policy.rewards, None)
