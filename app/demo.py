@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from store.db.engine import Store
-from store.runs import list_runs
+from store.runs import list_run_heads
 from trainer import launch
 from trainer.spec import config
 
@@ -11,8 +11,8 @@ PRESETS = ("demo-grpo", "demo-sft")
 
 
 def start_once(store: Store) -> str:
-    """Queue the demo runs, one after the other, unless there are runs; say what it did. Raises ConfigError."""
-    if list_runs(store):
+    """Queues the demo runs, one after the other, unless there are runs; says what it did. Raises ConfigError."""
+    if list_run_heads(store):
         return "There are runs already: the demo is for an empty database."
     for name in PRESETS:
         launch.submit(store, config.preset(name))

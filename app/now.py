@@ -11,7 +11,7 @@ RUN_PAGE = "../pages/run.py"
 
 @st.fragment(run_every=2.0)
 def now_box() -> None:
-    runs = data.list_runs()
+    runs = data.list_runs(open_only=True)
     jobs = data.list_jobs(open_only=True)
     live = [run for run in runs if run.status in status.ACTIVE]
     # An evaluation of a run that was trained before does not change that run's status.

@@ -69,7 +69,7 @@ def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
         st.html(export.html_table(table, link))
 
 
-def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: str, facts: str) -> None:
+def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: str) -> None:
     """Downloads, made when they are asked for."""
 
     def report() -> str:
@@ -78,6 +78,7 @@ def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: s
             (f"Accuracy by true count on {benchmark}", views.count_figure(chosen.groups, benchmark)),
             *equal_cost_view.every_budget(store, chosen.groups),
         ]
+        facts = json.dumps(budgets.conditions(store, chosen.members, benchmark), indent=1, ensure_ascii=False)
         return export.report("Vision-R1-Zero: comparison", found, [pair for pair in drawn if pair[1]], facts)
 
     files = {
@@ -100,12 +101,14 @@ def body(store: Store, chosen: Chosen) -> None:
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
     st.subheader("Behind the tables", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
-    rows = [budgets.conditions(store, member, benchmark) for member in chosen.members]
-    take_away(store, found, chosen, benchmark, json.dumps(rows, indent=1, ensure_ascii=False))
-    with st.expander("Conditions and budgets", icon=":material/rule:"):
-        budgets.conditions_table(rows)
-        st.markdown("**What the configurations differ in**")
-        budgets.config_table(chosen.groups)
+    take_away(store, found, chosen, benchmark)
+    with st.expander(
+        "Conditions and budgets", icon=":material/rule:", key="compare.conditions", on_change="rerun"
+    ) as rest:
+        if rest.open:
+            budgets.conditions_table(budgets.conditions(store, chosen.members, benchmark))
+            st.markdown("**What the configurations differ in**")
+            budgets.config_table(chosen.groups)
     with st.expander("Further figures", icon=":material/table_rows:"):
         views.figures_table(chosen.groups, benchmark)
     views.charts(chosen.groups, benchmark)
@@ -136,7 +139,9 @@ if not runs:
     st.caption("There is no run yet: launch an experiment, and its tables fill here.")
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()
-chosen = selection.choose(store, runs)
+chosen = selection.choose(runs)
+if chosen.left_out:
+    st.caption(chosen.left_out)
 if chosen.experiment is not None:
     is_open = progress.is_open(chosen.experiment)
     st.fragment(progress.progress, run_every=3.0 if is_open else None)(chosen.experiment, is_open)

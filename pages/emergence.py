@@ -71,7 +71,7 @@ def told(row: RunRow) -> Story | None:
 
 
 def emergence(row: RunRow, beside: RunRow | None) -> None:
-    if row.id not in {run.id for run in data.list_sound_runs()}:
+    if data.get_row(row.id) is None:
         st.info("This run has been deleted.", icon=":material/delete:")
         return
     found, other = told(row), None if beside is None else told(beside)

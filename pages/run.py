@@ -24,14 +24,14 @@ EMERGENCE_PAGE = "../pages/emergence.py"
 TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
 
 
-def current(uid: str) -> tuple[RunDetail, RunRow] | None:
+def current(shown: RunRow) -> tuple[RunDetail, RunRow] | None:
     """The run as it is now; None when it has been deleted meanwhile."""
-    row = next((run for run in data.list_runs() if run.uid == uid), None)
-    return (data.get_run(row.id), row) if row else None
+    row = data.get_row(shown.id)
+    return (data.get_run(row.id), row) if row and row.uid == shown.uid else None
 
 
-def head(uid: str, was_live: bool) -> None:
-    found = current(uid)
+def head(shown: RunRow, was_live: bool) -> None:
+    found = current(shown)
     if found is None:
         return
     run, row = found
@@ -40,8 +40,8 @@ def head(uid: str, was_live: bool) -> None:
         st.rerun()
 
 
-def curves(uid: str) -> None:
-    found = current(uid)
+def curves(shown: RunRow) -> None:
+    found = current(shown)
     if found is None:
         return
     run, _ = found
@@ -115,15 +115,16 @@ if not runs:
     st.stop()
 load_library()
 chosen = pick_run(runs, key="run.chosen")
+chosen = data.get_row(chosen.id) or chosen
 is_live = chosen.status in status.OPEN
 every = min(max(2.0, chosen.seconds_per_step or 0.0), 10.0) if is_live else None
-st.fragment(head, run_every=every)(chosen.uid, is_live)
+st.fragment(head, run_every=every)(chosen, is_live)
 for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="query-params"), strict=True):
     if not tab.open:
         continue
     with tab:
         if name == "Curves":
-            st.fragment(curves, run_every=every)(chosen.uid)
+            st.fragment(curves, run_every=every)(chosen)
         elif name == "Completions":
             completions_tab(data.get_run(chosen.id))
         elif name == "Evaluations":

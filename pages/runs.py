@@ -17,6 +17,8 @@ LAUNCH_PAGE = "../pages/launch.py"
 RUN_PAGE = "../pages/run.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
+NEWEST = 200
+"""Runs that the table lists unless all are asked for."""
 
 
 def welcome() -> None:
@@ -139,18 +141,33 @@ def broken(run: RunRow) -> None:
     )
 
 
+def listed(left: Sequence[RunRow]) -> list[RunRow]:
+    """The rows of the table: the newest ones where there are very many, all of them if that is asked for."""
+    most = len(left)
+    if len(left) > NEWEST:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            told = st.container(width="content")
+            if not st.toggle("List all", key="runs_all", persist_state="session"):
+                most = NEWEST
+                told.caption(
+                    f"The newest {NEWEST} of {format.count(len(left))} runs: filter, or search, to find others."
+                )
+    return data.list_runs(ids=tuple(run.id for run in left[:most]))
+
+
 def overview() -> None:
-    runs = data.list_runs()
+    runs = data.list_run_heads()
     if not runs:
         welcome()
         return
-    going_on(runs)
-    for run in runs:
-        if run.broken is not None:
-            broken(run)
+    going_on(data.list_runs(open_only=True))
     left = filtered(runs)
-    if left:
-        actions(runs_table(left))
+    rows = listed(left) if left else []
+    # What is wrong with a run's evaluation is known of the listed ones only.
+    for run in {run.id: run for run in (*runs, *rows) if run.broken is not None}.values():
+        broken(run)
+    if rows:
+        actions(runs_table(rows))
     else:
         st.caption("No run matches these filters: clear one of them.")
 
@@ -160,6 +177,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Launch run", type="primary", icon=":material/rocket_launch:", key="launch"):
             st.switch_page(LAUNCH_PAGE)
-is_busy = any(run.status in status.OPEN for run in data.list_runs())
+is_busy = any(run.status in status.OPEN for run in data.list_run_heads())
 st.fragment(overview, run_every=2.0 if is_busy else 5.0)()
 run_actions.confirm_deletion()

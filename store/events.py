@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -26,11 +27,17 @@ def list_events(store: Store, run_id: int, *, after_id: int = 0) -> list[EventRo
 
 
 def list_checkpoints(store: Store, run_id: int) -> list[CheckpointRow]:
-    statement = select(*columns(Checkpoint, CheckpointRow)).where(Checkpoint.run_id == run_id)
+    return checkpoints_by_run(store, [run_id])[run_id]
+
+
+def checkpoints_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[CheckpointRow]]:
+    """The checkpoints of each of these runs, by step."""
+    statement = select(*columns(Checkpoint, CheckpointRow)).where(Checkpoint.run_id.in_(run_ids))
+    found: dict[int, list[CheckpointRow]] = {id: [] for id in run_ids}
     with reading(store) as connection:
-        return [
-            sound_row(Checkpoint, CheckpointRow, row) for row in connection.execute(statement.order_by(Checkpoint.step))
-        ]
+        for row in connection.execute(statement.order_by(Checkpoint.step)):
+            found[row.run_id].append(sound_row(Checkpoint, CheckpointRow, row))
+    return found
 
 
 def add_event(

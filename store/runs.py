@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     RowMapping,
     ScalarSelect,
     Select,
@@ -113,27 +114,61 @@ def find_run(store: Store, name_or_uid: str) -> RunRef:
 
 
 def get_run(store: Store, run_id: int) -> RunDetail:
-    """Return a run with the job that decides its status. Raises StoreError when it is gone or cannot be shown."""
+    """One run with the job that decides its status; StoreError when it is gone, or cannot be shown."""
+    found = get_runs(store, [run_id])
+    if run_id not in found:
+        raise StoreError("This run is no longer in the database.")
+    return found[run_id]
+
+
+def get_runs(store: Store, ids: Sequence[int]) -> dict[int, RunDetail]:
+    """Runs by id, as `get_run` gives them; those that are gone are left out. Raises Broken."""
+    main = select(Job.id).where(Job.run_id == Run.id).order_by(*MAIN_JOB_FIRST).limit(1).correlate(Run)
     with reading(store) as connection:
-        row = connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().first()
-        if row is None:
-            raise StoreError("This run is no longer in the database.")
-        tags = tuple(connection.scalars(select(Tag.name).where(Tag.run_id == run_id).order_by(Tag.name)))
-        main = connection.execute(_jobs().where(Job.run_id == run_id).order_by(*MAIN_JOB_FIRST).limit(1)).first()
+        rows = connection.execute(select(Run.__table__).where(Run.id.in_(ids))).mappings().all()
+        tags = _tags(connection, select(Run.id).where(Run.id.in_(ids)))
+        wanted = select(main.scalar_subquery()).select_from(Run).where(Run.id.in_(ids))
+        jobs = {job.run_id: job for job in connection.execute(_jobs().where(Job.id.in_(wanted)))}
+    return {row["id"]: _detail(row, tags[row["id"]], jobs.get(row["id"])) for row in rows}
+
+
+def _detail(row: RowMapping, tags: Sequence[str], main: Row[Any] | None) -> RunDetail:
     parts: list[tuple[Any, dict[str, Any]]] = [(_RUN, dict(row)), (Job.__table__, main._asdict() if main else {})]
     for table, part in parts:
         for name, fault in checking.faults(table, part):
             raise Broken(row["uid"], f"{name} of its {table.name} {fault}")
-    return RunDetail(**row, tags=tags, job=JobRow._make(main) if main else None)
+    return RunDetail(**row, tags=tuple(tags), job=JobRow._make(main) if main else None)
 
 
-def list_runs(store: Store, *, method: str | None = None, tag: str | None = None) -> list[RunRow]:
-    """Return all runs, newest first."""
+def list_run_heads(store: Store) -> list[RunRow]:
+    """All runs, newest first, as pickers and filters need them: without evaluation, pace and sparkline."""
+    with reading(store) as connection:
+        rows = [_readable(row) for row in connection.execute(_heads(select(Run.id))).mappings()]
+        tags = _tags(connection, select(Run.id))
+    return [RunRow(**row, tags=tuple(tags.get(row["id"], ()))) for row in rows]
+
+
+def list_runs(
+    store: Store,
+    *,
+    method: str | None = None,
+    tag: str | None = None,
+    ids: Sequence[int] | None = None,
+    open_only: bool = False,
+) -> list[RunRow]:
+    """Runs, newest first: all, or those of a method, with a tag, of these ids, with an open job.
+
+    What it costs grows with their number; `list_run_heads` is for very many.
+    """
     chosen = select(Run.id)
     if method is not None:
         chosen = chosen.where(Run.method == method)
     if tag is not None:
         chosen = chosen.join(Tag).where(Tag.name == tag)
+    if ids is not None:
+        chosen = chosen.where(Run.id.in_(ids))
+    if open_only:
+        chosen = chosen.where(Run.id.in_(select(Job.run_id).where(Job.state.in_(OPEN))))
     with reading(store) as connection:
         rows = [_readable(row) for row in connection.execute(_rows(chosen)).mappings()]
         tags = _tags(connection, chosen)
@@ -151,11 +186,14 @@ def list_runs(store: Store, *, method: str | None = None, tag: str | None = None
     ]
 
 
-def list_configurations(store: Store, *, method: str, model: str, dataset: str) -> list[dict[str, Any]]:
-    """Return the configurations of all runs of a method on a base model and a dataset."""
+def list_configurations(
+    store: Store, *, method: str, model: str, dataset: str, newest: int | None = None
+) -> dict[int, dict[str, Any]]:
+    """The configurations of runs of a method on a base model and a dataset by run id, newest first; all, or so many."""
     alike = (Run.method == method, Run.model == model, Run.dataset == dataset)
+    statement = select(Run.id, Run.config).where(*alike).order_by(Run.id.desc()).limit(newest)
     with reading(store) as connection:
-        return list(connection.scalars(select(Run.config).where(*alike).order_by(Run.id)))
+        return {row.id: row.config for row in connection.execute(statement)}
 
 
 def create_run(
@@ -237,7 +275,7 @@ def _readable(row: RowMapping) -> dict[str, Any]:
     """Return a line of the table with `broken` set: empty values replace invalid ones, and the state says so."""
     found, broken = dict(row), None
     for table, columns in PARTS.items():
-        part = {column: row[label] for label, column in columns.items()}
+        part = {column: found[label] for label, column in columns.items() if label in found}
         if any(value is not None for value in part.values()):
             wrong = dict(checking.faults(table, part))
             found |= {label: checking.empty(table.c[name]) for label, name in columns.items() if name in wrong}
@@ -247,11 +285,10 @@ def _readable(row: RowMapping) -> dict[str, Any]:
     return found | {"broken": broken}
 
 
-def _rows(chosen: Select[Any]) -> Select[Any]:
+def _heads(chosen: Select[Any]) -> Select[Any]:
     main_job = (
         select(Job.id).where(Job.run_id == Run.id).order_by(*MAIN_JOB_FIRST).limit(1).correlate(Run).scalar_subquery()
     )
-    latest_evaluation = func.coalesce(_latest_evaluation(Evaluation.benchmark == Run.dataset), _latest_evaluation())
     return (
         select(
             *(Run.__table__.c[name] for name in RUN_COLUMNS),
@@ -260,16 +297,22 @@ def _rows(chosen: Select[Any]) -> Select[Any]:
             Job.uid.label("job_uid"),
             Job.kind.label("job_kind"),
             *(Job.host, Job.activity, Job.spoke_at, Job.heartbeat, Job.started_at, Job.ended_at, Job.error),
-            Evaluation.metrics.label("evaluation"),
-            Evaluation.kind.label("evaluation_kind"),
-            Evaluation.step.label("evaluation_step"),
         )
         .select_from(Run)
         .where(Run.id.in_(chosen))
         .outerjoin(Job, Job.id == main_job)
-        .outerjoin(Evaluation, Evaluation.id == latest_evaluation)
         .order_by(Run.created_at.desc(), Run.id.desc())
     )
+
+
+def _rows(chosen: Select[Any]) -> Select[Any]:
+    latest_evaluation = func.coalesce(_latest_evaluation(Evaluation.benchmark == Run.dataset), _latest_evaluation())
+    evaluated = (
+        Evaluation.metrics.label("evaluation"),
+        Evaluation.kind.label("evaluation_kind"),
+        Evaluation.step.label("evaluation_step"),
+    )
+    return _heads(chosen).add_columns(*evaluated).outerjoin(Evaluation, Evaluation.id == latest_evaluation)
 
 
 def _latest_evaluation(*which: ColumnElement[bool]) -> ScalarSelect[int]:

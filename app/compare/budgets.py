@@ -22,13 +22,23 @@ def cost(store: Store, run: RunDetail) -> Cost:
     return equal_cost.cost(run, data.read_clock(run.id), data.read_running_total(run.id, "time/step"))
 
 
-def conditions(store: Store, member: Member, benchmark: str) -> dict[str, Any]:
-    """Column to value; None where it is not known or there is none."""
+def conditions(store: Store, members: Sequence[Member], benchmark: str) -> list[dict[str, Any]]:
+    """Column to value of each run; None where it is not known or there is none."""
+    alike = {(each.run.method, each.run.model, each.run.dataset): 0 for each in members}
+    for method, model, dataset in alike:
+        configs = list_configurations(store, method=method, model=model, dataset=dataset)
+        alike[method, model, dataset] = comparison.tried(list(configs.values()))
+    return [
+        _conditions(store, each, benchmark, alike[each.run.method, each.run.model, each.run.dataset])
+        for each in members
+    ]
+
+
+def _conditions(store: Store, member: Member, benchmark: str, tried: int) -> dict[str, Any]:
     run, tested = member.run, comparison.tested(member, benchmark)
     told: dict[str, Any] = tested.conditions if tested else {}
     decoding = told.get("decoding") or {}
     is_chosen = any(row.kind == "best" for row in member.checkpoints)
-    alike = list_configurations(store, method=run.method, model=run.model, dataset=run.dataset)
     return {
         "run": run.name,
         "seed": run.seed,
@@ -44,7 +54,7 @@ def conditions(store: Store, member: Member, benchmark: str) -> dict[str, Any]:
         "stop tokens": " ".join((told.get("rules") or {}).get("stop_tokens", ())) or format.UNKNOWN,
         **spent(store, run),
         "starts from": (run.config.get("model") or {}).get("adapter"),
-        "configurations tried": comparison.tried(alike),
+        "configurations tried": tried,
         "status": status.look(run.status).label,
     }
 

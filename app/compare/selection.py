@@ -10,32 +10,36 @@ import streamlit as st
 from app.compare import groups as comparison
 from app.compare.groups import Group, Member
 from app.shared import data, format, links
-from store.db.engine import Store
 from store.db.rows import ExperimentRow, RunRow
 
 ALL = "all"
+NEWEST = 12
+"""Runs that are compared where nobody has chosen any: the newest that were tested."""
+MOST = 100
+"""Runs that are compared at once, whoever chose them."""
 
 
 class Chosen(NamedTuple):
-    """`experiment` is None where the runs were chosen one by one."""
+    """`experiment` is None where the runs were chosen one by one; `left_out` says which are not compared."""
 
     groups: list[Group]
     members: list[Member]
     experiment: ExperimentRow | None
+    left_out: str = ""
 
 
-def choose(store: Store, runs: Sequence[RunRow]) -> Chosen:
+def choose(runs: Sequence[RunRow]) -> Chosen:
     """The choice is kept in the address: `experiment=UID`, or `runs=UID,UID`."""
     experiments = data.list_experiments()
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
         st.caption(f"{len(uids)} chosen runs.")
         st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=links.go, args=("runs",))
-        wanted = [run for run in runs if run.uid in uids]
-        return _chosen(store, wanted, None)
+        wanted = [run for run in runs if run.uid in frozenset(uids)]
+        return _chosen(wanted, None, MOST)
     by_uid = {row.uid: row for row in experiments}
     if not by_uid:
-        return _chosen(store, runs, None)
+        return _chosen(tested(runs), None, NEWEST)
     asked = st.query_params.get("experiment", experiments[0].uid)
     st.session_state["compare.experiment"] = asked if asked in by_uid else ALL
     uid = st.selectbox(
@@ -46,20 +50,38 @@ def choose(store: Store, runs: Sequence[RunRow]) -> Chosen:
         on_change=lambda: links.go(experiment=st.session_state["compare.experiment"]),
     )
     experiment = by_uid.get(uid)
-    return _chosen(store, [run for run in runs if experiment is None or run.id in experiment.arms], experiment)
+    if experiment is None:
+        return _chosen(tested(runs), None, NEWEST)
+    return _chosen([run for run in runs if run.id in experiment.arms], experiment, MOST)
 
 
 def label(experiment: ExperimentRow) -> str:
     return f"{experiment.name} · {len(experiment.arms)} runs · {experiment.uid}"
 
 
-def _chosen(store: Store, runs: Sequence[RunRow], experiment: ExperimentRow | None) -> Chosen:
-    members = [
-        Member(data.get_run(run.id), data.list_evaluations(run.id), data.list_checkpoints(run.id))
-        for run in runs
-        if run.method in comparison.METHODS
-    ]
-    return Chosen(comparison.groups(members, experiment.arms if experiment else {}), members, experiment)
+def tested(runs: Sequence[RunRow]) -> list[RunRow]:
+    """The runs with a finished test; where there are too many to compare, the others would only take their places."""
+    if len(runs) <= NEWEST:
+        return list(runs)
+    ids = data.list_evaluated(("test",))
+    return [run for run in runs if run.id in ids]
+
+
+def _chosen(runs: Sequence[RunRow], experiment: ExperimentRow | None, most: int) -> Chosen:
+    """The newest `most` of the runs, which come newest first."""
+    comparable = [run for run in runs if run.method in comparison.METHODS]
+    ids = tuple(run.id for run in comparable[:most])
+    found, evaluations, saved = data.get_runs(ids), data.evaluations_by_run(ids), data.checkpoints_by_run(ids)
+    members = [Member(found[id], evaluations[id], saved[id]) for id in ids if id in found]
+    groups = comparison.groups(members, experiment.arms if experiment else {})
+    return Chosen(groups, members, experiment, _left_out(len(comparable), most))
+
+
+def _left_out(count: int, most: int) -> str:
+    if count <= most:
+        return ""
+    what = "tested runs" if most == NEWEST else "chosen runs"
+    return f"The newest {most} of {format.count(count)} {what} are compared: select others on the Runs page."
 
 
 def names(groups: Sequence[Group]) -> dict[str, Group]:

@@ -56,7 +56,7 @@ def show_example(example: StoredExample) -> None:
 
 def show_answers(store: Store, example: StoredExample) -> None:
     """Completions and predictions of all runs, each with a link to it among the others of its step or evaluation."""
-    runs = {run.id: run for run in data.list_runs()}
+    runs = {run.id: run for run in data.list_run_heads()}
     st.subheader("Completions", anchor=False, help="Sampled while a run trained on this example.")
     wanted = _wanted("completions", example.id)
     found = list_completions(store, None, example_id=example.id, limit=wanted + 1)

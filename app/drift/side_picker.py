@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -11,8 +11,11 @@ from app.drift.defaults import MOST_SIDES, Questions
 from app.drift.sides import Side
 from app.shared import data, format, links, status
 from store.db.engine import Store
-from store.db.rows import RunRow
+from store.db.rows import EvaluationRow, RunRow
+from store.evaluations.records import run_of_evaluation
 
+OFFERED = 100
+"""Runs whose checkpoints can be chosen as columns."""
 CHOICE = ("sides", "runs", "run", "on", "example", "phrase")
 """What of an address belongs to one choice, and to what was looked at under it."""
 
@@ -22,13 +25,15 @@ def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
 
     In the address, `sides=ID,ID` (evaluations) decides; else `runs=UID,UID` or `run=UID`, and `on=BENCHMARK SPLIT`.
     """
-    known = [Side(run, each) for run in runs for each in reversed(defaults.usable(data.list_evaluations(run.id)))]
+    runs = offered(store, runs)
+    evaluations = data.evaluations_by_run(tuple(run.id for run in runs))
+    known = [Side(run, each) for run in runs for each in reversed(defaults.usable(evaluations[run.id]))]
     topics = {" ".join(defaults.questions(side.evaluation)): defaults.questions(side.evaluation) for side in known}
     if not topics:
         return []
     by_id = {side.evaluation.id: side for side in known}
     asked = st.query_params.get("on", "")
-    sides = named(by_id) or suggested(store, runs, topics.get(asked))
+    sides = named(by_id) or suggested(runs, evaluations, topics.get(asked))
     topic = " ".join(defaults.questions(sides[0].evaluation)) if sides else asked if asked in topics else min(topics)
     options = [id for id, side in by_id.items() if defaults.questions(side.evaluation) == topics[topic]]
     kept = [side.evaluation.id for side in sides if side.evaluation.id in options]
@@ -51,6 +56,29 @@ def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
     return [by_id[id] for id in chosen]
 
 
+def offered(store: Store, runs: Sequence[RunRow]) -> list[RunRow]:
+    """The runs whose checkpoints can be columns: all, or the newest evaluated ones and those in the address."""
+    if len(runs) <= OFFERED:
+        return list(runs)
+    evaluated = data.list_evaluated(defaults.KINDS)
+    shown = [run for run in runs if run.id in evaluated]
+    uids = frozenset(asked_runs()[:OFFERED])
+    ids = {run_of_evaluation(store, id) for id in asked_sides()[:MOST_SIDES]}
+    if len(shown) > OFFERED:
+        told = f"The newest {OFFERED} of {format.count(len(shown))} evaluated runs are offered as columns"
+        st.caption(f"{told}: open Drift from the Runs page for another.")
+    return [run for i, run in enumerate(shown) if i < OFFERED or run.uid in uids or run.id in ids]
+
+
+def asked_runs() -> list[str]:
+    return [uid for uid in st.query_params.get("runs", st.query_params.get("run", "")).split(",") if uid]
+
+
+def asked_sides() -> list[int]:
+    asked = st.query_params.get("sides", "").split(",")
+    return [number for text in asked if (number := links.whole(text)) is not None]
+
+
 def label(side: Side) -> str:
     run, evaluation = side.run, side.evaluation
     method = status.METHODS.get(run.method, run.method)
@@ -60,27 +88,26 @@ def label(side: Side) -> str:
 
 def named(by_id: dict[int, Side]) -> list[Side]:
     """The evaluations in the address, as far as they are there."""
-    asked = [
-        number for text in st.query_params.get("sides", "").split(",") if (number := links.whole(text)) is not None
-    ]
+    asked = asked_sides()
     sides = [by_id[id] for id in dict.fromkeys(asked) if id in by_id]
     if len(sides) < len(asked):
         st.warning("Some of the evaluations in this address are gone.", icon=":material/warning:")
     return sides[:MOST_SIDES]
 
 
-def suggested(store: Store, runs: Sequence[RunRow], topic: Questions | None) -> list[Side]:
+def suggested(
+    runs: Sequence[RunRow], evaluations: Mapping[int, Sequence[EvaluationRow]], topic: Questions | None
+) -> list[Side]:
     """The runs in the address, a run beside the one in the address, or the newest pair; on a topic, if one is given."""
-    evaluations = {run.id: data.list_evaluations(run.id) for run in runs}
     shown = [run for run in runs if defaults.usable(evaluations[run.id])]
-    uids = [uid for uid in st.query_params.get("runs", st.query_params.get("run", "")).split(",") if uid]
+    uids = asked_runs()
     wanted = defaults.in_order([run for run in shown if run.uid in uids])[:MOST_SIDES]
     if uids and not wanted:
         gone = format.literal(", ".join(uids))
         st.warning(f"Nothing was evaluated of {gone}; these are others.", icon=":material/warning:")
     if len(wanted) < 2:
         wanted = defaults.pair(shown, wanted[0] if wanted else None)
-    saved = {run.id: data.list_checkpoints(run.id) for run in wanted}
+    saved = data.checkpoints_by_run(tuple(run.id for run in wanted))
     return defaults.sides(wanted, evaluations, saved, topic)
 
 

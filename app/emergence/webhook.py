@@ -16,7 +16,9 @@ def tell_findings(store: Store) -> int:
     """Check the runs that are training now; return the number of reported findings. Does nothing without a webhook."""
     if not webhook.is_set():
         return 0
-    active = [run for run in list_runs(store) if run.status in status.ACTIVE and run.job_kind == "train"]
+    active = [
+        run for run in list_runs(store, open_only=True) if run.status in status.ACTIVE and run.job_kind == "train"
+    ]
     return sum(_tell(store, run.id) for run in active)
 
 

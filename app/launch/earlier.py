@@ -6,7 +6,6 @@ from statistics import median
 from typing import Any
 
 from app.shared import data, format
-from store.db.rows import RunRow
 from trainer.spec.config import RunConfig
 
 SHAPE = (
@@ -15,15 +14,19 @@ SHAPE = (
     ("model", ("quantization", "dtype", "longest_edge", "min_pixels", "max_pixels")),
 )
 """Fields beside those of a run's row that decide how long an update takes."""
+LOOKED_AT, TELLING = 200, 20
+"""Newest runs of the same method, model and dataset; those of them with the same settings whose pace tells."""
 
 
 def seconds_per_step(config: RunConfig) -> float | None:
-    """The median over earlier runs of the same model and settings in the database."""
-    data.reader()
-    alike = [row for row in data.list_sound_runs() if row.seconds_per_step is not None and _is_alike(row, config)]
-    wanted = config.model_dump(mode="json")
-    same = [row for row in alike if _shape(data.get_run(row.id).config) == _shape(wanted)]
-    return median([float(row.seconds_per_step or 0) for row in same]) if same else None
+    """The median over the newest earlier runs of the same model and settings in the database."""
+    alike = {"method": config.method, "model": config.model.id, "dataset": config.data.dataset}
+    wanted = _shape(config.model_dump(mode="json"))
+    found = data.list_configurations(**alike, newest=LOOKED_AT)
+    same = [id for id, earlier in found.items() if _shape(earlier) == wanted][:TELLING]
+    paces = [row.seconds_per_step for row in data.list_runs(ids=same) if row.broken is None]
+    known = [pace for pace in paces if pace is not None]
+    return median(known) if known else None
 
 
 def in_words(pace: float, config: RunConfig) -> str:
@@ -31,10 +34,6 @@ def in_words(pace: float, config: RunConfig) -> str:
     return f"About {whole}: earlier runs of these settings took {format.seconds(pace)} an update (median)."
 
 
-def _is_alike(row: RunRow, config: RunConfig) -> bool:
-    return (row.method, row.model, row.dataset) == (config.method, config.model.id, config.data.dataset)
-
-
 def _shape(config: dict[str, Any]) -> list[Any]:
-    parts = [config.get(section, {}).get(name) for section, names in SHAPE for name in names]
-    return [config.get("max_tokens"), *parts]
+    sections = {section: config.get(section) or {} for section, _ in SHAPE}
+    return [config.get("max_tokens"), *(sections[section].get(name) for section, names in SHAPE for name in names)]

@@ -196,7 +196,7 @@ def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
     """The run that this one branched from, if it is still there; `kind` is that of its axis."""
     adapter = str((run.config.get("model") or {}).get("adapter") or "")
     uid, _, text = adapter.rpartition(":")
-    found = next((row for row in data.list_runs() if row.id == run.parent_id and row.uid == uid), None)
+    found = next((row for row in data.list_run_heads() if row.id == run.parent_id and row.uid == uid), None)
     step = links.whole(text)
     if found is None or step is None:
         return None

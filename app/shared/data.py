@@ -48,8 +48,9 @@ def keeper() -> Store:
 def reader() -> Store:
     """A store that cannot change a row, for whoever may look; ends the page, or the part that refreshes, of others.
 
-    Raises StoreError.
+    Ends the script here, too, when its tab has been closed or has asked for something else. Raises StoreError.
     """
+    obey()
     access.gate()
     store = _open(database_url(), readonly=True)
     try:
@@ -57,6 +58,11 @@ def reader() -> Store:
     except StoreError as error:
         end_page(error)
     return store
+
+
+def obey() -> None:
+    """Lets Streamlit end a script that nobody waits for any more: call it in loops that draw nothing."""
+    st.session_state.get("obeyed")  # a look at the session's state is such a point, of whatever key
 
 
 def end_page(error: StoreError) -> None:
@@ -102,11 +108,20 @@ def forget() -> None:
 list_runs = _cached(runs.list_runs)
 
 
+list_run_heads = _cached(runs.list_run_heads)
+
+
 def list_sound_runs() -> list[RunRow]:
-    """The runs that can be shown; the Runs page alone names the others."""
-    return [run for run in list_runs() if run.broken is None]
+    """The heads of the runs that can be shown; the Runs page alone names the others."""
+    return [run for run in list_run_heads() if run.broken is None]
 
 
+def get_row(run_id: int) -> RunRow | None:
+    """A run as the Runs page lists it, pace included; None when it is gone."""
+    return next(iter(list_runs(ids=(run_id,))), None)
+
+
+get_runs = _cached(runs.get_runs)
 get_run = _cached(runs.get_run)
 list_jobs = _cached(jobs.list_jobs)
 job_lengths = _cached(jobs.job_lengths)
@@ -119,8 +134,12 @@ get_step_bounds = _cached(rows.get_step_bounds)
 list_completions = _cached(rows.list_completions)
 list_groups = _cached(rows.list_groups)
 list_evaluations = _cached(records.list_evaluations)
+evaluations_by_run = _cached(records.evaluations_by_run)
+list_evaluated = _cached(records.list_evaluated)
+list_configurations = _cached(runs.list_configurations)
 list_events = _cached(events.list_events)
 list_checkpoints = _cached(events.list_checkpoints)
+checkpoints_by_run = _cached(events.checkpoints_by_run)
 list_experiments = _cached(experiments.list_experiments)
 read_scores = _cached(predictions.read_scores)
 list_indexes = _cached(datasets.list_indexes)

@@ -16,7 +16,7 @@ from store.db.engine import Store
 from store.db.rows import StoredCompletion
 from store.examples import get_examples
 from store.notes import Remarks, get_remarks
-from store.runs import list_runs
+from store.runs import list_run_heads
 
 ORDERS = {
     "Latest step": Order("step", True),
@@ -86,7 +86,7 @@ def _whole(text: str | None) -> int | None:
 
 def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict[str, object]]:
     """Everything that is found, as the lines of an export."""
-    uids = {run.id: run.uid for run in list_runs(store)}
+    uids = {run.id: run.uid for run in list_run_heads(store)}
     part: list[StoredCompletion] = []
     for row in iter_found(store, search.wanted, search.order, matches):
         part.append(row)

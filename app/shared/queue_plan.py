@@ -13,6 +13,8 @@ from trainer.launch import devices, identity
 
 EVERYTHING = "*"
 """What a job without a device of its own holds."""
+TELLING = 100
+"""Newest runs whose pace is looked at."""
 
 
 class Waiting(NamedTuple):
@@ -29,13 +31,18 @@ def waiting(now: float) -> list[Waiting]:
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
         return []
-    runs = {run.id: run for run in data.list_runs()}
+    runs = {run.id: run for run in data.list_runs(ids=_telling(jobs))}
     lengths = data.job_lengths()
     free_in = _free_in([job for job in jobs if job.state != "queued"], runs, lengths, now)
     lasts = [_lasts(job, runs, lengths) for job in queued]
     widths = [int(job.arguments.get("processes", 1)) for job in queued]
     begin = starts(free_in, lasts, widths)
     return [Waiting(job, i, start) for i, (job, start) in enumerate(zip(queued, begin, strict=True), 1)]
+
+
+def _telling(jobs: Sequence[JobRow]) -> list[int]:
+    """Ids of the runs of these jobs, and of the newest ones that tell how long such a run takes."""
+    return sorted({job.run_id for job in jobs} | {run.id for run in data.list_run_heads()[:TELLING]})
 
 
 def starts(

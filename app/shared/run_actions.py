@@ -110,8 +110,8 @@ def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
 
 def confirm_deletion(*, then: str | None = None) -> None:
     """Opens the question if a deletion was asked for; goes to the page `then` once it is done."""
-    uids = st.session_state.get(TO_DELETE, [])
-    found = [run for run in data.list_runs() if run.uid in uids]
+    uids = frozenset(st.session_state.get(TO_DELETE, ()))
+    found = [run for run in data.list_run_heads() if run.uid in uids] if uids else []
     if found:
         _question(found, then)
 

@@ -15,7 +15,7 @@ from store.db.engine import Store
 
 def show(store: Store, example_id: int, run_id: int, step: int) -> None:
     """Links to a trace of each step at which the example was met; the step that is shown stands out."""
-    names = {run.id: run.name for run in data.list_runs()}
+    names = {run.id: run.name for run in data.list_run_heads()}
     trained, evaluated = list_meetings(store, example_id), list_predicted_meetings(store, example_id)
     for title, kind, found in (
         ("Trained on this example", "completion", trained),

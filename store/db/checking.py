@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, String, Table
@@ -28,13 +28,12 @@ Check = Callable[[Any], str | None]
 
 
 def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each column with an invalid value in `row`, and what is wrong with it."""
-    for name, nullable, check in _checks(table):
-        if name in row:
-            value = row[name]
-            fault = (None if nullable else "is missing") if value is None else check(value)
-            if fault is not None:
-                yield name, fault
+    """Name of each column whose value in `row` cannot be what it should, and why."""
+    for name, nullable, check in _checks(table, frozenset(row)):
+        value = row[name]
+        fault = (None if nullable else "is missing") if value is None else check(value)
+        if fault is not None:
+            yield name, fault
 
 
 def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,9 +41,10 @@ def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     return dict(row) | {name: empty(table.c[name]) for name, _ in faults(table, row)}
 
 
-@cache
-def _checks(table: Table) -> tuple[tuple[str, bool, Check], ...]:
-    return tuple((column.name, bool(column.nullable), _check_of(column)) for column in table.columns)
+@lru_cache(maxsize=256)
+def _checks(table: Table, names: frozenset[str]) -> tuple[tuple[str, bool, Check], ...]:
+    wanted = [column for column in table.columns if column.name in names]
+    return tuple((column.name, bool(column.nullable), _check_of(column)) for column in wanted)
 
 
 def _check_of(column: Column[Any]) -> Check:

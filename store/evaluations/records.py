@@ -126,11 +126,25 @@ def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any])
 
 
 def list_evaluations(store: Store, run_id: int) -> list[EvaluationRow]:
-    """Return all evaluations of a run, by step; unfinished ones have no `ended_at`."""
-    statement = select(*columns(Evaluation, EvaluationRow)).where(Evaluation.run_id == run_id)
+    """All evaluations of a run, by step; unfinished ones have no `ended_at`."""
+    return evaluations_by_run(store, [run_id])[run_id]
+
+
+def evaluations_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[EvaluationRow]]:
+    """As `list_evaluations`, of each of these runs."""
+    statement = select(*columns(Evaluation, EvaluationRow)).where(Evaluation.run_id.in_(run_ids))
+    found: dict[int, list[EvaluationRow]] = {id: [] for id in run_ids}
     with reading(store) as connection:
-        rows = connection.execute(statement.order_by(Evaluation.step, Evaluation.id))
-        return [sound_row(Evaluation, EvaluationRow, row) for row in rows]
+        for row in connection.execute(statement.order_by(Evaluation.step, Evaluation.id)):
+            found[row.run_id].append(sound_row(Evaluation, EvaluationRow, row))
+    return found
+
+
+def list_evaluated(store: Store, kinds: Sequence[str]) -> set[int]:
+    """Ids of the runs with a finished evaluation of one of these kinds."""
+    finished = (Evaluation.kind.in_(kinds), Evaluation.ended_at.is_not(None))
+    with reading(store) as connection:
+        return set(connection.scalars(select(Evaluation.run_id).where(*finished).distinct()))
 
 
 def run_of_evaluation(store: Store, evaluation_id: int) -> int | None:

@@ -95,7 +95,9 @@ def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None
     """A run that is not among the chosen ones counts as a configuration that was tried."""
     compared.fill(empty_store, DEMO_TABLES, n=8)
     uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
-    told = frames(open_page("compare", runs=",".join(uids)))["prompt hash"].set_index("run")
+    app = open_page("compare", runs=",".join(uids))
+    app.session_state["compare.conditions"] = True
+    told = frames(app.run())["prompt hash"].set_index("run")
     grpo = told.loc["grpo-cot-tiny-r32-s0"]
     expected = {"updates": 200, "examples": 1600, "device seconds": 200, "tokens": 180_000, "n": 8}
     assert {name: int(grpo[name]) for name in expected} == expected
