@@ -101,7 +101,7 @@ def choose_order(reading: Reading, names: Sequence[str]) -> str:
         key="drift.order",
         required=True,
         wrap=True,
-        format_func=lambda kind: words[kind] + (f": {counts[kind]}" if kind in counts else ""),
+        format_func=lambda kind: format.literal(words[kind]) + (f": {counts[kind]}" if kind in counts else ""),
         on_change=lambda: go_to(order=st.session_state["drift.order"]),
         help=f"Questions by {measure}; the shuffled order is always the same. Keys: "
         + ", ".join(f"**{hints[kind]}** {format.literal(words[kind])}" for kind in words)
