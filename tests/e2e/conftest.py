@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page
+from playwright.sync_api import Browser, Error, Page, expect
 
 from scripts import browsing
+
+PATIENCE_MS = 30_000
+"""How long a person would wait on a machine that is busy with something else."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -37,7 +41,7 @@ def browser() -> Iterator[Browser]:
 def browser_page(browser: Browser) -> Iterator[Page]:
     """A fresh page, 1440 pixels wide; an uncaught error of its scripts fails the test."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE_MS)
     errors: list[Error] = []
     page.on("pageerror", lambda error: errors.append(error))
     yield page
