@@ -32,7 +32,7 @@ install: $(VENV)/requirements.txt  ## .venv with everything that running needs
 
 test: lint  ## lint and all tests
 	@$(RUN) -m scripts.provide_browser
-	@$(RUN) -m pytest -n 2 --dist loadgroup
+	@$(RUN) -m pytest -n 2
 
 lint: $(VENV)/requirements-dev.txt  ## style and types
 	@$(VENV)/bin/ruff check

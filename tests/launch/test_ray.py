@@ -24,8 +24,6 @@ from trainer.launch import cluster, identity
 from trainer.launch.supervision import Supervisor
 from trainer.spec import config
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Cluster]:
