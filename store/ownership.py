@@ -156,5 +156,5 @@ def _is_name(uid: str) -> bool:
 def _sign(folder: Path, mine: Owner, where: str) -> None:
     """Write the owner's file. Raises FileExistsError if the folder has one."""
     words = {**mine._asdict(), "where": where, "what": "Only this run of this database may write or remove files here."}
-    with (folder / NAME).open("x", encoding="utf-8") as file:
+    with open(folder / NAME, "x", encoding="utf-8", opener=private.opener) as file:
         json.dump(words, file, indent=1)

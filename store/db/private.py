@@ -29,9 +29,14 @@ def make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE))
 
 
+def opener(name: str, flags: int) -> int:
+    """Open a file as `open` asks; one that it creates is for this account alone."""
+    return os.open(name, flags, FILE)
+
+
 def append(path: Path) -> IO[bytes]:
     """Open a file for appending, for this account alone. Raises OSError."""
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, FILE))
+    return open(path, "ab", opener=opener)
 
 
 def close_to_others(paths: Iterable[Path]) -> None:
