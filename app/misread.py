@@ -7,7 +7,7 @@ import logging
 import streamlit as st
 from streamlit.errors import FragmentHandledException
 
-from app.shared import data, format
+from app.shared import format
 from store import faulty
 from store.db.engine import StoreError
 
@@ -30,6 +30,9 @@ def explain(error: Exception) -> bool:
 
 
 def _found() -> str | None:
+    # Streamlit warns about each remembered query that is made before its runtime, as it would be at the server's start.
+    from app.shared import data
+
     fault = faulty.find(data.reader())
     if fault is None:
         return None
