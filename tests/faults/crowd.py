@@ -19,17 +19,18 @@ TRAINERS, READERS, STEPS = 4, 10, 30
 READER = """
 import sys
 import time
-from store import read
+from store import events, metrics, runs
+from store.completions import rows
 from store.db.engine import open_store
 
 store, looks = open_store(sys.argv[1], readonly=True), 0
 while True:
-    for run in read.runs(store):
-        read.series(store, run.id, read.metric_names(store, run.id))
-        read.events(store, run.id)
-        bounds = read.step_bounds(store, run.id)
+    for run in runs.list_runs(store):
+        metrics.read_series(store, run.id, metrics.list_metric_names(store, run.id))
+        events.list_events(store, run.id)
+        bounds = rows.get_step_bounds(store, run.id)
         if bounds:
-            read.groups(store, run.id, bounds.last)
+            rows.list_groups(store, run.id, bounds.last)
     looks += 1
     print(looks, flush=True)
     time.sleep(0.2)

@@ -48,7 +48,7 @@ def test_a_healthy_machine_needs_no_advice() -> None:
         ({"state": FINE._replace(free=0.6 * GIB)}, "a backup and a restore shrink it"),
         ({"work": health.Work(2, 0, ("box",), ())}, "2 jobs wait, but the worker of box is gone"),
         ({"work": health.Work(0, 1, (), ("counting",))}, "counting is silent"),
-        ({"orphans": Orphans(1, 1, (), (), GIB)}, "1.0 GiB are held by what no run needs"),
+        ({"orphans": Orphans(1, 1, (), (), GIB)}, "1.0 GiB are used by data that no run needs"),
         ({"webhook": "It must be https."}, "It must be https."),
     ],
 )

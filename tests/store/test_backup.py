@@ -28,15 +28,15 @@ pytestmark = sqlite_only
 
 WRITER = """
 import sys
-from store import write
 from store.db.engine import open_store
+from store.steps import record_step
 from tests.store import make
 store = open_store(sys.argv[1])
 run = make.run(store, "live")
 print("ready", flush=True)
 for step in range(1, 100_000):
     rows = [make.completion(0), make.completion(1)]
-    write.record_step(store, run.id, step, {"a": 1.0, "b": 2.0}, at=1.0, completions=rows)
+    record_step(store, run.id, step, {"a": 1.0, "b": 2.0}, at=1.0, completions=rows)
 """
 
 

@@ -23,15 +23,15 @@ from tests.store import make
 WRITER = """
 import sys
 import numpy as np
-from store import embeddings, write
+from store import embeddings
 from store.db.engine import open_store
 store = open_store(sys.argv[1])
-encoder = write.use_encoder(store, "e", "1", 8)
+encoder = embeddings.use_encoder(store, "e", "1", 8)
 sys.stdin.readline()
 for start in range(0, 400, 10):
     texts = [f"text {number}" for number in range(start, start + 10)]
     vectors = {text: np.eye(8)[len(text) % 8] for text in embeddings.missing(store, encoder, texts)}
-    write.add_embeddings(store, encoder, vectors)
+    embeddings.add_embeddings(store, encoder, vectors)
 store.close()
 """
 

@@ -20,39 +20,40 @@ from tests.store import make
 
 WRITER = """
 import sys
-from store import write
 from store.db.engine import open_store
+from store.steps import record_step
 from tests.store import make
 store = open_store(sys.argv[1])
 run = make.run(store)
 for step in range(1, int(sys.argv[2]) + 1):
     metrics = {f"m{number}": float(step) for number in range(10)}
-    write.record_step(store, run.id, step, metrics, at=float(step), completions=[make.completion(i) for i in range(4)])
+    record_step(store, run.id, step, metrics, at=float(step), completions=[make.completion(i) for i in range(4)])
     print(step, flush=True)
 store.close()
 """
 READER = """
 import sys
 import time
-from store import read
+from store import metrics, runs
+from store.completions import rows
 from store.db.engine import open_store
 store, looks = open_store(sys.argv[1], readonly=True), 0
 while True:
-    for run in read.runs(store):
-        read.series(store, run.id, read.metric_names(store, run.id))
-        if bounds := read.step_bounds(store, run.id):
-            assert {len(group.completions) for group in read.groups(store, run.id, bounds.last)} == {4}
+    for run in runs.list_runs(store):
+        metrics.read_series(store, run.id, metrics.list_metric_names(store, run.id))
+        if bounds := rows.get_step_bounds(store, run.id):
+            assert {len(group.completions) for group in rows.list_groups(store, run.id, bounds.last)} == {4}
     looks += 1
     print(looks, flush=True)
     time.sleep(0.2)
 """
 CLAIMER = """
 import sys
-from store import write
 from store.db.engine import open_store
+from store.jobs import claim_job
 store, number = open_store(sys.argv[1]), 0
 sys.stdin.readline()
-while job := write.claim_job(store, sys.argv[2].format(number)):
+while job := claim_job(store, sys.argv[2].format(number)):
     print(job.id)
     number += 1
 store.close()

@@ -191,7 +191,7 @@ def pay(start):
 def test_a_file_may_start_processes(tmp_path: Path, start: str, name: str) -> None:
     written(tmp_path, {f"{name}.py": PARALLEL, "helper.py": "def double(n):\n    return 2 * n\n"})
     code = (
-        "from trainer import foreign\n"
+        "from trainer.spec import foreign\n"
         f"found = foreign.load({str(tmp_path / name)!r} + '.py:pay', 'rewards', '()')\n"
         f"print(found.call({start!r}))\n"
     )
