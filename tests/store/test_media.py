@@ -37,7 +37,7 @@ LONG_AGO = time.time() - 2 * files.SETTLED_SECONDS
 WRITER = """
 import sys
 from pathlib import Path
-from store import media
+from store.media import files as media
 from store.media.bucket import open_bucket
 images = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
 afar = sys.argv[2]

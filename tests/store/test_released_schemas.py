@@ -16,7 +16,7 @@ from store.db import upgrade
 from store.db.connection import sqlite_engine
 from store.db.engine import open_store
 from store.jobs import list_jobs
-from store.runs import get_run, list_runs
+from store.runs import list_runs
 
 RELEASED = sorted(path.name[:4] for path in (upgrade.MIGRATIONS / "versions").glob("[0-9]*.py"))
 ROWS = 3
@@ -81,6 +81,6 @@ def test_every_row_of_a_released_schema_survives(revision: str, tmp_path: Path) 
     assert len(list_runs(store)) == ROWS
     for run in list_runs(store):
         assert len(list(iter_completions(store, run.id))) == 1
-        assert get_run(store, run.id).name.startswith("name ")
+        assert run.name.startswith("name ")
     assert len(list_jobs(store)) == ROWS
     store.close()
