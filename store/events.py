@@ -16,7 +16,6 @@ from store.db.schema import (
 )
 from store.db.sql import columns, sound_row, upsert
 from store.db.values import clean, finite
-from store.media import files as files
 
 
 def list_events(store: Store, run_id: int, *, after_id: int = 0) -> list[EventRow]:

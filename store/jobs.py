@@ -31,7 +31,6 @@ from store.db.schema import (
 from store.db.sql import columns, sound_row, upsert
 from store.db.values import clean, storable
 from store.events import insert_event
-from store.media import files as files
 
 STOP_WORDS = {1: "finish the step and save", 2: "terminate", 3: "kill", 4: "give up"}
 RECENT_JOBS = 200

@@ -48,7 +48,6 @@ from store.jobs import (
     _jobs,
     new_uid,
 )
-from store.media import files as files
 
 _RUN: Any = Run.__table__
 RECENT_STEPS = 20

@@ -23,7 +23,7 @@ from store.db.connection import Store, StoreError, sqlite_path
 from store.db.engine import media_place, open_store
 from store.db.schema import ACTIVE, JobState
 from store.jobs import end_job, list_jobs, remove_worker
-from store.media import files as files
+from store.media import files
 
 NAME = "vision-r1-zero.db"
 IMAGES = "vision-r1-zero-media"

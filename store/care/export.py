@@ -12,7 +12,7 @@ from typing import Any
 from store.db.connection import Store, StoreError
 from store.db.rows import StoredCompletion, StoredExample, StoredPrediction
 from store.examples import get_examples
-from store.media import files as files
+from store.media import files
 
 MOST_TRACES = 20_000
 

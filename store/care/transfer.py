@@ -26,7 +26,7 @@ from store.db.schema import Base, Example, Job, Metric, MetricName, Run
 from store.db.sql import upsert
 from store.examples import add_examples, get_examples
 from store.jobs import list_jobs, new_uid
-from store.media import files as files
+from store.media import files
 from store.runs import get_run, list_runs
 
 LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary"))

@@ -30,7 +30,7 @@ from store.db.connection import StoreError, sqlite_engine
 from store.db.domains import JsonObject
 from store.db.engine import open_store
 from store.db.schema import Base
-from store.media import files as files
+from store.media import files
 
 IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 MOST_UNPACKED = 200

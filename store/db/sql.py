@@ -11,7 +11,6 @@ from sqlalchemy.dialects.sqlite import Insert
 
 from store.db import checking
 from store.db.schema import Base
-from store.media import files as files
 
 
 def upsert(dialect: str, table: type[Base]) -> Insert:

@@ -29,7 +29,6 @@ from store.db.schema import (
 from store.db.sql import columns, sound_row
 from store.db.values import finite, storable
 from store.events import insert_event
-from store.media import files as files
 
 
 def begin_evaluation(

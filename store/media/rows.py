@@ -10,7 +10,7 @@ from store.db.connection import Store, StoreError, reading
 from store.db.rows import MediaRow
 from store.db.schema import Media
 from store.db.sql import columns
-from store.media import files as files
+from store.media import files
 
 
 def get_media(store: Store, sha256: str) -> MediaRow:

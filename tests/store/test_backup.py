@@ -17,7 +17,7 @@ from store.db.rows import RunRef
 from store.db.schema import JobState
 from store.examples import add_examples, get_examples
 from store.jobs import add_job, get_worker, list_jobs, upsert_worker
-from store.media import files as files
+from store.media import files
 from store.metrics import read_clock, read_series
 from store.runs import delete_run, list_runs
 from store.steps import record_step

@@ -15,7 +15,7 @@ from store.datasets import ask_index, fail_index
 from store.db.connection import StoreError, reading
 from store.db.engine import Store
 from store.examples import add_examples, get_examples
-from store.media import files as files
+from store.media import files
 from store.runs import delete_run, list_runs
 from store.steps import record_step
 from tests.store import make

@@ -22,7 +22,7 @@ from store.evaluations.records import begin_evaluation, finish_evaluation, recor
 from store.events import list_checkpoints, list_events, set_checkpoint
 from store.examples import add_examples, get_examples
 from store.jobs import add_job, end_job
-from store.media import files as files
+from store.media import files
 from store.metrics import list_metric_names, read_series
 from store.notes import get_remarks, tag_traces
 from store.runs import add_tag, get_run, list_runs
