@@ -84,7 +84,7 @@ def tags_button(runs: Sequence[RunRow], *, key: str) -> None:
         with st.form(f"{key}_form_{chosen}", border=False):
             tags = st.multiselect(
                 "Tags" if len(runs) == 1 else f"Tags of all {len(runs)} runs",
-                sorted({tag for run in data.list_sound_runs() for tag in run.tags}),
+                sorted({*shared, *(tag for run in data.list_sound_runs() for tag in run.tags)}),
                 default=shared,
                 key=f"{key}_tags_{chosen}",
                 accept_new_options=True,
