@@ -125,7 +125,7 @@ def test_only_the_projections_of_the_language_model_are_quantized(
     assert {type(module).__name__ for module in chosen.values()} == {kind}
 
 
-REWARD = "def length(completions, **columns):\n    return [len(text) / 100 for text in completions]\n"
+REWARD = "def length(completions, **columns):\n    return [len(said[0]['content']) / 100 for said in completions]\n"
 SMALLER = {
     "optimization.steps": "1",
     "optimization.warmup_steps": "0",

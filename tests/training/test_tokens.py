@@ -16,7 +16,7 @@ from store.jobs import add_job, get_job
 from store.runs import get_run
 from tests.training.conftest import Train
 from trainer import launch
-from trainer.evaluate import generation, tokens
+from trainer.evaluate import decoding, generation, tokens
 from trainer.evaluate.tokens_job import example_of
 from trainer.jobs.job import FINISHED, execute
 from trainer.models import adapters, loading
@@ -109,5 +109,5 @@ def test_every_character_belongs_to_one_token(base: Base, text: str) -> None:
         ids = tokens.tokenize(tokenizer, text, is_whole=is_whole)
         ends = tokens.ends(tokenizer, ids, text)
         assert list(ends) == sorted(ends) and len(ends) == len(ids) and ends[-1] == len(text)
-        assert not set(ids) & set(generation.placeholder_ids(base.model))
+        assert not set(ids) & set(decoding.placeholder_ids(base.model))
         assert generation.decode(tokenizer, ids, {tokenizer.eos_token_id}) == text
