@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app.emergence import figures, notes, story
@@ -9,10 +11,9 @@ from app.emergence import rows as emergence_rows
 from app.emergence.story import Story, Texts
 from app.emergence.time_machine import time_machine
 from app.emergence.vocabulary import vocabulary_table
-from app.shared import data, links, status
+from app.shared import data, links, run_picker, status
 from app.shared.figures import Mark
 from app.shared.live_chart import live_chart, load_library
-from app.shared.run_picker import has_sampled, label, pick_run
 from app.shared.trace_view import show_style
 from store.db.rows import RunRow
 
@@ -35,20 +36,21 @@ HELP = """
 """
 
 
-def choose(runs: list[RunRow]) -> tuple[RunRow, RunRow | None]:
+def choose(runs: Sequence[RunRow]) -> tuple[RunRow, RunRow | None]:
     """Return the run to show, and the one to lay over it, if any."""
-    with st.grid(2, min_column_width=320):
-        shown = pick_run(runs, key="emergence.run", has_data=has_sampled)
-        by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
-        beside = st.query_params.get("with")
-        st.session_state["emergence.with"] = beside if beside in by_uid else NONE
-        other = st.selectbox(
-            "Laid over it, dotted",
-            [NONE, *by_uid],
-            key="emergence.with",
-            format_func=lambda u: label(by_uid[u]) if u in by_uid else "no other run",
-            on_change=lay_over,
-        )
+    shown = run_picker.in_view(runs)
+    by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
+    named = run_picker.labels(list(by_uid.values()))
+    beside = st.query_params.get("with")
+    st.session_state["emergence.with"] = beside if beside in by_uid else NONE
+    other = st.selectbox(
+        "Draw another run over it (dotted)",
+        [NONE, *by_uid],
+        key="emergence.with",
+        format_func=lambda uid: named.get(uid, "no other run"),
+        on_change=lay_over,
+        width=420,
+    )
     return shown, by_uid.get(other)
 
 
@@ -145,7 +147,7 @@ def nothing_sampled(row: RunRow) -> None:
 st.title("Emergence")
 show_style()
 st.html(notes.STYLE)
-runs = data.list_sound_runs()
+runs = run_picker.offered()
 if not runs:
     st.info("There are no runs yet, so nothing has emerged.", icon=":material/timeline:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")

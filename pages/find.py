@@ -9,9 +9,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from app.find import found_list, selection
-from app.shared import data, finding, format, trace_view
+from app.shared import data, finding, format, links, run_picker, trace_view
 from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
-from app.shared.run_picker import pick_run_or_all
 from store.completions.find import Place, find_completions, scan_completions
 from store.completions.patterns import Matcher
 from store.completions.rows import get_completions
@@ -22,6 +21,7 @@ from store.notes import list_trace_tags
 A_PAGE = 25
 # Rounds of a text search; what was found is shown between them.
 SECONDS_OF_THE_FIRST, SECONDS_A_ROUND = 0.3, 1.0
+SCOPES = ("Run in view", "All runs")
 STATE, PLACES = "find.search", "find.places"
 WHOLE = ("step", "tokens", "steps")
 EXPRESSION_HELP = (
@@ -51,7 +51,7 @@ class Progress(NamedTuple):
 def filters(runs: list[RunRow]) -> Asked:
     """Show the widgets, whose values are in the address, and return the search."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        run = pick_run_or_all(runs, key="find.run")
+        run = scope()
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
         is_expression = st.toggle("Expression", key="regex", bind="query-params", help=EXPRESSION_HELP)
         sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
@@ -80,6 +80,26 @@ def filters(runs: list[RunRow]) -> Asked:
         if value and value != "Any" and (name, value) != ("sort", next(iter(ORDERS)))
     }
     return finding.asked(query, run.id if run else None)
+
+
+def scope() -> RunRow | None:
+    """Return the run to search, None for all; an address without a run, or with `all=true`, means all."""
+    offered = run_picker.offered()
+    wanted = st.query_params.get("run")
+    if wanted and all(run.uid != wanted for run in offered):
+        st.warning(f"There is no run {format.literal(wanted)}; all are shown instead.", icon=":material/warning:")
+    run = run_picker.choose(offered)
+    is_one = run is not None and run.uid == wanted and st.query_params.get("all") != "true"
+    st.session_state["find.scope"] = SCOPES[0] if is_one else SCOPES[1]
+    st.segmented_control("Search in", SCOPES, key="find.scope", required=True, on_change=go_to_scope)
+    return run if is_one else None
+
+
+def go_to_scope() -> None:
+    if st.session_state["find.scope"] == SCOPES[1]:
+        links.go(all="true")
+    else:
+        links.go("all", run=st.session_state[run_picker.KEY])
 
 
 def numbers() -> dict[str, float | None]:

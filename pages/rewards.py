@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
 
 from app.rewards import result
-from app.shared import data, format, trace_view
+from app.shared import data, format, run_picker, trace_view
 from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
-from app.shared.run_picker import has_sampled, pick_run
 from app.shared.trace_text import body
 from app.traces.inspector import reward_table
 from store.completions.rows import get_completion, iter_completions
@@ -135,20 +134,31 @@ def one_round(run: RunRow) -> None:
     result.show(again.scores)
 
 
+def nothing_sampled(run: RunRow | None, runs: Sequence[RunRow]) -> None:
+    """Say why the run in view cannot be scored, and name one that can."""
+    others = [each for each in runs if run_picker.has_sampled(each)]
+    if run is None or not others:
+        st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")
+        st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
+        return
+    st.info(f"{format.literal(run.name)} has sampled nothing to score: choose a GRPO run.", icon=":material/info:")
+    best = run_picker.most_worth_seeing(others)
+    query = {"run": best.uid, "view": VIEWS[1]}
+    label = f"Score {format.literal(best.name)}"
+    st.page_link("../pages/rewards.py", label=label, icon=":material/balance:", query_params=query)
+
+
 st.title("Rewards")
 trace_view.show_style()
 store = data.reader()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    runs = data.list_sound_runs()
-    can_choose = any(map(has_sampled, runs))
-    run = pick_run(runs, key="rewards.run", has_data=has_sampled, only_with_data=True) if can_choose else None
-    view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
+runs = run_picker.offered()
+run = run_picker.in_view(runs) if runs else None
+view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 config = config_of(store, run)
 scheme = scheme_of(config, run)
 if view == VIEWS[0]:
     one_answer(store, config, scheme)
-elif run is None:
-    st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")
-    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
+elif run is None or not run_picker.has_sampled(run):
+    nothing_sampled(run, runs)
 else:
     whole_run(store, run, config, scheme)

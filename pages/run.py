@@ -11,11 +11,11 @@ from app.run import curves as run_curves
 from app.run.charts import Chart, Curve
 from app.run.documents import config_tab, events_tab, log_tab
 from app.run.evaluations import evaluate_form, evaluations_tab
-from app.run.header import headlines, run_header
+from app.run.header import run_header
+from app.run.headlines import headlines
 from app.run.latest_group import latest_group
-from app.shared import data, links, run_actions, status
+from app.shared import data, links, run_actions, run_picker, status
 from app.shared.live_chart import load_library
-from app.shared.run_picker import pick_run
 from store.db.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
@@ -107,14 +107,14 @@ def completions_tab(run: RunDetail) -> None:
     st.page_link(TRACES_PAGE, label="Open them on the Traces page", icon=":material/psychology:", query_params=query)
 
 
-runs = data.list_sound_runs()
+runs = run_picker.offered()
 if not runs:
     st.title("Run")
     st.caption("There is no run yet: start the demo or launch one.")
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.stop()
 load_library()
-chosen = pick_run(runs, key="run.chosen")
+chosen = run_picker.in_view(runs)
 chosen = data.get_row(chosen.id) or chosen
 is_live = chosen.status in status.OPEN
 every = min(max(2.0, chosen.seconds_per_step or 0.0), 10.0) if is_live else None

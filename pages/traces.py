@@ -7,17 +7,15 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.shared import data, links, status
-from app.shared.run_picker import has_recorded, pick_run
+from app import chosen_trace
+from app.shared import data, links, run_picker, status
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
 from app.traces.group_view import SHOWN, Block, Look, nothing_left, select, show_block
 from app.traces.sparkline import sparkline
-from store.completions.rows import get_completion
 from store.db.engine import Store, StoreError
 from store.db.rows import RunRow, StoredCompletion, StoredPrediction
-from store.evaluations.predictions import get_prediction, list_predictions_to
-from store.evaluations.records import run_of_evaluation
+from store.evaluations.predictions import list_predictions_to
 from store.trace import Form, form_of
 
 VIEWS = ("Completions", "Predictions")
@@ -27,7 +25,7 @@ STEPS_NAMED = 8
 
 def go_to_step(step: int) -> None:
     """Go to another step, at its first group."""
-    links.go("group", "completion", run=st.session_state["traces.run"], step=str(step))
+    links.go("group", "completion", run=st.session_state[run_picker.KEY], step=str(step))
 
 
 def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> int | None:
@@ -71,13 +69,10 @@ def move(place: DeltaGenerator, key: str, icon: str, step: int, *, disabled: boo
     )
 
 
-def chosen_trace(store: Store) -> StoredCompletion | StoredPrediction | None:
-    """Return the trace in the address, if it exists."""
+def trace_in_address() -> StoredCompletion | StoredPrediction | None:
+    """Return the trace in the address; say so if it is gone."""
     try:
-        if (number := links.number("completion")) is not None:
-            return get_completion(store, number)
-        if (number := links.number("prediction")) is not None:
-            return get_prediction(store, number)
+        return chosen_trace.find()
     except StoreError as error:
         st.warning(str(error), icon=":material/warning:")
     return None
@@ -94,15 +89,8 @@ def choose_view(trace: StoredCompletion | StoredPrediction | None) -> str:
 
 
 def leave(own: str) -> None:
-    links.go("completion", "prediction", run=st.session_state["traces.run"])
+    links.go("completion", "prediction", run=st.session_state[run_picker.KEY])
     st.session_state["view"] = st.session_state[f"traces.{own}"]
-
-
-def run_of(store: Store, runs: list[RunRow], trace: StoredCompletion | StoredPrediction) -> RunRow | None:
-    if isinstance(trace, StoredCompletion):
-        return next((run for run in runs if run.id == trace.run_id), None)
-    run_id = run_of_evaluation(store, trace.evaluation_id)
-    return next((run for run in runs if run.id == run_id), None)
 
 
 def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> None:
@@ -207,16 +195,14 @@ def no_runs() -> None:
 st.title("Traces")
 show_style()
 store = data.reader()
-runs = data.list_sound_runs()
+runs = run_picker.offered()
 if not runs:
     no_runs()
     st.stop()
-trace = chosen_trace(store)
-owner = run_of(store, runs, trace) if trace else None
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    chosen_run = pick_run(runs, key="traces.run", has_data=has_recorded, wanted=owner.uid if owner else None)
-    # The trace in the address decides, whatever else is there.
-    view = choose_view(trace if owner else None)
+trace = trace_in_address()
+# The trace in the address decides, whatever else is there.
+chosen_run = run_picker.in_view(runs)
+view = choose_view(trace)
 if view == VIEWS[1]:
     predictions(store, chosen_run, trace if isinstance(trace, StoredPrediction) else None)
 else:

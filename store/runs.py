@@ -19,10 +19,12 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     and_,
+    case,
     delete,
     func,
     insert,
     literal,
+    or_,
     select,
     true,
     update,
@@ -68,6 +70,10 @@ class Broken(StoreError):
 
 MAIN_JOB_FIRST = ((Job.kind == "train").desc(), (Job.kind != "embed").desc(), Job.id.desc())
 """A run's state is that of its latest training: later evaluations and embeddings do not change it."""
+
+
+MEASURED = ("test", "val", "probe")
+"""The kinds of evaluations that measure a checkpoint as it is, those of most examples first."""
 
 
 BROKEN = "broken"
@@ -139,11 +145,19 @@ def _detail(row: RowMapping, tags: Sequence[str], main: Row[Any] | None) -> RunD
     return RunDetail(**row, tags=tuple(tags), job=JobRow._make(main) if main else None)
 
 
-def list_run_heads(store: Store) -> list[RunRow]:
-    """All runs, newest first, as pickers and filters need them: without evaluation, pace and sparkline."""
+def list_run_heads(store: Store, *, newest: int | None = None, uids: Sequence[str] = ()) -> list[RunRow]:
+    """Runs, newest first, as pickers and filters need them: without evaluation, pace and sparkline.
+
+    All, or the `newest` ones with those that have an open job and those of these `uids`.
+    """
+    chosen = select(Run.id)
+    if newest is not None:
+        first = select(Run.id).order_by(Run.created_at.desc(), Run.id.desc()).limit(newest)
+        at_work = select(Job.run_id).where(Job.state.in_(OPEN))
+        chosen = chosen.where(or_(Run.id.in_(first), Run.id.in_(at_work), Run.uid.in_(uids)))
     with reading(store) as connection:
-        rows = [_readable(row) for row in connection.execute(_heads(select(Run.id))).mappings()]
-        tags = _tags(connection, select(Run.id))
+        rows = [_readable(row) for row in connection.execute(_heads(chosen)).mappings()]
+        tags = _tags(connection, chosen)
     return [RunRow(**row, tags=tuple(tags.get(row["id"], ()))) for row in rows]
 
 
@@ -315,9 +329,12 @@ def _rows(chosen: Select[Any]) -> Select[Any]:
 
 
 def _latest_evaluation(*which: ColumnElement[bool]) -> ScalarSelect[int]:
-    finished = select(Evaluation.id).where(Evaluation.run_id == Run.id, Evaluation.ended_at.is_not(None), *which)
-    latest = finished.where(Evaluation.kind.in_(("val", "test"))).order_by(Evaluation.id.desc()).limit(1)
-    return latest.correlate(Run).scalar_subquery()
+    """The newest finished measurement of a run; of several of one checkpoint, the one of most examples."""
+    finished = (Evaluation.run_id == Run.id, Evaluation.ended_at.is_not(None), Evaluation.kind.in_(MEASURED), *which)
+    checkpoint = select(Evaluation.step).where(*finished).order_by(Evaluation.id.desc()).limit(1).correlate(Run)
+    at_it = select(Evaluation.id).where(*finished, Evaluation.step == checkpoint.scalar_subquery())
+    largest = case({kind: place for place, kind in enumerate(MEASURED)}, value=Evaluation.kind)
+    return at_it.order_by(largest, Evaluation.id.desc()).limit(1).correlate(Run).scalar_subquery()
 
 
 def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.compare import groups as comparison
 from app.compare.groups import Group, Member
-from app.shared import data, format, links
+from app.shared import data, format, links, run_picker
 from store.db.rows import ExperimentRow, RunRow
 
 ALL = "all"
@@ -34,13 +34,15 @@ def choose(runs: Sequence[RunRow]) -> Chosen:
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
         st.caption(f"{len(uids)} chosen runs.")
-        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=links.go, args=("runs",))
+        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.forget_several)
         wanted = [run for run in runs if run.uid in frozenset(uids)]
         return _chosen(wanted, None, MOST)
     by_uid = {row.uid: row for row in experiments}
     if not by_uid:
         return _chosen(tested(runs), None, NEWEST)
-    asked = st.query_params.get("experiment", experiments[0].uid)
+    in_view = next((run.id for run in runs if run.uid == st.query_params.get("run")), None)
+    own = next((row for row in experiments if in_view in row.arms), experiments[0])
+    asked = st.query_params.get("experiment", own.uid)
     st.session_state["compare.experiment"] = asked if asked in by_uid else ALL
     uid = st.selectbox(
         "Experiment",

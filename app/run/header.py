@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
 
-import numpy as np
 import streamlit as st
 
 from app.pulse import PULSE
 from app.run.what_went_wrong import what_went_wrong
 from app.shared import data, format, intents, run_actions, status
 from app.shared.queue_view import place
-from store.db.rows import JobRow, RunDetail, RunRow, Series
-
-
-class Figure(NamedTuple):
-    """A headline number; `metrics` are in order of preference."""
-
-    label: str
-    metrics: tuple[str, ...]
-    is_share: bool
-    help: str
-
-
-AVERAGED = 5
-"""Number of values whose mean is the first, or the last; an evaluation is taken alone."""
-HEADLINES = (
-    Figure("Reward", ("reward", "probe/reward"), False, "Weighted sum; a mean of the last five values."),
-    Figure("Held-out accuracy", ("val/accuracy", "probe/accuracy"), True, "Latest evaluation on held-out examples."),
-    Figure(
-        "Reasoning steps", ("reasoning_steps", "probe/steps"), False, "A completion; a mean of the last five values."
-    ),
-    Figure(
-        "Well-formed", ("wellformed_share", "probe/wellformed"), True, "Of completions; a mean of the last five values."
-    ),
-)
+from store.db.rows import JobRow, RunDetail, RunRow
 
 
 def run_header(run: RunDetail, row: RunRow) -> None:
@@ -114,44 +88,3 @@ def how_far(row: RunRow) -> None:
         return
     left = status.seconds_left(row)
     st.progress(share, text=status.steps(row) + (f" · {format.duration(left)} left" if left is not None else ""))
-
-
-def headlines(run: RunDetail) -> None:
-    """Show the few numbers that say whether it learns, each with its change since the start."""
-    names = [name for figure in HEADLINES for name in figure.metrics]
-    series = data.read_ends(run.id, names, AVERAGED)
-    with st.grid(4, min_column_width=170, gap="small"):
-        for figure in HEADLINES:
-            first, last = ends(figure, series)
-            delta = None if first is None or last is None else change(last - first, figure.is_share)
-            st.metric(
-                figure.label,
-                shown(last, figure.is_share),
-                delta,
-                delta_description=None if delta is None else "since the start",
-                help=figure.help,
-                border=True,
-                height="stretch",
-            )
-
-
-def ends(figure: Figure, series: Mapping[str, Series]) -> tuple[float | None, float | None]:
-    """Return the means of the first and of the last values (one of an evaluation, five of others)."""
-    for name in figure.metrics:
-        value = series[name].value if name in series else np.empty(0)
-        value = value[np.isfinite(value)]
-        if len(value):
-            n = 1 if name.startswith("val/") else min(AVERAGED, max(1, len(value) // 2))
-            return (float(value[:n].mean()) if len(value) > 1 else None), float(value[-n:].mean())
-    return None, None
-
-
-def shown(value: float | None, is_share: bool) -> str:
-    if is_share or value is None:
-        return format.percent(value)
-    return f"{value:.2f}"
-
-
-def change(value: float, is_share: bool) -> str | int:
-    text = f"{100 * value:+.0f} points" if is_share else f"{value:+.2f}"
-    return 0 if text.lstrip("+-").split()[0] in ("0", "0.00") else text

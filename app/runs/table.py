@@ -53,6 +53,7 @@ def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
         "left": [status.seconds_left(run) for run in runs],
         "reward": [list(run.sparkline) if len(run.sparkline) > 1 else None for run in runs],
         "accuracy": [_accuracy(run) for run in runs],
+        "measured": [status.measured(run) for run in runs],
         "created": [datetime.fromtimestamp(run.created_at, UTC) for run in runs],
     }
 
@@ -74,10 +75,15 @@ def _config() -> dict[str, Any]:
             "Left", format="duration", width=70, help="Time left at the present pace"
         ),
         "reward": st.column_config.LineChartColumn(
-            "Reward", width=95, help="Weighted sum over the steps; for SFT the probe's, on held-out examples"
+            "Reward", width=95, help="Weighted sum over the steps, sampled in training; for SFT sampled by the probe"
         ),
         "accuracy": st.column_config.TextColumn(
-            "Accuracy (95 %)", width=128, help="Latest full evaluation on held-out examples, with its Wilson interval"
+            "Accuracy (95 %)",
+            width=128,
+            help="Greedy answers to held-out examples that are right, with Wilson's interval: the newest measurement",
+        ),
+        "measured": st.column_config.TextColumn(
+            "Measured on", width=150, help="Probe: a few validation examples. Validation: all of them. Test: at the end"
         ),
         "created": st.column_config.DatetimeColumn("Created", format="distance", width=105),
     }

@@ -1,23 +1,29 @@
-"""Choose a run by one rule on all pages; the choice is in the address, and the session remembers it.
+"""The run in view: one choice for all pages, shown in the sidebar, kept in the address and in every link.
 
-The run in the address is shown, else the one shown before on any page, else a running one that has what the page shows,
-else the newest that has it.
+The run in the address is shown, else the one shown before in this tab, else the one most worth seeing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app.shared import format, links, status
+from app import chosen_trace
+from app.shared import data, format, links, status
 from store.db.rows import RunRow
 
-SHOWN = "run_picker.shown"
-ALL_RUNS = "All runs"
+KEY = "run_in_view"
+SHOWN, LINKED = "run_in_view.uid", "run_in_view.linked"
+"""The run that a page without a run in its address shows, and the one that links name."""
+SEVERAL = "run_in_view.several"
+OFFERED = 200
+"""The newest runs, which the picker offers beside those at work and the one in the address."""
 PLACES = ("step", "group", "completion", "prediction", "evaluation")
 """Parameters of the address that mean a place in one run, and nothing in another."""
-HasData = Callable[[RunRow], bool]
+FORGOTTEN = {"drift": ("sides", "runs", "on", "example", "phrase"), "compare": ("runs", "experiment"), "find": ("all",)}
+"""Further parameters that another run in view replaces, by page."""
 
 
 def has_recorded(run: RunRow) -> bool:
@@ -30,72 +36,89 @@ def has_sampled(run: RunRow) -> bool:
     return run.step > 0 and run.method == "grpo"
 
 
-def default(runs: Sequence[RunRow], shown: str | None, has_data: HasData) -> RunRow:
-    """Return the run to show where the address names none; `runs` come newest first."""
-    before = next((run for run in runs if run.uid == shown), None)
-    filled = [run for run in runs if has_data(run)]
-    at_work = next((run for run in filled if run.status in status.ACTIVE), None)
-    return before or at_work or next(iter(filled), runs[0])
+def most_worth_seeing(runs: Sequence[RunRow]) -> RunRow:
+    """Return the newest of those with most to see: at work with data, finished, ended early, at work, the rest."""
+    return min(runs, key=_rank)
+
+
+def _rank(run: RunRow) -> int:
+    if not has_recorded(run):
+        return 3 if run.status in status.ACTIVE else 4
+    if run.status in status.ACTIVE:
+        return 0
+    return 1 if run.status in ("finished", None) else 2
+
+
+def offered() -> list[RunRow]:
+    """Return the runs that can be chosen, newest first; the session's and the address's are always among them."""
+    wanted = (st.query_params.get("run"), st.session_state.get(SHOWN), _owner())
+    uids = tuple(sorted({uid for uid in wanted if uid}))
+    return [run for run in data.list_run_heads(newest=OFFERED, uids=uids) if run.broken is None]
+
+
+def _owner() -> str | None:
+    run_id = chosen_trace.run_id()
+    return data.get_run(run_id).uid if run_id is not None else None
+
+
+def choose(runs: Sequence[RunRow]) -> RunRow | None:
+    """Return the run in view and remember it for the pages and for links to them; None if there is no run at all."""
+    if not runs:
+        st.session_state.pop(SHOWN, None)
+        return None
+    by_uid = {run.uid: run for run in runs}
+    asked = (_owner(), st.query_params.get("run"), st.session_state.get(SHOWN))
+    found = next((by_uid[uid] for uid in asked if uid in by_uid), None) or most_worth_seeing(runs)
+    st.session_state[LINKED] = found.uid if has_recorded(found) or found.uid in asked else None
+    if st.session_state[LINKED]:
+        st.session_state[SHOWN] = found.uid
+    if several := st.query_params.get("runs"):
+        st.session_state[SEVERAL] = several
+    return found
+
+
+def in_view(runs: Sequence[RunRow]) -> RunRow:
+    """Return the run in view for a page that shows one; warn if the address asks for a run that is gone."""
+    wanted = st.query_params.get("run")
+    if wanted and all(run.uid != wanted for run in runs):
+        name = format.literal(wanted)
+        st.warning(f"There is no run {name}; this one is shown instead.", icon=":material/warning:")
+    found = choose(runs)
+    assert found is not None, "pages say that there are no runs before they ask for one"
+    return found
+
+
+def carried() -> dict[str, str]:
+    """Return what links to other pages add to their address: the run in view, and the runs that are compared."""
+    kept = {"run": st.session_state.get(LINKED), "runs": st.session_state.get(SEVERAL)}
+    return {name: value for name, value in kept.items() if value}
+
+
+def forget_several() -> None:
+    """Let the page choose what it compares."""
+    st.session_state.pop(SEVERAL, None)
+    links.go("runs")
+
+
+def labels(runs: Sequence[RunRow]) -> Mapping[str, str]:
+    """Return `demo-grpo · GRPO · running` by uid; runs of equal names are told apart by their uid."""
+    names = Counter(run.name for run in runs)
+    return {run.uid: label(run) if names[run.name] == 1 else f"{label(run)} · {run.uid}" for run in runs}
 
 
 def label(run: RunRow) -> str:
-    """Return `demo-grpo · GRPO · running · step 40 · 3f2a`."""
-    method = status.METHODS.get(run.method, run.method)
-    return f"{run.name} · {method} · {status.look(run.status).label} · step {run.step} · {run.uid}"
+    return f"{run.name} · {status.METHODS.get(run.method, run.method)} · {status.look(run.status).label}"
 
 
-def pick_run(
-    runs: Sequence[RunRow],
-    *,
-    key: str,
-    has_data: HasData = lambda run: True,
-    only_with_data: bool = False,
-    wanted: str | None = None,
-) -> RunRow:
-    """Show the choice and return the run; `wanted` replaces the address.
-
-    With `only_with_data`, the others are not offered, and at least one must have some.
-    """
-    offered = {run.uid: run for run in runs if has_data(run) or not only_with_data}
-    wanted = wanted or st.query_params.get("run")
-    if wanted and wanted not in offered:
-        _warn(wanted, runs)
-    before = st.session_state.get(SHOWN)
-    shown = wanted if wanted in offered else default(list(offered.values()), before, has_data).uid
-    st.session_state[key] = shown
-    uid = st.selectbox(
-        "Run", list(offered), key=key, format_func=lambda uid: label(offered[uid]), on_change=_go_to, args=(key,)
-    )
-    st.session_state[SHOWN] = uid
-    return offered[uid]
+def show(runs: Sequence[RunRow], chosen: RunRow, page: str) -> None:
+    """Show the choice of the run in view."""
+    named = labels(runs)
+    st.session_state[KEY] = chosen.uid
+    st.selectbox("Run in view", list(named), key=KEY, format_func=named.__getitem__, on_change=_go_to, args=(page,))
+    if len(runs) >= OFFERED:
+        st.caption(f"The newest {OFFERED} runs are offered: open an older one on the Runs page.")
 
 
-def pick_run_or_all(runs: Sequence[RunRow], *, key: str) -> RunRow | None:
-    """Show a choice that includes all runs, returned as None, which is the default."""
-    by_uid = {run.uid: run for run in runs}
-    wanted = st.query_params.get("run")
-    if wanted and wanted not in by_uid:
-        st.warning(f"There is no run {format.literal(wanted)}; all are shown instead.", icon=":material/warning:")
-    st.session_state[key] = wanted if wanted in by_uid else ALL_RUNS
-    uid = st.selectbox(
-        "Run",
-        [ALL_RUNS, *by_uid],
-        key=key,
-        format_func=lambda uid: label(by_uid[uid]) if uid in by_uid else uid,
-        on_change=_go_to,
-        args=(key,),
-        width=260,
-    )
-    return by_uid.get(uid)
-
-
-def _warn(wanted: str, runs: Sequence[RunRow]) -> None:
-    name = format.literal(wanted)
-    known = any(run.uid == wanted for run in runs)
-    fault = f"Run {name} has nothing to show here" if known else f"There is no run {name}"
-    st.warning(f"{fault}; this one is shown instead.", icon=":material/warning:")
-
-
-def _go_to(key: str) -> None:
-    uid = st.session_state[key]
-    links.go("run", *PLACES) if uid == ALL_RUNS else links.go(*PLACES, run=uid)
+def _go_to(page: str) -> None:
+    st.session_state.pop(SEVERAL, None)
+    links.go(*PLACES, *FORGOTTEN.get(page, ()), run=st.session_state[KEY])

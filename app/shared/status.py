@@ -29,6 +29,14 @@ STILL_AFTER = 60.0
 """Seconds without a heartbeat (one comes every five) after which a job of another host is called silent."""
 SILENT_AFTER = 180.0
 """Seconds without news after which a running process is called silent, unless its steps take long."""
+EVALUATED = {
+    "probe": "probe",
+    "val": "validation",
+    "test": "test",
+    "baseline": "baseline",
+    "thinking": "altered thinking",
+}
+"""Kinds of evaluations in words."""
 
 
 class Look(NamedTuple):
@@ -105,3 +113,11 @@ def sentence(run: RunRow, now: float, *, last_step_at: float | None = None, stil
         return f"{name} · created {format.age(run.created_at, now)}"
     lasted = f" after {format.duration(run.ended_at - run.started_at)}" if run.started_at else ""
     return f"{name} {format.age(run.ended_at, now)}{lasted}"
+
+
+def measured(run: RunRow) -> str | None:
+    """Return what a run's accuracy was measured on, `probe of 24 · step 80`; its answers are always greedy."""
+    if run.accuracy is None or run.evaluation_kind is None:
+        return None
+    of = f" of {format.count(run.accuracy_n)}" if run.accuracy_n else ""
+    return f"{EVALUATED.get(run.evaluation_kind, run.evaluation_kind)}{of} · step {format.count(run.evaluation_step)}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.shared import data, format, keys, links
+from app.shared import data, format, links
 from app.shared.example_parts import show_rest, show_truth
 from app.shared.trace_text import MOST_SHOWN, body, marked, visible
 from app.shared.trace_view import Row, chip
@@ -26,10 +26,6 @@ from trainer.spec.rewards import Explained, explain
 
 PICTURE_WIDTH = 300
 SAME = 1e-6
-HELP = """**k**, **j**: the trace before and after in its group, by reward\n
-**g**: all groups of the step, or all answers of the evaluation\n
-**←**, **→**: the step before and after\n
-**?**: these keys"""
 
 
 def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], style: Form) -> None:
@@ -66,8 +62,6 @@ def _head(run: RunDetail, row: Row, ranked: Sequence[Row], example: StoredExampl
         st.button("All", icon=":material/grid_view:", key="inspect.g", shortcut="g", on_click=_leave, args=(run, row))
         with st.popover("Copy", icon=":material/content_copy:"):
             _copies(run, row, example)
-    if keys.pressed(["?"], key="inspect.keys") == "?":
-        _help()
 
 
 def _facts(row: Row, rank: int, of: int) -> list[str]:
@@ -84,11 +78,6 @@ def _facts(row: Row, rank: int, of: int) -> list[str]:
     if row.tokens is not None:
         facts.append(f"{row.tokens} tokens" + (", cut off by the limit" if row.truncated else ""))
     return facts
-
-
-@st.dialog("Keys")
-def _help() -> None:
-    st.markdown(HELP)
 
 
 def _move(key: str, icon: str, to: Row | None) -> None:

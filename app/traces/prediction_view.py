@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.shared import format, links
+from app.shared import format, links, run_picker
 from app.shared.trace_view import Row
 from app.traces.group_view import SHOWN, Block, filters, nothing_left, select, show_block
 from store.db.engine import Store
@@ -41,7 +41,7 @@ def choose_evaluation(found: list[EvaluationRow], wanted: int | None) -> Evaluat
 def _go_to() -> None:
     st.session_state["view"] = "Predictions"
     chosen = str(st.session_state["traces.evaluation"])
-    links.go("prediction", run=st.session_state["traces.run"], evaluation=chosen)
+    links.go("prediction", run=st.session_state[run_picker.KEY], evaluation=chosen)
 
 
 def describe(evaluation: EvaluationRow) -> str:

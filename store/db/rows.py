@@ -243,7 +243,7 @@ class RunRow:
     """Median over the latest steps."""
     tokens_per_second: float | None = None
     evaluation: dict[str, Any] | None = None
-    """Metrics of the latest finished `val` or `test` evaluation (`n`, `exact_match`, `exact_match_low`, …).
+    """Metrics of the newest finished `test`, `val` or `probe` (`n`, `exact_match`, `exact_match_low`, …).
 
     Of one on the run's own dataset, if there is any.
     """
@@ -256,7 +256,9 @@ class RunRow:
 
     @property
     def accuracy(self) -> float | None:
-        return (self.evaluation or {}).get("exact_match")
+        """Exact match of greedy answers; probes of earlier versions have it under another name."""
+        found = self.evaluation or {}
+        return found.get("exact_match", found.get("accuracy"))
 
     @property
     def accuracy_low(self) -> float | None:

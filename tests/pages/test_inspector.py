@@ -56,7 +56,7 @@ def test_an_address_of_a_completion_decides_over_another_run(seeded_store: Store
     row, _ = a_completion(seeded_store)
     at = open_page("traces", run=seeded.find(seeded_store, "demo-sft").uid, view="Predictions", completion=str(row.id))
     assert f"**Completion {row.id}**" in texts(at)
-    assert at.selectbox(key="traces.run").value == seeded.find(seeded_store, "demo-grpo").uid
+    assert at.selectbox(key="run_in_view").value == seeded.find(seeded_store, "demo-grpo").uid
 
 
 def test_j_and_k_walk_through_the_group_by_reward(seeded_store: Store, open_page: Open) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.run import advice, charts, curves, header
+from app.run import advice, charts, curves, headlines
 from app.run.axis import axis, step_at
-from app.shared import format
+from app.shared import format, status
 from store.db.engine import Store
 from store.db.rows import Clock, CompletionRow, EventRow, Series
 from store.db.schema import CLOSED, JobState
+from store.evaluations.records import begin_evaluation, finish_evaluation, list_evaluations
 from store.jobs import add_job, end_job, get_job, list_jobs
 from store.metrics import read_clock, read_series
 from store.runs import describe_run, get_run, list_runs, resolve_run
@@ -43,7 +44,7 @@ def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page:
 def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-sft")
     app = open_page("run", run=run.uid)
-    assert app.selectbox(key="run.chosen").value == run.uid
+    assert app.selectbox(key="run_in_view").value == run.uid
     assert "demo\\-sft" in app.title[0].value
 
 
@@ -56,17 +57,17 @@ def test_without_an_address_the_run_at_work_is_shown_not_one_that_waits(seeded_s
     add_job(seeded_store, make.run(seeded_store, name="waits").id, "train", {})
     assert list_runs(seeded_store)[0].status == "queued"
     app = open_page("run")
-    chosen = app.selectbox(key="run.chosen").value
+    chosen = app.selectbox(key="run_in_view").value
     run = get_run(seeded_store, resolve_run(seeded_store, chosen))
     assert run.status == "running" and run.job is not None
     end_job(seeded_store, run.job.id, JobState.FINISHED)
-    assert app.run().selectbox(key="run.chosen").value == chosen
+    assert app.run().selectbox(key="run_in_view").value == chosen
 
 
 def test_choosing_another_run_changes_the_address(seeded_store: Store, open_page: Open) -> None:
     first, other = (seeded.find(seeded_store, name).uid for name in ("demo-sft", "demo-grpo"))
     app = open_page("run", run=first, step="3")
-    app.selectbox(key="run.chosen").set_value(other).run()
+    app.selectbox(key="run_in_view").set_value(other).run()
     assert app.query_params["run"] == other
     assert "step" not in app.query_params
 
@@ -246,10 +247,38 @@ def test_marks_are_the_last_best_and_what_went_wrong() -> None:
 def test_headlines_compare_the_end_with_the_start() -> None:
     steps = np.arange(20)
     series = {"reward": Series(steps, np.where(steps < 10, 1.0, 3.0), 20)}
-    assert header.ends(header.HEADLINES[0], series) == (1.0, 3.0)
-    assert header.ends(header.HEADLINES[1], series) == (None, None)
-    assert header.change(0.001, False) == 0
-    assert header.change(0.5, True) == "+50 points"
+    found = headlines.of_samples(headlines.REWARD, series, [])
+    assert found == (3.0, 1.0, "sampled in training · steps 15 to 19")
+    assert headlines.of_samples(headlines.REASONING[0], series, []) == headlines.NOTHING
+    assert headlines.change(headlines.Shown(1.001, 1.0, ""), False) == 0
+    assert headlines.change(headlines.Shown(0.6, 0.1, ""), True) == "+50 points"
+
+
+def test_accuracy_is_that_of_the_newest_evaluation_and_says_which(empty_store: Store) -> None:
+    run = make.run(empty_store)
+    for kind, step, n, score in (("val", 0, 200, 0.0), ("probe", 0, 24, 0.1), ("probe", 20, 24, 0.9)):
+        evaluated(empty_store, run.id, kind, step, n, score)
+
+    def told() -> tuple[headlines.Shown, str | None]:
+        found = list_evaluations(empty_store, run.id)
+        return headlines.of_evaluations(found), status.measured(list_runs(empty_store)[0])
+
+    assert told() == ((0.9, 0.0, "greedy · probe of 24 · step 20"), "probe of 24 · step 20")
+    evaluated(empty_store, run.id, "val", 20, 200, 0.8)
+    evaluated(empty_store, run.id, "probe", 20, 24, 0.7)
+    assert told() == ((0.8, 0.0, "greedy · validation of 200 · step 20"), "validation of 200 · step 20")
+    evaluated(empty_store, run.id, "probe", 40, 24, 0.95)
+    evaluated(empty_store, run.id, "test", 20, 400, 0.85)
+    assert told() == ((0.85, 0.0, "greedy · test of 400 · step 20"), "test of 400 · step 20")
+
+
+def evaluated(store: Store, run_id: int, kind: str, step: int, n: int, score: float) -> None:
+    """A finished evaluation of `n` examples; a probe samples four answers to each, too."""
+    samples = {"samples": {"n": 4}} if kind == "probe" else {}
+    place = {"benchmark": "shapes-simple", "split": "val", "kind": kind, "step": step}
+    total = n * 5 if samples else n
+    made = begin_evaluation(store, run_id, **place, conditions=samples, encoder=None, total=total)
+    finish_evaluation(store, made, {"n": n, "exact_match": score})
 
 
 def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page: Open) -> None:

@@ -147,7 +147,7 @@ def test_stepping_moves_the_slider_and_the_address(database: Store) -> None:
 def test_choosing_another_run_starts_at_its_last_step(database: Store) -> None:
     at = page(run=named(database, "demo-grpo").uid, step=12)
     other = named(database, "demo-grpo-no-steps")
-    at.selectbox(key="traces.run").set_value(other.uid).run()
+    at.selectbox(key="run_in_view").set_value(other.uid).run()
     assert not at.exception
     assert at.query_params["run"] == other.uid
     assert at.slider[0].value == 87

@@ -73,7 +73,7 @@ def test_the_runs_table(store: Store) -> None:
     beat_job(store, job_id, "generating")
     evaluate(store, run.id, "val", 20, exact_match=0.2, n=100)
     evaluate(store, run.id, "val", 40, exact_match=0.4, exact_match_low=0.3, exact_match_high=0.5, n=100)
-    evaluate(store, run.id, "probe", 50, exact_match=0.9, n=24)
+    evaluate(store, run.id, "probe", 40, exact_match=0.9, n=24)
     evaluate(store, run.id, "val", 50, finish=False)
     add_tag(store, run.id, "b")
     add_tag(store, run.id, "a")
@@ -82,6 +82,9 @@ def test_the_runs_table(store: Store) -> None:
     assert (row.status, row.activity, row.host, row.heartbeat) == (JobState.RUNNING, "generating", "here", 1)
     assert (row.accuracy, row.accuracy_low, row.accuracy_high, row.accuracy_n) == (0.4, 0.3, 0.5, 100)
     assert (row.evaluation_kind, row.evaluation_step) == ("val", 40)
+    evaluate(store, run.id, "probe", 50, exact_match=0.9, n=24)
+    newer = list_runs(store)[0]
+    assert (newer.accuracy, newer.accuracy_n, newer.evaluation_kind, newer.evaluation_step) == (0.9, 24, "probe", 50)
     assert row.tags == ("a", "b")
     assert row.seconds_per_step == pytest.approx(2.0)
     assert row.tokens_per_second == pytest.approx(50.0)

@@ -149,7 +149,10 @@ def probe(
     if settings.probe_samples:
         found |= _probe_samples(store, evaluation, quiet, examples, ids, step)
     found |= {f"probe/{name}": value for name, value in harness.take_logged().items()}
-    finish_evaluation(store, evaluation, {name.removeprefix("probe/"): value for name, value in found.items()})
+    figures = metrics.summarize(greedy_rows, [example.answer for example in examples])
+    finish_evaluation(
+        store, evaluation, figures | {name.removeprefix("probe/"): value for name, value in found.items()}
+    )
     return found
 
 

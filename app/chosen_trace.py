@@ -1,0 +1,32 @@
+"""The trace that an address names, by `completion=ID` or `prediction=ID`."""
+
+from __future__ import annotations
+
+from app.shared import data, links
+from store.completions.rows import get_completion
+from store.db.engine import StoreError
+from store.db.rows import StoredCompletion, StoredPrediction
+from store.evaluations.predictions import get_prediction
+from store.evaluations.records import run_of_evaluation
+
+Trace = StoredCompletion | StoredPrediction
+
+
+def find() -> Trace | None:
+    """Return the trace in the address, if any. Raises StoreError when it is gone."""
+    if (number := links.number("completion")) is not None:
+        return get_completion(data.reader(), number)
+    if (number := links.number("prediction")) is not None:
+        return get_prediction(data.reader(), number)
+    return None
+
+
+def run_id() -> int | None:
+    """Return the run that the trace in the address belongs to."""
+    try:
+        trace = find()
+    except StoreError:
+        return None
+    if isinstance(trace, StoredPrediction):
+        return run_of_evaluation(data.reader(), trace.evaluation_id)
+    return trace.run_id if trace is not None else None

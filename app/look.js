@@ -1,0 +1,12 @@
+// Writes the chosen look for every page, where Streamlit looks for it, and loads the page anew.
+export default function ({ data, parentElement }) {
+  const button = parentElement.querySelector("button")
+  const next = data.is_dark ? "Light" : "Dark"
+  button.textContent = next === "Dark" ? "☾ Dark look" : "☀ Light look"
+  button.onclick = () => {
+    const here = window.location.pathname
+    const base = here.slice(0, here.lastIndexOf("/") + 1)
+    for (const page of data.pages) window.localStorage.setItem(`stActiveTheme-${base}${page}-v2`, JSON.stringify(next))
+    window.location.reload()
+  }
+}

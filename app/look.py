@@ -1,0 +1,23 @@
+"""The switch between the light and the dark look.
+
+Streamlit keeps a reader's choice for each address that was opened first; this one holds on all pages. It is written
+where Streamlit reads it (`stActiveTheme-PATH-v2` in the browser's storage), and the page is loaded again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+_switch = st.components.v2.component(
+    "look",
+    html='<button type="button"></button>',
+    css=Path(__file__).with_suffix(".css").read_text(encoding="utf-8"),
+    js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
+)
+
+
+def switch() -> None:
+    pages = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "pages").glob("*.py"))
+    _switch(key="look", data={"pages": ["", *pages], "is_dark": st.context.theme.type == "dark"}, height=40, width=112)

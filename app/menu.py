@@ -1,0 +1,80 @@
+"""The sidebar: all pages in groups, the run in view, what runs now, and how the dashboard looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+from app import look
+from app.now import now_box
+from app.shared import keys, run_picker
+
+PAGES = Path(__file__).resolve().parents[1] / "pages"
+NAME, MARK = (Path(__file__).with_name(file) for file in ("logo.svg", "favicon.svg"))
+STYLE = """<style>
+[data-testid="stSidebarHeader"] { height: auto; padding-top: 1rem; padding-bottom: 0.5rem; margin-bottom: 0; }
+[data-testid="stSidebarUserContent"] { padding-top: 0.25rem; padding-bottom: 1.5rem; }
+[data-testid="stMainBlockContainer"] { padding: 3rem clamp(1rem, 3vw, 3.5rem) 3rem; }
+.st-key-menu [data-testid="stCaptionContainer"] { margin-top: 0.7rem; margin-bottom: -0.6rem; }
+.st-key-menu [data-testid="stCaptionContainer"] p { font-weight: 600; }
+.st-key-menu > div:first-child [data-testid="stCaptionContainer"] { margin-top: 0; }
+</style>"""
+
+
+def _page(name: str, icon: str, help: str) -> Page:
+    return st.Page(
+        PAGES / f"{name}.py",
+        title=name.capitalize(),
+        icon=f":material/{icon}:",
+        url_path=name,
+        default=name == "runs",
+        help=help,
+    )
+
+
+def pages() -> dict[str, list[Page]]:
+    """Return the pages by what they are for."""
+    return {
+        "Train and follow": [
+            _page("runs", "list_alt", "Every run, what is at work and what waits. Open, stop, resume or delete runs."),
+            _page("launch", "rocket_launch", "Start a run: method, model, data, rewards, and what it will cost."),
+        ],
+        "Understand one run": [
+            _page("run", "monitoring", "Is it learning? Live curves, configuration, log and events."),
+            _page("traces", "psychology", "What did it say? Every answer beside its image, with its rewards."),
+            _page("emergence", "timeline", "When did it start to reason? Milestones, and one example over training."),
+            _page("find", "search", "Where did it say that? Search all completions; tag, export or train on some."),
+            _page("rewards", "balance", "What is an answer paid, and why? Score a text or a past run again."),
+        ],
+        "Compare runs": [
+            _page("compare", "leaderboard", "Which one wins, and is that sure? Tables with intervals."),
+            _page("drift", "compare", "How do the styles differ? Methods side by side, sentence by sentence."),
+        ],
+        "Data and machine": [
+            _page("datasets", "dataset", "What am I training on? Images, questions, and what two sets share."),
+            _page("system", "health_and_safety", "Are machine and database well? Versions, devices, disk, workers."),
+        ],
+    }
+
+
+def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:
+    """Show the sidebar; links to pages keep the run in view."""
+    st.logo(NAME, icon_image=MARK, size="large")
+    st.html(STYLE)
+    runs = run_picker.offered()
+    chosen = run_picker.choose(runs)
+    with st.sidebar:
+        if chosen is not None:
+            run_picker.show(runs, chosen, current.url_path)
+        with st.container(key="menu", gap=None):
+            for title, members in groups.items():
+                st.caption(title)
+                for page in members:
+                    st.page_link(page, query_params=run_picker.carried(), width="stretch")
+        now_box()
+        with st.container(horizontal=True, key="menu_foot", gap="small"):
+            look.switch()
+            keys.sheet()

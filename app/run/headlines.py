@@ -1,0 +1,138 @@
+"""The few numbers that say whether a run learns: the newest measurement of each, and what it was measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+from app.shared import data, format, status
+from store.db.rows import EvaluationRow, RunDetail, Series
+from store.runs import MEASURED
+
+
+class Figure(NamedTuple):
+    """A headline number: the metric of training samples, and that of the probe for runs without such samples."""
+
+    label: str
+    trained: str
+    probed: str
+    is_share: bool
+    help: str
+
+
+class Shown(NamedTuple):
+    """A number, its first value (None if there is no earlier one), and what it was measured on."""
+
+    value: float | None
+    first: float | None
+    source: str
+
+
+AVERAGED = 5
+"""Number of training steps whose mean is the first, or the last; an evaluation is taken alone."""
+NOTHING = Shown(None, None, "not measured yet")
+REWARD = Figure("Reward", "reward", "probe/reward", False, "Weighted sum of the reward's components.")
+REASONING = (
+    Figure(
+        "Reasoning steps",
+        "reasoning_steps",
+        "probe/steps",
+        False,
+        "Numbered steps in a completion that say something new.",
+    ),
+    Figure(
+        "Well-formed",
+        "wellformed_share",
+        "probe/wellformed",
+        True,
+        "Completions that are one think block, then one answer block, and nothing else.",
+    ),
+)
+ACCURACY_HELP = "Greedy answers that equal the true count, on examples that training never sees."
+
+
+def headlines(run: RunDetail) -> None:
+    """Show each number with its source and its change since the start."""
+    sampled = (REWARD, *REASONING)
+    series = data.read_ends(run.id, [name for each in sampled for name in (each.trained, each.probed)], AVERAGED)
+    own = [each for each in data.list_evaluations(run.id) if each.benchmark == run.dataset]
+    with st.grid(4, min_column_width=190, gap="small"):
+        tile(REWARD.label, of_samples(REWARD, series, own), REWARD.is_share, REWARD.help)
+        tile("Held-out accuracy", of_evaluations(own), True, ACCURACY_HELP)
+        for figure in REASONING:
+            tile(figure.label, of_samples(figure, series, own), figure.is_share, figure.help)
+
+
+def tile(label: str, found: Shown, is_share: bool, help: str) -> None:
+    with st.container(border=True, height="stretch", gap="xxsmall", key=f"tile_{label}"):
+        delta = change(found, is_share)
+        description = None if delta is None else "since the start"
+        st.metric(label, shown(found.value, is_share), delta, delta_description=description, help=help)
+        st.caption(found.source)
+
+
+def of_samples(figure: Figure, series: Mapping[str, Series], evaluations: Sequence[EvaluationRow]) -> Shown:
+    """Return what was sampled in training, else by the probe."""
+    if (found := known(series, figure.trained)) is not None:
+        steps, values = found
+        n = min(AVERAGED, max(1, len(values) // 2))
+        span = f"steps {steps[-n]} to {steps[-1]}" if n > 1 else f"step {steps[-1]}"
+        first = float(values[:n].mean()) if len(values) > 1 else None
+        return Shown(float(values[-n:].mean()), first, f"sampled in training · {span}")
+    if (found := known(series, figure.probed)) is None:
+        return NOTHING
+    steps, values = found
+    probes = [each for each in evaluations if (each.kind, each.step) == ("probe", steps[-1])]
+    of = f" of {format.count(examples(probes[-1]))}" if probes else ""
+    first = float(values[0]) if len(values) > 1 else None
+    return Shown(float(values[-1]), first, f"sampled · probe{of} · step {steps[-1]}")
+
+
+def known(series: Mapping[str, Series], name: str) -> tuple[list[int], npt.NDArray[np.float64]] | None:
+    """Return the steps and the finite values of a metric; None without any."""
+    if name not in series:
+        return None
+    is_known = np.isfinite(series[name].value)
+    return (series[name].step[is_known].tolist(), series[name].value[is_known]) if is_known.any() else None
+
+
+def of_evaluations(evaluations: Sequence[EvaluationRow]) -> Shown:
+    """Return the newest finished evaluation; of several of one checkpoint, that of most examples."""
+    done = [each for each in evaluations if each.kind in MEASURED and each.ended_at and accuracy(each) is not None]
+    if not done:
+        return NOTHING
+    checkpoint = max(done, key=lambda each: each.id).step
+    best = min(
+        (each for each in done if each.step == checkpoint), key=lambda each: (MEASURED.index(each.kind), -each.id)
+    )
+    first = min(done, key=lambda each: (each.step, MEASURED.index(each.kind)))
+    source = f"greedy · {status.EVALUATED[best.kind]} of {format.count(examples(best))} · step {best.step}"
+    return Shown(accuracy(best), accuracy(first) if first.step < best.step else None, source)
+
+
+def accuracy(evaluation: EvaluationRow) -> float | None:
+    """Return the exact match; probes of earlier versions have it under another name."""
+    return evaluation.metrics.get("exact_match", evaluation.metrics.get("accuracy"))
+
+
+def examples(evaluation: EvaluationRow) -> int:
+    samples = (evaluation.conditions.get("samples") or {}).get("n") or 0
+    return int(evaluation.total // (1 + samples))
+
+
+def shown(value: float | None, is_share: bool) -> str:
+    if is_share or value is None:
+        return format.percent(value)
+    return f"{value:.2f}"
+
+
+def change(found: Shown, is_share: bool) -> str | int | None:
+    if found.value is None or found.first is None:
+        return None
+    value = found.value - found.first
+    text = f"{100 * value:+.0f} points" if is_share else f"{value:+.2f}"
+    return 0 if text.lstrip("+-").split()[0] in ("0", "0.00") else text
