@@ -67,6 +67,7 @@ def base_of(folder: Path, *, stock: bool) -> Base:
 
 def as_made(base: Base) -> None:
     """The model and image processor as transformers made them."""
+    base.model.__dict__.pop("generate", None)
     for name in ("forward", "get_image_features"):
         base.model.model.__dict__.pop(name, None)
     kind = type(base.processor.image_processor)

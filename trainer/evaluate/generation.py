@@ -16,6 +16,7 @@ from trainer.datasets.example import Example
 from trainer.evaluate.decoding import end_ids, options
 from trainer.models import chat_template
 from trainer.patches.generation_defaults import without_defaults
+from trainer.patches.merging import merged
 from trainer.spec import prompt
 from trainer.spec.prompt import Style
 
@@ -127,6 +128,10 @@ class Noise(LogitsProcessor):
         self.temperature = temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget the other rows, which have left the batch."""
+        self.generators = [self.generators[row] for row in rows]
+
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         width = scores.shape[-1]
         noise = torch.stack([-torch.empty(width).exponential_(generator=each).log() for each in self.generators])
@@ -153,7 +158,7 @@ def _answer_batch(
     noise = LogitsProcessorList()
     if decoding.temperature is not None:
         noise.append(Noise(decoding.temperature, [task.seed for task in tasks]))
-    with inference(model), without_defaults(model):
+    with inference(model), without_defaults(model), merged(model):
         generated = model.generate(**inputs, generation_config=config, logits_processor=noise)
     new = generated[:, inputs["input_ids"].shape[1] :].tolist()
     seconds = (time.monotonic() - start) / len(tasks)

@@ -96,6 +96,8 @@ def estimate(config: RunConfig, example: Workload) -> Estimate:
         "the batch's pixels": pixel_bytes(config, example),
     }
     phases = phase_parts(config, described, example)
+    if config.method != "none":
+        phases["generation"]["merged weights"] = merged_bytes(model, config)
     phase = max(phases, key=lambda name: sum(phases[name].values()))
     return Estimate(fixed | phases[phase], phase, available(), sum(p.numel() for p in model.parameters()))
 
@@ -127,6 +129,13 @@ def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
     if config.model.adapter is not None and config.method == "grpo" and config.grpo.beta:
         copies += 1
     return copies * 4 * adapter_parameters(model, config.lora.rank)
+
+
+def merged_bytes(model: torch.nn.Module, config: RunConfig) -> int:
+    """Return bytes of the projections with their adapter merged, beside the base's own (`trainer.patches.merging`)."""
+    if config.model.quantization != "none" or loading.dtype_of(config.model) != torch.float32:
+        return 0
+    return 4 * sum(module.weight.numel() for module in loading.projections(model).values())
 
 
 def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Phase, dict[str, int]]:

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.models.auto import PROCESSOR_MAPPING
 
 from trainer.models import chat_template, hub
-from trainer.patches import pixels, prefix_sharing, quantized
+from trainer.patches import decoding_loop, pixels, prefix_sharing, quantized
 from trainer.patches.processors import image_only
 from trainer.spec.config import TINY, LoraConfig, ModelConfig
 from trainer.spec.errors import TrainerError
@@ -169,6 +169,7 @@ def load_base(config: ModelConfig) -> Base:
         quantized.keep_packing(chosen.values())
     model.requires_grad_(False)
     prefix_sharing.install(model)
+    decoding_loop.install(model)
     pixels.install(processor.image_processor)
     return Base(model, processor, commit_of(model.config))
 

@@ -6,6 +6,8 @@ What is replaced or wrapped, and where:
     trl.trainer.grpo_trainer.shuffle_sequence_dict             grouping
     trl.trainer.utils._use_triton                              vocabulary
     torch.multinomial, while several processes sample          sampling
+    generate of a loaded model, and its DynamicCache           decoding_loop
+    weights of a base, while its adapter is merged             merging
     model.generation_config, while the model generates         generation_defaults
     GRPOTrainer._get_train_sampler and RepeatSampler           epoch_order, grpo_trainer
     GRPOTrainer._prepare_inputs, _generate                     grpo_trainer

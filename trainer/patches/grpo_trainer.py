@@ -5,6 +5,7 @@ Read in TRL 1.16.0. Contract: tests/training/patches/test_grpo_trainer.py.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from trl import GRPOTrainer
@@ -12,6 +13,7 @@ from trl import GRPOTrainer
 from trainer.patches.epoch_order import ByEpoch
 from trainer.patches.generation_defaults import without_defaults
 from trainer.patches.grouping import unshuffled
+from trainer.patches.merging import merged
 from trainer.patches.sampling import as_one_process
 from trainer.patches.vocabulary import completions_only
 
@@ -30,7 +32,9 @@ class GroupedTrainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
 
     def _generate(self, prompts: Any) -> Any:
-        with as_one_process(), without_defaults(self.model):
+        # vLLM takes over the weights itself, merged in its own way.
+        weights = nullcontext() if self.use_vllm else merged(self.model)
+        with as_one_process(), without_defaults(self.model), weights:
             return super()._generate(prompts)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:

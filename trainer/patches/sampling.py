@@ -1,16 +1,17 @@
-"""Sample on several processes what one process with the whole batch would sample.
+"""Sample on several processes, and in a batch that shrinks, what one process with the whole batch would sample.
 
-transformers draws each next token by `torch.multinomial` on each process alone. Here every process draws noise for the
-rows of all and uses its own part of it.
+transformers draws each next token by `torch.multinomial` for the rows at hand. Here noise is drawn for every row of the
+original batch, of all processes, and each row that is still running uses its own part of it.
 
 Read in transformers 5.23.0 and torch 2.13.0. Contract: tests/training/patches/test_sampling.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import PartialState
@@ -19,28 +20,58 @@ from accelerate.utils import gather_object
 from trainer.patches.replacing import replaced
 
 
+@runtime_checkable
+class OfRows(Protocol):
+    """A logits processor that holds something for each row of the batch."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget the rows of the present batch that are not among these."""
+
+
+@dataclass
+class _Draws:
+    """What this process draws: its place among the processes, and how often it has drawn."""
+
+    processes: int = 1
+    index: int = 0
+    count: int = 0
+    noise: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+_draws = _Draws()
+
+
+def draw(probabilities: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return a token for each of the `rows` that are left of a batch, as torch.multinomial draws it."""
+    shape = (batch * _draws.processes, probabilities.shape[-1])
+    noise = probabilities.new_empty(shape).exponential_(1)
+    _draws.count, _draws.noise = _draws.count + 1, noise
+    return (probabilities / noise[_draws.index * batch + rows]).argmax(-1)
+
+
 @contextmanager
 def as_one_process() -> Iterator[None]:
-    """Draw noise for the rows of all processes while the block samples; a single process samples as torch does.
+    """Draw noise for the rows of all processes while the block samples.
 
     Every process must sample as many rows, and have the same random state; those that end earlier draw on.
     """
+    global _draws
     state = PartialState()
     if state.num_processes == 1:
         yield
         return
-    draws, noise = 0, torch.empty(0)
+    before, _draws = _draws, _Draws(state.num_processes, state.process_index)
+    try:
+        with replaced(torch, "multinomial", _drawn_by_transformers):
+            yield
+        for _ in range(max(gather_object([_draws.count])) - _draws.count):
+            _draws.noise.exponential_(1)
+    finally:
+        _draws = before
 
-    def draw(probabilities: torch.Tensor, num_samples: int, **_: Any) -> torch.Tensor:
-        # As torch does it for one sample a row.
-        assert num_samples == 1
-        nonlocal draws, noise
-        rows, draws = len(probabilities), draws + 1
-        noise = torch.cat([torch.empty_like(probabilities)] * state.num_processes).exponential_(1)
-        own = noise[state.process_index * rows : (state.process_index + 1) * rows]
-        return (probabilities / own).argmax(-1, keepdim=True)
 
-    with replaced(torch, "multinomial", draw):
-        yield
-    for _ in range(max(gather_object([draws])) - draws):
-        noise.exponential_(1)
+def _drawn_by_transformers(probabilities: torch.Tensor, num_samples: int, **_: object) -> torch.Tensor:
+    """Replace torch.multinomial where a batch is decoded by transformers' own loop."""
+    assert num_samples == 1
+    rows = torch.arange(len(probabilities), device=probabilities.device)
+    return draw(probabilities, rows, len(rows)).unsqueeze(-1)
