@@ -13,9 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import config
 
-from app import access, sign_in_page
+from app import access, recording, sign_in_page
 from app.access import SignIn
-from store.db.engine import StoreError
+from store.db.engine import Store, StoreError
 
 OPEN_PATHS = ("/api/health", "/_stcore/health", *sign_in_page.PATHS)
 """Paths that strangers may request when sign-in is configured."""
@@ -32,13 +32,16 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware: refuses other sites, uploads and (with sign-in) strangers; adds missing headers.
+    """ASGI middleware: refuses other sites, uploads, recorders without the token and (with sign-in) strangers.
+
+    It adds missing headers.
 
     A stranger gets one page without a script: no web socket, no session, nothing that the server would keep.
     """
 
-    def __init__(self, app: ASGIApp, has_sign_in: bool = False) -> None:
+    def __init__(self, app: ASGIApp, store: Store, has_sign_in: bool = False) -> None:
         self.app = app
+        self.store = store
         self.has_sign_in = has_sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +67,8 @@ class Guard:
             return PlainTextResponse("This request comes from another site: open the dashboard itself.", 403)
         if path.startswith(UPLOADS):
             return PlainTextResponse("This server takes no files.", 403)
+        if path.startswith(recording.RECORDS):
+            return recording.refusal(self.store, request)
         if sign_in is None or path in OPEN_PATHS or sign_in.may_read(user := sign_in.user_of(request.cookies)):
             return None
         if path.startswith(RECORDED):

@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 import app
-from app import access, misread, sign_in_page
+from app import access, misread, recording, sign_in_page
 from app.access import LOOPBACK, SignIn
 from app.emergence import webhook
 from app.guard import Guard
@@ -54,11 +54,11 @@ def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
         Middleware(OwnNames, names=names, sign_in=sign_in),
-        Middleware(Guard, has_sign_in=sign_in is not None),
+        Middleware(Guard, store=store, has_sign_in=sign_in is not None),
     ]
     return st.App(
         MAIN,
-        routes=routes(store, base),
+        routes=routes(store, base, sign_in),
         middleware=middleware,
         lifespan=lifespan(store),
         on_script_error=misread.explain,  # for errors in a page's refreshing parts
@@ -92,7 +92,7 @@ def settings(host: str, port: int, sign_in: SignIn | None = None, base: str = ""
     }
 
 
-def routes(store: Store, base: str = "") -> list[Route]:
+def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[Route]:
     plotly_js = str(files("plotly") / "package_data" / "plotly.min.js")
 
     def health(_request: Request) -> Response:
@@ -142,6 +142,7 @@ def routes(store: Store, base: str = "") -> list[Route]:
         Route(f"{below}/api/health", health),
         Route(f"{below}/api/media/{{sha256}}", media),
         Route(f"{below}/api/completions.jsonl", completions),
+        *recording.routes(store, below, sign_in),
         Route(below + LIBRARY_ROUTE, library),
         Route(below + sign_in_page.PATH, sign_in_page.start),
     ]

@@ -20,8 +20,8 @@ from store.db.engine import open_store
 from trainer import datasets, launch
 from trainer.evaluate import recording as evaluate
 from trainer.models import loading
-from trainer.record.capture import GenerationCapture
 from trainer.record.spool import NAME, Spool
+from trainer.record.vr1z import GenerationCapture
 from trainer.recorder import Recorder
 from trainer.spec import config, rewards
 from trainer.train import grpo

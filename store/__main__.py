@@ -1,8 +1,9 @@
 """Export what runs recorded, and maintain the database: `python -m store COMMAND`.
 
 `runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
-`orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools. Only `import`, `import-run`,
-`restore`, `copy`, `delete` and `orphans --remove` write to a database."""
+`orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools and `sync` the journals of
+recorded scripts. Only `import`, `sync`, `import-run`, `restore`, `copy`, `delete` and `orphans --remove` write to a
+database."""
 
 from __future__ import annotations
 
@@ -20,7 +21,6 @@ from typing import Any, TextIO
 
 from sqlalchemy import make_url
 
-from store import journal
 from store.care import backup, copying, deletion, orphans, transfer
 from store.care.export import completion_fields, prediction_fields
 from store.completions.rows import iter_completions
@@ -29,12 +29,11 @@ from store.db.rows import RunRow
 from store.evaluations.predictions import iter_predictions
 from store.importing import saving
 from store.metrics import list_metric_names, read_series
+from store.recording import folders as journals
 from store.runs import find_run, get_run, list_runs, resolve_run
 from store.terminal import cell, shown, unformulaic
 
 EVERY_POINT = 10**9
-JOURNAL = "journal"
-"""The records that our own recorder left on disk while the database was unreachable."""
 COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_steps", "accuracy")
 
 
@@ -93,10 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.set_defaults(command=_copy)
     add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
-    add.add_argument("tool", choices=[*saving.READERS, JOURNAL], help="whose files they are")
+    add.add_argument("tool", choices=[*saving.READERS], help="whose files they are")
     add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
     add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
     add.set_defaults(command=_import, writes=True)
+    add = commands.add_parser("sync", parents=[common], help="take in what recorders of scripts did not deliver")
+    add.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="a run's journal, or a folder above some")
+    add.set_defaults(command=_sync, writes=True)
     _add_care(commands, common, of_run)
     return parser
 
@@ -122,13 +124,19 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
     add.set_defaults(command=_orphans)
 
 
+def _sync(store: Store, options: argparse.Namespace) -> None:
+    problems = []
+    for taken in journals.sync(store, options.folders):
+        if taken.run:
+            what = f"{taken.new:,} new records" if taken.new else "all of it was here"
+            print(shown(f"{get_run(store, resolve_run(store, taken.run)).name} ({taken.run}): {what}"))
+        if taken.problem:
+            problems.append(f"{taken.folder}: {taken.problem}")
+    if problems:
+        raise StoreError("\n".join(problems))
+
+
 def _import(store: Store, options: argparse.Namespace) -> None:
-    if options.tool == JOURNAL:
-        for taken in journal.take_in(store, Path(options.path).expanduser()):
-            lost = f", {taken.damaged} damaged lines left out" if taken.damaged else ""
-            name = get_run(store, resolve_run(store, taken.run_uid)).name
-            print(f"imported {name} ({taken.run_uid}): {taken.records} records{lost}")
-        return
     report = saving.import_runs(store, options.tool, options.path, options.name)
     for run in report.runs:
         what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"

@@ -213,6 +213,19 @@ def end_job(
         )
 
 
+def correct_end(store: Store, job_id: int, state: JobState, *, exit_code: int | None, error: str | None) -> bool:
+    """Replace an end that was only concluded, since the process was gone, by what the process itself says of it."""
+    concluded = (Job.id == job_id, Job.state.in_((JobState.KILLED, JobState.LOST)))
+    told = {"exit_code": exit_code, "error": redacted_values(storable(error), "error"), "error_kind": None}
+    with writing(store) as connection:
+        move = update(Job).where(*concluded).values(state=state, traceback=None, **told)
+        row = connection.execute(move.returning(Job.run_id, Job.kind)).first()
+        if row is not None:
+            words = f"Its process reported later: {row.kind} job {state.value.replace('_', ' ')}."
+            insert_event(connection, row.run_id, state.value, error or words, job_id=job_id)
+    return row is not None
+
+
 def upsert_worker(store: Store, *, host: str, boot_id: str | None, pid: int, pid_started: float | None) -> None:
     """Register the worker of a host, replacing an earlier one."""
     row = {"boot_id": boot_id, "pid": pid, "pid_started": pid_started, "heartbeat": 0, "started_at": time.time()}

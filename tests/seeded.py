@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 
 from store import ownership
+from store.completions import scored
 from store.db.engine import Store, open_store
 from store.db.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
 from store.db.schema import JobState
@@ -335,7 +336,7 @@ def completions(
 def trace_fields(settings: RunConfig, example: Example, text: str) -> dict:
     components = scoring.score([text], [example], rewards.build(settings))[0]
     return vars(
-        scoring.trace_fields(
+        scored.trace_fields(
             text,
             truth=example.answer,
             style=settings.style,

@@ -5,34 +5,38 @@ For a script of your own, two lines (your `report_to` stays as it is):
     from trainer.recorder import record
     record(trainer, name="my run")          # before trainer.train()
 
-A failure to record never stops training: records that the database does not take wait in a file, and an event tells
-of them once it answers again.
+They write to the database itself. The file `trainer/record/vr1z.py`, copied beside a script of any environment, does
+the same through the dashboard.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from store.db.engine import Store
 from store.db.rows import TokenRow
+from store.db.values import clean, finite
 from store.events import add_event
-from store.journal import Happened, Record, StepRecord
+from store.recording import rows
+from store.recording.records import Event, Sampled, Step
+from store.recording.rows import Known
 from store.steps import record_step
 from store.trace import Form
-from trainer.record.attached import Attached, attach
-from trainer.record.capture import Generation
+from trainer.record import vr1z
 from trainer.record.delivery import Delivery
+from trainer.record.direct import Database
 from trainer.record.spool import Spool
-from trainer.record.step_recorder import StepRecorder
+from trainer.record.vr1z import Gatherer, Generation, Held
 
 __all__ = ["Recorder", "record"]
 
 
-class Recorder(StepRecorder):
+class Recorder(Gatherer, TrainerCallback):
     """Recorder of an existing run: commits every step, or keeps it in the spool until the store answers."""
 
     def __init__(
@@ -47,17 +51,36 @@ class Recorder(StepRecorder):
         identify: Callable[[Sequence[dict[str, Any]]], list[int | None]] = lambda rows: [None] * len(rows),
         measure: Callable[[Generation], list[TokenRow]] | None = None,
     ) -> None:
-        """`identify` returns database ids of the examples of dataset rows, which have the column `example` alone."""
-        super().__init__(style=style, weights=weights, measure=measure)
+        """`identify` returns database ids of the examples of dataset rows, which have the column `example` alone.
+
+        `measure` measures policy and base on the tokens of a generation's first completions.
+        """
+        super().__init__()
         self.store, self.run_id, self.job_id, self.spool = store, run_id, job_id, spool
+        self.style: Form = style
+        self.weights = weights or {}
         self.identify = identify
+        self.measure = measure
         self.stop_requested = 0
         self.delivery = Delivery(self._put_at_once, spool)
+        self._measured: dict[int, list[TokenRow]] = {}
+        """Token figures by the number of their generation."""
 
     @property
     def failures(self) -> int:
         """Number of records lost since the last event that reported them."""
         return self.delivery.failures + self.spool.lost
+
+    def keep(self, generation: Generation) -> None:
+        """Take a generation, and measure it while the weights are those that sampled it."""
+        super().keep(generation)
+        start = time.perf_counter()
+        if self.measure is not None and not generation.of_evaluation:
+            try:
+                self._measured[generation.number] = self.measure(generation)
+            except Exception as error:
+                self.lose(error)
+        self.measuring += time.perf_counter() - start
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         super().on_train_end(args, state, control)
@@ -71,46 +94,76 @@ class Recorder(StepRecorder):
         finally:
             self.delivery.put = self._put_at_once
 
-    def _take(self, record: Record) -> None:
+    def take_step(self, step: Held) -> None:
+        completions: list[Sampled] = []
+        measured: dict[int, TokenRow] = {}
+        for generation in step.generations:
+            measured.update(enumerate(self._measured.pop(generation.number, []), len(completions)))
+            completions += _sampled(generation, -(-len(completions) // generation.group_size))
+        metrics = {name: finite(value) for name, value in step.metrics.items()}
+        record = Step(step=step.step, at=step.at, metrics=metrics, completions=tuple(completions), measured=measured)
         self.delivery.take(record)
 
-    def _lose(self, error: object) -> None:
+    def take_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
+        self.delivery.take(Step(step=step, metrics={name: finite(value) for name, value in metrics.items()}))
+
+    def lose(self, error: object) -> None:
         self.delivery.lose(error)
 
-    def _put_at_once(self, record: Record) -> None:
+    def _put_at_once(self, record: Step | Event) -> None:
         self._put(record, replace(self.store, patience=0.0))
 
-    def _put(self, record: Record, store: Store | None = None) -> None:
+    def _put(self, record: Step | Event, store: Store | None = None) -> None:
         """Store a record. Raises StoreError."""
         store = store or self.store
-        if isinstance(record, Happened):
+        if isinstance(record, Event):
             add_event(store, self.run_id, record.kind, record.message, job_id=self.job_id)
-        elif isinstance(record, StepRecord):
-            self.stop_requested = record_step(
-                store,
-                self.run_id,
-                record.step,
-                record.metrics,
-                at=record.at,
-                tokens=record.tokens,
-                completions=record.with_examples(self.identify(record.rows)),
-                measured=record.measured,
-                job_id=self.job_id,
-            )
+            return
+        numbers = list(dict.fromkeys(each.row for each in record.completions if each.row is not None))
+        ids = self.identify([{"example": number} for number in numbers])
+        known: dict[str | int, Known] = {
+            number: Known(id, None) for number, id in zip(numbers, ids, strict=True) if id is not None
+        }
+        completions = rows.completion_rows(record.completions, self.style, self.weights, known)
+        metrics = rows.named(record.metrics)
+        self.stop_requested = record_step(
+            store,
+            self.run_id,
+            record.step,
+            metrics | rows.figures(completions, self.style),
+            at=record.at,
+            tokens=metrics.get("tokens"),
+            completions=completions,
+            measured=record.measured,
+            job_id=self.job_id,
+        )
+
+
+def _sampled(generation: Generation, first_group: int) -> list[Sampled]:
+    size = generation.group_size
+    return [
+        Sampled(
+            text=clean(text),
+            row=generation.inputs[i].get("example"),
+            truth=rows.count(generation.inputs[i].get("answer")),
+            generation=generation.number,
+            group=first_group + i // size,
+            index=i % size,
+            advantage=finite(generation.advantages[i]),
+            tokens=generation.lengths[i],
+            truncated=generation.truncated[i],
+            rewards={name: finite(values[i]) for name, values in generation.rewards.items()},
+        )
+        for i, text in enumerate(generation.texts)
+    ]
 
 
 def record(
     trainer: Any, *, name: str, db: str | None = None, grammar: Literal["ours", "boxed", "none"] | None = None
-) -> Attached | None:
+) -> vr1z.Trainer | None:
     """Record a TRL trainer of your own script as a run, until the script ends.
 
-    `db` is a path or an SQLAlchemy URL; the default is VR1Z_DATABASE_URL, else the dashboard's default. A GRPOTrainer's
-    completions are recorded with their groups, prompts, pictures and columns. `grammar` says how texts are read: `ours`
-    (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default it follows from the prompts. *Stop* in the
-    dashboard ends the training after the current step. With several processes, each calls this; the first one records,
-    and the others get None.
-
-    It never ends or delays the script. While the database is away, records wait in `unwritten-UID.jsonl` in the
-    trainer's `output_dir`; what is left there at the end is imported by `python -m store import journal FILE`.
+    `db` is a path or an SQLAlchemy URL; the default is VR1Z_DATABASE_URL, else the dashboard's default. For the rest
+    see `vr1z.record`, whose capture and journal this is; only the way to the database is shorter.
     """
-    return attach(trainer, name=name, db=db, grammar=grammar)
+    return vr1z.record(trainer, name=name, grammar=grammar, dashboard=Database(db))

@@ -131,6 +131,19 @@ class Job(Base):
     total: Mapped[Natural | None]
 
 
+class Journal(Base):
+    """How much of a script's journal is in the database; it stays when its run is deleted, so that none comes back."""
+
+    __tablename__ = "journal"
+    uid: Mapped[str] = mapped_column(String(16), primary_key=True)
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    """NULL once the run is deleted."""
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
+    """The script's process."""
+    next: Mapped[Natural]
+    """Number of the first record that is not here."""
+
+
 class Worker(Base):
     """The process that drains the queue of a host."""
 

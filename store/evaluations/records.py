@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     delete,
+    func,
     insert,
     select,
     update,
@@ -97,17 +98,42 @@ def record_evaluation(
     split: str,
     step: int,
     conditions: dict[str, Any],
+    is_first: bool = True,
+    is_last: bool = True,
 ) -> None:
-    """Add an evaluation that somebody else made, whole; an equal one of the same step is replaced."""
+    """Add an evaluation that somebody else made, whole or in parts.
+
+    The first part replaces an equal evaluation of the same step, the last one closes it; a part may come twice.
+    """
     question = _question(run_id, benchmark, split, "val", step, conditions)
     equal = [Evaluation.__table__.c[name] == value for name, value in question.items()]
     with writing(store) as connection:
-        connection.execute(delete(Evaluation).where(*equal))
-        opened = _open(connection, question, conditions, None, len(rows))
-        connection.execute(insert(Prediction), [_prediction(opened, row) for row in rows])
-        ended = {"done": len(rows), "metrics": {"n": len(rows)}, "ended_at": time.time()}
-        connection.execute(update(Evaluation).where(Evaluation.id == opened).values(ended))
-        insert_event(connection, run_id, "evaluation", f"val on {benchmark}.", step=step)
+        if is_first:
+            connection.execute(delete(Evaluation).where(*equal))
+        opened = connection.scalar(select(Evaluation.id).where(*equal))
+        if opened is None:
+            opened = _open(connection, question, conditions, None, 0)
+        known = _known(connection, opened)
+        new = [_prediction(opened, row) for row in rows if (row.example_id, row.sample) not in known]
+        if new:
+            connection.execute(insert(Prediction), new)
+        done = len(known) + len(new)
+        values: dict[str, Any] = {"done": done, "total": done}
+        this = Evaluation.id == opened
+        if is_last:
+            values |= {"metrics": _figures(connection, opened), "ended_at": time.time()}
+            insert_event(connection, run_id, "evaluation", f"val on {benchmark}.", step=step)
+        connection.execute(update(Evaluation).where(this).values(values))
+
+
+def _figures(connection: Connection, evaluation_id: int) -> dict[str, Any]:
+    """Return the number of predictions, and the share of right greedy ones if all of them are judged."""
+    of_it = Prediction.evaluation_id == evaluation_id
+    n = connection.scalar(select(func.count()).select_from(Prediction).where(of_it)) or 0
+    greedy = list(connection.scalars(select(Prediction.correct).where(of_it, Prediction.sample == 0)))
+    if not greedy or None in greedy:
+        return {"n": n}
+    return {"n": len(greedy), "exact_match": sum(map(bool, greedy)) / len(greedy)}
 
 
 def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any]) -> None:

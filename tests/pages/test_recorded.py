@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from store.db.engine import Store
 from store.examples import add_examples
-from store.journal import RECORDED
+from store.recording.records import RECORDED
 from store.steps import record_step
 from tests.store import make
 

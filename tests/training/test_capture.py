@@ -6,6 +6,7 @@ import ast
 import base64
 import io
 import math
+import sys
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -19,19 +20,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainer.record import asked, capture
+from store.recording.rows import count
+from trainer.record import vr1z
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("module", ["capture", "asked"])
-def test_what_is_taken_from_a_trainer_imports_nothing_of_ours(module: str) -> None:
-    """A single file can be made of it, for scripts that do not have this project."""
-    tree = ast.parse((ROOT / "trainer/record" / f"{module}.py").read_text(encoding="utf-8"))
-    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    ours = {path.name for path in ROOT.iterdir() if path.is_dir()}
-    assert not [name for name in names if str(name).partition(".")[0] in ours]
+def test_the_file_imports_nothing_but_the_standard_library_by_itself() -> None:
+    tree = ast.parse((ROOT / "trainer/record/vr1z.py").read_text(encoding="utf-8"), feature_version=(3, 9))
+    names = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    assert {str(name).partition(".")[0] for name in names} <= sys.stdlib_module_names
+    everywhere = {
+        str(name).partition(".")[0]
+        for node in ast.walk(tree)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [])
+    }
+    assert everywhere - sys.stdlib_module_names == {"PIL", "accelerate", "transformers"}, "only if the script has them"
 
 
 @pytest.mark.parametrize(
@@ -45,28 +50,26 @@ def test_what_is_taken_from_a_trainer_imports_nothing_of_ours(module: str) -> No
     ids=repr,
 )
 def test_a_number_is_a_number_whatever_it_is_called(value: Any) -> None:
-    assert capture.metrics({"own": value}) == {"own": 3.0}
+    assert vr1z.metrics({"own": value}) == {"own": 3.0}
 
 
 @pytest.mark.parametrize("value", ["3", True, np.True_, b"3", [3], (3,), np.array([1, 2]), torch.zeros(2), 3j, object])
 def test_what_is_no_number_is_left_out(value: Any) -> None:
-    assert capture.metrics({"own": value, "loss": 1}) == {"loss": 1.0}
+    assert vr1z.metrics({"own": value, "loss": 1}) == {"loss": 1.0}
 
 
 def test_numbers_without_end_and_numbers_in_dicts_are_kept() -> None:
-    found = capture.metrics(
-        {"nan": np.float32("nan"), "huge": 10**400, "none": None, "own": {"deep": {"a": np.int8(1)}}}
-    )
+    found = vr1z.metrics({"nan": np.float32("nan"), "huge": 10**400, "none": None, "own": {"deep": {"a": np.int8(1)}}})
     assert math.isnan(found["nan"] or 0) and found["huge"] == math.inf
     assert found["none"] is None and found["own/deep/a"] == 1.0
 
 
 def test_the_summary_of_the_last_entry_stands_apart() -> None:
     last = {"train_runtime": 9.0, "train_loss": 0.1, "train_steps_per_second": 1.0, "total_flos": 0.0, "epoch": 1.0}
-    assert capture.metrics(last | {"reward": 0.4}) == {"reward": 0.4}
-    assert capture.summary(last | {"reward": 0.4})["train_runtime"] == 9.0
+    assert vr1z.metrics(last | {"reward": 0.4}) == {"reward": 0.4}
+    assert vr1z.summary(last | {"reward": 0.4})["train_runtime"] == 9.0
     # With `include_num_input_tokens_seen` every entry tells a runtime.
-    assert capture.metrics({"loss": 0.5, "train_runtime": 3.0}) == {"loss": 0.5, "train_runtime": 3.0}
+    assert vr1z.metrics({"loss": 0.5, "train_runtime": 3.0}) == {"loss": 0.5, "train_runtime": 3.0}
 
 
 @pytest.mark.parametrize(
@@ -74,15 +77,15 @@ def test_the_summary_of_the_last_entry_stands_apart() -> None:
 )
 def test_figures_of_several_evaluation_sets_stay_several(prefix: str, own: str) -> None:
     entry = {f"{prefix}_loss": 0.5, f"{prefix}_runtime": 1.0, "eval_reward": 0.25, "epoch": 1.0}
-    assert capture.metrics(entry) == {f"{prefix}_loss": 0.5, f"{prefix}_runtime": 1.0, own: 0.25}
+    assert vr1z.metrics(entry) == {f"{prefix}_loss": 0.5, f"{prefix}_runtime": 1.0, own: 0.25}
 
 
 def test_two_rewards_of_one_name_stay_two() -> None:
     trainer = SimpleNamespace(
         reward_func_names=["f", "g", "f", "f"], reward_weights=torch.tensor([1.0, 2.0, 0.5, 0.25])
     )
-    assert capture.reward_weights(trainer) == {"f": 1.0, "g": 2.0, "f (2)": 0.5, "f (3)": 0.25}
-    assert capture.shared_names(trainer) == {"f"}
+    assert vr1z.reward_weights(trainer) == {"f": 1.0, "g": 2.0, "f (2)": 0.5, "f (3)": 0.25}
+    assert vr1z.shared_names(trainer) == {"f"}
 
 
 def picture(mode: str = "RGB", kind: str = "PNG") -> bytes:
@@ -116,35 +119,35 @@ def cells() -> dict[str, Any]:
 def test_a_picture_is_kept_however_it_comes(name: str, tmp_path: Path) -> None:
     for column in ("image", "images"):
         value = cells()[name]
-        one = asked.asked({"prompt": "How many?", column: [value] if column == "images" else value})
+        one = vr1z.asked({"prompt": "How many?", column: [value] if column == "images" else value})
         (data,) = one.images
         image = Image.open(io.BytesIO(data))
-        assert image.format in asked.FORMATS and image.size == (8, 4)
-    assert asked.encoded(cells()[name]) == data
+        assert image.format in vr1z.FORMATS and image.size == (8, 4)
+    assert vr1z.encoded(cells()[name]) == data
 
 
 def test_pictures_are_found_in_messages_and_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
     parts = [{"type": "image", "image": Image.new("RGB", (2, 2))}, {"type": "image", "image": str(tmp_path / "a.png")}]
     content = [*parts, {"type": "text", "text": "How many?"}]
-    one = asked.asked({"prompt": [{"role": "user", "content": content}]})
+    one = vr1z.asked({"prompt": [{"role": "user", "content": content}]})
     assert [Image.open(io.BytesIO(data)).size for data in one.images] == [(2, 2), (8, 4)]
     assert one.question == "How many?"
 
 
 def test_what_is_no_picture_costs_only_itself() -> None:
     row = {"prompt": "?", "images": [b"GIF89a broken", "/nowhere/a.png", 7, None, Image.new("RGB", (2, 2))]}
-    assert len(asked.asked(row).images) == 1
+    assert len(vr1z.asked(row).images) == 1
 
 
 def test_large_pictures_are_kept_small() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1400, 1400, 3), np.uint8))
-    data = asked.encoded(noise)
+    data = vr1z.encoded(noise)
     assert data is not None and Image.open(io.BytesIO(data)).format == "JPEG"
 
 
 @pytest.mark.parametrize(
-    ("column", "gold", "count"),
+    ("column", "gold", "counted"),
     [
         *(
             ("answer", "4", 4),
@@ -158,10 +161,10 @@ def test_large_pictures_are_kept_small() -> None:
         *(("solution", torch.tensor([1.0, 2.0]), None), ("answer", "1234567890", None), ("labels", ["a", "b"], None)),
     ],
 )
-def test_the_gold_answer_is_found_whatever_its_column_and_type(column: str, gold: Any, count: int | None) -> None:
-    one = asked.asked({"prompt": "?", column: gold, "level": "hard"})
-    assert one.gold == asked.plain(gold) and one.gold is not None
-    assert asked.count(one.gold) == count
+def test_the_gold_answer_is_found_whatever_its_column_and_type(column: str, gold: Any, counted: int | None) -> None:
+    one = vr1z.asked({"prompt": "?", column: gold, "level": "hard"})
+    assert one.gold == vr1z.plain(gold) and one.gold is not None
+    assert count(one.gold) == counted
     assert one.columns == {"level": "hard"}
 
 
@@ -171,15 +174,15 @@ def test_a_prompt_is_kept_whole() -> None:
         {"role": "assistant", "content": "1"},
         {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
     ]
-    one = asked.asked({"prompt": turns})
+    one = vr1z.asked({"prompt": turns})
     assert (one.prompt, one.question, one.images) == (turns, "And now?", ())
-    assert asked.asked({"prompt": "a text"}).question == "a text"
+    assert vr1z.asked({"prompt": "a text"}).question == "a text"
 
 
 def test_equal_rows_are_one_example_and_others_are_not() -> None:
     row = {"prompt": "?", "answer": 1, "image": Image.new("RGB", (2, 2))}
     others = [{"prompt": "!"}, {"answer": 2}, {"image": Image.new("RGB", (3, 2))}, {"level": 1}]
-    keys = [asked.asked(row | change).key for change in ({}, dict(row), *others)]
+    keys = [vr1z.asked(row | change).key for change in ({}, dict(row), *others)]
     assert keys[0] == keys[1] and len(set(keys)) == 5
 
 
@@ -191,6 +194,6 @@ NESTED = st.recursive(
 
 @given(row=st.dictionaries(st.sampled_from(["prompt", "image", "images", "answer", "x", "label"]), NESTED))
 def test_no_row_is_beyond_it(row: dict[str, Any]) -> None:
-    one = asked.asked(row)
+    one = vr1z.asked(row)
     base64.b64encode(b"".join(one.images))
     assert isinstance(one.question, str) and len(one.key) == 24

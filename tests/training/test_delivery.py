@@ -8,63 +8,40 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import journal
-from store.completions.rows import iter_completions, list_groups
 from store.db.connection import Refused, StoreError
-from store.db.engine import Store, open_store
-from store.db.rows import ExampleRow
-from store.journal import Begun, Belongs, Described, Ended, Happened, Process, Record, StepRecord
-from store.runs import get_run, list_runs, resolve_run
-from tests.store import make
+from store.recording.records import Event, Sampled, Step
 from trainer.record import delivery as delivering
 from trainer.record import spool as spooling
 from trainer.record.delivery import Delivery
 from trainer.record.spool import Spool
 
-RUN = {
-    "name": "mine",
-    "method": "grpo",
-    "style": "cot",
-    "grammar": "none",
-    "model": "m",
-    "dataset": journal.RECORDED,
-    "config": {},
-    "reward_weights": {"f": 1.0},
-    "output_dir": "/out",
-}
-BEGUN = Begun("0123456789", RUN, Process("here", "boot", 7, 1.0), at=5.0)
+
+def step(number: int, **fields: Any) -> Step:
+    return Step(step=number, metrics={"loss": number / 2}, at=1.0, **fields)
 
 
-def step(number: int, **fields: object) -> StepRecord:
-    return StepRecord(number, {"loss": number / 2}, 1.0, None, **fields)  # type: ignore[arg-type]
+def sampled(number: int) -> Step:
+    return step(number, completions=(Sampled(text="<think>a</think>", row=number, tokens=3),))
 
 
-def sampled(number: int) -> StepRecord:
-    example = ExampleRow(
-        dataset=journal.RECORDED,
-        split="train",
-        key=str(number),
-        question="?",
-        answer=None,
-        gold=[1],
-        images=(make.image(),),
-    )
-    return step(number, completions=[make.completion(generation=number)], rows=[{"example": 0}], examples=[example])
+def said(message: str) -> Event:
+    return Event(kind="note", message=message)
 
 
 class Away:
     """A place for records that is there or not."""
 
     def __init__(self) -> None:
-        self.taken: list[Record] = []
+        self.taken: list[Step | Event] = []
         self.error: StoreError | None = None
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Step | Event) -> None:
         if self.error is not None:
             raise self.error
         self.taken.append(record)
@@ -110,9 +87,9 @@ def test_where_the_disk_is_full_memory_holds_and_then_the_loss_is_counted(
     assert spool.lost == 3
     place.error = None
     assert delivery.take(step(7))
-    numbers = [record.step for record in place.taken if isinstance(record, StepRecord)]
+    numbers = [record.step for record in place.taken if isinstance(record, Step)]
     assert numbers == [1, 5, 6, 7]
-    said = {record.kind: record.message for record in place.taken if isinstance(record, Happened)}
+    said = {record.kind: record.message for record in place.taken if isinstance(record, Event)}
     assert said["recording_failed"] == "3 records of the training are lost or incomplete."
     assert said["recording_resumed"] == "3 steps waited in a file until the database answered."
     assert not spool.is_waiting
@@ -134,14 +111,14 @@ def test_what_was_put_is_not_put_again_when_the_database_goes_away_meanwhile(
     for number in range(1, 6):
         spool.add(step(number))
 
-    def put(record: Record) -> None:
+    def put(record: Step | Event) -> None:
         if len(place.taken) == 2:
             raise StoreError("away")
         place.taken.append(record)
 
     delivery = Delivery(put, spool)
     assert not delivery.take(step(6))
-    assert [record.step for record in spool.waiting() if isinstance(record, StepRecord)] == [3, 4, 5, 6]
+    assert [record.step for record in spool.waiting() if isinstance(record, Step)] == [3, 4, 5, 6]
 
 
 @settings(deadline=None)
@@ -150,13 +127,11 @@ def test_a_journal_cut_off_anywhere_loses_one_record_at_most(
     cut: int, more: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "unwritten-1.jsonl"
-    records: list[Record] = [
-        BEGUN,
+    records: list[Step | Event] = [
         sampled(1),
         step(2),
-        Described({"style": "direct"}),
-        Happened("note", "kind"),
-        Ended("finished"),
+        said("kind"),
+        sampled(3),
     ]
     spool = Spool(path)
     for record in records:
@@ -170,66 +145,3 @@ def test_a_journal_cut_off_anywhere_loses_one_record_at_most(
     kept = records[:complete] if not more else [*records[:complete], step(9)]
     # A line that lacks only its end is whole.
     assert found in (kept, [*records[: complete + 1], *kept[complete:]])
-
-
-def test_a_journal_becomes_the_run_that_it_tells_of_once(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "out" / f"unwritten-{BEGUN.uid}.jsonl")
-    for record in (
-        BEGUN,
-        sampled(1),
-        sampled(2),
-        Described(environment={"summary": {"train_loss": 1}}),
-        Ended("finished"),
-    ):
-        spool.add(record)
-    with spool.path.open("a") as file:
-        file.write("damaged\n")
-    store = open_store(str(tmp_path / "runs.db"))
-    copied = spool.path.read_bytes()
-    for _ in range(2):  # it was killed after it had put everything
-        spool.path.write_bytes(copied)
-        assert journal.take_in(store, spool.path.parent) == [journal.Taken(BEGUN.uid, 5, 1)]
-    run = get_run(store, resolve_run(store, "mine"))
-    assert (run.step, run.grammar, run.created_at, run.environment) == (2, "none", 5.0, {"summary": {"train_loss": 1}})
-    assert [row.step for row in iter_completions(store, run.id)] == [1, 2]
-    (example,) = (group.example for group in list_groups(store, run.id, 1))
-    assert example is not None and (example.gold, len(example.images)) == ([1], 1)
-    with pytest.raises(StoreError, match="is no journal and holds none"):
-        journal.take_in(store, tmp_path / "out")
-    store.close()
-
-
-def test_the_rest_of_a_run_finds_it(tmp_path: Path, store: Store) -> None:
-    target = journal.Target(store)
-    target.put(BEGUN)
-    target.put(sampled(1))
-    spool = Spool(tmp_path / f"unwritten-{target.run_uid}.jsonl", Belongs(target.run_uid))
-    spool.add(sampled(2))
-    spool.add(Ended("finished"))
-    journal.take_in(store, spool.path)
-    run = get_run(store, resolve_run(store, "mine"))
-    assert (run.status, run.step) == ("finished", 2)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(str(tmp_path / "runs.db"))
-    yield store
-    store.close()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}\n", "[1]\n", '{"type": "Begun"}\n', '{"type": "Nothing"}\n', "\0\n", "x" * 50]
-)
-def test_a_file_that_is_no_journal_is_refused(text: str, tmp_path: Path, store: Store) -> None:
-    path = tmp_path / "unwritten-1.jsonl"
-    path.write_text(text)
-    with pytest.raises(StoreError, match="is no journal"):
-        journal.take_in(store, path)
-    assert path.exists() and list_runs(store) == []
-
-
-def test_a_journal_of_a_run_that_is_not_here_names_the_database(tmp_path: Path, store: Store) -> None:
-    Spool(tmp_path / "unwritten-1.jsonl", Belongs("nowhere")).add(step(1))
-    with pytest.raises(StoreError, match=r"There is no run nowhere in .*: name the database that recorded it"):
-        journal.take_in(store, tmp_path / "unwritten-1.jsonl")

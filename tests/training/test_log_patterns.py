@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from store import journal
 from store.completions import emergence
 from store.completions.rows import iter_completions, list_groups
 from store.db.engine import Store, open_store
@@ -25,9 +26,10 @@ from store.events import list_events
 from store.importing.trl_keys import metric_name
 from store.jobs import list_jobs
 from store.metrics import list_metric_names, read_clock, read_series
+from store.recording import folders
 from store.runs import get_run, resolve_run
 from tests.training.shaped import GROUP, Shaped
-from trainer.record import courier
+from trainer.record import direct, vr1z
 from trainer.recorder import record
 
 pytestmark = pytest.mark.training
@@ -160,6 +162,7 @@ def test_every_figure_and_every_completion_is_stored_at_its_step(
     assert run.reward_weights == {"good": 1.0, "good (2)": 2.0}
     assert "correct_share" not in list_metric_names(store, run.id), "nobody knows what is right"
     assert list(tmp_path.glob("*.jsonl")) == []
+    assert json.loads((recorder.run.folder / vr1z.DELIVERED).read_text())["run"] == run.uid
 
 
 def test_groups_of_a_step_with_several_generations_are_judged_each(url: str, store: Store, tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_what_was_sampled_before_a_fault_of_the_script_is_kept(url: str, store: 
 def test_a_locked_database_ends_and_delays_nothing(
     when: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(direct, "BUSY_SECONDS", 0.1)
     path = tmp_path / "runs.db"
     open_store(str(path)).close()
     lock = sqlite3.connect(path, isolation_level=None)
@@ -274,16 +277,18 @@ def test_a_locked_database_ends_and_delays_nothing(
     with caplog.at_level(logging.WARNING):
         trainer.train()
     assert time.monotonic() - start < 10
-    assert "wait" in caplog.text and "training goes on" in caplog.text
+    assert "records wait in" in caplog.text and "The training goes on" in caplog.text
     assert recorder is not None
     recorder.close()
-    (left,) = (tmp_path / "out").glob("unwritten-*.jsonl")
-    assert f"unwritten-{recorder.run_uid}.jsonl" == left.name
+    (left,) = (tmp_path / "out").glob("vr1z-*")
+    assert left == recorder.run.folder
+    assert f"python -m store sync {left}" in caplog.text
     lock.execute("ROLLBACK")
     lock.close()
     store = open_store(str(path))
-    (taken,) = journal.take_in(store, tmp_path / "out")
-    assert taken.run_uid == recorder.run_uid and not taken.damaged
+    (taken,) = folders.sync(store, [tmp_path / "out"])
+    assert taken.run == recorder.run.uid and taken.new and not taken.problem
+    assert folders.sync(store, [left]) == [taken._replace(new=0)]
     run = found(store, "mine")
     assert {step: [row.text for row in rows] for step, rows in completions(store, run.id).items()} == dict(trainer.said)
     assert (run.status, run.step) == ("finished", 5)
@@ -294,7 +299,7 @@ def test_a_locked_database_ends_and_delays_nothing(
 
 
 def test_a_database_that_comes_back_gets_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(direct, "BUSY_SECONDS", 0.1)
     path = tmp_path / "runs.db"
     open_store(str(path)).close()
     lock = sqlite3.connect(path, isolation_level=None)
@@ -304,12 +309,14 @@ def test_a_database_that_comes_back_gets_everything(tmp_path: Path, monkeypatch:
             if self.state.global_step == 1 and not lock.in_transaction:
                 lock.execute("BEGIN EXCLUSIVE")
             if self.state.global_step == 3 and lock.in_transaction:
-                while not list((tmp_path / "out").glob("unwritten-*.jsonl")):
+                while not warned.is_set():
                     time.sleep(0.01)
                 lock.execute("ROLLBACK")
             return super().compute_loss(*args, **named)
 
-    monkeypatch.setattr("trainer.record.delivery.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(vr1z, "RETRY_SECONDS", 0.0)
+    warned = threading.Event()
+    monkeypatch.setattr(vr1z.Courier, "warn", lambda self, text: warned.set())
     trainer = Away(tmp_path / "out")
     recorder = record(trainer, name="mine", db=str(path))
     trainer.train()
@@ -319,8 +326,8 @@ def test_a_database_that_comes_back_gets_everything(tmp_path: Path, monkeypatch:
     store = open_store(str(path))
     run = found(store, "mine")
     assert {step: [row.text for row in rows] for step, rows in completions(store, run.id).items()} == dict(trainer.said)
-    assert run.status == "finished" and "recording_resumed" in {event.kind for event in list_events(store, run.id)}
-    assert not list((tmp_path / "out").glob("*.jsonl"))
+    assert run.status == "finished"
+    assert not {event.kind for event in list_events(store, run.id)} & {"recording_resumed", "recording_failed"}
     store.close()
 
 

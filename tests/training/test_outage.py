@@ -3,23 +3,23 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from store.completions.rows import list_groups
 from store.db.engine import MEDIA_VARIABLE, Store, open_store
-from store.db.rows import CompletionRow, GroupRow, JobRef, RunRef, TokenRow
+from store.db.rows import GroupRow, JobRef, RunRef, TokenRow
 from store.events import list_events
 from store.jobs import get_job
 from store.metrics import read_clock
+from store.recording.records import Sampled, Step
 from store.runs import get_run
 from tests import postgres
 from tests.training.conftest import SMALL
 from trainer import launch
 from trainer.jobs.job import execute
-from trainer.record.spool import Spool, StepRecord
+from trainer.record.spool import Spool
 from trainer.spec import config
 
 STEPS = 10
@@ -28,21 +28,16 @@ QUIET = {"optimization.steps": str(STEPS), "evaluation.probe_every": "100", "eva
 
 def test_what_waits_comes_back_as_it_was(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "not there yet" / "unwritten.jsonl")
-    row = CompletionRow(
-        text="<think>é\ud800</think>", think=(7, 9), wellformed=False, correct=None, generation=1, group=0, index=0
-    )
+    sampled = Sampled(text="<think>é\ufffd</think>", generation=1, group=0, row=3, truth=2, rewards={"format": None})
     measured = {0: TokenRow((1, 2), (0.5, None), (-0.1, None), (-0.2, -0.3))}
-    records = [
-        StepRecord(1, {"loss": 0.1, "odd": None}, 1.5, 10.0, [row], [{"example": 3}], measured),
-        StepRecord(2, {}, 2.5, None),
-    ]
+    metrics = {"loss": 0.1, "odd": None}
+    records = [Step(step=1, metrics=metrics, at=1.5, completions=(sampled,), measured=measured), Step(step=2, at=2.5)]
     assert list(spool.waiting()) == []
     for record in records:
         spool.add(record)
     with spool.path.open("a") as file:
         file.write('{"step": 3, "metr')  # the process was killed here
     assert list(spool.waiting()) == records
-    assert records[0].with_examples([9]) == [replace(row, example_id=9)]
     assert spool.lost == 1
     spool.forget()
     assert list(spool.waiting()) == [] and not spool.path.exists()

@@ -85,8 +85,8 @@ def test_a_foreign_grpo_script_is_recorded(tmp_path: Path, monkeypatch: pytest.M
 def test_recording_many_completions_keeps_none_of_them_in_memory(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from trainer.record.capture import Generation
     from trainer.record.spool import Spool
+    from trainer.record.vr1z import Generation
     from trainer.recorder import Recorder
 
     store = open_store(str(tmp_path / "runs.db"))

@@ -13,7 +13,7 @@ from trainer.evaluate import generation
 from trainer.evaluate.decoding import end_ids
 from trainer.evaluate.harness import harness_for
 from trainer.models import loading
-from trainer.record.capture import Generation, GenerationCapture
+from trainer.record.vr1z import Generation, GenerationCapture
 from trainer.spec import config, foreign, rewards
 from trainer.train import grpo
 

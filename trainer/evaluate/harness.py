@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from store.completions import scored
 from store.db.rows import PredictionRow
 from trainer.datasets.example import Example
 from trainer.evaluate import decoding, generation, reward_arguments, scoring, similarity
@@ -106,7 +107,7 @@ class Harness:
         components = scoring.score(texts, examples, self.rewards, lambda: self._handed(examples, answers, step))
         weights = {reward.name: reward.weight for reward in self.rewards}
         fields = [
-            scoring.trace_fields(
+            scored.trace_fields(
                 answer.text,
                 truth=example.answer,
                 style=self.config.style,

@@ -7,13 +7,14 @@ from typing import Any, get_args
 
 from transformers import set_seed
 
+from store.completions import scored
 from store.db.engine import Store
 from store.db.rows import PredictionRow
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from trainer import datasets
 from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
-from trainer.evaluate import baselines, faithfulness, metrics, provenance, recording, reward_trial, scoring
+from trainer.evaluate import baselines, faithfulness, metrics, provenance, recording, reward_trial
 from trainer.evaluate.baselines import Baseline
 from trainer.evaluate.harness import harness_for
 from trainer.evaluate.similarity import Encoder
@@ -116,7 +117,7 @@ def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: l
     )
     rows = []
     for example_id, example, answer in zip(ids, examples, answers, strict=True):
-        fields = scoring.trace_fields(
+        fields = scored.trace_fields(
             prompt.target("", answer, "direct"),
             truth=example.answer,
             style="direct",

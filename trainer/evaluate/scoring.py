@@ -1,16 +1,10 @@
-"""Score a text: its trace, its answer against the truth, its rewards.
-
-One function serves training completions and evaluation predictions, so that `correct` means the same for both.
-"""
+"""Score texts by reward functions, in training and in evaluation alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from store import trace
-from store.db.rows import TraceFields
-from store.trace import Form
 from trainer.datasets.example import Example
 from trainer.spec.own_reward import finished
 from trainer.spec.rewards import Reward
@@ -39,35 +33,3 @@ def score(
         for reward in rewards
     }
     return [{name: column[i] for name, column in values.items()} for i in range(len(texts))]
-
-
-def weighted_sum(components: dict[str, float | None], weights: dict[str, float]) -> float | None:
-    """Return the weighted sum over the components that have a value, or None if none has."""
-    present = [weights[name] * value for name, value in components.items() if value is not None and name in weights]
-    return sum(present) if present else None
-
-
-def trace_fields(
-    text: str,
-    *,
-    truth: int | None,
-    style: Form,
-    tokens: int,
-    truncated: bool,
-    components: dict[str, float | None],
-    weights: dict[str, float],
-) -> TraceFields:
-    parsed = trace.parse(text, style)
-    return TraceFields(
-        text=text,
-        think=parsed.think,
-        answer_span=parsed.answer_span,
-        answer=parsed.answer,
-        wellformed=parsed.wellformed,
-        correct=None if truth is None or style == "none" else parsed.answer == truth,
-        steps=parsed.counted_steps,
-        tokens=tokens,
-        truncated=truncated,
-        reward=weighted_sum(components, weights),
-        rewards=components,
-    )

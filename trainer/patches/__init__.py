@@ -30,7 +30,7 @@ One module is elsewhere, because it imports nothing of ours: a script without th
 
     _generate, _calculate_rewards and
         _generate_and_score_completions of a trainer,
-        _metrics and _tokenizer                                trainer/record/capture.py
+        _metrics and _tokenizer                                trainer/record/vr1z.py
 
 What is only called, though private or bound to a version: TRL's `parse_response` and `prepare_multimodal_messages` in
 trainer/evaluate/reward_arguments.py; `fused_lm_head` of TRL's forward in trainer/train/calibration.py; `_commit_hash`

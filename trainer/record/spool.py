@@ -1,4 +1,7 @@
-"""Keep records that the database did not take in a file, one a line, until it takes them."""
+"""Keep records that the database did not take in a file, one a line, until it takes them.
+
+The lines are those of a journal (`docs/journal.md`), without numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store import journal
 from store.db import private
-from store.journal import Record, StepRecord
-
-__all__ = ["NAME", "Spool", "StepRecord", "name_of"]
+from store.recording import records
+from store.recording.records import Damaged, Event, Step
 
 NAME = "unwritten.jsonl"
 MOST_BYTES = 32 * 2**20
 """Bytes of lines kept in memory while the file cannot be written either."""
-
-
-def name_of(run_uid: str) -> str:
-    """Return the file name of one of several runs that may share a folder."""
-    return f"{journal.PREFIX}-{run_uid}.jsonl"
 
 
 @dataclass
@@ -33,8 +29,6 @@ class Spool:
     """
 
     path: Path
-    header: Record | None = None
-    """What a new file begins with."""
     lost: int = 0
     """Records that neither file nor memory could hold, or whose line is damaged, since it was last set to 0."""
     _held: deque[str] = field(default_factory=deque)
@@ -48,9 +42,9 @@ class Spool:
     def is_waiting(self) -> bool:
         return bool(self._held) or self.path.exists()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Step | Event) -> None:
         """Add a record. If the file cannot be written it stays in memory; once full, the oldest is lost and counted."""
-        line = journal.to_line(record) + "\n"
+        line = records.to_line(record) + "\n"
         with self._lock:
             self._held.append(line)
             self._size += len(line)
@@ -70,9 +64,7 @@ class Spool:
         private.make_file(self.path)
         with self.path.open("ab+", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END)
-            if not whole and self.header is not None:
-                data = f"{journal.to_line(self.header)}\n".encode("ascii") + data
-            elif whole:
+            if whole:
                 file.seek(whole - 1)
                 data = data if file.read(1) == b"\n" else b"\n" + data  # a killed writer left half a line
             try:
@@ -82,7 +74,7 @@ class Spool:
                 file.truncate(whole)
                 raise
 
-    def waiting(self) -> Iterator[Record]:
+    def waiting(self) -> Iterator[Step | Event]:
         """Yield records, oldest first, without damaged lines; each counts as passed on once the next is requested."""
         with self._lock:
             size = self.path.stat().st_size if self.path.exists() else 0
@@ -93,12 +85,12 @@ class Spool:
                     line = file.readline()
                     try:
                         if line.strip():
-                            yield journal.from_line(line.decode("utf-8", "replace"))
-                    except journal.Damaged:
+                            yield _record(line)
+                    except Damaged:
                         self.lost += 1
                     self._read = file.tell()
         while self._held:
-            yield journal.from_line(self._held[0])
+            yield _record(self._held[0])
             with self._lock:
                 self._size -= len(self._held.popleft())
 
@@ -118,3 +110,11 @@ class Spool:
             else:
                 self.path.unlink(missing_ok=True)
             self._read = 0
+
+
+def _record(line: bytes | str) -> Step | Event:
+    """Parse a line. Raises Damaged."""
+    _, record = records.from_line(line)
+    if not isinstance(record, Step | Event):
+        raise Damaged("The spool of a run holds steps and events only.")
+    return record

@@ -28,8 +28,8 @@ from trainer.jobs.activity import say, stop_if_asked
 from trainer.models import adapters, loading
 from trainer.models.loading import Base
 from trainer.patches import trainers
-from trainer.record.capture import Generation, GenerationCapture
 from trainer.record.spool import NAME, Spool
+from trainer.record.vr1z import Generation, GenerationCapture
 from trainer.recorder import Recorder
 from trainer.spec.config import RunConfig
 from trainer.spec.rewards import Reward, build

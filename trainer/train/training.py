@@ -30,7 +30,7 @@ from trainer.launch import folders
 from trainer.models import adapters
 from trainer.models.checkpoints import Checkpoint, Checkpoints
 from trainer.patches import trainers
-from trainer.record.capture import GenerationCapture
+from trainer.record.vr1z import GenerationCapture
 from trainer.recorder import Recorder
 from trainer.spec.config import RunConfig
 from trainer.spec.errors import Stopped, TrainerError

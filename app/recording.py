@@ -1,0 +1,127 @@
+"""The way in for recorders of scripts: routes that take journals and images, and the file `vr1z.py` itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from app.access import SignIn
+from store.db.engine import Store, StoreError
+from store.media import files as media
+from store.recording import token
+from store.recording.intake import Answer, Gone, take
+from store.recording.records import LONGEST_LINE, Damaged, Newer
+from trainer.launch import webhook
+
+RECORDER = Path(__file__).resolve().parents[1] / "trainer" / "record" / "vr1z.py"
+RECORDS, FILE = "/api/record/", "/api/vr1z.py"
+MOST_LINES = LONGEST_LINE
+MOST_AT_ONCE = 200
+"""Most lost images that one request may name."""
+_UID, _HASH = re.compile(r"[0-9A-Za-z_-]{1,16}"), re.compile(r"[0-9a-f]{64}")
+log = logging.getLogger(__name__)
+
+
+def refusal(store: Store, request: HTTPConnection) -> Response | None:
+    """Return the answer to a recorder without the right token; None if it has it."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    try:
+        if scheme.lower() == "bearer" and token.is_right(store, given.strip()):
+            return None
+    except StoreError as error:
+        log.error("Nobody may record: %s", error)
+        return PlainTextResponse("The token of this dashboard cannot be used: its log says why.", 503)
+    return PlainTextResponse("This is not the token of this dashboard: take it from the page Record a script.", 401)
+
+
+def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Route]:
+    async def lines(request: Request) -> Response:
+        uid, query = request.path_params["uid"], request.query_params
+        first, without = query.get("from", "0"), query.getlist("without")
+        if not _UID.fullmatch(uid) or not re.fullmatch(r"[0-9]{1,10}", first) or len(without) > MOST_AT_ONCE:
+            raise HTTPException(400, "This address names no journal.")
+        body = await _body(request, MOST_LINES)
+        return await run_in_threadpool(_take, store, uid, int(first), body.splitlines(), frozenset(without))
+
+    async def image(request: Request) -> Response:
+        if not _HASH.fullmatch(name := request.path_params["sha256"]):
+            raise HTTPException(400, "An image is named by the SHA-256 of its bytes.")
+        body = await _body(request, media.MOST_BYTES)
+        return await run_in_threadpool(_keep, store, name, body)
+
+    def file(request: Request) -> Response:
+        url = sign_in.origin if sign_in else f"{request.url.scheme}://{request.headers['host']}"
+        try:
+            token.token_of(store)
+        except StoreError as error:
+            return PlainTextResponse(str(error), 503)
+        # Who signs in works elsewhere, where this machine's paths say nothing.
+        place = "" if sign_in else str(token.path_of(store))
+        headers = {"Content-Disposition": 'attachment; filename="vr1z.py"'}
+        return Response(recorder(url + below, place), media_type="text/x-python; charset=utf-8", headers=headers)
+
+    return [
+        Route(f"{below}{RECORDS}images/{{sha256}}", image, methods=["PUT"]),
+        Route(f"{below}{RECORDS}{{uid}}", lines, methods=["POST"]),
+        Route(f"{below}{FILE}", file),
+    ]
+
+
+def recorder(url: str, token_file: str) -> str:
+    """Return `vr1z.py` with this dashboard's address, and the file of its token, in place of the defaults."""
+    text = RECORDER.read_text(encoding="utf-8")
+    for name, value in (("URL", url), ("TOKEN_FILE", token_file)):
+        before, line, after = re.split(rf"(?m)^({name} = ).*$", text, maxsplit=1)
+        text = f"{before}{line}{json.dumps(value)}{after}"
+    return text
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """Return the body of a request. Raises HTTPException if it is larger than `most` bytes."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise HTTPException(413, f"This is more than {most >> 20} MB at once.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _take(store: Store, uid: str, first: int, lines: list[bytes], without: frozenset[str]) -> Response:
+    try:
+        answer = take(store, uid, first, lines, without)
+    except Gone as error:
+        return PlainTextResponse(str(error), 410)
+    except (Damaged, Newer) as error:
+        return PlainTextResponse(str(error), 422)
+    except StoreError as error:
+        return PlainTextResponse(str(error), 503)
+    if answer.ended:
+        webhook.tell_end(store, answer.ended)
+    return JSONResponse(told(answer))
+
+
+def told(answer: Answer) -> dict[str, object]:
+    return {"next": answer.next, "stop": answer.stop, "run": answer.run, "missing": list(answer.missing)}
+
+
+def _keep(store: Store, name: str, data: bytes) -> Response:
+    try:
+        found = media.inspect(data)
+    except StoreError as error:
+        return PlainTextResponse(str(error), 422)
+    if found.sha256 != name:
+        return PlainTextResponse("These bytes have another hash.", 422)
+    try:
+        media.save(store.media, data)
+    except StoreError as error:
+        return PlainTextResponse(str(error), 503)
+    return JSONResponse({})

@@ -1,0 +1,42 @@
+"""A text with what its grammar and its rewards say about it.
+
+One function serves training completions and evaluation predictions, so that `correct` means the same for both.
+"""
+
+from __future__ import annotations
+
+from store import trace
+from store.db.rows import TraceFields
+from store.trace import Form
+
+
+def weighted_sum(components: dict[str, float | None], weights: dict[str, float]) -> float | None:
+    """Return the weighted sum over the components that have a value, or None if none has."""
+    present = [weights[name] * value for name, value in components.items() if value is not None and name in weights]
+    return sum(present) if present else None
+
+
+def trace_fields(
+    text: str,
+    *,
+    truth: int | None,
+    style: Form,
+    tokens: int | None,
+    truncated: bool,
+    components: dict[str, float | None],
+    weights: dict[str, float],
+) -> TraceFields:
+    parsed = trace.parse(text, style)
+    return TraceFields(
+        text=text,
+        think=parsed.think,
+        answer_span=parsed.answer_span,
+        answer=parsed.answer,
+        wellformed=parsed.wellformed,
+        correct=None if truth is None or style == "none" else parsed.answer == truth,
+        steps=parsed.counted_steps,
+        tokens=tokens,
+        truncated=truncated,
+        reward=weighted_sum(components, weights),
+        rewards=components,
+    )

@@ -1,0 +1,91 @@
+"""Take in journals from folders: what was never delivered, from this machine or another."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from store.db.connection import StoreError
+from store.db.engine import Store
+from store.media import files as media
+from store.recording import records
+from store.recording.intake import arrived, take
+from store.recording.records import IMAGES, LINES, PREFIX, Begin, Damaged, Newer
+
+AT_ONCE = 200
+"""Lines that are taken in under one lock, so that a live script is not kept waiting."""
+
+
+class Taken(NamedTuple):
+    """What a journal added."""
+
+    folder: Path
+    run: str
+    """Uid of its run; empty if nothing was taken in."""
+    new: int
+    """Records that were not here before."""
+    problem: str | None = None
+
+
+def sync(store: Store, places: list[Path]) -> list[Taken]:
+    """Take in all journals in and below folders. Raises StoreError when a folder holds none."""
+    found: list[Taken] = []
+    for place in places:
+        folders = journals(place)
+        if not folders:
+            raise StoreError(f"{place} holds no journal: name the folder of a recorded run, or one above it.")
+        found += [_sync(store, folder) for folder in folders]
+    return found
+
+
+def journals(place: Path) -> list[Path]:
+    """Return the folders of journals in and below a folder."""
+    place = place.expanduser().absolute()
+    if place.name == LINES:
+        place = place.parent
+    if (place / LINES).is_file():
+        return [place]
+    return sorted(path.parent for path in place.glob(f"**/{PREFIX}*/{LINES}") if path.is_file())
+
+
+def _sync(store: Store, folder: Path) -> Taken:
+    before = after = 0
+    run, without = "", frozenset[str]()
+    try:
+        uid = _uid_of(folder)
+        before = after = arrived(store, uid)
+        lines = records.read(folder / LINES)
+        while part := list(islice(lines, AT_ONCE)):
+            answer = take(store, uid, 0, part, without, is_alive=False)
+            while answer.missing:
+                without |= {name for name in answer.missing if not _give(store, folder, name)}
+                answer = take(store, uid, 0, part, without, is_alive=False)
+            after, run = answer.next, answer.run
+    except (Damaged, Newer, StoreError) as error:
+        return Taken(folder, run, after - before, str(error))
+    except OSError as error:
+        return Taken(folder, run, after - before, f"It cannot be read: {error.strerror}.")
+    lost = f"{len(without)} images are missing or damaged." if without else None
+    return Taken(folder, run, after - before, lost)
+
+
+def _uid_of(folder: Path) -> str:
+    """Return the uid that a journal begins with; its folder may have been renamed. Raises Damaged."""
+    first = next(records.read(folder / LINES), b"")
+    _, record = records.from_line(first)
+    if not isinstance(record, Begin):
+        raise Damaged("The journal does not begin with the record `begin`.")
+    return record.uid
+
+
+def _give(store: Store, folder: Path, name: str) -> bool:
+    """Store an image of the journal; return False if it is missing or damaged there."""
+    try:
+        data = (folder / IMAGES / name).read_bytes()
+        is_it = media.inspect(data).sha256 == name
+    except (FileNotFoundError, StoreError):
+        return False
+    if is_it:
+        media.save(store.media, data)
+    return is_it

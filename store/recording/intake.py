@@ -1,0 +1,207 @@
+"""Take in a journal's records in order, each once, whoever delivers them and however often.
+
+What is in the database is known by the number of the first record that is not. A record is put before that number moves
+on; put twice, it does no harm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+from sqlalchemy import select, update
+
+from store.db import private
+from store.db.connection import Refused, Store, StoreError, Unreachable, reading, writing
+from store.db.schema import Journal as JournalTable
+from store.db.schema import Run
+from store.db.sql import upsert
+from store.events import insert_event
+from store.jobs import beat_job
+from store.media import files as media
+from store.recording import records
+from store.recording.putting import Place, begin, put
+from store.recording.records import Begin, Damaged, Event, Example, Record
+
+LOCK_SECONDS = 10.0
+"""How long a delivery waits for another one to end."""
+
+
+class Gone(StoreError):
+    """The run of a journal was deleted."""
+
+
+class Answer(NamedTuple):
+    """What is said to who delivers."""
+
+    next: int
+    """Number of the first record that is not here."""
+    stop: int = 0
+    """The stop level that was asked of the script."""
+    run: str = ""
+    """Uid of the run."""
+    missing: tuple[str, ...] = ()
+    """Hashes of images that are needed before the record `next`."""
+    ended: str = ""
+    """Uid of the job that a record of this delivery ended."""
+
+
+@dataclass
+class _State:
+    uid: str
+    next: int
+    place: Place | None
+    ended: str = ""
+
+
+def take(
+    store: Store,
+    uid: str,
+    first: int,
+    lines: Iterable[bytes | str],
+    without: frozenset[str] = frozenset(),
+    *,
+    is_alive: bool = True,
+) -> Answer:
+    """Store lines of the journal `uid`: all that it has from number `first` on, or the beginning of these.
+
+    Numbers that are absent are damaged lines: they are counted as lost. `without` has hashes of images that the journal
+    has lost. With `is_alive` this is a sign of life of the script, even without lines. Raises Damaged if the journal
+    does not begin with `begin`, Newer, Gone, or StoreError, with the records before it stored.
+    """
+    folder = private.lock_folder(store.folder)
+    try:
+        with FileLock(folder / "journals.lock", timeout=LOCK_SECONDS, mode=private.FILE):
+            state = _state(store, uid)
+            missing = _take(store, state, lines, without) if first <= state.next else ()
+            return _answer(store, state, is_alive)._replace(missing=missing)
+    except Timeout:
+        raise Unreachable(f"{store.where} is busy with another journal: try again.") from None
+
+
+def has_image(store: Store, sha256: str) -> bool:
+    with suppress(StoreError):
+        media.local(store.media, sha256)
+        return True
+    return False
+
+
+def arrived(store: Store, uid: str) -> int:
+    """Return the number of the first record of a journal that is not here. Raises Gone."""
+    return _state(store, uid).next
+
+
+def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: frozenset[str]) -> tuple[str, ...]:
+    """Store lines up to the first one that needs images which are not here; return their hashes."""
+    for line in lines:
+        try:
+            number, record = records.from_line(line)
+        except Damaged as error:
+            if state.place is None:
+                raise
+            if (number := _number_of(line)) is None or number >= state.next:
+                _refuse(store, state, f"A record cannot be read ({error}).")
+            continue
+        number = state.next if number is None else number
+        if number < state.next:
+            continue
+        if number > state.next and state.place is not None:
+            _lose(store, state, number - state.next)
+        if isinstance(record, Example):
+            names = [name for name in dict.fromkeys(record.images) if name not in without]
+            missing = tuple(name for name in names if not has_image(store, name))
+            if missing:
+                return missing
+            record = record.model_copy(update={"images": tuple(name for name in record.images if name in names)})
+        _put(store, state, record)
+    return ()
+
+
+def _number_of(line: bytes | str) -> int | None:
+    """Return the number of a line that is no record."""
+    found = re.match(r'\s*\{"seq": ?(\d{1,15})', line.decode("ascii", "replace") if isinstance(line, bytes) else line)
+    return int(found[1]) if found else None
+
+
+def _state(store: Store, uid: str) -> _State:
+    columns = (JournalTable.next, JournalTable.run_id, JournalTable.job_id)
+    with reading(store) as connection:
+        row = connection.execute(select(*columns).where(JournalTable.uid == uid)).first()
+    if row is None:
+        return _State(uid, 0, None)
+    if row.run_id is None:
+        raise Gone("The run was deleted in the dashboard: nothing more of it is taken in.")
+    return _State(uid, row.next, Place(row.run_id, row.job_id))
+
+
+def _put(store: Store, state: _State, record: Record) -> None:
+    if isinstance(record, Begin):
+        if record.uid != state.uid:
+            raise Damaged(f"This is the journal {record.uid}, not {state.uid}.")
+        state.place = begin(store, record, state.place)
+    elif state.place is None:
+        raise Damaged("A journal begins with the record `begin`.")
+    else:
+        try:
+            if isinstance(record, Event):
+                _add_event(store, state, record)  # which moves the number on as well, since it must not be put twice
+                return
+            state.ended = put(store, state.place, record) or state.ended
+        except Refused as error:
+            _check_run(store, state, error)
+            _refuse(store, state, f"A record cannot be stored ({error}).")
+            return
+    _advance(store, state, state.next + 1)
+
+
+def _advance(store: Store, state: _State, number: int) -> None:
+    assert state.place is not None
+    row = {"run_id": state.place.run_id, "job_id": state.place.job_id, "next": number}
+    with writing(store) as connection:
+        new = upsert(connection.dialect.name, JournalTable).values(uid=state.uid, **row)
+        connection.execute(new.on_conflict_do_update(index_elements=["uid"], set_=row))
+    state.next = number
+
+
+def _add_event(store: Store, state: _State, record: Event) -> None:
+    assert state.place is not None
+    place = state.place
+    with writing(store) as connection:
+        insert_event(connection, place.run_id, record.kind, record.message, job_id=place.job_id, at=record.at)
+        moved = update(JournalTable).where(JournalTable.uid == state.uid).values(next=state.next + 1)
+        connection.execute(moved)
+    state.next += 1
+
+
+def _refuse(store: Store, state: _State, why: str) -> None:
+    """Pass over a record that can never be stored."""
+    _add_event(store, state, Event(kind="recording_failed", message=why[:2000]))
+
+
+def _lose(store: Store, state: _State, count: int) -> None:
+    told = f"{count} records of the training are damaged in its journal, and lost."
+    state.next += count - 1
+    _add_event(store, state, Event(kind="recording_failed", message=told))
+
+
+def _check_run(store: Store, state: _State, error: StoreError) -> None:
+    """Raise Gone if the run was deleted meanwhile."""
+    assert state.place is not None
+    with reading(store) as connection:
+        if connection.scalar(select(Run.id).where(Run.id == state.place.run_id)) is None:
+            raise Gone("The run was deleted in the dashboard: nothing more of it is taken in.") from error
+
+
+def _answer(store: Store, state: _State, is_alive: bool) -> Answer:
+    if state.place is None:
+        return Answer(state.next)
+    job_id, stop = state.place.job_id, 0
+    if job_id is not None and is_alive and not state.ended:
+        stop = beat_job(store, job_id)
+    with reading(store) as connection:
+        run = connection.scalar(select(Run.uid).where(Run.id == state.place.run_id)) or ""
+    return Answer(state.next, stop, run, ended=state.ended)

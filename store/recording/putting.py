@@ -1,0 +1,218 @@
+"""Put single records into the database. Each may be put again without harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from store.completions.rows import list_groups
+from store.db.connection import Refused, Store, reading
+from store.db.rows import CompletionRow
+from store.db.schema import OPEN, Job, JobState, Run
+from store.db.schema import Example as ExampleTable
+from store.evaluations.records import record_evaluation
+from store.examples import add_examples
+from store.jobs import add_job, correct_end, end_job, start_job
+from store.media import files as media
+from store.recording import rows
+from store.recording.records import (
+    RECORDED,
+    Answered,
+    Begin,
+    Describe,
+    End,
+    Evaluation,
+    Event,
+    Example,
+    Process,
+    Record,
+    Sampled,
+    Step,
+)
+from store.recording.rows import Known
+from store.runs import create_run, describe_run
+from store.steps import record_metrics, record_step, truncate_after
+from store.trace import Form, form_of
+
+KEYS_PER_QUERY = 500
+
+
+class Place(NamedTuple):
+    """Where the records of a journal go."""
+
+    run_id: int
+    job_id: int | None
+
+
+def begin(store: Store, record: Begin, place: Place | None) -> Place:
+    """Open or find the run of a training, and the job of its process. Raises StoreError."""
+    known = place.run_id if place is not None and record.step else _known_run(store, record)
+    columns = record.run.model_dump()
+    max_steps = columns["max_steps"] if (columns["max_steps"] or 0) > 0 else None
+    if known is None:
+        told = columns | {"dataset": RECORDED, "style": "cot", "config": {"recorded": columns["config"]}}
+        known = create_run(store, uid=record.uid, **told | {"max_steps": max_steps}).id
+        describe_run(store, known, created_at=record.at, environment=record.environment)
+    else:
+        if record.step:
+            _close_others(store, known, record.process)
+            truncate_after(store, known, record.step)
+        if max_steps is not None:
+            describe_run(store, known, max_steps=max_steps)
+    job_id = _open_job(store, known, record.process)
+    if job_id is None:
+        job_id = add_job(store, known, "train", {"recorded": True}).id
+    with reading(store) as connection:
+        begun = connection.scalar(select(Job.started_at).where(Job.id == job_id))
+    if begun is None:
+        process = record.process
+        start_job(
+            store,
+            job_id,
+            host=process.host,
+            boot_id=process.boot_id,
+            pid=process.pid,
+            pid_started=process.started,
+            log_path=None,
+        )
+    return Place(known, job_id)
+
+
+def put(store: Store, place: Place, record: Record) -> str | None:
+    """Store a record; return the uid of the job that it ended, if any. Raises StoreError."""
+    if isinstance(record, Example):
+        images = [media.content(store.media, name) for name in record.images]
+        add_examples(store, [rows.example_row(record, images)])
+    elif isinstance(record, Step):
+        _put_step(store, place, record)
+    elif isinstance(record, Evaluation):
+        _put_evaluation(store, place, record)
+    elif isinstance(record, Describe):
+        _describe(store, place, record)
+    elif isinstance(record, End):
+        return _end(store, place, record)
+    elif isinstance(record, Begin | Event):
+        raise TypeError("What begins a run and what happened are put elsewhere.")
+    return None
+
+
+def _put_step(store: Store, place: Place, record: Step) -> None:
+    form, weights = _reading_of(store, place.run_id)
+    completions = rows.completion_rows(record.completions, form, weights, known_examples(store, record.completions))
+    metrics = rows.named(record.metrics)
+    if not record.means:
+        metrics |= rows.figures(completions, form)
+    record_step(
+        store,
+        place.run_id,
+        record.step,
+        metrics,
+        at=record.at,
+        tokens=metrics.get("tokens"),
+        completions=completions,
+        measured=record.measured,
+        job_id=place.job_id,
+    )
+    if record.means and completions:
+        whole = _of_step(store, place.run_id, record.step)
+        record_metrics(store, place.run_id, record.step, rows.means(whole) | rows.figures(whole, form))
+
+
+def _of_step(store: Store, run_id: int, step: int) -> list[CompletionRow]:
+    return [row for group in list_groups(store, run_id, step) for row in group.completions]
+
+
+def _put_evaluation(store: Store, place: Place, record: Evaluation) -> None:
+    form, weights = _reading_of(store, place.run_id)
+    known = known_examples(store, record.rows)
+    decoding = "as the script chose" if record.greedy else "sampled by the trainer"
+    record_evaluation(
+        store,
+        place.run_id,
+        rows.prediction_rows(record.rows, form, weights, known),
+        benchmark=record.name or RECORDED,
+        split="eval",
+        step=record.step,
+        conditions={"recorded": True, "decoding": decoding},
+        is_first=record.first == 0,
+        is_last=record.first + len(record.rows) >= record.total,
+    )
+
+
+def _describe(store: Store, place: Place, record: Describe) -> None:
+    columns = {name: value for name, value in record.columns.model_dump().items() if value is not None}
+    if record.environment:
+        with reading(store) as connection:
+            known = connection.scalar(select(Run.environment).where(Run.id == place.run_id)) or {}
+        columns["environment"] = known | record.environment
+    if columns:
+        describe_run(store, place.run_id, **columns)
+
+
+def _end(store: Store, place: Place, record: End) -> str | None:
+    """Close the job; what the script says of its end is truer than what was concluded from its silence."""
+    if place.job_id is None:
+        return None
+    state = JobState(record.state)
+    code = 1 if state == JobState.FAILED else 0
+    if not end_job(store, place.job_id, state, exit_code=code, error=record.error):
+        correct_end(store, place.job_id, state, exit_code=code, error=record.error)
+    with reading(store) as connection:
+        return connection.scalar(select(Job.uid).where(Job.id == place.job_id))
+
+
+def known_examples(store: Store, said: Sequence[Sampled | Answered]) -> dict[str | int, Known]:
+    """Return the examples of records by key."""
+    keys = sorted({each.example for each in said if each.example is not None})
+    found: dict[str | int, Known] = {}
+    columns = (ExampleTable.key, ExampleTable.id, ExampleTable.answer)
+    ours = (ExampleTable.dataset == RECORDED, ExampleTable.split == "train")
+    with reading(store) as connection:
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            part = keys[start : start + KEYS_PER_QUERY]
+            for key, id, truth in connection.execute(select(*columns).where(*ours, ExampleTable.key.in_(part))):
+                found[key] = Known(id, truth)
+    return found
+
+
+def _reading_of(store: Store, run_id: int) -> tuple[Form, dict[str, float]]:
+    """Return how the texts of a run are read, and the weights of its rewards. Raises Refused if it is gone."""
+    columns = (Run.style, Run.grammar, Run.reward_weights)
+    with reading(store) as connection:
+        row = connection.execute(select(*columns).where(Run.id == run_id)).first()
+    if row is None:
+        raise Refused("The run is gone.")
+    return form_of(row.style, row.grammar), row.reward_weights
+
+
+def _known_run(store: Store, record: Begin) -> int | None:
+    """Return the run of this uid; for a training that continues in a new process, the run of its checkpoint."""
+    uid = select(Run.id).where(Run.uid == record.uid)
+    same = (
+        Run.dataset == RECORDED,
+        Run.name == record.run.name,
+        Run.output_dir == record.run.output_dir,
+        Run.output_dir.is_not(None),
+    )
+    earlier = select(Run.id).where(*same, Run.step >= record.step).order_by(Run.id.desc()).limit(1)
+    with reading(store) as connection:
+        known = connection.scalar(uid)
+        return connection.scalar(earlier) if known is None and record.step else known
+
+
+def _close_others(store: Store, run_id: int, process: Process) -> None:
+    """Close the jobs of earlier processes that this one continues."""
+    others = (Job.run_id == run_id, Job.state.in_(OPEN), Job.pid.is_distinct_from(process.pid))
+    with reading(store) as connection:
+        ids = list(connection.scalars(select(Job.id).where(*others)))
+    for id in ids:
+        end_job(store, id, JobState.KILLED, error="Its training went on in another process.")
+
+
+def _open_job(store: Store, run_id: int, process: Process) -> int | None:
+    """Return the open job of this process, if the record was put before."""
+    own = (Job.run_id == run_id, Job.state.in_(OPEN), (Job.pid == process.pid) | Job.pid.is_(None))
+    with reading(store) as connection:
+        return connection.scalar(select(Job.id).where(*own).order_by(Job.id.desc()).limit(1))

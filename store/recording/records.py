@@ -1,0 +1,229 @@
+"""The records of a journal, version 1: one JSON object a line. `docs/journal.md` describes them.
+
+They come from scripts of any origin, so that each is checked before anything is stored; unknown fields are ignored,
+since a newer recorder may write more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from store.db.rows import TokenRow
+from store.db.values import storable
+
+VERSION = 1
+"""The newest version of journals that is read; all earlier ones are read as well."""
+RECORDED = "(recorded)"
+"""Dataset name of runs and examples of scripts."""
+LINES, IMAGES = "journal.jsonl", "images"
+PREFIX = "vr1z-"
+"""Prefix of a journal's folder, before the uid of its run."""
+LONGEST_LINE = 64 * 2**20
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=4_000_000)]
+Number = Annotated[float, Field(ge=-1e100, le=1e100, allow_inf_nan=False)]
+Step_ = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Moment = Annotated[float, Field(ge=0, le=253402300799)]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Uid = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,16}$")]
+Numbers = Annotated[dict[Name, Number | None], Field(max_length=10_000)]
+
+
+class Damaged(ValueError):
+    """A line that is not a record."""
+
+
+class Newer(ValueError):
+    """A journal of a later version than this program reads."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Process(_Record):
+    host: Name
+    boot_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    pid: Count
+    started: Number | None = None
+
+
+class RunColumns(_Record):
+    """What the script says about its run."""
+
+    name: Name
+    method: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,16}$")] = "unknown"
+    model: Annotated[str, StringConstraints(max_length=400)] = "unknown"
+    grammar: Literal["ours", "boxed", "none"] = "none"
+    config: dict[str, Any] = Field(default_factory=dict)
+    reward_weights: Numbers = Field(default_factory=dict)
+    lora_rank: Count | None = None
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
+    max_steps: Annotated[int, Field(le=2**31 - 1)] | None = None
+    output_dir: Annotated[str, StringConstraints(max_length=1000)] | None = None
+
+
+class Begin(_Record):
+    """A training starts, or continues after `step` updates, in a process that is its own job."""
+
+    type: Literal["begin"] = "begin"
+    version: Annotated[int, Field(ge=1)]
+    uid: Uid
+    at: Moment
+    step: Step_ = 0
+    run: RunColumns
+    process: Process
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+
+class Example(_Record):
+    """What is asked; its images lie beside the journal under their hashes."""
+
+    type: Literal["example"] = "example"
+    key: Name
+    question: Text = ""
+    prompt: Any = None
+    gold: Any = None
+    columns: dict[str, Any] = Field(default_factory=dict)
+    images: Annotated[tuple[Hash, ...], Field(max_length=1000)] = ()
+
+
+class _Said(_Record):
+    text: Text
+    example: Name | None = None
+    """The key of an example that was recorded before."""
+    tokens: Count | None = None
+    truncated: bool = False
+    rewards: Annotated[dict[Name, Number | None], Field(max_length=1000)] = Field(default_factory=dict)
+    """Raw value of each component."""
+
+
+class Sampled(_Said):
+    """A completion sampled for an update."""
+
+    generation: Count = 0
+    group: Count | None = None
+    index: Count = 0
+    advantage: Number | None = None
+    row: int | None = None
+    """In the spool of our own trainer: the example's number in the run's dataset, instead of a key."""
+    truth: int | None = None
+    """The same: its true count."""
+
+
+class Answered(_Said):
+    """An answer in an evaluation; sample 0 is greedy."""
+
+    sample: Count = 0
+    correct: bool | None = None
+    """As the script judges it; None if it does not say."""
+
+
+class Step(_Record):
+    """What one update brought, or part of it: figures and completions add to what the step has."""
+
+    type: Literal["step"] = "step"
+    step: Step_
+    at: Moment | None = None
+    """None if there was no update, for example at an evaluation."""
+    metrics: Numbers = Field(default_factory=dict)
+    """Under the trainer's own names."""
+    completions: Annotated[tuple[Sampled, ...], Field(max_length=100_000)] = ()
+    means: bool = False
+    """Whether the means of rewards and lengths are to be computed, since no trainer logs them."""
+    measured: dict[Count, TokenRow] = Field(default_factory=dict)
+    """Per-token figures by the number of their completion."""
+
+
+class Evaluation(_Record):
+    """Answers given with the weights after `step` updates, from number `first` of `total` on."""
+
+    type: Literal["evaluation"] = "evaluation"
+    step: Step_
+    name: Annotated[str, StringConstraints(max_length=200)] = ""
+    """Of the benchmark or the evaluation set; empty if there is only one."""
+    at: Moment | None = None
+    greedy: bool = False
+    first: Count = 0
+    total: Count
+    rows: Annotated[tuple[Answered, ...], Field(max_length=100_000)]
+
+
+class Columns(_Record):
+    """Columns of a run that may become known later."""
+
+    method: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,16}$")] | None = None
+    grammar: Literal["ours", "boxed", "none"] | None = None
+    style: Literal["cot", "direct"] | None = None
+    reward_weights: Numbers | None = None
+
+
+class Describe(_Record):
+    """What became known about the run."""
+
+    type: Literal["describe"] = "describe"
+    columns: Columns = Field(default_factory=Columns)
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+
+class Event(_Record):
+    type: Literal["event"] = "event"
+    kind: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
+    message: Annotated[str, StringConstraints(max_length=20_000)]
+    at: Moment | None = None
+
+
+class End(_Record):
+    """The training ended."""
+
+    type: Literal["end"] = "end"
+    state: Literal["finished", "stopped", "failed"]
+    error: Annotated[str, StringConstraints(max_length=20_000)] | None = None
+    at: Moment | None = None
+
+
+Record = Begin | Example | Step | Evaluation | Describe | Event | End
+_READER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
+
+
+def to_line(record: Record, number: int | None = None) -> str:
+    """Return the record as a line of ASCII, without line end; `number` is its place in the journal."""
+    place = {} if number is None else {"seq": number}
+    return json.dumps(place | record.model_dump(exclude_defaults=True) | {"type": record.type})
+
+
+def from_line(line: str | bytes) -> tuple[int | None, Record]:
+    """Parse a line; return its number, if it has one, and the record. Raises Damaged, or Newer."""
+    number: int | None = None
+    try:
+        values = storable(json.loads(line))
+        found = values.get("seq")
+        number = found if isinstance(found, int) and not isinstance(found, bool) else None
+        version = values.get("version") if values.get("type") == "begin" else None
+        if isinstance(version, int) and version > VERSION:
+            raise Newer(
+                f"This journal is of version {version}, and {VERSION} is the newest that is read here: upgrade the "
+                "dashboard, then take the journal in with `python -m store sync`."
+            )
+        return number, _READER.validate_python(values)
+    except Newer:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(str(error)) from None
+
+
+def read(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a journal; the last one lacks its end where its writer was killed, and is left out."""
+    with path.open("rb") as file:
+        while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
+            yield line

@@ -1,0 +1,125 @@
+"""Turn records into rows of the database. Pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from store.completions.scored import trace_fields
+from store.completions.summary import right_share
+from store.db.rows import CompletionRow, ExampleRow, PredictionRow, TraceFields
+from store.importing.trl_keys import metric_name
+from store.recording.records import RECORDED, Answered, Example, Sampled
+from store.trace import Form
+
+
+class Known(NamedTuple):
+    """What the database knows of an example."""
+
+    id: int
+    truth: int | None
+
+
+def example_row(record: Example, images: Sequence[bytes]) -> ExampleRow:
+    return ExampleRow(
+        dataset=RECORDED,
+        split="train",
+        key=record.key,
+        question=record.question,
+        answer=count(record.gold),
+        gold=record.gold,
+        prompt=record.prompt,
+        columns=record.columns or None,
+        images=tuple(images),
+    )
+
+
+def count(gold: Any) -> int | None:
+    """Return a gold answer if it is a whole number of at most nine digits."""
+    if isinstance(gold, list) and len(gold) == 1:
+        gold = gold[0]
+    if isinstance(gold, bool):
+        return None
+    if isinstance(gold, float) and gold.is_integer():
+        gold = int(gold)
+    text = str(gold).strip() if isinstance(gold, int | str) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+def completion_rows(
+    sampled: Sequence[Sampled], form: Form, weights: dict[str, float], known: Mapping[str | int, Known]
+) -> list[CompletionRow]:
+    """Return completions with their traces; `known` has their examples by key, or by number in the dataset."""
+    rows = []
+    for each in sampled:
+        example = known.get(each.row if each.example is None and each.row is not None else each.example or "")
+        truth = each.truth if each.truth is not None else example.truth if example else None
+        rows.append(
+            CompletionRow(
+                **_fields(each, form, weights, truth),
+                generation=each.generation,
+                group=each.group,
+                index=each.index,
+                example_id=example.id if example else None,
+                advantage=each.advantage,
+            )
+        )
+    return rows
+
+
+def prediction_rows(
+    answered: Sequence[Answered], form: Form, weights: dict[str, float], known: Mapping[str | int, Known]
+) -> list[PredictionRow]:
+    """Return answers whose example is known; what the script says is right takes precedence."""
+    rows = []
+    for each in answered:
+        if (example := known.get(each.example or "")) is None:
+            continue
+        fields = _fields(each, form, weights, example.truth)
+        if each.correct is not None:
+            fields["correct"] = each.correct
+        rows.append(PredictionRow(**fields, example_id=example.id, sample=each.sample))
+    return rows
+
+
+def _fields(each: Sampled | Answered, form: Form, weights: dict[str, float], truth: int | None) -> dict[str, Any]:
+    found = trace_fields(
+        each.text,
+        truth=truth,
+        style=form,
+        tokens=each.tokens,
+        truncated=each.truncated,
+        components=dict(each.rewards),
+        weights=weights,
+    )
+    return {field.name: getattr(found, field.name) for field in dataclasses.fields(TraceFields)}
+
+
+def named(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return a trainer's figures under the store's names."""
+    return {metric_name(name): value for name, value in metrics.items()}
+
+
+def figures(rows: Sequence[CompletionRow], form: Form) -> dict[str, float | None]:
+    """Return what the texts of a step say; figures that their grammar does not know are absent."""
+    found: dict[str, float | None] = {}
+    if not rows:
+        return found
+    if form != "none":
+        found["wellformed_share"] = sum(row.wellformed for row in rows) / len(rows)
+    if form == "cot":
+        found["reasoning_steps"] = sum(row.steps for row in rows) / len(rows)
+    if (right := right_share(rows)) is not None:
+        found["correct_share"] = right
+    return found
+
+
+def means(rows: Sequence[CompletionRow]) -> dict[str, float | None]:
+    """Return mean rewards and lengths of a step, as TRL logs them."""
+    names = dict.fromkeys(name for row in rows for name in row.rewards)
+    columns = {f"reward/{name}": [row.rewards.get(name) for row in rows] for name in names}
+    columns["reward"] = [row.reward for row in rows]
+    columns["completion_length"] = [row.tokens for row in rows]
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: sum(values) / len(values) for name, values in known.items() if values}

@@ -1,0 +1,1762 @@
+"""Record a training of your own script for the dashboard Vision-R1-Zero: one file, copied beside any script.
+
+It needs Python 3.9 and its standard library; Pillow, torch and transformers are used if the script has them. Three
+lines record a trainer of TRL or transformers, whose own `report_to` stays as it is:
+
+    import vr1z
+    run = vr1z.record(trainer, name="my run")        # before trainer.train()
+
+and a few more a loop of your own:
+
+    with vr1z.start("my run", config={"lr": 1e-5}) as run:
+        for step in range(1, 101):
+            ...
+            run.group(step, prompt, [picture], completions, rewards={"right": [1.0, 0.0]}, answer="4")
+            run.log(step, {"loss": loss})
+            if run.should_stop:                      # somebody pressed Stop
+                break
+
+Everything goes to a folder first, a line of JSON for each record and a file for each picture (`docs/journal.md` of the
+project describes it), and from there to the dashboard as long as that answers: VR1Z_URL names its address, VR1Z_TOKEN
+its token or VR1Z_TOKEN_FILE the file that holds it. What was not delivered, `python -m store sync FOLDER` takes in
+later. Recording never ends, delays or changes a training: what goes wrong is said once, by the logger `vr1z`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import inspect
+import io
+import json
+import logging
+import math
+import os
+import platform
+import re
+import secrets
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, TypeVar
+
+__all__ = ["Run", "record", "start"]
+
+JOURNAL_VERSION = 1
+URL = "http://127.0.0.1:8501"
+"""The dashboard's address unless VR1Z_URL names another."""
+TOKEN_FILE = ""
+"""A file with the dashboard's token, unless VR1Z_TOKEN or VR1Z_TOKEN_FILE is set."""
+
+LINES, IMAGES, DELIVERED = "journal.jsonl", "images", "delivered.json"
+PREFIX = "vr1z-"
+"""Prefix of a journal's folder, before the uid of its run."""
+MOST_MEMORY = 64 * 2**20
+"""Bytes that may wait for the disk; what comes on top is lost, and counted."""
+MOST_SENT = 4 * 2**20
+"""Bytes of lines that are sent at once, unless one line is longer."""
+MOST_ROWS = 500
+"""Answers in one record of an evaluation."""
+BEAT_SECONDS = 2.0
+RETRY_SECONDS = 2.0
+TIMEOUT_SECONDS = 20.0
+BEGIN_SECONDS = 2.0
+"""Seconds that the start of a training waits for the dashboard, so that a script learns at once if nobody answers."""
+END_SECONDS = 10.0
+"""Seconds that the end of a training waits until everything is delivered, or on the disk."""
+
+logger = logging.getLogger("vr1z")
+Value = TypeVar("Value")
+
+
+# ---- Values: whatever a script has, as JSON and image files ---------------------------------------------------------
+
+GOLD = (
+    *("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "correct_answer", "final_answer"),
+    *("reference_answer", "target", "label", "labels", "count", "bbox", "boxes"),
+)
+"""Columns that may hold a gold answer, likeliest first; compared in any case."""
+PICTURES = ("image", "images")
+NEVER = ("prompt", *PICTURES, "completion", "chosen", "rejected", "messages", "completion_ids")
+LONGEST_TEXT = 20_000
+"""Most characters of a value that are kept."""
+MOST_ENTRIES = 1000
+DEEPEST = 8
+MOST_PICTURE_BYTES = 32 * 2**20
+"""Largest image file that is kept unchanged, in bytes."""
+LARGE = 1_500_000
+"""Pixels above which a picture is stored as JPEG: a PNG would take seconds."""
+FORMATS = {"PNG", "JPEG", "WEBP", "GIF"}
+
+
+class Asked(NamedTuple):
+    """What a dataset row asks; `key` is equal for equal content, in every run and database."""
+
+    key: str
+    question: str
+    """The user's last words."""
+    prompt: Any
+    """A text, or messages without their pictures."""
+    gold: Any
+    columns: dict[str, Any]
+    images: tuple[bytes, ...]
+    """PNG, JPEG, WebP or GIF files."""
+
+
+def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
+    """Return what a row asks; `encode` makes a file of a picture, replacing `encoded`."""
+    prompt = row.get("prompt", row.get("messages"))
+    images = tuple(data for picture in _pictures(row, prompt) if (data := (encode or encoded)(picture)) is not None)
+    gold_column = gold_name(row)
+    gold = None if gold_column is None else plain(row[gold_column])
+    columns = {str(name): plain(value) for name, value in row.items() if name not in (*NEVER, gold_column)}
+    kept = plain(prompt)
+    content = [kept, gold, columns, [hashlib.sha256(data).hexdigest() for data in images]]
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+    return Asked(key, question(kept), kept, gold, columns, images)
+
+
+def gold_name(row: Mapping[str, Any]) -> str | None:
+    """Return the column of the gold answer, if any."""
+    names = {str(name).lower(): name for name, value in row.items() if value is not None}
+    return next((str(names[word]) for word in GOLD if word in names), None)
+
+
+def question(prompt: Any) -> str:
+    """Return the last user turn of messages as text; a text as it is."""
+    if not isinstance(prompt, list):
+        return prompt if isinstance(prompt, str) else ""
+    turns = [turn for turn in prompt if isinstance(turn, dict)]
+    asking = [turn for turn in turns if turn.get("role", turn.get("from")) in ("user", "human")] or turns
+    return text_of(asking[-1].get("content", asking[-1].get("value"))) if asking else ""
+
+
+def text_of(content: Any) -> str:
+    """Return the texts of a message's content, one a line."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        return text_of(content.get("text") or content.get("content") or "")
+    return "\n".join(filter(None, map(text_of, content))) if isinstance(content, list) else ""
+
+
+def said(completion: Any) -> str:
+    """Return a completion as text: one message's words, or all turns of several, tool calls included."""
+    if isinstance(completion, str):
+        return completion
+    turns = [turn for turn in _items([completion] if isinstance(completion, Mapping) else completion)]
+    if len(turns) == 1 and isinstance(turns[0], Mapping) and not turns[0].get("tool_calls"):
+        return text_of(plain(turns[0].get("content")))
+    return "\n".join(map(_turn, turns)) if turns else str(completion)
+
+
+def _turn(turn: Any) -> str:
+    if not isinstance(turn, Mapping):
+        return str(turn)
+    calls = [json.dumps(plain(call)) for call in _items(turn.get("tool_calls"))]
+    return "\n".join([f"{turn.get('role', '')}: {text_of(plain(turn.get('content')))}".strip(), *calls])
+
+
+def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
+    """Return the pictures in the columns that TRL reads, else those in the prompt's messages."""
+    for name in ("images", "image"):
+        value = row.get(name)
+        if value is not None and not (isinstance(value, (list, tuple)) and not value):
+            return list(value) if isinstance(value, (list, tuple)) else [value]
+    parts = [part for turn in _items(prompt) for part in _items(_get(turn, "content"))]
+    return [picture for part in parts if (picture := _get(part, "image")) is not None]
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _get(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def encoded(picture: Any) -> bytes | None:
+    """Return a picture (PIL, bytes, path, array or a cell of 🤗 Datasets) as a file; None if it is none."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return _unchanged(picture)
+    try:
+        if isinstance(picture, Mapping):
+            picture = picture.get("bytes") or picture.get("path") or picture.get("image")
+        if isinstance(picture, (str, Path)):
+            path = Path(picture)
+            if not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
+                return None
+            picture = path.read_bytes()
+        if isinstance(picture, (bytes, bytearray, memoryview)):
+            data = bytes(picture)
+            opened = Image.open(io.BytesIO(data))
+            is_kept = opened.format in FORMATS and len(data) <= MOST_PICTURE_BYTES
+            return data if is_kept else _written(opened)
+        return _written(picture if isinstance(picture, Image.Image) else Image.fromarray(_as_array(picture)))
+    except Exception:  # decoders answer damaged files with a dozen kinds of exception
+        return None
+
+
+def _unchanged(picture: Any) -> bytes | None:
+    """Return the bytes of an image file where there is no Pillow."""
+    try:
+        if isinstance(picture, Mapping):
+            picture = picture.get("bytes") or picture.get("path")
+        data = Path(picture).read_bytes() if isinstance(picture, (str, Path)) else bytes(picture)
+    except (OSError, TypeError, ValueError):
+        return None
+    begins = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+    return data if data.startswith(begins) and len(data) <= MOST_PICTURE_BYTES else None
+
+
+def _as_array(picture: Any) -> Any:
+    """Return an array of bytes, shape (height, width, channels)."""
+    import numpy as np
+
+    array = np.asarray(picture.detach().cpu() if hasattr(picture, "detach") else picture)
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        array = np.moveaxis(array, 0, 2)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype != np.uint8:
+        top = 255.0 if array.dtype.kind == "f" and float(array.max(initial=0)) <= 1.0 else 1.0
+        array = np.clip(array * top, 0, 255).astype(np.uint8)
+    return array
+
+
+def _as_array_of(image: Any) -> Any:
+    import numpy as np
+
+    return np.clip(np.asarray(image).astype("float64"), 0, 65535)
+
+
+def _written(image: Any) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    if image.mode[0] in "IF":  # 16-bit pictures, or floats of any range
+        deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
+        image = Image.fromarray(_as_array(image) if not deep else (_as_array_of(image) / 257).astype("uint8"))
+    if image.width * image.height > LARGE:
+        image.convert("RGB").save(buffer, "JPEG", quality=90)
+    else:
+        mode = image.mode if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else "RGB"
+        image.convert(mode).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return the value as JSON: arrays as lists, pictures and bytes as words, long or deep values cut off."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}…"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value):,} bytes>"
+    if depth >= DEEPEST:
+        return "…"
+    if isinstance(value, Mapping):
+        return {str(name): plain(each, depth + 1) for name, each in list(value.items())[:MOST_ENTRIES]}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        entries = [plain(each, depth + 1) for each in list(value)[:MOST_ENTRIES]]
+        return entries if len(value) <= MOST_ENTRIES else [*entries, "…"]
+    if hasattr(value, "size") and hasattr(value, "mode") and hasattr(value, "getbands"):
+        return f"<picture of {value.size[0]} × {value.size[1]}>"
+    if callable(to_list := getattr(value, "tolist", None)):
+        return plain(to_list(), depth + 1)
+    return str(value)[:LONGEST_TEXT]
+
+
+def flattened(logs: Mapping[str, Any], before: str = "") -> list[tuple[str, float | None]]:
+    """Return names and numbers, nested ones as `outer/inner`; other values are left out."""
+    found: list[tuple[str, float | None]] = []
+    for key, value in logs.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            found += flattened(value, f"{name}/")
+        elif (number := as_number(value)) is not None or value is None:
+            found.append((name, number))
+    return found
+
+
+def as_number(value: Any) -> float | None:
+    """Return the number in a Python, NumPy or torch scalar of any type, or None for anything else."""
+    if callable(item := getattr(value, "item", None)):
+        try:
+            value = item()
+        except Exception:  # several elements, or a tensor without data
+            return None
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except ValueError:  # a signalling NaN
+        return math.nan
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number as JSON can hold it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+# ---- The journal: an append-only folder -----------------------------------------------------------------------------
+
+_SEQUENCE = re.compile(rb'\{"seq": (\d+)')
+
+
+class Journal:
+    """Lines and images of one run on their way to the disk; a kill loses at most what had not reached it.
+
+    `add` may be called from any thread and never waits for the disk. `write` belongs to one thread, `lines` to another.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lost = 0
+        """Records that neither memory nor disk could hold since the last record that reported them."""
+        self.next = 0
+        """The number of the next record."""
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._pictures: OrderedDict[str, bytes] = OrderedDict()
+        """Images that wait for the disk, by hash."""
+        self._known: OrderedDict[str, None] = OrderedDict()
+        """Hashes of images that were added lately."""
+        self._size = 0
+        self._lock = threading.Lock()
+        self._cursor = (0, 0)
+        """The number of a record, and the byte of the file at which it, or a later one, begins."""
+
+    def add(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> bool:
+        """Add a record; return False if there is no room for it."""
+        text = json.dumps(record, default=str)
+        new = {hashlib.sha256(data).hexdigest(): data for data in images}
+        with self._lock:
+            new = {name: data for name, data in new.items() if name not in self._known}
+            size = len(text) + sum(map(len, new.values()))
+            if self._size + size > MOST_MEMORY:
+                self.lost += 1
+                return False
+            self._waiting.append((self.next, f'{{"seq": {self.next}, {text[1:]}\n'.encode("ascii")))
+            self._pictures.update(new)
+            self._known.update(dict.fromkeys(new))
+            while len(self._known) > 10_000:
+                self._known.popitem(last=False)
+            self._size += size
+            self.next += 1
+        return True
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is not on the disk yet."""
+        return bool(self._waiting or self._pictures)
+
+    def write(self) -> None:
+        """Write what waits, images first, since lines refer to them. Raises OSError; then the rest keeps waiting."""
+        if not self.is_waiting:
+            return
+        (self.folder / IMAGES).mkdir(mode=0o700, parents=True, exist_ok=True)
+        while self._pictures:
+            with self._lock:
+                name, data = next(iter(self._pictures.items()))
+            path = self.folder / IMAGES / name
+            if not path.exists():
+                new = path.with_name(f".{name}")
+                _make_private(new)
+                new.write_bytes(data)
+                os.replace(new, path)
+            with self._lock:
+                del self._pictures[name]
+                self._size -= len(data)
+        with self._lock:
+            lines = list(self._waiting)
+        _append(self.folder / LINES, b"".join(line for _, line in lines))
+        with self._lock:
+            for _ in lines:
+                self._size -= len(self._waiting.popleft()[1])
+            self._size = max(0, self._size)
+
+    def lines(self, first: int) -> tuple[list[bytes], int]:
+        """Return lines from number `first` on, MOST_SENT at once, and the number after them; damaged ones are left out.
+
+        Lines that wait for the disk follow those that are there.
+        """
+        with self._lock:
+            waiting = list(self._waiting)
+        found, after = self._from_disk(first)
+        size = sum(map(len, found))
+        for number, line in waiting:
+            if number >= after and size < MOST_SENT:
+                found.append(line)
+                size += len(line)
+                after = number + 1
+        return found, after
+
+    def _from_disk(self, first: int) -> tuple[list[bytes], int]:
+        found: list[bytes] = []
+        size, after = 0, first
+        place = self._cursor[1] if self._cursor[0] <= first else 0
+        with suppress(FileNotFoundError), (self.folder / LINES).open("rb") as file:
+            file.seek(place)
+            while size < MOST_SENT:
+                line = file.readline()
+                if not line.endswith(b"\n"):
+                    break
+                match = _SEQUENCE.match(line)
+                if match and int(match[1]) >= after:
+                    found.append(line)
+                    size += len(line)
+                    after = int(match[1]) + 1
+                place = file.tell()
+        self._cursor = (after, place)
+        return found, after
+
+    def image(self, name: str) -> bytes | None:
+        """Return an image by its hash."""
+        with self._lock:
+            data = self._pictures.get(name)
+        if data is not None:
+            return data
+        with suppress(OSError):
+            return (self.folder / IMAGES / name).read_bytes()
+        return None
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file for this account alone if there is none."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Append all or nothing. Raises OSError."""
+    if not data:
+        return
+    _make_private(path)
+    with path.open("ab", buffering=0) as file:
+        whole = file.seek(0, os.SEEK_END)
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(whole)
+            raise
+
+
+# ---- Delivery: from the journal to the dashboard --------------------------------------------------------------------
+
+
+class Away(Exception):
+    """The dashboard does not answer at the moment."""
+
+
+class Refused(Exception):
+    """The dashboard will not take this journal: its sentence says why."""
+
+
+class Unfit(Refused):
+    """The dashboard will not take this as it is."""
+
+
+class Answer(NamedTuple):
+    """What a dashboard says to records."""
+
+    next: int
+    """The number of the first record that it does not have."""
+    stop: int = 0
+    """How urgently somebody asked the run to stop; 0 is not at all."""
+    run: str = ""
+    """Uid of the run that the records belong to."""
+    missing: tuple[str, ...] = ()
+    """Hashes of images that it needs before the record `next`."""
+
+
+class Dashboard:
+    """Delivers over HTTP. Another way to a database has the same two methods."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = (url or os.environ.get("VR1Z_URL") or URL).rstrip("/")
+
+    def page(self, run: str) -> str:
+        return f"{self.url}/run?run={run}"
+
+    def put(self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = ()) -> Answer:
+        """Deliver all lines of a journal from number `first` on, or none as a sign of life. Raises Away or Refused.
+
+        `without` has hashes of images that are lost.
+        """
+        place = f"/api/record/{uid}?from={first}" + "".join(f"&without={name}" for name in without)
+        told = self._ask("POST", place, b"".join(lines), "application/jsonl")
+        try:
+            return Answer(int(told["next"]), int(told["stop"]), str(told["run"]), tuple(map(str, told["missing"])))
+        except (KeyError, TypeError, ValueError):
+            raise Refused(f"{self.url} is no dashboard that takes records: name another by VR1Z_URL.") from None
+
+    def put_image(self, name: str, data: bytes) -> None:
+        """Deliver an image. Raises Away, Refused, or Unfit if it is none that the dashboard can show."""
+        self._ask("PUT", f"/api/record/images/{name}", data, "application/octet-stream")
+
+    def _ask(self, method: str, path: str, body: bytes, kind: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": kind, "User-Agent": "vr1z"}
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        try:
+            with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as answer:
+                told = json.loads(answer.read(2**20))
+        except urllib.error.HTTPError as error:
+            with error:
+                words = error.read(2000).decode("utf-8", "replace").strip()
+            words = words if words and "<" not in words else f"{self.url} answers {error.code}."
+            if error.code in (413, 422):
+                raise Unfit(words) from None
+            if error.code in (400, 401, 403, 404, 405, 410):
+                raise Refused(words) from None
+            raise Away(words) from None
+        except (OSError, ValueError) as error:
+            raise Away(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+        return told if isinstance(told, dict) else {}
+
+    def _token(self) -> str:
+        token = os.environ.get("VR1Z_TOKEN")
+        path = os.environ.get("VR1Z_TOKEN_FILE") or TOKEN_FILE
+        if not token and path:
+            with suppress(OSError):
+                token = Path(path).read_text(encoding="ascii", errors="replace")
+        token = (token or "").strip()
+        if not token.isalnum() or not token.isascii():
+            raise Refused("There is no token: set VR1Z_TOKEN to the one on the dashboard's page Record a script.")
+        return token
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects, which would pass on what was meant for one address."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+
+
+class Courier:
+    """Two threads: one writes the journal to the disk, one delivers it. Neither can hold up the other or the script."""
+
+    def __init__(self, uid: str, journal: Journal, dashboard: Any) -> None:
+        self.uid, self.journal, self.dashboard = uid, journal, dashboard
+        self.stop = 0
+        self.run = ""
+        self.is_alive = False
+        """Whether a training goes on, of which the dashboard is told every few seconds."""
+        self.delivered = 0
+        """The number of the first record that the dashboard does not have."""
+        self.refused: str | None = None
+        """Why the dashboard takes no more, once it said so."""
+        self.is_away = False
+        """Whether the dashboard did not answer when it was asked last."""
+        self._without: list[str] = []
+        """Hashes of images that the dashboard asked for in vain."""
+        self._said: set[str] = set()
+        self._wake, self._wake_sender, self._retry = threading.Event(), threading.Event(), threading.Event()
+        self._closed = False
+        self._arrived = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    def take(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
+        """Accept a record at once, whatever disk and dashboard do."""
+        if self.journal.lost:
+            lost, self.journal.lost = self.journal.lost, 0
+            if not self.journal.add(_lost(lost)):
+                self.journal.lost += lost - 1
+        if not self.journal.add(record, images):
+            self.warn("Disk and dashboard are slower than the training: some of its records are lost and counted.")
+        self._begin()
+        self._wake.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether everything is delivered, after `seconds` at most; a dashboard that is away is asked once."""
+        self.is_away = False
+        self._begin()
+        self._wake.set()
+        self._retry.set()
+        with self._arrived:
+            self._arrived.wait_for(self._is_settled, seconds)
+        return self.delivered >= self.journal.next
+
+    def wait_for_disk(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.journal.is_waiting and time.monotonic() < end:
+            time.sleep(0.01)
+        return not self.journal.is_waiting
+
+    def close(self) -> None:
+        self._closed = True
+        for event in (self._wake, self._wake_sender, self._retry):
+            event.set()
+
+    def warn(self, text: str) -> None:
+        """Warn once for each sentence."""
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning(text)
+
+    def _begin(self) -> None:
+        if not self._threads and not self._closed:
+            for work in (self._write, self._deliver):
+                thread = threading.Thread(target=work, name="vr1z", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _is_settled(self) -> bool:
+        is_useless = self.refused is not None or self.is_away
+        return self.delivered >= self.journal.next or (is_useless and not self.journal.is_waiting)
+
+    def _write(self) -> None:
+        while not (self._closed and not self.journal.is_waiting):
+            self._wake.wait(BEAT_SECONDS)
+            self._wake.clear()
+            try:
+                self.journal.write()
+            except Exception as error:
+                self.warn(f"{self.journal.folder} cannot be written ({error}): records wait in memory.")
+                if self._closed:
+                    return
+                time.sleep(0.5)
+                self._wake.set()
+            self._wake_sender.set()
+            with self._arrived:
+                self._arrived.notify_all()
+
+    def _deliver(self) -> None:
+        while self.refused is None:
+            more = False
+            try:
+                more = self._deliver_some()
+                self.is_away = False
+            except Refused as error:
+                self.refused = str(error)
+                self.warn(f"{str(error).rstrip('.')}. The training goes on and is recorded in {self.journal.folder}.")
+            except Away as error:
+                self.warn(f"{str(error).rstrip('.')}. The training goes on; its records wait in {self.journal.folder}.")
+                self.is_away = True
+            except Exception as error:  # no mistake of this file may be heard of again and again
+                self.warn(f"Records of the training cannot be delivered ({error!r}).")
+                self.is_away = True
+            with self._arrived:
+                self._arrived.notify_all()
+            if self._closed and not more:
+                return
+            if self.is_away:
+                self._retry.wait(RETRY_SECONDS)
+                self._retry.clear()
+            elif not more:
+                self._wake_sender.wait(BEAT_SECONDS)
+                self._wake_sender.clear()
+
+    def _deliver_some(self) -> bool:
+        """Deliver what there is, up to a size; return whether there is more."""
+        lines, _ = self.journal.lines(self.delivered)
+        if not lines and not self.is_alive:
+            return False
+        answer = self.dashboard.put(self.uid, self.delivered, lines, self._without)
+        self._without = []
+        for name in answer.missing:
+            try:
+                if (data := self.journal.image(name)) is None:
+                    raise Unfit(f"The image {name} is gone from {self.journal.folder}.")
+                self.dashboard.put_image(name, data)
+            except Unfit as error:
+                self.warn(f"{error} Its example is shown without it.")
+                self._without.append(name)
+        self.stop = max(self.stop, answer.stop)
+        if answer.run and not self.run:
+            self.run = answer.run
+            print(f"vr1z: recorded at {self.dashboard.page(answer.run)}", file=sys.stderr)
+        went_on = answer.next != self.delivered
+        self.delivered = answer.next
+        if went_on:
+            self._note()
+        return bool(lines) and (answer.next < self.journal.next or bool(answer.missing))
+
+    def _note(self) -> None:
+        """Note how far the dashboard is; whoever reads the folder need not believe it."""
+        with suppress(OSError):
+            path = self.journal.folder / DELIVERED
+            _make_private(path)
+            path.write_text(json.dumps({"next": self.delivered, "run": self.run}), encoding="ascii")
+
+
+def _lost(count: int) -> dict[str, Any]:
+    message = f"{count} records of the training are lost: neither disk nor memory could hold them."
+    return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
+
+
+# ---- Capture: what a TRL trainer samples and logs -------------------------------------------------------------------
+
+PLAIN = (str, int, float, bool)
+SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+"""Keys that summarize a training in its last entry; only that entry has `train_loss`."""
+_EVERY_ENTRY = ("epoch", "total_flos")
+_LAST = 32
+"""Prompt tokens, counted from its end, among which the template's opening is looked for."""
+_OPENED = re.compile(r"<think>\s*\Z")
+_NEAR_THE_END = 100
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation batch in TRL's order: the G completions of a prompt are adjacent."""
+
+    number: int
+    inputs: Sequence[dict[str, Any]]
+    """Dataset rows, repeated G times each, with plain values only."""
+    ids: Sequence[Sequence[int]]
+    """Generated tokens, including the end token."""
+    texts: Sequence[str]
+    """What was generated, after the prompt's opening."""
+    lengths: Sequence[int]
+    truncated: Sequence[bool]
+    rewards: dict[str, list[float | None]]
+    """Raw values by reward function name."""
+    advantages: Sequence[float | None]
+    group_size: int
+    generation_seconds: float
+    scoring_seconds: float
+    step: int | None = None
+    """The update that it was sampled for; None if that is the next one to be logged."""
+    rows: Sequence[Any] = field(default_factory=tuple)
+    """What `GenerationCapture` was asked to keep of each dataset row."""
+    of_evaluation: bool = False
+    """Whether it was sampled to evaluate the weights after `step` updates."""
+
+
+class GenerationCapture:
+    """Wraps a GRPOTrainer and passes each training generation to `sink`, with the rows of all processes.
+
+    TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; therefore methods are wrapped
+    on the instance. Other versions of TRL may have other methods: what cannot be captured is missing and reported once.
+    With `evaluations`, generations of evaluations are passed, too.
+
+    Every process needs one; only the first has a sink. `keep` turns a dataset row into its entry in `Generation.rows`;
+    the rows of a group share it. `opening` returns how a rendered prompt begins its completion, given the prompt's end:
+    texts then start with it.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        sink: Callable[[Generation], None] | None,
+        keep: Callable[[Mapping[str, Any]], Any] | None = None,
+        opening: Callable[[str], str] | None = None,
+        evaluations: bool = False,
+    ) -> None:
+        self._trainer = trainer
+        self._evaluations = evaluations
+        self._opening = opening
+        self._sink = sink
+        self._keep = keep
+        self._count = 0
+        self._generation_seconds = 0.0
+        self._scoring_seconds = 0.0
+        self._ids: list[list[int]] | None = None
+        self._openings: list[str] = []
+        self._rewards: Any = None
+        self._warned = False
+        self._originals: dict[str, Callable[..., Any]] = {}
+        for name, wrapper in (
+            ("_generate", self._timed_generate),
+            ("_calculate_rewards", self._timed_score),
+            ("_generate_and_score_completions", self._captured),
+        ):
+            if callable(original := getattr(trainer, name, None)):
+                self._originals[name] = original
+                setattr(trainer, name, wrapper)
+        if "_generate_and_score_completions" not in self._originals:
+            self._warn("it has no _generate_and_score_completions")
+
+    def _warn(self, why: object) -> None:
+        if not self._warned:
+            logger.warning("Completions of this TRL cannot be recorded in full (%s); training goes on.", why)
+        self._warned = True
+
+    def _timed_generate(self, *args: Any, **named: Any) -> Any:
+        start = time.perf_counter()
+        output = self._originals["_generate"](*args, **named)
+        self._generation_seconds = time.perf_counter() - start
+        try:
+            if self._opening is not None:
+                decode = _tokenizer(self._trainer).decode
+                self._openings = [self._opening(decode(ids[-_LAST:])) for ids in output[0]]
+        except Exception as error:
+            self._warn(error)
+        return output
+
+    def _timed_score(self, *args: Any, **named: Any) -> Any:
+        original = self._originals["_calculate_rewards"]
+        start = time.perf_counter()
+        rewards = original(*args, **named)
+        self._scoring_seconds = time.perf_counter() - start
+        try:
+            given = inspect.signature(original).bind(*args, **named).arguments
+            ids = next(given[name] for name in ("completion_ids_list", "completion_ids") if name in given)
+            self._ids, self._rewards = [_whole_numbers(each) for each in ids], rewards
+        except Exception as error:
+            self._warn(error)
+        return rewards
+
+    def _captured(self, *args: Any, **named: Any) -> Any:
+        self._ids = self._rewards = None
+        self._openings = []
+        self._generation_seconds = self._scoring_seconds = 0.0
+        output = self._originals["_generate_and_score_completions"](*args, **named)
+        try:
+            if self._evaluations or self._trainer.model.training:
+                self._hand_over(args[0] if args else named["inputs"], output)
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
+        return output
+
+    def _hand_over(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> None:
+        """Pass on a generation. Always gather: a process with a fault must not let the others wait for it."""
+        own: _Part | None = None
+        try:
+            own = self._part(inputs, output)
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
+        parts = _gathered([own])
+        number = self._count
+        self._count += bool(self._trainer.model.training)
+        if self._sink is None:
+            return
+        if any(part is None for part in parts):
+            raise ValueError("the completions of a step are missing")
+        self._sink(self._assemble(number, parts))
+
+    def _part(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> _Part:
+        """Return this process's part of a generation."""
+        ids = self._ids
+        if ids is None:
+            kept = zip(output["completion_ids"].tolist(), output["completion_mask"].tolist())
+            ids = [[token for token, used in zip(*row) if used] for row in kept]
+        advantages = output.get("advantages")
+        if len(ids) != len(inputs):
+            raise ValueError(f"{len(ids)} completions of {len(inputs)} rows")
+        # A group may begin on one process and end on the next.
+        first = self._trainer.accelerator.process_index * len(inputs)
+        kept_rows: list[Any] = []
+        for i, row in enumerate(inputs):
+            same = i > 0 and (first + i) % self._group_size()
+            kept_rows.append(None if self._keep is None else kept_rows[-1] if same else self._keep(row))
+        return _Part(
+            [{name: row[name] for name in row if isinstance(row[name], PLAIN)} for row in inputs],
+            ids,
+            [None] * len(ids) if advantages is None else advantages.tolist(),
+            kept_rows,
+            self._openings if len(self._openings) == len(ids) else [""] * len(ids),
+        )
+
+    def _assemble(self, number: int, parts: Sequence[_Part]) -> Generation:
+        trainer = self._trainer
+        tokenizer = _tokenizer(trainer)
+        ends = end_tokens(trainer)
+        ids = [each for part in parts for each in part.ids]
+        columns = [] if self._rewards is None else self._rewards[: len(ids)].tolist()
+        openings = [text for part in parts for text in part.openings]
+        names = reward_names(trainer) if columns else []
+        return Generation(
+            number=number,
+            inputs=[row for part in parts for row in part.inputs],
+            ids=ids,
+            texts=[begun + decoded(tokenizer, each, ends) for begun, each in zip(openings, ids)],
+            lengths=[len(each) for each in ids],
+            truncated=[not each or each[-1] not in ends for each in ids],
+            rewards={name: [_known(row[i]) for row in columns] for i, name in enumerate(names)},
+            advantages=[value for part in parts for value in part.advantages],
+            group_size=self._group_size(),
+            generation_seconds=self._generation_seconds,
+            scoring_seconds=self._scoring_seconds,
+            step=trainer.state.global_step + bool(trainer.model.training),
+            rows=[row for part in parts for row in part.rows],
+            of_evaluation=not trainer.model.training,
+        )
+
+    def _group_size(self) -> int:
+        trainer = self._trainer
+        training = trainer.num_generations
+        return int(training if trainer.model.training else getattr(trainer, "num_generations_eval", None) or training)
+
+
+class _Part(NamedTuple):
+    """One process's part of a generation, an entry a completion."""
+
+    inputs: list[dict[str, Any]]
+    ids: list[list[int]]
+    advantages: list[float | None]
+    rows: list[Any]
+    openings: list[str]
+
+
+def _gathered(rows: list[Any]) -> list[Any]:
+    from accelerate.utils import gather_object
+
+    found: list[Any] = gather_object(rows)
+    return found
+
+
+def _whole_numbers(ids: Any) -> list[int]:
+    return [int(token) for token in (ids.tolist() if hasattr(ids, "tolist") else ids)]
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _tokenizer(trainer: Any) -> Any:
+    processing = trainer.processing_class
+    return getattr(trainer, "_tokenizer", None) or getattr(processing, "tokenizer", processing)
+
+
+def end_tokens(trainer: Any) -> set[int]:
+    """Return the ids that end a completion."""
+    declared = getattr(trainer, "eos_token_ids", None)
+    if declared is None:
+        declared = getattr(trainer, "eos_token_id", None)
+    if declared is None:
+        declared = _tokenizer(trainer).eos_token_id
+    ids = declared if isinstance(declared, (list, tuple, set)) else [declared]
+    return {token for token in ids if token is not None}
+
+
+def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
+    """Return the text of token ids, without the end token; other special tokens stay visible."""
+    kept = list(ids)
+    while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
+        kept.pop()
+    text: str = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def opening(prompt: str) -> str:
+    """Return how a rendered prompt begins its completion: `<think>` and the white space after it, or nothing."""
+    match = _OPENED.search(prompt[-_NEAR_THE_END:])
+    return match.group() if match else ""
+
+
+def generates(trainer: Any) -> bool:
+    """Return whether a trainer samples completions while it trains."""
+    return hasattr(trainer, "_generate_and_score_completions")
+
+
+def reward_names(trainer: Any) -> list[str]:
+    """Return the names of the reward functions; the second of a name has its number appended."""
+    found: list[str] = []
+    for name in map(str, trainer.reward_func_names):
+        number = 1
+        while (own := name if number == 1 else f"{name} ({number})") in found:
+            number += 1
+        found.append(own)
+    return found
+
+
+def shared_names(trainer: Any) -> set[str]:
+    """Return names shared by several reward functions: TRL logs one mean for all of them."""
+    names = [str(name) for name in trainer.reward_func_names]
+    return {name for name in names if names.count(name) > 1}
+
+
+def reward_weights(trainer: Any) -> dict[str, float]:
+    weights = getattr(trainer, "reward_weights", None)
+    names = reward_names(trainer)
+    return dict(zip(names, [1.0] * len(names) if weights is None else [float(weight) for weight in weights]))
+
+
+def adapter_rank(model: Any) -> int | None:
+    adapters = getattr(model, "peft_config", None)
+    return getattr(next(iter(adapters.values())), "r", None) if adapters else None
+
+
+def model_name(model: Any) -> str:
+    return str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
+
+
+def sums_up(logs: Mapping[str, Any]) -> bool:
+    """Return whether an entry is the last of a training, which holds its summary beside the remaining metrics."""
+    return "train_loss" in logs and "train_runtime" in logs
+
+
+def evaluation_of(logs: Mapping[str, Any]) -> str | None:
+    """Return the prefix of the evaluation that an entry tells of: `eval`, or `eval_NAME` of one of several sets."""
+    return next((name[:-8] for name in logs if name.endswith("_runtime") and name != "train_runtime"), None)
+
+
+def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the numbers of a log entry by name, without the summary in the last one.
+
+    With several evaluation sets, TRL logs its own figures as `eval_…` for each: they get the set's prefix.
+    """
+    left_out = (*_EVERY_ENTRY, *SUMMARY) if sums_up(logs) else _EVERY_ENTRY
+    prefix = evaluation_of(logs) or "eval"
+    found: dict[str, float | None] = {}
+    for name, value in flattened(logs):
+        if name not in left_out:
+            strays = name.startswith("eval_") and not name.startswith(f"{prefix}_")
+            found[f"{prefix}_{name[5:]}" if strays else name] = value
+    return found
+
+
+def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the summary of a training from its last entry."""
+    return {name: value for name, value in flattened(logs) if name in SUMMARY}
+
+
+def left_over(trainer: Any) -> dict[str, float | None]:
+    """Return means of what TRL has gathered since its last entry: it never logs them if an evaluation comes last."""
+    gathered = getattr(trainer, "_metrics", None)
+    values = gathered.get("train", {}) if isinstance(gathered, Mapping) else {}
+    found: dict[str, float | None] = {}
+    for name, each in values.items():
+        numbers = [number for number in map(as_number, each) if number is not None and number == number]
+        if each:
+            found[str(name)] = sum(numbers) / len(numbers) if numbers else None
+    return found
+
+
+# ---- Steps: which completions and figures belong to which update ----------------------------------------------------
+
+
+@dataclass
+class Held:
+    """An update that has ended, while its figures may still come."""
+
+    step: int
+    at: float
+    generations: list[Generation]
+    metrics: dict[str, float | None]
+    """Under the names that the trainer logs, beside our `time/…`, `tokens_per_second` and `reward/…`."""
+
+
+class Gatherer:
+    """The events of a `transformers.TrainerCallback`: gathers what belongs to each step; it never raises.
+
+    Completions belong to the update that they were sampled for, whenever the trainer logs; what it logs belongs to the
+    step that it names.
+    """
+
+    def __init__(self, shared: frozenset[str] = frozenset()) -> None:
+        self.shared = shared
+        """Names that several rewards have, for which TRL logs one mean."""
+        self.seconds = 0.0
+        """Seconds spent in recording so far."""
+        self.last_tokens = 0.0
+        """The trainer's token count at the last step."""
+        self.measuring = 0.0
+        """Seconds of the current step that were spent in measuring what the trainer does not."""
+        self._pending: list[Generation] = []
+        self._evaluated: list[Generation] = []
+        """Samples of the current evaluation."""
+        self._held: Held | None = None
+        self._step_began: float | None = None
+        self._since_tokens = 0.0
+        """Seconds of the steps since tokens were last counted."""
+        self._last_log = time.perf_counter()
+
+    def take_step(self, step: Held) -> None:
+        """Pass on a step that is complete."""
+        raise NotImplementedError
+
+    def take_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
+        """Pass on figures that come with no update."""
+        raise NotImplementedError
+
+    def take_evaluation(self, name: str, generations: list[Generation]) -> None:
+        """Pass on what was sampled for the evaluation set `name`; the name is empty if there is only one."""
+
+    def lose(self, error: object) -> None:
+        """Count what cannot be recorded."""
+        raise NotImplementedError
+
+    def keep(self, generation: Generation) -> None:
+        """Take a generation; it is written with the step that it was sampled for."""
+        (self._evaluated if generation.of_evaluation else self._pending).append(generation)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._last_log = time.perf_counter()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.guarded(self.send_held)
+        self._step_began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.guarded(lambda: self._end_step(state.global_step, control.should_log))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and state.is_world_process_zero:
+            self.guarded(lambda: self._log(state.global_step, logs))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.guarded(self.send_held)
+
+    def guarded(self, work: Callable[[], object]) -> None:
+        """Do what must not be heard of by the training."""
+        start = time.perf_counter()
+        try:
+            work()
+        except Exception as error:
+            self.lose(f"{type(error).__name__}: {error}")
+        self.seconds += time.perf_counter() - start
+
+    def send_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self.take_step(held)
+
+    def send_pending(self) -> None:
+        """Send the completions of an update or an evaluation that never ended."""
+        self.send_held()
+        self._send_evaluated("")
+        pending, self._pending = self._pending, []
+        for generation in pending:
+            self.take_step(Held(generation.step or 0, time.time(), [generation], {}))
+
+    def named(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+        """Return metrics without means that stand for several rewards."""
+        theirs = {f"rewards/{name}/{figure}" for name in self.shared for figure in ("mean", "std")}
+        return {name: value for name, value in metrics.items() if name not in theirs}
+
+    def _end_step(self, step: int, will_log: bool) -> None:
+        self.send_held()
+        now = time.perf_counter()
+        self._hold(step, now - (self._last_log if self._step_began is None else self._step_began))
+        self._step_began, self._last_log = None, now
+        if not will_log:
+            self.send_held()
+
+    def _log(self, step: int, logs: Mapping[str, Any]) -> None:
+        found = self.named(metrics(logs))
+        evaluated = evaluation_of(logs)
+        if evaluated is not None:
+            self._send_evaluated(evaluated[4:].strip("_") if evaluated.startswith("eval") else evaluated)
+        is_held = self._held is not None and self._held.step == step
+        if not is_held and any(each.step is None for each in self._pending):  # a trainer that does not report steps
+            self._end_step(step, True)
+            is_held = True
+        if is_held and self._held is not None and evaluated is None:
+            pace = self._pace(found.get("num_tokens"), bool(self._held.generations))
+            self._held.metrics.update({**found, **pace})
+            found = {}
+        self.send_held()
+        if found:
+            self.take_metrics(step, found)
+        self._last_log = time.perf_counter()
+
+    def _pace(self, tokens: float | None, samples: bool) -> dict[str, float | None]:
+        """Return tokens per second of a training that does not sample."""
+        if tokens is None:
+            return {}
+        seconds, self._since_tokens = self._since_tokens, 0.0
+        counted, self.last_tokens = max(0.0, tokens - self.last_tokens), tokens
+        return {"tokens_per_second": counted / seconds} if seconds and not samples else {}
+
+    def _hold(self, step: int, elapsed: float) -> None:
+        """Hold a step that has ended, and send earlier ones whose end was not reported."""
+        due: dict[int, list[Generation]] = {}
+        left: list[Generation] = []
+        for generation in self._pending:
+            own = step if generation.step is None else generation.step
+            (due.setdefault(own, []) if own <= step else left).append(generation)
+        self._pending = left
+        self._since_tokens += elapsed
+        for own, generations in sorted(due.items()):
+            if own < step:
+                self.take_step(Held(own, time.time(), generations, self._shared_means(generations)))
+        generations = due.get(step, [])
+        figures = {**self._times(generations, elapsed), **self._shared_means(generations)}
+        self._held = Held(step, time.time(), generations, figures)
+
+    def _times(self, generations: Sequence[Generation], elapsed: float) -> dict[str, float | None]:
+        found: dict[str, float | None] = {"time/step": elapsed}
+        if generations:
+            generating = sum(each.generation_seconds for each in generations)
+            scoring = sum(each.scoring_seconds for each in generations)
+            found["time/generation"] = generating
+            found["time/scoring"] = scoring
+            found["time/tokens"] = self.measuring
+            found["time/update"] = max(0.0, elapsed - generating - scoring - self.measuring)
+            if elapsed:
+                found["tokens_per_second"] = sum(sum(each.lengths) for each in generations) / elapsed
+        self.measuring = 0.0
+        return found
+
+    def _shared_means(self, generations: Sequence[Generation]) -> dict[str, float | None]:
+        """Return the means that TRL does not log, since several rewards have one name."""
+        found: dict[str, float | None] = {}
+        for name in dict.fromkeys(name for each in generations for name in each.rewards):
+            if any(name == shared or name.startswith(f"{shared} (") for shared in self.shared):
+                values = [value for each in generations for value in each.rewards.get(name, ()) if value is not None]
+                found[f"reward/{name}"] = sum(values) / len(values) if values else None
+        return found
+
+    def _send_evaluated(self, name: str) -> None:
+        generations, self._evaluated = self._evaluated, []
+        if generations:
+            self.take_evaluation(name, generations)
+
+
+# ---- Runs -----------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """A run that is being recorded; `start` makes one. No method raises for what cannot be recorded."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        folder: Path,
+        dashboard: Any = None,
+        config: Mapping[str, Any] | None = None,
+        method: str | None = None,
+        model: str = "unknown",
+        grammar: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        **columns: Any,
+    ) -> None:
+        self.uid = secrets.token_hex(5)
+        self.folder = folder / f"{PREFIX}{self.uid}"
+        self.grammar = grammar
+        self.seconds = 0.0
+        """Seconds that the script spent in recording so far."""
+        self._method = method
+        self._weights = dict(weights or {})
+        self._run = {
+            "name": name,
+            "method": method or "unknown",
+            "model": model,
+            "grammar": grammar or "none",
+            "config": plain(dict(config or {})),
+            "reward_weights": self._weights,
+            **columns,
+        }
+        self._courier = Courier(self.uid, Journal(self.folder), dashboard or Dashboard())
+        self._examples: OrderedDict[str, None] = OrderedDict()
+        """Keys of examples that were recorded lately."""
+        self._groups: tuple[int, int] = (-1, 0)
+        """The latest step with groups, and how many it has."""
+        self._generations = 0
+        self._has_begun = self._is_open = False
+        self._process = os.getpid()
+        atexit.register(self.close)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return self._courier.stop > 0
+
+    @property
+    def url(self) -> str:
+        """The address of the run's page; empty before the dashboard has answered."""
+        return self._courier.dashboard.page(self._courier.run) if self._courier.run else ""
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Record figures of the update `step`: numbers of any kind, nested ones as `outer/inner`."""
+        self.guarded(lambda: self.record(_step(step, dict(flattened(values)))))
+
+    def group(
+        self,
+        step: int,
+        prompt: Any,
+        images: Any = None,
+        completions: Sequence[Any] = (),
+        *,
+        rewards: Mapping[str, Sequence[Any]] | None = None,
+        advantages: Sequence[Any] | None = None,
+        answer: Any = None,
+        tokens: Sequence[int] | None = None,
+        truncated: Sequence[bool] | None = None,
+        **columns: Any,
+    ) -> None:
+        """Record what was sampled for one prompt at the update `step`.
+
+        `prompt` is a text or messages, `images` a picture or several (PIL, bytes, path, array), `answer` the gold
+        answer of any type; `rewards` has a value a completion for each component, and other columns are kept as given.
+        """
+        self.guarded(
+            lambda: self._group(
+                step,
+                {"prompt": prompt, "images": images, "answer": answer, **columns},
+                [said(each) for each in completions],
+                {name: [as_number(value) for value in values] for name, values in (rewards or {}).items()},
+                [as_number(value) for value in advantages] if advantages is not None else None,
+                tokens,
+                truncated,
+            )
+        )
+
+    def evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], *, greedy: bool = True) -> None:
+        """Record answers to a benchmark, given with the weights after `step` updates.
+
+        Each row has `prompt` and `completion`, and may have `images`, `answer` (the gold one), `correct`, `rewards`
+        (numbers by name), `tokens` and further columns. Rows of one question are samples of it.
+        """
+        self.guarded(lambda: self._evaluation(step, benchmark, rows, greedy))
+
+    def finish(self, state: str = "finished", error: str | None = None) -> None:
+        """End the run, and wait a little until everything is delivered."""
+        self.guarded(lambda: self._end(state, error))
+        self._settle()
+
+    def __enter__(self) -> Run:
+        self.begin()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        if error is None:
+            self.finish("stopped" if self.should_stop else "finished")
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish("stopped", "The script was interrupted.")
+        else:
+            self.finish("failed", f"{type(error).__name__}: {error}")
+
+    # What follows is for recorders of trainers.
+
+    def begin(self, step: int = 0, seconds: float = BEGIN_SECONDS, **columns: Any) -> None:
+        """Begin a training, or go on after `step` updates; wait a little for the dashboard's answer."""
+        self.guarded(lambda: self._begin(step, columns))
+        self._courier.wait(seconds)
+
+    def record(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
+        """Add a record to the journal."""
+        if not self._has_begun:
+            self._begin(0, {})
+        self._courier.take(record, images)
+
+    def describe(self, columns: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> None:
+        self.record({"type": "describe", "columns": dict(columns), "environment": plain(dict(environment or {}))})
+
+    def example(self, one: Asked) -> str:
+        """Record what a row asks, unless it was recorded lately; return its key."""
+        if one.key not in self._examples:
+            hashes = [hashlib.sha256(data).hexdigest() for data in one.images]
+            record = {"type": "example", "key": one.key, "question": one.question, "prompt": one.prompt}
+            self.record({**record, "gold": one.gold, "columns": one.columns, "images": hashes}, one.images)
+            self._examples[one.key] = None
+            while len(self._examples) > 10_000:
+                self._examples.popitem(last=False)
+        return one.key
+
+    def tell_form(self, prompts: Sequence[Any]) -> None:
+        """Say how the run's texts are read, as soon as a prompt asks for a form."""
+        if self.grammar is not None:
+            return
+        texts = [json.dumps(prompt) for prompt in prompts]
+        if any("<answer>" in text for text in texts):
+            style = "cot" if any("<think>" in text for text in texts) else "direct"
+            self.grammar = "ours"
+            self.describe({"grammar": "ours", "style": style})
+        elif any("boxed{" in text for text in texts):
+            self.grammar = "boxed"
+            self.describe({"grammar": "boxed"})
+
+    def _end(self, state: str, error: str | None = None) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._courier.take({"type": "end", "state": state, "error": error, "at": time.time()})
+            self._courier.is_alive = False
+
+    def _settle(self) -> None:
+        """Wait until everything is delivered, or on the disk; say where the rest lies."""
+        courier = self._courier
+        if courier.wait(END_SECONDS):
+            return
+        if not courier.wait_for_disk(END_SECONDS):
+            courier.warn(f"{self.folder} could not be written: the end of the run is lost.")
+        courier.warn(
+            f"The dashboard does not have all of the training. Take the rest in later, where its database is, with "
+            f"`python -m store sync {self.folder}`."
+        )
+
+    def lose(self, error: object) -> None:
+        """Count what cannot be recorded, and say so once."""
+        self._courier.journal.lost += 1
+        self._courier.warn(f"Part of the training cannot be recorded ({error}); it goes on.")
+
+    def guarded(self, work: Callable[[], object]) -> None:
+        """Do what must not be heard of by the script."""
+        start = time.perf_counter()
+        try:
+            work()
+        except Exception as error:
+            self.lose(f"{type(error).__name__}: {error}")
+        self.seconds += time.perf_counter() - start
+
+    def close(self) -> None:
+        """Finish at the end of the script."""
+        if os.getpid() != self._process:  # a forked child
+            return
+        atexit.unregister(self.close)
+        if self._is_open:
+            error = getattr(sys, "last_value", None)
+            told = None if error is None else f"{type(error).__name__}: {error}"
+            self.finish("finished" if error is None else "failed", told)
+        elif self._has_begun:
+            self._settle()
+        self._courier.close()
+
+    def _begin(self, step: int, columns: Mapping[str, Any]) -> None:
+        self._has_begun = self._is_open = True
+        self._courier.is_alive = True
+        record = {"type": "begin", "version": JOURNAL_VERSION, "uid": self.uid, "step": step, "at": time.time()}
+        where = {"process": _process(), "environment": _environment()}
+        self._run.update(columns)
+        self._courier.take({**record, "run": self._run, **where})
+
+    def _group(
+        self,
+        step: int,
+        row: Mapping[str, Any],
+        texts: list[str],
+        rewards: Mapping[str, Sequence[float | None]],
+        advantages: Sequence[float | None] | None,
+        tokens: Sequence[int] | None,
+        truncated: Sequence[bool] | None,
+    ) -> None:
+        one = asked({name: value for name, value in row.items() if value is not None})
+        if self._method is None:
+            self._method = "grpo"
+            self.describe({"method": "grpo"})
+        self.tell_form([one.prompt])
+        if new := {name: 1.0 for name in rewards if name not in self._weights}:
+            self._weights.update(new)
+            self.describe({"reward_weights": self._weights})
+        number = self._groups[1] if self._groups[0] == step else 0
+        self._groups = (step, number + 1)
+        key = self.example(one)
+        completions = [
+            {
+                "text": text,
+                "example": key,
+                "generation": self._generations,
+                "group": number,
+                "index": i,
+                "advantage": None if advantages is None else _finite(advantages[i]),
+                "tokens": None if tokens is None else int(tokens[i]),
+                "truncated": bool(truncated[i]) if truncated is not None else False,
+                "rewards": {name: _finite(values[i]) for name, values in rewards.items()},
+            }
+            for i, text in enumerate(texts)
+        ]
+        self._generations += 1
+        self.record({**_step(step, {}), "completions": completions, "means": True})
+
+    def _evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], greedy: bool) -> None:
+        told = ("completion", "correct", "rewards", "tokens", "truncated")
+        answers = []
+        for row in rows:
+            one = asked({name: value for name, value in row.items() if name not in told and value is not None})
+            rewards = {str(name): _finite(as_number(value)) for name, value in (row.get("rewards") or {}).items()}
+            answers.append(
+                {
+                    "text": said(row.get("completion", "")),
+                    "example": self.example(one),
+                    "correct": None if row.get("correct") is None else bool(row["correct"]),
+                    "tokens": row.get("tokens"),
+                    "truncated": bool(row.get("truncated", False)),
+                    "rewards": rewards,
+                }
+            )
+        self.answers(step, benchmark, answers, greedy=greedy)
+
+    def answers(self, step: int, name: str, rows: Sequence[dict[str, Any]], *, greedy: bool) -> None:
+        """Record the answers of an evaluation in parts; samples of one example are counted, from 1 unless greedy."""
+        counts: dict[str, int] = {}
+        for row in rows:
+            row["sample"] = counts.get(row["example"], 0 if greedy else 1)
+            counts[row["example"]] = row["sample"] + 1
+        for place in range(0, len(rows), MOST_ROWS):
+            record = {"type": "evaluation", "step": step, "name": name, "at": time.time(), "greedy": greedy}
+            self.record({**record, "first": place, "total": len(rows), "rows": list(rows[place : place + MOST_ROWS])})
+
+
+def _step(step: int, values: Mapping[str, float | None], at: float | None = None) -> dict[str, Any]:
+    found = {str(name): _finite(value) for name, value in values.items()}
+    return {"type": "step", "step": int(step), "at": time.time() if at is None else at, "metrics": found}
+
+
+def _process() -> dict[str, Any]:
+    """Return what identifies this process for ever: pids are reused."""
+    boot, started = Path("/proc/sys/kernel/random/boot_id"), None
+    with suppress(OSError, ValueError, IndexError):
+        stat = Path("/proc/self/stat").read_text()
+        started = float(stat.rpartition(")")[2].split()[19])
+    known = boot.read_text().strip() if boot.exists() else None
+    return {"host": socket.gethostname(), "boot_id": known, "pid": os.getpid(), "started": started}
+
+
+def _environment() -> dict[str, Any]:
+    names = ("torch", "transformers", "trl", "peft", "accelerate", "unsloth", "verl", "swift")
+    loaded = {name: str(getattr(sys.modules[name], "__version__", "")) for name in names if name in sys.modules}
+    return {"python": platform.python_version(), "platform": platform.platform(), **loaded}
+
+
+def start(
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    folder: str | Path = "vr1z-journals",
+    method: str | None = None,
+    model: str = "unknown",
+    grammar: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    max_steps: int | None = None,
+    seed: int | None = None,
+    url: str | None = None,
+) -> Run:
+    """Begin a run of a loop of your own, named `name`.
+
+    `grammar` says how texts are read: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default it
+    follows from the prompts. `weights` are those of the rewards, 1 by default. Its journal lies in `folder`.
+    """
+    run = Run(
+        name,
+        folder=Path(folder).absolute(),
+        dashboard=Dashboard(url),
+        config=config,
+        method=method,
+        model=model,
+        grammar=grammar,
+        weights=weights,
+        max_steps=max_steps,
+        seed=seed,
+    )
+    run.begin()
+    return run
+
+
+# ---- Trainers -------------------------------------------------------------------------------------------------------
+
+
+def record(
+    trainer: Any, *, name: str, grammar: str | None = None, url: str | None = None, dashboard: Any = None
+) -> Trainer | None:
+    """Record a trainer of TRL or transformers as a run, until the script ends.
+
+    A GRPOTrainer's completions are recorded with their groups, prompts, pictures and columns. `grammar` is that of
+    `start`. *Stop* in the dashboard ends the training after the current step. With several processes, each calls this;
+    the first one records, and the others get None.
+    """
+    from transformers import TrainerCallback
+
+    samples = generates(trainer)
+    if not trainer.is_world_process_zero():
+        if samples:
+            GenerationCapture(trainer, None, _asked, opening, evaluations=True)
+        trainer.add_callback(type("Agreeing", (_Agreeing, TrainerCallback), {})())
+        return None
+    kind = type("Recorder", (Trainer, TrainerCallback), {})
+    recorder: Trainer = kind(trainer, name, grammar, dashboard or Dashboard(url))
+    if samples:
+        GenerationCapture(trainer, recorder.keep, _asked, opening, evaluations=True)
+    trainer.add_callback(recorder)
+    return recorder
+
+
+class Trainer(Gatherer):
+    """The recorder of a trainer: begins a run with each training, and closes it at its end."""
+
+    def __init__(self, trainer: Any, name: str, grammar: str | None, dashboard: Any) -> None:
+        self._samples = generates(trainer)
+        super().__init__(frozenset(_or(set[str](), shared_names, trainer)) if self._samples else frozenset())
+        self._trainer, self._name, self._grammar, self._dashboard = trainer, name, grammar, dashboard
+        self._agrees = getattr(trainer.args, "world_size", 1) > 1
+        self._opened = self._trainings = 0
+        self._is_training = False
+        self._process = os.getpid()
+        self.run = self._open()
+        atexit.register(self.close)
+
+    @property
+    def run_uid(self) -> str:
+        """Uid of the run in the dashboard; empty before it has answered."""
+        return self.run._courier.run
+
+    def keep(self, generation: Generation) -> None:
+        def take() -> None:
+            rows = {row.key: row for row in generation.rows if row is not None}
+            self.run.tell_form([row.prompt for row in rows.values()])
+            for row in rows.values():
+                self.run.example(row)
+            lean = [None if row is None else row._replace(images=()) for row in generation.rows]
+            Gatherer.keep(self, _with(generation, rows=lean))
+
+        self.guarded(take)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        super().on_train_begin(args, state, control)
+        self.guarded(lambda: self._begin(state.global_step, state.max_steps))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        super().on_step_end(args, state, control)
+        if self.run.should_stop:
+            control.should_training_stop = True
+        if self._agrees:
+            _agree(control)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        super().on_log(args, state, control, logs, **others)
+        if logs and self._is_training and sums_up(logs):
+            self.guarded(lambda: self.run.describe({}, {"summary": summary(logs)}))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        super().on_train_end(args, state, control)
+        stopped = self.run.should_stop and state.global_step < state.max_steps
+        self.guarded(lambda: self._end(state.global_step, "stopped" if stopped else "finished"))
+
+    def take_step(self, step: Held) -> None:
+        record = _step(step.step, step.metrics, step.at)
+        self.run.record({**record, "completions": [row for rows in self._rows(step.generations) for row in rows]})
+
+    def take_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
+        self.run.record({**_step(step, metrics), "at": None})
+
+    def take_evaluation(self, name: str, generations: list[Generation]) -> None:
+        rows = [row for rows in self._rows(generations) for row in rows if row["example"] is not None]
+        self.run.answers(generations[0].step or 0, name, rows, greedy=False)
+
+    def lose(self, error: object) -> None:
+        self.run.lose(error)
+
+    def close(self) -> None:
+        """Finish at the end of the script, leaving nothing behind that was sampled or logged."""
+        if os.getpid() != self._process:  # a forked child
+            return
+        atexit.unregister(self.close)
+        self.guarded(self.send_pending)
+        if self._is_training:
+            error = getattr(sys, "last_value", None)
+            told = f"{type(error).__name__}: {error}" if error else "The script ended before its training did."
+            self._finish("failed", told)
+        self.run.close()
+
+    def _open(self) -> Run:
+        """Open a run for the next records."""
+        trainer = self._trainer
+        self._opened += 1
+        weights = _or(dict[str, float](), reward_weights, trainer) if self._samples else {}
+        return Run(
+            f"{self._name} ({self._opened})" if self._opened > 1 else self._name,
+            folder=Path(trainer.args.output_dir).absolute(),
+            dashboard=self._dashboard,
+            config=_or({}, lambda: trainer.args.to_sanitized_dict()),
+            method="grpo" if self._samples else _method(trainer),
+            model=_or("unknown", model_name, trainer.model),
+            grammar=self._grammar,
+            weights=weights,
+            lora_rank=_or(None, adapter_rank, trainer.model),
+            seed=getattr(trainer.args, "seed", None),
+            output_dir=str(trainer.args.output_dir),
+        )
+
+    def _begin(self, step: int, max_steps: int) -> None:
+        """Begin a run for a training from step 0; from a checkpoint, continue the run it belongs to."""
+        if self._is_training:
+            self.send_pending()
+            self._finish("failed", "The training was begun anew before it ended.")
+        if self._trainings and not step:
+            self.run.close()
+            self.run = self._open()
+        self._trainings += 1
+        self._is_training = True
+        self.run.begin(step, max_steps=max_steps)
+
+    def _end(self, step: int, state: str) -> None:
+        self.send_pending()
+        left = self.named(_or({}, left_over, self._trainer))
+        if left:
+            self.take_metrics(step, left)
+        self._finish(state)
+
+    def _finish(self, state: str, error: str | None = None) -> None:
+        self._is_training = False
+        self.run.finish(state, error)
+
+    def _rows(self, generations: Sequence[Generation]) -> list[list[dict[str, Any]]]:
+        """Return the completions of generations as records; their groups are counted through."""
+        found: list[list[dict[str, Any]]] = []
+        groups = 0
+        for each in generations:
+            size = each.group_size
+            found.append(
+                [
+                    {
+                        "text": text,
+                        "example": each.rows[i].key if each.rows and each.rows[i] is not None else None,
+                        "generation": each.number,
+                        "group": groups + i // size,
+                        "index": i % size,
+                        "advantage": each.advantages[i],
+                        "tokens": each.lengths[i],
+                        "truncated": each.truncated[i],
+                        "rewards": {name: _finite(values[i]) for name, values in each.rewards.items()},
+                    }
+                    for i, text in enumerate(each.texts)
+                ]
+            )
+            groups += -(-len(each.texts) // size)
+        return found
+
+
+class _Agreeing:
+    """On the other processes: stops after the same step as the first process."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        _agree(control)
+
+
+def _agree(control: Any) -> None:
+    """Make all processes stop when the first one does; each must call this at the same point."""
+    from accelerate.utils import broadcast_object_list
+
+    words = [control.should_training_stop]
+    broadcast_object_list(words)
+    control.should_training_stop = words[0]
+
+
+def _with(generation: Generation, **changes: Any) -> Generation:
+    return Generation(**{**vars(generation), **changes})
+
+
+def _method(trainer: Any) -> str:
+    names = [kind.__name__ for kind in type(trainer).__mro__]
+    return "sft" if "SFTTrainer" in names else "dpo" if "DPOTrainer" in names else "unknown"
+
+
+def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
+    """Return what a trainer says about itself, or the default if this one cannot say it."""
+    try:
+        return take(*given)
+    except Exception as error:
+        logger.warning("Something of this trainer cannot be recorded (%s); training goes on.", error)
+        return default
+
+
+def _asked(row: Any) -> Asked | None:
+    """Return what a row asks; None if it cannot be read: its completions are recorded without an example."""
+    try:
+        return asked(row)
+    except Exception as error:
+        logger.warning("A dataset row cannot be recorded (%s: %s); training goes on.", type(error).__name__, error)
+        return None
