@@ -7,6 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -287,15 +288,30 @@ def _list(words: Any) -> str:
 def _readable(row: RowMapping) -> dict[str, Any]:
     """Return a line of the table with `broken` set: empty values replace invalid ones, and the state says so."""
     found, broken = dict(row), None
-    for table, columns in PARTS.items():
-        part = {column: found[label] for label, column in columns.items() if label in found}
-        if any(value is not None for value in part.values()):
-            wrong = dict(checking.faults(table, part))
-            found |= {label: checking.empty(table.c[name]) for label, name in columns.items() if name in wrong}
-            broken = broken or next((f"{name} of its {table.name} {fault}" for name, fault in wrong.items()), None)
+    for table, part in _parts(tuple(found)):
+        if all(found[label] is None for label, _, _, _ in part):
+            continue
+        for label, name, nullable, check in part:
+            value = found[label]
+            fault = (None if nullable else "is missing") if value is None else check(value)
+            if fault is not None:
+                found[label] = checking.empty(table.c[name])
+                broken = broken or f"{name} of its {table.name} {fault}"
     if broken is not None:
         found |= {"name": found["name"] or f"run {row['id']}", "uid": str(row["uid"]), "status": BROKEN}
-    return found | {"broken": broken}
+    found["broken"] = broken
+    return found
+
+
+@lru_cache(maxsize=8)
+def _parts(labels: tuple[str, ...]) -> list[tuple[Any, list[tuple[str, str, bool, checking.Check]]]]:
+    """Return the tables that labels come from, with each label's column, whether it may be NULL, and its check."""
+
+    def part(table: Any, columns: dict[str, str]) -> list[tuple[str, str, bool, checking.Check]]:
+        found = [(label, table.c[name]) for label, name in columns.items() if label in labels]
+        return [(label, column.name, bool(column.nullable), checking.check_of(column)) for label, column in found]
+
+    return [(table, part(table, columns)) for table, columns in PARTS.items()]
 
 
 def _heads(chosen: Select[Any]) -> Select[Any]:

@@ -44,10 +44,11 @@ def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _checks(table: Table, names: frozenset[str]) -> tuple[tuple[str, bool, Check], ...]:
     wanted = [column for column in table.columns if column.name in names]
-    return tuple((column.name, bool(column.nullable), _check_of(column)) for column in wanted)
+    return tuple((column.name, bool(column.nullable), check_of(column)) for column in wanted)
 
 
-def _check_of(column: Column[Any]) -> Check:
+def check_of(column: Column[Any]) -> Check:
+    """Return the check of a column's values that are not NULL."""
     kind = column.type
     if (words := column.info.get("one_of")) is not None:
         return lambda value: None if value in words else f"is none of {', '.join(words)}: {_shown(value)}"
