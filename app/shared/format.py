@@ -10,6 +10,8 @@ import re
 from typing import TypeGuard
 
 UNKNOWN = "–"
+NO_LINK = "\u2060"
+_LINKED = re.compile(r"(?<=http)(?=s?://)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
 
 
@@ -93,8 +95,11 @@ def memory(value: float | None) -> str:
 
 
 def literal(text: str) -> str:
-    """Return text that Streamlit's Markdown shows as it stands; line breaks become spaces."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    """Return text that Streamlit's Markdown shows as it stands; line breaks become spaces.
+
+    Addresses become links even where all of their signs are escaped, hence the invisible character in them.
+    """
+    return _MARKDOWN.sub(r"\\\1", _LINKED.sub(NO_LINK, " ".join(text.split())))
 
 
 def _known(value: float | None) -> TypeGuard[float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import text
 
 from scripts import browsing
@@ -14,44 +14,76 @@ from scripts.browsing import goto, no_exception, wait_until_idle
 from store.db.engine import open_store
 from store.runs import add_tag, list_runs
 from tests.compared import compare_database
+from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
 
-HOSTILE = " ![x](http://127.0.0.1:9/x.png) <img src=http://127.0.0.1:9/y.png> [a](javascript:1) :red[b] $c$ **d**"
+HOSTILE = (
+    " ![x](http://127.0.0.1:9/x.png) <img src=http://127.0.0.1:9/y.png> <a href=http://127.0.0.1:9/z>z</a> "
+    "[a](javascript:1) :red[b] $c$ **d**"
+)
 COLUMNS = {
-    "run": ("name", "model", "note"),
-    "experiment": ("name",),
+    "run": ("name", "model", "dataset", "note"),
+    "evaluation": ("benchmark",),
+    "job": ("activity", "error", "host"),
     "event": ("message",),
-    "example": ("question", "reference"),
+    "example": ("dataset", "question", "reference"),
+    "experiment": ("name",),
+    "experiment_run": ("arm",),
+    "metric_name": ("name",),
+    "completion": ("text",),
+    "prediction": ("text",),
 }
 PAGES = (
-    "drift?runs=TWO",
-    "compare?runs=TWO",
-    "emergence?runs=TWO",
-    "traces?completion=1",
-    "traces?prediction=1",
     "",
     "run",
+    "run?tab=Evaluations",
+    "run?tab=Configuration",
+    "run?tab=Log",
+    "run?tab=Events",
     "traces",
+    "traces?view=Predictions",
+    "traces?completion=1",
+    "traces?prediction=1",
     "find",
     "rewards",
+    "rewards?view=A+whole+run",
     "emergence",
+    "emergence?run=ONE&with=OTHER",
     "launch",
+    "launch?clone=ONE",
     "compare",
+    "compare?runs=ONE,OTHER",
     "drift",
+    "drift?runs=ONE,OTHER",
+    "drift?runs=ONE,OTHER&view=Over+training",
+    "drift?runs=ONE,OTHER&view=Map",
+    "drift?runs=ONE,OTHER&view=What+changed",
     "datasets",
+    "datasets?view=Overlap",
+    "datasets?view=Known+exposure",
     "system",
 )
-MARKUP = "img[src*='127.0.0.1:9'], a[href^='javascript'], [data-testid='stMarkdownColoredText']"
+WITHOUT = ("launch",)
+"""Pages that show nothing from outside."""
+MARKUP = (
+    "img[src*='127.0.0.1:9'], a[href*='127.0.0.1:9'], a[href^='javascript'], svg a, .katex,"
+    " [data-testid='stMarkdownColoredText']"
+)
+OFFERS = ("[role='combobox']", "[data-testid='stPopover'] button")
+"""What opens a list, or a form, over the page."""
+CHARTS = 3
+"""Charts of each page whose points are looked at."""
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
     folder = tmp_path_factory.mktemp("hostile")
+    seed_database(folder / "test.db")
     compare_database(folder / "test.db", seeds=(0, 1), n=8)
     store = open_store(str(folder / "test.db"))
     for run in list_runs(store):
-        add_tag(store, run.id, f"tag{HOSTILE}")
+        add_tag(store, run.id, f"tag{HOSTILE}"[:100])
     with store.engine.begin() as connection:
         for table, columns in COLUMNS.items():
             for column in columns:
@@ -62,26 +94,51 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
         yield server
 
 
-def two_of_a_kind(server: browsing.Server) -> str:
+def two_of_a_kind(server: browsing.Server) -> list[str]:
     """Return the uids of two runs of one method and rank, which pages tell apart by their names."""
     store = open_store(server.database, readonly=True)
     uids = [run.uid for run in list_runs(store) if run.method == "grpo" and run.lora_rank == 32][:2]
     store.close()
-    return ",".join(uids)
+    return uids
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_nothing_from_outside_becomes_markup(hostile: browsing.Server, browser_page: Page, page: str) -> None:
-    port, left = urlsplit(hostile.url).port, []
+def is_plain(page: Page, where: str) -> None:
+    assert page.locator(MARKUP).evaluate_all("found => found.map(each => each.outerHTML)") == [], where
+
+
+def look_into(page: Page, offer: Locator) -> None:
+    """Open what an element offers, look at it, and close it again."""
+    offer.scroll_into_view_if_needed()
+    offer.click()
+    expect(page.locator("[role='option'], [data-testid='stPopoverBody']").first).to_be_visible()
+    is_plain(page, offer.evaluate("each => each.outerHTML"))
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_nothing_from_outside_becomes_markup(hostile: browsing.Server, browser_page: Page, address: str) -> None:
+    """Nor in the lists and forms that a page opens, nor at the points of its charts; and nothing is fetched."""
+    page, port, left = browser_page, urlsplit(hostile.url).port, []
 
     def watch(url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https", "ws") and (parts.hostname, parts.port) != ("127.0.0.1", port):
             left.append(url)
 
-    browser_page.on("request", lambda request: watch(request.url))
-    goto(browser_page, f"{hostile.url}/{page.replace('TWO', two_of_a_kind(hostile))}")
-    wait_until_idle(browser_page)
-    no_exception(browser_page)
+    page.on("request", lambda request: watch(request.url))
+    one, other = two_of_a_kind(hostile)
+    goto(page, f"{hostile.url}/{address.replace('ONE', one).replace('OTHER', other)}")
+    no_exception(page)
+    is_plain(page, address)
+    if address not in WITHOUT:
+        expect(page.locator("body")).to_contain_text(":red[b]")
+    for offers in OFFERS:
+        for offer in page.get_by_test_id("stMain").locator(offers).all():
+            if offer.is_visible() and offer.is_enabled():
+                look_into(page, offer)
+    for chart in page.locator(".nsewdrag").all()[:CHARTS]:
+        chart.hover()
+    wait_until_idle(page)
+    no_exception(page)
+    is_plain(page, address)
     assert not left
-    assert browser_page.locator(MARKUP).evaluate_all("found => found.map(each => each.outerHTML)") == []

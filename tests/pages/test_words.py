@@ -55,6 +55,9 @@ def test_times_ages_and_intervals() -> None:
 
 
 def test_literal_text_has_no_markdown_left() -> None:
+    for linked in ("http://a.b", "HTTPS://a.b", "www.a.b", "a@b.c"):
+        inert = format.literal(linked).replace("\\", "")
+        assert linked not in inert and inert.replace(format.NO_LINK, "") == linked
     assert format.literal("a\nb ![x](y) :red[z] $1$") == r"a b \!\[x\]\(y\) \:red\[z\] \$1\$"
 
 
