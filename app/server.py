@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 import app
-from app import access, misread, recording, sign_in_page
+from app import access, misread, recording, sign_in_page, unseen
 from app.access import LOOPBACK, SignIn
 from app.emergence import webhook
 from app.guard import Guard
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App:
     """Return the application below the path `base`; it answers to loopback names and that of `sign_in`."""
+    unseen.install()
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
         Middleware(OwnNames, names=names, sign_in=sign_in),

@@ -11,19 +11,25 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import psutil
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, WebSocket, expect, sync_playwright
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from scripts.provide_browser import FLAGS, find_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
-IDLE_MILLISECONDS = 60_000
+IDLE_MS = 120_000
+DEBOUNCED = "() => new Promise(done => setTimeout(done, 250))"
+"""Sliders report where they are 200 ms after they stopped, by the same clock of the page."""
+INTERRUPTED = ForwardMsg.FINISHED_EARLY_FOR_RERUN
 APP = "[data-testid='stApp']"
 
 
@@ -81,18 +87,76 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+class Exchange:
+    """What a page has asked of the server, and whether it was answered."""
+
+    def __init__(self, page: Page) -> None:
+        self.asked: str | None = None
+        """The fragment of the last unanswered action, empty for the whole page; None if all is answered."""
+        self.is_running = False
+        page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        self.asked = None
+        socket.on("framesent", self._sent)
+        socket.on("framereceived", self._received)
+
+    def _sent(self, frame: str | bytes) -> None:
+        message = BackMsg.FromString(frame) if isinstance(frame, bytes) else BackMsg()
+        if message.HasField("rerun_script") and not message.rerun_script.is_auto_rerun:
+            self.asked, self.is_running = message.rerun_script.fragment_id, False
+
+    def _received(self, frame: str | bytes) -> None:
+        message = ForwardMsg.FromString(frame) if isinstance(frame, bytes) else ForwardMsg()
+        if message.HasField("new_session"):
+            parts = message.metadata.run.fragment_ids
+            self.is_running = not parts or self.asked in parts
+        elif message.HasField("script_finished") and self.is_running and message.script_finished != INTERRUPTED:
+            self.asked = None
+
+
+_exchanges: WeakKeyDictionary[Page, Exchange] = WeakKeyDictionary()
+
+
 def goto(page: Page, url: str) -> None:
     """Open an address of the app and wait until the page has run once."""
+    if page not in _exchanges:
+        _exchanges[page] = Exchange(page)
     page.goto(url)
     wait_until_idle(page)
 
 
 def wait_until_idle(page: Page) -> None:
-    """Wait until the script has run and no skeleton is left; raises Playwright's error after a minute."""
-    page.wait_for_timeout(200)  # Streamlit debounces widgets before it reports that it runs
-    for state in ("[data-test-connection-state='CONNECTED']", "[data-test-script-state='notRunning']"):
-        page.wait_for_selector(APP + state, state="attached", timeout=IDLE_MILLISECONDS)
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=IDLE_MILLISECONDS)
+    """Wait until the last action is answered and no skeleton is left; raises an error after two minutes."""
+    page.evaluate(DEBOUNCED)
+    page.wait_for_selector(f"{APP}[data-test-connection-state='CONNECTED']", state="attached", timeout=IDLE_MS)
+    if exchange := _exchanges.get(page):
+        wait_until(page, lambda: exchange.asked is None)
+    page.wait_for_selector(f"{APP}[data-test-script-state='notRunning']", state="attached", timeout=IDLE_MS)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=IDLE_MS)
+
+
+def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
+    """Wait for what no locator can say; raises TimeoutError after two minutes."""
+    deadline = time.monotonic() + IDLE_MS / 1000
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{page.url}: it did not come about within {IDLE_MS // 1000} s")
+        page.wait_for_timeout(50)
+
+
+def click_chart(page: Page, plot: Locator) -> None:
+    """Click into the middle of a Plotly chart's drag layer, once Plotly has found the point there."""
+    hovered = "layer => Boolean(layer.closest('.js-plotly-plot')._hoverdata?.length)"
+
+    def is_hovered() -> bool:
+        plot.hover()
+        return bool(plot.evaluate(hovered))
+
+    plot.scroll_into_view_if_needed()
+    wait_until(page, is_hovered)
+    page.mouse.down()
+    page.mouse.up()
 
 
 def no_exception(page: Page) -> None:

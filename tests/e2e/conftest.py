@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Error, Page, expect
 
 from scripts import browsing
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 """How long a person would wait on a machine that is busy with something else."""
 expect.set_options(timeout=PATIENCE_MS)
 

@@ -12,8 +12,6 @@ from scripts.browsing import Server, goto, no_exception, overflow, wait_until_id
 pytestmark = pytest.mark.e2e
 UNFOLDED = "document.querySelector('.st-key-index details').getAnimations({subtree: true}).length === 0"
 """A list that is opened while the form still unfolds shuts at once, as lists do when the page moves under them."""
-PATIENCE = 90_000
-"""Milliseconds in which a process starts and indexes a few drawn scenes on a busy machine."""
 
 
 def index(page: Page, split: str, number: int) -> None:
@@ -26,7 +24,7 @@ def index(page: Page, split: str, number: int) -> None:
     limit.fill(str(number))
     limit.press("Tab")
     page.get_by_role("button", name="Index", exact=True).click()
-    expect(page.get_by_text(f"shapes-simple ({split}) is being indexed.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(f"shapes-simple ({split}) is being indexed.")).to_be_visible()
 
 
 def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page: Page) -> None:
@@ -35,25 +33,25 @@ def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page:
     goto(page, f"{server.url}/datasets")
     expect(page.get_by_text("There are no examples yet.")).to_be_visible()
     index(page, "train", 60)
-    expect(page.locator(".eg-card")).to_have_count(24, timeout=PATIENCE)
+    expect(page.locator(".eg-card")).to_have_count(24)
     image = page.locator("img.eg-image").first
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
 
     page.locator(".eg-card").first.click()
     page.wait_for_url("**/datasets?**example=*")
     wait_until_idle(page)
-    expect(page.get_by_text(re.compile(r"true count \d"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile(r"true count \d"))).to_be_visible()
     page.get_by_role("button", name="All examples").click()
     page.wait_for_url(lambda url: "example=" not in url)
-    expect(page.locator(".eg-card")).to_have_count(24, timeout=PATIENCE)
+    expect(page.locator(".eg-card")).to_have_count(24)
     wait_until_idle(page)
 
     page.locator(".st-key-index summary").click()
     page.wait_for_function(UNFOLDED)
     index(page, "test", 50)
     page.get_by_test_id("stMain").get_by_text("Overlap", exact=True).click()
-    expect(page.get_by_text("Benchmark questions touched")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("No run was tested on this benchmark yet.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Benchmark questions touched")).to_be_visible()
+    expect(page.get_by_text("No run was tested on this benchmark yet.")).to_be_visible()
     wait_until_idle(page)
     no_exception(page)
     assert overflow(page) <= 0

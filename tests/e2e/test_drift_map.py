@@ -45,7 +45,7 @@ def test_embedding_goes_on_beside_the_page_and_leads_to_traces(server: Server, b
     page = browser_page
     goto(page, address(server, "Map"))
     page.get_by_role("button", name="Embed traces").click()
-    expect(page.get_by_text("waits in the queue").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_test_id("stMain").get_by_role("progressbar").first).to_be_visible(timeout=PATIENCE)
     page.get_by_text("Side by side", exact=True).click()
     wait_until_idle(page)
     no_exception(page)

@@ -10,14 +10,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from scripts import browsing
-from scripts.browsing import Server, goto, no_exception, wait_until_idle
+from scripts.browsing import Server, click_chart, goto, no_exception, wait_until_idle
 from store.db.engine import open_store
 from store.runs import list_runs
 from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
-PATIENCE = 90_000
-"""Milliseconds; the machine may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def page(seeded: Server, browser_page: Page) -> Page:
     uid = next(run.uid for run in list_runs(store) if run.name == "demo-grpo")
     store.close()
     goto(browser_page, f"{seeded.url}/emergence?run={uid}")
-    expect(browser_page.locator(".live-chart .main-svg").first).to_be_visible(timeout=PATIENCE)
+    expect(browser_page.locator(".live-chart .main-svg").first).to_be_visible()
     return browser_page
 
 
@@ -49,20 +47,16 @@ def test_a_milestone_leads_to_the_traces_around_it(page: Page) -> None:
     page.wait_for_url(f"**/traces?**step={step}**")
     wait_until_idle(page)
     no_exception(page)
-    expect(page.locator(".tv-chosen")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator(".tv-chosen")).to_have_count(1)
 
 
 def test_all_rows_share_one_cursor(page: Page) -> None:
     """A click into any row sets the step for all, the address keeps it, and zooming one row zooms them all."""
     rows = page.locator(".live-chart .nsewdrag")
-    assert rows.count() == 8
-    rows.nth(3).scroll_into_view_if_needed()
-    rows.nth(3).hover()
-    page.wait_for_timeout(300)  # Plotly finds the hovered point a moment later
-    page.mouse.down()
-    page.mouse.up()
-    expect(page.get_by_text("Cursor at step")).to_be_visible(timeout=PATIENCE)
-    assert re.search(r"[?&]step=\d+", page.url)
+    expect(rows).to_have_count(8)
+    click_chart(page, rows.nth(3))
+    expect(page.get_by_text("Cursor at step")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"[?&]step=\d+"))
     axes = "chart => Object.keys(chart._fullLayout).filter(name => /^xaxis\\d*$/.test(name)).length"
     assert page.locator(".live-chart").evaluate(axes) == 1
 
@@ -73,8 +67,8 @@ def test_the_time_machine_shows_what_changed(page: Page) -> None:
     slider.scroll_into_view_if_needed()
     slider.focus()
     slider.press("ArrowLeft")
-    expect(page.get_by_text("marked: what changed since step 50")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".wd ins, .wd del").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("marked: what changed since step 50")).to_be_visible()
+    expect(page.locator(".wd ins, .wd del").first).to_be_visible()
     image = page.locator("img.tv-image").first
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     no_exception(page)

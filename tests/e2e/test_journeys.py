@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from scripts import browsing
-from scripts.browsing import goto, no_exception, overflow, wait_until_idle
+from scripts.browsing import click_chart, goto, no_exception, overflow, wait_until_idle
 from store.db.engine import open_store
 from store.events import list_events
 from store.metrics import read_clock
@@ -85,6 +85,7 @@ def test_first_visit_says_what_this_is_and_starts_the_demo(server: browsing.Serv
     """Somebody without runs reads three sentences, presses Start the demo, and has both demo runs."""
     goto(browser_page, server.url)
     card = browser_page.locator(".st-key-welcome")
+    expect(card.get_by_role("button", name="Start the demo")).to_be_visible()
     text = card.get_by_test_id("stMarkdown").all_inner_texts()
     assert len(re.findall(r"\.(?:\s|$)", " ".join(text))) == 3
     card.get_by_role("button", name="Start the demo").click()
@@ -131,11 +132,7 @@ def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: P
     """A click on a curve leads to the texts of that step, with their image, question and answers."""
     page = browser_page
     goto(page, f"{seeded.url}/run?run={uid_of(seeded, 'demo-grpo')}")
-    plot = page.locator(".st-key-chart_reward .nsewdrag").first
-    plot.hover()
-    page.wait_for_timeout(300)  # Plotly finds the hovered point a moment later
-    page.mouse.down()
-    page.mouse.up()
+    click_chart(page, page.locator(".st-key-chart_reward .nsewdrag").first)
     page.get_by_role("link", name="Open its groups").click()
     page.wait_for_url("**/traces?**")
     wait_until_idle(page)
@@ -194,9 +191,9 @@ def test_two_methods_are_compared_down_to_one_example(
         report = folder / "report.html"
         download.value.save_as(report)
         browser_page.locator(".duel-card a").first.click()
+        browser_page.wait_for_url("**/traces?**prediction=**")
         wait_until_idle(browser_page)
         no_exception(browser_page)
-        assert "/traces?" in browser_page.url and "prediction=" in browser_page.url
         expect(browser_page.get_by_text("Predictions").first).to_be_visible()
         goto_file(browser_page, report)
 

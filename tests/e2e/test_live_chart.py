@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from scripts.browsing import Server, goto, serving
+from scripts.browsing import Server, click_chart, goto, serving, wait_until
 from store.db.engine import Store, open_store
 from store.db.rows import JobRef, RunDetail, RunRef
 from store.runs import get_run, list_runs
@@ -22,8 +22,6 @@ from trainer.spec.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e
 PLOT = ".js-plotly-plot"
-PATIENCE = 90_000
-"""Milliseconds; the machine may be busy."""
 
 
 def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(server: Server, browser_page: Page, tmp_path: Path) -> None:
@@ -31,7 +29,7 @@ def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(server: Server, brows
     page = browser_page
     goto(page, f"{server.url}/compare")
     chart = page.get_by_role("figure", name="Held-out accuracy along training examples seen")
-    expect(chart.locator(".main-svg").first).to_be_attached(timeout=PATIENCE)
+    expect(chart.locator(".main-svg").first).to_be_attached()
     chart.scroll_into_view_if_needed()
     colour = "plot => plot._fullLayout.font.color"
     light = chart.evaluate(colour)
@@ -111,7 +109,7 @@ def reward(served: Server, live: Live, browser_page: Page) -> Locator:
     """The reward chart on the run's page, drawn."""
     browser_page.goto(f"{served.url}/run?run={live.run.uid}")
     chart = browser_page.locator(".st-key-chart_reward").locator(PLOT)
-    expect(chart.locator(".legend")).to_be_visible(timeout=PATIENCE)
+    expect(chart.locator(".legend")).to_be_visible()
     return chart
 
 
@@ -135,13 +133,6 @@ def zoom(page: Page, chart: Locator) -> None:
     page.mouse.up()
 
 
-def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came about"
-        page.wait_for_timeout(200)
-
-
 def test_zoom_and_legend_choices_survive_refreshes_while_data_change(
     live: Live, reward: Locator, browser_page: Page
 ) -> None:
@@ -162,8 +153,8 @@ def test_zoom_and_legend_choices_survive_refreshes_while_data_change(
 
 
 def test_many_charts_fetch_one_library_whose_loader_takes_no_place(reward: Locator, browser_page: Page) -> None:
-    assert browser_page.locator(PLOT).count() > 3
-    assert browser_page.locator("script[src*='plotly.min.js']").count() == 1
+    expect(browser_page.locator(PLOT).nth(3)).to_be_attached()
+    expect(browser_page.locator("script[src*='plotly.min.js']")).to_have_count(1)
     expect(browser_page.locator(".st-key-plotly_library")).to_be_hidden()
 
 
@@ -175,13 +166,8 @@ def test_an_untouched_chart_follows_its_data(live: Live, reward: Locator, browse
 
 
 def test_a_click_sets_the_step_that_the_traces_page_opens(live: Live, reward: Locator, browser_page: Page) -> None:
-    box = reward.locator(".nsewdrag").first.bounding_box()
-    assert box is not None
-    browser_page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    browser_page.wait_for_timeout(300)
-    browser_page.mouse.down()
-    browser_page.mouse.up()
-    expect(browser_page.get_by_text("Cursor at step")).to_be_visible(timeout=PATIENCE)
+    click_chart(browser_page, reward.locator(".nsewdrag").first)
+    expect(browser_page.get_by_text("Cursor at step")).to_be_visible()
     step = int(browser_page.evaluate("new URLSearchParams(location.search).get('step')"))
     assert abs(step - live.run.step / 2) < 10
     browser_page.get_by_role("link", name="Open its groups").click()

@@ -1,0 +1,146 @@
+"""Keep what the server changed until the browser has seen it.
+
+Streamlit takes the address and the widgets in each message of a browser as the truth. A message that left before the
+server's last change arrived would undo that change, and each part of a page that refreshes sends one every few seconds.
+Read in Streamlit 1.67.0; `tests/e2e/test_unseen.py` fails when it changes.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+from urllib.parse import parse_qsl
+
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
+from streamlit.runtime.state.query_params import QueryParams
+from streamlit.runtime.state.session_state import SessionState
+
+Place = tuple[str, tuple[tuple[str, str], ...]]
+"""A page and the parameters of its address in alphabetical order."""
+
+
+class Unseen:
+    """What one session's browser was told, and what it may send since it has not heard it yet."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.left: set[Place] = set()
+        """Addresses that the server changed since the browser was last seen up to date."""
+        self.sent: dict[str, bytes] = {}
+        """The widgets in the browser's last message."""
+        self.outdated: dict[str, bytes] = {}
+        """What the browser last sent of the widgets that the server set after that."""
+
+    def move(self, page: str, before: str, after: str) -> None:
+        self.left.add(place(page, before))
+        self.left.discard(place(page, after))
+        self.address = after
+
+    def is_behind(self, page: str, address: str, *, is_history: bool) -> bool:
+        """Return whether a message left before the server's address arrived; going back is a choice, too."""
+        if not is_history and place(page, address) in self.left:
+            return True
+        self.left.clear()
+        return False
+
+    def set_widget(self, id: str) -> None:
+        if id in self.sent:
+            self.outdated[id] = self.sent[id]
+
+    def news(self, states: WidgetStates, running: frozenset[str], gone: frozenset[str] = frozenset()) -> WidgetStates:
+        """Return the widgets without outdated ones: those that the server set meanwhile, and those that are `gone`.
+
+        Somebody who acts changes something: if all is as before, one of the `running` widgets was put back.
+        """
+        old = {state.id for state in states.widgets if self.sent.get(state.id) == _bytes(state)}
+        old -= {state.id for state in states.widgets if _is_trigger(state)}
+        is_put_back = len(old) == len(states.widgets)
+        kept = [
+            state
+            for state in states.widgets
+            if not (state.id in old and state.id in gone)
+            and (self.outdated.get(state.id) != _bytes(state) or (is_put_back and state.id in running))
+        ]
+        for state in kept:
+            self.outdated.pop(state.id, None)
+        self.sent = {state.id: _bytes(state) for state in states.widgets}
+        return WidgetStates(widgets=kept)
+
+
+def place(page: str, address: str) -> Place:
+    return page, tuple(sorted(parse_qsl(address, keep_blank_values=True)))
+
+
+def install() -> None:
+    """Wrap the three functions of Streamlit through which a session's address and widgets pass."""
+    if not hasattr(SessionState.register_widget, "__wrapped__"):
+        QueryParams._send_query_param_msg = _sends(QueryParams._send_query_param_msg)  # type: ignore[method-assign]
+        SessionState.register_widget = _registers(SessionState.register_widget)  # type: ignore[method-assign]
+        SessionState.on_script_will_rerun = _reruns(SessionState.on_script_will_rerun)  # type: ignore[method-assign]
+
+
+def _sends(original: Any) -> Any:
+    @wraps(original)
+    def send(self: QueryParams) -> None:
+        context = get_script_run_ctx()
+        before = context.query_string if context else ""
+        original(self)
+        if context is not None:
+            _of(self).move(context.page_script_hash, before, context.query_string)
+
+    return send
+
+
+def _registers(original: Any) -> Any:
+    @wraps(original)
+    def register(self: SessionState, metadata: Any, user_key: str | None) -> Any:
+        found = original(self, metadata, user_key)
+        if found.value_changed:
+            _of(self.query_params).set_widget(metadata.id)
+        return found
+
+    return register
+
+
+def _reruns(original: Any) -> Any:
+    @wraps(original)
+    def rerun(self: SessionState, fresh: WidgetStates | None, *, is_history_navigation: bool, **rest: Any) -> None:
+        context, unseen = get_script_run_ctx(), _of(self.query_params)
+        if fresh is not None and context is not None:
+            page, address = context.page_script_hash, context.query_string
+            if unseen.is_behind(page, address, is_history=is_history_navigation):
+                context.query_string = unseen.address
+                self.query_params.set_initial_query_params(unseen.address)
+                self.query_params.populate_from_query_string(unseen.address)
+            fresh = unseen.news(fresh, *_touchable(self, fresh, context))
+        original(self, fresh, is_history_navigation=is_history_navigation, **rest)
+
+    return rerun
+
+
+def _touchable(
+    session: SessionState, states: WidgetStates, context: ScriptRunContext
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the widgets in what runs now (fragments, or the whole page), and those that are no longer on the page."""
+    ids, fragments = frozenset(state.id for state in states.widgets), context.fragment_ids_this_run
+    gone = frozenset(id for id in ids if id not in session._old_state and id not in session._new_widget_state)
+    if not fragments:
+        return ids, gone
+    found = {id: session.get_widget_metadata(id) for id in ids}
+    return frozenset(id for id, metadata in found.items() if metadata and metadata.fragment_id in fragments), gone
+
+
+def _of(address: QueryParams) -> Unseen:
+    found: Unseen = vars(address).setdefault("unseen", Unseen())
+    return found
+
+
+def _is_trigger(state: WidgetState) -> bool:
+    """Return whether it is a button or a key, which is in a message only if it was pressed."""
+    return "trigger" in (state.WhichOneof("value") or "")
+
+
+def _bytes(state: WidgetState) -> bytes:
+    return state.SerializeToString(deterministic=True)
