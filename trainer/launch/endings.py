@@ -96,6 +96,13 @@ def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
     if exit_code is not None and exit_code < 0:
         return Ending(JobState.KILLED, _killed_by(-exit_code))
     last = last_exception(log)
+    if job.arguments.get("recorded"):
+        # A recorder says how its script ended, unless it is killed.
+        return Ending(
+            JobState.KILLED,
+            "The script was killed, or crashed. What it left in its folder is taken in by "
+            "`python -m store sync FOLDER`.",
+        )
     if exit_code is None and last is None:
         if job.pid is None:
             return Ending(JobState.LOST, "The process was never started. Resume the run.")
