@@ -39,7 +39,7 @@ lint: $(VENV)/requirements-dev.txt  ## style and types
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/requirements-dev.txt  ## measures what the README states
+bench: $(VENV)/requirements-dev.txt  ## measures what docs/measured.md states
 	@$(RUN) -m scripts.provide_browser
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(RUN) -m benchmarks.$$(basename "$$script" .py); done
 

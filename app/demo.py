@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app import recorded
 from store.db.engine import Store
 from store.runs import list_run_heads
 from trainer import launch
@@ -11,8 +12,8 @@ PRESETS = ("demo-grpo", "demo-sft")
 
 
 def start_once(store: Store) -> str:
-    """Queues the demo runs, one after the other, unless there are runs; says what it did. Raises ConfigError."""
-    if list_run_heads(store):
+    """Queue the demo runs unless there are runs of one's own; say what was done. Raises ConfigError."""
+    if not all(map(recorded.is_recorded, list_run_heads(store))):
         return "There are runs already: the demo is for an empty database."
     for name in PRESETS:
         launch.submit(store, config.preset(name))

@@ -21,6 +21,7 @@ except StoreError as error:
 
 try:
     menu.sidebar(groups, page)
+    menu.notes(page)
     page.run()
 except Exception as error:  # any row written by another program may raise
     if not misread.explain(error):

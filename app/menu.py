@@ -8,18 +8,22 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from app import look
+from app import look, recorded, recorded_view
 from app.now import now_box
 from app.shared import keys, run_picker
 
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 NAME, MARK = (Path(__file__).with_name(file) for file in ("logo.svg", "favicon.svg"))
+RUN_PAGES = ("run", "traces", "emergence", "find", "rewards", "compare", "drift", "curves")
+"""Pages that show the run in view."""
 STYLE = """<style>
 [data-testid="stSidebarHeader"] { height: auto; padding-top: 1rem; padding-bottom: 0.5rem; margin-bottom: 0; }
 [data-testid="stSidebarUserContent"] { padding-top: 0.25rem; padding-bottom: 1.5rem; }
-[data-testid="stMainBlockContainer"] { padding: 3rem clamp(1rem, 3vw, 3.5rem) 3rem; }
+[data-testid="stMainBlockContainer"] { padding: 4rem clamp(1rem, 3vw, 3.5rem) 3rem; }
+[data-testid="stButtonGroup"] button { min-height: 2.5rem; }
 .st-key-menu [data-testid="stCaptionContainer"] { margin-top: 0.7rem; margin-bottom: -0.6rem; }
 .st-key-menu [data-testid="stCaptionContainer"] p { font-weight: 600; }
+.st-key-menu > :has(> [data-testid="stPageLink"]) { margin: -0.15rem 0; }
 .st-key-menu > div:first-child [data-testid="stCaptionContainer"] { margin-top: 0; }
 </style>"""
 
@@ -40,8 +44,8 @@ def pages() -> dict[str, list[Page]]:
     return {
         "Train and follow": [
             _page("runs", "list_alt", "Every run, what is at work and what waits. Open, stop, resume or delete runs."),
+            _page("tour", "tour", "What is there to see? Six stops on recorded runs, and the run at work."),
             _page("launch", "rocket_launch", "Start a run: method, model, data, rewards, and what it will cost."),
-            _page("record", "sensors", "Make a training of your own a run here, wherever it runs."),
         ],
         "Understand one run": [
             _page("run", "monitoring", "Is it learning? Live curves, configuration, log and events."),
@@ -59,6 +63,15 @@ def pages() -> dict[str, list[Page]]:
             _page("system", "health_and_safety", "Are machine and database well? Versions, devices, disk, workers."),
         ],
     }
+
+
+def notes(page: Page) -> None:
+    """Show, above a page, where the tour is and that the run in view was recorded."""
+    recorded_view.strip()
+    runs = run_picker.offered()
+    chosen = run_picker.choose(runs)
+    if page.url_path in RUN_PAGES and chosen is not None and recorded.is_recorded(chosen):
+        recorded_view.banner()
 
 
 def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:

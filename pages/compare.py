@@ -99,7 +99,7 @@ def body(store: Store, chosen: Chosen) -> None:
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
-    st.subheader("Behind the tables", anchor=False)
+    st.subheader("Details", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
     take_away(store, found, chosen, benchmark)
     with st.expander(

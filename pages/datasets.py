@@ -17,7 +17,7 @@ from store.db.engine import Store
 from store.db.rows import IndexRow, SplitRow, StoredExample
 from store.examples import get_examples
 
-VIEWS = ("Examples", "Overlap", "Known exposure")
+VIEWS = ("Examples", "Overlap", "Seen by base models")
 
 
 class Seen(NamedTuple):

@@ -125,7 +125,7 @@ def step_bar(found: Story) -> None:
             return
         st.markdown(f"Cursor at **step {at}**", width="content")
         query = {"run": found.run.uid, "step": str(at)}
-        st.page_link("../pages/traces.py", label="Its traces", icon=":material/psychology:", query_params=query)
+        st.page_link("../pages/traces.py", label="Open its traces", icon=":material/psychology:", query_params=query)
         st.button("Clear", icon=":material/close:", type="tertiary", on_click=links.clear_step)
 
 
@@ -138,8 +138,8 @@ def nothing_sampled(row: RunRow) -> None:
         st.info("This run ended before its first step; its log says why.", icon=":material/error:")
     else:
         st.info(
-            "Only reinforcement samples completions while it trains, and this run does not. "
-            "How its answers to held-out examples change is below.",
+            "This run samples no completions while it trains; only GRPO does. "
+            "Below is how its answers to held-out examples change.",
             icon=":material/info:",
         )
 
@@ -149,7 +149,7 @@ show_style()
 st.html(notes.STYLE)
 runs = run_picker.offered()
 if not runs:
-    st.info("There are no runs yet, so nothing has emerged.", icon=":material/timeline:")
+    st.info("There are no runs yet: start the demo to see milestones.", icon=":material/timeline:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
     st.stop()
 load_library()

@@ -53,7 +53,7 @@ def filters(runs: list[RunRow]) -> Asked:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         run = scope()
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
-        is_expression = st.toggle("Expression", key="regex", bind="query-params", help=EXPRESSION_HELP)
+        is_expression = st.toggle("Regular expression", key="regex", bind="query-params", help=EXPRESSION_HELP)
         sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         judged = st.selectbox("Answer is", list(JUDGED), key="judged", bind="query-params", width=120)
@@ -62,7 +62,7 @@ def filters(runs: list[RunRow]) -> Asked:
         tags = list_trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
     names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
-    with st.expander("Ranges, answer and example", expanded=any(st.query_params.get(name) for name in names)):
+    with st.expander("More filters", expanded=any(st.query_params.get(name) for name in names)):
         ranges = numbers()
     query = {
         **{name: "" if value is None else str(value) for name, value in ranges.items()},
@@ -226,7 +226,7 @@ def show_progress(progress: Progress) -> None:
         return
     st.progress(progress.looked_at / max(1, total), text=words)
     if len(progress.rows) >= progress.wanted:
-        st.button("Look for more", icon=":material/search:", on_click=more)
+        st.button("Search for more", icon=":material/search:", on_click=more)
 
 
 def more() -> None:
@@ -239,7 +239,7 @@ trace_view.show_style()
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    st.info("There are no runs yet, so there is nothing to find.", icon=":material/search:")
+    st.info("There are no runs yet: start the demo to search its answers.", icon=":material/search:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
     st.stop()
 asked = filters(runs)

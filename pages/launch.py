@@ -112,7 +112,7 @@ def reward_section(checked: Checked, example: Example | None) -> None:
     st.subheader("Rewards")
     config = checked.config or RunConfig()
     if config.method == "sft":
-        st.caption("Imitation is not paid: these score its probes, so that its curves can be compared with GRPO's.")
+        st.caption("SFT does not train on rewards. They score its probes, so that its curves compare with GRPO's.")
     text, truth = "", None
     if example is not None:
         text, truth = example_completion(config, example), example.answer

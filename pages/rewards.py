@@ -83,7 +83,7 @@ def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
     paid = float(total(values, scheme, np.array([trace.wellformed]))[0])
     st.html(reward_table(found, {}, paid))
     if scheme.answer_needs_form or scheme.steps_need_answer:
-        st.caption("The sum follows the rules above; the rows ignore them.")
+        st.caption("The total applies the two rules above; the rows do not.")
     st.html(body(trace).html)
 
 
@@ -110,7 +110,9 @@ def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> N
         again = Again(run.id, scheme, rescore(iter_completions(store, run.id), config, scheme), [], False)
     st.session_state[STATE] = again
     if again is None:
-        st.caption("Nothing is trained: what this run sampled is scored once more, and its groups are compared.")
+        st.caption(
+            "Scores this run's samples again under the weights above and compares its groups. Nothing is trained."
+        )
         return
     st.fragment(run_every=None if again.is_over else 0.1)(one_round)(run)
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.emergence import story
 from app.emergence.notes import findings_line
+from app.latest_group import latest_group
 from app.run import charts
 from app.run import curves as run_curves
 from app.run.charts import Chart, Curve
@@ -13,7 +14,6 @@ from app.run.documents import config_tab, events_tab, log_tab
 from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import run_header
 from app.run.headlines import headlines
-from app.run.latest_group import latest_group
 from app.shared import data, links, run_actions, run_picker, status
 from app.shared.live_chart import load_library
 from store.db.rows import RunDetail, RunRow
@@ -76,7 +76,9 @@ def findings(run: RunDetail) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="findings"):
         st.markdown(f":material/visibility: {findings_line(told.findings)}", width="content")
-        st.page_link(EMERGENCE_PAGE, label="Look", icon=":material/timeline:", query_params={"run": run.uid})
+        st.page_link(
+            EMERGENCE_PAGE, label="See the evidence", icon=":material/timeline:", query_params={"run": run.uid}
+        )
 
 
 def alone(name: str) -> Chart:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import recorded, recorded_view
 from app.pulse import PULSE
 from app.runs.table import runs_table
-from app.shared import data, format, intents, run_actions, status
+from app.shared import data, format, run_actions, status
 from app.shared.queue_view import queue
 from store.db.rows import JobRow, RunRow
 
 LAUNCH_PAGE = "../pages/launch.py"
+TOUR_PAGE = "../pages/tour.py"
 RUN_PAGE = "../pages/run.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
@@ -22,21 +24,21 @@ NEWEST = 200
 
 
 def welcome() -> None:
-    """Explain the program to somebody who has no runs yet."""
+    """Explain the program to somebody who has no runs of their own yet."""
     with st.container(border=True, key="welcome"):
-        st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?")
+        st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?", anchor=False)
         st.markdown(
-            "A model sees a picture and a question; GRPO pays it for right answers in the right form and shows it no "
-            "reasoning at all, so whatever reasoning appears was elicited by reward.  \n"
-            "SFT learns the same task by imitating annotated reasoning, and both are measured on the same held-out "
-            "pictures.  \n"
-            "The demo trains a tiny embedded model both ways on this computer, one after the other, in about ten "
-            "minutes and without a download."
+            "A model sees a picture and a question. GRPO pays it for right answers in the right form and shows it no "
+            "reasoning: whatever reasoning appears was elicited by reward.  \n"
+            "SFT learns the same task by imitating annotated reasoning. Both are measured on the same held-out "
+            "pictures."
         )
-        with st.container(horizontal=True):
-            if st.button("Start the demo", type="primary", icon=":material/play_arrow:", key="start_demo"):
-                run_actions.attempt(intents.start_demo)
-                st.rerun()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            run_actions.demo_button()
+            if recorded.here(data.list_run_heads()):
+                st.page_link(TOUR_PAGE, label="Take the tour in six stops", icon=":material/tour:")
+            else:
+                recorded_view.show_button()
             if st.button("Set up a run of my own", icon=":material/tune:", key="own_run"):
                 st.switch_page(LAUNCH_PAGE)
 
@@ -157,8 +159,9 @@ def listed(left: Sequence[RunRow]) -> list[RunRow]:
 
 def overview() -> None:
     runs = data.list_run_heads()
-    if not runs:
+    if all(map(recorded.is_recorded, runs)):
         welcome()
+    if not runs:
         return
     going_on(data.list_runs(open_only=True))
     left = filtered(runs)

@@ -52,14 +52,14 @@ def database(found: DatabaseState, free: int, total: int) -> None:
         "Free on this disk": f"{format.memory(free)} of {format.memory(total)}",
     }
     table("Database", rows, "Place, schema and sizes of the database")
-    table("In it", {name.capitalize(): format.count(n) for name, n in found.rows.items()}, "Rows by kind")
+    table("Rows", {name.capitalize(): format.count(n) for name, n in found.rows.items()}, "Rows by kind")
 
 
 def computing() -> None:
     rows = {"Device": "asking the trainer"}
     place = st.empty()
     with place.container():
-        table("Computing", rows, "Being asked")
+        table("Devices", rows, "Being asked")
     known = devices()
     names = [f"{gpu.name}, {format.memory(gpu.free)} of {format.memory(gpu.total)} free" for gpu in known.gpus]
     rows = {
@@ -69,7 +69,7 @@ def computing() -> None:
         "Host": identity.host(),
     }
     with place.container():
-        table("Computing", rows, "Devices that torch finds")
+        table("Devices", rows, "Devices that torch finds")
         if problem := health.of_devices(known):
             st.warning(format.literal(problem), icon=":material/warning:")
 
@@ -80,11 +80,11 @@ def at_work(now: health.Work) -> None:
     rows = {"Jobs at work": format.count(now.active), "Jobs that wait": format.count(now.queued)}
     rows |= {f"Worker of {host}": word for host, word in alive.items()}
     rows["Webhook"] = "off" if not webhook.is_set() else ("cannot be used" if webhook.problem() else "on")
-    table("Work", rows, "Jobs and workers")
+    table("Jobs", rows, "Jobs and workers")
 
 
 def care(found: orphans.Orphans) -> None:
-    st.subheader("Care")
+    st.subheader("Clean up and back up")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(
             f"No run needs {format.count(found.examples)} examples, {format.count(found.images)} images, "
@@ -97,7 +97,7 @@ def care(found: orphans.Orphans) -> None:
                 "\n".join([*map(str, found.folders), *(file.address for file in found.files)])
                 or "Rows of the database only."
             )
-            st.caption("Only while nothing is at work. This cannot be undone.")
+            st.caption("Possible only while no job runs. This cannot be undone.")
             if st.button("Remove them", type="primary", key="orphans_yes"):
                 attempt(intents.remove_orphans)
                 stray.clear()
@@ -122,7 +122,7 @@ sentences += health.advice(described, free, now, found, webhook.problem())
 for sentence in sentences:
     st.warning(format.literal(sentence), icon=":material/warning:")
 if not sentences:
-    st.success("Nothing is off.", icon=":material/check:")
+    st.success("No problem found.", icon=":material/check:")
 with st.grid(2, min_column_width=380):
     database(described, free, total)
     with st.container():

@@ -188,7 +188,7 @@ def nothing_sampled(run: RunRow) -> None:
 
 
 def no_runs() -> None:
-    st.info("There are no runs yet, so there is nothing to read.", icon=":material/psychology:")
+    st.info("There are no runs yet: start the demo to read its answers.", icon=":material/psychology:")
     st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
 
 

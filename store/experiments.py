@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.rows import ExperimentRow, RunRef
@@ -25,6 +25,12 @@ def create_experiment(store: Store, *, name: str, matrix: dict[str, Any]) -> Run
 def add_to_experiment(store: Store, experiment_id: int, run_id: int, arm: str) -> None:
     with writing(store) as connection:
         connection.execute(insert(ExperimentRun).values(experiment_id=experiment_id, run_id=run_id, arm=clean(arm)))
+
+
+def delete_experiment(store: Store, experiment_id: int) -> None:
+    """Delete an experiment, not its runs."""
+    with writing(store) as connection:
+        connection.execute(delete(Experiment).where(Experiment.id == experiment_id))
 
 
 def list_experiments(store: Store) -> list[ExperimentRow]:

@@ -32,6 +32,7 @@ SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\
 WRITES_LOGS = ROOT / "tests/store/written/write_logs.py"
 """Makes fixtures by hand, in an environment of its own."""
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -244,11 +245,11 @@ def test_the_readme_names_every_page_and_every_make_target() -> None:
     assert not [target for target in make_targets() if f"make {target}" not in README]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in DOCS)])
 def test_documents_name_only_what_exists(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
-    assert not [link for link in links if not (ROOT / link).exists()]
+    assert not [link for link in links if not (ROOT / name).parent.joinpath(link).exists()]
     assert not set(re.findall(r"\bmake ([a-z]+)", text)) - set(make_targets())
     modules = re.findall(r"python -m ([a-z_.]+[a-z])", text)
     assert not [module for module in modules if not is_module(module)]

@@ -25,7 +25,9 @@ SOURCES: dict[Source, str] = {"val": "Whole validation split", "probe": "Probe: 
 def show(store: Store, groups: Sequence[Group]) -> Budget:
     """Show the comparison and return the chosen budget."""
     with st.container(horizontal=True):
-        budget = st.segmented_control("Equal", list(BUDGETS), default="examples", key="compare.budget", required=True)
+        budget = st.segmented_control(
+            "At equal", list(BUDGETS), default="examples", key="compare.budget", required=True
+        )
         source = st.segmented_control(
             "Measured on",
             list(SOURCES),

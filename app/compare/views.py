@@ -126,8 +126,8 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
     methods = [group.first.method for group in by_name.values()]
     rival = next((i for i in reversed(range(len(options))) if methods[i] != methods[-1]), 0)
     with st.container(horizontal=True):
-        first = st.selectbox("One", options, index=len(options) - 1, key="compare.one", width=300)
-        second = st.selectbox("Other", options, index=rival, key="compare.other", width=300)
+        first = st.selectbox("First run", options, index=len(options) - 1, key="compare.one", width=300)
+        second = st.selectbox("Second run", options, index=rival, key="compare.other", width=300)
     tested = [comparison.tested(by_name[name].members[0], benchmark) for name in (first, second)]
     one, other = (data.read_scores(each.id) for each in tested if each is not None)
     shared, i, j = np.intersect1d(one.example_id, other.example_id, return_indices=True)

@@ -75,7 +75,7 @@ def show(evaluations: tuple[int, ...], names: Sequence[str], reading: Reading) -
                 if phrases:
                     st.html(table(("", "z", *(f"of {each}" for each in names[1::-1])), [_line(one) for one in phrases]))
                 else:
-                    st.caption("Nothing that stands out.")
+                    st.caption("No distinctive phrase.")
     st.caption("Shares of the texts with the phrase, tags left out. A phrase links to its questions.")
     n = len(reading.shared.example_id)
     st.subheader("Structure", anchor=False, help="Patterns, not understanding: each counts exactly what it states.")

@@ -94,14 +94,14 @@ def _charts(
     others = [each for each in answers if imitation and each.run.id != imitation.run.id]
     columns = st.grid(2, min_column_width=400)
     with columns, st.container(border=True):
-        st.markdown("**To the reference**", help=CONSTRUCTION)
+        st.markdown("**Similarity to the reference**", help=CONSTRUCTION)
         _chart(answers, near, found, levels, color, key="reference", to="the reference")
     with columns, st.container(border=True):
-        st.markdown("**To the base’s own trace**", help="The same run’s answer to the same example at step 0.")
+        st.markdown("**Similarity to the base model’s trace**", help="The run’s own answer to the example at step 0.")
         starts = [curves.to_answers(found, each.rows, each.rows[each.step == 0]) for each in answers]
         _chart(answers, starts, found, {}, color, key="base", to="the base’s own trace")
     with columns, st.container(border=True):
-        st.markdown("**To the SFT trace**", help="The chosen SFT run’s answer to the same example at its last step.")
+        st.markdown("**Similarity to the SFT trace**", help="The chosen SFT run’s last answer to the same example.")
         if imitation is None or not others:
             st.caption("Choose an SFT run and another one that were evaluated on the same examples.")
         else:

@@ -96,7 +96,7 @@ def choose_order(reading: Reading, names: Sequence[str]) -> str:
         else "how few words they share, since they are not embedded"
     )
     kind = st.segmented_control(
-        "Jump to",
+        "Show questions",
         list(words),
         key="drift.order",
         required=True,
@@ -177,14 +177,14 @@ def question(one: StoredExample, columns: Sequence[Column]) -> int:
             st.session_state["drift.against"] = wanted if wanted in names else names[0]
             with st.container(horizontal=True, vertical_alignment="center"):
                 against = st.segmented_control(
-                    "Marked: words that are not in",
+                    "Highlight words missing from",
                     names,
                     key="drift.against",
                     required=True,
                     format_func=format.literal,
                     on_change=lambda: links.go(against=st.session_state["drift.against"]),
                 )
-                st.toggle("Show what is gone", key="drift.gone", help="Strikes out the words of that column, too.")
+                st.toggle("Show removed words", key="drift.gone", help="Strikes out the words of that column, too.")
     return names.index(str(against))
 
 

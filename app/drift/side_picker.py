@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from app import recorded
 from app.drift import defaults
 from app.drift.defaults import MOST_SIDES, Questions
 from app.drift.sides import Side
@@ -83,7 +84,9 @@ def label(side: Side) -> str:
     run, evaluation = side.run, side.evaluation
     method = status.METHODS.get(run.method, run.method)
     rank = f" r{run.lora_rank}" if run.lora_rank else ""
-    return f"{run.name} · {method}{rank} · step {evaluation.step} · {evaluation.kind}"
+    origin = " · recorded" if recorded.is_recorded(run) else ""
+    kind = status.EVALUATED.get(evaluation.kind, evaluation.kind)
+    return f"{run.name} · {method}{rank} · step {evaluation.step} · {kind}{origin}"
 
 
 def named(by_id: dict[int, Side]) -> list[Side]:
@@ -104,7 +107,7 @@ def suggested(
     wanted = defaults.in_order([run for run in shown if run.uid in uids])[:MOST_SIDES]
     if uids and not wanted:
         gone = format.literal(", ".join(uids))
-        st.warning(f"Nothing was evaluated of {gone}; these are others.", icon=":material/warning:")
+        st.warning(f"{gone} has no evaluation yet: other runs are shown instead.", icon=":material/warning:")
     if len(wanted) < 2:
         wanted = defaults.pair(shown, wanted[0] if wanted else None)
     saved = data.checkpoints_by_run(tuple(run.id for run in wanted))

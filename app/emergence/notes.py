@@ -39,7 +39,7 @@ def findings_box(story: Story) -> None:
     run, found = story.run, story.findings
     if not found:
         st.success(
-            f"Nothing conspicuous in {looked_at(story)}: no padding, no collapse, no standstill.",
+            f"No warning sign in {looked_at(story)}: no padding, no collapse, no standstill.",
             icon=":material/visibility:",
         )
         return

@@ -29,7 +29,7 @@ def evaluations_tab(run: RunDetail) -> None:
     in_progress(run)
     shown = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
     if not shown:
-        st.caption("Nothing has been evaluated yet except the probes of training.")
+        st.caption("Only probes have been evaluated yet: press Evaluate for a benchmark.")
         return
     st.dataframe(
         {
@@ -49,7 +49,9 @@ def evaluations_tab(run: RunDetail) -> None:
             "of": "Of what",
             "step": st.column_config.NumberColumn("Step", width=70),
             "right": st.column_config.TextColumn("Right (95 %)", help="Exact match, greedy, with Wilson's interval"),
-            "pass": st.column_config.TextColumn("Sampled", help="A sample in K is right; the majority of K is right"),
+            "pass": st.column_config.TextColumn(
+                "Sampled", help="pass@K: at least one of K samples is right. maj@K: the majority is right"
+            ),
             "off": st.column_config.TextColumn("Within one", help="At most one off the true count"),
             "cos": st.column_config.TextColumn(COS_AT, help=f"Similarity to the reference above {CLOSE}"),
             "n": st.column_config.TextColumn("Answers"),
@@ -101,7 +103,7 @@ def in_progress(run: RunDetail) -> None:
             st.text(f"{name} · {job.activity or 'waits its turn'}", width="content")
             if job.state in status.ACTIVE and unfinished:
                 st.text(f"{unfinished[-1].done} of {unfinished[-1].total} answers", width="content")
-            if st.button("Stop", icon=":material/stop_circle:", key=f"stop-{job.uid}", help="It can go on later."):
+            if st.button("Stop", icon=":material/stop_circle:", key=f"stop-{job.uid}", help="Resumable."):
                 attempt(intents.stop_job, job)
                 st.rerun()
     if jobs and jobs[-1].state == "failed" and jobs[-1].error:

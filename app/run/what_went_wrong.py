@@ -40,8 +40,8 @@ def _log(job: JobRow) -> None:
     if not job.traceback:
         return
     telling = advice.telling_lines(job.traceback)
-    st.caption("The lines that tell")
+    st.caption("Relevant lines of the log")
     st.code(telling, language=None, wrap_lines=True)
     if telling != job.traceback.strip():
-        with st.popover("Everything that was kept", type="tertiary", icon=":material/notes:"):
+        with st.popover("Whole traceback", type="tertiary", icon=":material/notes:"):
             st.code(job.traceback, language=None, wrap_lines=True)

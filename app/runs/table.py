@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import recorded
 from app.shared import format, status
 from store.db.rows import RunRow
 
@@ -16,6 +17,8 @@ ORDER = "runs_table order"
 SELECTED = "runs_table selected"
 OPENED = "runs_table opened"
 RUN_PAGE = "../pages/run.py"
+RECORDED = "recorded"
+"""Stands for the state of runs that come with the project, none of which ran here."""
 
 
 def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
@@ -48,7 +51,7 @@ def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
         "method": [status.METHODS.get(run.method, run.method) + _direct(run) for run in runs],
         "model": [run.model.rstrip("/").rpartition("/")[2] for run in runs],
         "rank": [run.lora_rank for run in runs],
-        "status": [[status.look(run.status).label] for run in runs],
+        "status": [_states(run) for run in runs],
         "progress": [_percent(status.progress(run)) for run in runs],
         "left": [status.seconds_left(run) for run in runs],
         "reward": [list(run.sparkline) if len(run.sparkline) > 1 else None for run in runs],
@@ -68,11 +71,14 @@ def _config() -> dict[str, Any]:
         "model": st.column_config.TextColumn("Model", width=95),
         "rank": st.column_config.NumberColumn("Rank", help="Rank of the LoRA adapter", width=52),
         "status": st.column_config.MultiselectColumn(
-            "Status", options=[each.label for each in looks], color=[each.color for each in looks], width=112
+            "Status",
+            options=[*(each.label for each in looks), RECORDED],
+            color=[*(each.color for each in looks), "gray"],
+            width=112,
         ),
         "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=95),
         "left": st.column_config.NumberColumn(
-            "Left", format="duration", width=70, help="Time left at the present pace"
+            "Time left", format="duration", width=70, help="Time left at the present pace"
         ),
         "reward": st.column_config.LineChartColumn(
             "Reward", width=95, help="Weighted sum over the steps, sampled in training; for SFT sampled by the probe"
@@ -87,6 +93,10 @@ def _config() -> dict[str, Any]:
         ),
         "created": st.column_config.DatetimeColumn("Created", format="distance", width=105),
     }
+
+
+def _states(run: RunRow) -> list[str]:
+    return [RECORDED] if recorded.is_recorded(run) else [status.look(run.status).label]
 
 
 def _percent(share: float | None) -> int | None:

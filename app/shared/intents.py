@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app import access, demo, places
+from app import access, demo, places, recorded
 from app.shared import data, format, status
 from app.shared.finding import Asked
 from store.care import deletion, export, orphans
@@ -109,6 +109,20 @@ def start_demo() -> str:
     done = demo.start_once(data.writer())
     data.forget()
     return done
+
+
+def show_recorded() -> str:
+    """Take in the recorded experiment."""
+    loaded = recorded.load(data.writer())
+    data.forget()
+    return f"{loaded} recorded runs are here." if loaded else "The recorded runs are here already."
+
+
+def remove_recorded() -> str:
+    """Delete the recorded experiment."""
+    removed = recorded.remove(data.writer())
+    data.forget()
+    return f"{removed} recorded runs are removed."
 
 
 def resume(run: RunRow) -> str:

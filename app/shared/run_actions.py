@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from app import recorded
 from app.shared import data, format, intents, status
 from store.care import state
 from store.db.engine import StoreError
@@ -23,6 +24,21 @@ def attempt(action: Callable[..., str], *arguments: object) -> None:
         st.toast(format.literal(action(*arguments)), icon=":material/check:")
     except (StoreError, ConfigError) as error:
         st.toast(format.literal(str(error)), icon=":material/error:", duration="long")
+
+
+def demo_button() -> None:
+    """Show the button that trains the demo, while there is no run of one's own."""
+    if not all(map(recorded.is_recorded, data.list_run_heads())):
+        return
+    if st.button(
+        "Start the demo",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="start_demo",
+        help="Trains the embedded model by GRPO, then by SFT, in about ten minutes and without a download.",
+    ):
+        attempt(intents.start_demo)
+        st.rerun()
 
 
 def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> None:
@@ -138,7 +154,7 @@ def _question(runs: Sequence[RunRow], then: str | None) -> None:
     st.caption("Curves, tags, notes and events go too. Images stay until the System page removes what no run needs.")
     with st.container(horizontal=True, horizontal_alignment="right"):
         word = "Delete" if len(runs) == 1 else f"Delete {len(runs)} runs"
-        is_refused = st.button("Keep", key="deletion_no")
+        is_refused = st.button("Cancel", key="deletion_no")
         is_confirmed = st.button(word, type="primary", icon=":material/delete:", key="deletion_yes")
     if is_confirmed:
         for run in runs:

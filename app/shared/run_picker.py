@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app import chosen_trace
+from app import chosen_trace, recorded
 from app.shared import data, format, links, status
 from store.db.rows import RunRow
 
@@ -37,16 +37,21 @@ def has_sampled(run: RunRow) -> bool:
 
 
 def most_worth_seeing(runs: Sequence[RunRow]) -> RunRow:
-    """Return the newest of those with most to see: at work with data, finished, ended early, at work, the rest."""
+    """Return the newest of those with most to see.
+
+    That is, of the runs with data: at work, finished, ended early, recorded by the project; then those without.
+    """
     return min(runs, key=_rank)
 
 
-def _rank(run: RunRow) -> int:
+def _rank(run: RunRow) -> tuple[int, bool]:
     if not has_recorded(run):
-        return 3 if run.status in status.ACTIVE else 4
+        return (4 if run.status in status.ACTIVE else 5), False
+    if recorded.is_recorded(run):
+        return 3, run.method != "grpo"
     if run.status in status.ACTIVE:
-        return 0
-    return 1 if run.status in ("finished", None) else 2
+        return 0, False
+    return (1 if run.status in ("finished", None) else 2), False
 
 
 def offered() -> list[RunRow]:
@@ -69,8 +74,9 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
     by_uid = {run.uid: run for run in runs}
     asked = (_owner(), st.query_params.get("run"), st.session_state.get(SHOWN))
     found = next((by_uid[uid] for uid in asked if uid in by_uid), None) or most_worth_seeing(runs)
-    st.session_state[LINKED] = found.uid if has_recorded(found) or found.uid in asked else None
-    if st.session_state[LINKED]:
+    is_chosen = found.uid in asked
+    st.session_state[LINKED] = found.uid if is_chosen or has_recorded(found) else None
+    if is_chosen or (has_recorded(found) and not recorded.is_recorded(found)):
         st.session_state[SHOWN] = found.uid
     if several := st.query_params.get("runs"):
         st.session_state[SEVERAL] = several
@@ -101,13 +107,14 @@ def forget_several() -> None:
 
 
 def labels(runs: Sequence[RunRow]) -> Mapping[str, str]:
-    """Return `demo-grpo · GRPO · running` by uid; runs of equal names are told apart by their uid."""
+    """Return `demo-grpo · GRPO · running` by uid, or `· recorded`; runs of equal names are told apart by their uid."""
     names = Counter(run.name for run in runs)
     return {run.uid: label(run) if names[run.name] == 1 else f"{label(run)} · {run.uid}" for run in runs}
 
 
 def label(run: RunRow) -> str:
-    return f"{run.name} · {status.METHODS.get(run.method, run.method)} · {status.look(run.status).label}"
+    state = "recorded" if recorded.is_recorded(run) else status.look(run.status).label
+    return f"{run.name} · {status.METHODS.get(run.method, run.method)} · {state}"
 
 
 def show(runs: Sequence[RunRow], chosen: RunRow, page: str) -> None:

@@ -22,7 +22,7 @@ from store.db.connection import Store, StoreError, reading, writing
 from store.db.engine import open_store
 from store.db.redaction import redacted_values
 from store.db.rows import ExampleRow, RunRef, StoredExample
-from store.db.schema import Base, Example, Job, Metric, MetricName, Run
+from store.db.schema import Base, Example, Experiment, ExperimentRun, Job, Metric, MetricName, Run
 from store.db.sql import upsert
 from store.examples import add_examples, get_examples
 from store.jobs import list_jobs, new_uid
@@ -30,7 +30,7 @@ from store.media import files
 from store.runs import get_run, list_runs
 
 LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary"))
-"""Tables of a run that mean nothing elsewhere, or can be computed from the others."""
+"""Tables of a run that mean nothing elsewhere, can be computed from the others, or are copied with what they join."""
 AT_ONCE = 200
 _RUN: Any = Run.__table__
 _EXAMPLE: Any = Example.__table__
@@ -84,7 +84,10 @@ def import_run(store: Store, file: Path, *, anew: bool = False) -> RunRef:
 
 
 def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -> RunRef:
-    """Copy a run between two open databases, in one transaction except for its examples, which may exist already."""
+    """Copy a run between two open databases, in one transaction except for its examples, which may exist already.
+
+    It stays in its experiments, which are created where they do not exist.
+    """
     run = get_run(source, run_id)
     if list_jobs(source, run_id=run_id, open_only=True):
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
@@ -98,6 +101,7 @@ def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -
             ids[_METRIC_NAME] = _bring_metric_names(there, here, where[_METRIC])
             for table, condition in where.items():
                 _copy_rows(there, here, table, condition, ids, {"uid": uid} if table is _RUN else {}, anew)
+            _join_experiments(there, here, run_id, ids[_RUN][run_id])
     return RunRef(ids[_RUN][run_id], uid)
 
 
@@ -184,6 +188,16 @@ def _bring_metric_names(there: Connection, here: Connection, condition: ColumnEl
         here.execute(upsert(here.dialect.name, MetricName).on_conflict_do_nothing(), new)
     known = {name: id for id, name in here.execute(select(MetricName.id, MetricName.name))}
     return {id: known[name] for id, name in names.items()}
+
+
+def _join_experiments(there: Connection, here: Connection, old_id: int, new_id: int) -> None:
+    member = select(ExperimentRun.arm, Experiment.uid, Experiment.name, Experiment.matrix, Experiment.created_at)
+    for row in there.execute(member.join(Experiment).where(ExperimentRun.run_id == old_id)):
+        known = here.scalar(select(Experiment.id).where(Experiment.uid == row.uid))
+        if known is None:
+            values = {"uid": row.uid, "name": row.name, "matrix": row.matrix, "created_at": row.created_at}
+            known = here.execute(insert(Experiment).values(values).returning(Experiment.id)).scalar_one()
+        here.execute(insert(ExperimentRun).values(experiment_id=known, run_id=new_id, arm=row.arm))
 
 
 def _copy_rows(

@@ -113,7 +113,7 @@ def test_its_story_leads_to_its_texts(trained: Server, page: Page, store: Store)
     rows = page.locator(".live-chart .nsewdrag")
     expect(rows.nth(6)).to_be_attached()
     click_chart(page, rows.first)
-    page.get_by_role("link", name="Its traces").click()
+    page.get_by_role("link", name="Open its traces").click()
     page.wait_for_url("**/traces?**step=**")
     wait_until_idle(page)
 

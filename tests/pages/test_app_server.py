@@ -198,7 +198,7 @@ def test_the_demo_is_queued_once(started: Started, tmp_path: Path, monkeypatch: 
     for _ in range(2):
         assert command.main(["--port", str(free_port()), "--demo"]) == 0
     store = open_store(readonly=True)
-    assert [job.run_name for job in list_jobs(store)] == ["demo-grpo", "demo-sft"]
+    assert [job.run_name for job in list_jobs(store, open_only=True)] == ["demo-grpo", "demo-sft"]
 
 
 def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

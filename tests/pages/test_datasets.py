@@ -156,7 +156,7 @@ def test_accuracy_is_offered_without_shared_images(indexed: Store, open_page: Op
 
 
 def test_known_exposure_names_a_source_for_each_claim(empty_store: Store, open_page: OpenPage) -> None:
-    at = open_page("datasets", view="Known exposure")
+    at = open_page("datasets", view="Seen by base models")
     told = "".join(element.value for element in at.markdown)
     for name in ("tiny", "SmolVLM", "Qwen2-VL", "tallyqa", "the_cauldron", "arxiv.org"):
         assert name in told

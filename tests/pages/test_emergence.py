@@ -42,7 +42,7 @@ def test_the_page_of_a_run_that_learns(seeded_store: Store, open_page: Open) -> 
     text = shown(app)
     for milestone in ("Format locked in", "Accuracy begins to rise", "Numbered steps in half of the samples"):
         assert f"**{milestone}** · step" in text
-    assert "Nothing conspicuous" in text
+    assert "No warning sign" in text
     links = [link.proto.query_string for link in app.get("page_link")]
     assert any("step=" in link and "completion=" in link for link in links)
 
@@ -51,7 +51,7 @@ def test_a_run_read_in_part_says_so(seeded_store: Store, open_page: Open, monkey
     monkeypatch.setattr(emergence, "emergence", partial(emergence.emergence, most=100))
     run = seeded.find(seeded_store, "demo-grpo")
     text = shown(open_page("emergence", run=run.uid))
-    assert f"Nothing conspicuous in {run.step // 2} steps, one in 2" in text
+    assert f"No warning sign in {run.step // 2} steps, one in 2" in text
     assert f"Of so long a run, {run.step // 2} steps, one in 2." in text
 
 
@@ -108,7 +108,7 @@ def test_a_run_is_not_laid_over_itself(seeded_store: Store, open_page: Open) -> 
 
 def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, open_page: Open) -> None:
     app = open_page("emergence", run=seeded.find(seeded_store, "demo-sft").uid)
-    assert "Only reinforcement samples" in shown(app)
+    assert "This run samples no completions while it trains" in shown(app)
     assert app.selectbox(key="machine.example").options
     assert "tv-question" in shown(app)
 
@@ -147,7 +147,7 @@ def test_an_older_database_is_added_up_once(seeded_store: Store, open_page: Open
 
 
 def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:
-    assert "nothing has emerged" in shown(open_page("emergence"))
+    assert "start the demo to see milestones" in shown(open_page("emergence"))
 
 
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:

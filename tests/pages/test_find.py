@@ -66,7 +66,7 @@ def test_a_text_is_searched_in_rounds(seeded_store: Store, open_page: Open) -> N
     found = ids(at)
     assert len(found) == 25
     assert all("alert(1)" in get_completion(seeded_store, id).text for id in found)
-    next(button for button in at.button if button.label == "Look for more").click().run()
+    next(button for button in at.button if button.label == "Search for more").click().run()
     assert len(ids(wait_for_search(at))) == 50
 
 
@@ -112,7 +112,7 @@ def test_an_address_that_asks_for_nonsense_shows_a_page(
 
 
 def test_an_empty_database_offers_a_launch(empty_store: Store, open_page: Open) -> None:
-    assert "nothing to find" in open_page("find").info[0].value
+    assert "start the demo to search" in open_page("find").info[0].value
 
 
 def test_all_that_is_found_is_tagged(seeded_store: Store, open_page: Open) -> None:

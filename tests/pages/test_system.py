@@ -117,4 +117,4 @@ def test_images_that_cannot_be_reached_are_said_and_the_page_stays(
     app = open_page("system")
     assert "http://127.0.0.1:1/images cannot be used" in app.warning[0].value.replace("\\", "")
     assert "in http://127.0.0.1:1/images" in said(app).replace("\\", "")
-    assert "Care" not in [each.value for each in app.subheader]
+    assert "Clean up and back up" not in [each.value for each in app.subheader]

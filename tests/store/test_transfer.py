@@ -21,6 +21,7 @@ from store.evaluations.predictions import iter_predictions
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.events import list_checkpoints, list_events, set_checkpoint
 from store.examples import add_examples, get_examples
+from store.experiments import add_to_experiment, create_experiment, list_experiments
 from store.jobs import add_job, end_job
 from store.media import files
 from store.metrics import list_metric_names, read_series
@@ -105,6 +106,26 @@ def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_p
     assert example.prompt == [{"role": "user", "content": "?"}]
     assert files.path_of(other.media, example.images[0]).read_bytes() == make.image()
     assert [row.name for row in list_runs(other)] == ["theirs", "second", "first", "demo"]
+
+
+def test_runs_meet_again_in_their_experiment(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    second = make.run(store, "beside it")
+    made = create_experiment(store, name="two arms", matrix={"arms": ["a", "b"]})
+    create_experiment(store, name="of others", matrix={})
+    for each, arm in ((run, "a"), (second, "b")):
+        add_to_experiment(store, made.id, each.id, arm)
+    arrived = transfer.import_run(other, exported(store, run, tmp_path))
+    (alone,) = list_experiments(other)
+    assert (alone.uid, alone.name, alone.matrix, alone.arms) == (
+        made.uid,
+        "two arms",
+        {"arms": ["a", "b"]},
+        {arrived.id: "a"},
+    )
+    transfer.export_run(store, second.id, tmp_path / "second.zip")
+    beside = transfer.import_run(other, tmp_path / "second.zip")
+    (both,) = list_experiments(other)
+    assert both.arms == {arrived.id: "a", beside.id: "b"}
 
 
 def test_what_stays_behind_is_not_named(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:

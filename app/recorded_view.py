@@ -1,0 +1,97 @@
+"""What pages say about the recorded experiment: where it comes from, and the tour's stops on it.
+
+The stop that somebody is at is in the address, and its sentence above the page.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import recorded
+from app.recorded import Stop
+from app.shared import intents, links
+from app.shared.run_actions import attempt
+
+PARAMETER = "tour"
+
+
+def banner() -> None:
+    """Say that what follows was recorded, with the commands that repeat it and a button that removes it."""
+    known = recorded.manifest()
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="recorded", gap="small"):
+        st.markdown(
+            f":material/inventory_2: **Recorded** on {known.recorded_on} by commit `{known.commit[:10]}` "
+            f"({known.machine}), not on this machine.",
+            width="stretch",
+        )
+        with st.popover("How to repeat it", icon=":material/terminal:"):
+            st.caption("Run these commands in this order; DB is a database file of your choice.")
+            st.code("\n".join(known.commands), language="bash")
+        remove_button()
+
+
+def remove_button() -> None:
+    st.button(
+        "Remove the recorded runs",
+        icon=":material/delete:",
+        key="remove_recorded",
+        on_click=_remove,
+        help="Deletes the recorded runs from this database. The Tour page brings them back.",
+    )
+
+
+def _remove() -> None:
+    attempt(intents.remove_recorded)
+    links.go("run", "runs", "experiment", "sides", "tour")
+
+
+def show_button(*, type: str = "secondary") -> None:
+    """Show the button that takes the recorded runs in, if there are any."""
+    if not recorded.manifest().runs:
+        return
+    if st.button(
+        "Show the recorded experiment",
+        type="primary" if type == "primary" else "secondary",
+        icon=":material/inventory_2:",
+        key="show_recorded",
+        help="Real runs that come with the project: reward, imitation, and a policy that collapses. It takes seconds.",
+    ):
+        with st.spinner("Taking in the recorded runs"):
+            attempt(intents.show_recorded)
+        st.rerun()
+
+
+def place(number: int) -> dict[str, str]:
+    """Return the address of a stop, counted from 1."""
+    return {**stops()[number - 1].query, PARAMETER: str(number)}
+
+
+def stops() -> tuple[Stop, ...]:
+    return recorded.manifest().stops
+
+
+def script(stop: Stop) -> str:
+    return f"../pages/{stop.page}.py"
+
+
+def strip() -> None:
+    """Show the sentence of the stop in the address, and the way on; nothing without one."""
+    number = links.number(PARAMETER)
+    if number is None or not 1 <= number <= len(stops()):
+        return
+    stop = stops()[number - 1]
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="tour_strip", gap="small"):
+        st.markdown(f"**Stop {number} of {len(stops())} · {stop.title}.** {stop.sentence}", width="stretch")
+        if number > 1:
+            before = stops()[number - 2]
+            st.page_link(script(before), label="Back", icon=":material/arrow_back:", query_params=place(number - 1))
+        if number < len(stops()):
+            after = stops()[number]
+            st.page_link(
+                script(after), label="Next stop", icon=":material/arrow_forward:", query_params=place(number + 1)
+            )
+        else:
+            st.page_link("../pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
+        st.button(
+            "Leave", icon=":material/close:", key="leave_tour", type="tertiary", on_click=links.go, args=(PARAMETER,)
+        )

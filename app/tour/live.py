@@ -1,0 +1,51 @@
+"""The run at work beside the tour: what it does, a bar for each phase, and its first answers."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from app.latest_group import latest_group
+from app.pulse import PULSE
+from app.shared import data, format, status
+from store.db.rows import EvaluationRow, RunRow
+
+RUN_PAGE = "../pages/run.py"
+TRACES_PAGE = "../pages/traces.py"
+
+
+@st.fragment(run_every=2.0)
+def live() -> None:
+    """Show the runs at work; say so where there is none."""
+    runs = [run for run in data.list_runs(open_only=True) if run.status in status.ACTIVE and run.broken is None]
+    st.subheader("Live on this machine", anchor=False)
+    if not runs:
+        st.caption("Nothing runs now.")
+        return
+    for run in runs[:1]:
+        with st.container(border=True, key="live_run"):
+            query = {"run": run.uid}
+            label = f"{format.literal(run.name)}: open its curves"
+            st.page_link(RUN_PAGE, label=label, icon=":material/monitoring:", query_params=query)
+            st.text(status.sentence(run, time.time(), still=PULSE.still_for(run.job_id, run.host)))
+            phases(run, data.list_evaluations(run.id))
+        latest_group(data.get_run(run.id), TRACES_PAGE)
+
+
+def phases(run: RunRow, evaluations: list[EvaluationRow]) -> None:
+    """Show a bar for each phase: loading, measuring the start, training, and the evaluation at work."""
+    first = [each for each in evaluations if each.step == 0]
+    is_loaded = bool(first) or run.step > 0
+    st.progress(1.0 if is_loaded else 0.0, text="Load model and data" + ("" if is_loaded else ": at work"))
+    done, total = sum(each.done for each in first), sum(each.total for each in first)
+    text = f"Measure the starting policy: {done} of {total} answers" if total else "Measure the starting policy"
+    st.progress(1.0 if run.step else done / total if total else 0.0, text=text)
+    left = status.seconds_left(run)
+    remaining = f", {format.duration(left)} left" if left is not None else ""
+    st.progress(status.progress(run) or 0.0, text=f"Train: {status.steps(run)}{remaining}")
+    now = [each for each in evaluations if each.step > 0 and each.ended_at is None]
+    if now:
+        name = status.EVALUATED.get(now[-1].kind, now[-1].kind)
+        share = min(1.0, now[-1].done / max(1, now[-1].total))
+        st.progress(share, text=f"Evaluate ({name}): {now[-1].done} of {now[-1].total} answers")

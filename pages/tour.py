@@ -1,0 +1,49 @@
+"""Tour: six stops on recorded runs, with the run at work on this machine beside them."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import recorded, recorded_view
+from app.shared import data, run_actions
+from app.tour import live
+
+RUNS_PAGE = "../pages/runs.py"
+
+
+def stops() -> None:
+    for number, stop in enumerate(recorded_view.stops(), 1):
+        with st.container(border=True, key=f"stop_{number}", gap="xxsmall"):
+            st.page_link(
+                recorded_view.script(stop),
+                label=f"{number}. {stop.title}",
+                icon=":material/arrow_forward:",
+                query_params=recorded_view.place(number),
+            )
+            st.caption(stop.sentence)
+
+
+st.title("Tour")
+st.markdown(
+    "A model sees a picture and a question and must count. **GRPO** pays it for right answers in the right form and "
+    "shows it no reasoning; **SFT** shows it reasoning to imitate. Six stops show on recorded runs what came of both."
+)
+is_here = len(recorded.here(data.list_run_heads(newest=0, uids=tuple(recorded.manifest().runs)))) > 0
+tour, beside = st.columns([3, 2], gap="large")
+with tour:
+    if is_here:
+        stops()
+        recorded_view.banner()
+    else:
+        is_shipped = bool(recorded.manifest().runs)
+        st.info(
+            "The recorded runs are not in this database."
+            if is_shipped
+            else "This copy of the project comes without its recorded runs: start the demo instead.",
+            icon=":material/inventory_2:",
+        )
+        recorded_view.show_button(type="primary")
+with beside:
+    live.live()
+    run_actions.demo_button()
+    st.page_link(RUNS_PAGE, label="All runs", icon=":material/list_alt:")

@@ -1,0 +1,151 @@
+"""Write the recorded experiment that comes with the project, from a database where its runs have been made.
+
+    python -m scripts.record_demo --db DB [--out FOLDER]
+    python -m scripts.record_demo --commands      # what makes the runs, in this order
+
+The runs are put into one experiment and exported, whole: every step, completion, image and evaluation. Nothing is
+chosen or edited. The folder may have at most 15 MB."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.recorded import FOLDER, Manifest, Stop
+from store.care import transfer
+from store.db.engine import Store, StoreError, open_store
+from store.db.rows import RunDetail
+from store.db.schema import JobState
+from store.experiments import add_to_experiment, create_experiment, list_experiments
+from store.runs import get_run, list_run_heads, resolve_run
+
+ARMS = {
+    "demo-grpo": "GRPO CoT",
+    "demo-sft": "SFT CoT",
+    "demo-collapse": "GRPO collapse",
+    "zero-shot": "zero-shot CoT",
+}
+"""The runs by name, and their arms."""
+EXPERIMENT = "Recorded: reward, imitation and a collapse"
+BENCHMARKS = ("shapes-complex", "shapes-hard")
+LIMIT = 200
+COMMANDS = (
+    *(f"python -m trainer run --preset {name} --db DB" for name in ("demo-grpo", "demo-sft", "demo-collapse")),
+    *(
+        f"python -m trainer eval --run {name} --benchmark {benchmark} --limit {LIMIT} --db DB"
+        for name in ("demo-grpo", "demo-sft", "demo-collapse")
+        for benchmark in BENCHMARKS
+    ),
+    *(
+        f"python -m trainer eval --model tiny --name zero-shot --benchmark {benchmark} --limit {LIMIT} --db DB"
+        for benchmark in ("shapes-simple",)
+    ),
+    "python -m scripts.record_demo --db DB",
+)
+MOST_BYTES = 15_000_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.record_demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--db", metavar="DB", help="database URL or SQLite file with the finished runs")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=FOLDER, help="default: %(default)s")
+    parser.add_argument("--commands", action="store_true", help="print the commands that make the runs, and end")
+    options = parser.parse_args()
+    if options.commands:
+        print("\n".join(COMMANDS))
+        return 0
+    try:
+        with closing(open_store(options.db)) as store:
+            size = record(store, options.out)
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{options.out} is written: {size / 1e6:.1f} MB.")
+    return 0 if size <= MOST_BYTES else 1
+
+
+def record(store: Store, folder: Path) -> int:
+    """Export the runs and describe them; return the bytes written. Raises StoreError."""
+    ended = {row.name for row in list_run_heads(store) if row.status == JobState.FINISHED}
+    runs = [get_run(store, resolve_run(store, name)) for name in ARMS if name in ended]
+    if not any(row.name == EXPERIMENT for row in list_experiments(store)):
+        made = create_experiment(store, name=EXPERIMENT, matrix={"arms": list(ARMS.values())})
+        for run in runs:
+            add_to_experiment(store, made.id, run.id, ARMS[run.name])
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.zip"):
+        old.unlink()
+    for run in runs:
+        transfer.export_run(store, run.id, folder / f"{run.name}.zip")
+    described = describe(runs)
+    text = json.dumps(described.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def describe(runs: list[RunDetail]) -> Manifest:
+    first = runs[0]
+    environment: dict[str, Any] = first.environment
+    recorded = datetime.fromtimestamp(max(run.created_at for run in runs), UTC)
+    return Manifest(
+        recorded_on=recorded.date().isoformat(),
+        commit=str(environment.get("git_commit") or "unknown"),
+        machine=f"{str(environment.get('device', 'cpu')).upper()}, {environment.get('threads')} thread a run",
+        commands=COMMANDS,
+        runs={run.uid: f"{run.name}.zip" for run in runs},
+        stops=stops({run.name: run.uid for run in runs}),
+    )
+
+
+def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
+    """Return the stops of the tour over these runs."""
+    grpo, sft = uids["demo-grpo"], uids["demo-sft"]
+    return (
+        Stop(
+            page="run",
+            query={"run": grpo},
+            title="It learns",
+            sentence="Reward, held-out accuracy and reasoning steps rise together, from reward alone.",
+        ),
+        Stop(
+            page="traces",
+            query={"run": grpo, "step": "1"},
+            title="The start",
+            sentence="The first answers break the form: few have one think block and one answer block. "
+            "Press the right arrow key to walk on through training.",
+        ),
+        Stop(
+            page="emergence",
+            query={"run": grpo},
+            title="The format locks in",
+            sentence="The cards name the steps at which form, numbered reasoning and accuracy arrive, with a trace "
+            "from just before and just after each.",
+        ),
+        Stop(
+            page="find",
+            query={"run": grpo, "judged": "Wrong", "sort": "Most steps"},
+            title="Where it goes wrong",
+            sentence="The longest wrong answers come first: count along with the picture and find the step that slips.",
+        ),
+        Stop(
+            page="compare",
+            query={"run": grpo, "runs": ",".join(uids.values())},
+            title="Reward against imitation",
+            sentence="The tables hold both methods against each other on the same held-out pictures, with intervals.",
+        ),
+        Stop(
+            page="drift",
+            query={"run": grpo, "runs": f"{sft},{grpo}"},
+            title="Two styles",
+            sentence="SFT writes like its annotators. GRPO found a style of its own: read them side by side.",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
