@@ -55,6 +55,7 @@ def pages() -> dict[str, list[Page]]:
             _page("rewards", "balance", "What is an answer paid, and why? Score a text or a past run again."),
         ],
         "Compare runs": [
+            _page("curves", "ssid_chart", "How do these runs learn? Any metric of many runs in one picture."),
             _page("compare", "leaderboard", "Which one wins, and is that sure? Tables with intervals."),
             _page("drift", "compare", "How do the styles differ? Methods side by side, sentence by sentence."),
         ],

@@ -39,6 +39,7 @@ TITLE = "[data-testid='stMain'] h1"
 FIRST = {
     "": "[data-testid='stDataFrame']",
     "run": ".live-chart .main-svg",
+    "curves": ".live-chart .main-svg",
     "emergence": ".live-chart .main-svg",
     "traces": ".tv",
     "find": ".tv-place a",

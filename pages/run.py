@@ -88,8 +88,10 @@ def alone(name: str) -> Chart:
 def step_bar(run: RunDetail, step: int | None) -> None:
     """What the step cursor is at, and the way to that step's texts."""
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
+        if links.zoom() is not None:
+            st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
         if step is None:
-            st.caption("Click on a curve to set the step cursor; drag to zoom, double-click to zoom out.")
+            st.caption("Click on a curve to set the step cursor; drag to zoom all charts, double-click to zoom out.")
             return
         st.markdown(f"Cursor at **step {step}**", width="content")
         query = {"run": run.uid, "step": str(step)}

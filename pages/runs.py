@@ -17,6 +17,7 @@ from store.db.rows import JobRow, RunRow
 LAUNCH_PAGE = "../pages/launch.py"
 TOUR_PAGE = "../pages/tour.py"
 RUN_PAGE = "../pages/run.py"
+CURVES_PAGE = "../pages/curves.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
 NEWEST = 200
@@ -121,6 +122,9 @@ def actions(selected: Sequence[RunRow]) -> None:
         explanation = "Opens the run." if one else "Select one run to open it."
         if st.button("Open", icon=":material/monitoring:", key="open", disabled=one is None, help=explanation) and one:
             st.switch_page(RUN_PAGE, query_params={"run": one.uid})
+        explanation = "The curves of the selected runs over one another."
+        if st.button("Curves", icon=":material/ssid_chart:", key="curves", disabled=not selected, help=explanation):
+            st.switch_page(CURVES_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
         explanation = "Accuracy, similarity and examples of the selected runs, with intervals."
         if st.button("Compare", icon=":material/leaderboard:", key="compare", disabled=not selected, help=explanation):
             st.switch_page(COMPARE_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})

@@ -63,6 +63,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "runs": "/",
         "launch": "/launch",
         "run": f"/run?run={uid}",
+        "curves": "/curves",
         "emergence": f"/emergence?run={uid}",
         "traces": f"/traces?run={uid}",
         "find": f"/find?run={uid}&judged=Wrong&sort=Most+steps",

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.compare.groups import Group, Member
+from app.shared.conditions import examples_per_step, running_tokens
 from store.db.rows import Clock, RunDetail, Series
 
 Floats = npt.NDArray[np.float64]
@@ -88,19 +89,6 @@ def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Float
     if not len(at):
         return np.full(len(steps), np.nan)
     return np.interp(steps, np.concatenate([[0], at]), np.concatenate([[0.0], total]))
-
-
-def running_tokens(recorded: Floats) -> Floats:
-    """Return the tokens so far; a falling count started again with a resumed run."""
-    grown = np.diff(recorded, prepend=0.0)
-    return np.cumsum(np.where(grown < 0, recorded, grown))
-
-
-def examples_per_step(run: RunDetail) -> int | None:
-    """Return the distinct training examples of an update (not completions), None if the configuration has no number."""
-    batch = (run.config.get("optimization") or {}).get("batch_size")
-    copies = (run.config.get("grpo") or {}).get("group_size", 1) if run.method == "grpo" else 1
-    return batch // copies if batch and run.method != "none" else None
 
 
 def measured(member: Member, source: Source) -> list[Point]:

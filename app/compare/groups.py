@@ -14,6 +14,7 @@ import numpy as np
 
 from app.shared import status
 from app.shared.conditions import differences
+from app.shared.fields import flat
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
 from trainer.spec import statistics
 from trainer.spec.similarity import CLOSE
@@ -228,14 +229,6 @@ def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for config in configs for key in config)
     found = {key: [config.get(key) for config in configs] for key in keys}
     return {key: values for key, values in found.items() if len(set(map(str, values))) > 1}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted field."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def is_control(group: Group) -> bool:

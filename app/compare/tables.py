@@ -13,6 +13,7 @@ from app.compare import groups as comparison
 from app.compare import reported
 from app.compare.groups import Contrast, GetScores, Group, Measured
 from app.shared import format, links
+from app.shared.fields import flat
 from store.db.rows import EvaluationRow
 from trainer.spec import statistics
 from trainer.spec.similarity import COS_AT
@@ -258,7 +259,7 @@ def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | Non
 
 def _but_rank(group: Group) -> tuple[object, ...]:
     run = group.first
-    fields = comparison.flat(run.config)
+    fields = flat(run.config)
     kept = {k: v for k, v in fields.items() if k not in ("lora.rank", "lora.alpha", "name", "seed")}
     return run.model, run.method, group.label, str(sorted(kept.items(), key=str))
 

@@ -15,6 +15,10 @@ class Curve(NamedTuple):
     sparse: bool = False
     band: tuple[str, str] | None = None
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric, *(self.band or ()))
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -35,8 +39,7 @@ class Chart:
 
     @property
     def metrics(self) -> list[str]:
-        bands = [name for curve in self.curves for name in curve.band or ()]
-        return [*(curve.metric for curve in self.curves), *bands]
+        return [name for curve in self.curves for name in curve.metrics]
 
 
 def probe(metric: str, label: str) -> Curve:

@@ -52,6 +52,7 @@ class View(NamedTuple):
     marks: Sequence[figures.Mark]
     cursor: int | None
     parent: Parent | None = None
+    zoom: links.Zoom = None
 
 
 def controls() -> tuple[Kind, float, bool]:
@@ -64,6 +65,7 @@ def controls() -> tuple[Kind, float, bool]:
             key="axis",
             required=True,
             bind="query-params",
+            on_change=lambda: links.go("zoom"),
         )
         smoothing = st.slider(
             "Smoothing",
@@ -88,7 +90,7 @@ def controls() -> tuple[Kind, float, bool]:
 def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callable[[int], None]) -> None:
     """All charts in a grid that folds with the width of the page."""
     names = sorted({name for chart in wanted for name in chart.metrics})
-    series = data.read_series(run.id, names, points=POINTS)
+    series = read(run.id, wanted, view)
     before = data.read_series(view.parent.id, names, points=POINTS) if view.parent else {}
     with st.grid(3, min_column_width=400, gap="small"):
         for chart in wanted:
@@ -103,7 +105,21 @@ def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callab
                     key=f"curves_{run.uid}_{chart.key}",
                     alt=takeaway(chart, present, series),
                     on_click=lambda point: on_step(clicked_step(point, view.axis)),
+                    on_zoom=links.set_zoom,
                 )
+
+
+def read(run_id: int, wanted: Sequence[Chart], view: View) -> dict[str, Series]:
+    """Return the metrics of the charts: within the zoom, and a bit beyond, or whole if they are measured seldom."""
+    seldom = {name for chart in wanted for curve in chart.curves if curve.sparse for name in curve.metrics}
+    often = {name for chart in wanted for name in chart.metrics} - seldom
+    part: dict[str, int] = {}
+    if view.zoom is not None:
+        first, last = (view.axis.step(end) for end in view.zoom)
+        margin = max(1, (last - first) // 20)
+        part = {"lo": max(0, first - margin - figures.warm_up(view.smoothing)), "hi": last + margin}
+    within = data.read_series(run_id, sorted(often), points=POINTS, **part)
+    return within | data.read_series(run_id, sorted(seldom), points=POINTS)
 
 
 def clicked_step(point: Point, along: Axis) -> int:
@@ -126,7 +142,9 @@ def figure(
     colours = palette(run.method, chart)
     lines = [line(curve, series, view.axis, colours[chart.curves.index(curve)]) for curve in present]
     cursor = None if view.cursor is None else float(view.axis.place(view.cursor))
-    frame = figures.Frame(view.axis.title, f"{view.axis.title}/{view.log and chart.log}", view.marks, cursor)
+    frame = figures.Frame(
+        view.axis.title, f"{view.axis.title}/{view.log and chart.log}", view.marks, cursor, zoom=view.zoom
+    )
     if chart.parts == "stacked":
         return figures.stacked_chart(lines, frame, smoothing=view.smoothing)
     if view.parent is not None:
@@ -210,4 +228,5 @@ def view(run: RunDetail, cursor: int | None) -> View:
     clock = data.read_clock(run.id)
     along = axis(kind, clock)
     found = marks(data.list_events(run.id), clock, along)
-    return View(along, smoothing, log, found, cursor, parent_of(run, "step" if along.title == "step" else kind))
+    parent = parent_of(run, "step" if along.title == "step" else kind)
+    return View(along, smoothing, log, found, cursor, parent, links.zoom())

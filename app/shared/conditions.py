@@ -1,11 +1,20 @@
-"""Whether two evaluations asked the same way: prompt, pixels, decoding and rules from their recorded conditions."""
+"""Whether runs can be compared: what their training cost, and whether their evaluations asked the same way.
+
+The latter by prompt, pixels, decoding and rules from the recorded conditions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from store.db.rows import RunDetail
 from trainer.spec.prompt import INSTRUCTIONS
+
+Floats = npt.NDArray[np.float64]
 
 DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_prefix": "forced prefix"}
 
@@ -42,3 +51,16 @@ def _word(value: object) -> str:
     if isinstance(value, list):
         value = " ".join(map(str, value))
     return "none" if value in (None, "") else str(value)
+
+
+def running_tokens(recorded: Floats) -> Floats:
+    """Return the tokens so far; a falling count started again with a resumed run."""
+    grown = np.diff(recorded, prepend=0.0)
+    return np.cumsum(np.where(grown < 0, recorded, grown))
+
+
+def examples_per_step(run: RunDetail) -> int | None:
+    """Return the distinct training examples of an update (not completions), None if the configuration has no number."""
+    batch = (run.config.get("optimization") or {}).get("batch_size")
+    copies = (run.config.get("grpo") or {}).get("group_size", 1) if run.method == "grpo" else 1
+    return batch // copies if batch and run.method != "none" else None

@@ -14,13 +14,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from app import access
-from store import datasets, events, experiments, jobs, metrics, runs
+from store import datasets, events, experiments, jobs, metrics, ranges, runs
 from store.completions import find, rows
 from store.db.engine import Store, StoreError, database_url, open_store
 from store.db.rows import RunRow
 from store.evaluations import predictions, records
 
 SECONDS = 1.0
+SECONDS_OF_ENDED = 60.0
+"""How long the curves of runs that have ended are remembered: only an import could change them."""
 P = ParamSpec("P")
 R = TypeVar("R")
 Query = TypeVar("Query", bound=Callable[..., Any])
@@ -72,10 +74,10 @@ def end_page(error: StoreError) -> None:
     st.stop()
 
 
-def _cached(query: Callable[Concatenate[Store, P], R]) -> Callable[P, R]:
-    """Return `query` on the reader's store, cached for a second; `forget` clears it."""
+def _cached(query: Callable[Concatenate[Store, P], R], seconds: float = SECONDS) -> Callable[P, R]:
+    """Return `query` on the reader's store, cached for a second or so long; `forget` clears it."""
     decorate: Any = st.cache_data(
-        ttl=SECONDS, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
+        ttl=seconds, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
     )
     remembered = decorate(query)
     _remembered.append(remembered)
@@ -129,6 +131,10 @@ list_metric_names = _cached(metrics.list_metric_names)
 read_series = _cached(metrics.read_series)
 read_ends = _cached(metrics.read_ends)
 read_clock = _cached(metrics.read_clock)
+read_ranges = _cached(ranges.read_ranges)
+read_ended_ranges = _cached(ranges.read_ranges, SECONDS_OF_ENDED)
+read_clocks = _cached(ranges.read_clocks)
+list_recorded = _cached(ranges.list_recorded)
 read_running_total = _cached(metrics.read_running_total)
 get_step_bounds = _cached(rows.get_step_bounds)
 list_completions = _cached(rows.list_completions)

@@ -6,6 +6,7 @@ differ by colour and by dash. Missing values (NaN) are gaps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,6 +65,8 @@ class Frame(NamedTuple):
     """Where the user has put the cursor on the x axis."""
     height: int = 260
     """Pixels."""
+    zoom: tuple[float, float] | None = None
+    """The part of the x axis that all charts of the page show; None for all of it."""
 
 
 PLAIN = Frame()
@@ -216,6 +219,11 @@ def paths(runs: Sequence[Path]) -> go.Figure:
     return figure
 
 
+def warm_up(smoothing: float) -> int:
+    """Return the steps after which a smoothed curve has forgotten, but for a hundredth, where it began."""
+    return 0 if smoothing <= 0 else math.ceil(math.log(0.01) / math.log(smoothing))
+
+
 def empty(frame: Frame) -> go.Figure:
     """Return axes, marks and cursor of a frame, without any data."""
     uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
@@ -235,6 +243,9 @@ def empty(frame: Frame) -> go.Figure:
                 "zeroline": False,
                 "nticks": 8,
                 "rangemode": "tozero",
+                # The page's zoom replaces what was zoomed to in this chart, but leaves its y axis alone.
+                "range": frame.zoom,
+                "uirevision": f"{frame.revision}/{frame.zoom}" if frame.revision else None,
             },
             yaxis={"zeroline": False, "nticks": 6, "exponentformat": "power"},
             shapes=[
@@ -309,7 +320,7 @@ def _band(line: Line) -> list[go.Scatter]:
     """Return the interval, drawn under its line; a gap in y is a gap in the band."""
     assert line.low is not None and line.high is not None
     bands = []
-    for number, part in enumerate(_runs(np.isfinite(line.low) & np.isfinite(line.high))):
+    for number, part in enumerate(stretches(np.isfinite(line.low) & np.isfinite(line.high))):
         x = np.concatenate([line.x[part], line.x[part][::-1]])
         y = np.concatenate([line.high[part], line.low[part][::-1]])
         bands.append(
@@ -329,7 +340,7 @@ def _band(line: Line) -> list[go.Scatter]:
     return bands
 
 
-def _runs(mask: npt.NDArray[np.bool_]) -> list[slice]:
+def stretches(mask: npt.NDArray[np.bool_]) -> list[slice]:
     """Return slices of consecutive True values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [slice(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]

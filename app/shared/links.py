@@ -12,6 +12,8 @@ from streamlit.runtime.state.session_state_proxy import get_session_state
 
 from store.metrics import MAX_STEP
 
+Zoom = tuple[float, float] | None
+"""The part of the x axis that is shown, None for all of it."""
 MEDIA = "api/media"
 """Relative, like all links here: pages lie side by side, and a proxy may serve them below a path of its own."""
 
@@ -50,6 +52,23 @@ def set_step(to: float) -> None:
 
 def clear_step() -> None:
     go("step")
+
+
+def zoom() -> Zoom:
+    """Return the part of the x axis in the address, `zoom=LOW,HIGH`; None for all of it."""
+    parts = st.query_params.get("zoom", "").split(",")
+    try:
+        low, high = map(float, parts)
+    except ValueError:
+        return None
+    return (low, high) if float("-inf") < low < high < float("inf") else None
+
+
+def set_zoom(to: Zoom) -> None:
+    if to is None:
+        go("zoom")
+    else:
+        go(zoom=f"{to[0]:.6g},{to[1]:.6g}")
 
 
 def page(name: str, **query: str | int) -> str:

@@ -7,6 +7,7 @@ const CONFIG = {
   modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
   doubleClick: "reset",
 }
+const DOUBLE_CLICK = 320 // milliseconds, a little more than plotly.js waits for the second click
 const PRINTED = { text: "#1a1a1a", grid: "#d9d9d9", paper: "#ffffff", font: "Arial, Helvetica, sans-serif", scale: 3 }
 const charts = new WeakMap()
 
@@ -42,7 +43,7 @@ function save(Plotly, element, format, filename) {
 }
 
 // Made once for a chart: react draws it anew, and its zoom is gone, when any object of the configuration is another one.
-function configuration(Plotly, filename) {
+function configuration(Plotly, { filename, zooms }) {
   const button = (format, icon) => ({
     name: `save-${format}`,
     title: `Save as ${format.toUpperCase()}`,
@@ -50,7 +51,7 @@ function configuration(Plotly, filename) {
     click: element => save(Plotly, element, format, filename),
   })
   const buttons = [button("png", Plotly.Icons.camera), button("svg", Plotly.Icons.disk)]
-  return { ...CONFIG, modeBarButtonsToAdd: buttons }
+  return { ...CONFIG, modeBarButtonsToAdd: buttons, doubleClick: zooms ? "autosize" : CONFIG.doubleClick }
 }
 
 // One chart after the other, in the order of the page: the first is seen, and the page answers, before the last is drawn.
@@ -60,9 +61,75 @@ function inTurn(draw) {
   return turn
 }
 
-function watch(element, Plotly) {
+// Curves with a key in their `meta` are those of runs: a legend of the page hides them, and all charts highlight one.
+const keyOf = trace => trace?.meta?.key ?? null
+
+function hide(chart, traces) {
+  for (const trace of traces) {
+    const isHidden = chart.hidden.has(keyOf(trace)) || chart.hidden.has(trace.meta?.group)
+    if (keyOf(trace) !== null) trace.visible = !isHidden
+  }
+}
+
+function highlight(element, key) {
+  const chosen = key ?? charts.get(element)?.front ?? null
+  let found = false
+  for (const node of element.querySelectorAll(".scatterlayer .trace")) {
+    const trace = node.__data__?.[0]?.trace
+    const isChosen = chosen !== null && (keyOf(trace) === chosen || trace?.meta?.group === chosen)
+    node.classList.toggle("live-chart-chosen", isChosen)
+    found ||= isChosen
+  }
+  element.classList.toggle("live-chart-dimmed", found)
+}
+
+function follow(element, Plotly, chart) {
+  const onHover = ({ detail }) => highlight(element, detail)
+  const onLegend = ({ detail }) => {
+    chart.hidden = new Set(detail.hidden)
+    chart.front = detail.front
+    inTurn(async () => {
+      if (charts.get(element) !== chart) return
+      hide(chart, element.data)
+      await Plotly.restyle(element, { visible: element.data.map(trace => trace.visible ?? true) })
+      highlight(element, null)
+    })
+  }
+  window.addEventListener("vr1z-hover", onHover)
+  window.addEventListener("vr1z-legend", onLegend)
+  const say = key => window.dispatchEvent(new CustomEvent("vr1z-hover", { detail: key }))
+  element.on("plotly_hover", ({ points }) => say(keyOf(points[0].data)))
+  element.on("plotly_unhover", () => say(null))
+  element.on("plotly_afterplot", () => highlight(element, null))
+  return () => {
+    window.removeEventListener("vr1z-hover", onHover)
+    window.removeEventListener("vr1z-legend", onLegend)
+  }
+}
+
+// A zoom is reported once it has come to rest; null when the whole axis is shown again.
+function reportRange(element, chart) {
+  element.on("plotly_relayout", change => {
+    const isReset = change["xaxis.autorange"] === true
+    if (!isReset && change["xaxis.range[0]"] === undefined) return
+    clearTimeout(chart.resting)
+    const [lo, hi] = isReset ? [null, null] : element.layout.xaxis.range
+    chart.resting = setTimeout(() => chart.report("range", { lo, hi }), 250)
+  })
+}
+
+function watch(element, Plotly, data) {
   const chart = charts.get(element)
-  element.on("plotly_click", ({ points }) => chart.report("point", { x: points[0].x, curve: points[0].data.name }))
+  // Where a double-click zooms out, its first click must not be taken for one that leads to another page.
+  element.on("plotly_click", ({ points, event }) => {
+    clearTimeout(chart.clicking)
+    if (data.zooms && event.detail > 1) return
+    const { name, meta } = points[0].data
+    const report = () => chart.report("point", { x: points[0].x, curve: name, key: meta?.key ?? null })
+    chart.clicking = setTimeout(report, data.zooms ? DOUBLE_CLICK : 0)
+  })
+  if (data.follows) chart.unfollow = follow(element, Plotly, chart)
+  if (data.zooms) reportRange(element, chart)
   chart.observer = new ResizeObserver(() => element.offsetWidth && Plotly.Plots.resize(element))
   chart.observer.observe(element)
 }
@@ -75,6 +142,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const chart = charts.get(element) ?? {}
   chart.report = setTriggerValue
   charts.set(element, chart)
+  const told = JSON.stringify(data.follows)
+  if (told !== chart.told) {
+    chart.told = told
+    chart.hidden = new Set(data.follows?.hidden)
+    chart.front = data.follows?.front ?? null
+  }
 
   const style = getComputedStyle(element)
   const token = name => style.getPropertyValue(`--st-${name}`).trim()
@@ -87,9 +160,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
     .then(Plotly =>
       inTurn(async () => {
         if (charts.get(element) !== chart || chart.look !== look) return
-        chart.config ??= configuration(Plotly, data.filename)
+        chart.config ??= configuration(Plotly, data)
+        hide(chart, figure.data)
         await Plotly.react(element, figure.data, themed(figure.layout, token), chart.config)
-        if (!chart.observer) watch(element, Plotly)
+        if (!chart.observer) watch(element, Plotly, data)
+        if (data.follows) highlight(element, null)
       })
     )
     .catch(error => {
@@ -99,6 +174,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   chart.leave = () => {
     chart.observer?.disconnect()
+    chart.unfollow?.()
+    clearTimeout(chart.resting)
+    clearTimeout(chart.clicking)
     charts.delete(element)
     window.Plotly?.purge(element)
   }

@@ -8,15 +8,19 @@ the plotly.js of the plotly package, which `python -m app` serves.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy.typing as npt
 import plotly.graph_objects as go
 import streamlit as st
 from plotly.io.json import to_json_plotly
+
+from app.shared.links import Zoom
 
 LIBRARY_ROUTE = "/api/plotly.min.js"
 _LIBRARY = f"{LIBRARY_ROUTE.removeprefix('/')}?v={version('plotly')}"
@@ -38,10 +42,22 @@ _library = st.components.v2.component(
 
 
 class Point(NamedTuple):
-    """Where the user clicked: the x of the nearest point and the name of its curve."""
+    """Where the user clicked: the x of the nearest point, the name of its curve, and the key in the curve's `meta`."""
 
     x: float
     curve: str
+    key: str | None = None
+
+
+class Legend(NamedTuple):
+    """What the legend of a page (`app.curves.legend`) has chosen among keys of curves: hidden ones, one in front."""
+
+    hidden: tuple[str, ...] = ()
+    front: str | None = None
+
+
+Figure = dict[str, Any]
+"""A figure as plotly.js reads it, for charts of so many curves that plotly.py's objects would take too long."""
 
 
 def load_library() -> None:
@@ -50,37 +66,62 @@ def load_library() -> None:
         _library(key="plotly_library_loader", data={"library": _LIBRARY})
 
 
-def live_chart(figure: go.Figure, *, key: str, alt: str, on_click: Callable[[Point], None] | None = None) -> None:
+def live_chart(
+    figure: go.Figure | Figure,
+    *,
+    key: str,
+    alt: str,
+    on_click: Callable[[Point], None] | None = None,
+    on_zoom: Callable[[Zoom], None] | None = None,
+    legend: Legend | None = None,
+) -> None:
     """Draw `figure` under a `key` that is the chart's identity; `alt` is its takeaway in a sentence.
 
-    `on_click` is called, as Streamlit's callbacks are, before the rerun that a click causes.
+    `on_click` and `on_zoom` are called, as Streamlit's callbacks are, before the rerun that they cause. With `legend`
+    the chart follows the page's legend and highlights, with all others that do, the run that the mouse is nearest to.
     """
 
     def report() -> None:
         point = st.session_state[key].point
         if point is not None and on_click is not None:
-            on_click(Point(float(point["x"]), str(point["curve"])))
+            on_click(Point(float(point["x"]), str(point["curve"]), point.get("key")))
+
+    def report_range() -> None:
+        found = st.session_state[key].range
+        if found is not None and on_zoom is not None:
+            on_zoom(None if found["lo"] is None else (float(found["lo"]), float(found["hi"])))
 
     _chart(
         key=key,
         data={
             "figure": figure_json(figure),
             "alt": alt,
-            "height": figure.layout.height,
+            "height": figure["layout"]["height"],
             "filename": re.sub(r"[^a-zA-Z0-9]+", "-", key).strip("-"),
             "library": _LIBRARY,
+            "follows": None if legend is None else legend._asdict(),
+            "zooms": on_zoom is not None,
         },
         on_point_change=report,
+        on_range_change=report_range,
     )
 
 
-def figure_json(figure: go.Figure) -> str:
+def figure_json(figure: go.Figure | Figure) -> str:
     """Return the figure with a uid for each trace, by which plotly.js remembers hidden curves; plotly.py omits it.
 
     plotly.js builds a CSS selector from a uid, so it must contain no slash or space.
     """
-    content = figure.to_dict()
-    for written, trace in zip(content["data"], figure.data, strict=True):
-        if trace.uid is not None:
-            written["uid"] = f"trace-{trace.uid.encode().hex()}"
-    return str(to_json_plotly(content))
+    content = figure if isinstance(figure, dict) else figure.to_dict()
+    uids = [trace["uid"] for trace in figure["data"]]
+    written = [
+        trace if uid is None else trace | {"uid": f"trace-{uid.encode().hex()}"}
+        for trace, uid in zip(content["data"], uids, strict=True)
+    ]
+    return str(to_json_plotly(content | {"data": written}))
+
+
+def packed(values: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return numbers as plotly.js reads them fastest: a typed array in base64."""
+    shape = {"shape": ",".join(map(str, values.shape))} if values.ndim > 1 else {}
+    return {"dtype": values.dtype.str[1:], "bdata": base64.b64encode(values.tobytes()).decode(), **shape}

@@ -20,7 +20,7 @@ SHOWN, LINKED = "run_in_view.uid", "run_in_view.linked"
 SEVERAL = "run_in_view.several"
 OFFERED = 200
 """The newest runs, which the picker offers beside those at work and the one in the address."""
-PLACES = ("step", "group", "completion", "prediction", "evaluation")
+PLACES = ("step", "zoom", "group", "completion", "prediction", "evaluation")
 """Parameters of the address that mean a place in one run, and nothing in another."""
 FORGOTTEN = {"drift": ("sides", "runs", "on", "example", "phrase"), "compare": ("runs", "experiment"), "find": ("all",)}
 """Further parameters that another run in view replaces, by page."""

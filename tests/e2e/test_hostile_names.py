@@ -54,6 +54,8 @@ PAGES = (
     "launch?clone=ONE",
     "compare",
     "compare?runs=ONE,OTHER",
+    "curves?group=-",
+    "curves?runs=ONE,OTHER&numbers=Reward&wide=Reward",
     "drift",
     "drift?runs=ONE,OTHER",
     "drift?runs=ONE,OTHER&view=Over+training",

@@ -21,7 +21,20 @@ from tests.pages.conftest import copied
 
 Open = Callable[..., AppTest]
 FEW, MANY = 30, 230
-PAGES = ("runs", "run", "emergence", "traces", "find", "rewards", "compare", "drift", "datasets", "launch", "system")
+PAGES = (
+    "runs",
+    "run",
+    "curves",
+    "emergence",
+    "traces",
+    "find",
+    "rewards",
+    "compare",
+    "drift",
+    "datasets",
+    "launch",
+    "system",
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from app.compare import equal_cost, figures
 from app.compare.equal_cost import Budget, Course, Point
 from app.compare.figures import Rewarded, Track
 from app.compare.groups import Group, Member
+from app.shared.conditions import running_tokens
 from app.shared.rescoring import Scheme, mean_total
 from store.db.engine import Store, open_store
 from store.db.rows import Clock, ExampleRow, PredictionRow, Series
@@ -93,7 +94,7 @@ def test_the_newest_measurement_of_a_step_counts_and_a_probe_counts_its_greedy_a
 
 
 def test_a_resumed_run_has_spent_the_tokens_of_both_parts() -> None:
-    assert equal_cost.running_tokens(np.array([10.0, 20.0, 5.0, 15.0])).tolist() == [10, 20, 25, 35]
+    assert running_tokens(np.array([10.0, 20.0, 5.0, 15.0])).tolist() == [10, 20, 25, 35]
 
 
 def test_what_was_not_recorded_is_not_known(store: Store) -> None:

@@ -1,0 +1,46 @@
+"""Lists in the address: keys may hold anything, so commas within them are written as the address writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote, unquote
+
+import streamlit as st
+
+from app.shared import links
+from app.shared.live_chart import Legend
+
+NOTHING = "-"
+"""A list that was emptied, where a missing one means the default."""
+READABLE = " ·–/=.:@()"
+
+
+def join(keys: Iterable[str]) -> str:
+    return ",".join(quote(key, safe=READABLE) for key in keys) or NOTHING
+
+
+def split(text: str) -> list[str]:
+    return [unquote(key) for key in text.split(",") if key] if text != NOTHING else []
+
+
+def read(name: str) -> list[str] | None:
+    """Return the list of a parameter; None where the address has none."""
+    return split(st.query_params[name]) if name in st.query_params else None
+
+
+def legend(keys: Iterable[str]) -> Legend:
+    """Return what the legend has hidden and brought to the front among these keys."""
+    known = list(keys)
+    shown = read("only")
+    hidden = [key for key in known if key not in shown] if shown is not None else read("hidden") or []
+    front = st.query_params.get("front")
+    return Legend(tuple(key for key in hidden if key in known), front if front in known else None)
+
+
+def keep_legend(chosen: Legend, keys: Iterable[str]) -> None:
+    """Write the legend's choice, by the shorter of the hidden and the shown keys."""
+    shown = [key for key in keys if key not in chosen.hidden]
+    place = {"front": chosen.front} if chosen.front else {}
+    if chosen.hidden:
+        place |= {"only": join(shown)} if len(shown) < len(chosen.hidden) else {"hidden": join(chosen.hidden)}
+    links.go("hidden", "only", "front", **place)

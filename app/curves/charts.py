@@ -1,0 +1,223 @@
+"""The charts of the page: what each draws, its menu, and what is said where a curve is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app.curves import address, catalogue, figures
+from app.curves.axes import Axis
+from app.curves.bands import Spread
+from app.curves.catalogue import Chart
+from app.curves.figures import Curve, Look
+from app.curves.grouping import Entry
+from app.curves.numbers import numbers
+from app.shared import data, format, links, status
+from app.shared import figures as shared
+from app.shared.links import Zoom
+from app.shared.live_chart import Legend, Point, live_chart
+from store.db.rows import RunRow
+from store.metrics import MAX_STEP
+from store.ranges import Ranges, range_width
+
+POINTS, FEWEST, ALL_POINTS = 500, 120, 12_000
+"""Points of a curve at most and at least, and of all curves of a chart together."""
+MENU = {
+    "first": "Move to the front",
+    "earlier": "Move earlier",
+    "later": "Move later",
+    "wide": "Full width, or not",
+    "numbers": "Numbers, or not",
+    "remove": "Remove",
+}
+
+
+class View(NamedTuple):
+    """How all charts of the page are drawn; `charts` are their keys in order."""
+
+    axis: Axis
+    smoothing: float
+    log: bool
+    spread: Spread
+    singles: bool
+    zoom: Zoom
+    legend: Legend
+    charts: list[str]
+    recorded: Mapping[str, frozenset[int]]
+
+
+def draw(entries: Sequence[Entry], view: View, *, on_point: Callable[[Point], None]) -> None:
+    """Show the charts that have something to show, in a grid that folds with the width of the page."""
+    wide, tables = (address.read(name) or [] for name in ("wide", "numbers"))
+    shown = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
+    for is_wide, part in _rows([(key, metric, key in wide) for key, metric in shown if metric is not None]):
+        with st.grid(1 if is_wide else 3, min_column_width=320, gap="small"):
+            for key, metric in part:
+                chart = catalogue.chart(key)
+                with st.container(border=True, key=f"overlay_{key.encode().hex()}", gap="xxsmall"):
+                    _one(chart, metric, entries, view, is_wide, key in tables, on_point)
+    absent = [catalogue.chart(key).title for key, metric in shown if metric is None]
+    if absent:
+        st.caption(f"Not recorded by any of these runs: {', '.join(map(format.literal, absent))}.")
+
+
+def _rows(charts: Sequence[tuple[str, str, bool]]) -> list[tuple[bool, list[tuple[str, str]]]]:
+    """Return the charts in rows that are all wide or all narrow, in their order."""
+    found: list[tuple[bool, list[tuple[str, str]]]] = []
+    for key, metric, is_wide in charts:
+        if not found or found[-1][0] != is_wide:
+            found.append((is_wide, []))
+        found[-1][1].append((key, metric))
+    return found
+
+
+def _one(
+    chart: Chart,
+    metric: str,
+    entries: Sequence[Entry],
+    view: View,
+    is_wide: bool,
+    with_numbers: bool,
+    on_point: Callable[[Point], None],
+) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        told = " ".join((chart.help, f"Draws {format.literal(metric)}.")).strip()
+        st.markdown(f"**{format.literal(chart.title)}**", help=told if metric != chart.title else None, width="stretch")
+        _menu(chart, view.charts)
+    drawn = curves(metric, entries, view)
+    if not any(each for _, each in drawn):
+        st.caption("No value of these runs lies in the part of the axis that is shown.")
+        return
+    look = Look(
+        view.axis.title,
+        view.spread,
+        view.zoom,
+        share=chart.share,
+        log=view.log and chart.log,
+        sparse=catalogue.is_sparse(metric),
+        smoothed=view.smoothing > 0 and not catalogue.is_sparse(metric),
+        singles=view.singles,
+        tall=is_wide,
+    )
+    live_chart(
+        figures.overlay(drawn, look),
+        key=f"overlay.{chart.key}",
+        alt=takeaway(chart, drawn, view.axis.title),
+        on_click=on_point,
+        on_zoom=links.set_zoom,
+        legend=view.legend,
+    )
+    _missing(metric, entries, drawn, view)
+    if with_numbers:
+        numbers(chart, metric, drawn, view.axis)
+
+
+def curves(metric: str, entries: Sequence[Entry], view: View) -> list[tuple[Entry, list[Curve]]]:
+    """Return the curves of each entry on the axis, within the zoom."""
+    runs = [run for entry in entries for run in entry.members]
+    found = read(runs, metric, view)
+    smoothing = 0.0 if catalogue.is_sparse(metric) else view.smoothing
+
+    def of(run: RunRow) -> Curve:
+        each = found[run.id]
+        places = (view.axis.place(run.id, each.first), view.axis.place(run.id, each.last))
+        return figures.curve(run.uid, run.name, each, *places, smoothing)
+
+    return [
+        (entry, [of(run) for run in entry.members if run.id in found and view.axis.has(run.id)]) for entry in entries
+    ]
+
+
+def read(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Ranges]:
+    """Return the metric of all runs within the zoom, and a bit beyond, in ranges of one width."""
+    ids = [run.id for run in runs]
+    lo, hi, end = 0, max(run.step for run in runs), MAX_STEP
+    # Measurements are few, and those beside the zoom are needed to draw the lines that enter it.
+    if view.zoom is not None and not catalogue.is_sparse(metric):
+        first, last = view.axis.steps(ids, *view.zoom)
+        margin = max(1, (last - first) // 20)
+        lo, end = max(0, first - margin - shared.warm_up(view.smoothing)), min(hi, last + margin)
+        hi = end
+    points = min(POINTS, max(FEWEST, ALL_POINTS // len(runs)))
+    part = {"width": range_width(lo, max(lo, hi), points), "lo": lo, "hi": end}
+    ended = tuple(run.id for run in runs if run.status not in status.OPEN)
+    live = tuple(run.id for run in runs if run.status in status.OPEN)
+    found = data.read_ended_ranges(ended, metric, **part) if ended else {}
+    return found | (data.read_ranges(live, metric, **part) if live else {})
+
+
+def takeaway(chart: Chart, drawn: Sequence[tuple[Entry, Sequence[Curve]]], x_title: str) -> str:
+    """`Reward along step, 8 curves: at their ends SFT CoT is highest (2.31), GRPO direct lowest (0.41).`"""
+    ends = {
+        entry.label: float(np.mean([each.points.y[np.isfinite(each.points.y)][-1:].mean() for each in curves]))
+        for entry, curves in drawn
+        if any(np.isfinite(each.points.y).any() for each in curves)
+    }
+    best, worst = max(ends, key=lambda label: ends[label]), min(ends, key=lambda label: ends[label])
+    told = f"{chart.title} along {x_title}, {len(ends)} {'curve' if len(ends) == 1 else 'curves'}"
+    if len(ends) == 1:
+        return f"{told}: {best} ends at {format.number(ends[best])}."
+    return (
+        f"{told}: at their ends {best} is highest ({format.number(ends[best])}), "
+        f"{worst} lowest ({format.number(ends[worst])})."
+    )
+
+
+def _missing(metric: str, entries: Sequence[Entry], drawn: Sequence[tuple[Entry, Sequence[Curve]]], view: View) -> None:
+    """Name the runs that are not in the chart, and why."""
+    shown = {curve.key for _, curves in drawn for curve in curves}
+    absent = [run for entry in entries for run in entry.members if run.uid not in shown]
+    unplaced = [run.name for run in absent if not view.axis.has(run.id)]
+    unrecorded = [run.name for run in absent if run.id not in view.recorded.get(metric, ())]
+    told = []
+    if unrecorded:
+        told.append(f"Not recorded by {_some(unrecorded)}.")
+    if unplaced:
+        told.append(f"No {view.axis.title} known of {_some(unplaced)}.")
+    if told:
+        st.caption(" ".join(told))
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    listed = ", ".join(map(format.literal, names[:most]))
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+def _menu(chart: Chart, order: Sequence[str]) -> None:
+    key = f"menu_{chart.key.encode().hex()}"
+
+    def act() -> None:
+        change(str(st.session_state[key]), chart.key, order)
+
+    st.menu_button(
+        f"Menu of {format.literal(chart.title)}",
+        list(MENU),
+        key=key,
+        format_func=lambda action: MENU[action],
+        on_click=act,
+        type="tertiary",
+        icon=":material/more_vert:",
+    )
+
+
+def change(action: str, key: str, order: Sequence[str]) -> None:
+    """Do to a chart what its menu says; the address keeps it."""
+    if action in ("wide", "numbers"):
+        listed = address.read(action) or []
+        left = [each for each in listed if each != key]
+        kept = left if key in listed else [*left, key]
+        links.go(action, **({action: address.join(kept)} if kept else {}))
+        return
+    links.go(charts=address.join(moved(action, key, order)))
+
+
+def moved(action: str, key: str, order: Sequence[str]) -> list[str]:
+    """Return the order of the charts after one of them was moved, or removed."""
+    place, rest = list(order).index(key), [each for each in order if each != key]
+    if action == "remove":
+        return rest
+    to = {"first": 0, "earlier": max(0, place - 1), "later": place + 1}[action]
+    return [*rest[:to], key, *rest[to:]]

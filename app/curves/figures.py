@@ -1,0 +1,173 @@
+"""Figures of many runs over one another. Pure functions; the page's legend hides curves by the key in their `meta`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.curves.bands import Band, Floats, Points, Spread, band
+from app.curves.grouping import Entry
+from app.shared import figures
+from app.shared.links import Zoom
+from app.shared.live_chart import Figure, packed
+from store.ranges import Ranges
+
+RAW = 8
+"""Curves up to which the raw values are drawn behind smoothed ones."""
+HEIGHT, TALL = 250, 460
+
+
+class Curve(NamedTuple):
+    """A run's curve on the x axis: `points` as it is drawn, `raw` with the extremes of each range."""
+
+    key: str
+    label: str
+    points: Points
+    raw: Points
+
+
+class Look(NamedTuple):
+    """How a chart is drawn."""
+
+    x_title: str
+    spread: Spread
+    zoom: Zoom = None
+    share: bool = False
+    log: bool = False
+    sparse: bool = False
+    smoothed: bool = False
+    singles: bool = False
+    """Whether the runs of a group are drawn behind it."""
+    tall: bool = False
+
+
+def curve(key: str, label: str, ranges: Ranges, first: Any, last: Any, smoothing: float) -> Curve:
+    """Return a run's curve; `first` and `last` are the places of the ranges' ends."""
+    middle = (np.asarray(first) + np.asarray(last)) / 2
+    steps = (ranges.first + ranges.last) / 2
+    mean = figures.smooth(steps, ranges.mean, smoothing)
+    if (ranges.first == ranges.last).all():
+        return Curve(key, label, Points(middle, mean), Points(middle, ranges.mean))
+    raw = Points(np.stack([first, last], 1).ravel(), np.stack([ranges.low, ranges.high], 1).ravel())
+    return Curve(key, label, Points(middle, mean) if smoothing > 0 else raw, raw)
+
+
+def overlay(drawn: Sequence[tuple[Entry, Sequence[Curve]]], look: Look) -> Figure:
+    """Return the runs, or the groups with their bands, over one another: bands first, then runs, then groups."""
+    back, runs, front = [], [], []
+    with_raw = look.smoothed and sum(len(curves) for _, curves in drawn) <= RAW
+    for entry, curves in drawn:
+        if not entry.is_group:
+            back += [_raw(entry, each) for each in curves if with_raw]
+            runs += [_run(entry, each, look, behind=False) for each in curves]
+            continue
+        together = band([each.points for each in curves], look.spread)
+        back += _bands(entry, together)
+        runs += [_run(entry, each, look, behind=True) for each in curves if look.singles]
+        front += _middle(entry, together, look)
+    return {"data": [*back, *runs, *front], "layout": _layout(look)}
+
+
+def _layout(look: Look) -> dict[str, Any]:
+    frame = figures.Frame(
+        look.x_title, f"{look.x_title}/{look.log}", height=TALL if look.tall else HEIGHT, zoom=look.zoom
+    )
+    layout: dict[str, Any] = figures.empty(frame).layout.to_plotly_json()
+    margin = {"t": 8, "r": 12, "l": 48, "b": 36}
+    layout |= {"showlegend": False, "hovermode": "closest", "hoverdistance": 60, "margin": margin}
+    if look.share:
+        layout["yaxis"] |= {"range": [-0.02, 1.04], "tickformat": ".0%"}
+    elif look.log:
+        layout["yaxis"] |= {"type": "log"}
+    return layout
+
+
+def _scatter(key: str, x: Floats, y: Floats, colour: str, **rest: Any) -> dict[str, Any]:
+    """Return a trace of plotly.js."""
+    line = {"color": colour} | rest.pop("line")
+    ends = {"x": packed(x.astype(np.float64)), "y": packed(y.astype(np.float32))}
+    return {"type": "scatter", "mode": "lines", "uid": key, "meta": {"key": key}, **ends, "line": line} | rest
+
+
+def _run(entry: Entry, drawn: Curve, look: Look, *, behind: bool) -> dict[str, Any]:
+    group = f"<br>{figures.plain(entry.label)}" if behind else ""
+    return _scatter(
+        drawn.key,
+        drawn.points.x,
+        drawn.points.y,
+        entry.colour,
+        name=figures.plain(drawn.label),
+        meta={"key": drawn.key, "group": entry.key if behind else None},
+        mode=_mode(look, drawn.points.x),
+        line={"dash": "solid" if behind else entry.dash, "width": 1 if behind else 1.8},
+        marker={"size": 3 if behind else 5},
+        opacity=0.35 if behind else 1.0,
+        hovertemplate=f"<b>%{{fullData.name}}</b>{group}<br>{_place(look)}<extra></extra>",
+    )
+
+
+def _mode(look: Look, x: Floats) -> str:
+    return "lines+markers" if look.sparse or len(x) == 1 else "lines"
+
+
+def _place(look: Look) -> str:
+    return f"{look.x_title} %{{x:,.6~g}}: %{{y:{_form(look)}}}"
+
+
+def _form(look: Look) -> str:
+    return ".1%" if look.share else ".4~g"
+
+
+def _raw(entry: Entry, drawn: Curve) -> dict[str, Any]:
+    uid, line = f"{drawn.key}/raw", {"width": 1}
+    return _scatter(drawn.key, *drawn.raw, entry.colour, uid=uid, line=line, opacity=0.3, hoverinfo="skip")
+
+
+def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
+    """Return the band of a group, one trace for each stretch without a gap."""
+    return [
+        _scatter(
+            entry.key,
+            np.concatenate([together.x[part], together.x[part][::-1]]),
+            np.concatenate([together.high[part], together.low[part][::-1]]),
+            entry.colour,
+            uid=f"{entry.key}/band{number}",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=figures.faded(entry.colour, 0.18),
+            hoverinfo="skip",
+        )
+        for number, part in enumerate(figures.stretches(np.isfinite(together.low)))
+    ]
+
+
+def _middle(entry: Entry, together: Band, look: Look) -> list[dict[str, Any]]:
+    """Return a group's line: solid where all of its runs are, dotted where only some are left."""
+    most = together.n.max(initial=0)
+    full = together.n == most
+    parts = [(full, entry.dash, "")]
+    if not full.all():
+        # One place beyond each end, so that the dotted part touches the solid one.
+        near = full & (np.roll(~full, 1) | np.roll(~full, -1))
+        parts.append((~full | near, "dot", "/fewer"))
+    ends = f" (%{{customdata[1]:{_form(look)}}} – %{{customdata[2]:{_form(look)}}})" if most > 1 else ""
+    hover = f"<b>%{{fullData.name}}</b><br>{_place(look)}{ends}<br>n = %{{customdata[0]}} of {most}<extra></extra>"
+    told = packed(np.stack([together.n, together.low, together.high], 1).astype(np.float32))
+    return [
+        _scatter(
+            entry.key,
+            together.x,
+            np.where(shown, together.middle, np.nan),
+            entry.colour,
+            uid=f"{entry.key}{suffix}",
+            name=figures.plain(entry.label),
+            customdata=told,
+            mode=_mode(look, together.x),
+            line={"dash": dash, "width": 2.5},
+            marker={"size": 6},
+            hovertemplate=hover,
+        )
+        for shown, dash, suffix in parts
+    ]

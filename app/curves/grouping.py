@@ -1,0 +1,112 @@
+"""Which runs belong together: by their settings, method, arm, tags, or the values of configuration fields. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from app.shared import figures, status
+from app.shared.fields import flat
+from store.db.rows import RunDetail, RunRow
+
+SETTINGS, METHOD, ARM, TAGS = "all settings but the seed", "method", "arm", "tags"
+OF_ONE_RUN = ("name", "seed", "data_seed", "note")
+"""Fields that runs of one setting may differ in; `evaluation.eval_seed` and the like end in `seed`."""
+COLOURS = (
+    *(figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY),
+    *("#A6761D", "#7A9A01", "#C2417C", figures.GREY),
+)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+ABSENT = "–"
+
+
+class Entry(NamedTuple):
+    """A line of the legend: a run, or a group of runs. `key` is the run's uid, or the group's label."""
+
+    key: str
+    label: str
+    members: tuple[RunRow, ...]
+    colour: str
+    dash: str
+    is_group: bool = False
+
+
+def differing(details: Sequence[RunDetail]) -> dict[str, dict[int, str]]:
+    """Return the configuration fields in which runs differ, with the value in words by run id; names are left out."""
+    settings = {run.id: flat(run.config) for run in details}
+    fields = dict.fromkeys(key for each in settings.values() for key in each)
+    found = {field: {id: words(each.get(field)) for id, each in settings.items()} for field in fields}
+    return {
+        field: values
+        for field, values in found.items()
+        if field not in ("name", "note") and len(set(values.values())) > 1
+    }
+
+
+def words(value: Any) -> str:
+    """Return a configuration value as it is shown in labels."""
+    if value is None:
+        return ABSENT
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def is_of_one_run(field: str) -> bool:
+    return field in OF_ONE_RUN or field.endswith("seed")
+
+
+def offered(runs: Sequence[RunRow], fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]) -> list[str]:
+    """Return what these runs can be grouped by."""
+    shared = [SETTINGS, METHOD]
+    shared += [ARM] if arms else []
+    shared += [TAGS] if any(run.tags for run in runs) else []
+    return [*shared, *fields]
+
+
+def entries(
+    runs: Sequence[RunRow],
+    by: Sequence[str],
+    fields: Mapping[str, Mapping[int, str]],
+    arms: Mapping[int, str],
+) -> list[Entry]:
+    """Return the lines of the legend, oldest run first: the runs themselves, or groups by all that `by` names."""
+    ordered = sorted(runs, key=lambda run: run.id)
+    if not by:
+        return [
+            Entry(run.uid, label, (run,), *_look(number))
+            for number, (run, label) in enumerate(zip(ordered, _names(ordered), strict=True))
+        ]
+    groups: dict[str, list[RunRow]] = {}
+    for run in ordered:
+        parts = [part for name in by for part in _parts(run, name, fields, arms)]
+        groups.setdefault(" · ".join(parts) or "all alike", []).append(run)
+    return [
+        Entry(label, label, tuple(members), *_look(number), is_group=True)
+        for number, (label, members) in enumerate(groups.items())
+    ]
+
+
+def _parts(run: RunRow, name: str, fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]) -> list[str]:
+    """Return what a run's group is called as far as one criterion goes."""
+    if name == METHOD:
+        return [status.METHODS.get(run.method, run.method) + (" direct" if run.style == "direct" else "")]
+    if name == ARM:
+        return [arms.get(run.id, "no arm")]
+    if name == TAGS:
+        return [", ".join(run.tags) or "no tag"]
+    if name == SETTINGS:
+        own = [field for field in fields if not is_of_one_run(field)]
+        return [f"{field.rpartition('.')[2]} {fields[field].get(run.id, ABSENT)}" for field in own]
+    return [f"{name.rpartition('.')[2]} {fields.get(name, {}).get(run.id, ABSENT)}"]
+
+
+def _names(runs: Sequence[RunRow]) -> list[str]:
+    """Return the runs' names; those that several have get their uid."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.name] = counts.get(run.name, 0) + 1
+    return [run.name if counts[run.name] == 1 else f"{run.name} ({run.uid})" for run in runs]
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Return colour and dash of the n-th line: fifty that differ."""
+    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]

@@ -1,0 +1,37 @@
+"""The one legend of all charts of the page: it hides curves, shows one alone, and brings one to the front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from app.curves.grouping import Entry
+from app.shared.live_chart import Legend
+
+KEY = "curves_legend"
+HINT = "Swatch: hide or show. Name: bring to the front."
+_HERE = Path(__file__)
+_legend = st.components.v2.component(
+    "run_legend",
+    html='<div class="run-legend"></div>\n',
+    css=_HERE.with_name("curves.css").read_text(encoding="utf-8"),
+    js=_HERE.with_suffix(".js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+def show(entries: Sequence[Entry], notes: Sequence[str], chosen: Legend, on_change: Callable[[Legend], None]) -> None:
+    """Show a line for each entry with a note of its length; `on_change` hears what the user chose."""
+
+    def report() -> None:
+        state = st.session_state[KEY].state
+        if state is not None:
+            on_change(Legend(tuple(map(str, state["hidden"])), None if state["front"] is None else str(state["front"])))
+
+    lines = [
+        {"key": entry.key, "label": entry.label, "note": note, "colour": entry.colour, "dash": entry.dash}
+        for entry, note in zip(entries, notes, strict=True)
+    ]
+    _legend(key=KEY, data={"entries": lines, "hint": HINT, **chosen._asdict()}, on_state_change=report)

@@ -1,0 +1,132 @@
+"""The table behind a chart: where each curve ends, its extremes, and what a group's runs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app.curves.axes import Axis
+from app.curves.bands import Points, common_end, grid, known, mean_until
+from app.curves.catalogue import Chart
+from app.curves.figures import Curve
+from app.curves.grouping import Entry
+from app.shared import format, links
+
+ENOUGH = 3
+"""Runs of a group from which one of them can be the odd one out."""
+
+
+ODD_SHARE = 0.1
+"""Share of the axis over which it must lie outside all others at a stretch; noise does not last that long."""
+
+
+class Odd(NamedTuple):
+    """The run of a group that lies furthest outside the others, from one place to another."""
+
+    run: int
+    first: float
+    last: float
+
+
+def odd_one_out(curves: Sequence[Points]) -> Odd | None:
+    """Return the run with the largest area outside all others, and its main stretch there; None if that is short."""
+    runs = [known(each) for each in curves]
+    if len(runs) < ENOUGH or any(not len(run.x) for run in runs):
+        return None
+    x = grid(runs)
+    values = np.array([np.interp(x, run.x, run.y, left=np.nan, right=np.nan) for run in runs])
+    x, values = x[np.isfinite(values).all(axis=0)], values[:, np.isfinite(values).all(axis=0)]
+    if not len(x):
+        return None
+    outside = [_outside(values, index) for index in range(len(runs))]
+    index = int(np.argmax([each.sum() for each in outside]))
+    beyond = outside[index] > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], beyond.astype(int), [0]])))
+    stretches = list(zip(edges[::2], edges[1::2], strict=True))
+    start, end = max(stretches, key=lambda each: outside[index][each[0] : each[1]].sum(), default=(0, 0))
+    if end - start < max(2, ODD_SHARE * len(x)):
+        return None
+    return Odd(index, float(x[start]), float(x[end - 1]))
+
+
+def _outside(values: np.ndarray, index: int) -> np.ndarray:
+    """Return by how much a run lies above the highest or below the lowest of the others."""
+    others = np.delete(values, index, axis=0)
+    return np.maximum(0, np.maximum(values[index] - others.max(axis=0), others.min(axis=0) - values[index]))
+
+
+def numbers(chart: Chart, metric: str, drawn: Sequence[tuple[Entry, Sequence[Curve]]], axis: Axis) -> None:
+    """Show the table; links lead to the traces of the run that a row is about."""
+    rows = table(drawn, axis)
+    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
+    st.dataframe(
+        columns,
+        key=f"numbers.{chart.key}",
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        column_config={
+            "traces": st.column_config.LinkColumn("traces", display_text="open", help="Of that run, at that step.")
+        },
+        alt=f"{chart.title} in numbers, a row for each curve",
+    )
+    end = common_end([each.points for _, curves in drawn for each in curves])
+    if end is not None:
+        st.caption(
+            f"As drawn, smoothing included. The mean until {end:,.6g} is the area under the curve up to the "
+            "last place that all curves reach: the higher, the faster it rose."
+        )
+
+
+def table(drawn: Sequence[tuple[Entry, Sequence[Curve]]], axis: Axis) -> list[dict[str, Any]]:
+    """Return a row for each entry, highest mean first; of groups the mean over their runs ± the standard deviation."""
+    end = common_end([each.points for _, curves in drawn for each in curves])
+    rows = [_row(entry, curves, end, axis) for entry, curves in drawn if any(len(known(c.points).x) for c in curves)]
+    order = next((name for name in rows[0] if name.startswith("mean until")), "last") if rows else "last"
+    return sorted(rows, key=lambda row: -(row[order] if row[order] is not None else -np.inf))
+
+
+def _row(entry: Entry, curves: Sequence[Curve], end: float | None, axis: Axis) -> dict[str, Any]:
+    of_runs = [(curve, known(curve.points)) for curve in curves]
+    of_runs = [(curve, points) for curve, points in of_runs if len(points.x)]
+    last = [float(points.y[-1]) for _, points in of_runs]
+    until = [] if end is None else [mean_until(points, end) for _, points in of_runs]
+    row: dict[str, Any] = {"curve": entry.label}
+    if entry.is_group:
+        row["n"] = len(of_runs)
+    row |= {"ends at": float(max(points.x[-1] for _, points in of_runs)), "last": _mean(last)}
+    if entry.is_group:
+        row["± sd of last"] = _deviation(last)
+    if end is not None:
+        row[f"mean until {end:,.6g}"] = _mean(until)
+    row |= {
+        "lowest": float(min(points.y.min() for _, points in of_runs)),
+        "highest": float(max(points.y.max() for _, points in of_runs)),
+    }
+    ids = {run.uid: run.id for run in entry.members}
+    if not entry.is_group:
+        curve, points = of_runs[0]
+        place = float(points.x[np.argmax(points.y)])
+        return row | {"highest at": place, "traces": _traces(curve.key, axis.step(ids[curve.key], place))}
+    odd = odd_one_out([points for _, points in of_runs])
+    if odd is not None:
+        curve = of_runs[odd.run][0]
+        told = f"{odd.first:,.6g} to {odd.last:,.6g}"
+        row |= {"odd one out": curve.label, "outside the others": told}
+        row["traces"] = _traces(curve.key, axis.step(ids[curve.key], odd.first))
+    return row
+
+
+def _traces(uid: str, step: int) -> str:
+    return links.page("traces", run=uid, step=step)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,146 @@
+"""Choose the runs whose curves are drawn: by name, experiment, tag or words. The choice is in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.curves import address
+from app.shared import data, format, links, run_picker, status
+from store.db.rows import ExperimentRow, RunRow
+
+MOST = 100
+"""Runs that are drawn at once, the newest of those that were chosen."""
+NEWEST = 10
+"""Runs that are drawn where nobody has chosen any."""
+OF_A_CHOICE = ("hidden", "only", "front", "zoom", "at", "of")
+"""Parameters of the address that mean nothing for other runs."""
+
+
+class Chosen(NamedTuple):
+    """Runs, newest first; `arms` are those of the chosen experiment by run id."""
+
+    runs: list[RunRow]
+    arms: Mapping[int, str]
+
+
+def choose(runs: Sequence[RunRow]) -> Chosen:
+    """Show the choice, and return the runs of it that have made a step."""
+    experiments = {row.uid: row for row in data.list_experiments()}
+    by_uid = {run.uid: run for run in runs}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Choose runs", icon=":material/filter_list:", key="choose_runs"):
+            named = _named(by_uid)
+            experiment = _experiment(experiments)
+            tags = _tags(runs)
+            words = _words()
+        told_here = st.container(width="content")
+    found = matching(runs, experiment, tags, words) if experiment or tags or words else []
+    chosen = {run.uid: run for run in (*(by_uid[uid] for uid in named), *found)}
+    told = "chosen"
+    if not (named or experiment or tags or words):
+        newest = _default(runs, list(experiments.values()))
+        chosen, told = {run.uid: run for run in newest[0]}, newest[1]
+        experiment = newest[2]
+    drawn = sorted((run for run in chosen.values() if run.step > 0), key=lambda run: -run.id)
+    told_here.caption(_told(len(chosen), len(drawn), told))
+    return Chosen(drawn[:MOST], experiment.arms if experiment else {})
+
+
+def matching(runs: Sequence[RunRow], experiment: ExperimentRow | None, tags: Sequence[str], words: str) -> list[RunRow]:
+    """Return the runs of an experiment, with all tags, in whose name, model, dataset or tags all words occur."""
+    return [
+        run
+        for run in runs
+        if (experiment is None or run.id in experiment.arms)
+        and set(tags) <= set(run.tags)
+        and all(word in _text(run) for word in words.lower().split())
+    ]
+
+
+def _text(run: RunRow) -> str:
+    method = status.METHODS.get(run.method, run.method)
+    return " ".join((run.name, run.uid, run.model, run.dataset, method, *run.tags)).lower()
+
+
+def _default(
+    runs: Sequence[RunRow], experiments: Sequence[ExperimentRow]
+) -> tuple[list[RunRow], str, ExperimentRow | None]:
+    """Return the runs of the newest experiment, or the newest runs, whichever was last at work."""
+    trained = [run for run in runs if run.step > 0]
+    if trained and (experiment := next((row for row in experiments if trained[0].id in row.arms), None)):
+        members = [run for run in trained if run.id in experiment.arms]
+        return members, f"of the newest experiment, {format.literal(experiment.name)}", experiment
+    return trained[:NEWEST], "the newest" if len(trained) > NEWEST else "all that have made a step", None
+
+
+def _told(chosen: int, drawn: int, told: str) -> str:
+    count = f"{min(drawn, MOST)} runs" if drawn != 1 else "1 run"
+    parts = [f"{count}, {told}"]
+    if drawn > MOST:
+        parts.append(f"the newest {MOST} of {drawn} are drawn")
+    if waiting := chosen - drawn:
+        parts.append(f"{waiting} without a step {'is' if waiting == 1 else 'are'} left out")
+    return "; ".join(parts) + "."
+
+
+def _go(name: str, value: str) -> None:
+    st.session_state.pop(run_picker.SEVERAL, None)
+    links.go(name, *OF_A_CHOICE, **({name: value} if value else {}))
+
+
+def _named(by_uid: Mapping[str, RunRow]) -> list[str]:
+    key = "curves.runs"
+    st.session_state[key] = [uid for uid in address.read("runs") or [] if uid in by_uid]
+    return st.multiselect(
+        "Runs",
+        list(by_uid),
+        key=key,
+        format_func=lambda uid: f"{by_uid[uid].name} · {uid}",
+        placeholder="by name",
+        on_change=lambda: _go("runs", ",".join(st.session_state[key])),
+    )
+
+
+def _experiment(experiments: Mapping[str, ExperimentRow]) -> ExperimentRow | None:
+    key = "curves.experiment"
+    wanted = st.query_params.get("experiment")
+    st.session_state[key] = wanted if wanted in experiments else None
+    uid = st.selectbox(
+        "Experiment",
+        list(experiments),
+        index=None,
+        key=key,
+        format_func=lambda uid: f"{experiments[uid].name} · {len(experiments[uid].arms)} runs · {uid}",
+        placeholder="any",
+        disabled=not experiments,
+        on_change=lambda: _go("experiment", st.session_state[key] or ""),
+    )
+    return experiments.get(uid or "")
+
+
+def _tags(runs: Sequence[RunRow]) -> list[str]:
+    key = "curves.tags"
+    known = sorted({tag for run in runs for tag in run.tags})
+    st.session_state[key] = [tag for tag in address.read("tags") or [] if tag in known]
+    return st.multiselect(
+        "Tags",
+        known,
+        key=key,
+        placeholder="any",
+        disabled=not known,
+        on_change=lambda: _go("tags", address.join(st.session_state[key]) if st.session_state[key] else ""),
+    )
+
+
+def _words() -> str:
+    key = "curves.words"
+    st.session_state[key] = st.query_params.get("find", "")
+    return st.text_input(
+        "Words",
+        key=key,
+        placeholder="name, model, dataset, tag",
+        on_change=lambda: _go("find", st.session_state[key].strip()),
+    )

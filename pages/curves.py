@@ -1,0 +1,214 @@
+"""Curves: how do these runs compare while they learn?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.curves import address, axes, catalogue, charts, grouping, legend, selection
+from app.curves.axes import Axis
+from app.curves.bands import SPREADS, Spread
+from app.curves.grouping import Entry
+from app.curves.selection import Chosen
+from app.shared import data, format, links, status
+from app.shared.live_chart import Point, load_library
+from store.db.rows import RunDetail, RunRow
+
+RUNS_PAGE = "../pages/runs.py"
+TRACES_PAGE = "../pages/traces.py"
+LISTED = 40  # names of a prefix that are offered at once
+
+
+def controls() -> tuple[axes.Kind, float, bool]:
+    """Show axis, smoothing and logarithm, and return what is chosen; the address keeps them."""
+    kind: axes.Kind = st.segmented_control(
+        "Horizontal axis",
+        axes.KINDS,
+        default="step",
+        key="axis",
+        required=True,
+        bind="query-params",
+        on_change=lambda: links.go("zoom", "at", "of"),
+    )
+    smoothing = st.slider(
+        "Smoothing",
+        0.0,
+        0.99,
+        0.6,
+        key="smoothing",
+        bind="query-params",
+        width=200,
+        help="What an average keeps of the past from step to step. Of up to 8 runs the raw values stay visible behind "
+        "it. Evaluations and probes are never smoothed.",
+    )
+    log = st.toggle(
+        "Logarithmic", key="log", bind="query-params", help="For lengths, entropy, KL, gradient norm, time and others."
+    )
+    return kind, float(smoothing), bool(log)
+
+
+def grouped(chosen: Chosen, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
+    """Show what runs are grouped by, and return the entries of the legend."""
+    fields = grouping.differing(list(details.values()))
+    offered = grouping.offered(chosen.runs, fields, chosen.arms)
+    asked = address.read("group")
+    default = [grouping.ARM] if len(set(chosen.arms.values())) < len(chosen.runs) and chosen.arms else []
+    st.session_state["curves.group"] = [each for each in (default if asked is None else asked) if each in offered]
+    by = st.multiselect(
+        "Group by",
+        offered,
+        key="curves.group",
+        placeholder="nothing: a line for each run",
+        on_change=lambda: links.go(
+            *("hidden", "only", "front", "at", "of"), group=address.join(st.session_state["curves.group"])
+        ),
+        help="A group is one line with a band over its runs, usually seeds. Several fields make a group for each "
+        "combination of their values.",
+    )
+    spread: Spread = "mean ± standard error"
+    singles = False
+    if by:
+        spread = st.selectbox(
+            "Line and band",
+            list(SPREADS),
+            key="band",
+            bind="query-params",
+            width=230,
+            help="Runs count from their first to their last value only. Where some have ended the line is dotted; a "
+            "band needs two runs. " + " ".join(dict.fromkeys(SPREADS.values())),
+        )
+        singles = st.toggle("Single runs", key="singles", bind="query-params", help="Draws the runs of each group too.")
+    return grouping.entries(chosen.runs, by, fields, chosen.arms), spread, singles
+
+
+def note(entry: Entry) -> str:
+    """Return how long a run is, or how many a group has."""
+    steps = [run.step for run in entry.members]
+    length = f"{min(steps):,} steps" if min(steps) == max(steps) else f"{min(steps):,}–{max(steps):,} steps"
+    live = ", running" if any(run.status in status.OPEN for run in entry.members) else ""
+    return f"n = {len(steps)}, {length}{live}" if entry.is_group else f"{length}{live}"
+
+
+def on_point(point: Point, axis: Axis, runs: dict[str, RunRow]) -> None:
+    """Open the traces of a run at a step; of a group, remember where it was clicked."""
+    if point.key in runs:
+        run = runs[point.key]
+        st.switch_page(TRACES_PAGE, query_params={"run": run.uid, "step": str(axis.step(run.id, point.x))})
+    elif point.key is not None:
+        links.go(at=f"{point.x:.6g}", of=point.key)
+
+
+def place_bar(entries: list[Entry], axis: Axis) -> None:
+    """Show links to the runs of the group that was clicked, at the step that was clicked."""
+    place, of = st.query_params.get("at", ""), st.query_params.get("of")
+    entry = next((each for each in entries if each.key == of and each.is_group), None)
+    try:
+        at = float(place)
+    except ValueError:
+        return
+    if entry is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="place"):
+        st.markdown(f"**{format.literal(entry.label)}** at {axis.title} {format.number(at)}:", width="content")
+        for run in entry.members:
+            if axis.has(run.id):
+                step = min(axis.step(run.id, at), run.step)
+                query = {"run": run.uid, "step": str(step)}
+                st.page_link(TRACES_PAGE, label=format.literal(run.name), query_params=query)
+        st.button(
+            "Clear", key="clear_place", icon=":material/close:", type="tertiary", on_click=lambda: links.go("at", "of")
+        )
+
+
+def add_charts(recorded: catalogue.Recorded, order: list[str]) -> None:
+    """A search over all metrics of the runs; what is chosen becomes a chart."""
+    with st.popover("Add or remove charts", icon=":material/add_chart:", key="add_charts", width="content"):
+        pattern = st.text_input(
+            "Find metrics", key="curves.find_metric", placeholder="regular expression, for example ^probe/"
+        )
+        try:
+            names = catalogue.matching(recorded, pattern or "")
+        except re.error as error:
+            st.error(f"This is no regular expression: {error}.")
+            return
+        usual = [chart.key for chart in catalogue.FIRST if catalogue.metric(chart, recorded)]
+        _pills("Usual charts", usual, order, lambda key: catalogue.chart(key).title)
+        drawn = {catalogue.metric(catalogue.chart(key), recorded) for key in usual}
+        for prefix, found in catalogue.by_prefix([name for name in names if name not in drawn]).items():
+            _pills(f"{prefix}/" if prefix else "Without a prefix", found[:LISTED], order, str)
+            if len(found) > LISTED:
+                st.caption(f"{len(found) - LISTED} more: search for them.")
+        if not names:
+            st.caption("No metric of these runs matches.")
+        if "charts" in st.query_params:
+            st.button("Back to the usual charts", key="usual_charts", on_click=lambda: links.go("charts", "wide"))
+
+
+def _pills(label: str, keys: list[str], order: list[str], words: Callable[[str], str]) -> None:
+    key = f"curves.pills.{label}"
+    st.session_state[key] = [each for each in keys if each in order]
+
+    def change() -> None:
+        now = st.session_state[key]
+        kept = [each for each in order if each not in keys or each in now]
+        links.go(charts=address.join([*kept, *(each for each in now if each not in order)]))
+
+    st.pills(
+        label,
+        keys,
+        selection_mode="multi",
+        key=key,
+        format_func=lambda each: format.literal(words(each)),
+        on_change=change,
+    )
+
+
+def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
+    """All that refreshes while a run is at work."""
+    runs = [run for run in data.list_sound_runs() if run.id in frozenset(chosen_ids)]
+    if not runs:
+        return
+    chosen = chosen._replace(runs=runs)
+    details = data.get_runs(chosen_ids)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        entries, spread, singles = grouped(chosen, details)
+        kind, smoothing, log = controls()
+    recorded = data.list_recorded(chosen_ids)
+    if not recorded:
+        st.caption("These runs have recorded no metric yet.")
+        return
+    clocks = data.read_clocks(chosen_ids) if kind in ("time", "tokens") else {}
+    axis = axes.axis(kind, clocks, list(details.values()))
+    asked = address.read("charts")
+    order = catalogue.first(recorded) if asked is None else list(dict.fromkeys(asked))
+    keys = [entry.key for entry in entries]
+    shown = address.legend(keys)
+    with st.container(key="curves_legend_place"):
+        legend.show(entries, [note(entry) for entry in entries], shown, lambda new: address.keep_legend(new, keys))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        zoom = links.zoom()
+        add_charts(recorded, order)
+        if zoom is None:
+            st.caption("Drag to zoom in all charts, double-click to zoom out; a click on a curve opens its traces.")
+        else:
+            st.caption(f"{axis.title} {format.number(zoom[0])} to {format.number(zoom[1])}, at full resolution")
+            st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
+    place_bar(entries, axis)
+    view = charts.View(axis, smoothing, log, spread, singles, zoom, shown, order, recorded)
+    by_uid = {run.uid: run for run in runs}
+    charts.draw(entries, view, on_point=lambda point: on_point(point, axis, by_uid))
+
+
+st.title("Curves")
+everything = data.list_sound_runs()
+if not any(run.step for run in everything):
+    st.caption("No run has made a step yet: start the demo or launch one.")
+    st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
+    st.stop()
+load_library()
+selected = selection.choose(everything)
+if selected.runs:
+    is_live = any(run.status in status.OPEN for run in selected.runs)
+    st.fragment(body, run_every=3.0 if is_live else None)(tuple(run.id for run in selected.runs), selected)

@@ -1,0 +1,107 @@
+"""The page of many runs' curves: what is chosen, grouped and drawn, and what the address keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store.db.engine import Store, open_store
+from store.runs import add_tag, list_run_heads
+from tests import overlaid, seeded
+from tests.pages.conftest import copied
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database of 8 arms with 2 seeds each."""
+    folder = tmp_path_factory.mktemp("overlaid")
+    store = open_store(str(folder / "runs.db"))
+    overlaid.fill(store, seeds=2, steps=24)
+    store.close()
+    return folder
+
+
+@pytest.fixture
+def arms(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return copied(experiment, tmp_path / "data", monkeypatch)
+
+
+def words(app: AppTest) -> str:
+    return "\n".join(each.value for each in (*app.title, *app.markdown, *app.caption, *app.error))
+
+
+def test_without_a_step_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
+    assert "No run has made a step yet" in words(open_page("curves"))
+
+
+def test_the_newest_experiment_is_shown_by_its_arms(arms: Store, open_page: Open) -> None:
+    app = open_page("curves")
+    assert "16 runs, of the newest experiment, evidence." in words(app)
+    assert app.multiselect(key="curves.group").value == ["arm"]
+    assert {"**Reward**", "**Held\\-out accuracy**", "**Gradient norm**"} <= {each.value for each in app.markdown}
+
+
+def test_runs_in_the_address_are_drawn_one_by_one(seeded_store: Store, open_page: Open) -> None:
+    two = [seeded.find(seeded_store, name).uid for name in ("demo-grpo", "demo-sft")]
+    app = open_page("curves", runs=",".join(two))
+    assert "2 runs, chosen." in words(app) and app.multiselect(key="curves.group").value == []
+    assert app.multiselect(key="curves.runs").value == two
+    # SFT samples nothing: the probe's reward is what both have, and it has no rollouts to clip.
+    assert any("probe/reward" in (each.help or "").replace("\\", "") for each in app.markdown)
+    app = open_page("curves", runs=two[1])
+    assert "1 run, chosen." in words(app) and "Not recorded" not in words(app)
+
+
+def test_tags_and_words_choose_runs(arms: Store, open_page: Open) -> None:
+    for run in list_run_heads(arms)[:3]:
+        add_tag(arms, run.id, "kept")
+    assert "3 runs, chosen." in words(open_page("curves", tags="kept"))
+    assert "8 runs, chosen." in words(open_page("curves", find="grpo r64"))
+    assert "0 runs, chosen." in words(open_page("curves", find="nothing like this"))
+
+
+def test_runs_that_have_not_begun_are_counted_not_drawn(seeded_store: Store, open_page: Open) -> None:
+    queued = seeded.find(seeded_store, "demo-collapse")
+    finished = seeded.find(seeded_store, "demo-grpo")
+    app = open_page("curves", runs=f"{queued.uid},{finished.uid}")
+    assert "1 run, chosen; 1 without a step is left out." in words(app)
+
+
+def test_groups_by_fields_that_differ_and_the_numbers_behind_a_chart(arms: Store, open_page: Open) -> None:
+    app = open_page("curves", group="lora.rank", numbers="Reward")
+    assert "lora.rank" in app.multiselect(key="curves.group").options
+    table = app.dataframe[0].value
+    assert set(table["curve"]) == {"rank 16", "rank 64"} and set(table["n"]) == {8}
+    assert table["curve"][0] == "rank 64", "the faster one comes first"
+
+
+def test_charts_are_chosen_by_the_address_and_by_a_search(arms: Store, open_page: Open) -> None:
+    app = open_page("curves", charts="Entropy,time/update")
+    assert [each.value for each in app.markdown if each.value.startswith("**")] == [
+        "**Entropy \\(nats a token\\)**",
+        "**time/update**",
+    ]
+    app.text_input(key="curves.find_metric").set_value("(").run()
+    assert "This is no regular expression" in words(app)
+    app.text_input(key="curves.find_metric").set_value("^reward/").run()
+    labels = [each.label for each in app.button_group if each.key and each.key.startswith("curves.pills")]
+    assert labels == ["Usual charts", "reward/"]
+
+
+@pytest.mark.parametrize("kind", ["time", "tokens", "examples"])
+def test_every_axis_has_its_place_for_these_runs(kind: str, arms: Store, open_page: Open) -> None:
+    assert "known of" not in words(open_page("curves", axis=kind))
+
+
+def test_a_zoom_in_the_address_is_told_and_nonsense_is_not(arms: Store, open_page: Open) -> None:
+    assert "step 5 to 9, at full resolution" in words(open_page("curves", zoom="5,9")).replace("5.00", "5").replace(
+        "9.00", "9"
+    )
+    for nonsense in ("9,5", "x,1", "inf,nan", "1", ""):
+        assert "full resolution" not in words(open_page("curves", zoom=nonsense))
+    assert "lies in the part of the axis" in words(open_page("curves", zoom="900,950"))
