@@ -17,4 +17,4 @@ def start_once(store: Store) -> str:
         return "There are runs already: the demo is for an empty database."
     for name in PRESETS:
         launch.submit(store, config.preset(name))
-    return "The demo has begun: GRPO first, then SFT."
+    return "The demo has begun: GRPO and SFT."

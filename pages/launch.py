@@ -17,7 +17,7 @@ from store.db.engine import StoreError
 from store.runs import resolve_run
 from trainer import launch
 from trainer.datasets.shapes import Example
-from trainer.launch import devices, identity
+from trainer.launch import devices, identity, threads
 from trainer.spec import prompt
 from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
 
@@ -145,7 +145,7 @@ def side(checked: Checked, example: Example | None) -> None:
         st.caption("Correct the form to see what would happen.")
         return
     launcher = launcher_choice("launch.launcher")
-    st.caption(turn(launcher))
+    st.caption(turn(launcher, config))
     if go:
         start(config, launcher)
     else:
@@ -154,14 +154,15 @@ def side(checked: Checked, example: Example | None) -> None:
     what_will_happen(config, example, launcher)
 
 
-def turn(launcher: str) -> str:
+def turn(launcher: str, config: RunConfig) -> str:
     """Return whether a launched run starts now or waits."""
     if launcher != "local":
         return "It starts when a node of the cluster has room."
     here = identity.host()
     jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
     before = sum(job.host in (None, here) for job in jobs)
-    if before < len(devices.here()):
+    widths = [threads.count(config.model_dump(mode="json"))]
+    if before < len(devices.places(widths)):
         return "It starts at once."
     return f"It starts after {before} other {'job' if before == 1 else 'jobs'}."
 

@@ -18,6 +18,7 @@ os.environ.update(
     TRANSFORMERS_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",
+    VR1Z_DEVICES="cpu",  # one job at a time, on however many processors
     STREAMLIT_BROWSER_GATHER_USAGE_STATS="false",
 )
 
@@ -45,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAtATime:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the shell do not reach a test."""
-    for name in [name for name in os.environ if name.startswith("VR1Z_")]:
+    for name in [name for name in os.environ if name.startswith("VR1Z_") and name != "VR1Z_DEVICES"]:
         monkeypatch.delenv(name)
 
 

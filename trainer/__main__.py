@@ -29,7 +29,7 @@ from store.terminal import shown
 from trainer import launch
 from trainer.jobs import ranks, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import cluster, devices, identity, indexing, local
+from trainer.launch import cluster, devices, identity, indexing, local, threads
 from trainer.launch.experiments import launch_experiment
 from trainer.spec import benchmark, experiments
 from trainer.spec import config as configs
@@ -247,7 +247,9 @@ def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
     devices.pin(1, _taken(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
-    report = import_module("trainer.preflight").preflight(_config(options), folder, measure=options.calibrate)
+    config = _config(options)
+    threads.apply(config.model_dump(mode="json"))
+    report = import_module("trainer.preflight").preflight(config, folder, measure=options.calibrate)
     if options.json:
         print(json.dumps(report))
     else:
@@ -376,6 +378,7 @@ def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
     device = None
     if job.device is None and job.launcher == Launcher.LOCAL:
         device = devices.pin(int(job.arguments.get("processes", 1)), _taken(store))
+    threads.apply(get_run(store, job.run_id).config)
     return execute(store, job, log_path=log, device=device)
 
 

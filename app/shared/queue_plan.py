@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
 from app.shared import data, status
 from store.db.rows import JobRow, RunRow
-from trainer.launch import devices, identity
+from trainer.launch import devices, identity, threads
 
 EVERYTHING = "*"
 """What a job without a device of its own holds."""
@@ -33,7 +33,8 @@ def waiting(now: float) -> list[Waiting]:
         return []
     runs = {run.id: run for run in data.list_runs(ids=_telling(jobs))}
     lengths = data.job_lengths()
-    free_in = _free_in([job for job in jobs if job.state != "queued"], runs, lengths, now)
+    active = [job for job in jobs if job.state != "queued"]
+    free_in = _free_in(active, runs, lengths, now, places(jobs, runs))
     lasts = [_lasts(job, runs, lengths) for job in queued]
     widths = [int(job.arguments.get("processes", 1)) for job in queued]
     begin = starts(free_in, lasts, widths)
@@ -62,11 +63,19 @@ def starts(
     return found
 
 
-def _free_in(active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> list[float]:
-    """Return seconds until each device of this host is free."""
-    here = [job for job in active if job.host == identity.host()]
-    left = {device: _left(job, runs, lengths, now) for job in here for device in (job.device or EVERYTHING).split(",")}
-    return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in devices.here()]
+def places(jobs: Iterable[JobRow], runs: Mapping[int, RunRow]) -> tuple[str, ...]:
+    """Return the devices that these jobs may hold at once on this host."""
+    models = {runs[job.run_id].model for job in jobs if job.run_id in runs and job.host in (None, identity.host())}
+    return devices.places([threads.chosen(model, threads.processors()) for model in models])
+
+
+def _free_in(
+    active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float, here: Sequence[str]
+) -> list[float]:
+    """Return seconds until each of the host's devices is free."""
+    own = [job for job in active if job.host == identity.host()]
+    left = {device: _left(job, runs, lengths, now) for job in own for device in (job.device or EVERYTHING).split(",")}
+    return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in here]
 
 
 def _left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> float:

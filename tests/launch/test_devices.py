@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from trainer.launch import devices
@@ -79,3 +81,33 @@ def test_a_process_without_a_gpu_takes_none(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(devices.VARIABLE, "cpu-1,cpu-2")
     assert devices.pin() is None
     assert devices.CUDA not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("processors", "memory", "threads", "at_once"),
+    [
+        (2, 24, [1, 1], 2),
+        (2, 24, [2, 1], 1),
+        (2, 4, [1], 1),
+        (8, 24, [2], 4),
+        (8, 7, [2], 2),
+        (1, 24, [1], 1),
+        (4, 8, [], 2),
+    ],
+)
+def test_jobs_run_at_once_as_processors_and_memory_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, memory: int, threads: list[int], at_once: int
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(devices, "processors", lambda: processors)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=memory * 2**30))
+    found = devices.places(threads)
+    assert len(set(found)) == len(found) == at_once
+    assert found[0] == "cpu" and all(devices.environment(name) == {} for name in found)
+
+
+def test_a_setting_or_gpus_decide_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.VARIABLE, "cpu")
+    assert devices.places([1]) == ("cpu",)
+    monkeypatch.setenv(devices.VARIABLE, "0,1")
+    assert devices.places([64]) == ("0", "1")

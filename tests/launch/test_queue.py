@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,8 @@ from store.runs import get_run
 from store.steps import record_step
 from tests.launch.processes import doing, ended, eventually, process, queued, submitted, until, until_working
 from trainer import launch
-from trainer.launch import devices, identity, local, queue, supervision
+from trainer.launch import devices, identity, local, queue, supervision, threads
+from trainer.spec.config import override
 
 
 def output(store: Store, job: JobRow) -> Path:
@@ -108,6 +110,36 @@ def test_a_process_that_ends_without_a_word_has_not_finished(store: Store) -> No
     job = ended(store, submitted(store, "vanish"))
     assert (job.state, job.exit_code) == ("failed", 0)
     assert "ended with exit code 0: it gave no reason; see the log" in str(job.error)
+
+
+@pytest.fixture
+def two_processors() -> Iterator[None]:
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if len(allowed) < 2:
+        pytest.skip("needs two processors")
+    os.sched_setaffinity(0, sorted(allowed)[:2])
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_without_gpus_jobs_of_few_threads_run_at_once_and_wide_ones_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(devices.VARIABLE)
+    monkeypatch.setenv(devices.CUDA, "")
+    monkeypatch.setenv(threads.VARIABLE, "1")
+    first, second, third = (queued(store, act) for act in ("wait", "wait", "finish"))
+    with process(store, "queue"):
+        jobs = [until_working(store, uid) for uid in (first, second)]
+        assert [job.device for job in jobs] == ["cpu", "cpu-2"]
+        wide = override(doing("finish"), {"optimization.threads": "2"})
+        last = launch.create(store, wide)[1].uid
+        launch.stop(store, jobs[1])
+        assert ended(store, second).exit_code == 143
+        assert get_job(store, third).state == get_job(store, last).state == "queued", "a wide job starts alone"
+        launch.stop(store, jobs[0])
+        assert [ended(store, uid).device for uid in (first, third, last)] == ["cpu"] * 3
 
 
 def test_jobs_run_at_once_each_on_a_device_of_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

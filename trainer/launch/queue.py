@@ -22,8 +22,9 @@ from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
 from store.db.schema import OPEN, JobState, Launcher
 from store.jobs import beat_worker, claim_job, end_job, get_job, list_jobs, remove_worker, upsert_worker
+from store.runs import get_run
 from store.terminal import shown
-from trainer.launch import devices, endings, identity, local
+from trainer.launch import devices, endings, identity, local, threads
 from trainer.launch.identity import Identity
 from trainer.launch.supervision import Supervisor
 from trainer.spec import errors
@@ -83,8 +84,9 @@ class Worker:
 
     store: Store
     me: Identity
-    devices: Sequence[str] = field(default_factory=devices.here)
     children: dict[str, Child] = field(default_factory=dict)
+    _threads: dict[int, int] = field(default_factory=dict)
+    """By run."""
     _beaten: float = field(default=0.0)
 
     def look(self) -> bool:
@@ -120,7 +122,7 @@ class Worker:
 
     def start_next(self) -> bool:
         """Start the first job in the queue if a device is free; return False if there was nothing to start."""
-        claimed = claim_job(self.store, self.me.host, self.devices)
+        claimed = claim_job(self.store, self.me.host, self._devices())
         if claimed is None:
             return False
         job = get_job(self.store, claimed.uid)
@@ -131,6 +133,14 @@ class Worker:
             kind, sentence = errors.classify(error)
             end_job(self.store, job.id, JobState.FAILED, error_kind=kind, error=sentence)
         return True
+
+    def _devices(self) -> Sequence[str]:
+        """Return the devices of this host, as many as its running and its waiting jobs may hold at once."""
+        jobs = [job for job in list_jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
+        ours = {job.run_id for job in jobs if job.host in (None, self.me.host)}
+        for run_id in ours - self._threads.keys():
+            self._threads[run_id] = threads.count(get_run(self.store, run_id).config)
+        return devices.places([self._threads[run_id] for run_id in ours])
 
     def has_work(self) -> bool:
         """Return whether anything is queued, or runs on this host."""

@@ -148,6 +148,8 @@ class OptimizationConfig(Section):
     """Forward passes that each batch is split into, to save memory; the update is the same."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes on one host, one for each GPU, that share each batch; the update is the same."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Processor threads of each process; empty chooses by model and machine, or takes `VR1Z_THREADS`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, but uses less memory."""
     retry_on_oom: bool = False
