@@ -1,0 +1,202 @@
+"""The parts of the GPU's benchmark, in the order of what matters most; each returns its figures and can run alone."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import bitsandbytes
+import peft
+import torch
+import transformers
+import trl
+
+from benchmarks.gpu import models, steps
+from store.db.engine import open_store
+from store.jobs import get_job
+from store.metrics import read_series
+from trainer import launch
+from trainer.evaluate import generation
+from trainer.evaluate.generation import Decoding
+from trainer.fit import memory
+from trainer.jobs.job import execute
+from trainer.models import loading
+from trainer.spec import config as configs
+from trainer.spec.config import RunConfig
+
+Figures = dict[str, Any]
+UPDATES = 3
+CHECKED = {
+    "max_tokens": 6,
+    "optimization.batch_size": 8,
+    "optimization.accumulation": 2,
+    "grpo.group_size": 4,
+    "lora.rank": 4,
+    "data.train_examples": 32,
+    "data.val_examples": 8,
+    "data.test_examples": 8,
+    "evaluation.probe_examples": 4,
+}
+"""What a check puts in place of the presets' sizes."""
+
+
+def settings(preset: str, folder: Path, *, check: bool, **further: Any) -> RunConfig:
+    """Return the preset's configuration on a model of random weights that lies in `folder`."""
+    name = preset.rsplit("-", 1)[0]
+    smaller = CHECKED | {"model.longest_edge": 96 if name.startswith("smolvlm") else None} if check else {}
+    if check and name.startswith("qwen"):
+        smaller["model.max_pixels"] = 112 * 112
+    path = models.write(name, folder, small=check)
+    changes = {"model.id": str(path), "optimization.steps": UPDATES, "optimization.warmup_steps": 0}
+    return _changed(preset, changes | smaller | further)
+
+
+def _changed(preset: str, changes: dict[str, Any]) -> RunConfig:
+    return configs.override(configs.preset(preset), {name: json.dumps(value) for name, value in changes.items()})
+
+
+def machine(folder: Path, check: bool) -> Figures:
+    """Name versions and device."""
+    found: Figures = {"torch": torch.__version__, "cuda": torch.version.cuda}
+    packages = (transformers, trl, peft, accelerate, bitsandbytes)
+    found |= {package.__name__: package.__version__ for package in packages}
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found |= {
+            "device": properties.name,
+            "memory_gib": properties.total_memory / steps.GIB,
+            "capability": f"{properties.major}.{properties.minor}",
+            "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
+        }
+    base = loading.load_base(settings("smolvlm-256m-grpo", folder, check=check).model)
+    return found | {"attention": base.model.config._attn_implementation, "dtype": str(base.model.dtype)}
+
+
+def grpo(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
+    """Time updates of the trainer and of stock TRL in turns, then compare both on the trainer's completions.
+
+    The same comparison of two stock runs of another accumulation says what the precision itself costs.
+    """
+    config = settings(preset, folder, check=check, **{"model.quantization": quantization})
+    ours, theirs = steps.grpo_updates(config), steps.grpo_updates(config, is_stock=True)
+    again = steps.grpo_updates(_once(config), repeat=ours.generations)
+    stock = steps.grpo_updates(_once(config), is_stock=True, repeat=ours.generations)
+    halved = _once(config, accumulation=config.optimization.accumulation * 2)
+    other = steps.grpo_updates(halved, is_stock=True, repeat=ours.generations)
+    found: Figures = {"ours": ours.in_numbers(), "stock": theirs.in_numbers(), "expected": steps.expected(config)}
+    found["on_the_same_completions"] = steps.compared(stock, again)
+    found["stock_with_other_accumulation"] = steps.compared(stock, other)
+    found["ratio_of_updates"] = found["stock"]["update_s"] / found["ours"]["update_s"]
+    found["ratio_of_tokens_per_second"] = found["ours"]["tokens_per_second"] / found["stock"]["tokens_per_second"]
+    return found
+
+
+def _once(config: RunConfig, accumulation: int | None = None) -> RunConfig:
+    changed = {"steps": 1, "accumulation": accumulation or config.optimization.accumulation}
+    return config.model_copy(update={"optimization": config.optimization.model_copy(update=changed)})
+
+
+def sft(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
+    """Time updates of imitation by the trainer and by stock TRL, and compare their first ones."""
+    config = settings(preset, folder, check=check, **{"model.quantization": quantization})
+    ours, theirs = steps.sft_updates(config), steps.sft_updates(config, is_stock=True)
+    found: Figures = {"ours": ours.in_numbers(), "stock": theirs.in_numbers(), "expected": steps.expected(config)}
+    found["on_the_same_completions"] = steps.compared(theirs, ours)
+    found["ratio_of_updates"] = found["stock"]["update_s"] / found["ours"]["update_s"]
+    return found
+
+
+def card(gigabytes: int, preset: str, quantization: str, folder: Path, check: bool) -> Figures:
+    """Say whether a preset fits a card of this size: refused by its estimate, or one update done within its memory."""
+    config = _once(settings(preset, folder, check=check, **{"model.quantization": quantization}))
+    expected = steps.expected(config)
+    found: Figures = {"expected": expected, "refused": expected["peak_gib"] > gigabytes}
+    if found["refused"] or not torch.cuda.is_available():
+        return found
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * steps.GIB / total))
+    updates = steps.grpo_updates if config.method == "grpo" else steps.sft_updates
+    try:
+        return found | {"fits": True, "ours": updates(config).in_numbers()}
+    except torch.OutOfMemoryError as error:
+        return found | {"fits": False, "error": str(error).splitlines()[0]}
+
+
+def batches(folder: Path, check: bool) -> Figures:
+    """Count the greedy answers that depend on how many are generated at once."""
+    config = settings("smolvlm-256m-grpo", folder, check=check)
+    base = loading.load_base(config.model)
+    asked = steps.examples(8 if check else 32)
+    decoding = Decoding(config.max_tokens if check else 64)
+
+    def texts(batch_size: int) -> list[str]:
+        found = generation.answers(
+            base.model, base.processor, asked, decoding, style=config.style, batch_size=batch_size
+        )
+        return [answer.text for _, batch in found for answer in batch]
+
+    alone, together = texts(1), texts(len(asked))
+    return {"answers": len(asked), "different": sum(a != b for a, b in zip(alone, together, strict=True))}
+
+
+def demo(folder: Path, check: bool) -> Figures:
+    """Train the embedded model as the demonstration does, for some updates, and say what it learnt."""
+    changes = {"optimization.steps": 2 if check else 60, "data.val_examples": 16, "data.test_examples": 16}
+    smaller = CHECKED | {"optimization.steps": 2, "max_tokens": 12} if check else {}
+    config = _changed("demo-grpo", changes | smaller)
+    return _run(config, folder)
+
+
+def retry(folder: Path, check: bool) -> Figures:
+    """Run out of memory on purpose, and go on with double accumulation as `retry_on_oom` promises."""
+    if not torch.cuda.is_available():
+        return {"left out": "there is no GPU"}
+    name = "smolvlm-256m-grpo"
+    config = settings(name, folder, check=check, **{"optimization.accumulation": 1, "optimization.retry_on_oom": True})
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 10 * steps.GIB / total))
+    return _run(config, folder)
+
+
+def _run(config: RunConfig, folder: Path) -> Figures:
+    """Train as a job does, into a database of its own; jobs that a retry adds follow."""
+    with tempfile.TemporaryDirectory(dir=folder) as place, closing(open_store(str(Path(place, "runs.db")))) as store:
+        begun, (run, added) = time.perf_counter(), launch.create(store, config)
+        code = execute(store, get_job(store, added.uid))
+        found: Figures = {"exit": code, "seconds": time.perf_counter() - begun}
+        series = read_series(store, run.id, ["reward", "accuracy", "step_time"])
+        for name, values in series.items():
+            if len(values.value):
+                found |= {f"{name}_first": float(values.value[0]), f"{name}_last": float(values.value[-1])}
+        return found | {"peak_gib": memory.measured_peak() / steps.GIB}
+
+
+Part = Callable[[Path, bool], Figures]
+PARTS: dict[str, Part] = {
+    "machine": machine,
+    "smolvlm-256m grpo bf16": partial(grpo, "smolvlm-256m-grpo", "none"),
+    "qwen2-vl-2b grpo nf4": partial(grpo, "qwen2-vl-2b-grpo", "nf4"),
+    "qwen2-vl-2b sft nf4": partial(sft, "qwen2-vl-2b-sft", "nf4"),
+    "smolvlm-500m grpo bf16": partial(grpo, "smolvlm-500m-grpo", "none"),
+    "smolvlm-256m sft bf16": partial(sft, "smolvlm-256m-sft", "none"),
+    "smolvlm-500m sft bf16": partial(sft, "smolvlm-500m-sft", "none"),
+    "qwen2-vl-2b grpo bf16": partial(grpo, "qwen2-vl-2b-grpo", "none"),
+    "qwen2-vl-2b sft bf16": partial(sft, "qwen2-vl-2b-sft", "none"),
+    "smolvlm-256m grpo nf4": partial(grpo, "smolvlm-256m-grpo", "nf4"),
+    "smolvlm-500m grpo nf4": partial(grpo, "smolvlm-500m-grpo", "nf4"),
+    "card of 16 GB, qwen2-vl-2b grpo nf4": partial(card, 16, "qwen2-vl-2b-grpo", "nf4"),
+    "card of 16 GB, qwen2-vl-2b sft nf4": partial(card, 16, "qwen2-vl-2b-sft", "nf4"),
+    "card of 24 GB, qwen2-vl-2b grpo bf16": partial(card, 24, "qwen2-vl-2b-grpo", "none"),
+    "card of 16 GB, smolvlm-500m grpo bf16": partial(card, 16, "smolvlm-500m-grpo", "none"),
+    "card of 16 GB, smolvlm-256m grpo bf16": partial(card, 16, "smolvlm-256m-grpo", "none"),
+    "out of memory": retry,
+    "answers by batch size": batches,
+    "demo": demo,
+}

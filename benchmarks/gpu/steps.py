@@ -1,0 +1,193 @@
+"""Time updates of a preset on the trainer's own path and on stock TRL, and compare both on the same completions."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainerCallback, set_seed
+from trl import GRPOTrainer
+
+from benchmarks.grpo_step import Photo, spread, stock
+from trainer.datasets import shapes
+from trainer.datasets.example import Example
+from trainer.fit import memory
+from trainer.models import loading
+from trainer.spec.config import RunConfig
+from trainer.spec.rewards import Reward
+from trainer.train import grpo, sft
+
+GIB = 1024**3
+
+
+@dataclass
+class Measured:
+    """What some updates took: seconds each, with the part that was sampling; tokens sampled; bytes at the peak."""
+
+    seconds: list[float] = field(default_factory=list)
+    sampling: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    gradient_norm: list[float] = field(default_factory=list)
+    reserved: int = 0
+    allocated: int = 0
+    generations: list[Any] = field(default_factory=list)
+    """What was sampled, for another trainer to repeat."""
+
+    def in_numbers(self) -> dict[str, Any]:
+        """Return the figures for the table; the first update, which warms up, is left out of the medians."""
+        each, sampled = self.seconds[1:] or self.seconds, self.sampling[1:] or self.sampling
+        found: dict[str, Any] = {
+            "first_update_s": self.seconds[0],
+            "update_s": statistics.median(each),
+            "peak_reserved_gib": self.reserved / GIB,
+            "peak_allocated_gib": self.allocated / GIB,
+            "loss": self.loss,
+            "gradient_norm": self.gradient_norm,
+        }
+        if sampled:
+            found |= {
+                "sampling_s": statistics.median(sampled),
+                "tokens_per_second": statistics.median(
+                    n / s for n, s in zip(self.tokens[-len(sampled) :], sampled, strict=True)
+                ),
+            }
+        return found
+
+
+def examples(count: int) -> list[Example]:
+    """Return drawn examples whose pictures have a photo's size."""
+    drawn = shapes.examples("simple", "train", count, 0)
+    return [replace(example, pictures=tuple(map(Photo, example.pictures))) for example in drawn]
+
+
+def expected(config: RunConfig) -> dict[str, Any]:
+    """Return what the preflight would say about memory: the estimated peak and its parts, in GiB."""
+    processor = loading.load_processor(config.model)
+    found = memory.estimate(config, memory.largest(processor, examples(memory.SAMPLE), config))
+    parts = {name: value / GIB for name, value in found.parts.items()}
+    return {"peak_gib": found.peak / GIB, "phase": found.phase, "parts_gib": parts, "parameters": found.parameters}
+
+
+def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any] | None = None) -> Measured:
+    """Do `optimization.steps` updates and return their figures.
+
+    Rewards are spread by token ids, since those of the task are all zero under random weights, and no completion ends
+    early. With `repeat`, the completions of another trainer are taken in place of sampled ones.
+    """
+    base = _fresh(config, is_stock)
+    with tempfile.TemporaryDirectory() as folder, _class_of_trainer(GRPOTrainer if is_stock else None):
+        paid = [Reward("spread", 1.0, spread)]
+        trainer = grpo.build(config, base, examples(4 * config.prompts_per_step), paid, Path(folder))
+        _never_end(trainer)
+        found = _sampled(trainer, repeat)
+        return _train(trainer, found)
+
+
+def sft_updates(config: RunConfig, *, is_stock: bool = False) -> Measured:
+    """Do `optimization.steps` updates of imitation and return their figures."""
+    base = _fresh(config, is_stock)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = sft.build(config, base, examples(config.optimization.batch_size * 2), Path(folder))
+        return _train(trainer, Measured())
+
+
+def _fresh(config: RunConfig, is_stock: bool) -> loading.Base:
+    """Load the base, as transformers made it if `is_stock`, with the counters of memory at zero."""
+    set_seed(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    base = loading.load_base(config.model)
+    return stock(base) if is_stock else base
+
+
+def _train(trainer: Any, found: Measured) -> Measured:
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Clock(found))
+    trainer.train()
+    for entry in trainer.state.log_history:
+        if "loss" in entry:
+            found.loss.append(entry["loss"])
+            found.gradient_norm.append(entry["grad_norm"])
+    if torch.cuda.is_available():
+        found.reserved, found.allocated = torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated()
+    return found
+
+
+def _sampled(trainer: Any, repeat: list[Any] | None) -> Measured:
+    """Have the trainer note its generations and their seconds, or take those of `repeat`."""
+    found, generate, sample = Measured(), trainer._generate, trainer._generate_single_turn
+    given = iter(repeat or ())
+
+    def timed(prompts: Any) -> Any:
+        begun = _now()
+        made = generate(prompts)
+        found.sampling.append(_now() - begun)
+        return made
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        made = next(given) if repeat else sample(*arguments, **named)
+        found.generations.append(made)
+        found.tokens.append(sum(map(len, made[0])))
+        return made
+
+    trainer._generate, trainer._generate_single_turn = timed, noted
+    return found
+
+
+def _never_end(trainer: Any) -> None:
+    ends = sorted(set(trainer.eos_token_ids))
+    trainer.generation_config.suppress_tokens = [*(trainer.generation_config.suppress_tokens or []), *ends]
+    trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens
+
+
+@contextmanager
+def _class_of_trainer(kind: type | None) -> Iterator[None]:
+    """Let `grpo.build` make trainers of this class, so that stock TRL gets exactly the same arguments."""
+    ours = grpo.GroupedTrainer
+    grpo.GroupedTrainer = kind or ours  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        grpo.GroupedTrainer = ours  # type: ignore[misc]
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class _Clock(TrainerCallback):
+    """Note the seconds of each update, from the end of the one before."""
+
+    def __init__(self, found: Measured) -> None:
+        self.found, self.begun = found, 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.begun = self.begun or _now()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        now = _now()
+        self.found.seconds.append(now - self.begun)
+        self.begun = now
+
+
+def compared(found: Measured, other: Measured) -> dict[str, float]:
+    """Return how much loss and gradient norm of the first update differ, relative to `found`."""
+
+    def relative(ours: float, theirs: float) -> float:
+        return abs(ours - theirs) / max(abs(ours), 1e-12)
+
+    return {
+        "loss_difference": abs(found.loss[0] - other.loss[0]),
+        "gradient_norm_difference": relative(found.gradient_norm[0], other.gradient_norm[0]),
+    }
