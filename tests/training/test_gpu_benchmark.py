@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import table
-from benchmarks.gpu.__main__ import file_of
+from benchmarks.gpu.__main__ import file_of, main
 from benchmarks.gpu.parts import PARTS
 
 pytestmark = pytest.mark.training
@@ -38,17 +37,20 @@ def test_every_part_gives_figures(models: Path, part: str) -> None:
     assert part in table.render({part: found})
 
 
-def command(out: Path, *further: str) -> subprocess.CompletedProcess[str]:
-    asked = [sys.executable, "-m", "benchmarks.gpu", "--check", "--out", str(out), *further]
-    return subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+def command(monkeypatch: pytest.MonkeyPatch, out: Path, part: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--check", "--out", str(out), "--part", part])
+    main()
 
 
-def test_the_command_repeats_no_part_that_has_figures_and_says_what_failed(tmp_path: Path) -> None:
+def test_the_command_repeats_no_part_that_has_figures_and_says_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file_of(tmp_path, "machine").write_text(json.dumps({"device": "kept as it was"}))
-    done = command(tmp_path, "--part", "machine")
-    assert done.returncode == 0 and "kept as it was" in done.stdout
+    command(monkeypatch, tmp_path, "machine")
+    assert "kept as it was" in capsys.readouterr().out
     assert "kept as it was" in Path(tmp_path, "gpu.md").read_text()
     file_of(tmp_path, "demo").write_text(json.dumps({"failed": "it took more than 3 s"}))
-    again = command(tmp_path, "--part", "machine")
-    assert again.returncode == 1 and "Failed: demo" in again.stderr
-    assert "There is no part nonsense" in command(tmp_path, "--part", "nonsense").stderr
+    with pytest.raises(SystemExit, match="Failed: demo"):
+        command(monkeypatch, tmp_path, "machine")
+    with pytest.raises(SystemExit, match="There is no part nonsense"):
+        command(monkeypatch, tmp_path, "nonsense")
