@@ -309,13 +309,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "method": "sft",
         "rewards": _TRIAD,
         "data": {"train_examples": 6000},
-        "optimization": {
-            "steps": 600,
-            "learning_rate": 4e-3,
-            "batch_size": 32,
-            "schedule": "linear",
-            "warmup_steps": 20,
-        },
+        "optimization": {"steps": 600, "learning_rate": 4e-3, "batch_size": 32}
+        | {"schedule": "linear", "warmup_steps": 20},
         "evaluation": {"probe_every": 50, "val_every": 300},
     },
     "demo-grpo-no-steps": _DEMO
