@@ -20,13 +20,21 @@ LOCK := yes
 FITS := import platform, sys; sys.exit((sys.implementation.name, sys.version_info[:2], sys.platform, platform.machine(), \
     platform.libc_ver()[0]) != ("cpython", (3, 11), "linux", "x86_64", "glibc"))
 
-.PHONY: demo serve install test lint bench faults screenshots lock audit clean
+.PHONY: demo serve dashboard install test lint bench faults screenshots lock audit clean
 
 demo: install  ## the dashboard on a demonstration of its own
 	@exec $(RUN) -m app --demo
 
 serve: install  ## the dashboard on your own runs
 	@exec $(RUN) -m app
+
+dashboard:  ## the dashboard alone, without the trainer and torch, in .venv-dashboard
+	@$(MAKE) --no-print-directory VENV=.venv-dashboard .venv-dashboard/bin/python
+	@if ! cmp -s requirements-dashboard.txt .venv-dashboard/requirements-dashboard.txt; then \
+	    .venv-dashboard/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-dashboard.txt; \
+	    cp requirements-dashboard.txt .venv-dashboard/; \
+	fi
+	@exec .venv-dashboard/bin/python -m app
 
 install: $(VENV)/requirements.txt  ## .venv with everything that running needs
 
@@ -59,7 +67,7 @@ audit: $(VENV)/requirements.txt  ## known vulnerabilities of what is installed, 
 	@$(RUN) -m scripts.audit $(VENV)/audit/bin/pip-audit
 
 clean:  ## removes .venv and caches; runs in data/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-dashboard .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN):

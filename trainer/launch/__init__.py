@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ from trainer.spec.config import ConfigError, RunConfig
 DEATH_SECONDS = 5.0
 """Seconds that a killed process may take to vanish."""
 MOST_HERE = 3
+NO_TRAINER = (
+    "The trainer is not installed here: run `make install` to start jobs on this machine, or start them where it is."
+)
 
 
 class Job(Protocol):
@@ -44,6 +48,7 @@ def submit(store: Store, config: RunConfig, *, parent_id: int | None = None, lau
 def resume(store: Store, run_id: int) -> JobRef:
     """Queue a job that continues a run from its last checkpoint. Raises StoreError while it has an open job."""
     launcher = launcher_of(store, run_id)
+    check(store, launcher)
     job = add_resume(store, run_id, launcher=launcher)
     tell(store, launcher)
     return job
@@ -61,6 +66,7 @@ def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
 
 def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
     """Queue a job that embeds the answers of each run without one; see `trainer.evaluate.embedding_job`."""
+    check(store, Launcher.LOCAL)
     jobs = add_embeddings(store, run_ids, encoder)
     if jobs:
         ensure_worker(store)
@@ -84,6 +90,7 @@ def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
 
 def _queue(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> JobRef:
     launcher = launcher_of(store, run_id)
+    check(store, launcher)
     job = add_job(store, run_id, kind, arguments, launcher=launcher)
     tell(store, launcher)
     return job
@@ -176,6 +183,8 @@ def check(store: Store, launcher: str) -> None:
     """Raise ConfigError if a launcher cannot start jobs of this database."""
     if launcher == Launcher.RAY:
         cluster.check(store)
+    elif find_spec("torch") is None:
+        raise ConfigError(NO_TRAINER)
 
 
 def tell(store: Store, launcher: str) -> None:
