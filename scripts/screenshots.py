@@ -61,6 +61,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         raise StoreError("There is no GRPO run with steps to show: run 'make demo' first, or name one with --run.")
     return {
         "runs": "/",
+        "tour": "/tour",
         "launch": "/launch",
         "run": f"/run?run={uid}",
         "curves": "/curves",
@@ -71,6 +72,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "compare": "/compare",
         "drift": f"/drift?run={uid}",
         "datasets": "/datasets",
+        "system": "/system",
     }
 
 

@@ -1,0 +1,51 @@
+"""Measure the first minutes of a new user in Chromium, from the command to the first trace of the live run.
+
+    python -m scripts.first_minutes
+
+Starts `python -m app --demo`, which is what `make demo` does once the packages are installed, on a database of its own,
+and prints the seconds until curves, a trace with its picture and a comparison are on the screen, and until the live run
+shows its first trace."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from scripts import browsing
+
+PATIENCE_MS = 600_000
+SIGHTS = {
+    "curves": ("/run", ".live-chart .main-svg"),
+    "a trace with its picture": ("/traces", ".tv-summary, details, [data-testid='stImage'] img"),
+    "a comparison": ("/compare", "table"),
+}
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder, browsing.browser() as browser:
+        start = time.monotonic()
+        database = f"sqlite:///{folder}/runs.db"
+        with browsing.serving(database, Path(folder) / "server.log", "--demo", jobs_end=True) as server:
+            print(f"{time.monotonic() - start:5.1f} s  the server answers")
+            page = browser.new_page(viewport={"width": 1440, "height": 1000})
+            for name, (address, sight) in SIGHTS.items():
+                page.goto(server.url + address)
+                expect(page.locator(sight).first).to_be_visible(timeout=PATIENCE_MS)
+                print(f"{time.monotonic() - start:5.1f} s  {name}", flush=True)
+            first_trace(page, server.url)
+            print(f"{time.monotonic() - start:5.1f} s  the live run's first trace")
+    return 0
+
+
+def first_trace(page: Page, url: str) -> None:
+    """Wait for the group of answers that the Tour page shows of the run at work."""
+    page.goto(f"{url}/tour")
+    expect(page.locator(".st-key-latest_group")).to_be_visible(timeout=PATIENCE_MS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
