@@ -58,7 +58,8 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
     report: dict[str, Any] = {}
     # Only GRPO gives a prompt to the model several times.
     further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
-    for step in (_chat_template, _data_and_prompt, _rewards, *further):
+    first = [_vllm] if config.method == "grpo" and config.grpo.vllm != "off" else []
+    for step in (*first, _chat_template, _data_and_prompt, _rewards, *further):
         try:
             check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
@@ -136,6 +137,11 @@ def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str
 
 def _examples(config: RunConfig, n: int) -> list[Example]:
     return datasets.load_role(config.data, "train" if config.method != "none" else "test", n)
+
+
+def _vllm(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
+    grpo.check_vllm(config)
+    return Check("vllm", "warn", "vLLM samples. Nobody has tried that here, and its memory is not estimated."), {}
 
 
 def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:

@@ -45,6 +45,8 @@ def norms(preset: str, settings: dict[str, str], folder: Path) -> list[float]:
         {"grpo.loss": "bnpo"},
         {"grpo.loss": "grpo"},
         {"grpo.loss": "dr_grpo"},
+        {"grpo.loss": "grpo", "grpo.importance": "sequence"},
+        {"grpo.mask_truncated": "true"},
         {"grpo.loss": "bnpo", "grpo.entropy_coef": "0.5"},
         {"grpo.loss": "grpo", "grpo.entropy_coef": "0.5", "grpo.beta": "0.1"},
     ],

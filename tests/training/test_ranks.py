@@ -24,6 +24,8 @@ from trainer import launch
 from trainer.jobs.job import execute
 from trainer.spec import config
 from trainer.spec.config import ConfigError
+from trainer.spec.errors import TrainerError
+from trainer.train import grpo
 
 pytestmark = pytest.mark.training
 TWO = {"optimization.processes": "2", "evaluation.val_every": "3"}
@@ -130,6 +132,20 @@ def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], word
         config.override(config.preset("demo-grpo"), {"optimization.batch_size": "16"} | settings)
 
 
-def test_without_vllm_it_is_said_how_to_go_on(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"grpo.vllm": "colocate"})
-    assert run.job is not None and run.job.error == "grpo.vllm=colocate needs vLLM: pip install vllm, or set it to off."
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"grpo.vllm": "server"}, "grpo.vllm=server needs vLLM: pip install vllm, or set it to off."),
+        ({"grpo.vllm": "colocate"}, "expand image tokens twice .TRL issue 6294.. Set it to off."),
+        ({"grpo.vllm": "server", "model.quantization": "nf4"}, "from nf4 weights with the adapter rounded into them"),
+        ({"grpo.vllm": "server", "model.longest_edge": "512"}, "would not know model.longest_edge"),
+    ],
+)
+def test_an_unfit_vllm_is_refused_before_anything_is_loaded(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(TrainerError, match=words):
+        grpo.check_vllm(config.override(config.preset("demo-grpo"), settings))
+
+
+def test_a_run_that_asks_for_vllm_says_how_to_go_on(store: Store, train: Train) -> None:
+    run = train("demo-grpo", {"grpo.vllm": "server"})
+    assert run.job is not None and run.job.error == "grpo.vllm=server needs vLLM: pip install vllm, or set it to off."

@@ -25,7 +25,7 @@ from trainer.patches import pixels, prefix_sharing, vision_cache
 from trainer.spec.config import RunConfig
 
 Phase = Literal["the update", "generation", "the probe"]
-KEPT = {torch.float32: (8.0, 4.0), torch.bfloat16: (15.0, 4.5)}
+KEPT = {torch.float32: (8.0, 4.0), torch.bfloat16: (15.0, 4.5), torch.float16: (15.0, 4.5)}
 """Values kept a token and layer for the backward pass, in hidden and in intermediate widths."""
 NF4_BYTES, INT8_BYTES = 0.52, 1.01
 """Bytes of a quantized weight, including its share of the block's scale."""

@@ -58,8 +58,8 @@ class ModelConfig(Section):
     """Hub revision to pin; empty means the hub's default."""
     quantization: Literal["none", "nf4", "int8"] = "none"
     """Quantize the frozen base: nf4 (4-bit, double quantization) or int8."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on a GPU, float32 on the CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 on a GPU that has it, float16 on one that does not (T4, V100), float32 on the CPU."""
     longest_edge: Annotated[int, Field(ge=32)] | None = None
     """SmolVLM/Idefics3: images are resized to this edge, in pixels."""
     min_pixels: Annotated[int, Field(ge=784)] | None = None
@@ -167,10 +167,14 @@ class GrpoConfig(Section):
     """Loss normalization, by TRL's names; bnpo equals dapo here, since each update has its own generation."""
     scale: Literal["group", "batch", "none"] = "group"
     """Divide advantages by the rewards' standard deviation in the group, in the batch, or not at all."""
+    importance: Literal["token", "sequence"] = "token"
+    """Importance ratio of each token (GRPO), or of each completion (GSPO, arXiv 2507.18071), which needs loss grpo."""
+    mask_truncated: bool = False
+    """Leave completions that were cut off at max_tokens out of the loss (DAPO's overlong filtering)."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an entropy bonus, averaged over all tokens of an update."""
     vllm: Literal["off", "colocate", "server"] = "off"
-    """Sample with vLLM, in the training processes or on a server (`trl vllm-serve`); needs a GPU and vllm."""
+    """Sample with vLLM on a server (`trl vllm-serve`); colocate, within the training, is refused with TRL 1.16."""
     vllm_server: str = "http://127.0.0.1:8000"
     """Address of the vLLM server."""
     token_samples: Annotated[int, Field(ge=0)] = 8
@@ -246,6 +250,11 @@ class RunConfig(Section):
             times = "" if processes == 1 else f" times optimization.processes {processes}"
             raise ValueError(
                 f"optimization.batch_size {batch} is not a multiple of optimization.accumulation {accumulation}{times}."
+            )
+        if self.grpo.importance == "sequence" and self.grpo.loss != "grpo":
+            raise ValueError(
+                f"grpo.importance sequence has one value for each completion, which grpo.loss {self.grpo.loss} would "
+                "weigh by nothing but their number of tokens. Set grpo.loss=grpo."
             )
         if self.imitate == "rejection samples" and (self.method, self.style) != ("sft", "cot"):
             raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")

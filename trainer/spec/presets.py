@@ -24,6 +24,9 @@ _SFT: dict[str, Any] = {
 _SMALL = {"id": "HuggingFaceTB/SmolVLM-256M-Instruct", "longest_edge": 512}
 _MIDDLE = {"id": "HuggingFaceTB/SmolVLM-500M-Instruct", "longest_edge": 512}
 _LARGE = {"id": "Qwen/Qwen2-VL-2B-Instruct", "quantization": "nf4", "max_pixels": 401408}
+_LARGE_25 = {"id": "Qwen/Qwen2.5-VL-3B-Instruct", "quantization": "nf4", "max_pixels": 401408}
+_LARGE_3 = {"id": "Qwen/Qwen3-VL-2B-Instruct", "quantization": "nf4", "max_pixels": 401408}
+_UNQUANTIZED = _LARGE | {"quantization": "none"}
 
 
 def _updates(batch: int, accumulation: int, rate: float, **others: Any) -> dict[str, Any]:
@@ -31,14 +34,20 @@ def _updates(batch: int, accumulation: int, rate: float, **others: Any) -> dict[
 
 
 _IMITATION = {"schedule": "linear", "warmup_steps": 20}
+_CHECKPOINTED = {"gradient_checkpointing": True, **_IMITATION}
 _PRESETS: dict[str, dict[str, Any]] = {
     "smolvlm-256m-grpo": _GRPO | {"model": _SMALL, "optimization": _updates(64, 4, 1e-5)},
     "smolvlm-256m-sft": _SFT | {"model": _SMALL, "optimization": _updates(32, 2, 1e-4, **_IMITATION)},
     "smolvlm-500m-grpo": _GRPO | {"model": _MIDDLE, "optimization": _updates(64, 8, 1e-5)},
     "smolvlm-500m-sft": _SFT | {"model": _MIDDLE, "optimization": _updates(32, 4, 1e-4, **_IMITATION)},
     "qwen2-vl-2b-grpo": _GRPO | {"model": _LARGE, "optimization": _updates(32, 8, 1e-5, max_grad_norm=0.5)},
-    "qwen2-vl-2b-sft": _SFT
-    | {"model": _LARGE, "optimization": _updates(16, 4, 5e-5, gradient_checkpointing=True, **_IMITATION)},
+    "qwen2-vl-2b-sft": _SFT | {"model": _LARGE, "optimization": _updates(16, 4, 5e-5, **_CHECKPOINTED)},
+    "qwen2-vl-2b-bf16-grpo": _GRPO | {"model": _UNQUANTIZED, "optimization": _updates(32, 8, 1e-5, max_grad_norm=0.5)},
+    "qwen2-vl-2b-bf16-sft": _SFT | {"model": _UNQUANTIZED, "optimization": _updates(16, 4, 5e-5, **_CHECKPOINTED)},
+    "qwen2.5-vl-3b-grpo": _GRPO | {"model": _LARGE_25, "optimization": _updates(32, 8, 1e-5, max_grad_norm=0.5)},
+    "qwen2.5-vl-3b-sft": _SFT | {"model": _LARGE_25, "optimization": _updates(16, 4, 5e-5, **_CHECKPOINTED)},
+    "qwen3-vl-2b-grpo": _GRPO | {"model": _LARGE_3, "optimization": _updates(32, 8, 1e-5, max_grad_norm=0.5)},
+    "qwen3-vl-2b-sft": _SFT | {"model": _LARGE_3, "optimization": _updates(16, 4, 5e-5, **_CHECKPOINTED)},
 }
 PRESETS = {name: values | {"name": name} for name, values in _PRESETS.items()}
 HELP = {
@@ -48,4 +57,10 @@ HELP = {
     "smolvlm-500m-sft": "SmolVLM 500M imitates the references.",
     "qwen2-vl-2b-grpo": "Qwen2-VL 2B in 4 bit from reward alone; at most 512 image tokens.",
     "qwen2-vl-2b-sft": "Qwen2-VL 2B in 4 bit imitates the references.",
+    "qwen2-vl-2b-bf16-grpo": "Qwen2-VL 2B unquantized from reward alone; for 24 GB.",
+    "qwen2-vl-2b-bf16-sft": "Qwen2-VL 2B unquantized imitates the references; for 24 GB.",
+    "qwen2.5-vl-3b-grpo": "Qwen2.5-VL 3B in 4 bit from reward alone; at most 512 image tokens.",
+    "qwen2.5-vl-3b-sft": "Qwen2.5-VL 3B in 4 bit imitates the references.",
+    "qwen3-vl-2b-grpo": "Qwen3-VL 2B in 4 bit from reward alone; at most 392 image tokens.",
+    "qwen3-vl-2b-sft": "Qwen3-VL 2B in 4 bit imitates the references.",
 }

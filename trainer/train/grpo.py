@@ -50,6 +50,7 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
         "seed": config.seed,
         "ddp_timeout": collective.PATIENCE_SECONDS,
         "bf16": on_gpu and loading.dtype_of(config.model) == torch.bfloat16,
+        "fp16": on_gpu and loading.dtype_of(config.model) == torch.float16,
         "use_cpu": not on_gpu,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -117,13 +118,35 @@ def as_own(reward: Reward) -> Callable[..., Any]:
     return found
 
 
+def check_vllm(config: RunConfig) -> None:
+    """Raise TrainerError if vLLM is asked for but not installed, or would sample from something else than is trained.
+
+    Colocated, TRL passes prompts whose image tokens are expanded already together with the images, and vLLM expands
+    them again (TRL issues 6294 and 6401, open in November 2026). A server prepares the images by its own settings.
+    Into quantized weights adapters are merged at every update, with rounding that training does not see.
+    """
+    if config.method != "grpo" or config.grpo.vllm == "off":
+        return
+    reason = None
+    if config.grpo.vllm == "colocate":
+        reason = "TRL 1.16 has it expand image tokens twice (TRL issue 6294)"
+    elif config.model.quantization != "none":
+        reason = f"it would sample from {config.model.quantization} weights with the adapter rounded into them"
+    elif (config.model.longest_edge, config.model.min_pixels, config.model.max_pixels) != (None, None, None):
+        reason = "the server would not know model.longest_edge, min_pixels and max_pixels"
+    if reason is not None:
+        raise TrainerError("dependency", f"grpo.vllm={config.grpo.vllm} is refused here: {reason}. Set it to off.")
+    if find_spec("vllm") is None:
+        raise TrainerError(
+            "dependency", f"grpo.vllm={config.grpo.vllm} needs vLLM: pip install vllm, or set it to off."
+        )
+
+
 def _generating(config: RunConfig, base: Base) -> dict[str, Any]:
-    """Return TRL's sampling arguments. Raises TrainerError if vLLM is asked for but not installed."""
+    """Return TRL's sampling arguments."""
     settings = config.grpo
     if settings.vllm == "off":
         return {"generation_kwargs": options(base.model, base.processor, sampled=True)}
-    if find_spec("vllm") is None:
-        raise TrainerError("dependency", f"grpo.vllm={settings.vllm} needs vLLM: pip install vllm, or set it to off.")
     return {
         "use_vllm": True,
         "vllm_mode": settings.vllm,
@@ -154,6 +177,8 @@ def build(
         # The mean over all tokens of an update. TRL's own bnpo takes that of each pass, and depends on their number.
         loss_type="dapo" if settings.loss == "bnpo" else settings.loss,
         scale_rewards=settings.scale,
+        importance_sampling_level=settings.importance,
+        mask_truncated_completions=settings.mask_truncated,
         entropy_coef=settings.entropy_coef,
         reward_weights=[reward.weight for reward in rewards],
         log_completions=False,

@@ -66,7 +66,8 @@ class Policy(NamedTuple):
 
 
 def join_processes(job: TrainingJob) -> None:
-    """Choose this process's GPU, meet the other processes of the job, and seed."""
+    """Choose this process's GPU, meet the other processes of the job, and seed. Raises TrainerError for unfit vLLM."""
+    grpo.check_vllm(job.config)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     collective.join()
