@@ -95,7 +95,6 @@ def test_first_visit_says_what_this_is_and_starts_the_demo(server: browsing.Serv
     no_exception(browser_page)
 
 
-@pytest.mark.timeout(900)
 def test_a_run_is_launched_watched_stopped_and_resumed(server: browsing.Server, browser_page: Page) -> None:
     """A run set up in the form moves on the page that nobody reloads, stops with a checkpoint, and goes on from it."""
     page = browser_page

@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ["store", "import", "wandb", str(IMPORTED), "--name", "elsewhere", "--db", database],
         ["store", "import", "trl", str(shotgun(folder / "shotgun")), "--db", database],
     ):
-        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280)
+        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
     with browsing.serving(database, folder / "server.log", jobs_end=True) as server:
         yield server
