@@ -50,6 +50,12 @@ def why_not_resumed(run: RunRow) -> str | None:
     return launch.folders.why_not_resumed(store, get_run(store, run.id), launch.launcher_of(store, run.id))
 
 
+def begins_anew(run: RunRow) -> bool:
+    """Return whether a run that can be resumed starts from its beginning, in place of what it recorded."""
+    store = data.reader()
+    return launch.folders.begins_anew(store, get_run(store, run.id), launch.launcher_of(store, run.id))
+
+
 def strongest_stop(run: RunRow) -> int:
     """Return the strongest stop level: only jobs on other hosts can be given up."""
     return launch.strongest_stop(run.host)

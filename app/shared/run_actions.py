@@ -61,6 +61,10 @@ def resume_button(runs: Sequence[RunRow], *, key: str) -> None:
     reasons = [intents.why_not_resumed(run) for run in runs]
     resumable = [run for run, reason in zip(runs, reasons, strict=True) if reason is None]
     explanation = "Goes on from the last checkpoint, in the queue's order."
+    anew = [run for run in resumable if intents.begins_anew(run)]
+    if anew:
+        which = "Begins" if len(anew) == len(resumable) == 1 else f"{len(anew)} of these runs begin"
+        explanation = f"{which} anew, in place of the steps so far: there is no checkpoint yet to go on from."
     if not resumable:
         explanation = str(reasons[0]) if reasons else intents.ONLY_UNFINISHED
     if st.button("Resume", icon=":material/play_circle:", key=key, disabled=not resumable, help=explanation):

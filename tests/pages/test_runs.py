@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.runs import table as runs_table
 from app.shared import data, intents
+from store import ownership
 from store.db.engine import Store, StoreError
 from store.jobs import add_job, get_job, list_jobs
 from store.runs import describe_run, list_runs, resolve_run
@@ -145,6 +146,19 @@ def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None
     seeded.with_checkpoint(seeded_store, "smolvlm-256m-*r64*")
     select(open_page("runs"), "smolvlm-256m-*r64*").button(key="resume").click().run()
     assert seeded.find(seeded_store, "smolvlm-256m-*r64*").status == "queued"
+
+
+def test_resume_says_that_a_run_without_a_checkpoint_begins_anew(seeded_store: Store, open_page: Open) -> None:
+    run = seeded.find(seeded_store, "smolvlm-256m-*r64*")
+    folder = ownership.folder_of(seeded_store, run.uid)
+    assert ownership.claim(seeded_store, run.uid, folder)
+    describe_run(seeded_store, run.id, output_dir=str(folder))
+    button = select(open_page("runs"), run.name).button(key="resume")
+    assert not button.disabled and button.help.startswith("Begins anew, in place of the steps so far")
+    button.click().run()
+    assert seeded.find(seeded_store, run.name).status == "queued"
+    seeded.with_checkpoint(seeded_store, "demo-sft")
+    assert not intents.begins_anew(seeded.find(seeded_store, "demo-sft"))
 
 
 def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open) -> None:

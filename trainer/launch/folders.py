@@ -86,6 +86,11 @@ def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
     return None
 
 
+def begins_anew(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL) -> bool:
+    """Return whether a run that can be resumed has nothing to continue from: it was stopped before a checkpoint."""
+    return launcher != Launcher.RAY and last_checkpoint(store, run) is None
+
+
 def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL) -> str | None:
     """Return why a run cannot be resumed, in one sentence, or None if it can.
 

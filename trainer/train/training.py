@@ -14,6 +14,7 @@ import torch
 
 from store.db.engine import Store
 from store.db.rows import RunDetail
+from store.events import add_event
 from store.jobs import list_jobs
 from store.metrics import read_clock
 from store.runs import get_run
@@ -118,6 +119,9 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
 def forget_after(job: TrainingJob, recorder: Recorder, start: Checkpoint | None) -> None:
     """Store what still waits in the spool, then remove every step after the checkpoint: they are done again."""
     recorder.settle()
+    if start is None:
+        told = "Begins anew: it was stopped before its first checkpoint."
+        add_event(job.store, job.run_id, "began_anew", told, job_id=job.job_id)
     truncate_after(job.store, job.run_id, start.step if start else -1)
 
 
