@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import recorded, recorded_view
+from app.curves import values_view
 from app.pulse import PULSE
 from app.runs.table import runs_table
 from app.shared import data, format, run_actions, status
@@ -20,6 +21,7 @@ RUN_PAGE = "../pages/run.py"
 CURVES_PAGE = "../pages/curves.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
+VIEWS = ("Overview", "Values")
 NEWEST = 200
 """Runs that the table lists unless all are asked for."""
 
@@ -174,7 +176,19 @@ def overview() -> None:
     for run in {run.id: run for run in (*runs, *rows) if run.broken is not None}.values():
         broken(run)
     if rows:
-        actions(runs_table(rows))
+        view = st.segmented_control(
+            "View",
+            VIEWS,
+            default=VIEWS[0],
+            key="view",
+            required=True,
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        sound = [row for row in rows if row.broken is None]
+        selected = runs_table(rows) if view == VIEWS[0] else values_view.table(sound)
+        if selected is not None:
+            actions(selected)
     else:
         st.caption("No run matches these filters: clear one of them.")
 

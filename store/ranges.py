@@ -123,3 +123,39 @@ def _clock(rows: Sequence[tuple[float, ...]]) -> Clock:
 def longest(curves: Mapping[int, Ranges]) -> int:
     """Return the last step of any of the curves, 0 without any."""
     return max((int(curve.last[-1]) for curve in curves.values() if len(curve.last)), default=0)
+
+
+class Summary(NamedTuple):
+    """One metric of a run; `recent` is the mean of its last RECENT values."""
+
+    last: float
+    low: float
+    high: float
+    mean: float
+    recent: float
+
+
+RECENT = 20
+
+
+def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, Summary]:
+    """Return what a metric came to in each run that has it."""
+    name_id = select(MetricName.id).where(MetricName.name == clean(name)).scalar_subquery()
+    own = (Metric.run_id.in_(run_ids), Metric.name_id == name_id, Metric.value.is_not(None))
+    whole = (
+        select(Metric.run_id, func.min(Metric.value), func.max(Metric.value), func.avg(Metric.value))
+        .where(*own)
+        .group_by(Metric.run_id)
+    )
+    number = func.row_number().over(partition_by=Metric.run_id, order_by=Metric.step.desc()).label("number")
+    numbered = select(Metric.run_id, Metric.value, number).where(*own).subquery()
+    newest = select(numbered).where(numbered.c.number <= RECENT).order_by(numbered.c.run_id, numbered.c.number)
+    ends: dict[int, list[float]] = {}
+    with reading(store) as connection:
+        for run_id, value, _ in connection.execute(newest):
+            ends.setdefault(run_id, []).append(value)
+        rows = connection.execute(whole).all()
+    return {
+        run_id: Summary(ends[run_id][0], low, high, mean, float(np.mean(ends[run_id])))
+        for run_id, low, high, mean in rows
+    }

@@ -22,13 +22,13 @@ from store.db.engine import StoreError
 from store.db.rows import IndexRow, JobRow, RunDetail, RunRow, StoredCompletion
 from store.jobs import get_job, shift_job
 from store.notes import tag_traces
-from store.runs import add_tag, get_run, remove_tag
+from store.runs import add_tag, describe_run, get_run, remove_tag
 from trainer import launch
 from trainer.launch import indexing
 from trainer.spec import benchmark
 from trainer.spec.config import from_dict
 
-MOST_TAGGED = 50_000
+MOST_TAGGED, LONGEST_NAME = 50_000, 200
 ONLY_UNFINISHED = "Only training that ended before its last step can go on."
 
 
@@ -182,6 +182,16 @@ def tag_runs(runs: Sequence[RunRow], tags: Sequence[str]) -> str:
             remove_tag(writer, run.id, name)
     data.forget()
     return "Tagged." if tags else "The tags are gone."
+
+
+def change_run(run: RunRow, *, name: str | None = None, note: str | None = None) -> str:
+    """Give a run another name or another note, whichever is not None. Raises StoreError for a name without a word."""
+    if name is not None and not name.strip():
+        raise StoreError("A run needs a name: type one.")
+    changed = {"name": name and name.strip()[:LONGEST_NAME], "note": note}
+    describe_run(data.writer(), run.id, **{key: value for key, value in changed.items() if value is not None})
+    data.forget()
+    return f"{run.name} is changed."
 
 
 def shared_tags(runs: Sequence[RunRow]) -> set[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.db.engine import Store, open_store
-from store.runs import add_tag, list_run_heads
+from app.shared import intents
+from store.db.engine import Store, StoreError, open_store
+from store.runs import add_tag, get_run, list_run_heads
 from tests import overlaid, seeded
 from tests.pages.conftest import copied
 
@@ -105,3 +106,44 @@ def test_a_zoom_in_the_address_is_told_and_nonsense_is_not(arms: Store, open_pag
     for nonsense in ("9,5", "x,1", "inf,nan", "1", ""):
         assert "full resolution" not in words(open_page("curves", zoom=nonsense))
     assert "lies in the part of the axis" in words(open_page("curves", zoom="900,950"))
+
+
+def values_of(open_page: Open, **query: str) -> AppTest:
+    app = open_page("runs", **query)
+    app.segmented_control(key="view").set_value("Values").run()
+    assert not app.exception
+    return app
+
+
+def test_the_table_of_values_shows_what_differs(arms: Store, open_page: Open) -> None:
+    app = values_of(open_page)
+    assert app.multiselect(key="values.columns").value == [
+        *("seed", "lora.rank", "reward:last", "val/accuracy:highest", "note")
+    ]
+    assert "optimization.learning_rate" not in app.multiselect(key="values.columns").options
+    app.toggle(key="differs").set_value(False).run()
+    assert "optimization.learning_rate" in app.multiselect(key="values.columns").options
+
+
+def test_rows_are_grouped_with_their_spread(arms: Store, open_page: Open) -> None:
+    app = values_of(open_page, columns="reward:last", group="lora.rank")
+    table = app.dataframe[0].value
+    assert list(table["group"]) == ["rank 16", "rank 64"] and list(table["n"]) == [8, 8]
+    assert all("±" in cell for cell in table["reward · last"])
+
+
+def test_archived_runs_are_left_out_until_asked_for(arms: Store, open_page: Open) -> None:
+    for run in list_run_heads(arms)[:15]:
+        add_tag(arms, run.id, "archived")
+    app = values_of(open_page, columns="reward:last", group="method")
+    assert list(app.dataframe[0].value["n"]) == [1]
+    app.toggle(key="archived").set_value(True).run()
+    assert list(app.dataframe[0].value["n"]) == [16]
+
+
+def test_a_run_is_renamed_and_noted_but_never_nameless(arms: Store, open_page: Open) -> None:
+    run = list_run_heads(arms)[0]
+    intents.change_run(run, name="  another ", note="it broke")
+    with pytest.raises(StoreError, match="needs a name"):
+        intents.change_run(run, name="   ")
+    assert (get_run(arms, run.id).name, get_run(arms, run.id).note) == ("another", "it broke")

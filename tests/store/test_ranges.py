@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from store.db.engine import Store
-from store.ranges import list_recorded, longest, range_width, read_clocks, read_ranges
+from store.ranges import list_recorded, longest, range_width, read_clocks, read_ranges, read_summary
 from store.steps import record_metrics, record_step
 from tests.store import make
 
@@ -44,3 +44,11 @@ def test_clocks_are_thinned_evenly_with_both_ends(store: Store) -> None:
     assert set(found) == {run}
     assert found[run].step.tolist() == [1, *range(10, 101, 10)]
     assert found[run].at[-1] == 1100 and np.isnan(found[run].tokens[0]) and found[run].tokens[-1] == 1000
+
+
+def test_a_summary_is_of_known_values(store: Store) -> None:
+    one, two = make.run(store, name="one").id, make.run(store, name="two").id
+    for step in range(1, 41):
+        record_metrics(store, one, step, {"reward": float(step)})
+    record_metrics(store, one, 41, {"reward": None})
+    assert read_summary(store, (one, two), "reward") == {one: (40.0, 1.0, 40.0, 20.5, 30.5)}

@@ -1,0 +1,135 @@
+"""Runs in columns of one's choice: configuration, metrics, notes; sorted, compared with a baseline, in groups. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.shared import format
+from store.ranges import RECENT, Summary
+from store.terminal import unformulaic
+
+AGGREGATES = {
+    "last": "last",
+    "highest": "high",
+    "lowest": "low",
+    "mean": "mean",
+    f"mean of the last {RECENT}": "recent",
+}
+"""What a metric of a run comes to, in words, and the field of Summary that holds it."""
+OF_RUN = ("status", "method", "step", "seed", "accuracy", "note", "tags", "created")
+"""Columns of every run."""
+DESCENDING = "↓ "
+Cell = str | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; `key` is what the address calls it: `reward:last`, `lora.rank` or one of OF_RUN."""
+
+    key: str
+    cells: Mapping[int, Cell]
+    """By run id."""
+
+    @property
+    def is_number(self) -> bool:
+        known = [cell for cell in self.cells.values() if cell is not None]
+        return bool(known) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
+
+
+def metric_of(key: str) -> tuple[str, str] | None:
+    """Return metric and aggregate of a column's key, None if it is no metric's."""
+    name, separator, aggregate = key.rpartition(":")
+    return (name, aggregate) if separator and aggregate in AGGREGATES else None
+
+
+def of_metric(key: str, found: Mapping[int, Summary]) -> Column:
+    _, aggregate = metric_of(key) or ("", "last")
+    return Column(key, {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in found.items()})
+
+
+def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> Column:
+    """Return the column of a configuration field: numbers as numbers, the rest in words."""
+    return Column(field, {id: _cell(each.get(field)) for id, each in settings.items()})
+
+
+def _cell(value: Any) -> Cell:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    return str(value)
+
+
+def ordered(ids: Sequence[int], columns: Mapping[str, Column], by: Sequence[str]) -> list[int]:
+    """Return the runs sorted by several columns, the first of which counts most; empty cells come last."""
+    found = list(ids)
+    for key in reversed(by):
+        column = columns.get(key.removeprefix(DESCENDING))
+        if column is None:
+            continue
+        full = [id for id in found if column.cells.get(id) is not None]
+        full.sort(key=_comparable(column), reverse=key.startswith(DESCENDING))
+        found = [*full, *(id for id in found if column.cells.get(id) is None)]
+    return found
+
+
+def _comparable(column: Column) -> Any:
+    if column.is_number:
+        return lambda id: column.cells[id]
+    return lambda id: str(column.cells[id]).casefold()
+
+
+def beyond(columns: Sequence[Column], baseline: int) -> dict[str, dict[int, float]]:
+    """Return each number's difference to that of the baseline, by column and run."""
+    found: dict[str, dict[int, float]] = {}
+    for column in columns:
+        own = column.cells.get(baseline)
+        if column.is_number and isinstance(own, int | float):
+            numbers = {id: cell for id, cell in column.cells.items() if isinstance(cell, int | float)}
+            found[column.key] = {id: cell - own for id, cell in numbers.items()}
+    return found
+
+
+def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[Column]) -> list[dict[str, Cell]]:
+    """Return a row for each group: n, and of each column mean ± standard deviation with n, or the values that occur."""
+    rows: list[dict[str, Cell]] = []
+    for label, ids in groups.items():
+        row: dict[str, Cell] = {"group": label, "n": len(ids)}
+        for column in columns:
+            cells = [cell for id in ids if (cell := column.cells.get(id)) is not None]
+            row[column.key] = _spread(cells, len(ids)) if column.is_number else _occurring(cells)
+        rows.append(row)
+    return rows
+
+
+def _spread(cells: Sequence[Any], n: int) -> str | None:
+    if not cells:
+        return None
+    told = format.number(float(np.mean(cells)))
+    if len(cells) > 1:
+        told += f" ± {format.number(float(np.std(cells, ddof=1)))}"
+    return told if len(cells) == n else f"{told} (n = {len(cells)})"
+
+
+def _occurring(cells: Sequence[Cell]) -> str | None:
+    return ", ".join(dict.fromkeys(map(str, cells))) or None
+
+
+def as_csv(rows: Sequence[Mapping[str, Cell | Sequence[str]]]) -> str:
+    """Return rows of equal keys as CSV that no spreadsheet takes for formulas."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if rows:
+        writer.writerow([unformulaic(key) for key in rows[0]])
+        writer.writerows([[_written(cell) for cell in row.values()] for row in rows])
+    return out.getvalue()
+
+
+def _written(cell: Any) -> Any:
+    if isinstance(cell, str):
+        return unformulaic(cell)
+    return unformulaic(", ".join(cell)) if isinstance(cell, list | tuple) else "" if cell is None else cell

@@ -1,0 +1,248 @@
+"""The table of runs in columns of one's choice. The address keeps columns, order, groups and baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from app.curves import address, grouping, values
+from app.curves.values import DESCENDING, Cell, Column
+from app.shared import data, format, intents, links, run_actions, status
+from app.shared.fields import flat
+from store.db.rows import RunDetail, RunRow
+
+EDITOR = "values.table"
+CHOSEN = "chosen"
+EDITABLE = (CHOSEN, "name", "note", "tags")
+ARCHIVED = "archived"
+"""The tag of runs that the table leaves out unless they are asked for."""
+FIRST = ("reward:last", "val/accuracy:highest")
+"""Metrics that are columns where nobody has chosen any, with the configuration that differs."""
+MOST_FIELDS = 6
+
+
+def table(runs: Sequence[RunRow]) -> list[RunRow] | None:
+    """Show the table and return the runs whose boxes are ticked; None where rows are groups."""
+    left = _unarchived(runs)
+    if not left:
+        st.caption("All of these runs are archived.")
+        return []
+    ids = tuple(run.id for run in left)
+    details = data.get_runs(ids)
+    differing = grouping.differing(list(details.values()))
+    by_key = _columns(left, details, differing)
+    order, groups, baseline = _choices(left, by_key, differing)
+    by_id = {run.id: run for run in left}
+    sorted_ids = values.ordered(list(by_id), by_key, order)
+    shown = [by_id[id] for id in sorted_ids]
+    if groups:
+        _grouped(shown, groups, by_key, differing)
+        return None
+    return _editor(shown, by_key, details, baseline)
+
+
+def _unarchived(runs: Sequence[RunRow]) -> list[RunRow]:
+    kept = [run for run in runs if ARCHIVED not in run.tags]
+    if len(kept) == len(runs):
+        return kept
+    label = f"Show {len(runs) - len(kept)} archived"
+    return list(runs) if st.toggle(label, key="archived", bind="query-params") else kept
+
+
+def _columns(
+    runs: Sequence[RunRow], details: Mapping[int, RunDetail], differing: Mapping[str, Mapping[int, str]]
+) -> dict[str, Column]:
+    """Show the choice of columns, and return them by key."""
+    ids = tuple(details)
+    settings = {id: flat(run.config) for id, run in details.items()}
+    recorded = data.list_recorded(ids)
+    metrics = [f"{name}:{aggregate}" for name in recorded for aggregate in values.AGGREGATES]
+    fields = list(dict.fromkeys(field for each in settings.values() for field in each))
+    default = [*list(differing)[:MOST_FIELDS], *(key for key in FIRST if key.rpartition(":")[0] in recorded), "note"]
+    asked = address.read("columns")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        only = st.toggle(
+            "Only what differs",
+            value=True,
+            key="differs",
+            bind="query-params",
+            help="Offers and shows only configuration fields in which these runs differ.",
+        )
+        offered = [*values.OF_RUN, *(list(differing) if only else fields), *metrics]
+        st.session_state["values.columns"] = [key for key in (default if asked is None else asked) if key in offered]
+        chosen = st.multiselect(
+            "Columns",
+            offered,
+            key="values.columns",
+            format_func=_title,
+            on_change=lambda: links.go(columns=address.join(st.session_state["values.columns"])),
+        )
+    return {key: _column(key, runs, details, settings, ids) for key in chosen}
+
+
+def _title(key: str) -> str:
+    found = values.metric_of(key.removeprefix(DESCENDING))
+    return f"{found[0]} · {found[1]}" if found else key
+
+
+def _column(
+    key: str,
+    runs: Sequence[RunRow],
+    details: Mapping[int, RunDetail],
+    settings: Mapping[int, Mapping[str, Any]],
+    ids: tuple[int, ...],
+) -> Column:
+    found = values.metric_of(key)
+    if found is not None:
+        return values.of_metric(key, data.read_summary(ids, found[0]))
+    if key in values.OF_RUN:
+        return Column(key, {run.id: _of_run(key, run, details.get(run.id)) for run in runs})
+    return values.of_field(key, settings)
+
+
+def _of_run(key: str, run: RunRow, detail: RunDetail | None) -> Cell:
+    if key == "note":
+        return detail.note if detail else None
+    if key == "status":
+        return status.look(run.status).label
+    if key == "created":
+        return datetime.fromtimestamp(run.created_at, UTC).strftime("%Y-%m-%d %H:%M")
+    if key == "tags":
+        return ", ".join(run.tags) or None
+    found: Cell = getattr(run, key)
+    return found
+
+
+def _choices(
+    runs: Sequence[RunRow], columns: Mapping[str, Column], differing: Mapping[str, Mapping[int, str]]
+) -> tuple[list[str], list[str], int | None]:
+    """Show order, groups and baseline, and return what is chosen."""
+    orders = [mark + key for key in columns for mark in (DESCENDING, "")]
+    offered = grouping.offered(runs, differing, {})
+    by_uid = {run.uid: run for run in runs}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        order = _list("Sort by", "sort", orders, "the newest first")
+        groups = _list("Group rows by", "group", offered, "nothing")
+        wanted = st.query_params.get("baseline")
+        st.session_state["values.baseline"] = wanted if wanted in by_uid else None
+        uid = st.selectbox(
+            "Baseline",
+            list(by_uid),
+            index=None,
+            key="values.baseline",
+            format_func=lambda uid: by_uid[uid].name,
+            placeholder="none",
+            on_change=lambda: _go("baseline", st.session_state["values.baseline"]),
+            help="Adds a column of differences to this run beside every column of numbers, and keeps it on top.",
+        )
+    return order, groups, by_uid[uid].id if uid else None
+
+
+def _list(label: str, name: str, offered: Sequence[str], placeholder: str) -> list[str]:
+    key = f"values.{name}"
+    st.session_state[key] = [each for each in address.read(name) or [] if each in offered]
+    return st.multiselect(
+        label,
+        offered,
+        key=key,
+        placeholder=placeholder,
+        on_change=lambda: _go(name, address.join(st.session_state[key]) if st.session_state[key] else None),
+    )
+
+
+def _go(name: str, value: str | None) -> None:
+    links.go(name, **({name: value} if value else {}))
+
+
+def _grouped(
+    runs: Sequence[RunRow],
+    by: Sequence[str],
+    columns: Mapping[str, Column],
+    differing: Mapping[str, Mapping[int, str]],
+) -> None:
+    entries = grouping.entries(runs, by, differing, {})
+    groups = {entry.label: [run.id for run in entry.members] for entry in entries}
+    rows = values.in_groups(groups, list(columns.values()))
+    cells = {_title(key): [row[key] for row in rows] for key in rows[0]}
+    st.dataframe(
+        cells, key="values.groups", hide_index=True, placeholder=format.UNKNOWN, alt=f"{len(rows)} groups of runs"
+    )
+    st.caption("Numbers are the mean ± the standard deviation between the runs of a group.")
+    _download(rows)
+
+
+def _editor(
+    runs: list[RunRow], columns: Mapping[str, Column], details: Mapping[int, RunDetail], baseline: int | None
+) -> list[RunRow]:
+    """Show a row for each run, in which name, note and tags can be changed; return the ticked ones."""
+    if baseline is not None:
+        runs.sort(key=lambda run: run.id != baseline)
+    cells: dict[str, list[Any]] = {
+        CHOSEN: [run.uid in st.session_state.get("values.ticked", ()) for run in runs],
+        "name": [run.name for run in runs],
+    }
+    differences = values.beyond(list(columns.values()), baseline) if baseline is not None else {}
+    for key, column in columns.items():
+        if key not in ("note", "tags"):
+            cells[key] = [column.cells.get(run.id) for run in runs]
+        if key in differences:
+            cells[f"Δ {key}"] = [differences[key].get(run.id) for run in runs]
+    cells["note"] = [details[run.id].note or "" for run in runs]
+    cells["tags"] = [list(run.tags) for run in runs]
+    key = f"{EDITOR}.{st.session_state.get('values.version', 0)}"
+    st.data_editor(
+        cells,
+        key=key,
+        hide_index=True,
+        disabled=[name for name in cells if name not in EDITABLE],
+        height=min(35 * len(runs) + 40, 640),
+        placeholder=format.UNKNOWN,
+        column_config=_config({tag for run in runs for tag in run.tags}, columns),
+        on_change=_commit,
+        args=(key, runs),
+        alt=f"{len(runs)} runs in the chosen columns; name, note and tags can be changed",
+    )
+    st.caption("Double-click a name, a note or tags to change them; tick rows to act on them.")
+    _download([{name: each[i] for name, each in cells.items() if name != CHOSEN} for i in range(len(runs))])
+    ticked = st.session_state.get("values.ticked", ())
+    return [run for run in runs if run.uid in ticked]
+
+
+def _config(tags: set[str], columns: Mapping[str, Column]) -> dict[str, Any]:
+    numbers = {
+        key: st.column_config.NumberColumn(_title(key), format="%.4g") for key in columns if values.metric_of(key)
+    }
+    return {
+        CHOSEN: st.column_config.CheckboxColumn("✓", width=40, help="Tick rows to act on them.", pinned=True),
+        "name": st.column_config.TextColumn("name", pinned=True, max_chars=200),
+        "note": st.column_config.TextColumn("note", width="medium"),
+        "tags": st.column_config.MultiselectColumn("tags", options=sorted({*tags, ARCHIVED}), accept_new_options=True),
+        **numbers,
+        **{f"Δ {key}": st.column_config.NumberColumn(f"Δ {_title(key)}", format="%+.4g") for key in columns},
+    }
+
+
+def _commit(key: str, runs: Sequence[RunRow]) -> None:
+    """Write what was changed in the table; the next one begins anew, from what the database says."""
+    ticked = set(st.session_state.get("values.ticked", ()))
+    for row, changed in st.session_state[key]["edited_rows"].items():
+        run = runs[int(row)]
+        if CHOSEN in changed:
+            (ticked.add if changed[CHOSEN] else ticked.discard)(run.uid)
+        if "name" in changed or "note" in changed:
+            note = (changed["note"] or "") if "note" in changed else None
+            name = (changed["name"] or "") if "name" in changed else None
+            run_actions.attempt(lambda: intents.change_run(run, name=name, note=note))  # noqa: B023 - called at once
+        if "tags" in changed:
+            run_actions.attempt(intents.tag_runs, [run], list(changed["tags"] or ()))
+    st.session_state["values.ticked"] = ticked
+    st.session_state["values.version"] = st.session_state.get("values.version", 0) + 1
+
+
+def _download(rows: Sequence[Mapping[str, Any]]) -> None:
+    st.download_button(
+        "Export as CSV", values.as_csv(rows), "runs.csv", "text/csv", key="values.csv", icon=":material/download:"
+    )
