@@ -1,6 +1,7 @@
 """The evaluation harness: a model with every setting that must be equal for two evaluations to be comparable.
 
-Answers depend neither on the batch size nor on the order of examples.
+In float32, answers depend neither on the batch size nor on the order of examples. In 16 bits a tie of two tokens may be
+broken otherwise in another batch; `python -m benchmarks.gpu --part 'answers by batch size'` counts that.
 """
 
 from __future__ import annotations
