@@ -85,7 +85,7 @@ def _completion(dice: random.Random, step: int, group: int, index: int, ids: lis
         answer=answer,
         wellformed=formed,
         correct=right,
-        steps=steps,
+        reasoning_steps=steps,
         tokens=10 + 12 * answer,
         reward=float(formed) + 2 * right + steps / 20,
         rewards=parts,

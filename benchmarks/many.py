@@ -9,7 +9,8 @@ from sqlalchemy import insert, select
 
 from store.db.connection import Store, writing
 from store.db.rows import ExampleRow
-from store.db.schema import Checkpoint, Evaluation, Event, Job, JobState, Metric, MetricName, Prediction, Run, Step, Tag
+from store.db.schema import Checkpoint, Evaluation, Event, Job, Metric, MetricName, Prediction, Run, Step, Tag
+from store.db.states import JobState
 from store.examples import add_examples
 from trainer.spec.config import RunConfig, from_dict, preset
 
@@ -118,5 +119,5 @@ def _evaluation(run_id: int, kind: str, step: int) -> Row:
 def _prediction(evaluation_id: int, example_id: int) -> Row:
     right = (evaluation_id + example_id) % 3 > 0
     said = {"text": TEXT.format(int(right)), "answer": int(right), "correct": right, "wellformed": True, **SPANS}
-    scored = {"steps": 1, "tokens": 14, "rewards": {}, "similarity": 0.5, "seconds": 0.02, "sample": 0}
+    scored = {"reasoning_steps": 1, "tokens": 14, "rewards": {}, "similarity": 0.5, "seconds": 0.02, "sample": 0}
     return {"evaluation_id": evaluation_id, "example_id": example_id, **said, **scored}

@@ -44,8 +44,8 @@ ADD_STEP = 'INSERT INTO step (run_id, step, "at", tokens) VALUES (?, ?, ?, ?)'
 ADD_METRIC = "INSERT INTO metric (run_id, name_id, step, value) VALUES (?, ?, ?, ?)"
 ADD_COMPLETION = (
     'INSERT INTO completion (run_id, step, generation, "group", "index", example_id, advantage, text, think_start, '
-    "think_end, answer_start, answer_end, answer, wellformed, correct, steps, tokens, truncated, reward, rewards) "
-    f"VALUES ({', '.join('?' * 20)})"
+    "think_end, answer_start, answer_end, answer, wellformed, correct, reasoning_steps, tokens, truncated, reward, "
+    f"rewards) VALUES ({', '.join('?' * 20)})"
 )
 ADD_SUMMARY = "INSERT INTO step_summary (run_id, step, figures) VALUES (?, ?, ?)"
 ADVANCE = "UPDATE run SET step = ? WHERE id = ? AND step < ?"
@@ -201,7 +201,7 @@ def _bare_completion(row: CompletionRow) -> tuple[object, ...]:
     return (
         *(row.generation, row.group, row.index, row.example_id, row.advantage, row.text),
         *(*(row.think or (None, None)), *(row.answer_span or (None, None)), row.answer, row.wellformed),
-        *(row.correct, row.steps, row.tokens, row.truncated, row.reward, json.dumps(row.rewards)),
+        *(row.correct, row.reasoning_steps, row.tokens, row.truncated, row.reward, json.dumps(row.rewards)),
     )
 
 
@@ -227,7 +227,7 @@ def completion(index: int) -> CompletionRow:
         answer=3,
         wellformed=True,
         correct=index % 2 == 0,
-        steps=3,
+        reasoning_steps=3,
         tokens=400,
         reward=2.3,
         rewards={"format": 1.0, "accuracy": 1.0, "steps": 0.3},

@@ -20,7 +20,7 @@ from app.recorded import FOLDER, Manifest, Stop
 from store.care import transfer
 from store.db.engine import Store, StoreError, open_store
 from store.db.rows import RunDetail
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.experiments import add_to_experiment, create_experiment, list_experiments
 from store.runs import get_run, list_run_heads, resolve_run
 

@@ -18,17 +18,9 @@ from sqlalchemy.orm import aliased
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.redaction import redacted_values
 from store.db.rows import JobRef, JobRow, WorkerRow
-from store.db.schema import (
-    ACTIVE,
-    COMES_FROM,
-    OPEN,
-    Job,
-    JobState,
-    Launcher,
-    Run,
-    Worker,
-)
+from store.db.schema import Job, Run, Worker
 from store.db.sql import columns, sound_row, upsert
+from store.db.states import ACTIVE, COMES_FROM, OPEN, JobState, Launcher
 from store.db.values import clean, storable
 from store.events import insert_event
 

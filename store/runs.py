@@ -35,17 +35,9 @@ from store.db import checking
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.redaction import redacted_values
 from store.db.rows import JobRow, RunDetail, RunRef, RunRow
-from store.db.schema import (
-    OPEN,
-    Evaluation,
-    Job,
-    Metric,
-    MetricName,
-    Run,
-    Step,
-    Tag,
-)
+from store.db.schema import Evaluation, Job, Metric, MetricName, Run, Step, Tag
 from store.db.sql import upsert
+from store.db.states import OPEN
 from store.db.values import clean, storable
 from store.jobs import (
     _jobs,

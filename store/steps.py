@@ -14,10 +14,11 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
+from store import rollups
 from store.completions.columns import trace_columns
 from store.completions.summary import summarize
 from store.completions.tokens import add_sampled
-from store.db.connection import DriverCursor, Store, driver_writing, writing
+from store.db.connection import DriverCursor, Store, driver_cursor, driver_writing, writing
 from store.db.rows import CompletionRow, TokenRow
 from store.db.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step, StepSummary
 from store.db.sql import upsert
@@ -36,13 +37,13 @@ PUT_SUMMARY = (
 )
 SAID = (
     'SELECT generation, "group", "index", example_id, text, answer_start, answer_end, answer, wellformed, correct, '
-    "steps, tokens, truncated, reward, rewards FROM completion WHERE run_id = ? AND step = ?"
+    "reasoning_steps, tokens, truncated, reward, rewards FROM completion WHERE run_id = ? AND step = ?"
 )
 TRUE_COUNTS = "SELECT id, answer FROM example WHERE id IN ({places})"
 ADD_COMPLETION = (
     'INSERT INTO completion (run_id, step, generation, "group", "index", example_id, advantage, text, think_start, '
-    "think_end, answer_start, answer_end, answer, wellformed, correct, steps, tokens, truncated, reward, rewards) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "think_end, answer_start, answer_end, answer, wellformed, correct, reasoning_steps, tokens, truncated, reward, "
+    "rewards) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 ADVANCE_RUN = "UPDATE run SET step = ? WHERE id = ? AND step < ?"
 BEAT_JOB = (
@@ -76,7 +77,7 @@ def record_step(
         is_new = at is not None and cursor.execute(ADD_STEP, (run_id, step, at, finite(tokens))).rowcount
         if at is not None and not is_new:
             cursor.execute(CHANGE_STEP, (at, finite(tokens), run_id, step))
-        cursor.executemany(PUT_METRIC, values)
+        put_metrics(cursor, run_id, step, values)
         if completions and not is_new:
             for generation in {completion.generation for completion in completions}:
                 cursor.execute(DELETE_GENERATION, (run_id, step, generation))
@@ -94,7 +95,13 @@ def record_metrics(store: Store, run_id: int, step: int, metrics: Mapping[str, f
     """Add metrics to a step that needs no row of its own: evaluations, the base at step 0."""
     values = _metric_rows(store, run_id, step, metrics)
     with driver_writing(store) as cursor:
+        put_metrics(cursor, run_id, step, values)
+
+
+def put_metrics(cursor: DriverCursor, run_id: int, step: int, values: list[tuple[Any, ...]]) -> None:
+    if values:
         cursor.executemany(PUT_METRIC, values)
+        rollups.keep_up(cursor, run_id, step)
 
 
 def truncate_after(store: Store, run_id: int, step: int) -> None:
@@ -103,6 +110,7 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
     with writing(store) as connection:
         later = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step > step)
         connection.execute(later)
+        rollups.cut(driver_cursor(connection), run_id, step + 1)
         for table in (Step, Completion, StepSummary, Evaluation, Checkpoint):
             connection.execute(delete(table).where(table.run_id == run_id, table.step > step))
         connection.execute(update(Run).where(Run.id == run_id, Run.step > step).values(step=max(step, 0)))
@@ -114,6 +122,9 @@ def forget_steps(store: Store, run_id: int, steps: Sequence[int]) -> None:
     with writing(store) as connection:
         at_them = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step.in_(steps))
         connection.execute(at_them)
+        cursor = driver_cursor(connection)
+        for step in steps:
+            rollups.keep_up(cursor, run_id, step)
         for table in (Step, Completion, StepSummary, Evaluation, Checkpoint):
             connection.execute(delete(table).where(table.run_id == run_id, table.step.in_(steps)))
         last = select(func.coalesce(func.max(Metric.step), 0)).where(Metric.run_id == run_id)
@@ -137,7 +148,7 @@ def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
         answer,
         wellformed,
         correct,
-        steps,
+        reasoning_steps,
         tokens,
         truncated,
         reward,
@@ -151,7 +162,7 @@ def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
                 answer=answer,
                 wellformed=bool(wellformed),
                 correct=None if correct is None else bool(correct),
-                steps=steps,
+                reasoning_steps=reasoning_steps,
                 tokens=tokens,
                 truncated=bool(truncated),
                 reward=reward,

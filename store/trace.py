@@ -71,12 +71,12 @@ class Trace:
     answer_span: tuple[int, int] | None
     """The answer body, where `<answer>` and `</answer>` each occur once, in that order."""
     answer: int | None
-    steps: tuple[ReasoningStep, ...]
+    reasoning_steps: tuple[ReasoningStep, ...]
     violation: Violation | None
 
     @property
     def counted_steps(self) -> int:
-        return sum(step.counted for step in self.steps)
+        return sum(step.counted for step in self.reasoning_steps)
 
     @property
     def think_text(self) -> str | None:
@@ -118,7 +118,7 @@ def parse(text: str, style: Form = "cot") -> Trace:
         think=think,
         answer_span=answer_span,
         answer=None if answer_span is None else read_count(text[slice(*answer_span)]),
-        steps=_steps(text, *think) if think else (),
+        reasoning_steps=_steps(text, *think) if think else (),
         violation=violation,
     )
 

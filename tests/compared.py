@@ -10,7 +10,7 @@ from typing import Any
 
 from store.db.engine import Store, open_store
 from store.db.rows import PredictionRow
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.events import set_checkpoint
 from store.experiments import add_to_experiment, create_experiment, list_experiments

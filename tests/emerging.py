@@ -59,7 +59,7 @@ def _figures(rng: np.random.Generator, level: dict[str, float]) -> dict[str, Any
         "listed": listed,
         "true": 4.5 * wellformed,
         "variance": 1.0,
-        "steps": {4: N},
+        "reasoning_steps": {4: N},
         "tokens": dict(Counter(int(length) for length in rng.normal(level["tokens"], 5.0, N).clip(1))),
         "answers": dict(Counter(answers.tolist())),
         "truths": dict(Counter(truths.tolist())),

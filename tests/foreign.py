@@ -16,7 +16,8 @@ from store.care import transfer
 from store.care.backup import IMAGES, NAME
 from store.db.engine import Store
 from store.db.rows import RunRef, TokenRow
-from store.db.schema import Base, JobState
+from store.db.schema import Base
+from store.db.states import JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.examples import add_examples
 from store.jobs import end_job

@@ -6,7 +6,7 @@ import random
 
 from store.db.engine import Store
 from store.db.rows import RunRef
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.experiments import add_to_experiment, create_experiment
 from store.jobs import add_job, end_job
 from store.steps import record_metrics, record_step

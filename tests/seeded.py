@@ -15,7 +15,7 @@ from store import ownership
 from store.completions import scored
 from store.db.engine import Store, open_store
 from store.db.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.events import set_checkpoint
 from store.examples import add_examples

@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 from store.db import private
 from store.db.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.db.rows import JobRef, JobRow, RunRef
-from store.db.schema import JobState, Launcher
+from store.db.states import JobState, Launcher
 from store.experiments import get_experiment
 from store.jobs import add_job, get_job, list_jobs
 from store.runs import get_run, list_runs, resolve_run

@@ -209,7 +209,7 @@ def facts(column: Column) -> str:
     parts = [
         chip(row),
         f"<span>similarity <b>{format.UNKNOWN if row.similarity is None else f'{row.similarity:.2f}'}</b></span>",
-        f"<span>{row.steps} steps</span>",
+        f"<span>{row.reasoning_steps} reasoning steps</span>",
         f"<span>{len(column.thinking.split())} words</span>",
         f"<span>{row.tokens} tokens</span>" if row.tokens is not None else "",
         "" if row.wellformed else '<span class="tv-mark">malformed</span>',

@@ -53,7 +53,7 @@ class Shared(NamedTuple):
     similarity: Floats
     """Similarity of the think body to the reference."""
     wellformed: Floats
-    steps: Floats
+    reasoning_steps: Floats
     tokens: Floats
     said: tuple[tuple[str, ...], ...]
     """Think body of each side; for a malformed answer, its whole text."""
@@ -67,7 +67,7 @@ class Standing(NamedTuple):
     accuracy: Estimate
     similarity: Estimate | None
     wellformed: float
-    steps: float
+    reasoning_steps: float
     tokens: float
 
 
@@ -117,7 +117,7 @@ def share(sides: Sequence[Answered]) -> Shared:
         stacked("correct"),
         stacked("similarity"),
         counted("wellformed"),
-        counted("steps"),
+        counted("reasoning_steps"),
         counted("tokens"),
         tuple(tuple(said(one.text, one.think) for one in texts) for texts in picked),
         tuple(len(side.texts) for side in sides),
@@ -149,7 +149,7 @@ def _standing(shared: Shared, correct: Floats, side: int) -> Standing:
         Estimate(float(correct.mean()), *statistics.wilson(int(correct.sum()), n)),
         statistics.mean(similarity[None], shared.image[known].tolist()) if len(similarity) else None,
         float(shared.wellformed[side].mean()),
-        float(shared.steps[side].mean()),
+        float(shared.reasoning_steps[side].mean()),
         float(np.nanmean(tokens)) if np.isfinite(tokens).any() else float("nan"),
     )
 

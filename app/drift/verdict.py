@@ -34,7 +34,7 @@ def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: R
             whole(format.interval(*standing.accuracy)),
             whole(format.interval(*standing.similarity) if standing.similarity else format.UNKNOWN),
             format.percent(standing.wellformed),
-            f"{standing.steps:.1f}",
+            f"{standing.reasoning_steps:.1f}",
             format.count(standing.tokens),
         )
         for name, standing in zip(names, found.standings, strict=True)

@@ -21,13 +21,13 @@ EXCERPT, LONG_EXCERPT = 160, 400
 Sort = Callable[[StoredCompletion], tuple[float, ...]]
 SHOWS: Mapping[str, Sort] = {
     "format": lambda row: (row.wellformed,),
-    "steps": lambda row: (row.wellformed, row.steps > 0),
+    "steps": lambda row: (row.wellformed, row.reasoning_steps > 0),
     "accuracy": lambda row: (row.correct is True, row.wellformed),
     "length": lambda row: (row.tokens or 0,),
 }
 """What an example after each kind of milestone has more of than one before."""
 PICK: Mapping[str, Sort] = {
-    "padding": lambda row: (row.wellformed, row.steps - (row.truth or 0), row.correct is False),
+    "padding": lambda row: (row.wellformed, row.reasoning_steps - (row.truth or 0), row.correct is False),
     "shotgun": lambda row: (row.answer is None, row.text.count("<answer>")),
     "collapse": lambda row: (-(row.tokens or 0),),
 }

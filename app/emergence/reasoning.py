@@ -58,15 +58,15 @@ def read_step(said: Sequence[Said], style: Form) -> Reading:
         trace = parse(one.text, style)
         reading.texts += 1
         reading.words.update(words(one.text))
-        if not trace.steps:
+        if not trace.reasoning_steps:
             continue
         if trace.answer is not None:
             reading.stepped += 1
-            reading.agreeing += trace.answer == trace.steps[-1].number
+            reading.agreeing += trace.answer == trace.reasoning_steps[-1].number
             reading.early += names_answer_early(trace)
         if one.objects:
             reading.matched += 1
-            reading.matches.update(match([step.text for step in trace.steps], one.objects))
+            reading.matches.update(match([step.text for step in trace.reasoning_steps], one.objects))
     return reading
 
 
@@ -77,10 +77,10 @@ def words(text: str) -> set[str]:
 
 def names_answer_early(trace: Trace) -> bool:
     """Return whether the thinking states the answer, in digits or as a word, before its first step."""
-    if trace.think is None or not trace.steps or trace.answer is None:
+    if trace.think is None or not trace.reasoning_steps or trace.answer is None:
         return False
     names = {str(trace.answer)} | ({NUMBER_WORDS[trace.answer]} if trace.answer < len(NUMBER_WORDS) else set())
-    return not names.isdisjoint(_NUMBER.findall(trace.text[trace.think[0] : trace.steps[0].start].casefold()))
+    return not names.isdisjoint(_NUMBER.findall(trace.text[trace.think[0] : trace.reasoning_steps[0].start].casefold()))
 
 
 def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter[str]:

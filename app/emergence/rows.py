@@ -73,8 +73,10 @@ def _outcome(story: Story, found: Emergence, other: Story | None, beside: Emerge
 
 
 def _steps(found: Emergence, beside: Emergence | None) -> Row:
-    most = int(np.flatnonzero(found.steps.sum(axis=0)).max(initial=1))
-    heat = Heat(found.step.astype(float), np.arange(most + 1.0), _shares(found.steps)[: most + 1], "reasoning steps")
+    most = int(np.flatnonzero(found.reasoning_steps.sum(axis=0)).max(initial=1))
+    heat = Heat(
+        found.step.astype(float), np.arange(most + 1.0), _shares(found.reasoning_steps)[: most + 1], "reasoning steps"
+    )
     x = found.step.astype(float)
     curves = [
         Curve("mean of all", x, found.mean_steps, VERMILLION),

@@ -84,7 +84,7 @@ def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction
 def summary(now: StoredPrediction, before: StoredPrediction | None) -> str:
     form = "well-formed" if now.wellformed else "malformed"
     against = "the base" if before is None else f"marked: what changed since step {before.step}"
-    return f"step {now.step} · {form} · {now.steps} steps · {now.tokens or '–'} tokens · {against}"
+    return f"step {now.step} · {form} · {now.reasoning_steps} reasoning steps · {now.tokens or '–'} tokens · {against}"
 
 
 def rewards(components: Mapping[str, float | None]) -> str:

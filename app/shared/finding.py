@@ -25,8 +25,8 @@ ORDERS = {
     "Lowest reward": Order("reward", False),
     "Longest": Order("tokens", True),
     "Shortest": Order("tokens", False),
-    "Most steps": Order("steps", True),
-    "Fewest steps": Order("steps", False),
+    "Most reasoning steps": Order("reasoning_steps", True),
+    "Fewest reasoning steps": Order("reasoning_steps", False),
 }
 JUDGED = {"Any": None, "Right": True, "Wrong": False}
 FORMS = {"Any": None, "Well-formed": True, "Malformed": False}
@@ -61,7 +61,10 @@ def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
         example_id=_whole(query.get("example")),
         answer=_whole(query.get("answer")),
         tag=query.get("tag") or None,
-        **{name: _range(query, name) for name in RANGES},
+        step=_range(query, "step"),
+        reward=_range(query, "reward"),
+        tokens=_range(query, "tokens"),
+        reasoning_steps=_range(query, "steps"),
     )
     text = query.get("q", "")
     return Asked(wanted, ORDERS.get(query.get("sort", ""), ORDERS["Latest step"]), text, query.get("regex") == "true")

@@ -72,9 +72,9 @@ def _thinking(trace: Trace, limit: int | None) -> Body:
     assert trace.think is not None
     start, end = trace.think
     stop = end if limit is None else min(end, start + limit)
-    first = min([step.start for step in trace.steps] + [end])
+    first = min([step.start for step in trace.reasoning_steps] + [end])
     rows = [_plain(trace.text[start : min(first, stop)])]
-    rows += [_step(trace, step, stop) for step in trace.steps if step.start < stop]
+    rows += [_step(trace, step, stop) for step in trace.reasoning_steps if step.start < stop]
     return Body("".join(rows), end - stop)
 
 

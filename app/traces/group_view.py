@@ -23,7 +23,7 @@ from store.trace import Form
 SHOWN = ("All", "Right", "Wrong", "Malformed", "Dead groups")
 ORDERS: dict[str, Callable[[Row], float]] = {
     "Reward": lambda row: -math.inf if row.reward is None else row.reward,
-    "Reasoning steps": lambda row: row.steps,
+    "Reasoning steps": lambda row: row.reasoning_steps,
     "Length": lambda row: row.tokens or len(row.text),
     "As sampled": lambda row: -(row.index if isinstance(row, StoredCompletion) else row.sample),
 }

@@ -21,7 +21,7 @@ from store.care import state
 from store.db import private
 from store.db.connection import Store, StoreError, sqlite_path
 from store.db.engine import media_place, open_store
-from store.db.schema import ACTIVE, JobState
+from store.db.states import ACTIVE, JobState
 from store.jobs import end_job, list_jobs, remove_worker
 from store.media import files
 

@@ -31,7 +31,7 @@ def completion_fields(uid: str, row: StoredCompletion) -> dict[str, Any]:
         "truth": row.truth,
         "wellformed": row.wellformed,
         "correct": row.correct,
-        "steps": row.steps,
+        "reasoning_steps": row.reasoning_steps,
         "tokens": row.tokens,
         "truncated": row.truncated,
         "reward": row.reward,

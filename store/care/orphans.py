@@ -11,7 +11,8 @@ from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, se
 
 from store import ownership
 from store.db.connection import Store, StoreError, reading, writing
-from store.db.schema import ACTIVE, Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
+from store.db.schema import Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
+from store.db.states import ACTIVE
 from store.media import files as media
 from store.media.bucket import Listed
 

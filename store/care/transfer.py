@@ -16,9 +16,10 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, insert, or_, select
 
+from store import rollups
 from store.care.backup import IMAGES, NAME
 from store.care.unpacking import unpack
-from store.db.connection import Store, StoreError, reading, writing
+from store.db.connection import Store, StoreError, driver_cursor, reading, writing
 from store.db.engine import open_store
 from store.db.redaction import redacted_values
 from store.db.rows import ExampleRow, RunRef, StoredExample
@@ -29,7 +30,7 @@ from store.jobs import list_jobs, new_uid
 from store.media import files
 from store.runs import get_run, list_runs
 
-LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary"))
+LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary", "metric_rollup", "rolled_up"))
 """Tables of a run that mean nothing elsewhere, can be computed from the others, or are copied with what they join."""
 AT_ONCE = 200
 _RUN: Any = Run.__table__
@@ -102,6 +103,7 @@ def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -
             for table, condition in where.items():
                 _copy_rows(there, here, table, condition, ids, {"uid": uid} if table is _RUN else {}, anew)
             _join_experiments(there, here, run_id, ids[_RUN][run_id])
+            rollups.build(driver_cursor(here), ids[_RUN][run_id])
     return RunRef(ids[_RUN][run_id], uid)
 
 

@@ -45,6 +45,8 @@ SECONDS, SECONDS_A_MIB = 30.0, 1.0
 INSTRUCTIONS = 50_000
 """SQLite instructions between two looks at the clock."""
 ROWS_AT_ONCE = 500
+RENAMED = {("completion", "steps"): "reasoning_steps", ("prediction", "steps"): "reasoning_steps"}
+"""What columns of older versions are called today, so that their values are checked."""
 HOLDS_NO_RUN = "{file} holds no run: name a file that `python -m store export-run` made."
 
 
@@ -239,13 +241,14 @@ def _take_rows(source: sqlite3.Connection, made: sqlite3.Connection, table: Tabl
     ours = Base.metadata.tables.get(table.name)
     is_json = {column.name for column in table.columns if isinstance(column.type, JSON | JsonObject)}
     keys = table.columns.keys()
+    named = [RENAMED.get((table.name, key), key) for key in keys]
     names = ", ".join(f'"{name}"' for name in keys)
     add = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(keys))})'
     rows = source.execute(f'SELECT {names} FROM "{table.name}"')
     while part := rows.fetchmany(ROWS_AT_ONCE):
         if ours is not None:
             for row in part:
-                refuse_faults(ours, _decoded(dict(zip(keys, row, strict=True)), is_json), file)
+                refuse_faults(ours, _decoded(dict(zip(named, row, strict=True)), is_json), file)
         try:
             made.executemany(add, part)
         except sqlite3.IntegrityError as error:

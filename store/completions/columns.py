@@ -32,7 +32,7 @@ def trace_columns(row: TraceFields) -> dict[str, Any]:
         "answer": row.answer,
         "wellformed": row.wellformed,
         "correct": row.correct,
-        "steps": row.steps,
+        "reasoning_steps": row.reasoning_steps,
         "tokens": row.tokens,
         "truncated": row.truncated,
         "reward": finite(row.reward),

@@ -48,7 +48,7 @@ class Emergence:
     """Numbers of groups, by kind of liveness."""
     covariance: dict[str, Floats]
     """Within-group covariance of each reward component's raw value with the reward."""
-    steps: Floats
+    reasoning_steps: Floats
     """Completions by counted reasoning steps, (steps, values); the last column holds what is beyond."""
     tokens: Floats
     """Completions by length, (steps, bins), each bin `token_width` tokens wide."""
@@ -130,7 +130,7 @@ def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Em
     """Return the summaries of `store.completions.summary.summarize`, one for each step, as arrays."""
     height = len(figures)
     names = sorted({name for each in figures for name in each["covariance"]})
-    counted, lengths = _histogram(figures, "steps"), _histogram(figures, "tokens")
+    counted, lengths = _histogram(figures, "reasoning_steps"), _histogram(figures, "tokens")
     answers, truths = _histogram(figures, "answers"), _histogram(figures, "truths")
     width = max(1, -(-(int(lengths.value.max(initial=0)) + 1) // TOKEN_BINS))
     return Emergence(
@@ -138,7 +138,7 @@ def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Em
         sums={name: np.array([each[name] for each in figures], float) for name in SUMS},
         groups={kind: np.array([each["groups"].get(kind, 0) for each in figures], float) for kind in LIVENESS},
         covariance={name: np.array([each["covariance"].get(name, 0.0) for each in figures]) for name in names},
-        steps=counted.table(np.minimum(counted.value, MOST_STEPS), MOST_STEPS + 1, height),
+        reasoning_steps=counted.table(np.minimum(counted.value, MOST_STEPS), MOST_STEPS + 1, height),
         tokens=lengths.table(lengths.value // width, TOKEN_BINS, height),
         token_width=width,
         mean_steps=counted.mean(height),
@@ -217,7 +217,7 @@ def thinned(found: Emergence, most: int) -> Emergence:
         sums={name: added(values) for name, values in found.sums.items()},
         groups={kind: added(values) for kind, values in found.groups.items()},
         covariance={name: added(values) for name, values in found.covariance.items()},
-        steps=added(found.steps),
+        reasoning_steps=added(found.reasoning_steps),
         tokens=added(found.tokens),
         mean_steps=averaged(found.mean_steps),
         mean_tokens=averaged(found.mean_tokens),

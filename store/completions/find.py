@@ -31,7 +31,7 @@ ORDERS: dict[str, ColumnElement[Any]] = {
     "step": Completion.__table__.c.step,
     "reward": Completion.__table__.c.reward,
     "tokens": Completion.__table__.c.tokens,
-    "steps": Completion.__table__.c.steps,
+    "reasoning_steps": Completion.__table__.c.reasoning_steps,
 }
 
 
@@ -42,7 +42,7 @@ class TraceFilter(NamedTuple):
     step: Range = (None, None)
     reward: Range = (None, None)
     tokens: Range = (None, None)
-    steps: Range = (None, None)
+    reasoning_steps: Range = (None, None)
     """Counted reasoning steps."""
     correct: bool | None = None
     wellformed: bool | None = None
@@ -141,7 +141,7 @@ def _matches(wanted: TraceFilter) -> list[ColumnElement[bool]]:
     for truth in ("correct", "wellformed", "truncated"):
         if getattr(wanted, truth) is not None:
             conditions.append(Completion.__table__.c[truth].is_(getattr(wanted, truth)))
-    for name in ("step", "reward", "tokens", "steps"):
+    for name in ("step", "reward", "tokens", "reasoning_steps"):
         conditions += _within(Completion.__table__.c[name], getattr(wanted, name))
     if wanted.tag is not None:
         tagged = select(TraceTag.completion_id).where(

@@ -34,7 +34,7 @@ def trace_fields(
         answer=parsed.answer,
         wellformed=parsed.wellformed,
         correct=None if truth is None or style == "none" else parsed.answer == truth,
-        steps=parsed.counted_steps,
+        reasoning_steps=parsed.counted_steps,
         tokens=tokens,
         truncated=truncated,
         reward=weighted_sum(components, weights),

@@ -28,11 +28,12 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
     Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
     (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
     is known `compared`, those with more steps than that `over`, with the sums `listed` (steps) and `true` (counts).
-    Histograms, value to completions: `steps`, `tokens`, `answers`, `truths`. Of judged groups of two or more: `groups`
-    by LIVENESS. Sums over all groups: `variance` and, by component, `covariance` of its raw value with the reward.
+    Histograms, value to completions: `reasoning_steps`, `tokens`, `answers`, `truths`. Of judged groups of two or more:
+    `groups` by LIVENESS. Sums over all groups: `variance` and, by component, `covariance` of its raw value with the
+    reward.
     """
     known = [(row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None]
-    compared = [(row.steps, truth) for row, truth in known if truth is not None]
+    compared = [(row.reasoning_steps, truth) for row, truth in known if truth is not None]
     questions = [truths.get(row.example_id) for row in rows if row.example_id is not None]
     return {
         "n": len(rows),
@@ -40,14 +41,14 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
         "truncated": sum(row.truncated for row in rows),
         "judged": sum(row.correct is not None for row in rows),
         "right": sum(row.correct is True for row in rows),
-        "stepped": sum(row.steps > 0 for row in rows),
+        "stepped": sum(row.reasoning_steps > 0 for row in rows),
         "several": sum(map(answers_twice, rows)),
         "distinct": len({row.text for row in rows}),
         "compared": len(compared),
         "over": sum(steps > truth for steps, truth in compared),
         "listed": sum(steps for steps, _ in compared),
         "true": sum(truth for _, truth in compared),
-        "steps": Counter(row.steps for row in rows),
+        "reasoning_steps": Counter(row.reasoning_steps for row in rows),
         "tokens": Counter(row.tokens for row in rows if row.tokens is not None),
         "answers": Counter(UNREAD if row.answer is None else row.answer for row in rows),
         "truths": Counter(truth for truth in questions if truth is not None),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
@@ -174,6 +174,15 @@ class DriverCursor:
             self.cursor.executemany(sql.replace("?", self.sign), rows)
 
 
+def driver_cursor(connection: Connection) -> DriverCursor:
+    """Return a driver's cursor inside the transaction of `connection`."""
+    return _driver_cursor(connection.connection.cursor(), connection.dialect)
+
+
+def _driver_cursor(cursor: DBAPICursor, dialect: Dialect) -> DriverCursor:
+    return DriverCursor(cursor, "?" if dialect.paramstyle == "qmark" else "%s")
+
+
 @contextmanager
 def driver_writing(store: Store) -> Iterator[DriverCursor]:
     """Open a write transaction below SQLAlchemy, for the few statements that run at each step."""
@@ -182,7 +191,7 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
     try:
         connection = _reached(store, store.engine.raw_connection)
         try:
-            cursor = DriverCursor(connection.cursor(), "?" if dialect.paramstyle == "qmark" else "%s")
+            cursor = _driver_cursor(connection.cursor(), dialect)
             if dialect.name == "sqlite":
                 cursor.execute(BEGIN_WRITING)
             yield cursor

@@ -35,7 +35,7 @@ class TraceFields:
     answer: int | None = None
     wellformed: bool
     correct: bool | None = None
-    steps: int = 0
+    reasoning_steps: int = 0
     """Number of counted reasoning steps, not capped."""
     tokens: int | None = None
     """Generated tokens, including the end token."""
@@ -316,6 +316,22 @@ class Series(NamedTuple):
     value: NDArray[np.float64]
     """NaN where the trainer reported none."""
     total: int
+
+
+class Band(NamedTuple):
+    """A metric over ranges of `width` steps: one entry for each range that holds a known value.
+
+    With a width of 1 these are the values themselves, and `low`, `mean` and `high` are equal.
+    """
+
+    width: int
+    step: NDArray[np.int64]
+    """First step of each range: a multiple of the width."""
+    n: NDArray[np.int64]
+    """Number of known values in it."""
+    low: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 class Clock(NamedTuple):

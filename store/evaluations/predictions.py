@@ -21,7 +21,7 @@ class GreedyText(NamedTuple):
     text: str
     think: Span | None
     wellformed: bool
-    steps: int
+    reasoning_steps: int
     tokens: int | None
 
 
@@ -128,13 +128,13 @@ def list_greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
     """Return the greedy answers of an evaluation, by example id: as many as `scores` has, in its order."""
     table = Prediction
     said = (table.example_id, table.text, table.think_start, table.think_end)
-    statement = select(*said, table.wellformed, table.steps, table.tokens)
+    statement = select(*said, table.wellformed, table.reasoning_steps, table.tokens)
     statement = statement.where(table.evaluation_id == evaluation_id, table.sample == 0)
     with reading(store) as connection:
         rows = connection.execute(statement.order_by(Prediction.example_id)).all()
     return [
-        GreedyText(example_id, text, _span(start, end), wellformed, steps, tokens)
-        for example_id, text, start, end, wellformed, steps, tokens in rows
+        GreedyText(example_id, text, _span(start, end), wellformed, reasoning_steps, tokens)
+        for example_id, text, start, end, wellformed, reasoning_steps, tokens in rows
     ]
 
 

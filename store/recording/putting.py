@@ -10,8 +10,9 @@ from sqlalchemy import select
 from store.completions.rows import list_groups
 from store.db.connection import Refused, Store, reading
 from store.db.rows import CompletionRow
-from store.db.schema import OPEN, Job, JobState, Run
 from store.db.schema import Example as ExampleTable
+from store.db.schema import Job, Run
+from store.db.states import OPEN, JobState
 from store.evaluations.records import record_evaluation
 from store.examples import add_examples
 from store.jobs import add_job, correct_end, end_job, start_job

@@ -109,7 +109,7 @@ def figures(rows: Sequence[CompletionRow], form: Form) -> dict[str, float | None
     if form != "none":
         found["wellformed_share"] = sum(row.wellformed for row in rows) / len(rows)
     if form == "cot":
-        found["reasoning_steps"] = sum(row.steps for row in rows) / len(rows)
+        found["reasoning_steps"] = sum(row.reasoning_steps for row in rows) / len(rows)
     if (right := right_share(rows)) is not None:
         found["correct_share"] = right
     return found

@@ -16,7 +16,7 @@ import pytest
 from store import ownership
 from store.db.engine import Store
 from store.db.rows import JobRow
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.experiments import list_experiments
 from store.jobs import claim_job, end_job, list_jobs
 from store.runs import get_run, list_runs

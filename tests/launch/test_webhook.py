@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from store.db.engine import Store, open_store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.jobs import add_job, claim_job, end_job, get_job, start_job
 from tests.store import make
 from trainer.jobs.job import execute

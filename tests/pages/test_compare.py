@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from store.db.engine import Store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.experiments import list_experiments
 from store.jobs import add_job, end_job
 from store.runs import get_run, list_runs

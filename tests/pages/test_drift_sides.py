@@ -189,4 +189,6 @@ def test_greedy_texts_stand_beside_their_scores(empty_store: Store) -> None:
         texts = list_greedy_texts(empty_store, each.id)
         assert [one.example_id for one in texts] == read_scores(empty_store, each.id).example_id.tolist()
         stored = list_predictions(empty_store, each.id)
-        assert [(one.text, one.think, one.steps) for one in texts] == [(p.text, p.think, p.steps) for p in stored]
+        assert [(one.text, one.think, one.reasoning_steps) for one in texts] == [
+            (p.text, p.think, p.reasoning_steps) for p in stored
+        ]

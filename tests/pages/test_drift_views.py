@@ -13,7 +13,7 @@ from app.drift import vectors
 from store import embeddings
 from store.db.engine import Store
 from store.db.rows import PredictionRow, RunRow
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.embeddings import add_embeddings, use_encoder
 from store.evaluations.predictions import iter_predictions
 from store.evaluations.records import begin_evaluation, record_predictions

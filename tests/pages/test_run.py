@@ -16,7 +16,7 @@ from app.run.axis import axis, step_at
 from app.shared import format, status
 from store.db.engine import Store
 from store.db.rows import Clock, CompletionRow, EventRow, Series
-from store.db.schema import CLOSED, JobState
+from store.db.states import CLOSED, JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, list_evaluations
 from store.jobs import add_job, end_job, get_job, list_jobs
 from store.metrics import read_clock, read_series

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.shared import links, run_picker
 from store.db.engine import Store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.jobs import add_job, end_job
 from store.runs import list_runs
 from tests import seeded

@@ -15,7 +15,7 @@ from store.care import orphans, state
 from store.care.orphans import Orphans
 from store.care.state import DatabaseState
 from store.db.engine import MEDIA_VARIABLE, Store, open_store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.examples import add_examples
 from store.jobs import end_job, list_jobs
 from tests import seeded

@@ -63,7 +63,7 @@ def a_row(text: str = GOOD, **changes: object) -> StoredCompletion:
         "answer": trace.answer,
         "wellformed": trace.wellformed,
         "correct": True,
-        "steps": trace.counted_steps,
+        "reasoning_steps": trace.counted_steps,
         "tokens": 20,
         "truncated": False,
         "reward": 2.2,

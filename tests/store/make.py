@@ -34,7 +34,14 @@ def running_job(store: Store, run_id: int, host: str = "here", kind: str = "trai
 
 def completion(index: int = 0, **fields: Any) -> CompletionRow:
     text = fields.pop("text", "<think>1. red</think><answer>1</answer>")
-    spans = {"think": (7, 13), "answer_span": (29, 30), "answer": 1, "wellformed": True, "correct": True, "steps": 1}
+    spans = {
+        "think": (7, 13),
+        "answer_span": (29, 30),
+        "answer": 1,
+        "wellformed": True,
+        "correct": True,
+        "reasoning_steps": 1,
+    }
     sums = {"tokens": 9, "reward": 2.1, "rewards": {"format": 1.0}, "generation": 0, "group": 0, "advantage": 0.5}
     return CompletionRow(text=text, index=index, **{**spans, **sums, **fields})
 

@@ -14,7 +14,7 @@ from store.completions.rows import get_step_bounds, iter_completions
 from store.db.connection import StoreError
 from store.db.engine import Store, open_store
 from store.db.rows import RunRef
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.examples import add_examples, get_examples
 from store.jobs import add_job, get_worker, list_jobs, upsert_worker
 from store.media import files

@@ -78,7 +78,7 @@ def test_completions(store: Store, run: RunRef, tmp_path: Path) -> None:
         "truth": 1,
         "wellformed": True,
         "correct": True,
-        "steps": 1,
+        "reasoning_steps": 1,
         "tokens": 9,
         "truncated": False,
         "reward": 2.1,

@@ -10,7 +10,7 @@ import pytest
 
 from store import embeddings
 from store.db.engine import Store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.embeddings import add_embeddings, use_encoder
 from store.evaluations.predictions import iter_predictions
 from store.evaluations.records import begin_evaluation, record_predictions

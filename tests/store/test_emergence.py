@@ -35,7 +35,7 @@ def completion(answer: int | None, truth: int | None, wellformed: bool, steps: i
         answer=answer,
         wellformed=wellformed,
         correct=None if truth is None else answer == truth,
-        steps=steps if wellformed else 0,
+        reasoning_steps=steps if wellformed else 0,
         reward=sum(WEIGHTS[name] * value for name, value in parts.items()),
         rewards=parts,
         **fields,
@@ -80,14 +80,14 @@ def test_figures_are_those_of_the_rows(groups: list[list[CompletionRow]]) -> Non
     assert found.share("wellformed")[0] == pytest.approx(len(formed) / len(rows))
     assert found.share("right", "judged")[0] == pytest.approx(np.mean([bool(row.correct) for row in rows]))
     assert found.share("distinct")[0] == pytest.approx(len({row.text for row in rows}) / len(rows))
-    assert found.mean_steps[0] == pytest.approx(np.mean([row.steps for row in rows]))
-    assert found.steps.sum() == len(rows)
+    assert found.mean_steps[0] == pytest.approx(np.mean([row.reasoning_steps for row in rows]))
+    assert found.reasoning_steps.sum() == len(rows)
     assert found.answer_entropy[0] == pytest.approx(entropy([row.answer for row in rows]), abs=1e-9)
     assert found.truth_entropy[0] == pytest.approx(entropy(truths), abs=1e-9)
     lengths = [row.tokens for row in rows if row.tokens is not None]
     assert found.tokens.sum() == len(lengths)
     np.testing.assert_allclose(found.mean_tokens[0], np.mean(lengths) if lengths else np.nan)
-    pairs = [(row.steps, truth) for row, truth in zip(rows, truths, strict=True) if row.wellformed]
+    pairs = [(row.reasoning_steps, truth) for row, truth in zip(rows, truths, strict=True) if row.wellformed]
     np.testing.assert_allclose(found.excess[0], np.mean([a - b for a, b in pairs]) if pairs else np.nan)
     np.testing.assert_allclose(
         found.share("over", "compared")[0], np.mean([a > b for a, b in pairs]) if pairs else np.nan
@@ -177,7 +177,13 @@ def record(store: Store, run_id: int, step: int, *rows: CompletionRow) -> None:
 def test_a_recorded_step_is_summarized_with_the_true_counts_of_its_examples(store: Store) -> None:
     (example_id,) = add_examples(store, [make.example(answer=2)])
     run_id = make.run(store).id
-    record(store, run_id, 3, make.completion(example_id=example_id, steps=5), make.completion(1, steps=0))
+    record(
+        store,
+        run_id,
+        3,
+        make.completion(example_id=example_id, reasoning_steps=5),
+        make.completion(1, reasoning_steps=0),
+    )
     found = emergence.emergence(store, run_id)
     assert found.step.tolist() == [3]
     assert found.excess.tolist() == [3.0]
@@ -215,7 +221,7 @@ def test_summaries_that_are_missing_can_be_made_later(store: Store) -> None:
 
 def same(one: Emergence, other: Emergence) -> bool:
     return all(
-        np.array_equal(one.steps, other.steps)
+        np.array_equal(one.reasoning_steps, other.reasoning_steps)
         and np.array_equal(one.tokens, other.tokens)
         and np.array_equal(one.sums[name], other.sums[name])
         for name in one.sums
@@ -236,7 +242,7 @@ def test_what_is_recorded_is_valid_json_whatever_the_rewards_are(store: Store) -
 def test_of_a_long_run_every_so_many_th_step_is_read(store: Store, most: int, every: int, steps: list[int]) -> None:
     run_id = make.run(store).id
     for step in range(3, 33, 3):
-        record(store, run_id, step, make.completion(steps=step % 5))
+        record(store, run_id, step, make.completion(reasoning_steps=step % 5))
     found = emergence.emergence(store, run_id, most=most)
     assert found.every == every
     assert found.step.tolist() == steps
@@ -246,12 +252,12 @@ def test_of_a_long_run_every_so_many_th_step_is_read(store: Store, most: int, ev
 def test_thinned_steps_are_put_together(store: Store) -> None:
     run_id = make.run(store).id
     for step in range(1, 11):
-        record(store, run_id, step, *(make.completion(i, steps=step, tokens=step) for i in range(step)))
+        record(store, run_id, step, *(make.completion(i, reasoning_steps=step, tokens=step) for i in range(step)))
     whole = emergence.emergence(store, run_id)
     part = emergence.thinned(whole, 4)
     assert part.step.tolist() == [1, 4, 7, 10]
     assert part.sums["n"].tolist() == [6, 15, 24, 10]
-    assert part.steps.sum() == whole.steps.sum() == 55
+    assert part.reasoning_steps.sum() == whole.reasoning_steps.sum() == 55
     assert part.mean_tokens.tolist() == [2, 5, 8, 10]
     assert emergence.thinned(whole, 10) is whole
 
@@ -262,7 +268,7 @@ def test_a_run_that_samples_nothing_is_told_from_its_probes(store: Store) -> Non
     for step, kind in ((0, "probe"), (10, "probe"), (10, "val")):
         words = {"benchmark": "b", "split": "val", "kind": kind, "step": step, "conditions": {}}
         evaluation = begin_evaluation(store, run_id, encoder=None, total=4, **words)
-        rows = [make.prediction(id, sample, steps=step, wellformed=True) for id in ids for sample in (0, 1)]
+        rows = [make.prediction(id, sample, reasoning_steps=step, wellformed=True) for id in ids for sample in (0, 1)]
         record_predictions(store, evaluation, rows)
         finish_evaluation(store, evaluation, {})
     found = emergence.probed(store, run_id)

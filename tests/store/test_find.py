@@ -59,7 +59,7 @@ def filled(store: Store) -> Store:
                     correct=dice.choice((True, False, None)),
                     wellformed=dice.random() < 0.5,
                     truncated=dice.random() < 0.2,
-                    steps=dice.randrange(5),
+                    reasoning_steps=dice.randrange(5),
                     tokens=dice.choice((None, 5, 10, 20)),
                     reward=dice.choice((None, 0.0, 0.5, 1.0, 2.0)),
                 )
@@ -79,7 +79,7 @@ FILTERS = {
     "steps": (TraceFilter(step=(3, 9)), lambda row: 3 <= row.step <= 9),
     "reward": (TraceFilter(reward=(0.5, 1.0)), lambda row: row.reward in (0.5, 1.0)),
     "length": (TraceFilter(tokens=(10, None)), lambda row: row.tokens in (10, 20)),
-    "reasoning": (TraceFilter(steps=(None, 1)), lambda row: row.steps <= 1),
+    "reasoning": (TraceFilter(reasoning_steps=(None, 1)), lambda row: row.reasoning_steps <= 1),
     "wrong": (TraceFilter(correct=False), lambda row: row.correct is False),
     "malformed": (TraceFilter(wellformed=False), lambda row: not row.wellformed),
     "cut off": (TraceFilter(truncated=True), lambda row: row.truncated),
@@ -117,7 +117,8 @@ def test_pages_bring_everything_once_and_in_order(filled: Store, by: str, descen
 @sqlite_only
 def test_filters_and_orders_read_the_index_alone(filled: Store) -> None:
     wanted = "reward >= 1 AND correct IS 1 AND tokens > 3 AND truncated IS 0 AND wellformed IS 1 AND answer = 3"
-    sql = f"EXPLAIN QUERY PLAN SELECT steps, id FROM completion WHERE {wanted} ORDER BY steps DESC, id DESC LIMIT 9"
+    order = "reasoning_steps DESC, id DESC"
+    sql = f"EXPLAIN QUERY PLAN SELECT reasoning_steps, id FROM completion WHERE {wanted} ORDER BY {order} LIMIT 9"
     with reading(filled) as connection:
         plan = [row[3] for row in connection.execute(text(sql))]
     assert any("COVERING INDEX ix_completion_facets" in line for line in plan), plan

@@ -89,7 +89,7 @@ def test_trl_completions_come_with_metrics_and_their_weights(store: Store, tmp_p
     assert math.isnan(curve(store, run, "loss")[1])
     assert len(read_clock(store, run.id).step) == 0  # nothing says when
     row = list_completions(store, run.id)[0]
-    assert (row.wellformed, row.answer, row.steps, row.think_text) == (True, 1, 1, "1. red")
+    assert (row.wellformed, row.answer, row.reasoning_steps, row.think_text) == (True, 1, 1, "1. red")
     assert (row.correct, row.truth, row.tokens) == (None, None, None)
     assert (row.reward, row.rewards, row.advantage) == (1.0, {"format": 1.0}, 0.25)
 

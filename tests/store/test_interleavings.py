@@ -16,7 +16,7 @@ from store.completions.rows import get_step_bounds
 from store.db.connection import StoreError, reading
 from store.db.engine import Store, open_store
 from store.db.rows import JobRef, JobRow, RunRef
-from store.db.schema import ACTIVE, CLOSED, COMES_FROM, OPEN, JobState
+from store.db.states import ACTIVE, CLOSED, COMES_FROM, OPEN, JobState
 from store.jobs import add_job, ask_stop, claim_job, end_job, list_jobs, shift_job, start_job
 from store.metrics import read_clock
 from store.runs import delete_run

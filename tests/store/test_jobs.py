@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
-from store.db.schema import CLOSED, COMES_FROM, OPEN, JobState
+from store.db.states import CLOSED, COMES_FROM, OPEN, JobState
 from store.events import list_events
 from store.jobs import (
     add_job,

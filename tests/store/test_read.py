@@ -9,7 +9,7 @@ from sqlalchemy import Engine, event
 from store.completions import rows
 from store.completions.rows import get_completion, get_step_bounds, iter_completions, list_completions, list_groups
 from store.db.engine import Store, StoreError, open_store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.evaluations import predictions
 from store.evaluations.predictions import iter_predictions
 from store.evaluations.records import begin_evaluation, finish_evaluation, list_evaluations, record_predictions

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from store.completions.rows import iter_completions, list_groups
 from store.db.connection import StoreError
 from store.db.engine import Store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.evaluations.predictions import iter_predictions_of
 from store.evaluations.records import list_evaluations
 from store.events import list_events

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from store.db.engine import Store, StoreError, database_url
 from store.db.redaction import HIDDEN, redacted, redacted_values
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.events import add_event, list_events
 from store.jobs import end_job
 from store.runs import describe_run, get_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from store.runs import list_runs
 
 RELEASED = sorted(path.name[:4] for path in (upgrade.MIGRATIONS / "versions").glob("[0-9]*.py"))
 ROWS = 3
+RENAMED = {("completion", "steps"): "reasoning_steps", ("prediction", "steps"): "reasoning_steps"}
 HOSTILE = "é'; DROP TABLE run; -- \ufffd\n"
 
 
@@ -74,7 +76,7 @@ def test_every_row_of_a_released_schema_survives(revision: str, tmp_path: Path) 
     before.pop("database", None)  # its identity: the file had none of ours
     for table, rows in before.items():
         for old, new in zip(rows, after[table], strict=True):
-            assert {name: new[name] for name in old} == old, table
+            assert {name: new[RENAMED.get((table, name), name)] for name in old} == old, table
     with store.engine.begin() as connection:
         assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
         assert connection.scalar(text("PRAGMA integrity_check")) == "ok"
@@ -84,3 +86,14 @@ def test_every_row_of_a_released_schema_survives(revision: str, tmp_path: Path) 
         assert run.name.startswith("name ")
     assert len(list_jobs(store)) == ROWS
     store.close()
+
+
+def test_the_histogram_of_reasoning_steps_is_renamed_and_the_reward_of_that_name_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    filled(path, "0010")
+    old = {"n": 4, "steps": {"0": 1, "3": 3}, "covariance": {"steps": 0.5}}
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE step_summary SET figures = ?", (json.dumps(old),))
+    open_store(str(path)).close()
+    new = {"n": 4, "reasoning_steps": {"0": 1, "3": 3}, "covariance": {"steps": 0.5}}
+    assert [json.loads(row["figures"]) for row in contents(path)["step_summary"]] == [new] * ROWS

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store.completions import emergence
 from store.completions.rows import get_step_bounds, list_completions, list_groups
 from store.db.engine import Store, StoreError, open_store
-from store.db.schema import JobState
+from store.db.states import JobState
 from store.evaluations.records import begin_evaluation, list_evaluations
 from store.events import add_event, list_checkpoints, set_checkpoint
 from store.jobs import ask_stop, list_jobs

@@ -16,7 +16,8 @@ from store.completions.rows import iter_completions
 from store.db.connection import StoreError, reading
 from store.db.engine import Store, open_store
 from store.db.rows import RunRef
-from store.db.schema import Base, JobState
+from store.db.schema import Base
+from store.db.states import JobState
 from store.evaluations.predictions import iter_predictions
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.events import list_checkpoints, list_events, set_checkpoint

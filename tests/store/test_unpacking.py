@@ -213,3 +213,13 @@ def test_a_file_of_an_older_version_comes_in(whole: foreign.RunFile, mine: Store
     arrived = transfer.import_run(mine, whole.packed(path))
     assert [run.name for run in list_runs(mine)] == ["old"]
     assert read_clock(mine, arrived.id).at.tolist() == [5.0]
+
+
+def test_columns_are_checked_by_the_name_they_have_today(whole: foreign.RunFile, mine: Store) -> None:
+    older = (
+        "UPDATE alembic_version SET version_num = '0012'",
+        *(f"DROP TABLE {table}" for table in ("metric_rollup", "rolled_up")),
+        *(f"ALTER TABLE {table} RENAME COLUMN reasoning_steps TO steps" for table in ("completion", "prediction")),
+    )
+    words = refused(mine, changed(whole, *older, "UPDATE completion SET steps = 'many'"))
+    assert "reasoning_steps of completion 1 is not a whole number: 'many'" in words

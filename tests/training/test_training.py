@@ -46,7 +46,11 @@ def test_a_grpo_run_records_every_completion_with_its_group_rewards_and_advantag
             assert sum(a or 0.0 for a in advantages) == pytest.approx(0, abs=1e-3)
             for c in group.completions:
                 parsed = trace.parse(c.text)
-                assert (c.wellformed, c.answer, c.steps) == (parsed.wellformed, parsed.answer, parsed.counted_steps)
+                assert (c.wellformed, c.answer, c.reasoning_steps) == (
+                    parsed.wellformed,
+                    parsed.answer,
+                    parsed.counted_steps,
+                )
                 assert c.correct == (parsed.answer == group.example.answer)
                 truth = [group.example.answer]
                 assert c.rewards["format"] == rewards.format_reward([c.text])[0]

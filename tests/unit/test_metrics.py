@@ -18,7 +18,7 @@ def row(text: str, truth: int, *, example: int = 0, sample: int = 0, similarity:
         answer=parsed.answer,
         wellformed=parsed.wellformed,
         correct=parsed.answer == truth,
-        steps=parsed.counted_steps,
+        reasoning_steps=parsed.counted_steps,
         tokens=len(text),
         example_id=example,
         sample=sample,

@@ -122,7 +122,7 @@ def test_wellformed(text: str) -> None:
 )
 def test_the_first_violation_and_where_it_is(text: str, position: int, rule: str) -> None:
     trace = parse(text)
-    assert not trace.wellformed and trace.think is None and trace.steps == ()
+    assert not trace.wellformed and trace.think is None and trace.reasoning_steps == ()
     assert trace.violation is not None
     assert (trace.violation.position, trace.violation.rule) == (position, rule)
     assert trace.violation.message.endswith(".")
@@ -146,7 +146,7 @@ def test_the_style_without_thinking(text: str, position: int | None) -> None:
     trace = parse(text, "direct")
     assert trace.wellformed == (position is None)
     assert (trace.violation.position if trace.violation else None) == position
-    assert trace.think is None and trace.steps == ()
+    assert trace.think is None and trace.reasoning_steps == ()
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_an_answer_needs_its_two_tags_once_and_in_order(text: str, answer: int |
 )
 def test_where_steps_open(body: str, steps: list[str]) -> None:
     trace = parse(think(body))
-    assert [step.text for step in trace.steps] == steps
-    assert [step.number for step in trace.steps] == list(range(1, len(steps) + 1))
-    for step in trace.steps:
+    assert [step.text for step in trace.reasoning_steps] == steps
+    assert [step.number for step in trace.reasoning_steps] == list(range(1, len(steps) + 1))
+    for step in trace.reasoning_steps:
         assert trace.text[step.start : step.end].split() == [f"{step.number}.", *step.text.split()]
 
 
@@ -231,14 +231,14 @@ def test_where_steps_open(body: str, steps: list[str]) -> None:
 )
 def test_which_steps_count(body: str, why: list[str | None]) -> None:
     trace = parse(think(body))
-    assert [step.why for step in trace.steps] == why
-    assert [step.counted for step in trace.steps] == [reason is None for reason in why]
+    assert [step.why for step in trace.reasoning_steps] == why
+    assert [step.counted for step in trace.reasoning_steps] == [reason is None for reason in why]
     assert trace.counted_steps == why.count(None)
 
 
 def test_steps_are_spans_of_the_whole_text() -> None:
     trace = parse(" <think>so 1. red 2. blue</think> <answer>2</answer>")
-    assert [trace.text[step.start : step.end] for step in trace.steps] == ["1. red ", "2. blue"]
+    assert [trace.text[step.start : step.end] for step in trace.reasoning_steps] == ["1. red ", "2. blue"]
     assert trace.think_text == "so 1. red 2. blue"
     assert trace.answer_text == "2"
 
@@ -250,7 +250,7 @@ def test_it_agrees_with_the_naive_implementation(text: str, style: Style) -> Non
     assert trace.wellformed == naive_wellformed(text, style) == (trace.violation is None)
     assert trace.answer == naive_answer(text)
     body = text.split("<think>")[1].split("</think>")[0] if trace.wellformed and style == "cot" else ""
-    assert [(step.number, step.text, step.counted) for step in trace.steps] == naive_steps(body)
+    assert [(step.number, step.text, step.counted) for step in trace.reasoning_steps] == naive_steps(body)
 
 
 @settings(max_examples=300, deadline=None)
@@ -327,7 +327,13 @@ def test_a_box_holds_the_answer(text: str, answer: int | None, body: str | None)
 
 def test_without_a_grammar_nothing_is_read_and_nothing_is_broken() -> None:
     trace = parse("<think>x</think><answer>4", "none")
-    assert (trace.wellformed, trace.answer, trace.think, trace.violation, trace.steps) == (True, None, None, None, ())
+    assert (trace.wellformed, trace.answer, trace.think, trace.violation, trace.reasoning_steps) == (
+        True,
+        None,
+        None,
+        None,
+        (),
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,11 @@ def summarize(
     right = [bool(row.correct) for row in rows]
     low, high = wilson(sum(right), n)
     errors = [abs(row.answer - truth) for row, truth in zip(rows, truths, strict=True) if row.answer is not None]
-    listed = [row.steps == truth for row, truth in zip(rows, truths, strict=True) if row.correct and row.steps]
+    listed = [
+        row.reasoning_steps == truth
+        for row, truth in zip(rows, truths, strict=True)
+        if row.correct and row.reasoning_steps
+    ]
     figures: dict[str, Any] = {
         "n": n,
         "exact_match": sum(right) / n,
@@ -64,7 +68,7 @@ def summarize(
         "truncated": _share([row.truncated for row in rows]),
         "mean_absolute_error": float(np.mean(errors)) if errors else None,
         "rmse": float(np.sqrt(np.mean(np.square(errors)))) if errors else None,
-        "mean_steps": float(np.mean([row.steps for row in rows])),
+        "mean_steps": float(np.mean([row.reasoning_steps for row in rows])),
         "mean_tokens": float(np.mean([row.tokens or 0 for row in rows])),
         "mean_truth": float(np.mean(truths)),
         "steps_equal_count": _share(listed) if listed else None,

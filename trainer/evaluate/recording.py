@@ -180,7 +180,7 @@ def _probe_samples(
     found = {
         "probe/reward": _mean([row.reward for row in rows]),
         "probe/wellformed": _mean([row.wellformed for row in rows]),
-        "probe/steps": _mean([row.steps for row in rows]),
+        "probe/steps": _mean([row.reasoning_steps for row in rows]),
         "probe/length": _mean([row.tokens for row in rows]),
         "probe/clipped": _mean([row.truncated for row in rows]),
         "probe/sampled_accuracy": _mean([row.correct for row in rows]),

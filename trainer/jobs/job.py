@@ -17,7 +17,7 @@ from typing import NamedTuple, TextIO
 
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
-from store.db.schema import JobState, Launcher
+from store.db.states import JobState, Launcher
 from store.jobs import beat_job, end_job, start_job
 from store.terminal import shown
 from trainer import launch

@@ -16,7 +16,7 @@ from store import ownership
 from store.db import private
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRef, JobRow, RunRef
-from store.db.schema import OPEN, JobState, Launcher
+from store.db.states import OPEN, JobState, Launcher
 from store.events import add_event
 from store.jobs import add_job, ask_stop, end_job, get_job, list_jobs
 from store.runs import create_run, get_run

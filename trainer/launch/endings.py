@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from store.db.engine import Store
 from store.db.rows import JobRow
-from store.db.schema import JobState, Launcher
+from store.db.states import JobState, Launcher
 from store.jobs import end_job, get_job, list_jobs
 from trainer.launch import identity, local, webhook
 from trainer.launch.identity import Identity

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from store.db.engine import Store
-from store.db.schema import Launcher
+from store.db.states import Launcher
 from store.experiments import add_to_experiment, create_experiment
 from store.jobs import add_job
 from trainer import launch

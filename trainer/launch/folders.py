@@ -12,7 +12,7 @@ from pathlib import Path
 from store import ownership
 from store.db.engine import Store, StoreError
 from store.db.rows import CheckpointRow, RunDetail
-from store.db.schema import Launcher
+from store.db.states import Launcher
 from store.events import add_event, list_checkpoints, move_checkpoints
 from store.runs import describe_run, get_run
 from trainer.models.checkpoints import START, WEIGHTS

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from store.db import private
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
-from store.db.schema import OPEN, JobState, Launcher
+from store.db.states import OPEN, JobState, Launcher
 from store.jobs import beat_worker, claim_job, end_job, get_job, list_jobs, remove_worker, upsert_worker
 from store.runs import get_run
 from store.terminal import shown

@@ -23,7 +23,7 @@ from filelock import Timeout
 from store import ownership
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
-from store.db.schema import JobState, Launcher
+from store.db.states import JobState, Launcher
 from store.jobs import beat_job, end_job, get_job, list_jobs, place_job
 from store.runs import get_run
 from trainer.launch import cluster, endings, identity, local, needs, webhook

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from store.db.engine import Store
 from store.db.rows import WorkerRow
-from store.db.schema import JobState, Launcher
+from store.db.states import JobState, Launcher
 from store.jobs import get_worker, list_jobs
 from trainer.launch import cluster, endings, identity, local
 from trainer.launch.identity import Identity

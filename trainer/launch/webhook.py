@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from store.db.engine import Store, StoreError
 from store.db.redaction import redacted, redacted_values
-from store.db.schema import OPEN
+from store.db.states import OPEN
 from store.jobs import get_job
 from store.runs import get_run
 

@@ -242,9 +242,9 @@ def _explain_answer(trace: Trace, truth: int | None) -> str:
 
 
 def _explain_steps(trace: Trace) -> str:
-    if not trace.steps:
+    if not trace.reasoning_steps:
         return "no numbered steps"
-    idle = [f"step {step.number} {step.why}" for step in trace.steps if step.why]
+    idle = [f"step {step.number} {step.why}" for step in trace.reasoning_steps if step.why]
     more = [f"{len(idle) - 3} more do not count"] if len(idle) > 3 else []
     return "; ".join([_times(trace.counted_steps, STEPS_CAP), *idle[:3], *more])
 

@@ -1,6 +1,6 @@
 """Alembic's entry: the connection comes from `store.db.upgrade`, or from the configured database.
 
-A new revision: change `store/db/schema.py`, then
+A new revision: change `store/db/schema/`, then
 `alembic -c store/db/migrations/alembic.ini revision --autogenerate --rev-id 0002 -m "what changes"`,
 read the file that it made, and raise `store.db.upgrade.HEAD`.
 """

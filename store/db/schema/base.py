@@ -1,0 +1,31 @@
+"""The class that all tables share, and the table of the database itself."""
+
+from __future__ import annotations
+
+from sqlalchemy import MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from store.db.domains import TYPES
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+NAMES_FILES = {"names_files": True}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = TYPES
+
+
+class Database(Base):
+    """What distinguishes this database from its copies; one row (see `store.ownership`)."""
+
+    __tablename__ = "database"
+    uid: Mapped[str] = mapped_column(String(16), primary_key=True)
+    place: Mapped[str | None] = mapped_column(Text)
+    """Its path or URL when it was last opened for writing; NULL in a copy that has not been opened."""

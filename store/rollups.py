@@ -1,0 +1,194 @@
+"""Roll-ups of metrics: lowest, highest and mean value of each range of 32, 256 and 2048 steps.
+
+They let many long runs be drawn without reading every value. Every range that ends by the step
+`rolled_up.until` of its run is rolled up; what comes after is read from the values themselves. So a trainer writes
+roll-ups once in 32 steps. Whoever changes earlier values rolls their ranges up again in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, union_all
+
+from store.db.connection import DriverCursor, Store, reading
+from store.db.rows import Band
+from store.db.schema import Metric, MetricName, MetricRollup, RolledUp, Run
+from store.db.values import clean
+
+WIDTHS = (32, 256, 2048)
+"""Each is a multiple of the one before."""
+FINEST = WIDTHS[0]
+LARGEST = 1e300
+"""Larger values count as this in means, so that their sums stay finite."""
+
+# Also locks the row: of two writers to one run on PostgreSQL, the second sees what the first has rolled up.
+LOCK = (
+    "INSERT INTO rolled_up (run_id, until) VALUES (?, 0) "
+    "ON CONFLICT (run_id) DO UPDATE SET until = rolled_up.until RETURNING until"
+)
+SET_UNTIL = "UPDATE rolled_up SET until = ? WHERE run_id = ?"
+# The primary key begins with run and name: naming every name is what lets the other columns use it.
+OF_RUN = "run_id = ? AND name_id IN (SELECT id FROM metric_name)"
+FORGET = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ? AND start < ?"
+FORGET_FROM = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ?"
+ADD = "INSERT INTO metric_rollup (run_id, name_id, width, start, n, low, high, mean) "
+ROLL_UP = ADD + (
+    f"SELECT run_id, name_id, {FINEST}, step / {FINEST} * {FINEST}, count(value), min(value), max(value), "
+    f"sum(CASE WHEN value > {LARGEST} THEN {LARGEST} WHEN value < -{LARGEST} THEN -{LARGEST} ELSE value END) "
+    f"/ count(value) FROM metric WHERE {OF_RUN} AND step >= ? AND step < ? "
+    f"GROUP BY run_id, name_id, step / {FINEST} * {FINEST} HAVING count(value) > 0"
+)
+WIDEN = ADD + (
+    "SELECT run_id, name_id, {width}, start / {width} * {width}, sum(n), min(low), max(high), sum(mean * n) / sum(n) "
+    f"FROM metric_rollup WHERE {OF_RUN} AND width = {{finer}} AND start >= ? AND start < ? "
+    "GROUP BY run_id, name_id, start / {width} * {width}"
+)
+FILL = {FINEST: ROLL_UP} | {width: WIDEN.format(width=width, finer=finer) for finer, width in pairwise(WIDTHS)}
+LAST_STEP = f"SELECT max(step) FROM metric WHERE {OF_RUN}"
+
+
+def keep_up(cursor: DriverCursor, run_id: int, step: int) -> None:
+    """Roll up what a change of the metrics at `step` completed or altered."""
+    (until,) = cursor.execute(LOCK, (run_id,)).fetchone() or (0,)
+    if step < until:
+        _roll_up(cursor, run_id, step, step + 1, until)
+    elif step - until >= FINEST:
+        _advance(cursor, run_id, until, step)
+
+
+def cut(cursor: DriverCursor, run_id: int, end: int) -> None:
+    """Forget the roll-ups of ranges that reach beyond the step before `end`."""
+    (until,) = cursor.execute(LOCK, (run_id,)).fetchone() or (0,)
+    if until > end:
+        for width in WIDTHS:
+            cursor.execute(FORGET_FROM, (run_id, width, _floor(end, width)))
+        cursor.execute(SET_UNTIL, (_floor(end, FINEST), run_id))
+
+
+def build(cursor: DriverCursor, run_id: int) -> None:
+    """Roll up a run that has none yet."""
+    (last,) = cursor.execute(LAST_STEP, (run_id,)).fetchone() or (None,)
+    if last is not None:
+        keep_up(cursor, run_id, last)
+
+
+def _advance(cursor: DriverCursor, run_id: int, until: int, step: int) -> None:
+    cursor.execute(SET_UNTIL, (_floor(step, FINEST), run_id))
+    _roll_up(cursor, run_id, until, _floor(step, FINEST), _floor(step, FINEST))
+
+
+def _roll_up(cursor: DriverCursor, run_id: int, first: int, end: int, until: int) -> None:
+    """Roll up the ranges that hold a step from `first` to before `end` and end by `until`."""
+    for width in WIDTHS:
+        low, high = _floor(first, width), min(_floor(end + width - 1, width), _floor(until, width))
+        if low < high:
+            cursor.execute(FORGET, (run_id, width, low, high))
+            cursor.execute(FILL[width], (run_id, low, high))
+
+
+def _floor(step: int, width: int) -> int:
+    return step // width * width
+
+
+def read_rollups(
+    store: Store, run_ids: Iterable[int], name: str, *, lo: int | None = None, hi: int | None = None, points: int = 400
+) -> dict[int, Band]:
+    """Return lowest, highest and mean values of one metric of many runs, from step `lo` to `hi` (inclusive).
+
+    Each run gets at most `points + 1` ranges, equally wide in all runs, and none if it lacks the metric. Where the runs
+    have at most `points` steps there, these are the values themselves. Nothing from outside of `lo` to `hi` is counted.
+    """
+    wanted = list(dict.fromkeys(run_ids))
+    with reading(store) as connection:
+        name_id = connection.scalar(select(MetricName.id).where(MetricName.name == clean(name)))
+        found = [] if name_id is None else connection.execute(_extent(wanted, name_id, lo, hi)).all()
+        known = [row for row in found if row.first is not None]
+        if name_id is None or not known:
+            return {run_id: _band([], 1) for run_id in wanted}
+        first, last = min(row.first for row in known), max(row.last for row in known)
+        width, level = _resolution(last - first + 1, points)
+        rows = connection.execute(_ranges([row.id for row in known], name_id, first, last, width, level)).all()
+    by_run: dict[int, list[Any]] = {run_id: [] for run_id in wanted}
+    for run_id, *values in rows:
+        by_run[run_id].append(values)
+    return {run_id: _band(own, width) for run_id, own in by_run.items()}
+
+
+def _extent(run_ids: Sequence[int], name_id: int, lo: int | None, hi: int | None) -> Select[Any]:
+    """Select the first and last step of a metric in each run."""
+    own = [Metric.run_id == Run.id, Metric.name_id == name_id]
+    own += ([] if lo is None else [Metric.step >= lo]) + ([] if hi is None else [Metric.step <= hi])
+    first, last = (
+        select(Metric.step).where(*own).order_by(order).limit(1).scalar_subquery()
+        for order in (Metric.step, Metric.step.desc())
+    )
+    return select(Run.id, first.label("first"), last.label("last")).where(Run.id.in_(run_ids))
+
+
+def _resolution(steps: int, points: int) -> tuple[int, int | None]:
+    """Return the width of ranges, and the width of the roll-ups they are made of; None for the values themselves.
+
+    Ranges that are made of roll-ups are up to twice as wide as they need be.
+    """
+    width = -(-steps // max(1, points))
+    level = max((level for level in WIDTHS if level <= 2 * width), default=None) if width > 1 else None
+    return (width, None) if level is None else (-(-width // level) * level, level)
+
+
+def _ranges(run_ids: Sequence[int], name_id: int, first: int, last: int, width: int, level: int | None) -> Select[Any]:
+    """Select the ranges of all runs: from roll-ups inside, from values at the edges and after what is rolled up."""
+    inner, outer = (first, first) if level is None else (_floor(first + level - 1, level), _floor(last + 1, level))
+    if level is None or inner >= outer:
+        parts = _values(run_ids, name_id, Metric.step.between(first, last)).subquery()
+    else:
+        of_level = (MetricRollup.run_id.in_(run_ids), MetricRollup.name_id == name_id, MetricRollup.width == level)
+        rolled = select(
+            MetricRollup.run_id,
+            MetricRollup.start.label("step"),
+            MetricRollup.n,
+            MetricRollup.low,
+            MetricRollup.high,
+            MetricRollup.mean,
+        ).where(*of_level, MetricRollup.start >= inner, MetricRollup.start < outer)
+        before = _values(run_ids, name_id, and_(Metric.step >= first, Metric.step < inner))
+        until = func.coalesce(RolledUp.until, 0) // level * level
+        end = case((until < inner, inner), (until > outer, outer), else_=until)
+        after = _values(run_ids, name_id, and_(Metric.step >= end, Metric.step <= last), with_until=True)
+        parts = union_all(rolled, before, after).subquery()
+    part = parts.c
+    begin = (part.step // width * width).label("begin")
+    mean = func.sum(part.mean * part.n) / func.sum(part.n)
+    columns = (part.run_id, begin, func.sum(part.n), func.min(part.low), func.max(part.high), mean)
+    return select(*columns).group_by(part.run_id, "begin").order_by(part.run_id, "begin")
+
+
+def _values(
+    run_ids: Sequence[int], name_id: int, where: ColumnElement[bool], *, with_until: bool = False
+) -> Select[Any]:
+    """Select single values as if they were roll-ups."""
+    value = Metric.value
+    bounded = case((value > LARGEST, LARGEST), (value < -LARGEST, -LARGEST), else_=value)
+    columns = (
+        Metric.run_id,
+        Metric.step.label("step"),
+        literal(1).label("n"),
+        value.label("low"),
+        value.label("high"),
+        bounded.label("mean"),
+    )
+    statement = select(*columns).where(Metric.name_id == name_id, value.is_not(None), where)
+    if not with_until:
+        return statement.where(Metric.run_id.in_(run_ids))
+    return (
+        statement.select_from(Run).outerjoin(RolledUp).join(Metric, Metric.run_id == Run.id).where(Run.id.in_(run_ids))
+    )
+
+
+def _band(rows: Sequence[Any], width: int) -> Band:
+    step, n, low, high, mean = zip(*rows, strict=True) if rows else ([],) * 5
+    floats = (np.array(values, np.float64) for values in (low, mean, high))
+    return Band(width, np.array(step, np.int64), np.array(n, np.int64), *floats)
