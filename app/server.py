@@ -38,6 +38,7 @@ from store.completions.patterns import Matcher
 from store.db.engine import Store, StoreError
 from store.jobs import list_jobs
 from store.media.rows import get_media, media_path
+from store.recording import token
 from store.runs import resolve_run
 from trainer.launch import indexing
 from trainer.launch.supervision import Supervisor
@@ -164,6 +165,8 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
     @contextlib.asynccontextmanager
     async def live(_app: st.App) -> AsyncIterator[None]:
         prepare()
+        with contextlib.suppress(StoreError):  # who records is told why
+            token.token_of(store)
         stopped = threading.Event()
         thread = threading.Thread(target=_reconcile, args=(store, stopped), name="reconcile", daemon=True)
         thread.start()

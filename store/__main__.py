@@ -1,9 +1,9 @@
 """Export what runs recorded, and maintain the database: `python -m store COMMAND`.
 
 `runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
-`orphans` take care; `copy` moves a whole database; `import` takes in runs of other tools and `sync` the journals of
-recorded scripts. Only `import`, `sync`, `import-run`, `restore`, `copy`, `delete` and `orphans --remove` write to a
-database."""
+`orphans` take care; `copy` moves a whole database; `import` and `follow` take in runs of other tools, `sync` the
+journals of recorded scripts. Only `import`, `follow`, `sync`, `import-run`, `restore`, `copy`, `delete` and
+`orphans --remove` write to a database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from store.completions.rows import iter_completions
 from store.db.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
 from store.db.rows import RunRow
 from store.evaluations.predictions import iter_predictions
-from store.importing import saving
+from store.importing import following, saving
 from store.metrics import list_metric_names, read_series
 from store.recording import folders as journals
 from store.runs import find_run, get_run, list_runs, resolve_run
@@ -96,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
     add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
     add.set_defaults(command=_import, writes=True)
+    add = commands.add_parser("follow", parents=[common], help="take in what another tool writes, while it writes it")
+    add.add_argument("tool", choices=[*saving.READERS], help="whose files they are")
+    add.add_argument("path", metavar="PATH", help="as for `import`")
+    add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
+    add.set_defaults(command=_follow, writes=True)
     add = commands.add_parser("sync", parents=[common], help="take in what recorders of scripts did not deliver")
     add.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="a run's journal, or a folder above some")
     add.set_defaults(command=_sync, writes=True)
@@ -137,7 +142,20 @@ def _sync(store: Store, options: argparse.Namespace) -> None:
 
 
 def _import(store: Store, options: argparse.Namespace) -> None:
-    report = saving.import_runs(store, options.tool, options.path, options.name)
+    _tell(saving.import_runs(store, options.tool, options.path, options.name))
+
+
+def _follow(store: Store, options: argparse.Namespace) -> None:
+    print(shown(f"Following {options.path}. Stop with Ctrl-C."))
+    try:
+        for found in following.follow(store, options.tool, options.path, options.name):
+            _tell(found) if isinstance(found, saving.Report) else print(shown(found), file=sys.stderr)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print()
+
+
+def _tell(report: saving.Report) -> None:
     for run in report.runs:
         what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"
         if run.is_new:

@@ -13,7 +13,7 @@ from store.db.connection import Store, StoreError, reading
 from store.db.redaction import redacted_values
 from store.db.schema import Run
 from store.events import add_event
-from store.importing import tensorboard, trackio, trl, wandb
+from store.importing import tensorboard, trackio, trl, verl, wandb
 from store.importing.found import LAST_STEP, Found, FoundRun, counted
 from store.importing.names import printable, shortened
 from store.importing.steps import DATASET, extend, put_all, style_of
@@ -35,6 +35,10 @@ READERS = {
     "trackio": Reader(trackio.runs, "holds no project of Trackio: name its folder or a project's .db file."),
     "tensorboard": Reader(
         tensorboard.runs, "holds no scalars of TensorBoard: name a folder with *tfevents* files that hold some."
+    ),
+    "verl": Reader(
+        verl.runs,
+        "holds no dumps of verl: name its trainer.rollout_data_dir, or the folder above that and the validations'.",
     ),
     "wandb": Reader(wandb.runs, "holds no run of W&B: name a folder with a run-*.wandb file."),
 }

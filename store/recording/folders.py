@@ -58,7 +58,7 @@ def _sync(store: Store, folder: Path) -> Taken:
         lines = records.read(folder / LINES)
         while part := list(islice(lines, AT_ONCE)):
             answer = take(store, uid, 0, part, without, is_alive=False)
-            while answer.missing:
+            while answer.missing or answer.next < _end_of(part):
                 without |= {name for name in answer.missing if not _give(store, folder, name)}
                 answer = take(store, uid, 0, part, without, is_alive=False)
             after, run = answer.next, answer.run
@@ -68,6 +68,14 @@ def _sync(store: Store, folder: Path) -> Taken:
         return Taken(folder, run, after - before, f"It cannot be read: {error.strerror}.")
     lost = f"{len(without)} images are missing or damaged." if without else None
     return Taken(folder, run, after - before, lost)
+
+
+def _end_of(lines: list[bytes]) -> int:
+    """Return the number after the last of some lines; 0 if none of them has one."""
+    for line in reversed(lines):
+        if (number := records.number_of(line)) is not None:
+            return number + 1
+    return 0
 
 
 def _uid_of(folder: Path) -> str:

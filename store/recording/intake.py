@@ -6,7 +6,7 @@ on; put twice, it does no harm.
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +24,13 @@ from store.events import insert_event
 from store.jobs import beat_job
 from store.media import files as media
 from store.recording import records
-from store.recording.putting import Place, begin, put
-from store.recording.records import Begin, Damaged, Event, Example, Record
+from store.recording.putting import Place, begin, put, put_means
+from store.recording.records import Begin, Damaged, Describe, Event, Example, Record, Step
 
+TAKE_SECONDS = 1.0
+"""How long one delivery takes records; who delivers more is told to go on."""
+LAZY = (Example, Step, Describe)
+"""Records that may be put twice without a trace: it is enough to note from time to time that they are here."""
 LOCK_SECONDS = 10.0
 """How long a delivery waits for another one to end."""
 
@@ -56,6 +60,10 @@ class _State:
     next: int
     place: Place | None
     ended: str = ""
+    noted: int = 0
+    """What the database says of `next`."""
+    due: int | None = None
+    """A step whose means are to be computed."""
 
 
 def take(
@@ -77,7 +85,12 @@ def take(
     try:
         with FileLock(folder / "journals.lock", timeout=LOCK_SECONDS, mode=private.FILE):
             state = _state(store, uid)
-            missing = _take(store, state, lines, without) if first <= state.next else ()
+            missing: tuple[str, ...] = ()
+            if first <= state.next:
+                try:
+                    missing = _take(store, state, lines, without)
+                finally:
+                    _note(store, state)
             return _answer(store, state, is_alive)._replace(missing=missing)
     except Timeout:
         raise Unreachable(f"{store.where} is busy with another journal: try again.") from None
@@ -97,13 +110,16 @@ def arrived(store: Store, uid: str) -> int:
 
 def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: frozenset[str]) -> tuple[str, ...]:
     """Store lines up to the first one that needs images which are not here; return their hashes."""
+    before, until = state.next, time.monotonic() + TAKE_SECONDS
     for line in lines:
+        if state.next > before and time.monotonic() > until:
+            break
         try:
             number, record = records.from_line(line)
         except Damaged as error:
             if state.place is None:
                 raise
-            if (number := _number_of(line)) is None or number >= state.next:
+            if (number := records.number_of(line)) is None or number >= state.next:
                 _refuse(store, state, f"A record cannot be read ({error}).")
             continue
         number = state.next if number is None else number
@@ -121,12 +137,6 @@ def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: fr
     return ()
 
 
-def _number_of(line: bytes | str) -> int | None:
-    """Return the number of a line that is no record."""
-    found = re.match(r'\s*\{"seq": ?(\d{1,15})', line.decode("ascii", "replace") if isinstance(line, bytes) else line)
-    return int(found[1]) if found else None
-
-
 def _state(store: Store, uid: str) -> _State:
     columns = (JournalTable.next, JournalTable.run_id, JournalTable.job_id)
     with reading(store) as connection:
@@ -135,7 +145,7 @@ def _state(store: Store, uid: str) -> _State:
         return _State(uid, 0, None)
     if row.run_id is None:
         raise Gone("The run was deleted in the dashboard: nothing more of it is taken in.")
-    return _State(uid, row.next, Place(row.run_id, row.job_id))
+    return _State(uid, row.next, Place(row.run_id, row.job_id), noted=row.next)
 
 
 def _put(store: Store, state: _State, record: Record) -> None:
@@ -148,14 +158,32 @@ def _put(store: Store, state: _State, record: Record) -> None:
     else:
         try:
             if isinstance(record, Event):
-                _add_event(store, state, record)  # which moves the number on as well, since it must not be put twice
+                _add_event(store, state, record)
                 return
+            if state.due is not None and not (isinstance(record, Step) and record.step == state.due):
+                _note(store, state)
             state.ended = put(store, state.place, record) or state.ended
+            if isinstance(record, Step) and record.means:
+                state.due = record.step
+            if isinstance(record, LAZY):
+                state.next += 1
+                return
         except Refused as error:
             _check_run(store, state, error)
             _refuse(store, state, f"A record cannot be stored ({error}).")
             return
     _advance(store, state, state.next + 1)
+
+
+def _note(store: Store, state: _State) -> None:
+    """Compute what is due, and note how far the journal is here."""
+    if state.place is None:
+        return
+    if state.due is not None:
+        put_means(store, state.place, state.due)
+        state.due = None
+    if state.next != state.noted:
+        _advance(store, state, state.next)
 
 
 def _advance(store: Store, state: _State, number: int) -> None:
@@ -164,10 +192,12 @@ def _advance(store: Store, state: _State, number: int) -> None:
     with writing(store) as connection:
         new = upsert(connection.dialect.name, JournalTable).values(uid=state.uid, **row)
         connection.execute(new.on_conflict_do_update(index_elements=["uid"], set_=row))
-    state.next = number
+    state.next = state.noted = number
 
 
 def _add_event(store: Store, state: _State, record: Event) -> None:
+    """Add what must not be put twice, and note in the same transaction that it is here."""
+    _note(store, state)
     assert state.place is not None
     place = state.place
     with writing(store) as connection:
@@ -175,6 +205,7 @@ def _add_event(store: Store, state: _State, record: Event) -> None:
         moved = update(JournalTable).where(JournalTable.uid == state.uid).values(next=state.next + 1)
         connection.execute(moved)
     state.next += 1
+    state.noted = state.next
 
 
 def _refuse(store: Store, state: _State, why: str) -> None:

@@ -9,7 +9,6 @@ from sqlalchemy import select
 
 from store.completions.rows import list_groups
 from store.db.connection import Refused, Store, reading
-from store.db.rows import CompletionRow
 from store.db.schema import Example as ExampleTable
 from store.db.schema import Job, Run
 from store.db.states import OPEN, JobState
@@ -116,13 +115,13 @@ def _put_step(store: Store, place: Place, record: Step) -> None:
         measured=record.measured,
         job_id=place.job_id,
     )
-    if record.means and completions:
-        whole = _of_step(store, place.run_id, record.step)
-        record_metrics(store, place.run_id, record.step, rows.means(whole) | rows.figures(whole, form))
 
 
-def _of_step(store: Store, run_id: int, step: int) -> list[CompletionRow]:
-    return [row for group in list_groups(store, run_id, step) for row in group.completions]
+def put_means(store: Store, place: Place, step: int) -> None:
+    """Compute the figures of a step that came in parts."""
+    form, _ = _reading_of(store, place.run_id)
+    whole = [row for group in list_groups(store, place.run_id, step) for row in group.completions]
+    record_metrics(store, place.run_id, step, rows.means(whole) | rows.figures(whole, form))
 
 
 def _put_evaluation(store: Store, place: Place, record: Evaluation) -> None:

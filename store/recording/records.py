@@ -7,6 +7,7 @@ since a newer recorder may write more.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -190,6 +191,7 @@ class End(_Record):
 
 
 Record = Begin | Example | Step | Evaluation | Describe | Event | End
+_NUMBERED = re.compile(r'\s*\{"seq": ?(\d{1,15})\b')
 _READER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
 
 
@@ -220,6 +222,13 @@ def from_line(line: str | bytes) -> tuple[int | None, Record]:
         raise Damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(str(error)) from None
+
+
+def number_of(line: bytes | str) -> int | None:
+    """Return the number of a line, whether or not it is a record."""
+    text = line[:40].decode("ascii", "replace") if isinstance(line, bytes) else line[:40]
+    found = _NUMBERED.match(text)
+    return int(found[1]) if found else None
 
 
 def read(path: Path) -> Iterator[bytes]:

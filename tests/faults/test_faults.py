@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import deaths
+from tests.faults import deaths, recorders
 from tests.faults.__main__ import FAULTS, ROOT
 from tests.faults.upstream import CASES
 
@@ -23,6 +23,10 @@ def test_a_killed_trainer_is_shown_as_killed_loses_no_step_and_resumes(tmp_path:
 @training
 def test_training_goes_on_when_the_dashboard_is_killed(tmp_path: Path) -> None:
     assert "training went on each time" in deaths.dashboard(tmp_path, 1)
+
+
+def test_the_journal_of_a_killed_script_and_the_database_agree(tmp_path: Path) -> None:
+    assert "are in the database once each" in recorders.killed(tmp_path / "killed", 3)
 
 
 @pytest.mark.parametrize("case", [test for _, test in CASES], ids=lambda test: test.rpartition("::")[2])

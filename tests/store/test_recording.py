@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from store.events import list_events
 from store.jobs import ask_stop, end_job, list_jobs
 from store.media import files as media
 from store.metrics import list_metric_names, read_series
-from store.recording import folders, token
+from store.recording import folders, intake, token
 from store.recording.intake import Answer, Gone, arrived, take
 from store.recording.records import IMAGES, LINES, VERSION, Damaged, Newer
 from store.runs import delete_run, get_run, list_runs, resolve_run
@@ -77,6 +78,14 @@ RECORDS: list[dict[str, Any]] = [
 
 def lines(records: list[dict[str, Any]] = RECORDS) -> list[bytes]:
     return [json.dumps({"seq": number} | record).encode() for number, record in enumerate(records)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def patient() -> Iterator[None]:
+    """A busy machine may take long for a few records."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake, "TAKE_SECONDS", 600.0)
+        yield
 
 
 def deliver(store: Store, first: int = 0, records: list[bytes] | None = None) -> Answer:
@@ -157,6 +166,15 @@ def test_any_order_of_deliveries_comes_to_the_same(
         check_whole(store)
     assert kinds.count("note") == 1 and len(list(iter_completions(store, 1))) == 4
     store.close()
+
+
+def test_what_takes_long_is_taken_in_parts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TAKE_SECONDS", 0.0)
+    media.save(store.media, PICTURE)
+    assert [take(store, UID, 0, lines()).next for _ in range(3)] == [1, 2, 3]
+    [taken] = folders.sync(store, [folder(tmp_path)])
+    assert taken.new == len(RECORDS) - 3
+    check_whole(store)
 
 
 def test_a_gap_is_counted_and_the_rest_goes_on(store: Store) -> None:

@@ -1316,11 +1316,10 @@ class Run:
 
     def finish(self, state: str = "finished", error: str | None = None) -> None:
         """End the run, and wait a little until everything is delivered."""
-        self.guarded(lambda: self._end(state, error))
-        self._settle()
+        self.end(state, error)
+        self.settle()
 
     def __enter__(self) -> Run:
-        self.begin()
         return self
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
@@ -1333,10 +1332,13 @@ class Run:
 
     # What follows is for recorders of trainers.
 
-    def begin(self, step: int = 0, seconds: float = BEGIN_SECONDS, **columns: Any) -> None:
-        """Begin a training, or go on after `step` updates; wait a little for the dashboard's answer."""
+    def begin(self, step: int = 0, **columns: Any) -> None:
+        """Begin a training, or go on after `step` updates."""
         self.guarded(lambda: self._begin(step, columns))
-        self._courier.wait(seconds)
+
+    def greet(self) -> None:
+        """Wait a little for the dashboard, so that a script learns at once if nobody answers."""
+        self._courier.wait(BEGIN_SECONDS)
 
     def record(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
         """Add a record to the journal."""
@@ -1371,13 +1373,16 @@ class Run:
             self.grammar = "boxed"
             self.describe({"grammar": "boxed"})
 
-    def _end(self, state: str, error: str | None = None) -> None:
-        if self._is_open:
-            self._is_open = False
+    def end(self, state: str, error: str | None = None) -> None:
+        def tell() -> None:
             self._courier.take({"type": "end", "state": state, "error": error, "at": time.time()})
             self._courier.is_alive = False
 
-    def _settle(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self.guarded(tell)
+
+    def settle(self) -> None:
         """Wait until everything is delivered, or on the disk; say where the rest lies."""
         courier = self._courier
         if courier.wait(END_SECONDS):
@@ -1413,7 +1418,7 @@ class Run:
             told = None if error is None else f"{type(error).__name__}: {error}"
             self.finish("finished" if error is None else "failed", told)
         elif self._has_begun:
-            self._settle()
+            self.settle()
         self._courier.close()
 
     def _begin(self, step: int, columns: Mapping[str, Any]) -> None:
@@ -1543,6 +1548,7 @@ def start(
         seed=seed,
     )
     run.begin()
+    run.greet()
     return run
 
 
@@ -1607,6 +1613,7 @@ class Trainer(Gatherer):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         super().on_train_begin(args, state, control)
         self.guarded(lambda: self._begin(state.global_step, state.max_steps))
+        self.run.greet()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         super().on_step_end(args, state, control)
@@ -1624,6 +1631,7 @@ class Trainer(Gatherer):
         super().on_train_end(args, state, control)
         stopped = self.run.should_stop and state.global_step < state.max_steps
         self.guarded(lambda: self._end(state.global_step, "stopped" if stopped else "finished"))
+        self.run.settle()
 
     def take_step(self, step: Held) -> None:
         record = _step(step.step, step.metrics, step.at)
@@ -1691,7 +1699,7 @@ class Trainer(Gatherer):
 
     def _finish(self, state: str, error: str | None = None) -> None:
         self._is_training = False
-        self.run.finish(state, error)
+        self.run.end(state, error)
 
     def _rows(self, generations: Sequence[Generation]) -> list[list[dict[str, Any]]]:
         """Return the completions of generations as records; their groups are counted through."""

@@ -1,0 +1,51 @@
+"""Follow the files of another tool while it writes them: import them again whenever they have changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from store.db.connection import StoreError
+from store.db.engine import Store
+from store.importing.saving import Report, import_runs
+
+EVERY_SECONDS = 2.0
+State = frozenset[tuple[str, int, int]]
+
+
+def follow(store: Store, tool: str, path: str, name: str | None = None) -> Iterator[Report | StoreError]:
+    """Yield a report of each import that changed something, without end; a problem that stays is yielded once.
+
+    Files are compared every EVERY_SECONDS by size and time. What is half written is read again when it is whole.
+    """
+    seen: State | None = None
+    said = ""
+    while True:
+        state = state_of(Path(path).expanduser())
+        if state != seen:
+            seen = state
+            try:
+                report = import_runs(store, tool, path, name)
+                said = ""
+                if any(run.is_new or run.changed for run in report.runs):
+                    yield report
+            except StoreError as error:
+                if str(error) != said:
+                    said = str(error)
+                    yield error
+        time.sleep(EVERY_SECONDS)
+
+
+def state_of(place: Path) -> State:
+    """Return what tells whether files have changed: their names, sizes and times."""
+    files = [place] if place.is_file() else place.rglob("*") if place.is_dir() else []
+    found = set()
+    for file in files:
+        try:
+            facts = file.stat()
+        except OSError:
+            continue  # it has just been replaced
+        if file.is_file():
+            found.add((str(file), facts.st_size, facts.st_mtime_ns))
+    return frozenset(found)

@@ -1,0 +1,104 @@
+"""Import what verl dumps: `STEP.jsonl` in its `trainer.rollout_data_dir` and `trainer.validation_data_dir`.
+
+Format as `_write_generations` of `verl/trainer/ppo/ray_trainer.py` writes it, read in verl 0.9.1: a line a sample with
+`input`, `output`, `gts` (earlier versions have none), `score`, `step`, and whatever the reward function returned beside
+its score. Metrics come from W&B or TensorBoard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from store.db.connection import StoreError
+from store.importing.files import as_json, fingerprint, places, read_each
+from store.importing.found import Found, FoundRun, Said, as_number, as_step
+from store.importing.names import printable
+
+VALIDATION = "val"
+"""What a folder's name holds if it is that of validations."""
+OWN = ("input", "output", "gts", "score", "step")
+NO_SAMPLE = "Left out, since they are no samples"
+NO_REWARD = "Left out of the samples, since they are no numbers"
+BY_PROMPT = (
+    "Groups are told by equal prompts, as many in each as a group has. verl keeps neither pictures nor advantages: two "
+    "examples with one prompt would look like one."
+)
+
+
+def runs(path: str) -> Found:
+    """Return the run of a folder of dumps, or of each below `path`; rollouts and validations side by side are one."""
+    root = Path(path).expanduser().absolute()
+    if not root.exists():
+        raise StoreError(f"{path} does not exist: name a folder that does.")
+    root = root.parent if root.is_file() else root
+    found: dict[Path, FoundRun] = {}
+    unread: list[str] = []
+    folders = sorted({file.parent for file in root.rglob("*.jsonl") if _is_dump(file)})
+    for folder in folders:
+        whole = folder if len(folders) == 1 or folder == root else folder.parent
+        files = sorted((file for file in folder.glob("*.jsonl") if _is_dump(file)), key=lambda file: int(file.stem))
+        if whole not in found:
+            names = places(whole, root)
+            found[whole] = FoundRun(f"{files[0].name}\n{fingerprint(files[0])}", names[0], names[1:])
+        run = found[whole]
+        _, problems = read_each(files, partial(_add, run, is_validation=VALIDATION in folder.name.lower()))
+        run.notes += problems
+    for run in found.values():
+        _tell_groups(run)
+    return Found(list(found.values()), unread)
+
+
+def _is_dump(file: Path) -> bool:
+    return file.is_file() and file.stem.isascii() and file.stem.isdigit()
+
+
+def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
+    """Add the samples of a file; its last line may still be written. Raises StoreError if it holds none."""
+    said: list[Said] = []
+    step = as_step(int(file.stem))
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            values = as_json(line)
+            if isinstance(values, dict) and isinstance(values.get("output"), str):
+                said.append(_said(run, values))
+            elif line.endswith("\n"):
+                run.left_out[NO_SAMPLE][file.name] += 1
+    if not said or step is None:
+        raise StoreError(f"{file} holds no sample of verl.")
+    (run.answers if is_validation else run.completions)[step] = said
+    scores = [each.reward for each in said if each.reward is not None]
+    if scores:
+        run.metrics.setdefault(step, {})["val/reward" if is_validation else "reward"] = sum(scores) / len(scores)
+
+
+def _said(run: FoundRun, values: dict[str, Any]) -> Said:
+    rewards: dict[str, float | None] = {}
+    for name, value in values.items():
+        if name in OWN:
+            continue
+        number = as_number(float(value) if isinstance(value, bool) else value)
+        if number is None:
+            run.left_out[NO_REWARD][name] += 1
+        else:
+            rewards[printable(str(name))[:200]] = number if number == number else None
+    score = as_number(values.get("score"))
+    prompt = values.get("input")
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt)
+    return Said(text, values["output"], rewards, None, reward=score if score == score else None)
+
+
+def _tell_groups(run: FoundRun) -> None:
+    """Number the groups of each step, where every prompt has as many samples as a group."""
+    sizes = Counter(n for said in run.completions.values() for n in Counter(each.prompt for each in said).values())
+    size = min(sizes, default=0)
+    if size < 2:
+        return
+    for step, said in run.completions.items():
+        counts = Counter(each.prompt for each in said)
+        numbers = {prompt: number for number, prompt in enumerate(p for p, n in counts.items() if n == size)}
+        run.completions[step] = [each._replace(group=numbers.get(each.prompt)) for each in said]
+    run.notes.append(BY_PROMPT)

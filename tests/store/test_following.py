@@ -1,0 +1,110 @@
+"""Runs of verl, and files of other tools that are taken in while they are written."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.completions.rows import iter_completions, list_groups
+from store.db.connection import StoreError
+from store.db.engine import Store
+from store.evaluations.predictions import iter_predictions_of
+from store.evaluations.records import list_evaluations
+from store.importing import following
+from store.importing.saving import Report, import_runs
+from store.metrics import read_series
+from store.runs import get_run, list_runs
+from tests.store.test_importing import write_state
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def sample(prompt: str, score: float, step: int, **more: Any) -> dict[str, Any]:
+    return {"input": prompt, "output": f"so {score}", "gts": "4", "score": score, "step": step, **more}
+
+
+def dump(folder: Path, step: int, samples: list[dict[str, Any]]) -> None:
+    """As `_dump_generations` of verl writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(each, ensure_ascii=False) for each in samples]
+    (folder / f"{step}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def rollout(step: int) -> list[dict[str, Any]]:
+    return [sample(prompt, value, step, acc=value > 0, pred="x") for prompt in ("a?", "b?") for value in (1.0, 0.0)]
+
+
+def test_rollouts_and_validations_of_verl_are_one_run(store: Store, tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        dump(tmp_path / "mine" / "rollouts", step, rollout(step))
+    dump(tmp_path / "mine" / "validation", 2, [sample("c?", 1.0, 2)])
+    report = import_runs(store, "verl", str(tmp_path / "mine"))
+    (made,) = report.runs
+    run = get_run(store, list_runs(store)[0].id)
+    assert (made.name, run.method, run.step, made.completions) == ("mine", "grpo", 10, 12)
+    groups = list_groups(store, run.id, 10)
+    assert [len(group.completions) for group in groups] == [2, 2]
+    first = groups[0].completions[0]
+    assert (first.text, first.reward, first.rewards, first.advantage) == ("so 1.0", 1.0, {"acc": 1.0}, None)
+    assert groups[0].example is not None and groups[0].example.question == "a?"
+    assert read_series(store, run.id, ["reward"])["reward"].value.tolist() == [0.5] * 3
+    (evaluation,) = list_evaluations(store, run.id)
+    assert evaluation.step == 2 and [row.text for row in iter_predictions_of(store, evaluation.id)] == ["so 1.0"]
+    assert any("pred" in note for note in made.notes), "what is left out is named"
+    dump(tmp_path / "mine" / "rollouts", 11, rollout(11))
+    (again,) = import_runs(store, "verl", str(tmp_path / "mine")).runs
+    assert (again.is_new, again.changed, again.uid) == (False, 1, made.uid)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{}\n", "[1]\n", "nothing", '{"output": 5}\n', "\0\n"])
+def test_what_is_no_dump_is_named(text: str, store: Store, tmp_path: Path) -> None:
+    dump(tmp_path / "d", 1, rollout(1))
+    (tmp_path / "d" / "2.jsonl").write_text(text)
+    (made,) = import_runs(store, "verl", str(tmp_path)).runs
+    assert made.steps == 1 and any("2.jsonl holds no sample of verl" in note for note in made.notes)
+
+
+def test_a_line_that_is_being_written_comes_later(store: Store, tmp_path: Path) -> None:
+    dump(tmp_path, 1, rollout(1))
+    whole = (tmp_path / "1.jsonl").read_text()
+    (tmp_path / "1.jsonl").write_text(whole[:-30])
+    assert import_runs(store, "verl", str(tmp_path)).runs[0].completions == 3
+
+
+def test_what_is_written_meanwhile_is_followed(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
+    reports = following.follow(store, "trl", str(tmp_path / "out"))
+    assert isinstance(next(reports), StoreError), "there is nothing yet"
+    for step in (1, 2, 3):
+        write_state(tmp_path / "out", [{"step": each, "loss": 1.0 / each} for each in range(1, step + 1)])
+        report = next(reports)
+        assert isinstance(report, Report) and [run.steps for run in report.runs] == [step]
+    assert len(list_runs(store)) == 1
+
+
+def test_the_command_follows_until_it_is_interrupted(tmp_path: Path) -> None:
+    from store.db.engine import open_store
+
+    store = open_store(str(tmp_path / "runs.db"))
+    dump(tmp_path / "d", 1, rollout(1))
+    command = [sys.executable, "-u", "-m", "store", "follow", "verl", str(tmp_path / "d"), "--db", store.url]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            while "imported" not in process.stdout.readline():
+                assert process.poll() is None
+            dump(tmp_path / "d", 2, rollout(2))
+            while "brought up to date" not in process.stdout.readline():
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert {row.step for row in iter_completions(store, 1)} == {1, 2}
+    store.close()
