@@ -76,9 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("runs", parents=[common], help="all runs, newest first")
     add.add_argument("--json", action="store_true", help="as a JSON array, with everything that the runs table shows")
     add.set_defaults(command=_runs)
-    add = commands.add_parser("metrics", parents=[of_run], help="a line a step, a column a metric")
+    add = commands.add_parser("metrics", parents=[common], help="a line a step, a column a metric; or many runs")
+    help = "uid or unique name of a run; with --to also tag:NAME, experiment:NAME, and several with commas between them"
+    add.add_argument("run", metavar="RUN", help=help)
     add.add_argument("names", metavar="NAME", nargs="*", help="metrics to write (default: all)")
     add.add_argument("--csv", action="store_true", help="as CSV; otherwise tab-separated")
+    add.add_argument("--to", metavar="FILE", type=Path, help="a row a value, as FILE.csv or FILE.parquet")
+    help = "with --to: a column of this setting (lora.rank), arm or method; may be given again"
+    add.add_argument("--group-by", metavar="FIELD", action="append", default=[], help=help)
     add.set_defaults(command=_metrics)
     add = commands.add_parser("completions", parents=[lines], help="every answer sampled during training")
     add.set_defaults(command=_completions)
@@ -188,6 +193,11 @@ def _run(row: RunRow) -> dict[str, Any]:
 
 
 def _metrics(store: Store, options: argparse.Namespace) -> None:
+    if options.to is not None:
+        _tidy_metrics(store, options)
+        return
+    if options.group_by:
+        raise StoreError("--group-by needs --to FILE.csv or --to FILE.parquet: the table of one run has no groups.")
     run_id = resolve_run(store, options.run)
     known = list_metric_names(store, run_id)
     names = options.names or known
@@ -201,6 +211,26 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
     out = csv.writer(sys.stdout, delimiter="," if options.csv else "\t", lineterminator="\n")
     out.writerow(["step", *map(unformulaic, names)])
     out.writerows([step, *(values[step].get(name, "") for name in names)] for step in sorted(values))
+
+
+def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
+    from store.frames import Frames  # pandas takes half a second to load
+
+    if options.to.suffix not in (".csv", ".parquet"):
+        raise StoreError(f"{options.to} must end in .csv or .parquet, to say what to write.")
+    frame = Frames(store).metrics(options.run.split(","), options.names or None, options.group_by)
+    if frame.empty:
+        raise StoreError("These runs have no such metric: list those of a run with `python -m store metrics RUN`.")
+    if options.to.suffix == ".parquet":
+        frame.to_parquet(options.to, index=False)
+    else:
+        words = frame.select_dtypes(exclude="number").columns
+        frame.assign(**{column: frame[column].map(_safe) for column in words}).to_csv(options.to, index=False)
+    print(f"{options.to} is written: {len(frame):,} values of {frame['run'].nunique():,} runs.")
+
+
+def _safe(value: Any) -> Any:
+    return unformulaic(value) if isinstance(value, str) else value
 
 
 def _completions(store: Store, options: argparse.Namespace) -> None:

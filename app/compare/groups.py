@@ -14,8 +14,8 @@ import numpy as np
 
 from app.shared import status
 from app.shared.conditions import differences
-from app.shared.fields import flat
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
+from store.db.values import flat
 from trainer.spec import statistics
 from trainer.spec.similarity import CLOSE
 from trainer.spec.statistics import Estimate

@@ -13,8 +13,8 @@ from app.compare import groups as comparison
 from app.compare import reported
 from app.compare.groups import Contrast, GetScores, Group, Measured
 from app.shared import format, links
-from app.shared.fields import flat
 from store.db.rows import EvaluationRow
+from store.db.values import flat
 from trainer.spec import statistics
 from trainer.spec.similarity import COS_AT
 

@@ -39,7 +39,7 @@ FIRST = (
     Chart(
         "Reasoning",
         "Reasoning steps",
-        ("reasoning_steps", "probe/reasoning_steps", "probe/steps"),
+        ("reasoning_steps", "probe/steps"),
         "Numbered steps that say something new, counted in well-formed completions (0 in others).",
     ),
     Chart(

@@ -19,12 +19,10 @@ from app.shared import data, format, links, status
 from app.shared import figures as shared
 from app.shared.links import Zoom
 from app.shared.live_chart import Legend, Point, live_chart
-from store.db.rows import RunRow
-from store.metrics import MAX_STEP
-from store.ranges import Ranges, range_width
+from store.db.rows import Band, RunRow
 
 POINTS, FEWEST, ALL_POINTS = 500, 120, 12_000
-"""Points of a curve at most and at least, and of all curves of a chart together."""
+"""Points, or ranges of them, of a curve at most and at least, and of all curves of a chart together."""
 MENU = {
     "first": "Move to the front",
     "earlier": "Move earlier",
@@ -122,31 +120,29 @@ def curves(metric: str, entries: Sequence[Entry], view: View) -> list[tuple[Entr
     smoothing = 0.0 if catalogue.is_sparse(metric) else view.smoothing
 
     def of(run: RunRow) -> Curve:
-        each = found[run.id]
-        places = (view.axis.place(run.id, each.first), view.axis.place(run.id, each.last))
-        return figures.curve(run.uid, run.name, each, *places, smoothing)
+        rolled = found[run.id]
+        last = np.minimum(rolled.step + rolled.width - 1, max(run.step, int(rolled.step[-1])))
+        places = (view.axis.place(run.id, rolled.step), view.axis.place(run.id, last))
+        return figures.curve(run.uid, run.name, rolled, *places, smoothing)
 
     return [
-        (entry, [of(run) for run in entry.members if run.id in found and view.axis.has(run.id)]) for entry in entries
+        (entry, [of(run) for run in entry.members if len(found[run.id].step) and view.axis.has(run.id)])
+        for entry in entries
     ]
 
 
-def read(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Ranges]:
-    """Return the metric of all runs within the zoom, and a bit beyond, in ranges of one width."""
-    ids = [run.id for run in runs]
-    lo, hi, end = 0, max(run.step for run in runs), MAX_STEP
+def read(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Band]:
+    """Return the metric of all runs within the zoom, and a bit beyond: values, or ranges of them if they are many."""
+    part: dict[str, int] = {"points": min(POINTS, max(FEWEST, ALL_POINTS // len(runs)))}
     # Measurements are few, and those beside the zoom are needed to draw the lines that enter it.
     if view.zoom is not None and not catalogue.is_sparse(metric):
-        first, last = view.axis.steps(ids, *view.zoom)
+        first, last = view.axis.steps([run.id for run in runs], *view.zoom)
         margin = max(1, (last - first) // 20)
-        lo, end = max(0, first - margin - shared.warm_up(view.smoothing)), min(hi, last + margin)
-        hi = end
-    points = min(POINTS, max(FEWEST, ALL_POINTS // len(runs)))
-    part = {"width": range_width(lo, max(lo, hi), points), "lo": lo, "hi": end}
+        part |= {"lo": max(0, first - margin - shared.warm_up(view.smoothing)), "hi": last + margin}
     ended = tuple(run.id for run in runs if run.status not in status.OPEN)
     live = tuple(run.id for run in runs if run.status in status.OPEN)
-    found = data.read_ended_ranges(ended, metric, **part) if ended else {}
-    return found | (data.read_ranges(live, metric, **part) if live else {})
+    found = data.read_ended_rollups(ended, metric, **part) if ended else {}
+    return found | (data.read_rollups(live, metric, **part) if live else {})
 
 
 def takeaway(chart: Chart, drawn: Sequence[tuple[Entry, Sequence[Curve]]], x_title: str) -> str:

@@ -12,7 +12,7 @@ from app.curves.grouping import Entry
 from app.shared import figures
 from app.shared.links import Zoom
 from app.shared.live_chart import Figure, packed
-from store.ranges import Ranges
+from store.db.rows import Band as Rolled
 
 RAW = 8
 """Curves up to which the raw values are drawn behind smoothed ones."""
@@ -20,11 +20,12 @@ HEIGHT, TALL = 250, 460
 
 
 class Curve(NamedTuple):
-    """A run's curve on the x axis: `points` as it is drawn, `raw` with the extremes of each range."""
+    """A run's curve on the x axis: `points` as it is drawn, `mean` of each range, `raw` with each range's extremes."""
 
     key: str
     label: str
     points: Points
+    mean: Points
     raw: Points
 
 
@@ -43,15 +44,13 @@ class Look(NamedTuple):
     tall: bool = False
 
 
-def curve(key: str, label: str, ranges: Ranges, first: Any, last: Any, smoothing: float) -> Curve:
+def curve(key: str, label: str, rolled: Rolled, first: Floats, last: Floats, smoothing: float) -> Curve:
     """Return a run's curve; `first` and `last` are the places of the ranges' ends."""
-    middle = (np.asarray(first) + np.asarray(last)) / 2
-    steps = (ranges.first + ranges.last) / 2
-    mean = figures.smooth(steps, ranges.mean, smoothing)
-    if (ranges.first == ranges.last).all():
-        return Curve(key, label, Points(middle, mean), Points(middle, ranges.mean))
-    raw = Points(np.stack([first, last], 1).ravel(), np.stack([ranges.low, ranges.high], 1).ravel())
-    return Curve(key, label, Points(middle, mean) if smoothing > 0 else raw, raw)
+    mean = Points((first + last) / 2, figures.smooth(rolled.step.astype(float), rolled.mean, smoothing))
+    if rolled.width == 1:
+        return Curve(key, label, mean, mean, Points(first, rolled.mean))
+    raw = Points(np.stack([first, last], 1).ravel(), np.stack([rolled.low, rolled.high], 1).ravel())
+    return Curve(key, label, mean if smoothing > 0 else raw, mean, raw)
 
 
 def overlay(drawn: Sequence[tuple[Entry, Sequence[Curve]]], look: Look) -> Figure:
@@ -63,7 +62,7 @@ def overlay(drawn: Sequence[tuple[Entry, Sequence[Curve]]], look: Look) -> Figur
             back += [_raw(entry, each) for each in curves if with_raw]
             runs += [_run(entry, each, look, behind=False) for each in curves]
             continue
-        together = band([each.points for each in curves], look.spread)
+        together = band([each.mean for each in curves], look.spread)
         back += _bands(entry, together)
         runs += [_run(entry, each, look, behind=True) for each in curves if look.singles]
         front += _middle(entry, together, look)

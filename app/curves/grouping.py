@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from app.shared import figures, status
-from app.shared.fields import flat
 from store.db.rows import RunDetail, RunRow
+from store.db.values import flat
 
 SETTINGS, METHOD, ARM, TAGS = "all settings but the seed", "method", "arm", "tags"
 OF_ONE_RUN = ("name", "seed", "data_seed", "note")

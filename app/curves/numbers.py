@@ -72,24 +72,25 @@ def numbers(chart: Chart, metric: str, drawn: Sequence[tuple[Entry, Sequence[Cur
         },
         alt=f"{chart.title} in numbers, a row for each curve",
     )
-    end = common_end([each.points for _, curves in drawn for each in curves])
+    end = common_end([each.mean for _, curves in drawn for each in curves])
     if end is not None:
         st.caption(
-            f"As drawn, smoothing included. The mean until {end:,.6g} is the area under the curve up to the "
-            "last place that all curves reach: the higher, the faster it rose."
+            "Smoothed as the curves are, but for the lowest and highest values. "
+            f"The mean until {end:,.6g} is the area under the curve up to the last place that all curves reach: the "
+            "higher, the faster it rose."
         )
 
 
 def table(drawn: Sequence[tuple[Entry, Sequence[Curve]]], axis: Axis) -> list[dict[str, Any]]:
     """Return a row for each entry, highest mean first; of groups the mean over their runs ± the standard deviation."""
-    end = common_end([each.points for _, curves in drawn for each in curves])
-    rows = [_row(entry, curves, end, axis) for entry, curves in drawn if any(len(known(c.points).x) for c in curves)]
+    end = common_end([each.mean for _, curves in drawn for each in curves])
+    rows = [_row(entry, curves, end, axis) for entry, curves in drawn if any(len(known(c.mean).x) for c in curves)]
     order = next((name for name in rows[0] if name.startswith("mean until")), "last") if rows else "last"
     return sorted(rows, key=lambda row: -(row[order] if row[order] is not None else -np.inf))
 
 
 def _row(entry: Entry, curves: Sequence[Curve], end: float | None, axis: Axis) -> dict[str, Any]:
-    of_runs = [(curve, known(curve.points)) for curve in curves]
+    of_runs = [(curve, known(curve.mean)) for curve in curves]
     of_runs = [(curve, points) for curve, points in of_runs if len(points.x)]
     last = [float(points.y[-1]) for _, points in of_runs]
     until = [] if end is None else [mean_until(points, end) for _, points in of_runs]
@@ -102,13 +103,13 @@ def _row(entry: Entry, curves: Sequence[Curve], end: float | None, axis: Axis) -
     if end is not None:
         row[f"mean until {end:,.6g}"] = _mean(until)
     row |= {
-        "lowest": float(min(points.y.min() for _, points in of_runs)),
-        "highest": float(max(points.y.max() for _, points in of_runs)),
+        "lowest": float(min(np.nanmin(curve.raw.y) for curve, _ in of_runs)),
+        "highest": float(max(np.nanmax(curve.raw.y) for curve, _ in of_runs)),
     }
     ids = {run.uid: run.id for run in entry.members}
     if not entry.is_group:
-        curve, points = of_runs[0]
-        place = float(points.x[np.argmax(points.y)])
+        curve = of_runs[0][0]
+        place = float(curve.raw.x[np.nanargmax(curve.raw.y)])
         return row | {"highest at": place, "traces": _traces(curve.key, axis.step(ids[curve.key], place))}
     odd = odd_one_out([points for _, points in of_runs])
     if odd is not None:

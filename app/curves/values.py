@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from app.shared import format
-from store.ranges import RECENT, Summary
+from store.summaries import RECENT, Summary
 from store.terminal import unformulaic
 
 AGGREGATES = {

@@ -11,8 +11,8 @@ import streamlit as st
 from app.curves import address, grouping, values
 from app.curves.values import DESCENDING, Cell, Column
 from app.shared import data, format, intents, links, run_actions, status
-from app.shared.fields import flat
 from store.db.rows import RunDetail, RunRow
+from store.db.values import flat
 
 EDITOR = "values.table"
 CHOSEN = "chosen"

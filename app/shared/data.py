@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from app import access
-from store import datasets, events, experiments, jobs, metrics, ranges, runs
+from store import datasets, events, experiments, jobs, metrics, rollups, runs, summaries
 from store.completions import find, rows
 from store.db.engine import Store, StoreError, database_url, open_store
 from store.db.rows import RunRow
@@ -131,11 +131,11 @@ list_metric_names = _cached(metrics.list_metric_names)
 read_series = _cached(metrics.read_series)
 read_ends = _cached(metrics.read_ends)
 read_clock = _cached(metrics.read_clock)
-read_ranges = _cached(ranges.read_ranges)
-read_ended_ranges = _cached(ranges.read_ranges, SECONDS_OF_ENDED)
-read_summary = _cached(ranges.read_summary)
-read_clocks = _cached(ranges.read_clocks)
-list_recorded = _cached(ranges.list_recorded)
+read_rollups = _cached(rollups.read_rollups)
+read_ended_rollups = _cached(rollups.read_rollups, SECONDS_OF_ENDED)
+read_summary = _cached(summaries.read_summary)
+read_clocks = _cached(summaries.read_clocks)
+list_recorded = _cached(summaries.list_recorded)
 read_running_total = _cached(metrics.read_running_total)
 get_step_bounds = _cached(rows.get_step_bounds)
 list_completions = _cached(rows.list_completions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from trainer.spec.config import RunConfig
@@ -84,11 +84,3 @@ _PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in
 def sentence(error: str) -> str:
     """Return an error with the fields' labels in place of their paths."""
     return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted field."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found

@@ -14,8 +14,7 @@ from app.curves import address, axes, catalogue, charts, figures, grouping
 from app.curves.bands import Points
 from app.curves.figures import Curve, Look
 from app.curves.grouping import ARM, METHOD, SETTINGS, TAGS, Entry
-from store.db.rows import Clock, RunRow
-from store.ranges import Ranges
+from store.db.rows import Band, Clock, RunRow
 
 FIELDS = {
     "lora.rank": {1: "16", 2: "16", 3: "64", 4: "64"},
@@ -124,22 +123,21 @@ def test_tokens_go_on_where_a_resumed_run_counts_anew() -> None:
     ]
 
 
-def ranges(first: list[int], last: list[int], low: list[float], high: list[float], mean: list[float]) -> Ranges:
-    return Ranges(np.array(first), np.array(last), np.array(low), np.array(high), np.array(mean))
-
-
 def test_a_thinned_curve_keeps_its_spikes_and_a_smoothed_one_is_the_mean() -> None:
-    found = ranges([0, 4], [3, 7], [1.0, 1.0], [1.0, 9.0], [1.0, 3.0])
-    drawn = figures.curve("u1", "run", found, found.first, found.last, 0.0)
+    low, mean, high = np.array([1.0, 1.0]), np.array([1.0, 3.0]), np.array([1.0, 9.0])
+    rolled = Band(4, np.array([0, 4]), np.array([4, 4]), low, mean, high)
+    drawn = figures.curve("u1", "run", rolled, np.array([0.0, 4.0]), np.array([3.0, 7.0]), 0.0)
     assert drawn.points.y.tolist() == [1, 1, 1, 9] and drawn.points.x.tolist() == [0, 3, 4, 7]
-    smoothed = figures.curve("u1", "run", found, found.first, found.last, 0.5)
+    assert drawn.mean.y.tolist() == [1, 3], "a group is made of means"
+    smoothed = figures.curve("u1", "run", rolled, np.array([0.0, 4.0]), np.array([3.0, 7.0]), 0.5)
     assert smoothed.points.x.tolist() == [1.5, 5.5] and 1 < smoothed.points.y[1] < 3
     assert smoothed.raw.y.tolist() == [1, 1, 1, 9]
 
 
 LOOK = Look("step", "mean ± standard deviation")
-SHORT = Curve("u1", "one", Points(np.array([0.0, 1.0]), np.array([1.0, 2.0])), Points(np.empty(0), np.empty(0)))
-LONG = Curve("u2", "two", Points(np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0, 5.0])), SHORT.raw)
+TWO = Points(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+THREE = Points(np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0, 5.0]))
+SHORT, LONG = Curve("u1", "one", TWO, TWO, TWO), Curve("u2", "two", THREE, THREE, THREE)
 
 
 def test_a_group_is_a_line_with_a_band_dotted_where_runs_have_ended() -> None:

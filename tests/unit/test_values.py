@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.curves import values
 from app.curves.values import Column
-from store.ranges import Summary
+from store.summaries import Summary
 
 RANK = Column("lora.rank", {1: 16, 2: 64, 3: 16, 4: None})
 REWARD = Column("reward:last", {1: 1.0, 2: 3.0, 3: 2.0, 4: 5.0})

@@ -1,31 +1,13 @@
-"""Curves of many runs, thinned in the database: on SQLite and on PostgreSQL."""
+"""What many runs recorded, in one query each: on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from store.db.engine import Store
-from store.ranges import list_recorded, longest, range_width, read_clocks, read_ranges, read_summary
 from store.steps import record_metrics, record_step
+from store.summaries import list_recorded, read_clocks, read_summary
 from tests.store import make
-
-
-def test_ranges_hold_extremes_and_means_of_each_run(store: Store) -> None:
-    one, two, none = (make.run(store, name=name).id for name in ("one", "two", "none"))
-    for step, value in enumerate((1.0, 9.0, 2.0, None, 5.0)):
-        record_metrics(store, one, step, {"reward": value})
-    record_metrics(store, two, 7, {"reward": 3.0})
-    found = read_ranges(store, (one, two, none), "reward", width=2)
-    assert set(found) == {one, two}
-    assert [each.tolist() for each in found[one]] == [[0, 2, 4], [1, 2, 4], [1, 2, 5], [9, 2, 5], [5, 2, 5]]
-    assert found[two].first.tolist() == [7] and longest(found) == 7
-    within = read_ranges(store, (one,), "reward", lo=1, hi=2)[one]
-    assert within.first.tolist() == [1, 2] and within.mean.tolist() == [9, 2]
-    assert read_ranges(store, (one,), "unknown") == {} and read_ranges(store, (), "reward") == {}
-
-
-def test_the_width_is_a_power_of_two_that_fits() -> None:
-    assert [range_width(0, hi, 100) for hi in (0, 99, 100, 399, 400)] == [1, 1, 2, 4, 8]
 
 
 def test_metrics_are_listed_with_the_runs_that_have_them(store: Store) -> None:

@@ -1,74 +1,21 @@
-"""Curves of many runs at once: the lowest, highest and mean value of a metric in ranges of steps. Portable SQL.
-
-Ranges begin at multiples of their width, a power of two, so they agree between runs and do not move as runs grow.
-"""
+"""What many runs recorded, in one query each: names of metrics, clocks, what metrics came to. Portable SQL."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from sqlalchemy import Integer, bindparam, func, literal, select, true
+from sqlalchemy import bindparam, func, literal, select, true
 
 from store.db.connection import Store, reading
-from store.db.rows import Clock
+from store.db.rows import Band, Clock
 from store.db.schema import Metric, MetricName, Run, Step
 from store.db.values import clean
-from store.metrics import MAX_STEP
+from store.rollups import read_rollups
 
-Floats = npt.NDArray[np.float64]
 KNOTS = 200
 """Points of a clock: between them, time and tokens are taken to pass evenly."""
-
-
-class Ranges(NamedTuple):
-    """A curve; entry i covers the steps `first[i]` to `last[i]` at which something was recorded, which may be one."""
-
-    first: npt.NDArray[np.int64]
-    last: npt.NDArray[np.int64]
-    low: Floats
-    high: Floats
-    mean: Floats
-
-
-NOTHING = Ranges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0))
-
-
-def range_width(lo: int, hi: int, points: int) -> int:
-    """Return the smallest power of two that makes at most `points` ranges of the steps `lo` to `hi`."""
-    width = 1
-    while (hi - lo) // width + 1 > points:
-        width *= 2
-    return width
-
-
-def read_ranges(
-    store: Store, run_ids: Sequence[int], name: str, *, width: int = 1, lo: int = 0, hi: int = MAX_STEP
-) -> dict[int, Ranges]:
-    """Return the metric of each run that has it, from step `lo` to `hi` (inclusive), in ranges of `width` steps."""
-    part = (Metric.step // bindparam("width", width, Integer)).label("part")
-    step, value = Metric.step, Metric.value
-    name_id = select(MetricName.id).where(MetricName.name == clean(name)).scalar_subquery()
-    statement = (
-        select(Metric.run_id, func.min(step), func.max(step), func.min(value), func.max(value), func.avg(value), part)
-        .where(Metric.run_id.in_(run_ids), Metric.name_id == name_id)
-        .where(Metric.step.between(lo, hi), Metric.value.is_not(None))
-        .group_by(Metric.run_id, "part")  # PostgreSQL does not see that two expressions with parameters are equal
-        .order_by(Metric.run_id, func.min(step))
-    )
-    with reading(store) as connection:
-        rows = connection.execute(statement).all()
-    if not rows:
-        return {}
-    columns = np.array([np.array(column, np.float64) for column in zip(*rows, strict=True)])
-    found, begins = np.unique(columns[0], return_index=True)
-    parts = np.split(columns[1:-1], begins[1:], axis=1)
-    return {
-        int(run_id): Ranges(first.astype(np.int64), last.astype(np.int64), low, high, mean)
-        for run_id, (first, last, low, high, mean) in zip(found, parts, strict=True)
-    }
 
 
 def list_recorded(store: Store, run_ids: Sequence[int]) -> dict[str, frozenset[int]]:
@@ -120,11 +67,6 @@ def _clock(rows: Sequence[tuple[float, ...]]) -> Clock:
     return Clock(step.astype(np.int64), at, tokens)
 
 
-def longest(curves: Mapping[int, Ranges]) -> int:
-    """Return the last step of any of the curves, 0 without any."""
-    return max((int(curve.last[-1]) for curve in curves.values() if len(curve.last)), default=0)
-
-
 class Summary(NamedTuple):
     """One metric of a run; `recent` is the mean of its last RECENT values."""
 
@@ -142,11 +84,6 @@ def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, S
     """Return what a metric came to in each run that has it."""
     name_id = select(MetricName.id).where(MetricName.name == clean(name)).scalar_subquery()
     own = (Metric.run_id.in_(run_ids), Metric.name_id == name_id, Metric.value.is_not(None))
-    whole = (
-        select(Metric.run_id, func.min(Metric.value), func.max(Metric.value), func.avg(Metric.value))
-        .where(*own)
-        .group_by(Metric.run_id)
-    )
     number = func.row_number().over(partition_by=Metric.run_id, order_by=Metric.step.desc()).label("number")
     numbered = select(Metric.run_id, Metric.value, number).where(*own).subquery()
     newest = select(numbered).where(numbered.c.number <= RECENT).order_by(numbered.c.run_id, numbered.c.number)
@@ -154,8 +91,10 @@ def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, S
     with reading(store) as connection:
         for run_id, value, _ in connection.execute(newest):
             ends.setdefault(run_id, []).append(value)
-        rows = connection.execute(whole).all()
-    return {
-        run_id: Summary(ends[run_id][0], low, high, mean, float(np.mean(ends[run_id])))
-        for run_id, low, high, mean in rows
-    }
+    whole = read_rollups(store, list(ends), name, points=1)
+    return {run_id: _summary(values, whole[run_id]) for run_id, values in ends.items()}
+
+
+def _summary(newest: Sequence[float], whole: Band) -> Summary:
+    mean = float(np.average(whole.mean, weights=whole.n))
+    return Summary(newest[0], float(whole.low.min()), float(whole.high.max()), mean, float(np.mean(newest)))
