@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -52,6 +53,8 @@ PAGES = (
     "emergence?run=ONE&with=OTHER",
     "launch",
     "launch?clone=ONE",
+    "curves",
+    "curves?runs=ONE,OTHER",
     "compare",
     "compare?runs=ONE,OTHER",
     "curves?group=-",
@@ -65,8 +68,9 @@ PAGES = (
     "datasets?view=Overlap",
     "datasets?view=Known+exposure",
     "system",
+    "tour",
 )
-WITHOUT = ("launch",)
+WITHOUT = ("launch", "tour")
 """Pages that show nothing from outside."""
 MARKUP = (
     "img[src*='127.0.0.1:9'], a[href*='127.0.0.1:9'], a[href^='javascript'], svg a, .katex,"
@@ -94,6 +98,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
     store.close()
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
         yield server
+
+
+def test_every_page_is_visited() -> None:
+    found = {path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")}
+    assert found == {address.partition("?")[0] or "runs" for address in PAGES}
 
 
 def two_of_a_kind(server: browsing.Server) -> list[str]:

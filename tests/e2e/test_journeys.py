@@ -144,7 +144,17 @@ def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: P
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
-OF_ALL = ("", "launch", "compare", "datasets", "datasets?view=Overlap", "datasets?view=Known+exposure", "system")
+OF_ALL = (
+    "",
+    "tour",
+    "curves",
+    "launch",
+    "compare",
+    "datasets",
+    "datasets?view=Overlap",
+    "datasets?view=Known+exposure",
+    "system",
+)
 OF_RUNS = ("run", "traces", "find", "rewards", "emergence", "compare", "drift")
 
 
