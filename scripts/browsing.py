@@ -25,7 +25,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from scripts.provide_browser import FLAGS, find_browser
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 60
+START_SECONDS = 240
 IDLE_MS = 120_000
 DEBOUNCED = "() => new Promise(done => setTimeout(done, 250))"
 """Sliders report where they are 200 ms after they stopped, by the same clock of the page."""

@@ -32,7 +32,7 @@ LONG = 10_000
 """Steps of a run that does not end by itself."""
 SHOWN_SECONDS = 15.0
 """In which a page must tell the truth again."""
-PATIENCE = 240.0
+PATIENCE = 600.0
 BATCH = 4
 SMALL = {
     "optimization.batch_size": str(BATCH),

@@ -47,7 +47,7 @@ def open_page() -> Callable[..., AppTest]:
     """Runs a page of the app with an address's parameters: `open_page("run", run=uid)`."""
 
     def run(page: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(MAIN), default_timeout=60)
+        app = AppTest.from_file(str(MAIN), default_timeout=240)
         app.run()
         for name, value in query.items():
             app.query_params[name] = value

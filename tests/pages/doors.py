@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
 
 def ask(port: int, path: str, method: str = "GET", **headers: str) -> Answer:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()
     found = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
@@ -58,7 +58,7 @@ def handshake(port: int, **headers: str) -> Answer:
     """Asks for Streamlit's web socket; 101 lets in."""
     key = base64.b64encode(os.urandom(16)).decode()
     socket_headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     every = socket_headers | {"Sec_WebSocket_Key": key} | headers
     connection.request("GET", "/_stcore/stream", headers={name.replace("_", "-"): text for name, text in every.items()})
     answer = connection.getresponse()

@@ -49,7 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
 
 def get(running: browsing.Server, path: str, host: str | None = None) -> http.client.HTTPResponse:
     where = urllib.parse.urlsplit(running.url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
     connection.request("GET", path, headers={"Host": host} if host else {})
     answer = connection.getresponse()
     answer.body = answer.read()  # type: ignore[attr-defined]

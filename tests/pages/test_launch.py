@@ -36,7 +36,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def page(**parameters: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240).run()
     at.switch_page("../pages/launch.py")
     for name, value in parameters.items():
         at.query_params[name] = value
@@ -366,7 +366,7 @@ def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) 
 def test_the_page_loads_no_model_library(database: Store) -> None:
     code = (
         "import sys; from streamlit.testing.v1 import AppTest; "
-        f"at = AppTest.from_file({str(ROOT / 'app/main.py')!r}, default_timeout=60).run(); "
+        f"at = AppTest.from_file({str(ROOT / 'app/main.py')!r}, default_timeout=240).run(); "
         "at.switch_page('../pages/launch.py').run(); assert not at.exception; "
         "print([name for name in ('torch', 'transformers', 'trl') if name in sys.modules])"
     )

@@ -116,7 +116,7 @@ def test_strangers_leave_nothing_in_the_memory(signed: browsing.Server) -> None:
 def upload(port: int, size: int) -> bytes:
     """Sends a file until the server has had enough; the status that it answers with, if it comes."""
     head = f"PUT /_stcore/upload_file/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(head.encode() + bytes(size))
             return connection.recv(100).split(b" ")[1]
@@ -229,7 +229,7 @@ def sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SignIn:
 
 def enter(email: str | None) -> AppTest:
     """The first page, as somebody sees it who has signed in, or nobody."""
-    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240)
     if email is not None:
         app.user = {"is_logged_in": True, "email": email, "email_verified": True}
     app.run()

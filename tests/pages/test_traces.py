@@ -53,7 +53,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def page(**parameters: object) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240).run()
     at.switch_page("../pages/traces.py")
     for name, value in parameters.items():
         at.query_params[name] = str(value)
@@ -264,7 +264,7 @@ def test_the_sparkline_spans_the_steps_and_leaves_gaps_out() -> None:
 def test_the_page_loads_no_model_library(database: Store) -> None:
     code = (
         "import sys; from streamlit.testing.v1 import AppTest; "
-        f"at = AppTest.from_file({str(ROOT / 'app/main.py')!r}, default_timeout=60).run(); "
+        f"at = AppTest.from_file({str(ROOT / 'app/main.py')!r}, default_timeout=240).run(); "
         "at.switch_page('../pages/traces.py').run(); assert not at.exception; "
         "print([name for name in ('torch', 'transformers', 'trl') if name in sys.modules])"
     )
