@@ -157,11 +157,16 @@ def start_job(
         )
 
 
-def beat_job(store: Store, job_id: int, activity: str | None = None) -> int:
-    """Record a sign of life; return the stop level that was requested (0 none)."""
+def beat_job(
+    store: Store, job_id: int, activity: str | None = None, done: int | None = None, total: int | None = None
+) -> int:
+    """Record a sign of life; return the stop level that was requested (0 none).
+
+    With an activity, `done` of `total` says how far it is, or what was said of the one before is forgotten.
+    """
     values: dict[str, Any] = {"heartbeat": Job.heartbeat + 1}
     if activity is not None:
-        values |= {"activity": clean(activity)[:200], "spoke_at": time.time()}
+        values |= {"activity": clean(activity)[:200], "spoke_at": time.time(), "done": done, "total": total}
     with writing(store) as connection:
         statement = update(Job).where(Job.id == job_id).values(values).returning(Job.stop_requested)
         return connection.scalar(statement) or 0

@@ -47,7 +47,7 @@ ADD_COMPLETION = (
 )
 ADVANCE_RUN = "UPDATE run SET step = ? WHERE id = ? AND step < ?"
 BEAT_JOB = (
-    "UPDATE job SET heartbeat = heartbeat + 1, spoke_at = ?, activity = 'training' "
+    "UPDATE job SET heartbeat = heartbeat + 1, spoke_at = ?, activity = 'training', done = NULL, total = NULL "
     "WHERE id = ? RETURNING stop_requested"
 )
 LONGEST_NAME = 200

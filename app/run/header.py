@@ -38,6 +38,7 @@ def run_header(run: RunDetail, row: RunRow) -> None:
     imported_notes(run)
     what_is_next(run)
     how_far(row)
+    how_far_now(run.job)
     what_went_wrong(run)
 
 
@@ -79,6 +80,14 @@ def waits(job: JobRow) -> str | None:
     if job.activity:
         return format.literal(job.activity)
     return "It waits for the Ray cluster." if job.launcher == "ray" else place(job)
+
+
+def how_far_now(job: JobRow | None) -> None:
+    """Show how far a running job is with what it is doing between two updates, if it counts that."""
+    if job is not None and job.state in status.ACTIVE and job.activity and job.total:
+        done = min(job.done or 0, job.total)
+        words = format.literal(job.activity)
+        st.progress(done / job.total, text=f"{words[:1].upper()}{words[1:]}: {done:,} of {job.total:,}")
 
 
 def how_far(row: RunRow) -> None:

@@ -51,7 +51,7 @@ def test_a_job_reports_itself_and_finishes(store: Store, job: JobRow, capfd: pyt
         row = get_job(store, job.uid)
         me = identity.current()
         assert (row.state, row.pid, row.pid_started) == ("running", me.pid, me.started)
-        assert (row.host, row.boot_id, row.activity) == (me.host, me.boot_id, "starting")
+        assert (row.host, row.boot_id, row.activity) == (me.host, me.boot_id, "loading the libraries")
         assert os.environ[local.JOB_VARIABLE] == job.uid
 
     before = signal.getsignal(signal.SIGTERM)

@@ -18,7 +18,7 @@ from store.db.engine import Store
 from store.db.rows import Clock, CompletionRow, EventRow, Series
 from store.db.states import CLOSED, JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, list_evaluations
-from store.jobs import add_job, end_job, get_job, list_jobs
+from store.jobs import add_job, beat_job, end_job, get_job, list_jobs
 from store.metrics import read_clock, read_series
 from store.runs import describe_run, get_run, list_runs, resolve_run
 from store.steps import record_step
@@ -78,6 +78,17 @@ def test_a_live_run_says_how_it_is(seeded_store: Store, open_page: Open) -> None
         app = open_page("run", run=run.uid)
     assert re.search(r"running · last step \d+ s ago \(typical 1\.5 s\) · generating", texts(app))
     assert "step 87 of 170 · 2 min 6 s left" in [bar.text for bar in app.progress]
+
+
+def test_what_a_job_counts_has_a_bar_of_its_own(seeded_store: Store, open_page: Open) -> None:
+    run = get_run(seeded_store, seeded.find(seeded_store, "demo-grpo-no-steps").id)
+    assert run.job is not None
+    beat_job(seeded_store, run.job.id, "validating the *base*", 150, 200)
+    try:
+        bars = {bar.text: bar.value for bar in open_page("run", run=run.uid).progress}
+        assert bars[r"Validating the \*base\*: 150 of 200"] == 75
+    finally:
+        beat_job(seeded_store, run.job.id, "generating")
 
 
 def test_every_chart_of_a_run_is_drawn(seeded_store: Store, open_page: Open) -> None:

@@ -93,6 +93,15 @@ def test_a_job_lives(store: Store) -> None:
     assert list_events(store, run.id)[-1].message == "It\ufffd broke."
 
 
+def test_an_activity_says_how_far_it_is_until_the_next(store: Store) -> None:
+    job_id = make.running_job(store, make.run(store).id)
+    beat_job(store, job_id, "validating the base", 3, 200)
+    beat_job(store, job_id)
+    assert (latest(store).activity, latest(store).done, latest(store).total) == ("validating the base", 3, 200)
+    beat_job(store, job_id, "training")
+    assert (latest(store).activity, latest(store).done, latest(store).total) == ("training", None, None)
+
+
 def test_a_job_starts_once(store: Store) -> None:
     run = make.run(store)
     job_id = make.running_job(store, run.id)

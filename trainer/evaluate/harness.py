@@ -16,6 +16,7 @@ from store.completions import scored
 from store.db.rows import PredictionRow
 from trainer.datasets.example import Example
 from trainer.evaluate import decoding, generation, reward_arguments, scoring, similarity
+from trainer.evaluate.base_answers import BaseAnswers
 from trainer.evaluate.generation import Answer, Decoding
 from trainer.evaluate.similarity import Encoder
 from trainer.models import adapters, chat_template
@@ -37,6 +38,8 @@ class Harness:
     decoding: Decoding
     start: Path | None = None
     """Folder of the adapter that the run started from; None if it started from the base."""
+    kept: BaseAnswers | None = None
+    """What the model, while it is the base, has answered in earlier runs."""
     logged: dict[str, list[float]] = field(default_factory=dict)
     """Values that rewards have logged through `log_metric`."""
 
@@ -79,6 +82,21 @@ class Harness:
 
         `prefixes` has one forced prefix for each example, in place of the decoding's.
         """
+        left = list(range(len(examples)))
+        if self.kept is not None and prefixes is None:
+            known = {i: found for i in left if (found := self.kept.find(examples[i], decoding, copies)) is not None}
+            if known:
+                yield [*known], [answer for answers in known.values() for answer in answers]
+            left = [i for i in left if i not in known]
+        for places, answers in self._generated([examples[i] for i in left], decoding, copies, prefixes):
+            indices = [left[place] for place in places]
+            if self.kept is not None and prefixes is None:
+                self.kept.keep([examples[i] for i in indices], decoding, answers)
+            yield indices, answers
+
+    def _generated(
+        self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None
+    ) -> Iterator[tuple[list[int], list[Answer]]]:
         order = sorted(range(len(examples)), key=lambda i: (len(examples[i].pictures), len(examples[i].question)))
         batches = generation.answers(
             self.model,

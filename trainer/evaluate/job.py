@@ -87,6 +87,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         samples=int(arguments.get("samples") or 0),
         baseline=baseline,
         pause=lambda: stop_if_asked(store, job_id),
+        progress=lambda done, total: say(store, job_id, f"evaluating {asked.name}", done, total),
     )
 
 

@@ -40,12 +40,13 @@ def evaluate(
     samples: int = 0,
     baseline: Baseline | None = None,
     pause: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Store greedy predictions of all examples and `samples` sampled ones each; return the figures of `metrics`.
 
     An interrupted evaluation with the same run, step, benchmark, conditions and examples is continued. `baseline`
     changes what the model sees, never what is stored as the example. `pause` is called after each stored batch and may
-    raise, for example Stopped.
+    raise, for example Stopped; `progress` is told how many of how many answers are there.
     """
     ids = store_examples(store, examples)
     conditions = _conditions(harness, examples[0], samples)
@@ -63,7 +64,9 @@ def evaluate(
         total=len(examples) * (1 + samples),
         example_ids=ids,
     )
-    seen = baselines.seen(baseline, examples)
+    seen, total = baselines.seen(baseline, examples), len(examples) * (1 + samples)
+    done = len(known)
+    progress(done, total)
     for decoding, numbers in ((harness.decoding, [0]), (harness.sampling, [*range(1, samples + 1)])):
         left = [i for i, example_id in enumerate(ids) if numbers and (example_id, numbers[0]) not in known]
         for indices, answers in harness.batches([seen[i] for i in left], decoding, len(numbers) or 1):
@@ -71,6 +74,8 @@ def evaluate(
             asked, asked_ids = [examples[i] for i in flat], [ids[i] for i in flat]
             rows = harness.rows(asked, answers, asked_ids, numbers * len(indices), step=step)
             record_predictions(store, evaluation, rows)
+            done += len(rows)
+            progress(done, total)
             pause()
     figures = _figures(store, evaluation, harness, dict(zip(ids, examples, strict=True)))
     figures |= {f"{LOGGED}{name}": value for name, value in harness.take_logged().items()}

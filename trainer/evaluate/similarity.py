@@ -19,11 +19,15 @@ DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 
 
 class Encoder:
-    """Maps texts to unit vectors. Repeated texts are embedded once."""
+    """Maps texts to unit vectors. Repeated texts are embedded once.
+
+    The encoder of the installation is loaded when it is first asked; another one at once, since it may not be there.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._model = _load(name)
+        if name != DEFAULT_ENCODER:
+            _load(name)
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -36,6 +40,10 @@ class Encoder:
             vectors = self._model.encode(missing, normalize_embeddings=True, show_progress_bar=False, batch_size=32)
             self._known.update(zip(missing, vectors, strict=True))
         return np.stack([self._known[text] for text in texts])
+
+    @property
+    def _model(self) -> SentenceTransformer:
+        return _load(self.name)
 
     @cached_property
     def version(self) -> str:

@@ -16,9 +16,18 @@ from trainer.spec.errors import Stopped
 logger = logging.getLogger(__name__)
 
 
-def say(store: Store, job_id: int, activity: str) -> None:
-    """Record what the process is doing, for those who watch it."""
-    _beat(store, job_id, activity)
+BEFORE_TRAINING = (
+    *("loading the libraries", "reading the data", "trying the rewards", "loading the model"),
+    *("preparing the training", "making the first update"),
+)
+"""What a training does before its first update, in this order."""
+
+
+def say(store: Store, job_id: int, activity: str, done: int | None = None, total: int | None = None) -> None:
+    """Record what the process is doing and, if that can be counted, how far it is."""
+    if activity in BEFORE_TRAINING:
+        done, total = BEFORE_TRAINING.index(activity), len(BEFORE_TRAINING)
+    _beat(store, job_id, activity, done, total)
 
 
 def stop_if_asked(store: Store, job_id: int) -> None:
@@ -31,11 +40,13 @@ def is_asked_to_stop(store: Store, job_id: int) -> bool:
     return _beat(store, job_id) > 0
 
 
-def _beat(store: Store, job_id: int, activity: str | None = None) -> int:
+def _beat(
+    store: Store, job_id: int, activity: str | None = None, done: int | None = None, total: int | None = None
+) -> int:
     if not ranks.is_first():
         return 0
     try:
-        return beat_job(store, job_id, activity)
+        return beat_job(store, job_id, activity, done, total)
     except StoreError as error:
         logger.warning("%s The job goes on.", error)
         return 0

@@ -18,9 +18,10 @@ from typing import NamedTuple, TextIO
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
 from store.db.states import JobState, Launcher
-from store.jobs import beat_job, end_job, start_job
+from store.jobs import end_job, start_job
 from store.terminal import shown
 from trainer import launch
+from trainer.jobs.activity import is_asked_to_stop, say
 from trainer.jobs.heartbeat import Heartbeat
 from trainer.jobs.progress import Progress
 from trainer.jobs.stopping import StopFlag
@@ -93,7 +94,8 @@ def _work(kind: str) -> Work:
 
 def _outcome(store: Store, job_id: int, work: Work, flag: StopFlag) -> Outcome:
     try:
-        if beat_job(store, job_id, "starting"):
+        say(store, job_id, "loading the libraries")
+        if is_asked_to_stop(store, job_id):
             raise Stopped
         work(store, job_id)
         flag.ignore_signals()

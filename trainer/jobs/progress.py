@@ -12,6 +12,7 @@ from store.jobs import get_job
 from store.metrics import read_series
 from store.runs import get_run
 from store.terminal import shown
+from trainer.jobs.activity import BEFORE_TRAINING
 
 LOOK_SECONDS = 1.0
 SHOWN = {
@@ -59,10 +60,11 @@ class Progress:
             if now == self._said:
                 return
             self._said = now
-            if job.kind == "embed":
-                text = f"{job.activity}: {job.done:,} of {job.total:,}" if job.total else str(job.activity or "")
-            else:
-                text = line(self.store, run.id, run.step, run.max_steps, job.activity)
+            doing = job.activity
+            if doing and job.total and doing not in BEFORE_TRAINING:
+                doing = f"{doing}: {job.done:,} of {job.total:,}"
+            is_of_steps = job.kind != "embed"
+            text = line(self.store, run.id, run.step, run.max_steps, doing) if is_of_steps else doing or ""
         except StoreError as error:
             text = f"Progress cannot be read: {error}"
         with suppress(OSError):  # a closed terminal, or a full disk, must not end the job

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from store.db.engine import Store
@@ -110,7 +111,9 @@ def as_started(model: Any, start: Path | None) -> Iterator[None]:
     Gradients must be off.
     """
     if start is None:
-        with model.disable_adapter():
+        # PEFT would turn adapters on at the end of the inner of two such blocks.
+        is_off = any(isinstance(module, LoraLayer) and module.disable_adapters for module in model.modules())
+        with nullcontext() if is_off else model.disable_adapter():
             yield
         return
     now = get_peft_model_state_dict(model, save_embedding_layers=False)

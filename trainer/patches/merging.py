@@ -23,7 +23,7 @@ def merged(model: Any) -> Iterator[None]:
     Only in float32. Merged into weights of bfloat16, or into quantized ones, a small adapter would be rounded away, and
     other completions sampled than those of the policy that is trained.
     """
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
     exact = all(type(layer) is Linear and layer.get_base_layer().weight.dtype == torch.float32 for layer in layers)
     kept = [(layer, layer.get_base_layer().weight.data) for layer in layers if exact]
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -13,6 +13,7 @@ from store.evaluations.records import list_evaluations
 from store.steps import record_metrics
 from trainer.datasets.example import Example
 from trainer.evaluate import recording
+from trainer.evaluate.base_answers import BaseAnswers
 from trainer.evaluate.harness import Harness
 from trainer.jobs.activity import is_asked_to_stop, say
 from trainer.jobs.collective import agree
@@ -42,6 +43,8 @@ class Watch(TrainerCallback):
     accuracy: float | None = None
     """Accuracy of the validation at this step, if there was one."""
     was_interrupted: bool = False
+    knows_base: bool = False
+    """Whether the policy that the run started with has been probed and validated."""
 
     def remember(self, step: int) -> None:
         """After a resume, restore the best validation accuracy up to `step`."""
@@ -52,29 +55,58 @@ class Watch(TrainerCallback):
         ]
         self.best = max([value for value in values if value is not None], default=-1.0)
 
+    def look_at_start(self) -> None:
+        """Probe and validate the policy that the run started with, as step 0, unless that is done. Raises Interrupted.
+
+        After the first update, so that there is something to see before: `harness.as_started` gives that policy back.
+        """
+        if self.knows_base:
+            return
+        done = {e.kind for e in list_evaluations(self.store, self.run_id) if e.step == 0 and e.ended_at is not None}
+        trained = self.harness
+        if trained.start is None:
+            conditions = trained.conditions(self.val[0])
+            kept = BaseAnswers(self.store.folder, trained.model, self.config.model, conditions)
+            self.harness = replace(trained, kept=kept)
+        try:
+            with trained.as_started():
+                if "probe" not in done:
+                    self.probe(0)
+                if "val" not in done:
+                    self.validate(0)
+        finally:
+            self.harness = trained
+        self.knows_base, self.accuracy = True, None
+
     def look(self, step: int) -> bool:
         """Run the probe and validation due at `step`; return whether it was validated. Raises Interrupted."""
         settings, last = self.config.evaluation, self.config.optimization.steps
         if step % settings.probe_every == 0 or step == last:
-            say(self.store, self.job_id, "probing")
-            examples = self.val[: settings.probe_examples]
-            record_metrics(
-                self.store,
-                self.run_id,
-                step,
-                recording.probe(self.store, self.run_id, self.harness, examples, step=step),
-            )
+            self.probe(step)
         due = step % settings.val_every == 0 or step == last
         if due:
             self.validate(step)
         say(self.store, self.job_id, "training")
         return due
 
+    def probe(self, step: int) -> None:
+        say(self.store, self.job_id, "probing the base" if step == 0 else "probing")
+        examples = self.val[: self.config.evaluation.probe_examples]
+        figures = recording.probe(self.store, self.run_id, self.harness, examples, step=step)
+        record_metrics(self.store, self.run_id, step, figures)
+
     def validate(self, step: int) -> None:
         """Answer the validation split. Raises Interrupted after the batch in which a stop was requested."""
-        say(self.store, self.job_id, "validating")
+        what = "validating the base" if step == 0 else "validating"
         figures = recording.evaluate(
-            self.store, self.run_id, self.harness, self.val, kind="val", step=step, pause=self._pause
+            self.store,
+            self.run_id,
+            self.harness,
+            self.val,
+            kind="val",
+            step=step,
+            pause=self._pause,
+            progress=lambda done, total: say(self.store, self.job_id, what, done, total),
         )
         record_metrics(self.store, self.run_id, step, curves("val", figures))
         self.accuracy = figures["exact_match"]
@@ -84,7 +116,8 @@ class Watch(TrainerCallback):
             raise Interrupted
 
     def catch_up(self, step: int) -> None:
-        """After a resume, finish the validation that the stop interrupted, with the same weights."""
+        """After a resume, finish the validations that the stop interrupted, with the same weights."""
+        self.look_at_start()
         begun = [e for e in list_evaluations(self.store, self.run_id) if (e.kind, e.step) == ("val", step)]
         if any(evaluation.ended_at is None for evaluation in begun):
             self.validate(step)
@@ -107,6 +140,7 @@ class Watch(TrainerCallback):
             return
         validated, self.accuracy = False, None
         try:
+            self.look_at_start()
             validated = self.look(state.global_step)
         except Interrupted:
             self.was_interrupted = True

@@ -112,6 +112,7 @@ def sample_references(job: TrainingJob, data: Loaded, policy: Policy) -> Loaded:
 
 def build_trainer(job: TrainingJob, data: Loaded, policy: Policy) -> Any:
     """Return TRL's trainer of the run's method."""
+    job.say("preparing the training")
     config, examples = job.config, data.examples["train"]
     trainer: Any
     if config.method == "grpo":

@@ -140,9 +140,7 @@ def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
     Raises Stopped, or TrainerError if training ends early by itself.
     """
     last = watch.config.optimization.steps
-    if start is None:
-        watch.look(0)
-    else:
+    if start is not None:
         watch.remember(start.step)
         _count_on(trainer, watch)
     if start is not None and start.step >= last:
@@ -151,7 +149,7 @@ def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
         trainer.state.global_step = start.step
         watch.catch_up(start.step)
     else:
-        say(watch.store, watch.job_id, "training")
+        say(watch.store, watch.job_id, "training" if start else "making the first update")
         trainer.train(resume_from_checkpoint=str(start.path) if start else None)
     done = trainer.state.global_step
     if watch.was_interrupted or (watch.recorder.stop_requested and done < last):
@@ -189,5 +187,6 @@ def finish(job: TrainingJob, trainer: Any, harness: Harness, test: Sequence[Exam
         step=step,
         benchmark=harness.config.data.dataset,
         pause=job.stop_if_asked,
+        progress=lambda done, total: say(job.store, job.job_id, "testing", done, total),
     )
     record_metrics(job.store, job.run_id, step, curves("test", figures))
