@@ -78,9 +78,9 @@ def kept(tmp_path: Path) -> BaseAnswers:
     return BaseAnswers(tmp_path, loading.load_base(ModelConfig()).model, ModelConfig(), {"style": "cot"})
 
 
-def same(kept: BaseAnswers, **changes: Any) -> BaseAnswers:
-    given = {"folder": kept.path.parents[1], "config": ModelConfig(), "conditions": {"style": "cot"}} | changes
-    return BaseAnswers(given["folder"], loading.load_base(ModelConfig()).model, given["config"], given["conditions"])
+def same(kept: BaseAnswers, described: ModelConfig | None = None, style: str = "cot") -> BaseAnswers:
+    model = loading.load_base(ModelConfig()).model
+    return BaseAnswers(kept.path.parents[1], model, described or ModelConfig(), {"style": style})
 
 
 def test_answers_come_back_for_the_same_question_only(kept: BaseAnswers) -> None:
@@ -96,8 +96,8 @@ def test_answers_come_back_for_the_same_question_only(kept: BaseAnswers) -> None
     others += [(replace(examples[0], pictures=examples[1].pictures), sampled, 1)]
     others += [(examples[0], replace(sampled, max_tokens=21), 1)]
     assert [again.find(*each) for each in others] == [None] * len(others)
-    for change in ({"conditions": {"style": "direct"}}, {"config": ModelConfig(dtype="bfloat16")}):
-        assert same(kept, **change).find(examples[0], sampled, 1) is None
+    for other in (same(kept, style="direct"), same(kept, ModelConfig(dtype="bfloat16"))):
+        assert other.find(examples[0], sampled, 1) is None
 
 
 def test_a_torn_line_and_a_full_disk_change_nothing(kept: BaseAnswers, tmp_path: Path) -> None:

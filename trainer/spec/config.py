@@ -304,44 +304,8 @@ class RunConfig(Section):
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
-_TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.25}]
-_DEMO: dict[str, Any] = {
-    "rewards": _TRIAD,
-    "optimization": {"steps": 200, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 3},
-    "grpo": {"scale": "batch"},
-    "evaluation": {"probe_every": 10, "val_every": 100},
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "demo-grpo": _DEMO | {"name": "demo-grpo"},
-    "demo-sft": {
-        "name": "demo-sft",
-        "method": "sft",
-        "rewards": _TRIAD,
-        "data": {"train_examples": 6000},
-        "optimization": {"steps": 600, "learning_rate": 4e-3, "batch_size": 32}
-        | {"schedule": "linear", "warmup_steps": 20},
-        "evaluation": {"probe_every": 50, "val_every": 300},
-    },
-    "demo-grpo-no-steps": _DEMO
-    | {"name": "demo-grpo-no-steps", "rewards": [*_TRIAD[:2], {"name": "steps", "weight": 0.0}]},
-    "demo-collapse": _DEMO
-    | {
-        "name": "demo-collapse",
-        "rewards": [
-            {"name": "format", "weight": 1.0},
-            {"name": "accuracy", "weight": 0.5},
-            {"name": "steps", "weight": 4.0},
-        ],
-        "optimization": {"steps": 200, "learning_rate": 1.3e-3},
-        "grpo": {"beta": 0.0},
-    },
-} | presets.PRESETS
-PRESET_HELP: dict[str, str] = {
-    "demo-grpo": "Reasoning from reward alone, on the embedded model.",
-    "demo-sft": "Imitation of annotated reasoning, on the embedded model.",
-    "demo-grpo-no-steps": "As demo-grpo, but numbered steps are not paid for.",
-    "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
-} | presets.HELP
+PRESETS: dict[str, dict[str, Any]] = presets.DEMOS | presets.PRESETS
+PRESET_HELP: dict[str, str] = presets.DEMO_HELP | presets.HELP
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
