@@ -146,7 +146,7 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
         key="compare.outcome",
         required=True,
         wrap=True,
-        format_func=lambda key: f"{key}: {int(outcomes[key].sum())}",
+        format_func=lambda key: f"{format.literal(key)}: {int(outcomes[key].sum())}",
     )
     places = np.flatnonzero(outcomes[str(outcome)])[:SHOWN]
     examples = get_examples(store, shared[places].tolist())
