@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.curves import address, axes, catalogue, charts, grouping, legend, selection
+from app.curves import address, axes, catalogue, charts, difference, grouping, legend, selection
 from app.curves.axes import Axis
 from app.curves.bands import SPREADS, Spread
 from app.curves.grouping import Entry
+from app.curves.rewards import definition
 from app.curves.selection import Chosen
 from app.shared import data, format, links, status
 from app.shared.live_chart import Point, load_library
@@ -196,7 +197,11 @@ def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
             st.caption(f"{axis.title} {format.number(zoom[0])} to {format.number(zoom[1])}, at full resolution")
             st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
     place_bar(entries, axis)
-    view = charts.View(axis, smoothing, log, spread, singles, zoom, shown, order, recorded)
+    view = charts.View(
+        axis, smoothing, log, spread, singles, zoom, shown, order, recorded, definition(list(details.values()))
+    )
+    if len(runs) == 2 and st.toggle("What differs between the two runs", key="difference", bind="query-params"):
+        difference.show(list(details.values()), recorded)
     by_uid = {run.uid: run for run in runs}
     charts.draw(entries, view, on_point=lambda point: on_point(point, axis, by_uid))
 

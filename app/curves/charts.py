@@ -15,6 +15,7 @@ from app.curves.catalogue import Chart
 from app.curves.figures import Curve, Look
 from app.curves.grouping import Entry
 from app.curves.numbers import numbers
+from app.curves.rewards import Weights, total, words
 from app.shared import data, format, links, status
 from app.shared import figures as shared
 from app.shared.links import Zoom
@@ -23,6 +24,7 @@ from store.db.rows import Band, RunRow
 
 POINTS, FEWEST, ALL_POINTS = 500, 120, 12_000
 """Points, or ranges of them, of a curve at most and at least, and of all curves of a chart together."""
+REWARDS = ("reward", "probe/reward")
 MENU = {
     "first": "Move to the front",
     "earlier": "Move earlier",
@@ -45,6 +47,8 @@ class View(NamedTuple):
     legend: Legend
     charts: list[str]
     recorded: Mapping[str, frozenset[int]]
+    weights: Weights | None = None
+    """One definition of the reward, for runs that pay differently."""
 
 
 def draw(entries: Sequence[Entry], view: View, *, on_point: Callable[[Point], None]) -> None:
@@ -108,6 +112,9 @@ def _one(
         on_zoom=links.set_zoom,
         legend=view.legend,
     )
+    if metric in REWARDS and view.weights:
+        told = format.literal(words(view.weights))
+        st.caption(f"These runs pay differently; all are scored as most of them are paid: {told}.")
     _missing(metric, entries, drawn, view)
     if with_numbers:
         numbers(chart, metric, drawn, view.axis)
@@ -116,7 +123,7 @@ def _one(
 def curves(metric: str, entries: Sequence[Entry], view: View) -> list[tuple[Entry, list[Curve]]]:
     """Return the curves of each entry on the axis, within the zoom."""
     runs = [run for entry in entries for run in entry.members]
-    found = read(runs, metric, view)
+    found = alike(runs, metric, view) if metric in REWARDS and view.weights else read(runs, metric, view)
     smoothing = 0.0 if catalogue.is_sparse(metric) else view.smoothing
 
     def of(run: RunRow) -> Curve:
@@ -129,6 +136,13 @@ def curves(metric: str, entries: Sequence[Entry], view: View) -> list[tuple[Entr
         (entry, [of(run) for run in entry.members if len(found[run.id].step) and view.axis.has(run.id)])
         for entry in entries
     ]
+
+
+def alike(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Band]:
+    """Return the reward of runs that pay differently, all of them under the page's one definition."""
+    weights = view.weights or {}
+    parts = {name: read(runs, f"{metric}/{name}", view) for name in weights}
+    return {run.id: total({name: found[run.id] for name, found in parts.items()}, weights) for run in runs}
 
 
 def read(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Band]:
@@ -167,7 +181,8 @@ def _missing(metric: str, entries: Sequence[Entry], drawn: Sequence[tuple[Entry,
     shown = {curve.key for _, curves in drawn for curve in curves}
     absent = [run for entry in entries for run in entry.members if run.uid not in shown]
     unplaced = [run.name for run in absent if not view.axis.has(run.id)]
-    unrecorded = [run.name for run in absent if run.id not in view.recorded.get(metric, ())]
+    needed = [f"{metric}/{name}" for name in view.weights] if metric in REWARDS and view.weights else [metric]
+    unrecorded = [run.name for run in absent if any(run.id not in view.recorded.get(name, ()) for name in needed)]
     told = []
     if unrecorded:
         told.append(f"Not recorded by {_some(unrecorded)}.")

@@ -108,6 +108,17 @@ def test_a_zoom_in_the_address_is_told_and_nonsense_is_not(arms: Store, open_pag
     assert "lies in the part of the axis" in words(open_page("curves", zoom="900,950"))
 
 
+def test_two_runs_are_told_apart(seeded_store: Store, open_page: Open) -> None:
+    two = [seeded.find(seeded_store, name).uid for name in ("demo-grpo", "demo-grpo-no-steps")]
+    app = open_page("curves", runs=",".join(two))
+    assert not app.dataframe
+    app.toggle(key="difference").set_value(True).run()
+    assert not app.exception
+    settings, curves = (each.value for each in app.dataframe)
+    assert "rewards" in set(settings["area"]) and "name" not in set(settings["field"])
+    assert "Reward" in set(curves["curve"])
+
+
 def values_of(open_page: Open, **query: str) -> AppTest:
     app = open_page("runs", **query)
     app.segmented_control(key="view").set_value("Values").run()

@@ -1,0 +1,121 @@
+"""What differs between two runs, and where their curves part. Pure functions, and the table that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app.curves import catalogue
+from app.curves.bands import Points, known
+from app.shared import data, format
+from app.shared.figures import Floats
+from store.db.rows import RunDetail
+from store.db.values import flat
+
+WINDOWS = 20
+"""Windows that the shorter of two curves is looked at in."""
+FEWEST = 5
+"""Places of a window at least."""
+SURE = 4.0
+"""Standard errors by which the means of a window must differ."""
+POINTS = 400
+WHERE = "parts at about step"
+
+
+def differences(first: RunDetail, second: RunDetail) -> list[dict[str, str]]:
+    """Return the settings, code, versions, data and rewards in which two runs differ, a row each."""
+    rows = []
+    for area, one in _areas(first).items():
+        other = _areas(second)[area]
+        for field in dict.fromkeys([*one, *other]):
+            values = [_words(each.get(field)) for each in (one, other)]
+            if values[0] != values[1]:
+                rows.append({"area": area, "field": field, "first": values[0], "second": values[1]})
+    return rows
+
+
+def _areas(run: RunDetail) -> dict[str, Mapping[str, Any]]:
+    """Return what defines a run, by the words of the field."""
+    settings = {key: value for key, value in flat(run.config).items() if key not in ("name", "note")}
+    code = {
+        name: (each or {}).get("hash", each) if isinstance(each, dict) else each for name, each in run.sources.items()
+    }
+    return {
+        "data": {key: value for key, value in settings.items() if key.startswith("data.")} | {"dataset": run.dataset},
+        "seeds": {key: value for key, value in settings.items() if key.endswith("seed")},
+        "configuration": {
+            key: value for key, value in settings.items() if not key.startswith("data.") and not key.endswith("seed")
+        },
+        "rewards": dict(run.reward_weights),
+        "prompt": {"hash": run.prompt_hash},
+        "code": code,
+        "versions and machine": flat(run.environment),
+    }
+
+
+def _words(value: Any) -> str:
+    return format.UNKNOWN if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def parting(first: Points, second: Points) -> float | None:
+    """Return about where two curves begin to lie apart by more than their noise, for two windows on end.
+
+    Noise is judged by the differences of neighbours. None where they never part, or where there are too few values.
+    """
+    one, other = known(first), known(second)
+    x = np.intersect1d(one.x, other.x)
+    size = max(FEWEST, len(x) // WINDOWS)
+    if len(x) < 4 * size:
+        return None
+    a, b = (np.interp(x, each.x, each.y) for each in (one, other))
+    error = np.sqrt((_noise(a) ** 2 + _noise(b) ** 2) / size)
+    means = np.convolve(a - b, np.ones(size) / size, mode="valid")
+    # Curves without any noise differ where they differ at all.
+    apart = np.abs(means) > np.maximum(SURE * error, 1e-12)
+    same_side = np.sign(means[:-size]) == np.sign(means[size:])
+    found = np.flatnonzero(apart[:-size] & apart[size:] & same_side)
+    return float(x[found[0] + size // 2]) if len(found) else None
+
+
+def _noise(values: Floats) -> float:
+    return float(np.sqrt((np.diff(values) ** 2).mean() / 2))
+
+
+def show(details: Sequence[RunDetail], recorded: catalogue.Recorded) -> None:
+    """Show two runs side by side, only what differs, and the step at which each usual curve parts."""
+    first, second = sorted(details, key=lambda run: run.id)
+    rows = differences(first, second)
+    if rows:
+        alike = first.name == second.name
+        names = [f"{run.name} ({run.uid})" if alike else run.name for run in (first, second)]
+        titles = dict(zip(rows[0], ("area", "field", *names), strict=True))
+        cells = {titles[key]: [row[key] for row in rows] for key in rows[0]}
+        alt = f"{len(rows)} fields in which two runs differ"
+        st.dataframe(cells, key="difference.settings", hide_index=True, alt=alt)
+    else:
+        st.caption("Settings, code, versions, data and seeds are the same.")
+    parted = _parted(first, second, recorded)
+    if parted:
+        st.dataframe(parted, key="difference.curves", hide_index=True, alt="Where the curves of two runs part")
+    st.caption(
+        f"Curves part where their means over a twentieth of the common steps (at least {FEWEST} values) differ by more "
+        f"than {SURE:g} standard errors, twice on end, to the same side."
+    )
+
+
+def _parted(first: RunDetail, second: RunDetail, recorded: catalogue.Recorded) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {"curve": [], WHERE: []}
+    for chart in catalogue.FIRST:
+        metric = catalogue.metric(chart, recorded)
+        if metric is None or not {first.id, second.id} <= recorded[metric]:
+            continue
+        bands = data.read_rollups((first.id, second.id), metric, points=POINTS)
+        both = [Points(bands[run.id].step.astype(float), bands[run.id].mean) for run in (first, second)]
+        at = parting(*both)
+        is_short = min(len(each.x) for each in both) < 4 * FEWEST
+        found["curve"].append(chart.title)
+        found[WHERE].append(f"{at:,.0f}" if at is not None else "too few values" if is_short else "within their noise")
+    return found if found["curve"] else {}

@@ -1,0 +1,44 @@
+"""Rewards of runs that pay differently, under one definition: the weights that most of them have. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from store.db.rows import Band, RunDetail
+
+Weights = Mapping[str, float]
+
+
+def definition(runs: Sequence[RunDetail]) -> Weights | None:
+    """Return the most common weights of runs that pay differently, those of the oldest of equals; None if all agree."""
+    paid = [
+        tuple(sorted((name, weight) for name, weight in run.reward_weights.items() if weight))
+        for run in sorted(runs, key=lambda run: run.id)
+    ]
+    counted = Counter(each for each in paid if each)
+    return dict(counted.most_common(1)[0][0]) if len(counted) > 1 else None
+
+
+def words(weights: Weights) -> str:
+    """Return `1 × format + 0.5 × steps`."""
+    return " + ".join(f"{weight:g} × {name}" for name, weight in weights.items())
+
+
+def total(components: Mapping[str, Band], weights: Weights) -> Band:
+    """Return the weighted sum of a run's components by their means; empty if one of them was not recorded.
+
+    The extremes of a sum are not known from those of its parts, so its ranges have none but their means.
+    """
+    parts = [(components[name], weight) for name, weight in weights.items()]
+    if any(not len(part.step) for part, _ in parts):
+        empty = np.empty(0)
+        return Band(1, np.empty(0, np.int64), np.empty(0, np.int64), empty, empty, empty)
+    one = parts[0][0]
+    mean: npt.NDArray[np.float64] = np.zeros(len(one.step))
+    for part, weight in parts:
+        mean = mean + weight * np.interp(one.step, part.step, part.mean)
+    return one._replace(low=mean, mean=mean, high=mean)

@@ -1,0 +1,149 @@
+"""Many runs as one picture, in a real browser: what a researcher asks of forty runs, in a few clicks each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from scripts.browsing import Server, goto, no_exception, overflow, serving, wait_until_idle
+from store.db.engine import open_store
+from tests import overlaid
+
+pytestmark = pytest.mark.e2e
+ODD = f"grpo-cot-r{overlaid.FASTEST[1]}-s{overlaid.ODD_SEED}"
+SLOW = 90_000
+"""Milliseconds; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """8 arms with 5 seeds each."""
+    folder = tmp_path_factory.mktemp("forty")
+    store = open_store(str(folder / "test.db"))
+    overlaid.fill(store)
+    store.close()
+    with serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as started:
+        yield started
+
+
+def chart(page: Page, title: str) -> Locator:
+    found = page.get_by_role("figure", name=re.compile(f"^{re.escape(title)} along"))
+    expect(found.locator(".main-svg").first).to_be_attached(timeout=SLOW)
+    return found
+
+
+def menu(page: Page, title: str, action: str) -> None:
+    page.get_by_role("button", name=f"Menu of {title}").click()
+    page.get_by_text(action, exact=True).click()
+    wait_until_idle(page)
+
+
+def shown(plot: Locator) -> int:
+    """How many curves of runs or groups are visible."""
+    return int(plot.evaluate("e => new Set(e.data.filter(t => t.visible !== false).map(t => t.meta?.key)).size"))
+
+
+def test_which_arm_learns_fastest_and_which_seed_is_the_odd_one_out(forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    goto(page, f"{forty.url}/curves?group=arm,lora.rank")
+    menu(page, "Reward", "Full width, or not")  # clicks 1 and 2
+    menu(page, "Reward", "Numbers, or not")  # clicks 3 and 4
+    table = page.get_by_test_id("stDataFrame")
+    expect(table).to_be_visible(timeout=SLOW)
+    cells = table.locator("canvas [role='gridcell']")
+    expect(cells.first).to_be_attached(timeout=SLOW)
+    words = cells.all_inner_texts()
+    assert words[0] == " · rank ".join(map(str, overlaid.FASTEST)), "the fastest comes first"
+    assert ODD in words, "and its odd seed is named"
+    link = next(word for word in words if word.startswith("traces?"))
+    goto(page, f"{forty.url}/{link}")  # click 5: what did it say when it broke away?
+    assert f"step={overlaid.BREAKS_AWAY + 1}" in page.url
+    expect(page.locator(".tv").first).to_be_visible(timeout=SLOW)
+
+
+def test_does_rank_matter(forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    goto(page, f"{forty.url}/curves")
+    expect(page.get_by_text("40 runs, of the newest experiment, evidence.")).to_be_visible()
+    page.get_by_role("combobox", name="Group by").click()
+    page.get_by_role("option", name="lora.rank").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("checkbox", name="Show GRPO CoT · rank 16")).to_be_visible(timeout=SLOW)
+    reward = chart(page, "Reward")
+    expect(reward).to_have_attribute("aria-label", re.compile("8 curves"), timeout=SLOW)
+    assert shown(reward) == 8
+
+
+def test_one_legend_serves_all_charts_and_the_address_keeps_it(forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    goto(page, f"{forty.url}/curves?group=-&charts=Reward,KL")
+    both = [chart(page, title) for title in ("Reward", "KL to the starting policy")]
+    only = page.get_by_role("button", name=f"Show only {ODD}, or all again")
+    only.focus()
+    page.keyboard.press("Enter")
+    for plot in both:
+        page.wait_for_function(
+            "e => e.data.filter(t => t.visible !== false).length === 1", arg=plot.element_handle(), timeout=SLOW
+        )
+    page.wait_for_url(re.compile("only="))
+    page.reload()
+    wait_until_idle(page)
+    assert [shown(chart(page, title)) for title in ("Reward", "KL to the starting policy")] == [1, 1]
+    expect(page.get_by_text("1 of 40 shown")).to_be_visible()
+    page.get_by_role("button", name="Show all").click()
+    expect(page.get_by_text("40 shown", exact=True)).to_be_visible()
+    page.wait_for_url(re.compile("^(?!.*only=)"))
+
+
+def test_hovering_a_run_raises_it_in_all_charts_and_a_click_opens_its_traces(forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    goto(page, f"{forty.url}/curves?group=-&charts=Reward,KL")
+    first, second = (chart(page, title) for title in ("Reward", "KL to the starting policy"))
+    box = first.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.5)
+    for plot in (first, second):
+        expect(plot.locator(".live-chart-chosen").first).to_be_attached(timeout=SLOW)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"/traces\?run=\w+&step=\d+"), timeout=SLOW)
+
+
+def test_a_zoom_is_asked_for_again_and_shared_by_all_charts(forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    goto(page, f"{forty.url}/curves?group=-&charts=Reward,KL")
+    first, second = (chart(page, title) for title in ("Reward", "KL to the starting policy"))
+    box = first.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 24, steps=6)
+    page.mouse.up()
+    page.wait_for_url(re.compile("zoom="), timeout=SLOW)
+    in_range = "e => e.layout.xaxis.range[0] > 50 && e.layout.xaxis.range[1] < 100"
+    for plot in (first, second):
+        page.wait_for_function(in_range, arg=plot.element_handle(), timeout=SLOW)
+    points = "e => Math.max(...e.calcdata[0].map(p => p.x)) < 110"
+    page.wait_for_function(points, arg=second.element_handle(), timeout=SLOW)
+    first.locator(".nsewdrag").first.dblclick()
+    page.wait_for_url(re.compile("^(?!.*zoom=)"), timeout=SLOW)
+    assert "/curves" in page.url, "a double-click is no click"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 800])
+def test_the_page_fits_and_every_control_has_a_name(scheme: str, width: int, forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": width, "height": 1000})
+    goto(page, f"{forty.url}/curves?group=arm&singles=true&numbers=Reward&wide=Reward")
+    chart(page, "Reward")
+    no_exception(page)
+    assert overflow(page) == 0
+    nameless = page.locator("[data-testid='stMain'] button").evaluate_all(
+        "all => all.filter(b => b.offsetParent && !(b.innerText || b.ariaLabel || b.title)).map(b => b.outerHTML)"
+    )
+    assert nameless == []
