@@ -36,18 +36,22 @@ OF_RUN = "run_id = ? AND name_id IN (SELECT id FROM metric_name)"
 FORGET = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ? AND start < ?"
 FORGET_FROM = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ?"
 ADD = "INSERT INTO metric_rollup (run_id, name_id, width, start, n, low, high, mean) "
+BOUNDED = f"CASE WHEN value > {LARGEST} THEN {LARGEST} WHEN value < -{LARGEST} THEN -{LARGEST} ELSE value END"
 ROLL_UP = ADD + (
-    f"SELECT run_id, name_id, {FINEST}, step / {FINEST} * {FINEST}, count(value), min(value), max(value), "
-    f"sum(CASE WHEN value > {LARGEST} THEN {LARGEST} WHEN value < -{LARGEST} THEN -{LARGEST} ELSE value END) "
-    f"/ count(value) FROM metric WHERE {OF_RUN} AND step >= ? AND step < ? "
-    f"GROUP BY run_id, name_id, step / {FINEST} * {FINEST} HAVING count(value) > 0"
+    f"SELECT run_id, name_id, {FINEST}, min(step) / {FINEST} * {FINEST}, count(*), min(value), max(value), "
+    f"sum({BOUNDED}) / count(*) "
+    f"FROM metric WHERE {OF_RUN} AND step >= ? AND step < ? AND value IS NOT NULL GROUP BY run_id, name_id"
 )
 WIDEN = ADD + (
-    "SELECT run_id, name_id, {width}, start / {width} * {width}, sum(n), min(low), max(high), sum(mean * n) / sum(n) "
-    f"FROM metric_rollup WHERE {OF_RUN} AND width = {{finer}} AND start >= ? AND start < ? "
-    "GROUP BY run_id, name_id, start / {width} * {width}"
+    "SELECT run_id, name_id, {width}, min(start) / {width} * {width}, sum(n), min(low), max(high), "
+    "sum(mean * n) / sum(n) "
+    f"FROM metric_rollup WHERE {OF_RUN} AND width = {{finer}} AND start >= ? AND start < ? GROUP BY run_id, name_id"
 )
-FILL = {FINEST: ROLL_UP} | {width: WIDEN.format(width=width, finer=finer) for finer, width in pairwise(WIDTHS)}
+FILL_ONE = {FINEST: ROLL_UP} | {width: WIDEN.format(width=width, finer=finer) for finer, width in pairwise(WIDTHS)}
+"""For a single range, in the order of the primary key; grouping by range as well means sorting, twice as slow."""
+FILL = {
+    width: f"{sql}, {'step' if width == FINEST else 'start'} / {width} * {width}" for width, sql in FILL_ONE.items()
+}
 LAST_STEP = f"SELECT max(step) FROM metric WHERE {OF_RUN}"
 
 
@@ -55,7 +59,7 @@ def keep_up(cursor: DriverCursor, run_id: int, step: int) -> None:
     """Roll up what a change of the metrics at `step` completed or altered."""
     (until,) = cursor.execute(LOCK, (run_id,)).fetchone() or (0,)
     if step < until:
-        _roll_up(cursor, run_id, step, step + 1, until)
+        _again(cursor, run_id, step, until)
     elif step - until >= FINEST:
         _advance(cursor, run_id, until, step)
 
@@ -77,17 +81,22 @@ def build(cursor: DriverCursor, run_id: int) -> None:
 
 
 def _advance(cursor: DriverCursor, run_id: int, until: int, step: int) -> None:
+    """Roll up the ranges that end between the step `until` and `step`."""
     cursor.execute(SET_UNTIL, (_floor(step, FINEST), run_id))
-    _roll_up(cursor, run_id, until, _floor(step, FINEST), _floor(step, FINEST))
-
-
-def _roll_up(cursor: DriverCursor, run_id: int, first: int, end: int, until: int) -> None:
-    """Roll up the ranges that hold a step from `first` to before `end` and end by `until`."""
     for width in WIDTHS:
-        low, high = _floor(first, width), min(_floor(end + width - 1, width), _floor(until, width))
+        low, high = _floor(until, width), _floor(step, width)
         if low < high:
-            cursor.execute(FORGET, (run_id, width, low, high))
-            cursor.execute(FILL[width], (run_id, low, high))
+            fill = FILL_ONE if high - low == width else FILL
+            cursor.execute(fill[width], (run_id, low, high))
+
+
+def _again(cursor: DriverCursor, run_id: int, step: int, until: int) -> None:
+    """Roll up the ranges again that hold a step and end by `until`."""
+    for width in WIDTHS:
+        low = _floor(step, width)
+        if low + width <= until:
+            cursor.execute(FORGET, (run_id, width, low, low + width))
+            cursor.execute(FILL_ONE[width], (run_id, low, low + width))
 
 
 def _floor(step: int, width: int) -> int:
