@@ -67,7 +67,7 @@ class Guard:
             return PlainTextResponse("This request comes from another site: open the dashboard itself.", 403)
         if path.startswith(UPLOADS):
             return PlainTextResponse("This server takes no files.", 403)
-        if path.startswith(recording.RECORDS):
+        if path.startswith(recording.RECORDS) or (path == recording.FILE and "authorization" in request.headers):
             return recording.refusal(self.store, request)
         if sign_in is None or path in OPEN_PATHS or sign_in.may_read(user := sign_in.user_of(request.cookies)):
             return None

@@ -46,6 +46,7 @@ def pages() -> dict[str, list[Page]]:
             _page("runs", "list_alt", "Every run, what is at work and what waits. Open, stop, resume or delete runs."),
             _page("tour", "tour", "What is there to see? Six stops on recorded runs, and the run at work."),
             _page("launch", "rocket_launch", "Start a run: method, model, data, rewards, and what it will cost."),
+            _page("record", "sensors", "Make a training of your own a run here, wherever it runs."),
         ],
         "Understand one run": [
             _page("run", "monitoring", "Is it learning? Live curves, configuration, log and events."),

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from store.db import checking
+from store.db import schema as tables
 from store.db.rows import TokenRow
 from store.db.values import storable
 
@@ -34,6 +36,23 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Moment = Annotated[float, Field(ge=0, le=253402300799)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,16}$")]
+
+
+def _stored_in(column: Any, wrap: str | None = None) -> AfterValidator:
+    """Return the check of the column that a value of any shape goes to, inside the object `wrap` if it is given."""
+    check = checking.check_of(column)
+
+    def validate(value: Any) -> Any:
+        fault = None if value is None else check(value if wrap is None else {wrap: value})
+        if fault is not None:
+            raise ValueError(fault)
+        return value
+
+    return AfterValidator(validate)
+
+
+Config = Annotated[dict[str, Any], _stored_in(tables.Run.__table__.c.config, "recorded")]
+Environment = Annotated[dict[str, Any], _stored_in(tables.Run.__table__.c.environment)]
 Numbers = Annotated[dict[Name, Number | None], Field(max_length=10_000)]
 
 
@@ -63,7 +82,7 @@ class RunColumns(_Record):
     method: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,16}$")] = "unknown"
     model: Annotated[str, StringConstraints(max_length=400)] = "unknown"
     grammar: Literal["ours", "boxed", "none"] = "none"
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: Config = Field(default_factory=dict)
     reward_weights: Numbers = Field(default_factory=dict)
     lora_rank: Count | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
@@ -81,7 +100,7 @@ class Begin(_Record):
     step: Step_ = 0
     run: RunColumns
     process: Process
-    environment: dict[str, Any] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
 
 
 class Example(_Record):
@@ -90,9 +109,9 @@ class Example(_Record):
     type: Literal["example"] = "example"
     key: Name
     question: Text = ""
-    prompt: Any = None
-    gold: Any = None
-    columns: dict[str, Any] = Field(default_factory=dict)
+    prompt: Annotated[Any, _stored_in(tables.Example.__table__.c.prompt)] = None
+    gold: Annotated[Any, _stored_in(tables.Example.__table__.c.gold)] = None
+    columns: Annotated[dict[str, Any], _stored_in(tables.Example.__table__.c.columns)] = Field(default_factory=dict)
     images: Annotated[tuple[Hash, ...], Field(max_length=1000)] = ()
 
 
@@ -171,7 +190,7 @@ class Describe(_Record):
 
     type: Literal["describe"] = "describe"
     columns: Columns = Field(default_factory=Columns)
-    environment: dict[str, Any] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
 
 
 class Event(_Record):

@@ -21,7 +21,13 @@ def raised(line: str) -> str:
 
 def job(**columns: Any) -> JobRow:
     me = identity.current()
-    fields = dict.fromkeys(JobRow._fields) | {"stop_requested": 0, "uid": "abc", "pid": 1, "boot_id": me.boot_id}
+    fields = dict.fromkeys(JobRow._fields) | {
+        "stop_requested": 0,
+        "arguments": {},
+        "uid": "abc",
+        "pid": 1,
+        "boot_id": me.boot_id,
+    }
     return JobRow(**{**fields, **columns})
 
 
@@ -39,6 +45,7 @@ def job(**columns: Any) -> JobRow:
         ({}, None, NO_LOG, "lost", "gone without a word"),
         ({}, None, TRACEBACK, "failed", "The process ended: ValueError: bad number."),
         ({}, 74, NO_LOG, "failed", "Free space on both, then resume the run."),
+        ({"arguments": {"recorded": True}}, None, NO_LOG, "killed", "python -m store sync FOLDER"),
         ({"pid": None}, None, NO_LOG, "lost", "never started"),
         ({"pid": None}, 1, TRACEBACK, "failed", "exit code 1: ValueError"),
         ({"boot_id": "before"}, None, TRACEBACK, "lost", "The machine was restarted"),

@@ -25,7 +25,8 @@ from app.access import SignIn
 from app.guard import Guard
 from app.shared import data, intents
 from scripts import browsing
-from store.db.engine import Store, StoreError
+from store.db.engine import Store, StoreError, open_store
+from store.recording import token
 from store.runs import list_runs
 from tests import seeded
 from tests.pages.doors import (
@@ -160,7 +161,7 @@ def test_a_part_that_refreshes_asks_again_who_looks(
 
 
 def test_a_sign_in_that_broke_meanwhile_lets_nobody_in(tmp_path: Path, sign_in: SignIn, seeded_store: Store) -> None:
-    app = TestClient(Starlette(routes=server.routes(seeded_store), middleware=[Middleware(Guard, has_sign_in=True)]))
+    app = TestClient(Starlette(routes=server.routes(seeded_store), middleware=[Middleware(Guard, seeded_store, True)]))
     made = {"Cookie": cookie()}
     assert app.get("/api/completions.jsonl", headers=made).status_code == 200
     write_sign_in(tmp_path / "sign-in.toml", FILE[:100])
@@ -174,16 +175,19 @@ def test_a_sign_in_that_broke_meanwhile_lets_nobody_in(tmp_path: Path, sign_in: 
 
 @pytest.mark.parametrize("base", ["", "/runs-of-us"])
 def test_behind_a_path_of_a_proxy_the_same_doors_stand(
-    tmp_path: Path, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch, base: str
+    empty_store: Store, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     def everything(_request: Request) -> Response:
         return Response("inside")
 
     monkeypatch.setattr("streamlit.config.get_option", lambda name: base if name == "server.baseUrlPath" else None)
-    app = TestClient(Starlette(routes=[Route("/{path:path}", everything)], middleware=[Middleware(Guard, True)]))
+    app = TestClient(
+        Starlette(routes=[Route("/{path:path}", everything)], middleware=[Middleware(Guard, empty_store, True)])
+    )
     assert app.get(f"{base}/api/health").text == "inside"
     assert app.get(f"{base}/api/completions.jsonl").status_code == 401
     assert app.get(f"{base}/media/x").status_code == 401
+    assert "not the token" in app.post(f"{base}/api/record/x").text
     assert (
         app.get(f"{base}/_stcore/upload_file/a/b", headers={"Cookie": cookie()}).text == "This server takes no files."
     )
@@ -213,6 +217,19 @@ def test_behind_a_path_of_a_proxy_the_same_doors_stand(
 )
 def test_only_readers_see_an_image(signed: browsing.Server, made: str, status: int) -> None:
     assert ask(port_of(signed), image_path(signed), Cookie=made).status == status
+
+
+def test_the_token_lets_a_recorder_in_and_nothing_else(signed: browsing.Server) -> None:
+    right = token.token_of(open_store(signed.database))
+    port, bearer = port_of(signed), {"Authorization": f"Bearer {right}"}
+    assert ask(port, "/api/record/x", "POST").status == 401
+    assert ask(port, "/api/record/x", "POST", **bearer).status == 200
+    assert ask(port, "/api/vr1z.py").status == 401
+    assert ask(port, "/api/vr1z.py", Authorization="Bearer guessed").status == 401
+    handed_out = ask(port, "/api/vr1z.py", **bearer)
+    assert b'URL = "https://runs.example.org"' in handed_out.body and b'TOKEN_FILE = ""' in handed_out.body
+    for path in ("/api/completions.jsonl", "/", "/_stcore/host-config"):
+        assert b"Sign in" in ask(port, path, **bearer).body
 
 
 def test_the_name_that_people_sign_in_at_is_answered(signed: browsing.Server) -> None:

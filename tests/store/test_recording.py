@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from store import faulty
 from store.completions.rows import iter_completions, list_groups
 from store.db.connection import StoreError
 from store.db.engine import Store
@@ -27,6 +31,7 @@ from store.recording import folders, intake, token
 from store.recording.intake import Answer, Gone, arrived, take
 from store.recording.records import IMAGES, LINES, VERSION, Damaged, Newer
 from store.runs import delete_run, get_run, list_runs, resolve_run
+from tests import foreign
 from tests.store import make
 
 UID = "0123456789"
@@ -333,3 +338,38 @@ def test_arrived_is_where_a_journal_stands(store: Store) -> None:
     assert arrived(store, UID) == 0
     deliver(store, 0, lines()[:4])
     assert arrived(store, UID) == 4
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something can be put in place of a part of JSON."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in inner:
+        yield (*path, name)
+        yield from places(item, (*path, name))
+
+
+ODD = [
+    *(each for each in foreign.ODD if not isinstance(each, bytes)),
+    *([], {}, [[1]], {"a": 1e308}, {"a": 10**400}, {"\0": 1}, {"x" * 300: 1.0}, {"": 1.0}, True, "\ud800"),
+    *(json.loads("[" * deep + "]" * deep) for deep in (39, 40, 60, 400)),
+]
+FIELDS = [(record, path) for record in range(len(RECORDS)) for path in places(RECORDS[record]) if path != ("uid",)]
+
+
+def test_nothing_that_a_journal_says_makes_a_row_that_cannot_be_shown(store: Store, tmp_path: Path) -> None:
+    """Each field of each record is exchanged for an odd value."""
+    media.save(store.media, PICTURE)
+    order = random.Random(1)
+    told = [(*field, order.choice(ODD)) for field in FIELDS]
+    told += [(0, ("run", "config"), {"a": 1e308}), (2, ("environment",), {"a": [[1e308]]}), (1, ("gold",), 1e308)]
+    for number, (record, path, odd) in enumerate(told):
+        changed = copy.deepcopy(RECORDS)
+        place: Any = changed[record]
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = odd
+        changed[0]["uid"] = f"m{number}"
+        with suppress(Damaged, Newer):
+            take(store, f"m{number}", 0, lines(changed))
+    assert faulty.find(store) is None
+    assert len(list_runs(store)) > len(told) / 2 and not [run.broken for run in list_runs(store) if run.broken]

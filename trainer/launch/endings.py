@@ -20,6 +20,7 @@ from trainer.spec import errors
 
 LOG_BYTES = 20_000
 LOG_LINES = 60
+_LEFT_BEHIND = "Take in what it left in its folder by `python -m store sync FOLDER`."
 _STOPPED_CODES = (130, 143, -signal.SIGTERM, -signal.SIGINT)
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -99,6 +100,8 @@ def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
     if exit_code is None and last is None:
         if job.pid is None:
             return Ending(JobState.LOST, "The process was never started. Resume the run.")
+        if job.arguments.get("recorded"):  # a recorder says how its script ended, unless that is killed
+            return Ending(JobState.KILLED, "The script was killed, or crashed. " + _LEFT_BEHIND)
         return Ending(JobState.LOST, "The process is gone without a word: killed, or out of memory. Resume the run.")
     code = "" if exit_code is None else f" with exit code {exit_code}"
     if last is None and exit_code == errors.NO_DISK:

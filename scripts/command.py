@@ -1,0 +1,45 @@
+"""The command `vr1z` of an installed wheel: the dashboard, the store's commands and the trainer's in one.
+
+It alone puts the project's folders on the path, of itself and of the processes that it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+INSIDE = Path(__file__).with_name("inside")
+STORE = (
+    *("runs", "metrics", "completions", "predictions", "copy", "import", "follow", "sync", "backup", "restore"),
+    *("export-run", "import-run", "delete", "orphans"),
+)
+TRAINER = (
+    *("run", "eval", "embed", "tokens", "experiment", "stop", "export", "preflight", "data", "queue", "machine"),
+)
+HELP = f"""usage: vr1z COMMAND [ARGUMENTS]; `vr1z COMMAND --help` says more
+
+  serve   the dashboard on your runs
+  demo    the dashboard on a demonstration of its own
+  {", ".join(STORE)}
+          the same as `python -m store …` in the repository
+  {", ".join(TRAINER)}
+          the same as `python -m trainer …`; needs `pip install vision-r1-zero[trainer]`
+"""
+
+
+def main() -> None:
+    command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
+    if command in ("serve", "demo"):
+        module, arguments = "app", [*(["--demo"] if command == "demo" else []), *arguments]
+    elif command in STORE or command in TRAINER:
+        module, arguments = "store" if command in STORE else "trainer", [command, *arguments]
+    else:
+        print(HELP, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
+        sys.exit(0 if command in ("-h", "--help") else 2)
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(INSIDE)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(INSIDE), *others])
+    sys.path.insert(0, str(INSIDE))
+    sys.argv = [f"vr1z {command}", *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
