@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import streamlit as st
@@ -15,6 +14,7 @@ from app.curves.rewards import definition
 from app.curves.selection import Chosen
 from app.shared import data, format, links, status
 from app.shared.live_chart import Point, load_library
+from store.db.connection import StoreError
 from store.db.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
@@ -131,14 +131,14 @@ def add_charts(recorded: catalogue.Recorded, order: list[str]) -> None:
         )
         try:
             names = catalogue.matching(recorded, pattern or "")
-        except re.error as error:
-            st.error(f"This is no regular expression: {error}.")
+        except StoreError as error:
+            st.error(format.literal(str(error)))
             return
         usual = [chart.key for chart in catalogue.FIRST if catalogue.metric(chart, recorded)]
         _pills("Usual charts", usual, order, lambda key: catalogue.chart(key).title)
         drawn = {catalogue.metric(catalogue.chart(key), recorded) for key in usual}
         for prefix, found in catalogue.by_prefix([name for name in names if name not in drawn]).items():
-            _pills(f"{prefix}/" if prefix else "Without a prefix", found[:LISTED], order, str)
+            _pills(f"{format.literal(prefix)}/" if prefix else "Without a prefix", found[:LISTED], order, str)
             if len(found) > LISTED:
                 st.caption(f"{len(found) - LISTED} more: search for them.")
         if not names:

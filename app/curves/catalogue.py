@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from store.completions import patterns
 
 MEASURED = ("probe/", "val/", "test/", "eval/", "eval_")
 """What metrics that are measured now and then begin with."""
@@ -90,9 +91,9 @@ def is_sparse(metric: str) -> bool:
 
 
 def matching(names: Iterable[str], pattern: str) -> list[str]:
-    """Return the names that a regular expression is found in, whatever their case. Raises re.error."""
-    wanted = re.compile(pattern, re.IGNORECASE)
-    return [name for name in names if wanted.search(name)]
+    """Return the names that a regular expression of RE2 is found in, whatever their case. Raises StoreError."""
+    is_wanted = patterns.matching(pattern)
+    return [name for name in names if is_wanted(name)]
 
 
 def by_prefix(names: Sequence[str]) -> dict[str, list[str]]:

@@ -95,6 +95,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
             for column in columns:
                 change = f"UPDATE {table} SET {column} = coalesce({column}, '') || :hostile"
                 connection.execute(text(change), {"hostile": HOSTILE})
+        groups = (
+            "UPDATE metric_name SET name = :hostile || name WHERE name LIKE '%/%'"  # shown by what is before a slash
+        )
+        connection.execute(text(groups), {"hostile": HOSTILE.strip().replace("/", "")})
     store.close()
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
         yield server
