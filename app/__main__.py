@@ -10,10 +10,10 @@ from pathlib import Path
 
 from streamlit.auth_util import is_authlib_installed
 
-from app import access, demo, recorded, server
+from app import access, demo, server
 from app.access import SignIn
 from store.db import private
-from store.db.engine import Store, StoreError, database_url, open_store
+from store.db.engine import StoreError, database_url, open_store
 from store.terminal import shown
 
 BAD_USE = 2
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["VR1Z_DATABASE_URL"] = url
     if options.demo:
         print(demo.start_once(store))
-        print(_show_recorded(store))
     base = options.base_path.strip("/")
-    server.build(store, sign_in, base).run(config=server.settings(options.host, options.port, sign_in, base))
+    served = server.build(store, sign_in, base, show_recorded=options.demo)
+    served.run(config=server.settings(options.host, options.port, sign_in, base))
     return 0
 
 
@@ -59,14 +59,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--demo", action="store_true", help="show the recorded experiment, and train the two demo runs")
     return parser.parse_args(argv)
-
-
-def _show_recorded(store: Store) -> str:
-    try:
-        recorded.load(store)
-    except StoreError as error:
-        return f"The recorded experiment cannot be shown. {error}"
-    return "A recorded experiment fills the pages until these runs have data. Remove it on any of its pages."
 
 
 def _sign_in(host: str, path: Path | None) -> SignIn | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,25 +29,12 @@ ARMS = {
     "demo-grpo": "GRPO CoT",
     "demo-sft": "SFT CoT",
     "demo-collapse": "GRPO collapse",
-    "zero-shot": "zero-shot CoT",
+    "none-tiny-r32": "zero-shot CoT",
 }
 """The runs by name, and their arms."""
-EXPERIMENT = "Recorded: reward, imitation and a collapse"
+BASE, LIMIT = "none-tiny-r32", 200
+EXPERIMENT = "Recorded: reward, imitation and the base model"
 BENCHMARKS = ("shapes-complex", "shapes-hard")
-LIMIT = 200
-COMMANDS = (
-    *(f"python -m trainer run --preset {name} --db DB" for name in ("demo-grpo", "demo-sft", "demo-collapse")),
-    *(
-        f"python -m trainer eval --run {name} --benchmark {benchmark} --limit {LIMIT} --db DB"
-        for name in ("demo-grpo", "demo-sft", "demo-collapse")
-        for benchmark in BENCHMARKS
-    ),
-    *(
-        f"python -m trainer eval --model tiny --name zero-shot --benchmark {benchmark} --limit {LIMIT} --db DB"
-        for benchmark in ("shapes-simple",)
-    ),
-    "python -m scripts.record_demo --db DB",
-)
 MOST_BYTES = 15_000_000
 
 
@@ -57,7 +45,7 @@ def main() -> int:
     parser.add_argument("--commands", action="store_true", help="print the commands that make the runs, and end")
     options = parser.parse_args()
     if options.commands:
-        print("\n".join(COMMANDS))
+        print("\n".join(commands(tuple(ARMS))))
         return 0
     try:
         with closing(open_store(options.db)) as store:
@@ -67,6 +55,17 @@ def main() -> int:
         return 1
     print(f"{options.out} is written: {size / 1e6:.1f} MB.")
     return 0 if size <= MOST_BYTES else 1
+
+
+def commands(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the commands that make the runs of these names, in their order."""
+    made = [f"python -m trainer run --preset {name} --db DB" for name in names if name != BASE]
+    if BASE in names:
+        made.append(f"python -m trainer eval --model tiny --benchmark shapes-simple --limit {LIMIT} --db DB")
+    for name in names:
+        asked = f"--run {name} --checkpoint {0 if name == BASE else 'best'}"
+        made += [f"python -m trainer eval {asked} --benchmark {each} --limit {LIMIT} --db DB" for each in BENCHMARKS]
+    return (*made, "python -m scripts.record_demo --db DB")
 
 
 def record(store: Store, folder: Path) -> int:
@@ -96,7 +95,7 @@ def describe(runs: list[RunDetail]) -> Manifest:
         recorded_on=recorded.date().isoformat(),
         commit=str(environment.get("git_commit") or "unknown"),
         machine=f"{str(environment.get('device', 'cpu')).upper()}, {environment.get('threads')} thread a run",
-        commands=COMMANDS,
+        commands=commands([run.name for run in runs]),
         runs={run.uid: f"{run.name}.zip" for run in runs},
         stops=stops({run.name: run.uid for run in runs}),
     )

@@ -28,7 +28,10 @@ def live() -> None:
             query = {"run": run.uid}
             label = f"{format.literal(run.name)}: open its curves"
             st.page_link(RUN_PAGE, label=label, icon=":material/monitoring:", query_params=query)
-            st.text(status.sentence(run, time.time(), still=PULSE.still_for(run.job_id, run.host)))
+            steps = data.read_clock(run.id).at
+            last = float(steps[-1]) if len(steps) else None
+            still = PULSE.still_for(run.job_id, run.host)
+            st.text(status.sentence(run, time.time(), last_step_at=last, still=still))
             phases(run, data.list_evaluations(run.id))
         latest_group(data.get_run(run.id), TRACES_PAGE)
 

@@ -149,7 +149,7 @@ def test_a_port_in_use_is_one_sentence(running: browsing.Server, tmp_path: Path)
 def test_a_bad_start_is_one_sentence(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "build", lambda *_: pytest.fail("it started"))
+    monkeypatch.setattr(server, "build", lambda *_, **__: pytest.fail("it started"))
     assert command.main(["--port", str(free_port()), *arguments]) == 2
     stderr = capsys.readouterr().err
     assert words in stderr
@@ -174,7 +174,7 @@ class Started:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     stand_in = Started()
-    monkeypatch.setattr(server, "build", lambda *_: stand_in)
+    monkeypatch.setattr(server, "build", lambda *_, **__: stand_in)
     monkeypatch.setenv("VR1Z_DATABASE_URL", str(tmp_path / "runs.db"))
     return stand_in
 
