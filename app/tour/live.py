@@ -43,7 +43,7 @@ def phases(run: RunRow, evaluations: list[EvaluationRow]) -> None:
     st.progress(1.0 if is_loaded else 0.0, text="Load model and data" + ("" if is_loaded else ": at work"))
     done, total = sum(each.done for each in first), sum(each.total for each in first)
     text = f"Measure the starting policy: {done} of {total} answers" if total else "Measure the starting policy"
-    st.progress(1.0 if run.step else done / total if total else 0.0, text=text)
+    st.progress(min(1.0, done / total) if total else 0.0, text=text)
     left = status.seconds_left(run)
     remaining = f", {format.duration(left)} left" if left is not None else ""
     st.progress(status.progress(run) or 0.0, text=f"Train: {status.steps(run)}{remaining}")
