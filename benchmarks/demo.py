@@ -19,6 +19,7 @@ import numpy as np
 
 from app import demo
 from benchmarks.threads import watched
+from scripts import browsing
 from store.db.engine import Store, open_store
 from store.db.rows import RunDetail
 from store.evaluations.records import list_evaluations
@@ -46,14 +47,17 @@ def main() -> None:
         store = open_store(str(folder / "runs.db"))
         ids = [submit(store, name, options.share) for name in demo.PRESETS]
         begun = time.time()
-        with watched(folder) if options.watched else nullcontext():
-            command = [sys.executable, "-m", "trainer", "queue", "--db", str(folder / "runs.db")]
-            queue = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            while any(job.ended_at is None for job in list_jobs(store)) and queue.poll() is None:
-                time.sleep(0.5)
-            ended = time.time()
+        command = [sys.executable, "-m", "trainer", "queue", "--db", str(folder / "runs.db")]
+        queue = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            with watched(folder) if options.watched else nullcontext():
+                while any(job.ended_at is None for job in list_jobs(store)) and queue.poll() is None:
+                    time.sleep(0.5)
+                ended = time.time()
+        finally:
             queue.terminate()
             queue.wait()
+            browsing.end_processes(store.url)
         for run_id in ids:
             print("\n".join(account(store, get_run(store, run_id), begun)), flush=True)
         print(f"both: {ended - begun:.0f} s", flush=True)
