@@ -97,6 +97,8 @@ def test_another_trl_is_recorded_and_not_changed(
     curves = read_series(store, detail.id, list_metric_names(store, detail.id))
     theirs = [entry["reward"] for entry in plain["log"] if "reward" in entry]
     assert curves["reward"].value.tolist() == pytest.approx(theirs)
-    assert curves["eval_reward"].step.tolist() == [2]
-    (evaluation,) = list_evaluations(store, detail.id)
-    assert evaluation.step == 2 and len(list(iter_predictions_of(store, evaluation.id))) == 4
+    evaluated = [entry["step"] for entry in plain["log"] if "eval_reward" in entry]
+    assert 2 in evaluated and curves["eval_reward"].step.tolist() == evaluated
+    evaluations = list_evaluations(store, detail.id)
+    assert [evaluation.step for evaluation in evaluations] == evaluated
+    assert all(len(list(iter_predictions_of(store, evaluation.id))) == 4 for evaluation in evaluations)

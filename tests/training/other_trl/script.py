@@ -71,6 +71,6 @@ if recorded == "yes":
     vr1z.record(trainer, name=f"theirs {trl.__version__}")
 trainer.train()
 assert trainer.args.report_to == []
-kept = ("loss", "reward", "rewards/short/mean", "grad_norm", "eval_reward")
+kept = ("step", "loss", "reward", "rewards/short/mean", "grad_norm", "eval_reward")
 log = [{name: entry[name] for name in kept if name in entry} for entry in trainer.state.log_history]
 print(json.dumps({"version": trl.__version__, "log": log}))
