@@ -1,6 +1,6 @@
 """What recording costs a GRPO step: time inside recorder calls, and the difference with and without a recorder.
 
-    python -m benchmarks.recorder [--steps 20] [--repeats 3]
+    python -m benchmarks.recorder [--steps 20] [--repeats 3] [--script]
 
 Target: recorder calls take below 1 % of step time. Both kinds of run alternate in one process; medians are printed.
 """
@@ -21,8 +21,8 @@ from trainer import datasets, launch
 from trainer.evaluate import recording as evaluate
 from trainer.models import loading
 from trainer.record.spool import NAME, Spool
-from trainer.record.vr1z import GenerationCapture
-from trainer.recorder import Recorder
+from trainer.record.vr1z import Gatherer, GenerationCapture
+from trainer.recorder import Recorder, record
 from trainer.spec import config, rewards
 from trainer.train import grpo
 
@@ -36,7 +36,7 @@ class Timed(NamedTuple):
     """Seconds of these inside recorder calls."""
 
 
-def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
+def train(steps: int, folder: Path, *, recorded: bool, as_script: bool = False) -> Timed:
     chosen = config.override(config.preset("demo-grpo"), {"optimization.steps": str(steps)})
     set_seed(0)
     base = loading.load_base(chosen.model)
@@ -44,12 +44,14 @@ def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
     components = rewards.build(chosen)
     trainer: Any = grpo.build(chosen, base, examples, components, folder / "out")
     trainer.remove_callback(PrinterCallback)
-    recorder = None
-    if recorded:
+    recorder: Gatherer | None = None
+    if recorded and as_script:
+        recorder = record(trainer, name="script", db=f"sqlite:///{folder / 'runs.db'}")
+    elif recorded:
         store = open_store(f"sqlite:///{folder / 'runs.db'}")
         run, job = launch.create(store, chosen)
         ids = evaluate.store_examples(store, examples)
-        recorder = Recorder(
+        recorder = own = Recorder(
             store,
             run.id,
             job.id,
@@ -57,8 +59,8 @@ def train(steps: int, folder: Path, *, recorded: bool) -> Timed:
             weights={r.name: r.weight for r in components},
             identify=lambda rows: [ids[row["example"]] for row in rows],
         )
-        GenerationCapture(trainer, recorder.keep)
-        trainer.add_callback(recorder)
+        GenerationCapture(trainer, own.keep)
+        trainer.add_callback(own)
     start = time.perf_counter()
     trainer.train()
     return Timed(time.perf_counter() - start, recorder.seconds if recorder else 0.0)
@@ -68,12 +70,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--script", action="store_true", help="the recorder of scripts, vr1z.py, into a database")
     args = parser.parse_args()
     with_recorder, without = [], []
     for _ in range(args.repeats):
         for recorded, results in ((False, without), (True, with_recorder)):
             with tempfile.TemporaryDirectory() as folder:
-                results.append(train(args.steps, Path(folder), recorded=recorded))
+                results.append(train(args.steps, Path(folder), recorded=recorded, as_script=args.script))
     share = statistics.median(t.recording / t.seconds for t in with_recorder)
     bare = statistics.median(t.seconds for t in without)
     whole = statistics.median(t.seconds for t in with_recorder)
