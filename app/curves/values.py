@@ -106,6 +106,25 @@ def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[Column]) ->
     return rows
 
 
+def best_first(
+    groups: Mapping[str, Sequence[int]], columns: Mapping[str, Column], by: Sequence[str]
+) -> dict[str, Sequence[int]]:
+    """Return the groups sorted by their means in columns of numbers, the first of which counts most."""
+    found = list(groups.items())
+    for key in reversed(by):
+        column = columns.get(key.removeprefix(DESCENDING))
+        if column is not None and column.is_number:
+            sign = -1 if key.startswith(DESCENDING) else 1
+            found.sort(key=lambda group: _mean_of(group[1], column, sign))
+    return dict(found)
+
+
+def _mean_of(ids: Sequence[int], column: Column, sign: int) -> float:
+    """Return a mean times `sign`; without any value it comes last."""
+    known = [float(cell) for id in ids if isinstance(cell := column.cells.get(id), int | float)]
+    return sign * float(np.mean(known)) if known else float("inf")
+
+
 def _spread(cells: Sequence[Any], n: int) -> str | None:
     if not cells:
         return None

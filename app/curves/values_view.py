@@ -39,7 +39,7 @@ def table(runs: Sequence[RunRow]) -> list[RunRow] | None:
     sorted_ids = values.ordered(list(by_id), by_key, order)
     shown = [by_id[id] for id in sorted_ids]
     if groups:
-        _grouped(shown, groups, by_key, differing)
+        _grouped(shown, groups, by_key, differing, order)
         return None
     return _editor(shown, by_key, details, baseline)
 
@@ -162,9 +162,11 @@ def _grouped(
     by: Sequence[str],
     columns: Mapping[str, Column],
     differing: Mapping[str, Mapping[int, str]],
+    order: Sequence[str],
 ) -> None:
     entries = grouping.entries(runs, by, differing, {})
-    groups = {entry.label: [run.id for run in entry.members] for entry in entries}
+    members = {entry.label: [run.id for run in entry.members] for entry in entries}
+    groups = values.best_first(members, columns, order)
     rows = values.in_groups(groups, list(columns.values()))
     cells = {_title(key): [row[key] for row in rows] for key in rows[0]}
     st.dataframe(

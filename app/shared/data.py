@@ -17,7 +17,7 @@ from app import access
 from store import datasets, events, experiments, jobs, metrics, rollups, runs, summaries
 from store.completions import find, rows
 from store.db.engine import Store, StoreError, database_url, open_store
-from store.db.rows import RunRow
+from store.db.rows import Band, RunRow
 from store.evaluations import predictions, records
 
 SECONDS = 1.0
@@ -132,7 +132,16 @@ read_series = _cached(metrics.read_series)
 read_ends = _cached(metrics.read_ends)
 read_clock = _cached(metrics.read_clock)
 read_rollups = _cached(rollups.read_rollups)
-read_ended_rollups = _cached(rollups.read_rollups, SECONDS_OF_ENDED)
+
+
+def _ended_rollups(
+    store: Store, run_ids: tuple[int, ...], name: str, *, lo: int | None = None, hi: int | None = None, points: int
+) -> dict[int, Band]:
+    """Streamlit keeps one cache a function: another time to remember needs a function of its own."""
+    return rollups.read_rollups(store, run_ids, name, lo=lo, hi=hi, points=points)
+
+
+read_ended_rollups = _cached(_ended_rollups, SECONDS_OF_ENDED)
 read_summary = _cached(summaries.read_summary)
 read_clocks = _cached(summaries.read_clocks)
 list_recorded = _cached(summaries.list_recorded)

@@ -147,3 +147,14 @@ def test_the_page_fits_and_every_control_has_a_name(scheme: str, width: int, for
         "all => all.filter(b => b.offsetParent && !(b.innerText || b.ariaLabel || b.title)).map(b => b.outerHTML)"
     )
     assert nameless == []
+
+
+def test_which_setting_would_you_take(forty: Server, browser_page: Page) -> None:
+    page = browser_page
+    goto(page, f"{forty.url}/?view=Values&columns=val/accuracy:highest&sort=↓ val/accuracy:highest")
+    page.get_by_role("combobox", name="Group rows by").click()  # click 1
+    page.get_by_role("option", name="all settings but the seed").click()  # click 2
+    page.keyboard.press("Escape")
+    page.wait_for_url(re.compile("group="), timeout=SLOW)
+    first = page.locator("canvas [role='gridcell']").first
+    expect(first).to_have_text("rank 64", timeout=SLOW)

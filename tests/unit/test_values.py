@@ -39,6 +39,13 @@ def test_groups_show_their_spread_and_how_many_it_is_from() -> None:
     assert rows[1]["lora.rank"] == "64.0 (n = 1)", "no spread of a single value"
 
 
+def test_groups_are_sorted_by_their_means() -> None:
+    groups = {"low": [1, 3], "rest": [2, 4], "none": []}
+    assert list(values.best_first(groups, COLUMNS, ["↓ reward:last"])) == ["rest", "low", "none"]
+    assert list(values.best_first(groups, COLUMNS, ["reward:last"])) == ["low", "rest", "none"]
+    assert list(values.best_first(groups, COLUMNS, ["note", "gone"])) == list(groups)
+
+
 def test_a_metric_is_a_column_by_its_aggregate() -> None:
     found = {1: Summary(last=1.0, low=0.0, high=9.0, mean=3.0, recent=2.0)}
     aggregates = {name: values.of_metric(f"a:b:{name}", found).cells[1] for name in values.AGGREGATES}
