@@ -52,7 +52,7 @@ def reader() -> Store:
 
     Ends the script here, too, when its tab has been closed or has asked for something else. Raises StoreError.
     """
-    obey()
+    end_if_unwanted()
     access.gate()
     store = _open(database_url(), readonly=True)
     try:
@@ -62,9 +62,9 @@ def reader() -> Store:
     return store
 
 
-def obey() -> None:
-    """Lets Streamlit end a script that nobody waits for any more: call it in loops that draw nothing."""
-    st.session_state.get("obeyed")  # a look at the session's state is such a point, of whatever key
+def end_if_unwanted() -> None:
+    """Let Streamlit end a script that nobody waits for any more: call it in loops that draw nothing."""
+    st.session_state.get("any")  # a look at the session's state is such a point, of whatever key
 
 
 def end_page(error: StoreError) -> None:

@@ -34,7 +34,7 @@ EVALUATED = {
     "val": "validation",
     "test": "test",
     "baseline": "baseline",
-    "thinking": "altered thinking",
+    "thinking": "CoT-faithfulness probe",
 }
 """Kinds of evaluations in words."""
 

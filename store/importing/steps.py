@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -109,7 +109,17 @@ def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: St
     if told.metrics or told.said:
         said = run.completions[step] if told.said else []
         ids = _examples(store, uid, step, said)
-        rows = [_completion(each, i, ids[each.prompt], weights, style, step) for each, i in _numbered(said)]
+        rows = [
+            CompletionRow(
+                **_trace(each, weights, style),
+                generation=step,
+                group=each.group,
+                index=index,
+                example_id=ids[each.prompt],
+                advantage=each.advantage,
+            )
+            for each, index in _numbered(said)
+        ]
         record_step(store, run_id, step, told.metrics, at=run.at.get(step), completions=rows)
     if told.answered:
         _put_answers(store, run_id, uid, step, run.answers[step], weights, style)
@@ -124,7 +134,7 @@ def _put_answers(
     rows = []
     for each in said:
         sample = placed[each.prompt] = placed.get(each.prompt, 0) + 1
-        rows.append(_prediction(each, sample, ids[each.prompt], weights, style))
+        rows.append(PredictionRow(**_trace(each, weights, style), example_id=ids[each.prompt], sample=sample))
     conditions = {"imported": True, "style": style, "decoding": "sampled by the trainer"}
     record_evaluation(store, run_id, rows, benchmark=DATASET, split=uid, step=step, conditions=conditions)
 
@@ -149,41 +159,19 @@ def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:
     return found
 
 
-def _completion(
-    said: Said, index: int, example_id: int, weights: dict[str, float], style: Form, step: int
-) -> CompletionRow:
+def _trace(said: Said, weights: dict[str, float], style: Form) -> dict[str, Any]:
+    """Return the fields that completions and predictions share."""
     trace = parse(said.text, style)
-    return CompletionRow(
-        text=said.text,
-        think=trace.think,
-        answer_span=trace.answer_span,
-        answer=trace.answer,
-        wellformed=trace.wellformed,
-        reasoning_steps=trace.counted_steps,
-        reward=_reward(said, weights),
-        rewards=said.rewards,
-        generation=step,
-        group=said.group,
-        index=index,
-        example_id=example_id,
-        advantage=said.advantage,
-    )
-
-
-def _prediction(said: Said, sample: int, example_id: int, weights: dict[str, float], style: Form) -> PredictionRow:
-    trace = parse(said.text, style)
-    return PredictionRow(
-        text=said.text,
-        think=trace.think,
-        answer_span=trace.answer_span,
-        answer=trace.answer,
-        wellformed=trace.wellformed,
-        reasoning_steps=trace.counted_steps,
-        reward=_reward(said, weights),
-        rewards=said.rewards,
-        example_id=example_id,
-        sample=sample,
-    )
+    return {
+        "text": said.text,
+        "think": trace.think,
+        "answer_span": trace.answer_span,
+        "answer": trace.answer,
+        "wellformed": trace.wellformed,
+        "reasoning_steps": trace.counted_steps,
+        "reward": _reward(said, weights),
+        "rewards": said.rewards,
+    }
 
 
 def _reward(said: Said, weights: dict[str, float]) -> float | None:
