@@ -13,7 +13,6 @@ from sqlalchemy import (
     tuple_,
 )
 
-from store.completions.columns import PAGE
 from store.db.connection import Store, reading, writing
 from store.db.rows import (
     ExampleRow,
@@ -21,6 +20,7 @@ from store.db.rows import (
 )
 from store.db.schema import Example, ExampleImage, Media
 from store.db.sql import upsert
+from store.db.trace_columns import PAGE
 from store.db.values import clean, storable
 from store.media import files as media
 

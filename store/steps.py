@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 
 from store import rollups
-from store.completions.columns import trace_columns
 from store.completions.summary import summarize
 from store.completions.tokens import add_sampled
 from store.db.connection import DriverCursor, Store, driver_cursor, driver_writing, writing
 from store.db.rows import CompletionRow, TokenRow
 from store.db.schema import Checkpoint, Completion, Evaluation, Metric, MetricName, Run, Step, StepSummary
 from store.db.sql import upsert
+from store.db.trace_columns import trace_columns
 from store.db.values import clean, finite
 
 ADD_STEP = 'INSERT INTO step (run_id, step, "at", tokens) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'

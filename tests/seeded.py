@@ -11,8 +11,8 @@ from unittest import mock
 
 import numpy as np
 
-from store import ownership
 from store.completions import scored
+from store.db import ownership
 from store.db.engine import Store, open_store
 from store.db.rows import CompletionRow, ExampleRow, JobRef, PredictionRow, RunRef, RunRow
 from store.db.states import JobState

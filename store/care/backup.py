@@ -16,9 +16,8 @@ from urllib.parse import quote
 
 from sqlalchemy import make_url
 
-from store import ownership
 from store.care import state
-from store.db import private
+from store.db import ownership, private
 from store.db.connection import Store, StoreError, sqlite_path
 from store.db.engine import media_place, open_store
 from store.db.states import ACTIVE, JobState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from store import ownership
+from store.db import ownership
 from store.db.connection import Store, StoreError
 from store.runs import delete_run
 

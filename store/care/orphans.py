@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, select
 
-from store import ownership
+from store.db import ownership
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.schema import Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
 from store.db.states import ACTIVE

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select, tuple_
 
-from store.completions.columns import PAGE, WITHIN_STEP, example_columns, trace_values
 from store.db.connection import Store, StoreError, reading
 from store.db.rows import GroupRow, StepBounds, StoredCompletion
 from store.db.schema import Completion, Example
+from store.db.trace_columns import PAGE, WITHIN_STEP, example_columns, trace_values
 from store.db.values import clean
 from store.examples import get_examples
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, inspect, select, text
 
-from store import ownership
-from store.db import private
+from store.db import ownership, private
 from store.db.connection import Store, StoreError, reading, sqlite_engine, writing
 from store.db.schema import Base
 

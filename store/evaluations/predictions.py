@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 
-from store.completions.columns import PAGE, example_columns, trace_values
 from store.db.connection import Store, StoreError, reading
 from store.db.rows import Scores, Span, StoredPrediction
 from store.db.schema import Evaluation, Example, ExampleImage, Prediction
+from store.db.trace_columns import PAGE, example_columns, trace_values
 
 
 class GreedyText(NamedTuple):

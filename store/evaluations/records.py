@@ -17,7 +17,6 @@ from sqlalchemy import (
     update,
 )
 
-from store.completions.columns import trace_columns
 from store.db.connection import Store, reading, writing
 from store.db.rows import (
     EvaluationRow,
@@ -28,6 +27,7 @@ from store.db.schema import (
     Prediction,
 )
 from store.db.sql import columns, sound_row
+from store.db.trace_columns import trace_columns
 from store.db.values import finite, storable
 from store.events import insert_event
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from store import ownership
+from store.db import ownership
 from store.db.engine import URL_VARIABLE, Store
 from store.db.rows import JobRow
 from store.jobs import get_job, list_jobs

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from store import ownership
+from store.db import ownership
 from store.db.engine import Store
 from store.db.rows import JobRow
 from store.db.states import JobState

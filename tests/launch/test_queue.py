@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store import ownership
+from store.db import ownership
 from store.db.engine import Store
 from store.db.rows import JobRow
 from store.events import list_events

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.runs import table as runs_table
 from app.shared import data, intents
-from store import ownership
+from store.db import ownership
 from store.db.engine import Store, StoreError
 from store.jobs import add_job, get_job, list_jobs
 from store.runs import describe_run, list_runs, resolve_run

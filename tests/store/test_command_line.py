@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import __main__ as command_line
-from store import ownership, terminal
+from store import terminal
+from store.db import ownership
 from store.db.engine import Store
 from store.db.rows import RunRef
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from store import ownership
 from store.care import orphans
 from store.datasets import ask_index, fail_index
+from store.db import ownership
 from store.db.connection import StoreError, reading
 from store.db.engine import Store
 from store.examples import add_examples, get_examples

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from store import ownership
 from store.care import backup, copying, deletion
+from store.db import ownership
 from store.db.connection import StoreError
 from store.db.engine import Store, open_store
 from store.runs import list_runs

@@ -12,8 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from store import ownership
-from store.db import private
+from store.db import ownership, private
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRef, JobRow, RunRef
 from store.db.states import OPEN, JobState, Launcher

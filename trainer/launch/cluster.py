@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from sqlalchemy import make_url
 
-from store import ownership
-from store.db import private
+from store.db import ownership, private
 from store.db.engine import MEDIA_VARIABLE, URL_VARIABLE, Store, sqlite_path
 from trainer.launch import identity, local
 from trainer.spec.config import ConfigError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from store import ownership
+from store.db import ownership
 from store.db.engine import Store, StoreError
 from store.db.rows import CheckpointRow, RunDetail
 from store.db.states import Launcher

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from store import ownership
-from store.db import private
+from store.db import ownership, private
 from store.db.engine import URL_VARIABLE, Store
 from store.db.rows import JobRow
 from trainer.launch import devices, identity

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from store import ownership
+from store.db import ownership
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
 from store.db.states import JobState, Launcher

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store import ownership
+from store.db import ownership
 from store.db.engine import Store
 from store.events import list_checkpoints, set_checkpoint
 from store.runs import get_run

@@ -23,7 +23,7 @@ class Base(DeclarativeBase):
 
 
 class Database(Base):
-    """What distinguishes this database from its copies; one row (see `store.ownership`)."""
+    """What distinguishes this database from its copies; one row (see `store.db.ownership`)."""
 
     __tablename__ = "database"
     uid: Mapped[str] = mapped_column(String(16), primary_key=True)
