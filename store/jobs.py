@@ -33,9 +33,15 @@ def new_uid() -> str:
 
 
 def add_job(
-    store: Store, run_id: int, kind: str, arguments: dict[str, Any], *, launcher: str = Launcher.LOCAL
+    store: Store,
+    run_id: int,
+    kind: str,
+    arguments: dict[str, Any],
+    *,
+    launcher: str = Launcher.LOCAL,
+    state: JobState = JobState.QUEUED,
 ) -> JobRef:
-    """Queue a process for a run, last in line."""
+    """Queue a process for a run, last in line; one that runs already is added as `starting`, which no worker claims."""
     uid, now = new_uid(), time.time()
     position = select(func.coalesce(func.max(Job.position), 0.0) + 1.0).scalar_subquery()
     with writing(store) as connection:
@@ -47,7 +53,7 @@ def add_job(
                 kind=kind,
                 arguments=storable(arguments),
                 launcher=launcher,
-                state=JobState.QUEUED,
+                state=state,
                 position=position,
                 created_at=now,
                 heartbeat=0,

@@ -63,7 +63,7 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
             describe_run(store, known, max_steps=max_steps)
     job_id = _open_job(store, known, record.process)
     if job_id is None:
-        job_id = add_job(store, known, "train", {"recorded": True}).id
+        job_id = add_job(store, known, "train", {"recorded": True}, state=JobState.STARTING).id
     with reading(store) as connection:
         begun = connection.scalar(select(Job.started_at).where(Job.id == job_id))
     if begun is None:
