@@ -218,8 +218,8 @@ def _config(tags: set[str], columns: Mapping[str, Column]) -> dict[str, Any]:
         key: st.column_config.NumberColumn(_title(key), format="%.4g") for key in columns if values.metric_of(key)
     }
     return {
-        CHOSEN: st.column_config.CheckboxColumn("✓", width=40, help="Tick rows to act on them.", pinned=True),
-        "name": st.column_config.TextColumn("name", pinned=True, max_chars=200),
+        CHOSEN: st.column_config.CheckboxColumn("✓", width=40, help="Tick rows to act on them."),
+        "name": st.column_config.TextColumn("name", max_chars=200),
         "note": st.column_config.TextColumn("note", width="medium"),
         "tags": st.column_config.MultiselectColumn("tags", options=sorted({*tags, ARCHIVED}), accept_new_options=True),
         **numbers,
