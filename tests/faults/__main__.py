@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults import copies, crowd, deaths, storage
+from tests.faults import copies, crowd, deaths, recorders, storage
 from tests.faults.upstream import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +40,12 @@ FAULTS = (
     Fault("the dashboard is killed", "training goes on, the next dashboard shows it", deaths.dashboard, 10),
     Fault("dashboard and trainer are killed", f"{TRUE_AGAIN}; the run resumes", deaths.dashboard_and_trainer, 10),
     Fault("dashboard, queue and trainer are killed at once", f"{TRUE_AGAIN}; the run resumes", deaths.everything, 10),
+    Fault(
+        "a recorded script, the dashboard or both are killed at a random moment",
+        "shown as killed; journal and database agree in the end, each record once",
+        recorders.killed,
+        50,
+    ),
     Fault("the queue's process is killed", "its job goes on, the next job starts", deaths.worker, 5),
     Fault("the queue's process hangs (`kill -STOP`)", "it is replaced, its job goes on", deaths.frozen_worker, 1),
     Fault("the disk is full", "the run fails with that reason, the database is whole, it resumes", storage.full, 5),
