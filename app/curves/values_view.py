@@ -219,7 +219,7 @@ def _config(tags: set[str], columns: Mapping[str, Column]) -> dict[str, Any]:
     }
     return {
         CHOSEN: st.column_config.CheckboxColumn("✓", width=40, help="Tick rows to act on them."),
-        "name": st.column_config.TextColumn("name", max_chars=200),
+        "name": st.column_config.TextColumn("name"),
         "note": st.column_config.TextColumn("note", width="medium"),
         "tags": st.column_config.MultiselectColumn("tags", options=sorted({*tags, ARCHIVED}), accept_new_options=True),
         **numbers,
