@@ -127,7 +127,7 @@ def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
         ),
         Stop(
             page="find",
-            query={"run": grpo, "judged": "Wrong", "sort": "Most steps"},
+            query={"run": grpo, "judged": "Wrong", "sort": "Most reasoning steps"},
             title="Where it goes wrong",
             sentence="The longest wrong answers come first: count along with the picture and find the step that slips.",
         ),
