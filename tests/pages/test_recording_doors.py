@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,7 @@ def test_the_file_that_is_handed_out_delivers_here(
     text = ask(port_of(running), "/api/vr1z.py").body.decode()
     (tmp_path / "handed_out.py").write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import handed_out  # type: ignore[import-not-found]
-
+    handed_out = import_module("handed_out")
     assert f"http://127.0.0.1:{port_of(running)}" == handed_out.URL
     dashboard = handed_out.Dashboard()
     answer = dashboard.put(UID, 0, [line + b"\n" for line in lines()])
