@@ -66,11 +66,12 @@ PAGES = (
     "drift?runs=ONE,OTHER&view=What+changed",
     "datasets",
     "datasets?view=Overlap",
-    "datasets?view=Known+exposure",
+    "datasets?view=Seen+by+base+models",
     "system",
     "tour",
+    "record",
 )
-WITHOUT = ("launch", "tour")
+WITHOUT = ("launch", "tour", "record")
 """Pages that show nothing from outside."""
 MARKUP = (
     "img[src*='127.0.0.1:9'], a[href*='127.0.0.1:9'], a[href^='javascript'], svg a, .katex,"
