@@ -152,7 +152,7 @@ OF_ALL = (
     "compare",
     "datasets",
     "datasets?view=Overlap",
-    "datasets?view=Known+exposure",
+    "datasets?view=Seen+by+base+models",
     "system",
 )
 OF_RUNS = ("run", "traces", "find", "rewards", "emergence", "compare", "drift")
