@@ -33,7 +33,7 @@ def welcome() -> None:
         st.markdown(
             "A model sees a picture and a question. GRPO pays it for right answers in the right form and shows it no "
             "reasoning: whatever reasoning appears was elicited by reward.  \n"
-            "SFT learns the same task by imitating annotated reasoning. Both are measured on the same held-out "
+            "SFT learns the same task by imitating annotated reasoning, and both are measured on the same held-out "
             "pictures."
         )
         with st.container(horizontal=True, vertical_alignment="center"):
