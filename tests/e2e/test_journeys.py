@@ -147,6 +147,7 @@ def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: P
 OF_ALL = (
     "",
     "tour",
+    "record",
     "curves",
     "launch",
     "compare",
