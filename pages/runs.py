@@ -180,7 +180,7 @@ def overview() -> None:
             "View",
             VIEWS,
             default=VIEWS[0],
-            key="view",
+            key="table",
             required=True,
             bind="query-params",
             label_visibility="collapsed",

@@ -151,7 +151,7 @@ def test_the_page_fits_and_every_control_has_a_name(scheme: str, width: int, for
 
 def test_which_setting_would_you_take(forty: Server, browser_page: Page) -> None:
     page = browser_page
-    goto(page, f"{forty.url}/?view=Values&columns=val/accuracy:highest&sort=↓ val/accuracy:highest")
+    goto(page, f"{forty.url}/?table=Values&columns=val/accuracy:highest&sort=↓ val/accuracy:highest")
     page.get_by_role("combobox", name="Group rows by").click()  # click 1
     page.get_by_role("option", name="all settings but the seed").click()  # click 2
     page.keyboard.press("Escape")

@@ -88,7 +88,7 @@ def test_charts_are_chosen_by_the_address_and_by_a_search(arms: Store, open_page
         "**time/update**",
     ]
     app.text_input(key="curves.find_metric").set_value("(").run()
-    assert "This is no regular expression" in words(app)
+    assert "This is not a regular expression" in words(app)
     app.text_input(key="curves.find_metric").set_value("^reward/").run()
     labels = [each.label for each in app.button_group if each.key and each.key.startswith("curves.pills")]
     assert labels == ["Usual charts", "reward/"]
@@ -121,7 +121,7 @@ def test_two_runs_are_told_apart(seeded_store: Store, open_page: Open) -> None:
 
 def values_of(open_page: Open, **query: str) -> AppTest:
     app = open_page("runs", **query)
-    app.segmented_control(key="view").set_value("Values").run()
+    app.segmented_control(key="table").set_value("Values").run()
     assert not app.exception
     return app
 

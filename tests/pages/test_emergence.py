@@ -85,7 +85,7 @@ def padded(step: int, index: int, example_id: int) -> CompletionRow:
         index,
         text=f"<think>{said}</think><answer>{2 if right else 3}</answer>",
         answer=2 if right else 3,
-        steps=steps,
+        reasoning_steps=steps,
         correct=right,
         example_id=example_id,
         group=0,
