@@ -146,8 +146,12 @@ def test_zoom_and_legend_choices_survive_refreshes_while_data_change(
     reward.evaluate("plot => { plot.dataset.mark = 'same node' }")
     for _ in range(3):
         live.advance(2)
-        wait_until(browser_page, lambda: points(reward) == get_run(live.store, live.run.id).step)
-    assert x_range(reward) == zoomed
+        step = get_run(live.store, live.run.id).step
+        expect(browser_page.get_by_test_id("stMain")).to_contain_text(re.compile(rf"step {step}\b"))
+    assert x_range(reward) == pytest.approx(zoomed, rel=1e-4)  # as the address writes it
+    assert reward.evaluate(hidden) == "legendonly"
+    browser_page.get_by_role("button", name="Zoom out").click()
+    wait_until(browser_page, lambda: points(reward) == get_run(live.store, live.run.id).step)
     assert reward.evaluate(hidden) == "legendonly"
     assert reward.evaluate("plot => plot.dataset.mark") == "same node"
 
