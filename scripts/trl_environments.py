@@ -35,7 +35,7 @@ def make(version: str) -> str | None:
         return None
     venv.create(folder, clear=True, symlinks=True)
     packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (packages / "zz_shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    (packages / "zz_shared.pth").write_text(f"{Path(sysconfig.get_path('purelib')).resolve()}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     wanted = (f"trl=={version}", *VERSIONS[version])
     tried = subprocess.run([*command, "--target", str(packages), *wanted], capture_output=True, text=True, check=False)

@@ -94,7 +94,11 @@ def test_the_command_follows_until_it_is_interrupted(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "runs.db"))
     dump(tmp_path / "d", 1, rollout(1))
     command = [sys.executable, "-u", "-m", "store", "follow", "verl", str(tmp_path / "d"), "--db", store.url]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background processes are deaf to it
+
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as process:
         assert process.stdout is not None
         try:
             while "imported" not in process.stdout.readline():
