@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import demo, recorded, recorded_view
+from app.shared import data
 from scripts import record_demo
 from store.db.engine import Store, open_store
 from store.experiments import list_experiments
@@ -82,6 +83,7 @@ def test_runs_of_ones_own_with_data_are_shown_first(store: Store, open_page: Ope
         open_page("traces").selectbox(key="run_in_view").value
     )
     make.steps(store, own.id, 2)
+    data.forget()
     assert open_page("run").selectbox(key="run_in_view").value == own.uid
 
 
