@@ -34,7 +34,7 @@ def main() -> int:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             for name, (address, sight) in SIGHTS.items():
                 page.goto(server.url + address)
-                expect(page.locator(sight).first).to_be_visible(timeout=PATIENCE_MS)
+                expect(page.locator(sight).filter(visible=True).first).to_be_visible(timeout=PATIENCE_MS)
                 print(f"{time.monotonic() - start:5.1f} s  {name}", flush=True)
             first_trace(page, server.url)
             print(f"{time.monotonic() - start:5.1f} s  the live run's first trace")

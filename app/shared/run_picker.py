@@ -39,7 +39,8 @@ def has_sampled(run: RunRow) -> bool:
 def most_worth_seeing(runs: Sequence[RunRow]) -> RunRow:
     """Return the newest of those with most to see.
 
-    That is, of the runs with data: at work, finished, ended early, recorded by the project; then those without.
+    That is, of the runs with data: at work (GRPO first, which has traces to read), finished, ended early, recorded by
+    the project; then those without.
     """
     return min(runs, key=_rank)
 
@@ -50,7 +51,7 @@ def _rank(run: RunRow) -> tuple[int, bool]:
     if recorded.is_recorded(run):
         return 3, run.method != "grpo"
     if run.status in status.ACTIVE:
-        return 0, False
+        return 0, run.method != "grpo"
     return (1 if run.status in ("finished", None) else 2), False
 
 
