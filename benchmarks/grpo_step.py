@@ -183,7 +183,7 @@ def measure(
     base: Base, settings: RunConfig, examples: list[Example], folder: Path, kind: str, *, shared: bool
 ) -> Measured:
     trainer: Any
-    with _class_of_trainer(grpo.GroupedTrainer if shared else GRPOTrainer):
+    with class_of_trainer(grpo.GroupedTrainer if shared else GRPOTrainer):
         trainer = grpo.build(settings, base, examples, [Reward("spread", 1.0, spread)], folder)
     cache = base.model.model.get_image_features if shared else None
     generate = base.model.generate
@@ -217,7 +217,7 @@ def measure(
 
 
 @contextmanager
-def _class_of_trainer(kind: type) -> Iterator[None]:
+def class_of_trainer(kind: type) -> Iterator[None]:
     """Let `grpo.build` make trainers of this class, so that stock TRL gets exactly the same arguments."""
     ours, grpo.GroupedTrainer = grpo.GroupedTrainer, kind  # type: ignore[misc, assignment]
     try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOTrainer
 
-from benchmarks.grpo_step import Photo, spread, stock
+from benchmarks.grpo_step import Photo, class_of_trainer, spread, stock
 from trainer.datasets import shapes
 from trainer.datasets.example import Example
 from trainer.fit import memory
@@ -83,7 +81,7 @@ def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any]
     early. With `repeat`, the completions of another trainer are taken in place of sampled ones.
     """
     base = _fresh(config, is_stock)
-    with tempfile.TemporaryDirectory() as folder, _class_of_trainer(GRPOTrainer if is_stock else None):
+    with tempfile.TemporaryDirectory() as folder, class_of_trainer(GRPOTrainer if is_stock else grpo.GroupedTrainer):
         paid = [Reward("spread", 1.0, spread)]
         trainer = grpo.build(config, base, examples(4 * config.prompts_per_step), paid, Path(folder))
         _never_end(trainer)
@@ -147,17 +145,6 @@ def _never_end(trainer: Any) -> None:
     ends = sorted(set(trainer.eos_token_ids))
     trainer.generation_config.suppress_tokens = [*(trainer.generation_config.suppress_tokens or []), *ends]
     trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens
-
-
-@contextmanager
-def _class_of_trainer(kind: type | None) -> Iterator[None]:
-    """Let `grpo.build` make trainers of this class, so that stock TRL gets exactly the same arguments."""
-    ours = grpo.GroupedTrainer
-    grpo.GroupedTrainer = kind or ours  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        grpo.GroupedTrainer = ours  # type: ignore[misc]
 
 
 def _now() -> float:

@@ -47,7 +47,7 @@ from transformers import (
     SmolVLMProcessor,
 )
 
-from tests.training.tiny_models import QWEN_TEMPLATE, QWEN_TOKENS
+from benchmarks.gpu.models import QWEN_TEMPLATE, QWEN_TOKENS
 from trainer.models.loading import TINY_FOLDER
 from trainer.patches.processors import image_only
 from trainer.tiny import architecture

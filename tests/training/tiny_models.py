@@ -19,20 +19,12 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
+from benchmarks.gpu.models import QWEN_TEMPLATE, QWEN_TOKENS
 from trainer.models.loading import TINY_FOLDER
 from trainer.patches.processors import image_only
 from trainer.tiny import architecture
 
 TILE = 96
-QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-QWEN_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def write_smolvlm(folder: Path) -> Path:
