@@ -143,7 +143,7 @@ def test_a_file_in_yaml(tmp_path: Path) -> None:
         (b"lora: [1, 2", "is not valid YAML at line 1, column 12: expected ',' or ']'"),
         (b"a: 1\n\tb: 2\n", "is not valid YAML at line 2, column 1"),
         (b"a: \x01", "is not valid YAML"),
-        (b"a: 2024-13-45", "is not valid YAML: month must be in 1..12"),
+        (b"a: !!timestamp 2024-13-45", "is not valid YAML: month must be in 1..12"),
         (b"a: !!python/object:os.system x", "is not valid YAML at line 1, column 4: could not determine a constructor"),
         (b"\xff\xfe\x00", "is not a text file in UTF-8"),
         (b"just text", "must hold a mapping of fields to values"),
@@ -159,6 +159,16 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, content: bytes, sentence: st
         load(path)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1234567890:50", "1234567890", "12:30:45", "1e5", "2026-11-26", "yes", "0x1f", "1_0"])
+def test_a_text_field_takes_what_yaml_reads_as_a_number(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"name: {text}\nmodel: {{adapter: {text}}}\n", encoding="utf-8")
+    changed = override(RunConfig(), {"name": text, "model.adapter": text})
+    assert load(path) == changed
+    assert (changed.name, changed.model.adapter) == (text, text)
+    assert read_back(command_line(changed)) == changed
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

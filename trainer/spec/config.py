@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -390,9 +390,21 @@ def load(path: Path) -> RunConfig:
     return from_dict(values)
 
 
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose plain scalars stay text, null aside: the field says what they are.
+
+    To YAML 1.1 a run's uid of digits is a number, and `1234567890:50` is one to the base of 60.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [rule for rule in rules if rule[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _TextLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
