@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from streamlit.auth_util import is_authlib_installed
 
-from app import access, demo, server
+from app import access, server
 from app.access import SignIn
 from store.db import private
 from store.db.engine import StoreError, database_url, open_store
@@ -34,12 +37,22 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(str(error))
     # Pages and the processes that they start read it from here.
     os.environ["VR1Z_DATABASE_URL"] = url
-    if options.demo:
-        print(demo.start_once(store))
     base = options.base_path.strip("/")
-    served = server.build(store, sign_in, base, show_recorded=options.demo)
-    served.run(config=server.settings(options.host, options.port, sign_in, base))
+    with _demo() if options.demo else nullcontext():
+        served = server.build(store, sign_in, base)
+        served.run(config=server.settings(options.host, options.port, sign_in, base))
     return 0
+
+
+@contextmanager
+def _demo() -> Iterator[None]:
+    """Prepare the demonstration beside the server; what it has not done when the server ends is left undone."""
+    preparing = subprocess.Popen([sys.executable, "-m", "app.demo"])
+    try:
+        yield
+    finally:
+        preparing.terminate()
+        preparing.wait()
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""The newest group of completions: image, question, the best and the worst answer."""
+"""The newest of what a run said: a group of completions with its best and worst answer, or a held-out answer."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.shared import data, format
+from app.shared import data, format, status
 from app.shared.example_parts import show_truth
 from store.db.engine import StoreError
-from store.db.rows import GroupRow, RunDetail, StoredCompletion
+from store.db.rows import RunDetail, StoredCompletion, StoredExample, StoredPrediction
+from store.evaluations.predictions import list_predictions
+from store.examples import get_examples
 from store.media.rows import media_path
 
 IMAGE_WIDTH = 130
 
 
-def latest_group(run: RunDetail, traces_page: str) -> None:
-    """Show the group; nothing for a run without completions."""
+def latest_group(run: RunDetail, traces_page: str) -> bool:
+    """Show the group; return whether there was one."""
     data.reader()
     bounds = data.get_step_bounds(run.id)
     groups = data.list_groups(run.id, bounds.last) if bounds else []
     if not groups:
-        return
+        return False
     group = groups[0]
     with st.container(border=True, key="latest_group"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -31,15 +33,39 @@ def latest_group(run: RunDetail, traces_page: str) -> None:
         best, worst = extremes(group.completions)
         with st.grid(3, min_column_width=230):
             with st.container():
-                question(group)
-            answer("Best", best)
-            answer("Worst", worst)
+                question(group.example)
+            answer(f"Best · reward {format.number(best.reward)}", best)
+            answer(f"Worst · reward {format.number(worst.reward)}", worst)
+    return True
 
 
-def question(group: GroupRow) -> None:
-    example = group.example
+def latest_answer(run: RunDetail, traces_page: str) -> bool:
+    """Show an answer to a held-out question from the newest evaluation; return whether there was one."""
+    store = data.reader()
+    begun = [each for each in data.list_evaluations(run.id) if each.done]
+    if not begun:
+        return False
+    newest = begun[-1]
+    found = list_predictions(store, newest.id, limit=1, offset=newest.done - 1)
+    if not found:
+        return False
+    prediction = found[0]
+    with st.container(border=True, key="latest_answer"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            kind = status.EVALUATED.get(newest.kind, newest.kind)
+            st.markdown(f"**Held-out answer** · {format.literal(kind)} at step {newest.step}", width="content")
+            query = {"run": run.uid, "prediction": str(prediction.id)}
+            st.page_link(traces_page, label="Open it", icon=":material/psychology:", query_params=query)
+        with st.grid(2, min_column_width=230):
+            with st.container():
+                question(get_examples(store, [prediction.example_id]).get(prediction.example_id))
+            answer("Greedy" if prediction.sample == 0 else "Sampled", prediction)
+    return True
+
+
+def question(example: StoredExample | None) -> None:
     if example is None:
-        st.caption("The example of this group is not known.")
+        st.caption("The example is not known.")
         return
     for sha256 in example.images:
         try:
@@ -55,8 +81,8 @@ def extremes(completions: Sequence[StoredCompletion]) -> tuple[StoredCompletion,
     return ranked[-1], ranked[0]
 
 
-def answer(title: str, completion: StoredCompletion) -> None:
-    verdict = {True: "right", False: "wrong", None: "not judged"}[completion.correct]
+def answer(title: str, said: StoredCompletion | StoredPrediction) -> None:
+    verdict = {True: "right", False: "wrong", None: "not judged"}[said.correct]
     with st.container():
-        st.caption(f"{title} · reward {format.number(completion.reward)} · {verdict}")
-        st.code(completion.text or "(empty)", language=None, wrap_lines=True)
+        st.caption(f"{title} · {verdict}")
+        st.code(said.text or "(empty)", language=None, wrap_lines=True)

@@ -31,13 +31,14 @@ class Stop(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What the recorded runs are; `runs` maps their uids to their files."""
+    """What the recorded runs are; `runs` maps their uids to their files, and `hashes` those to their SHA-256."""
 
     recorded_on: str
     commit: str
     machine: str
     commands: tuple[str, ...]
     runs: dict[str, str]
+    hashes: dict[str, str]
     stops: tuple[Stop, ...]
 
 
@@ -47,7 +48,7 @@ def manifest() -> Manifest:
     try:
         text = (FOLDER / "manifest.json").read_text(encoding="utf-8")
     except FileNotFoundError:
-        return Manifest(recorded_on="", commit="", machine="", commands=(), runs={}, stops=())
+        return Manifest(recorded_on="", commit="", machine="", commands=(), runs={}, hashes={}, stops=())
     return Manifest.model_validate_json(text)
 
 
@@ -65,7 +66,7 @@ def load(store: Store) -> int:
     there = {run.uid for run in list_run_heads(store, newest=0, uids=list(manifest().runs))}
     missing = [file for uid, file in manifest().runs.items() if uid not in there]
     for file in missing:
-        transfer.import_run(store, FOLDER / file)
+        transfer.import_run(store, FOLDER / file, sha256=manifest().hashes[file])
     return len(missing)
 
 

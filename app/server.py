@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 import app
-from app import access, misread, recorded, recording, sign_in_page, unseen
+from app import access, misread, recording, sign_in_page, unseen
 from app.access import LOOPBACK, SignIn
 from app.emergence import webhook
 from app.guard import Guard
@@ -50,11 +50,8 @@ MAIN = Path(__file__).with_name("main.py").resolve()
 log = logging.getLogger(__name__)
 
 
-def build(store: Store, sign_in: SignIn | None = None, base: str = "", *, show_recorded: bool = False) -> st.App:
-    """Return the application below the path `base`; it answers to loopback names and that of `sign_in`.
-
-    `show_recorded` takes the recorded experiment in while the first pages are shown.
-    """
+def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App:
+    """Return the application below the path `base`; it answers to loopback names and that of `sign_in`."""
     unseen.install()
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
@@ -65,7 +62,7 @@ def build(store: Store, sign_in: SignIn | None = None, base: str = "", *, show_r
         MAIN,
         routes=routes(store, base, sign_in),
         middleware=middleware,
-        lifespan=lifespan(store, show_recorded),
+        lifespan=lifespan(store),
         on_script_error=misread.explain,  # for errors in a page's refreshing parts
     )
 
@@ -162,7 +159,7 @@ def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterato
         yield json.dumps({"error": str(error)}) + "\n"
 
 
-def lifespan(store: Store, show_recorded: bool = False) -> Callable[[st.App], AbstractAsyncContextManager[None]]:
+def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[None]]:
     """Run a thread, while the server lives, that closes jobs and indexes whose process is gone."""
 
     @contextlib.asynccontextmanager
@@ -173,20 +170,11 @@ def lifespan(store: Store, show_recorded: bool = False) -> Callable[[st.App], Ab
         stopped = threading.Event()
         thread = threading.Thread(target=_reconcile, args=(store, stopped), name="reconcile", daemon=True)
         thread.start()
-        if show_recorded:
-            threading.Thread(target=_show_recorded, args=(store,), name="recorded", daemon=True).start()
         yield
         stopped.set()
         thread.join(timeout=2 * RECONCILE_EVERY)
 
     return live
-
-
-def _show_recorded(store: Store) -> None:
-    try:
-        recorded.load(store)
-    except StoreError as error:
-        log.warning("The recorded experiment cannot be shown. %s", error)
 
 
 def prepare() -> None:

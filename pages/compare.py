@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import no_runs
 from app.compare import (
     budgets,
     equal_cost_view,
@@ -22,6 +23,7 @@ from app.compare import (
 from app.compare.groups import Member
 from app.compare.selection import Chosen
 from app.compare.tables import Table
+from app.report import button
 from app.shared import data
 from store.db.engine import Store
 from store.db.rows import EvaluationRow, Scores
@@ -90,6 +92,7 @@ def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: s
     with st.container(horizontal=True):
         for label, (name, make) in files.items():
             st.download_button(label, make, name, icon=":material/download:", key=f"export-{label}", on_click="ignore")
+        button.download([member.run for member in chosen.members], key="compare_report")
 
 
 def body(store: Store, chosen: Chosen) -> None:
@@ -136,9 +139,7 @@ st.html(STYLE)
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    st.caption("There is no run yet: launch an experiment, and its tables fill here.")
-    st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
-    st.stop()
+    no_runs.end_page("tables of accuracy and similarity, with intervals")
 chosen = selection.choose(runs)
 if chosen.left_out:
     st.caption(chosen.left_out)

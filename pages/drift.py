@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import no_runs
 from app.drift import changes, embedding, layout, map, over_training, reads, side_picker
 from app.drift import reading as drift_reading
 from app.drift import sides as drift
@@ -73,7 +74,7 @@ st.html(layout.STYLE)
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    nothing("There is no run yet: start the demo or launch one.")
+    no_runs.end_page("answers to set side by side with another's")
 sides = side_picker.choose(store, runs)
 if len(sides) < 2:
     nothing("Two finished evaluations on the same questions are needed: choose two columns, or evaluate a run.")

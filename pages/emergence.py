@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import no_runs
 from app.emergence import figures, notes, story
 from app.emergence import rows as emergence_rows
 from app.emergence.story import Story, Texts
@@ -142,6 +143,7 @@ def nothing_sampled(row: RunRow) -> None:
             "Below is how its answers to held-out examples change.",
             icon=":material/info:",
         )
+    st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": row.uid})
 
 
 st.title("Emergence")
@@ -149,9 +151,7 @@ show_style()
 st.html(notes.STYLE)
 runs = run_picker.offered()
 if not runs:
-    st.info("There are no runs yet: start the demo to see milestones.", icon=":material/timeline:")
-    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
-    st.stop()
+    no_runs.end_page("its milestones, with a trace from before and after each")
 load_library()
 chosen, laid_over = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from app import no_runs
 from app.find import found_list, selection
 from app.shared import data, finding, format, links, run_picker, trace_view
 from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
@@ -239,9 +240,7 @@ trace_view.show_style()
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    st.info("There are no runs yet: start the demo to search its answers.", icon=":material/search:")
-    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
-    st.stop()
+    no_runs.end_page("answers to search")
 asked = filters(runs)
 try:
     matches = asked.matcher()

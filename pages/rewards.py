@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
+from app import no_runs
 from app.rewards import result
 from app.shared import data, format, run_picker, trace_view
 from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
@@ -138,8 +139,10 @@ def one_round(run: RunRow) -> None:
 
 def nothing_sampled(run: RunRow | None, runs: Sequence[RunRow]) -> None:
     """Say why the run in view cannot be scored, and name one that can."""
+    if run is None:
+        no_runs.end_page("answers to score again")
     others = [each for each in runs if run_picker.has_sampled(each)]
-    if run is None or not others:
+    if not others:
         st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")
         st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
         return

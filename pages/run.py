@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import no_runs
 from app.emergence import story
 from app.emergence.notes import findings_line
 from app.latest_group import latest_group
@@ -114,9 +115,7 @@ def completions_tab(run: RunDetail) -> None:
 runs = run_picker.offered()
 if not runs:
     st.title("Run")
-    st.caption("There is no run yet: start the demo or launch one.")
-    st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
-    st.stop()
+    no_runs.end_page("its curves, as it learns")
 load_library()
 chosen = run_picker.in_view(runs)
 chosen = data.get_row(chosen.id) or chosen

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import chosen_trace
+from app import chosen_trace, no_runs
 from app.shared import data, links, run_picker, status
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
@@ -187,18 +187,12 @@ def nothing_sampled(run: RunRow) -> None:
     st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": run.uid})
 
 
-def no_runs() -> None:
-    st.info("There are no runs yet: start the demo to read its answers.", icon=":material/psychology:")
-    st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
-
-
 st.title("Traces")
 show_style()
 store = data.reader()
 runs = run_picker.offered()
 if not runs:
-    no_runs()
-    st.stop()
+    no_runs.end_page("its answers, each beside its image and with its rewards")
 trace = trace_in_address()
 # The trace in the address decides, whatever else is there.
 chosen_run = run_picker.in_view(runs)

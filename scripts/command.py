@@ -22,6 +22,7 @@ HELP = f"""usage: vr1z COMMAND [ARGUMENTS]; `vr1z COMMAND --help` says more
 
   serve   the dashboard on your runs
   demo    the dashboard on a demonstration of its own
+  report  runs as one HTML file that opens offline
   {", ".join(STORE)}
           the same as `python -m store …` in the repository
   {", ".join(TRAINER)}
@@ -33,6 +34,8 @@ def main() -> None:
     command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     if command in ("serve", "demo"):
         module, arguments = "app", [*(["--demo"] if command == "demo" else []), *arguments]
+    elif command == "report":
+        module = "app.report"
     elif command in STORE or command in TRAINER:
         module, arguments = "store" if command in STORE else "trainer", [command, *arguments]
     else:

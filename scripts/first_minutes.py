@@ -4,10 +4,11 @@
 
 Starts `python -m app --demo`, which is what `make demo` does once the packages are installed, on a database of its own,
 and prints the seconds until curves, a trace with its picture and a comparison are on the screen, and until the live run
-shows its first trace."""
+shows its first trace, with the load of the machine at each."""
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -30,21 +31,26 @@ def main() -> int:
         start = time.monotonic()
         database = f"sqlite:///{folder}/runs.db"
         with browsing.serving(database, Path(folder) / "server.log", "--demo", jobs_end=True) as server:
-            print(f"{time.monotonic() - start:5.1f} s  the server answers")
+            tell(start, "the server answers")
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             for name, (address, sight) in SIGHTS.items():
                 page.goto(server.url + address)
                 expect(page.locator(sight).filter(visible=True).first).to_be_visible(timeout=PATIENCE_MS)
-                print(f"{time.monotonic() - start:5.1f} s  {name}", flush=True)
+                tell(start, name)
             first_trace(page, server.url)
-            print(f"{time.monotonic() - start:5.1f} s  the live run's first trace")
+            tell(start, "the live run's first trace")
     return 0
 
 
+def tell(start: float, what: str) -> None:
+    print(f"{time.monotonic() - start:5.1f} s  {what} (load {os.getloadavg()[0]:.1f})", flush=True)
+
+
 def first_trace(page: Page, url: str) -> None:
-    """Wait for the group of answers that the Tour page shows of the run at work."""
+    """Wait for the answers that the Tour page shows of the runs at work."""
     page.goto(f"{url}/tour")
-    expect(page.locator(".st-key-latest_group")).to_be_visible(timeout=PATIENCE_MS)
+    said = page.locator(".st-key-latest_group, .st-key-latest_answer")
+    expect(said.first).to_be_visible(timeout=PATIENCE_MS)
 
 
 if __name__ == "__main__":

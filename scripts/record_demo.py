@@ -9,6 +9,7 @@ chosen or edited. The folder may have at most 15 MB."""
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -81,13 +82,13 @@ def record(store: Store, folder: Path) -> int:
         old.unlink()
     for run in runs:
         transfer.export_run(store, run.id, folder / f"{run.name}.zip")
-    described = describe(runs)
+    described = describe(runs, folder)
     text = json.dumps(described.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def describe(runs: list[RunDetail]) -> Manifest:
+def describe(runs: list[RunDetail], folder: Path) -> Manifest:
     first = runs[0]
     environment: dict[str, Any] = first.environment
     recorded = datetime.fromtimestamp(max(run.created_at for run in runs), UTC)
@@ -97,6 +98,7 @@ def describe(runs: list[RunDetail]) -> Manifest:
         machine=f"{str(environment.get('device', 'cpu')).upper()}, {environment.get('threads')} thread a run",
         commands=commands([run.name for run in runs]),
         runs={run.uid: f"{run.name}.zip" for run in runs},
+        hashes={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.zip"))},
         stops=stops({run.name: run.uid for run in runs}),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import delete, select
 
 from store.db.connection import Store, StoreError, reading, writing
-from store.db.schema import TraceNote, TraceTag
+from store.db.schema import Completion, TraceNote, TraceTag
 from store.db.sql import upsert
 from store.db.values import clean
 
@@ -57,6 +57,16 @@ def list_trace_tags(store: Store) -> list[str]:
     """Return every tag in use, by name."""
     with reading(store) as connection:
         return list(connection.scalars(select(TraceTag.name).distinct().order_by(TraceTag.name)))
+
+
+def list_tagged(store: Store, run_id: int, most: int) -> dict[int, tuple[str, ...]]:
+    """Return the tags of the first `most` tagged completions of a run, by id in the order of their steps."""
+    tagged = select(Completion.id).join(TraceTag, TraceTag.completion_id == Completion.id)
+    tagged = tagged.where(Completion.run_id == run_id).group_by(Completion.id, Completion.step)
+    with reading(store) as connection:
+        ids = list(connection.scalars(tagged.order_by(Completion.step, Completion.id).limit(most)))
+    known = get_remarks(store, "completion", ids)
+    return {id: known[id].tags for id in ids if id in known}
 
 
 def get_remarks(store: Store, kind: TraceKind, ids: Iterable[int]) -> dict[int, Remarks]:

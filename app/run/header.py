@@ -7,6 +7,7 @@ import time
 import streamlit as st
 
 from app.pulse import PULSE
+from app.report import button
 from app.run.what_went_wrong import what_went_wrong
 from app.shared import data, format, intents, run_actions, status
 from app.shared.queue_view import place
@@ -27,6 +28,7 @@ def run_header(run: RunDetail, row: RunRow) -> None:
                 run_actions.resume_button([row], key="run_resume")
             run_actions.branch_button(run, key="run_branch")
             run_actions.clone_button(row, key="run_clone")
+            button.download([run], key="run_report")
             run_actions.tags_button([row], key="run_tags")
             run_actions.delete_button([row], key="run_delete")
     recorded = data.read_clock(run.id).at

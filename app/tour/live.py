@@ -1,18 +1,21 @@
-"""The run at work beside the tour: what it does, a bar for each phase, and its first answers."""
+"""The runs at work beside the tour: what each does, a bar for each phase, and what was said last."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import streamlit as st
 
-from app.latest_group import latest_group
+from app.latest_group import latest_answer, latest_group
 from app.pulse import PULSE
 from app.shared import data, format, status
 from store.db.rows import EvaluationRow, RunRow
 
 RUN_PAGE = "../pages/run.py"
 TRACES_PAGE = "../pages/traces.py"
+MOST = 2
+"""Most runs that are shown."""
 
 
 @st.fragment(run_every=2.0)
@@ -23,8 +26,9 @@ def live() -> None:
     if not runs:
         st.caption("Nothing runs now.")
         return
-    for run in runs[:1]:
-        with st.container(border=True, key="live_run"):
+    shown = sorted(runs, key=lambda run: run.method != "grpo")[:MOST]
+    for run in shown:
+        with st.container(border=True, key=f"live_{run.uid}"):
             query = {"run": run.uid}
             label = f"{format.literal(run.name)}: open its curves"
             st.page_link(RUN_PAGE, label=label, icon=":material/monitoring:", query_params=query)
@@ -33,7 +37,16 @@ def live() -> None:
             still = PULSE.still_for(run.job_id, run.host)
             st.text(status.sentence(run, time.time(), last_step_at=last, still=still))
             phases(run, data.list_evaluations(run.id))
-        latest_group(data.get_run(run.id), TRACES_PAGE)
+    if len(runs) > MOST:
+        st.caption(f"{len(runs) - MOST} more are on the Runs page.")
+    said(shown)
+
+
+def said(runs: Sequence[RunRow]) -> None:
+    """Show the newest group of the first of the runs that has sampled one, else a held-out answer."""
+    details = [data.get_run(run.id) for run in runs]
+    if not any(latest_group(run, TRACES_PAGE) for run in details):
+        any(latest_answer(run, TRACES_PAGE) for run in details)
 
 
 def phases(run: RunRow, evaluations: list[EvaluationRow]) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, insert, or_, se
 
 from store import rollups
 from store.care.backup import IMAGES, NAME
-from store.care.unpacking import unpack
+from store.care.unpacking import packed_images, unpack, unpack_known
 from store.db.connection import Store, StoreError, driver_cursor, reading, writing
 from store.db.engine import open_store
 from store.db.redaction import redacted_values
@@ -63,18 +63,26 @@ def export_run(store: Store, run_id: int, file: Path) -> None:
         raise StoreError(f"{file} cannot be written ({error.strerror}): make room, or name another.") from None
 
 
-def import_run(store: Store, file: Path, *, anew: bool = False) -> RunRef:
+def import_run(store: Store, file: Path, *, anew: bool = False, sha256: str | None = None) -> RunRef:
     """Import the run of a file; `anew` gives it a new uid, so that it can be imported again.
+
+    Give the `sha256` of a file of our own to spare the check of its rows and images, which takes most of the time: any
+    other file is then refused.
 
     Raises StoreError, with nothing stored, when the file is not an export or of a newer version, when it holds an
     invalid row or image, or when its run is here already.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            unpack(file, Path(folder))
+            if sha256 is None:
+                unpack(file, Path(folder))
+            else:
+                unpack_known(file, Path(folder), sha256)
         except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise StoreError(f"{file} cannot be read ({error}): export the run again.") from None
         brought = _opened(Path(folder))
+        if sha256 is not None:
+            brought = replace(brought, media=packed_images(file, Path(folder)))
         try:
             runs = list_runs(brought)
             if len(runs) != 1:

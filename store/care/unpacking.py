@@ -31,6 +31,7 @@ from store.db.domains import JsonObject
 from store.db.engine import open_store
 from store.db.schema import Base
 from store.media import files
+from store.media.bucket import Bucket
 
 IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 MOST_UNPACKED = 200
@@ -71,6 +72,24 @@ def unpack(file: Path, folder: Path) -> None:
         raise StoreError(f"{file} holds a database that cannot be read ({text}): export the run again.") from None
     finally:
         raw.unlink()
+
+
+def unpack_known(file: Path, folder: Path, sha256: str) -> None:
+    """Make the database `NAME` in the folder from a file of our own, unchecked; its images stay in the file.
+
+    Raises StoreError for any file with another hash, OSError, or one of `zipfile`.
+    """
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != sha256:
+        raise StoreError(f"{file} is not the file that came with the project: check the project out again.")
+    with zipfile.ZipFile(file) as archive:
+        archive.extract(NAME, folder)
+
+
+def packed_images(file: Path, folder: Path) -> Bucket:
+    """Return the place of the images in a file; what is asked for as a local file is kept in the folder."""
+    return Bucket(f"zip://{IMAGES}::{file.absolute().as_uri()}", folder / IMAGES)
 
 
 def _with_short_directory(file: Path) -> Path:

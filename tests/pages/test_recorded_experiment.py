@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -13,9 +15,12 @@ from app import demo, recorded, recorded_view
 from app.shared import data
 from scripts import record_demo
 from store.db.engine import Store, open_store
+from store.evaluations.records import begin_evaluation, record_predictions
+from store.examples import add_examples
 from store.experiments import list_experiments
 from store.jobs import list_jobs
 from store.runs import list_run_heads
+from store.steps import record_step
 from tests.pages.conftest import copied
 from tests.store import make
 from trainer import launch
@@ -94,9 +99,50 @@ def test_the_demo_starts_beside_it(store: Store, monkeypatch: pytest.MonkeyPatch
     assert "already" in demo.start_once(store)
 
 
+def test_the_recorded_runs_are_in_before_the_demo_runs_are_queued(
+    empty_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here: list[int] = []
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: here.append(len(recorded.here(list_run_heads(store)))))
+    assert demo.main() == 0
+    assert here == [len(recorded.manifest().runs)] * len(demo.PRESETS)
+    assert "begun" in capsys.readouterr().out
+
+
+def test_a_page_opened_before_them_goes_on_by_itself(empty_store: Store, open_page: Open) -> None:
+    app = open_page("traces")
+    assert "There is no run yet" in app.info[0].value
+    recorded.load(empty_store)
+    data.forget()
+    app.run()  # as its refreshing part asks for
+    assert "**Recorded** on" in words(app)
+
+
+def test_the_tour_shows_what_the_runs_at_work_say(store: Store, open_page: Open) -> None:
+    (example,) = add_examples(store, [make.example("live", question="How many in the live one?")])
+    sft = make.run(store, "live-sft", method="sft")
+    make.running_job(store, sft.id)
+    assert "Latest group" not in words(open_page("tour"))
+    conditions: dict[str, Any] = {"split": "val", "conditions": {}, "encoder": None, "total": 4}
+    probe = begin_evaluation(store, sft.id, benchmark="shapes-simple", kind="probe", step=0, **conditions)
+    record_predictions(store, probe, [make.prediction(example, text="<answer>7</answer>")])
+    data.forget()
+    app = open_page("tour")
+    assert "**Held-out answer** · probe at step 0" in words(app)
+    assert [each.value for each in app.code][-1] == "<answer>7</answer>"
+    grpo = make.run(store, "live-grpo")
+    make.running_job(store, grpo.id, host="there")
+    record_step(store, grpo.id, 1, {"reward": 0.5}, at=1.0, completions=[make.completion(0, example_id=example)])
+    make.run(store, "newest", method="sft")
+    data.forget()
+    assert "**Latest group** · step 1" in words(open_page("tour"))
+
+
 def test_what_is_shipped_is_small_and_says_how_to_repeat_it() -> None:
     files = [path for path in recorded.FOLDER.iterdir() if path.is_file()]
     assert {path.name for path in files} == {"manifest.json", *recorded.manifest().runs.values()}
+    for file, sha256 in recorded.manifest().hashes.items():
+        assert hashlib.sha256((recorded.FOLDER / file).read_bytes()).hexdigest() == sha256
     assert sum(path.stat().st_size for path in files) <= record_demo.MOST_BYTES
     assert re.fullmatch("[0-9a-f]{40}", recorded.manifest().commit)
     presets = {word for command in recorded.manifest().commands for word in re.findall(r"--preset (\S+)", command)}

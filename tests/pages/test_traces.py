@@ -202,7 +202,7 @@ def test_a_run_without_completions_says_why(database: Store) -> None:
 def test_an_empty_database_offers_the_demo(empty: Store) -> None:
     at = page()
     assert not at.exception
-    assert "no runs yet" in at.info[0].value
+    assert "no run yet" in at.info[0].value
     assert at.get("page_link")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import zipfile
 from collections.abc import Iterator
@@ -107,6 +108,32 @@ def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_p
     assert example.prompt == [{"role": "user", "content": "?"}]
     assert files.path_of(other.media, example.images[0]).read_bytes() == make.image()
     assert [row.name for row in list_runs(other)] == ["theirs", "second", "first", "demo"]
+
+
+def test_a_file_of_our_own_arrives_unchecked_as_it_does_checked(
+    store: Store, run: RunRef, other: Store, tmp_path: Path
+) -> None:
+    file = exported(store, run, tmp_path)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    checked = transfer.import_run(other, file)
+    second = open_store(str(tmp_path / "second" / "second.db"))
+    arrived = transfer.import_run(second, file, sha256=sha256)
+    assert get_run(second, arrived.id).uid == get_run(other, checked.id).uid == run.uid
+    assert [row.text for row in iter_completions(second, arrived.id)] == [
+        row.text for row in iter_completions(other, checked.id)
+    ]
+    (example,) = [row for row in get_examples(second, {1, 2}).values() if row.key == "a"]
+    assert files.path_of(second.media, example.images[0]).read_bytes() == make.image()
+    second.close()
+
+
+def test_a_file_that_is_not_the_one_of_ours_is_refused(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    file = exported(store, run, tmp_path)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(StoreError, match="not the file that came with the project"):
+        transfer.import_run(other, file, sha256=sha256)
+    assert len(list_runs(other)) == 3
 
 
 def test_runs_meet_again_in_their_experiment(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""The curves of a report: what comes of a run, with the runs laid over one another where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.report.chart import Line, chart
+from app.run import charts as run_charts
+from app.run.charts import Chart, Curve
+from app.shared.figures import BLUE, METHOD_STYLE, PALETTE, VERMILLION
+from store.db.engine import Store
+from store.db.rows import RunDetail, Series
+from store.metrics import read_series
+
+POINTS = 300
+COLORS = (BLUE, VERMILLION, *PALETTE)
+DASHES = {"solid": "", "dash": "6 3", "dot": "2 3"}
+
+
+def charts(store: Store, runs: Sequence[RunDetail]) -> str:
+    """Return the charts of one run with all their curves, or of several runs with one curve each."""
+    wanted = {run.id: {each.key: each for each in _of(run)} for run in runs}
+    keys = list(dict.fromkeys(key for run in runs for key in wanted[run.id]))
+    drawn = []
+    for key in keys:
+        members = [(run, wanted[run.id][key]) for run in runs if key in wanted[run.id]]
+        lines = [line for run, each in members for line in _lines(store, run, each, alone=len(runs) == 1)]
+        if len(runs) > 1:
+            lines = _colored(lines, [run for run, _ in members])
+        drawn.append(chart(members[0][1].title, lines, is_share=members[0][1].share))
+    return "".join(drawn)
+
+
+def _of(run: RunDetail) -> list[Chart]:
+    components = list(run.reward_weights)
+    return [*run_charts.outcome(run.method, components), *run_charts.optimization(run.method)]
+
+
+def _lines(store: Store, run: RunDetail, wanted: Chart, *, alone: bool) -> list[Line]:
+    """Return the chart's curves; of several runs, each has the first that it recorded."""
+    series = read_series(store, run.id, [curve.metric for curve in wanted.curves], points=POINTS)
+    known = [curve for curve in wanted.curves if curve.metric in series and len(series[curve.metric].step)]
+    if not alone:
+        return [_line(f"{run.name}: {curve.label}", curve, series[curve.metric], BLUE) for curve in known[:1]]
+    return [
+        _line(curve.label, curve, series[curve.metric], COLORS[number % len(COLORS)])
+        for number, curve in enumerate(known)
+    ]
+
+
+def _line(name: str, curve: Curve, values: Series, color: str, dash: str = "") -> Line:
+    return Line(name, values.step.astype(float), values.value, color, dash, curve.sparse)
+
+
+def _colored(lines: Sequence[Line], runs: Sequence[RunDetail]) -> list[Line]:
+    """Give each run its method's colour and dash, and further runs of a method other colours."""
+    found, taken, others = [], set[str](), iter(PALETTE * len(lines))
+    for line, run in zip(lines, runs, strict=False):
+        color, dash = METHOD_STYLE.get(run.method, (BLUE, "solid"))
+        color = color if color not in taken else next(others)
+        taken.add(color)
+        found.append(line._replace(color=color, dash=DASHES.get(dash, "")))
+    return found
