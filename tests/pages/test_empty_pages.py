@@ -22,10 +22,10 @@ from tests.store import make
 
 OF_RUNS = ("runs", "tour", "run", "traces", "emergence", "find", "rewards", "curves", "compare", "drift")
 OF_ALL = ("launch", "record", "datasets", "system")
-SHOWN = ("arrow_data_frame", "arrow_table", "table", "metric", "plotly_chart", "code", "image", "imgs", "json")
-"""Types of elements that show something. HTML does not count: styles are such."""
+SHOWN = ("arrow_data_frame", "arrow_table", "table", "metric", "plotly_chart", "code", "imgs", "json", "text_area")
+"""Types of elements that show something, or a text to write."""
 REASONS = ("info", "warning", "error", "success", "caption", "text", "markdown")
-ACTIONS = ("button", "page_link", "download_button", "link_button", "form_submit_button", "text_area")
+ACTIONS = ("button", "page_link", "download_button", "link_button", "form_submit_button")
 
 
 def with_steps(store: Store, run_id: int, count: int) -> None:
@@ -96,8 +96,11 @@ def blocks(block: Block) -> Iterator[Block]:
             yield from blocks(child)
 
 
-def is_live_chart(element: Element) -> bool:
-    return element.type == "bidi_component" and "live_chart" in element.proto.component_name
+def is_drawn(element: Element) -> bool:
+    """Return whether an element is a chart of ours, or HTML that is more than a style."""
+    if element.type == "bidi_component":
+        return "live_chart" in str(element.proto.component_name)
+    return element.type == "html" and "<style" not in element.proto.body
 
 
 def faults(app: AppTest) -> list[str]:
@@ -114,7 +117,7 @@ def faults(app: AppTest) -> list[str]:
         if element.type == "plotly_chart" and not json.loads(element.proto.spec or "{}").get("data"):
             found.append("a chart without curves")
     types = [element.type for element in leaves(app.main)]
-    types += ["plotly_chart" for element in leaves(app.main) if is_live_chart(element)]
+    types += ["plotly_chart" for element in leaves(app.main) if is_drawn(element)]
     has_reason = any(kind in REASONS for kind in types)
     if not any(kind in SHOWN for kind in types) and not (has_reason and any(kind in ACTIONS for kind in types)):
         found.append(f"nothing to see and nothing to do: {sorted(set(types))}")
