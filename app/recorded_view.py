@@ -1,18 +1,23 @@
-"""What pages say about the recorded experiment: where it comes from, and the tour's stops on it.
+"""What pages say about the recorded experiment: where it comes from, the tour's stops on it, and where runs come from.
 
 The stop that somebody is at is in the address, and its sentence above the page.
 """
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import streamlit as st
 
 from app import recorded
 from app.recorded import Stop
-from app.shared import intents, links
-from app.shared.run_actions import attempt
+from app.shared import data, intents, links
+from app.shared.run_actions import attempt, demo_button
 
 PARAMETER = "tour"
+LAUNCH_PAGE = "../pages/launch.py"
+LOOK_EVERY = 2.0
+"""Seconds between two looks for a first run."""
 
 
 def banner() -> None:
@@ -61,6 +66,28 @@ def show_button(*, type: str = "secondary") -> None:
         st.rerun()
 
 
+def no_runs(comes: str) -> NoReturn:
+    """Say that there is no run yet and what comes here with one, and end the page; go on by itself once one is there.
+
+    `comes` is half a sentence: "its answers beside their images".
+    """
+    st.info(f"There is no run yet. The first one brings {comes}.", icon=":material/inbox:")
+    with st.container(horizontal=True, vertical_alignment="center", key="no_runs"):
+        show_button(type="primary")
+        demo_button()
+        st.page_link(LAUNCH_PAGE, label="Launch a run", icon=":material/rocket_launch:")
+    look_again()
+    st.stop()
+
+
+@st.fragment(run_every=LOOK_EVERY)
+def look_again(*, for_recorded: bool = False) -> None:
+    """Show the page anew when a run has come, or one of the recorded ones, from another process."""
+    found = data.list_run_heads(newest=1, uids=tuple(recorded.manifest().runs))
+    if recorded.here(found) if for_recorded else found:
+        st.rerun()
+
+
 def place(number: int) -> dict[str, str]:
     """Return the address of a stop, counted from 1."""
     return {**stops()[number - 1].query, PARAMETER: str(number)}
@@ -91,7 +118,7 @@ def strip() -> None:
                 script(after), label="Next stop", icon=":material/arrow_forward:", query_params=place(number + 1)
             )
         else:
-            st.page_link("../pages/launch.py", label="Launch a run", icon=":material/rocket_launch:")
+            st.page_link(LAUNCH_PAGE, label="Launch a run", icon=":material/rocket_launch:")
         st.button(
             "Leave", icon=":material/close:", key="leave_tour", type="tertiary", on_click=links.go, args=(PARAMETER,)
         )

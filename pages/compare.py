@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.compare import (
     budgets,
     equal_cost_view,
@@ -139,7 +139,7 @@ st.html(STYLE)
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    no_runs.end_page("tables of accuracy and similarity, with intervals")
+    recorded_view.no_runs("tables of accuracy and similarity, with intervals")
 chosen = selection.choose(runs)
 if chosen.left_out:
     st.caption(chosen.left_out)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.curves import address, axes, catalogue, charts, difference, grouping, legend, selection
 from app.curves.axes import Axis
 from app.curves.bands import SPREADS, Spread
@@ -210,7 +210,7 @@ def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
 st.title("Curves")
 everything = data.list_sound_runs()
 if not everything:
-    no_runs.end_page("curves to lay over one another")
+    recorded_view.no_runs("curves to lay over one another")
 if not any(run.step for run in everything):
     st.caption("No run has made a step yet: start the demo or launch one.")
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")

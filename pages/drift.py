@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.drift import changes, embedding, layout, map, over_training, reads, side_picker
 from app.drift import reading as drift_reading
 from app.drift import sides as drift
@@ -74,7 +74,7 @@ st.html(layout.STYLE)
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    no_runs.end_page("answers to set side by side with another's")
+    recorded_view.no_runs("answers to set side by side with another's")
 sides = side_picker.choose(store, runs)
 if len(sides) < 2:
     nothing("Two finished evaluations on the same questions are needed: choose two columns, or evaluate a run.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.emergence import figures, notes, story
 from app.emergence import rows as emergence_rows
 from app.emergence.story import Story, Texts
@@ -151,7 +151,7 @@ show_style()
 st.html(notes.STYLE)
 runs = run_picker.offered()
 if not runs:
-    no_runs.end_page("its milestones, with a trace from before and after each")
+    recorded_view.no_runs("its milestones, with a trace from before and after each")
 load_library()
 chosen, laid_over = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.find import found_list, selection
 from app.shared import data, finding, format, links, run_picker, trace_view
 from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
@@ -240,7 +240,7 @@ trace_view.show_style()
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    no_runs.end_page("answers to search")
+    recorded_view.no_runs("answers to search")
 asked = filters(runs)
 try:
     matches = asked.matcher()

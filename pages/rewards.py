@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.rewards import result
 from app.shared import data, format, run_picker, trace_view
 from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
@@ -140,7 +140,7 @@ def one_round(run: RunRow) -> None:
 def nothing_sampled(run: RunRow | None, runs: Sequence[RunRow]) -> None:
     """Say why the run in view cannot be scored, and name one that can."""
     if run is None:
-        no_runs.end_page("answers to score again")
+        recorded_view.no_runs("answers to score again")
     others = [each for each in runs if run_picker.has_sampled(each)]
     if not others:
         st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
-from app import no_runs
+from app import recorded_view
 from app.emergence import story
 from app.emergence.notes import findings_line
 from app.latest_group import latest_group
+from app.report import button
 from app.run import charts
 from app.run import curves as run_curves
 from app.run.charts import Chart, Curve
@@ -36,7 +39,7 @@ def head(shown: RunRow, was_live: bool) -> None:
     if found is None:
         return
     run, row = found
-    run_header(run, row)
+    run_header(run, row, partial(button.download, key="run_report"))
     if was_live and row.status not in status.OPEN:
         st.rerun()
 
@@ -115,7 +118,7 @@ def completions_tab(run: RunDetail) -> None:
 runs = run_picker.offered()
 if not runs:
     st.title("Run")
-    no_runs.end_page("its curves, as it learns")
+    recorded_view.no_runs("its curves, as it learns")
 load_library()
 chosen = run_picker.in_view(runs)
 chosen = data.get_row(chosen.id) or chosen

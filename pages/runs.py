@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import no_runs, recorded, recorded_view
+from app import recorded, recorded_view
 from app.curves import values_view
 from app.pulse import PULSE
 from app.runs.table import runs_table
@@ -168,7 +168,7 @@ def overview() -> None:
     if all(map(recorded.is_recorded, runs)):
         welcome()
     if not runs:
-        no_runs.look_again()
+        recorded_view.look_again()
         return
     going_on(data.list_runs(open_only=True))
     left = filtered(runs)

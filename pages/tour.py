@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import no_runs, recorded, recorded_view
+from app import recorded, recorded_view
 from app.shared import data, run_actions
 from app.tour import live
 
@@ -43,7 +43,7 @@ with tour:
             icon=":material/inventory_2:",
         )
         recorded_view.show_button(type="primary")
-        no_runs.look_again(for_recorded=True)
+        recorded_view.look_again(for_recorded=True)
 with beside:
     live.live()
     run_actions.demo_button()

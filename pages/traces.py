@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import chosen_trace, no_runs
+from app import chosen_trace, recorded_view
 from app.shared import data, links, run_picker, status
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
@@ -192,7 +192,7 @@ show_style()
 store = data.reader()
 runs = run_picker.offered()
 if not runs:
-    no_runs.end_page("its answers, each beside its image and with its rewards")
+    recorded_view.no_runs("its answers, each beside its image and with its rewards")
 trace = trace_in_address()
 # The trace in the address decides, whatever else is there.
 chosen_run = run_picker.in_view(runs)

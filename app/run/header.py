@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
 from app.pulse import PULSE
-from app.report import button
 from app.run.what_went_wrong import what_went_wrong
 from app.shared import data, format, intents, run_actions, status
 from app.shared.queue_view import place
 from store.db.rows import JobRow, RunDetail, RunRow
 
 
-def run_header(run: RunDetail, row: RunRow) -> None:
+def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]], None]) -> None:
+    """Show the head; `share` shows the button that saves runs as a page."""
     look = status.look(row.status)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
@@ -28,7 +29,7 @@ def run_header(run: RunDetail, row: RunRow) -> None:
                 run_actions.resume_button([row], key="run_resume")
             run_actions.branch_button(run, key="run_branch")
             run_actions.clone_button(row, key="run_clone")
-            button.download([run], key="run_report")
+            share([run])
             run_actions.tags_button([row], key="run_tags")
             run_actions.delete_button([row], key="run_delete")
     recorded = data.read_clock(run.id).at

@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,16 +25,16 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 import app.__main__ as command
-from app import server
+from app import recorded, server
 from scripts import browsing
 from store.db.engine import MEDIA_VARIABLE, Store, open_store
 from store.examples import add_examples, get_examples
 from store.jobs import list_jobs
 from store.media import files
 from store.media.rows import media_path
+from store.runs import list_run_heads
 from tests import seeded
 from tests.store import make
-from trainer import launch
 from trainer.launch.supervision import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,12 +195,24 @@ def test_the_default_is_guarded_and_silent(started: Started, capsys: pytest.Capt
     assert started.settings["browser.gatherUsageStats"] is False
 
 
-def test_the_demo_is_queued_once(started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
-    for _ in range(2):
-        assert command.main(["--port", str(free_port()), "--demo"]) == 0
-    store = open_store(readonly=True)
-    assert [job.run_name for job in list_jobs(store, open_only=True)] == ["demo-grpo", "demo-sft"]
+def test_the_demo_is_prepared_beside_the_server_and_ends_with_it(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    make.run(store, "mine")  # so that nothing trains
+    children: list[psutil.Process] = []
+
+    def run(**_: object) -> None:
+        children.extend(psutil.Process().children())
+        deadline = time.monotonic() + 240
+        while not recorded.here(list_run_heads(store)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(started, "run", run)
+    assert command.main(["--port", str(free_port()), "--demo"]) == 0
+    assert recorded.here(list_run_heads(store))
+    assert children and not any(child.is_running() for child in children)
+    assert list_jobs(store, open_only=True) == []
 
 
 def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
