@@ -174,17 +174,23 @@ def _write(folder: Path, sha256: str, data: bytes) -> None:
     target = path_of(folder, sha256)
     unfinished = target.with_name(f".{sha256}-{uuid4().hex}")
     try:
-        private.make_folder(folder)
-        # A folder that is shared by its permissions shares its files, too.
-        open_to = folder.stat().st_mode & private.UMASK
         if not target.parent.exists():
+            private.make_folder(folder)
             target.parent.mkdir(exist_ok=True)
-            target.parent.chmod(private.FOLDER | open_to)
-        unfinished.write_bytes(data)
-        unfinished.chmod(private.FILE | (open_to & 0o066))
+            target.parent.chmod(private.FOLDER | _open_to(folder))
+        with open(unfinished, "xb", opener=private.opener) as file:
+            file.write(data)
+        if open_to := _open_to(folder):
+            unfinished.chmod(private.FILE | (open_to & 0o066))
         os.replace(unfinished, target)
-    except OSError as error:
-        raise StoreError(f"Cannot write an image to {folder}: {error.strerror}.") from None
-    finally:
+    except BaseException as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"Cannot write an image to {folder}: {error.strerror}.") from None
+        raise
+
+
+def _open_to(folder: Path) -> int:
+    """Return the permissions of others: a folder that is shared by them shares its files, too."""
+    return folder.stat().st_mode & private.UMASK
