@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -41,6 +42,12 @@ class OneAtATime(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAtATime:
     return OneAtATime(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported from the garbage collector, as the server does: Streamlit collects after every run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from store.db.engine import Store, open_store
 from tests import seeded
-
-MAIN = Path(__file__).resolve().parents[2] / "app/main.py"
+from tests.pages import opening
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +46,7 @@ def open_page() -> Callable[..., AppTest]:
     """Runs a page of the app with an address's parameters: `open_page("run", run=uid)`."""
 
     def run(page: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(MAIN), default_timeout=240)
-        app.run()
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.switch_page(f"../pages/{page}.py").run()
+        app = opening.address(page, **query).run()
         assert not app.exception
         return app
 

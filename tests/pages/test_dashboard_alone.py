@@ -20,7 +20,7 @@ PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
 CODE = """
 import sys
 from importlib.util import find_spec
-from streamlit.testing.v1 import AppTest
+from tests.pages import opening
 from app import server
 from app.shared import intents
 
@@ -28,9 +28,7 @@ assert find_spec("torch") is None and find_spec("transformers") is None
 server.prepare()
 uid, *pages = sys.argv[1:]
 for page in pages:
-    app = AppTest.from_file("app/main.py", default_timeout=300).run()
-    app.query_params["run"] = uid
-    app.switch_page(f"../pages/{page}.py").run()
+    app = opening.address(page, run=uid).run()
     assert not app.exception, (page, app.exception)
 from store.db.engine import open_store
 from trainer import launch

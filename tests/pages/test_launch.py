@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from store.jobs import add_job, beat_job, list_jobs
 from store.runs import get_run, list_runs
 from store.steps import record_step
 from tests import seeded
+from tests.pages import opening
 from trainer import launch
 from trainer.launch import cluster
 from trainer.spec.config import PRESETS, RunConfig, command_line, from_dict, override, preset
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -36,11 +34,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def page(**parameters: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240).run()
-    at.switch_page("../pages/launch.py")
-    for name, value in parameters.items():
-        at.query_params[name] = value
-    return at.run()
+    return opening.address("launch", **parameters).run()
 
 
 def field(at: AppTest, path: str):  # type: ignore[no-untyped-def]
@@ -361,17 +355,6 @@ def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) 
     assert earlier.seconds_per_step(small) == 2.0
     assert earlier.seconds_per_step(override(small, {"optimization.accumulation": "2"})) is None
     assert any("took 2.0 s an update" in text.value for text in page(preset="demo-grpo").text)
-
-
-def test_the_page_loads_no_model_library(database: Store) -> None:
-    code = (
-        "import sys; from streamlit.testing.v1 import AppTest; "
-        f"at = AppTest.from_file({str(ROOT / 'app/main.py')!r}, default_timeout=240).run(); "
-        "at.switch_page('../pages/launch.py').run(); assert not at.exception; "
-        "print([name for name in ('torch', 'transformers', 'trl') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_jobs_before_it_are_counted(database: Store) -> None:

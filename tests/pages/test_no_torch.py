@@ -1,4 +1,4 @@
-"""Pages run without the model stack: each by itself in a fresh process."""
+"""Pages run without the model stack: all of them in a fresh process, one after the other."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from store.db.engine import Store
 from tests import seeded
@@ -20,24 +18,22 @@ HEAVY = (
 )
 CODE = """
 import sys
-from streamlit.testing.v1 import AppTest
+from tests.pages import opening
 from app import server
 server.prepare()
-page, uid = sys.argv[1:]
-app = AppTest.from_file("app/main.py", default_timeout=120).run()
-app.query_params["run"] = uid
-app.switch_page(f"../pages/{page}.py").run()
-assert not app.exception, app.exception
-print("loaded:", *[name for name in %r if name in sys.modules])
+uid, *pages = sys.argv[1:]
+for page in pages:
+    app = opening.address(page, run=uid).run()
+    assert not app.exception, (page, app.exception)
+    print(page, *[name for name in %r if name in sys.modules])
 """
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_loads_no_model_library(page: str, seeded_store: Store) -> None:
+def test_no_page_loads_a_model_library(seeded_store: Store) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    command = [sys.executable, "-c", CODE % (HEAVY,), page, run.uid]
+    command = [sys.executable, "-c", CODE % (HEAVY,), run.uid, *PAGES]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == "loaded:"
+    assert done.stdout.strip().splitlines() == PAGES

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from store.runs import list_runs
 from store.steps import record_step
 from store.trace import parse
 from tests import seeded
+from tests.pages import opening
 from tests.pages.test_trace_view import HOSTILE, a_row
 from trainer.datasets import shapes
 from trainer.datasets.images import encode_png
@@ -53,11 +52,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def page(**parameters: object) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240).run()
-    at.switch_page("../pages/traces.py")
-    for name, value in parameters.items():
-        at.query_params[name] = str(value)
-    return at.run()
+    return opening.address("traces", **parameters).run()
 
 
 def named(store: Store, name: str) -> RunRow:
@@ -259,14 +254,3 @@ def test_the_sparkline_spans_the_steps_and_leaves_gaps_out() -> None:
     assert "nan" not in html
     assert sparkline_html(steps[:1], values[:1], low=1, high=1, now=1, alt="") == ""
     assert "nan" not in sparkline_html(steps, np.zeros(3), low=1, high=3, now=1, alt="")
-
-
-def test_the_page_loads_no_model_library(database: Store) -> None:
-    code = (
-        "import sys; from streamlit.testing.v1 import AppTest; "
-        f"at = AppTest.from_file({str(ROOT / 'app/main.py')!r}, default_timeout=240).run(); "
-        "at.switch_page('../pages/traces.py').run(); assert not at.exception; "
-        "print([name for name in ('torch', 'transformers', 'trl') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
