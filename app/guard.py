@@ -21,6 +21,8 @@ OPEN_PATHS = ("/api/health", "/_stcore/health", *sign_in_page.PATHS)
 """Paths that strangers may request when sign-in is configured."""
 RECORDED = ("/api/", "/media/")
 """Paths that export what runs recorded."""
+ONCE = ("authorization", "origin", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site")
+"""Headers that decide who is let in: of two, each reader could believe another one."""
 UPLOADS = "/_stcore/upload_file"
 HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",
@@ -62,6 +64,8 @@ class Guard:
         except StoreError as error:
             log.error("Nobody is let in: %s", error)
             return PlainTextResponse("The sign-in of this server cannot be used: its log says why.", 503)
+        if twice := next((name for name in ONCE if len(request.headers.getlist(name)) > 1), None):
+            return PlainTextResponse(f"The header {twice} is given more than once: send it once.", 400)
         path = _inside(request.scope["path"])
         if not is_own_origin(request, sign_in) or not is_own_page(request, path):
             return PlainTextResponse("This request comes from another site: open the dashboard itself.", 403)

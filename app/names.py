@@ -34,7 +34,12 @@ class OwnNames:
         self.sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._is_own(host := Headers(scope=scope).get("host", "")):
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        hosts = Headers(scope=scope).getlist("host")
+        host = ", ".join(hosts)
+        if len(hosts) == 1 and self._is_own(host):  # of two names, others might read the second
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "Not a name of this server."})

@@ -11,6 +11,7 @@ import os
 import pkgutil
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
@@ -120,8 +121,9 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
 
     def completions(request: Request) -> Response:
         try:
-            uid = request.query_params.get("run")
-            search = finding.asked(request.query_params, resolve_run(store, uid) if uid else None)
+            query = _once_each(request)
+            uid = query.get("run")
+            search = finding.asked(query, resolve_run(store, uid) if uid else None)
             matches = search.matcher()
         except StoreError as error:
             raise HTTPException(400, str(error)) from None
@@ -148,6 +150,14 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
         Route(below + LIBRARY_ROUTE, library),
         Route(below + sign_in_page.PATH, sign_in_page.start),
     ]
+
+
+def _once_each(request: Request) -> dict[str, str]:
+    """Return the query of an address. Raises StoreError if it gives a name twice."""
+    given = request.query_params.multi_items()
+    if twice := next((name for name, count in Counter(name for name, _ in given).items() if count > 1), None):
+        raise StoreError(f"{twice!r} is given more than once: give each filter once.")
+    return dict(given)
 
 
 def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[str]:

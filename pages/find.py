@@ -241,8 +241,8 @@ store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
     recorded_view.no_runs("answers to search")
-asked = filters(runs)
 try:
+    asked = filters(runs)
     matches = asked.matcher()
     run = {"run": st.query_params["run"]} if asked.wanted.run_id is not None else {}
     selection.show(asked, st.session_state["find.query"] | run, runs)

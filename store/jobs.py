@@ -18,7 +18,7 @@ from sqlalchemy.orm import aliased
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.redaction import redacted_values
 from store.db.rows import JobRef, JobRow, WorkerRow
-from store.db.schema import Job, Run, Worker
+from store.db.schema import Checkpoint, Job, Run, Worker
 from store.db.sql import columns, sound_row, upsert
 from store.db.states import ACTIVE, COMES_FROM, OPEN, JobState, Launcher
 from store.db.values import clean, storable
@@ -150,8 +150,8 @@ def start_job(
         )
         if row is None:
             raise StoreError(f"Job {job_id} cannot start: it has ended, or another process runs it.")
-        step = connection.scalar(select(Run.step).where(Run.id == row.run_id)) or 0
-        resumed = row.kind == "train" and step > 0
+        step = _going_on_from(connection, row)
+        resumed = step > 0
         message = f"Resumed from step {step}" if resumed else f"{row.kind.capitalize()} job started"
         insert_event(
             connection,
@@ -161,6 +161,18 @@ def start_job(
             job_id=job_id,
             step=step if resumed else None,
         )
+
+
+def _going_on_from(connection: Connection, job: Row[Any]) -> int:
+    """Return the step after which a training goes on, 0 for its beginning and for other jobs.
+
+    Ours goes on from its last checkpoint, whatever was recorded since; a script of somebody else where its records end.
+    """
+    if job.kind != "train":
+        return 0
+    saved = select(Checkpoint.step).where(Checkpoint.run_id == job.run_id, Checkpoint.kind == "last")
+    recorded = select(Run.step).where(Run.id == job.run_id)
+    return connection.scalar(saved if job.arguments.get("resume") else recorded) or 0
 
 
 def beat_job(
@@ -287,10 +299,10 @@ def get_worker(store: Store, host: str) -> WorkerRow | None:
 
 def _move(
     connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any
-) -> Row[int, str, int, str] | None:
-    """Move a job to a state if its own allows it; return its id, uid, run and kind, or None."""
+) -> Row[int, str, int, str, dict[str, Any]] | None:
+    """Move a job to a state if its own allows it; return its id, uid, run, kind and arguments, or None."""
     move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
-    return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind)).first()
+    return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind, Job.arguments)).first()
 
 
 def _end(connection: Connection, job_id: int, state: JobState, **columns: Any) -> bool:

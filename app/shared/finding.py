@@ -1,18 +1,18 @@
 """A search as it is written in an address: the Find page and the export read it by the same function.
 
-A value that cannot be read counts as not given.
+An empty value counts as not given; one that cannot be read is refused, since what it leaves out would pass for found.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from store.care.export import completion_fields
 from store.completions.find import Order, Range, TraceFilter, iter_found
 from store.completions.patterns import Matcher, containing, matching
-from store.db.engine import Store
+from store.db.engine import Store, StoreError
 from store.db.rows import StoredCompletion
 from store.examples import get_examples
 from store.notes import Remarks, get_remarks
@@ -31,9 +31,19 @@ ORDERS = {
 JUDGED = {"Any": None, "Right": True, "Wrong": False}
 FORMS = {"Any": None, "Well-formed": True, "Malformed": False}
 CUT = {"Any": None, "Cut off": True, "Complete": False}
+REGEX = {"true": True, "false": False}
 RANGES = {"step": "Step", "reward": "Reward", "tokens": "Tokens", "steps": "Reasoning steps"}
 """Name in the address, without `_from` and `_to`, and label."""
+NAMES = frozenset(
+    (
+        *("run", "q", "regex", "sort", "judged", "form", "cut", "tag", "example", "answer"),
+        *(f"{name}_{end}" for name in RANGES for end in ("from", "to")),
+    )
+)
+LONGEST = 60
+"""Characters that are shown of a value that is refused."""
 AT_ONCE = 250
+T = TypeVar("T")
 
 
 class Asked(NamedTuple):
@@ -52,39 +62,64 @@ class Asked(NamedTuple):
 
 
 def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
-    """Return the search of an address's query; the run has been looked up already."""
+    """Return the search of an address's query; the run has been looked up already.
+
+    Raises StoreError for a name that is no filter, or a value that it cannot have.
+    """
+    if unknown := sorted(set(query) - NAMES):
+        raise StoreError(f"There is no filter {unknown[0]!r}: the filters are {', '.join(sorted(NAMES))}.")
     wanted = TraceFilter(
         run_id=run_id,
-        correct=JUDGED.get(query.get("judged", "")),
-        wellformed=FORMS.get(query.get("form", "")),
-        truncated=CUT.get(query.get("cut", "")),
-        example_id=_whole(query.get("example")),
-        answer=_whole(query.get("answer")),
+        correct=_one_of(query, "judged", JUDGED, None),
+        wellformed=_one_of(query, "form", FORMS, None),
+        truncated=_one_of(query, "cut", CUT, None),
+        example_id=_whole(query, "example"),
+        answer=_whole(query, "answer"),
         tag=query.get("tag") or None,
         step=_range(query, "step"),
         reward=_range(query, "reward"),
         tokens=_range(query, "tokens"),
         reasoning_steps=_range(query, "steps"),
     )
-    text = query.get("q", "")
-    return Asked(wanted, ORDERS.get(query.get("sort", ""), ORDERS["Latest step"]), text, query.get("regex") == "true")
+    order = _one_of(query, "sort", ORDERS, ORDERS["Latest step"])
+    return Asked(wanted, order, query.get("q", ""), _one_of(query, "regex", REGEX, False))
+
+
+def _one_of(query: Mapping[str, str], name: str, choices: Mapping[str, T], otherwise: T) -> T:
+    text = query.get(name)
+    if not text:
+        return otherwise
+    if text not in choices:
+        raise StoreError(f"{name} cannot be {_shown(text)}: choose one of {', '.join(choices)}.")
+    return choices[text]
 
 
 def _range(query: Mapping[str, str], name: str) -> Range:
-    return _number(query.get(f"{name}_from")), _number(query.get(f"{name}_to"))
+    return _number(query, f"{name}_from"), _number(query, f"{name}_to")
 
 
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
+def _number(query: Mapping[str, str], name: str) -> float | None:
+    text = query.get(name)
+    if not text:
         return None
-    return value if math.isfinite(value) else None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise StoreError(f"{name} cannot be {_shown(text)}: write a number.")
+    return value
 
 
-def _whole(text: str | None) -> int | None:
-    value = _number(text)
-    return int(value) if value is not None and value.is_integer() and abs(value) < 2**31 else None
+def _whole(query: Mapping[str, str], name: str) -> int | None:
+    value = _number(query, name)
+    if value is not None and not (value.is_integer() and abs(value) < 2**31):
+        raise StoreError(f"{name} cannot be {_shown(query[name])}: write a whole number of at most ten digits.")
+    return None if value is None else int(value)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 
 def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict[str, object]]:

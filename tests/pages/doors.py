@@ -54,6 +54,24 @@ def ask(port: int, path: str, method: str = "GET", **headers: str) -> Answer:
     return found
 
 
+def ask_twice(port: int, path: str, name: str, *values: str, upgrade: bool = False) -> Answer:
+    """Asks with a header given once for each value; `upgrade` asks for the web socket."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.putrequest("GET", path, skip_host=True)
+    socket_headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode()}
+    own = {} if name == "Host" else {"Host": f"127.0.0.1:{port}"}
+    for other, value in (own | (socket_headers | key if upgrade else {})).items():
+        connection.putheader(other, value)
+    for value in values:
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    found = Answer(answer.status, {}, b"" if answer.status == 101 else answer.read())
+    connection.close()
+    return found
+
+
 def handshake(port: int, **headers: str) -> Answer:
     """Asks for Streamlit's web socket; 101 lets in."""
     key = base64.b64encode(os.urandom(16)).decode()

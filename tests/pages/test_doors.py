@@ -18,6 +18,7 @@ from scripts import browsing
 from tests.pages.doors import (
     OURS,
     ask,
+    ask_twice,
     filled,
     handshake,
     image_path,
@@ -61,6 +62,35 @@ def test_another_name_gets_a_sentence_that_says_what_to_do(running: browsing.Ser
 @pytest.mark.parametrize("name", ["127.0.0.1", "LOCALHOST", "localhost:1", "[::1]:8501", "[::1]"])
 def test_names_of_this_machine_are_answered_whatever_their_port(running: browsing.Server, name: str) -> None:
     assert ask(port_of(running), "/api/health", Host=name).status == 200
+
+
+@pytest.mark.parametrize("other", ["evil.example", "127.0.0.1", ""])
+def test_two_names_are_refused_in_either_order(running: browsing.Server, other: str) -> None:
+    port = port_of(running)
+    own = f"127.0.0.1:{port}"
+    for path in ("/", *OURS):
+        assert ask_twice(port, path, "Host", own).status == 200
+        for names in ((own, other), (other, own)):
+            assert ask_twice(port, path, "Host", *names).status == 400
+    for names in ((own, other), (other, own)):
+        assert ask_twice(port, "/_stcore/stream", "Host", *names, upgrade=True).status in (400, 403)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "other"),
+    [
+        ("Origin", "http://127.0.0.1:{port}", "https://evil.example"),
+        ("Sec-Fetch-Site", "same-origin", "cross-site"),
+        ("Authorization", "Bearer x", "Bearer y"),
+    ],
+)
+def test_nothing_that_lets_in_is_given_twice(running: browsing.Server, name: str, own: str, other: str) -> None:
+    port = port_of(running)
+    own = own.format(port=port)
+    for values in ((own, other), (other, own), (own, own)):
+        answer = ask_twice(port, "/api/health", name, *values)
+        assert (answer.status, b"is given more than once" in answer.body) == (400, True)
+        assert ask_twice(port, "/_stcore/stream", name, *values, upgrade=True).status in (400, 403)
 
 
 def test_below_a_path_all_routes_are(tmp_path: Path) -> None:

@@ -199,7 +199,36 @@ def test_nothing_right_is_nothing_to_train_on(seeded_store: Store, open_page: Op
     assert not list((seeded_store.media.parent / "selections").iterdir())
 
 
-def test_what_is_asked_survives_odd_values() -> None:
-    asked = finding.asked({"q": "x", "regex": "yes", "sort": "?", "reward_from": "1e400", "tokens_to": "12"}, None)
-    assert (asked.is_expression, asked.order) == (False, Order("step", True))
-    assert (asked.wanted.reward, asked.wanted.tokens) == ((None, None), (None, 12.0))
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("judged=maybe", "judged cannot be 'maybe': choose one of Any, Right, Wrong."),
+        ("form=right", "form cannot be 'right': choose one of Any, Well-formed, Malformed."),
+        ("cut=yes", "cut cannot be 'yes'"),
+        ("sort=newest", "sort cannot be 'newest': choose one of Latest step, "),
+        ("regex=yes&q=x", "regex cannot be 'yes': choose one of true, false."),
+        ("reward_from=1e400", "reward_from cannot be '1e400': write a number."),
+        ("tokens_to=a+few", "tokens_to cannot be 'a few': write a number."),
+        ("example=1.5", "example cannot be '1.5': write a whole number"),
+        ("answer=99999999999", "answer cannot be '99999999999': write a whole number"),
+        ("judge=Right", "There is no filter 'judge': the filters are answer, cut, "),
+        ("judged=Right&judged=Wrong", "'judged' is given more than once"),
+        ("judged=" + "x" * 9999, "x…': choose one of"),
+        ("run=nobody", "nobody"),
+    ],
+)
+def test_an_export_leaves_no_filter_out_in_silence(client: TestClient, query: str, words: str) -> None:
+    answer = client.get(f"/api/completions.jsonl?{query}")
+    assert answer.status_code == 400 and words in answer.text and len(answer.text) < 500
+
+
+def test_an_export_takes_every_choice_of_the_page_and_what_is_left_empty(client: TestClient) -> None:
+    choices = {"judged": finding.JUDGED, "form": finding.FORMS, "cut": finding.CUT, "sort": finding.ORDERS}
+    for name, values in choices.items():
+        for value in ("", *values):
+            answer = client.get("/api/completions.jsonl", params={name: value, "step_from": "9.0", "step_to": "10"})
+            assert answer.status_code == 200
+
+
+def test_a_number_beyond_all_measure_is_refused_on_the_page(seeded_store: Store, open_page: Open) -> None:
+    assert "answer cannot be" in open_page("find", answer="99999999999").error[0].value.replace("\\", "")

@@ -24,8 +24,10 @@ def run(store: Store, name: str = "demo", **fields: Any) -> RunRef:
     return create_run(store, name=name, **{"config": {}, "reward_weights": {"format": 1.0}, **words, **fields})
 
 
-def running_job(store: Store, run_id: int, host: str = "here", kind: str = "train") -> int:
-    job = add_job(store, run_id, kind, {})
+def running_job(
+    store: Store, run_id: int, host: str = "here", kind: str = "train", arguments: dict[str, Any] | None = None
+) -> int:
+    job = add_job(store, run_id, kind, arguments or {})
     claimed = claim_job(store, host)
     assert claimed == job
     start_job(store, job.id, host=host, boot_id="boot", pid=7, pid_started=1.0, log_path="log.txt")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store.db.engine import Store, StoreError
 from store.db.rows import JobRow
 from store.db.states import CLOSED, COMES_FROM, OPEN, JobState
-from store.events import list_events
+from store.events import list_events, set_checkpoint
 from store.jobs import (
     add_job,
     ask_stop,
@@ -112,11 +112,28 @@ def test_a_job_starts_once(store: Store) -> None:
         start_job(store, job_id, host="here", boot_id=None, pid=8, pid_started=None, log_path=None)
 
 
-def test_a_second_training_job_resumes(store: Store) -> None:
+@pytest.mark.parametrize(("saved", "told"), [(2, ("resumed", 2)), (None, ("started", None))])
+def test_a_resumed_training_says_from_which_checkpoint(
+    store: Store, saved: int | None, told: tuple[str, int | None]
+) -> None:
+    """Steps that were recorded after it are done again; without one, all are."""
+    run = make.run(store)
+    end_job(store, make.running_job(store, run.id), JobState.KILLED)
+    record_step(store, run.id, 4, {}, at=1.0)
+    if saved is not None:
+        set_checkpoint(store, run.id, kind="best", step=1, path="best")
+        set_checkpoint(store, run.id, kind="last", step=saved, path="last")
+    make.running_job(store, run.id, arguments={"resume": True})
+    event = list_events(store, run.id)[-1]
+    assert (event.kind, event.step) == told
+    assert event.message.startswith(f"Resumed from step {saved} on" if saved else "Train job started on")
+
+
+def test_a_script_that_goes_on_says_where_its_records_end(store: Store) -> None:
     run = make.run(store)
     end_job(store, make.running_job(store, run.id), JobState.STOPPED)
     record_step(store, run.id, 4, {}, at=1.0)
-    make.running_job(store, run.id)
+    make.running_job(store, run.id, arguments={"recorded": True})
     event = list_events(store, run.id)[-1]
     assert (event.kind, event.step) == ("resumed", 4)
 
