@@ -12,15 +12,7 @@ from scripts import browsing
 
 PATIENCE_MS = 90_000
 """How long a person would wait on a machine that is busy with something else."""
-TIMEOUT = 900
-"""Seconds for a journey, with all that trains, embeds or measures meanwhile."""
 expect.set_options(timeout=PATIENCE_MS)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 @pytest.fixture

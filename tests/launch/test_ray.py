@@ -155,7 +155,6 @@ def test_a_cluster_that_cannot_be_asked_is_a_sentence(
 
 
 @pytest.mark.training
-@pytest.mark.timeout(600)
 def test_the_demo_on_postgresql_and_ray_is_stopped_with_a_checkpoint_and_goes_on(
     ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

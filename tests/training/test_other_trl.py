@@ -66,7 +66,6 @@ def run(version: str, folder: Path, model: Path, recorded: str) -> dict[str, Any
     return found
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", list(trl_environments.VERSIONS))
 def test_another_trl_is_recorded_and_not_changed(
     version: str, dashboard: tuple[browsing.Server, Store], tmp_path: Path
