@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.orm import aliased
@@ -26,6 +26,8 @@ from store.events import insert_event
 
 STOP_WORDS = {1: "finish the step and save", 2: "terminate", 3: "kill", 4: "give up"}
 RECENT_JOBS = 200
+Moved: TypeAlias = Row[int, str, int, str, dict[str, Any]]
+"""A job's id, uid, run, kind and arguments."""
 
 
 def new_uid() -> str:
@@ -163,7 +165,7 @@ def start_job(
         )
 
 
-def _going_on_from(connection: Connection, job: Row[Any]) -> int:
+def _going_on_from(connection: Connection, job: Moved) -> int:
     """Return the step after which a training goes on, 0 for its beginning and for other jobs.
 
     Ours goes on from its last checkpoint, whatever was recorded since; a script of somebody else where its records end.
@@ -297,10 +299,8 @@ def get_worker(store: Store, host: str) -> WorkerRow | None:
     return WorkerRow._make(row) if row else None
 
 
-def _move(
-    connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any
-) -> Row[int, str, int, str, dict[str, Any]] | None:
-    """Move a job to a state if its own allows it; return its id, uid, run, kind and arguments, or None."""
+def _move(connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any) -> Moved | None:
+    """Move a job to a state if its own allows it, and return it, or None."""
     move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
     return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind, Job.arguments)).first()
 
