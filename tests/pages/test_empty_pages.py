@@ -17,7 +17,7 @@ from store.evaluations.records import begin_evaluation, finish_evaluation, recor
 from store.examples import add_examples
 from store.jobs import add_job, end_job
 from store.steps import record_step
-from tests.pages.conftest import MAIN
+from tests.pages.opening import MAIN
 from tests.store import make
 
 OF_RUNS = ("runs", "tour", "run", "traces", "emergence", "find", "rewards", "curves", "compare", "drift")
