@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.rows import ExperimentRow, RunRef
@@ -27,6 +27,12 @@ def add_to_experiment(store: Store, experiment_id: int, run_id: int, arm: str) -
         connection.execute(insert(ExperimentRun).values(experiment_id=experiment_id, run_id=run_id, arm=clean(arm)))
 
 
+def change_matrix(store: Store, experiment_id: int, matrix: dict[str, Any]) -> None:
+    with writing(store) as connection:
+        changed = update(Experiment).where(Experiment.id == experiment_id).values(matrix=storable(matrix))
+        connection.execute(changed)
+
+
 def delete_experiment(store: Store, experiment_id: int) -> None:
     """Delete an experiment, not its runs."""
     with writing(store) as connection:
@@ -45,8 +51,11 @@ def list_experiments(store: Store) -> list[ExperimentRow]:
         return [ExperimentRow._make((*row, arms.get(row.id, {}))) for row in rows]
 
 
-def get_experiment(store: Store, uid: str) -> ExperimentRow:
-    found = next((row for row in list_experiments(store) if row.uid == uid), None)
-    if found is None:
-        raise StoreError(f"There is no experiment {uid!r} in {store.where}.")
-    return found
+def get_experiment(store: Store, name_or_uid: str) -> ExperimentRow:
+    """Return the experiment with this uid, or the newest one of this name. Raises StoreError."""
+    rows = list_experiments(store)
+    found = [row for row in rows if row.uid == name_or_uid] or [row for row in rows if row.name == name_or_uid]
+    if not found:
+        known = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
+        raise StoreError(f"There is no experiment {name_or_uid!r} in {store.where}. Known: {known}.")
+    return found[0]

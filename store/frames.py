@@ -18,7 +18,7 @@ from store.db.rows import RunDetail
 from store.db.schema import Metric, MetricName
 from store.db.values import flat
 from store.evaluations.predictions import iter_predictions
-from store.experiments import list_experiments
+from store.experiments import get_experiment, list_experiments
 from store.runs import get_run, get_runs, list_run_heads, list_runs, resolve_run
 
 EXPERIMENT, TAG = "experiment:", "tag:"
@@ -99,11 +99,7 @@ class Frames:
                 raise StoreError(f"No run has the tag {text.removeprefix(TAG)!r}.")
             return sorted(found)
         if text.startswith(EXPERIMENT):
-            wanted = text.removeprefix(EXPERIMENT)
-            for experiment in list_experiments(self.store):
-                if wanted in (experiment.uid, experiment.name):
-                    return sorted(experiment.arms)
-            raise StoreError(f"There is no experiment {wanted!r} in {self.store.where}.")
+            return sorted(get_experiment(self.store, text.removeprefix(EXPERIMENT)).arms)
         return [resolve_run(self.store, text)]
 
     def _group(self, field: str, details: Mapping[int, RunDetail]) -> dict[int, Any]:

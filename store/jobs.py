@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -203,14 +203,31 @@ def advance_job(store: Store, job_id: int, done: int, total: int) -> int:
 def ask_stop(store: Store, job_id: int, level: int = 1) -> None:
     """Cancel a queued job; ask an active one to stop, with a level of STOP_WORDS."""
     with writing(store) as connection:
-        row = connection.execute(select(Job.run_id, Job.state, Job.stop_requested).where(Job.id == job_id)).first()
-        if row is None or row.state not in OPEN or row.stop_requested >= level:
-            return
-        insert_event(connection, row.run_id, "stop_asked", f"Stop asked: {STOP_WORDS[level]}.", job_id=job_id)
-        if row.state == JobState.QUEUED:
-            _end(connection, job_id, JobState.STOPPED, error="Taken out of the queue.")
-        else:
-            _move(connection, Job.id == job_id, JobState.STOPPING, stop_requested=level)
+        _ask_stop(connection, job_id, level)
+
+
+def ask_all_to_stop(store: Store, run_ids: Collection[int], level: int = 1) -> list[JobRef]:
+    """Do what `ask_stop` does to every open job of these runs, at once: none of them starts meanwhile.
+
+    Returns the jobs that it was asked of.
+    """
+    wanted = select(Job.id, Job.uid).where(Job.run_id.in_(run_ids), Job.state.in_(OPEN)).order_by(Job.id)
+    with writing(store) as connection:
+        asked = [JobRef(*row) for row in connection.execute(wanted)]
+        for job in asked:
+            _ask_stop(connection, job.id, level)
+    return asked
+
+
+def _ask_stop(connection: Connection, job_id: int, level: int) -> None:
+    row = connection.execute(select(Job.run_id, Job.state, Job.stop_requested).where(Job.id == job_id)).first()
+    if row is None or row.state not in OPEN or row.stop_requested >= level:
+        return
+    insert_event(connection, row.run_id, "stop_asked", f"Stop asked: {STOP_WORDS[level]}.", job_id=job_id)
+    if row.state == JobState.QUEUED:
+        _end(connection, job_id, JobState.STOPPED, error="Taken out of the queue.")
+    else:
+        _move(connection, Job.id == job_id, JobState.STOPPING, stop_requested=level)
 
 
 def end_job(

@@ -1,4 +1,4 @@
-"""The trainer's command line: `python -m trainer run | eval | embed | experiment | export | stop | data | …`.
+"""The trainer's command line: `python -m trainer run | eval | embed | experiment | sweep | export | stop | data | …`.
 
 Exit codes: 0 finished, 1 failed, 2 a configuration or name that cannot be used, 74 a disk or database that refuses,
 130 or 143 stopped.
@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,15 @@ from sqlalchemy import make_url
 from store.db import private
 from store.db.engine import Store, StoreError, database_url, open_store, sqlite_path
 from store.db.rows import JobRef, JobRow, RunRef
-from store.db.states import JobState, Launcher
-from store.experiments import get_experiment
+from store.db.states import Launcher
 from store.jobs import add_job, get_job, list_jobs
 from store.runs import get_run, list_runs, resolve_run
 from store.terminal import shown
 from trainer import launch
 from trainer.jobs import ranks, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import cluster, devices, identity, indexing, local, threads
-from trainer.launch.experiments import launch_experiment
-from trainer.spec import benchmark, experiments
+from trainer.launch import cluster, devices, experiment_commands, identity, indexing, local, threads
+from trainer.spec import benchmark
 from trainer.spec import config as configs
 from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
 from trainer.spec.errors import TrainerError
@@ -92,11 +90,7 @@ def parser() -> argparse.ArgumentParser:
     embed.add_argument("--encoder", metavar="NAME", default=EvaluationConfig().encoder, help="default: %(default)s")
     embed.add_argument("--queue", action="store_true", help="leave it to the queue and return at once")
 
-    experiment = _command(commands, "experiment", experiment_command, "queue a matrix of runs with their evaluations")
-    experiment.add_argument("name", choices=list(experiments.NAMED), help="demo-tables: SFT and GRPO at two ranks")
-    experiment.add_argument("--seeds", type=positive_number, default=1, metavar="N", help="runs of each arm; default 1")
-    experiment.add_argument("--queue", action="store_true", help="return at once, rather than when all has ended")
-    _launcher_option(experiment)
+    experiment_commands.add(partial(_command, commands), _launcher_option)
 
     preflight = _command(commands, "preflight", preflight_command, "check a configuration without training")
     _config_options(preflight, preflight.add_mutually_exclusive_group(required=True))
@@ -229,18 +223,6 @@ def embed_command(options: argparse.Namespace) -> int:
         if code != FINISHED:
             return code
     return FINISHED
-
-
-def experiment_command(options: argparse.Namespace) -> int:
-    store = open_store(options.db)
-    matrix = replace(experiments.NAMED[options.name], seeds=tuple(range(options.seeds)))
-    uid = launch_experiment(store, options.name, matrix, launcher=options.launcher)
-    print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
-    if options.queue:
-        return FINISHED
-    members = get_experiment(store, uid).arms
-    jobs = import_module("trainer.launch.queue").wait(store, members)
-    return FAILED if any(job.state != JobState.FINISHED for job in jobs) else FINISHED
 
 
 def preflight_command(options: argparse.Namespace) -> int:

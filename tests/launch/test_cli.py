@@ -156,6 +156,27 @@ def test_an_experiment_queues_its_matrix(
     assert (made.name, len(made.arms), len(list_jobs(store))) == ("demo-tables", 9, 27)
 
 
+def test_a_sweep_is_launched_extended_paused_resumed_and_stopped(
+    store: Store, trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
+    own = ("--arms", "GRPO CoT,SFT CoT", "--ranks", "8,16", "--benchmarks", "shapes-simple", "--queue")
+    assert trainer("experiment", "betas", *own, "--vary", "max_tokens=32,48", "--set", "optimization.steps=3") == 0
+    (made,) = list_experiments(store)
+    assert {get_run(store, run).max_steps for run in made.arms} == {3} and len(made.arms) == 8
+    assert trainer("sweep", "extend", "betas", "--seeds", "2", "--vary", "max_tokens=64") == 0
+    assert trainer("sweep", "pause", "betas") == 0
+    assert list_jobs(store, open_only=True) == []
+    assert trainer("sweep", "resume", made.uid) == 0
+    assert len(list_jobs(store, open_only=True)) == 24
+    assert trainer("sweep", "stop", "betas", "--level", "3") == 0
+    assert list_jobs(store, open_only=True) == []
+    assert trainer("sweep", "show", "betas") == 0
+    said = capfd.readouterr().out
+    for words in ("queued 16 more runs", "asked 24 jobs to pause", "queued 24 jobs again", "betas", "24 stopped"):
+        assert words in said
+
+
 def test_an_experiment_in_the_foreground_ends_with_its_last_job(
     store: Store, trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +210,10 @@ def test_evaluate_a_model(store: Store, trainer: Main) -> None:
         ("run --resume x --set seed=1", "--set cannot be used with --resume"),
         ("eval --run nowhere", "There is no run 'nowhere'"),
         ("eval --model tiny --benchmark mnist", "unknown dataset 'mnist'. Choose one of shapes-simple"),
+        ("experiment mine", "Name an experiment (demo-tables), or its arms by --arms"),
+        ("experiment mine --arms SFT --queue", "There is no arm 'SFT'"),
+        ("experiment demo-tables --set seed=1,2", "--set seed=1,2: give one value; --vary takes several"),
+        ("sweep pause nowhere", "There is no experiment 'nowhere'"),
         ("stop nowhere", "There is no run 'nowhere'"),
         ("job nowhere", "There is no job 'nowhere'"),
         ("stop x --db mysql+nothing://x", "mysql is not supported"),

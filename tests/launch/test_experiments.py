@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from store.db.engine import Store
+from store.db.rows import JobRow
+from store.db.states import JobState
 from store.experiments import get_experiment, list_experiments
-from store.jobs import list_jobs
+from store.jobs import claim_job, end_job, list_jobs
 from store.runs import get_run, list_runs
 from trainer import launch
-from trainer.launch.experiments import BASE_SAMPLES, launch_experiment
+from trainer.launch.experiments import (
+    BASE_SAMPLES,
+    extend_experiment,
+    launch_experiment,
+    resume_experiment,
+    stop_experiment,
+)
 from trainer.spec import experiments
-from trainer.spec.config import ConfigError
+from trainer.spec.config import ConfigError, alternatives
 from trainer.spec.experiments import ARMS, DEMO_TABLES, Matrix
 
 
@@ -71,9 +80,107 @@ def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
         (Matrix(arms=("SFT CoT",), models=("gpt",)), "no presets for the model 'gpt'"),
         (Matrix(arms=("SFT CoT",), benchmarks=("mnist",)), "unknown dataset 'mnist'"),
         (Matrix(arms=("SFT CoT",), ranks=(0,)), "lora.rank must be at least 1"),
+        (Matrix(arms=("SFT CoT",), varied=(("lora.rank", (1, 2)),)), "varied by the ranks of the experiment"),
+        (Matrix(arms=("GRPO CoT",), varied=(("grpo.bet", (0, 1)),)), "Did you mean grpo.beta"),
+        (Matrix(arms=("GRPO CoT",), varied=(("grpo.beta", ("much",)),)), "grpo.beta must be a number"),
+        (Matrix(arms=("GRPO CoT", "SFT CoT"), seeds=tuple(range(51))), "102 runs; an experiment has at most 100"),
     ],
 )
 def test_what_cannot_run_queues_nothing(store: Store, matrix: Matrix, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         launch_experiment(store, "tables", matrix)
     assert (list_runs(store), list_experiments(store)) == ([], [])
+
+
+SWEEP = Matrix(
+    arms=("GRPO CoT", "zero-shot CoT"),
+    ranks=(8,),
+    seeds=(0, 1),
+    varied=(("grpo.beta", (0, 0.02)), ("rewards.steps", (0.5,)), ("optimization.schedule", ("constant", "cosine"))),
+    benchmarks=("shapes-simple",),
+)
+
+
+def test_further_settings_multiply_the_runs_that_train_and_are_in_their_names() -> None:
+    runs = experiments.planned(SWEEP)
+    trained = [run.config for run in runs if run.arm == "GRPO CoT"]
+    assert len(trained) == 2 * 2 * 2 and len(runs) == len(trained) + 1
+    assert {(c.grpo.beta, c.optimization.schedule, c.seed) for c in trained} == {
+        (beta, schedule, seed) for beta in (0, 0.02) for schedule in ("constant", "cosine") for seed in (0, 1)
+    }
+    assert {reward.weight for config in trained for reward in config.rewards if reward.name == "steps"} == {0.5}
+    assert trained[0].title == "grpo-cot-tiny-r8-beta-0-schedule-constant-s0"
+
+
+def test_values_are_read_as_yaml() -> None:
+    assert alternatives("grpo.beta=0, 0.02") == ("grpo.beta", (0, 0.02))
+    assert alternatives("optimization.schedule=constant,cosine") == ("optimization.schedule", ("constant", "cosine"))
+    assert alternatives("visual_words=[red, blue], [top]") == ("visual_words", (["red", "blue"], ["top"]))
+    for text in ("grpo.beta", "grpo.beta=", "grpo.beta=[1"):
+        with pytest.raises(ConfigError):
+            alternatives(text)
+
+
+def test_a_matrix_is_stored_and_read_again(store: Store) -> None:
+    uid = launch_experiment(store, "sweep", SWEEP)
+    found = experiments.from_stored(get_experiment(store, uid).matrix)
+    assert found == SWEEP and experiments.planned(found) == experiments.planned(SWEEP)
+    for foreign in ({}, {"learning rate": [1]}, {"arms": "all"}):
+        with pytest.raises(ConfigError, match="was not launched from here"):
+            experiments.from_stored(foreign)
+
+
+def test_an_experiment_is_extended_by_what_is_new(store: Store) -> None:
+    uid = launch_experiment(store, "sweep", SWEEP)
+    more = replace(SWEEP, seeds=(0, 1, 2), varied=(("grpo.beta", (0.1,)),))
+    assert extend_experiment(store, uid, more) == 3 * 3 * 2 - 2 * 2 * 2
+    found = get_experiment(store, uid)
+    titles = [get_run(store, run).name for run in found.arms]
+    assert len(titles) == len(set(titles)) == 3 * 3 * 2 + 1
+    assert dict(experiments.from_stored(found.matrix).varied)["grpo.beta"] == (0, 0.02, 0.1)
+    with pytest.raises(ConfigError, match="has all of these runs"):
+        extend_experiment(store, uid, more)
+    with pytest.raises(ConfigError, match=r"max_tokens is not varied.*It varies grpo\.beta"):
+        extend_experiment(store, uid, replace(SWEEP, varied=(("max_tokens", (10,)),)))
+    with pytest.raises(ConfigError, match="at most 100"):
+        extend_experiment(store, uid, replace(SWEEP, seeds=tuple(range(20))))
+    assert len(get_experiment(store, uid).arms) == len(titles)
+
+
+def test_an_experiment_pauses_and_resumes_as_one(store: Store, tmp_path: Path) -> None:
+    """What was taken out of the queue comes back, a training before its evaluations; what failed does not."""
+    matrix = replace(SWEEP, arms=("GRPO CoT",), seeds=(0,), benchmarks=("shapes-simple", "shapes-hard"))
+    uid = launch_experiment(store, "sweep", matrix)
+    other = launch_experiment(store, "other", replace(matrix, varied=()))
+    before = [job for job in list_jobs(store) if job.run_id in get_experiment(store, uid).arms]
+    done, failed = (claim_job(store, "elsewhere", devices=(name,)) for name in ("0", "1"))
+    at_work = claim_job(store, "elsewhere", devices=("2",))
+    assert done and failed and at_work
+    end_job(store, done.id, JobState.FINISHED)
+    end_job(store, failed.id, JobState.FAILED)
+    assert stop_experiment(store, uid) == len(before) - 2
+    states = {job.id: job.state for job in list_jobs(store)}
+    assert states.pop(at_work.id) == JobState.STOPPING, "it finishes its step"
+    assert {states[job.id] for job in before if job.id in states} == {"finished", "failed", "stopped"}
+    assert {job.state for job in list_jobs(store) if job.run_id in get_experiment(store, other).arms} == {"queued"}
+    assert claim_job(store, "elsewhere", devices=("0",)) is not None, "the other experiment goes on"
+    at_work_run = next(job.run_id for job in before if job.id == at_work.id)
+    first = resume_experiment(store, uid)
+    assert not [job for job in _queued(store, uid) if job.run_id == at_work_run], "it has not ended yet"
+    end_job(store, at_work.id, JobState.STOPPED)
+    second = resume_experiment(store, uid)
+    queued = _queued(store, uid)
+    assert len(queued) == first + second
+    assert [job.kind for job in queued if job.run_id == at_work_run] == ["train", "evaluate"]
+    assert all(job.arguments.get("resume") for job in queued if job.kind == "train")
+    failed_run, done_run = (next(job.run_id for job in before if job.id == each.id) for each in (failed, done))
+    assert [job.kind for job in queued if job.run_id in (failed_run, done_run)] == ["evaluate", "evaluate"]
+    assert resume_experiment(store, uid) == 0
+
+
+def _queued(store: Store, uid: str) -> list[JobRow]:
+    return [
+        job
+        for job in list_jobs(store, open_only=True)
+        if job.run_id in get_experiment(store, uid).arms and job.state == JobState.QUEUED
+    ]

@@ -6,7 +6,7 @@ Torch-free: the dashboard imports it. A field's docstring is its help text in th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -415,9 +415,22 @@ def _parse(text: str, where: str) -> Any:
 
 def override(config: RunConfig, settings: dict[str, str]) -> RunConfig:
     """Return a copy with dotted fields replaced; values are YAML (`optimization.steps=20`, `rewards.steps=0`)."""
+    return replaced(config, {key: _parse(text, f"{key}={text}") for key, text in settings.items()})
+
+
+def alternatives(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Return field and values of `KEY=VALUE, VALUE`; the values are YAML. Raises ConfigError."""
+    key, equals, listed = text.partition("=")
+    values = _parse(f"[{listed}]", text) if equals else []
+    if not values:
+        raise ConfigError(f"{text}: write KEY=VALUE,VALUE, for example grpo.beta=0,0.02.")
+    return key.strip(), tuple(values)
+
+
+def replaced(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return a copy with dotted fields replaced by values; `rewards.NAME` is the weight of a reward."""
     values = config.model_dump(mode="json")
-    for key, text in settings.items():
-        value = _parse(text, f"{key}={text}")
+    for key, value in settings.items():
         if key.startswith("rewards."):
             _set_weight(values["rewards"], key.removeprefix("rewards."), value)
         else:

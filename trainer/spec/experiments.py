@@ -1,16 +1,17 @@
-"""A matrix of arms, ranks, seeds, models and learning rates, and the runs that it makes.
+"""A matrix of arms, models, ranks, seeds and further settings, and the runs that it makes.
 
 `trainer.launch.experiments` launches them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
-from trainer.spec.config import ConfigError, RunConfig, from_dict, preset
+from trainer.spec.config import ConfigError, RunConfig, from_dict, preset, replaced
 
 _FORMAT_ONLY = [
     {"name": "format", "weight": 1.0},
@@ -32,6 +33,16 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 """Method of each arm, and what differs from the method's preset; the last three are controls."""
 MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}
 """Model to what the names of its presets for GRPO and SFT begin with."""
+MOST_RUNS = 100
+OWN_FACTORS = {
+    "seed": "seeds",
+    "lora.rank": "ranks",
+    "optimization.learning_rate": "learning rates",
+    "model.id": "models",
+    "method": "arms",
+    "style": "arms",
+}
+"""Fields that cannot be varied as further settings, and the factor that varies each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +54,8 @@ class Matrix:
     seeds: tuple[int, ...] = (0,)
     models: tuple[str, ...] = ("tiny",)
     rates: tuple[float | None, ...] = (None,)
+    varied: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """Further settings: dotted fields, each with the values that it takes; `rewards.NAME` is a weight."""
     benchmarks: tuple[str, ...] = ("shapes-simple", "shapes-complex", "shapes-hard")
     settings: tuple[tuple[str, Any], ...] = ()
     """Dotted fields that replace those of every preset."""
@@ -59,15 +72,34 @@ NAMED = {"demo-tables": DEMO_TABLES}
 
 def planned(matrix: Matrix) -> list[Planned]:
     """Return every run of the matrix once; arms without training have one a model. Raises ConfigError."""
+    for field, _ in matrix.varied:
+        if field in OWN_FACTORS:
+            raise ConfigError(
+                f"{field} is varied by the {OWN_FACTORS[field]} of the experiment: list its values there."
+            )
+    if (count := _size(matrix)) > MOST_RUNS:
+        raise ConfigError(f"These are {count} runs; an experiment has at most {MOST_RUNS}. Leave some values out.")
     return list({run.config.model_dump_json(): run for run in _planned(matrix)}.values())
 
 
+def _size(matrix: Matrix) -> int:
+    trained = [arm for arm in matrix.arms if ARMS.get(arm, ("",))[0] != "none"]
+    settings = prod(len(values) for _, values in matrix.varied)
+    each = len(matrix.ranks) * len(matrix.rates) * len(matrix.seeds) * settings
+    return len(matrix.models) * (len(trained) * each + len(matrix.arms) - len(trained))
+
+
 def _planned(matrix: Matrix) -> Iterator[Planned]:
-    for model, arm, rank, rate, seed in product(matrix.models, matrix.arms, matrix.ranks, matrix.rates, matrix.seeds):
-        yield Planned(arm, _config(matrix, model, arm, rank, rate, seed))
+    names = [field for field, _ in matrix.varied]
+    further = [dict(zip(names, values, strict=True)) for values in product(*(values for _, values in matrix.varied))]
+    for model, arm, rank, rate in product(matrix.models, matrix.arms, matrix.ranks, matrix.rates):
+        for own, seed in product(further, matrix.seeds):
+            yield Planned(arm, _config(matrix, model, arm, rank, rate, own, seed))
 
 
-def _config(matrix: Matrix, model: str, arm: str, rank: int, rate: float | None, seed: int) -> RunConfig:
+def _config(
+    matrix: Matrix, model: str, arm: str, rank: int, rate: float | None, further: dict[str, Any], seed: int
+) -> RunConfig:
     if arm not in ARMS:
         raise ConfigError(f"There is no arm {arm!r}. Choose among {', '.join(ARMS)}.")
     if model not in MODELS:
@@ -75,14 +107,51 @@ def _config(matrix: Matrix, model: str, arm: str, rank: int, rate: float | None,
     method, changes = ARMS[arm]
     values = preset(f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}").model_dump(mode="json") | changes
     values["method"] = method
-    name = f"{arm.lower().replace(' ', '-')}-{model}"
+    values["name"] = name = f"{arm.lower().replace(' ', '-')}-{model}"
+    own = dict(matrix.settings)
     if method != "none":
-        name += f"-r{rank}" + (f"-lr{rate:g}" if rate else "") + f"-s{seed}"
-        values["seed"] = seed
-        values["lora"] = values["lora"] | {"rank": rank}
-        values["optimization"] = values["optimization"] | ({"learning_rate": rate} if rate else {})
-    values["name"] = name
-    for field, value in matrix.settings:
-        section, _, key = field.rpartition(".")
-        (values[section] if section else values)[key] = value
-    return from_dict(values)
+        own = {"seed": seed, "lora.rank": rank} | ({"optimization.learning_rate": rate} if rate else {}) | own | further
+        parts = [f"-r{rank}", f"-lr{rate:g}" if rate else "", *_name_parts(matrix, further), f"-s{seed}"]
+        own = {"name": (name + "".join(parts))[:200]} | own
+    return replaced(from_dict(values), own)
+
+
+def _name_parts(matrix: Matrix, further: Mapping[str, Any]) -> list[str]:
+    """Return what the names of runs say of further settings: those of which there are several values."""
+    several = {field for field, values in matrix.varied if len(values) > 1}
+    return [f"-{field.rpartition('.')[2]}-{value}" for field, value in further.items() if field in several]
+
+
+def stored(matrix: Matrix) -> dict[str, Any]:
+    """Return the matrix as JSON."""
+    return {key: list(value) for key, value in vars(matrix).items()}
+
+
+def from_stored(values: Mapping[str, Any]) -> Matrix:
+    """Return the matrix that `stored` wrote. Raises ConfigError for that of another tool."""
+    known = {field.name for field in fields(Matrix)}
+    if not values.get("arms") or not set(values) <= known or not all(isinstance(v, list) for v in values.values()):
+        raise ConfigError("This experiment was not launched from here, so it cannot be extended: launch another one.")
+    lists = {name: tuple(value) for name, value in values.items()}
+    for name in ("varied", "settings"):
+        lists[name] = tuple((field, value) for field, value in values.get(name, ()))
+    lists["varied"] = tuple((field, tuple(each)) for field, each in lists["varied"])
+    return Matrix(**lists)
+
+
+def widened(matrix: Matrix, more: Matrix) -> Matrix:
+    """Return the matrix with the arms, ranks, seeds, rates and further values of another one added.
+
+    Raises ConfigError for a further setting that is not varied yet: runs so far would have no place among its values.
+    """
+    varied = dict(matrix.varied)
+    for field, values in more.varied:
+        if field not in varied:
+            raise ConfigError(f"{field} is not varied by this experiment. It varies {', '.join(varied) or 'no field'}.")
+        varied[field] = _union(varied[field], values)
+    lists = {name: _union(getattr(matrix, name), getattr(more, name)) for name in ("arms", "ranks", "seeds", "rates")}
+    return replace(matrix, **lists, varied=tuple(varied.items()))
+
+
+def _union(some: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*some, *(each for each in others if each not in some))

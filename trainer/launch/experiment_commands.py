@@ -1,0 +1,154 @@
+"""The commands `experiment`, which launches a matrix of runs, and `sweep`, which acts on all of its runs at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from store.db.engine import open_store
+from store.db.states import JobState
+from store.experiments import get_experiment
+from store.jobs import list_jobs
+from store.runs import list_runs
+from store.terminal import shown
+from trainer.launch.experiments import extend_experiment, launch_experiment, resume_experiment, stop_experiment
+from trainer.spec import experiments
+from trainer.spec.config import ConfigError, alternatives
+from trainer.spec.experiments import ARMS, MODELS, Matrix
+
+Added = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+
+def add(command: Added, launcher_option: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Add both commands; `command` makes one from its name, function and words."""
+    experiment = command("experiment", experiment_command, "queue a matrix of runs with their evaluations")
+    experiment.add_argument("name", help="demo-tables (SFT and GRPO at two ranks), or a name for a matrix of your own")
+    _factors(experiment)
+    experiment.add_argument("--models", type=_words, metavar="A,B", help=f"of {', '.join(MODELS)}")
+    experiment.add_argument("--benchmarks", type=_words, metavar="A,B", help="datasets that all runs are measured by")
+    experiment.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace one field in all runs"
+    )
+    experiment.add_argument("--queue", action="store_true", help="return at once, rather than when all has ended")
+    launcher_option(experiment)
+
+    sweep = command("sweep", sweep_command, "show, pause, resume, stop or extend all runs of an experiment")
+    sweep.add_argument("action", choices=list(ACTIONS))
+    sweep.add_argument("experiment", metavar="EXPERIMENT", help="its uid, or its name for the newest of that name")
+    sweep.add_argument("--level", type=int, choices=(1, 2, 3), default=2, help="stop: 1 save first, 2 at once, 3 kill")
+    _factors(sweep, "extend: ")
+    launcher_option(sweep)
+
+
+def _factors(command: argparse.ArgumentParser, when: str = "") -> None:
+    command.add_argument("--arms", type=_words, metavar="A,B", help=f"{when}of {', '.join(ARMS)}")
+    command.add_argument("--ranks", type=_numbers(int), metavar="N,N", help=f"{when}ranks of the adapter")
+    command.add_argument("--rates", type=_numbers(float), metavar="X,X", help=f"{when}learning rates")
+    command.add_argument("--seeds", type=_count, metavar="N", help=f"{when}runs of each setting in all; default 1")
+    command.add_argument(
+        "--vary", action="append", default=[], metavar="KEY=V,V", help=f"{when}a further field, with its values"
+    )
+
+
+def experiment_command(options: argparse.Namespace) -> int:
+    store = open_store(options.db)
+    matrix = _launched(options)
+    uid = launch_experiment(store, options.name, matrix, launcher=options.launcher)
+    print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
+    if options.queue:
+        return 0
+    jobs = import_module("trainer.launch.queue").wait(store, get_experiment(store, uid).arms)
+    return int(any(job.state != JobState.FINISHED for job in jobs))
+
+
+def _launched(options: argparse.Namespace) -> Matrix:
+    """Return the matrix of a name, or of the options. Raises ConfigError."""
+    if options.name not in experiments.NAMED and not options.arms:
+        named, arms = ", ".join(experiments.NAMED), ", ".join(ARMS)
+        raise ConfigError(f"Name an experiment ({named}), or its arms by --arms, separated by commas: {arms}.")
+    base = experiments.NAMED.get(options.name) or Matrix(arms=options.arms)
+    changed = _changed(options) | {"settings": tuple(_one(text) for text in options.set)}
+    if options.benchmarks is not None:
+        changed["benchmarks"] = options.benchmarks
+    if options.models is not None:
+        changed["models"] = options.models
+    return replace(base, **changed)
+
+
+def _changed(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name) for name in ("arms", "ranks", "rates") if getattr(options, name) is not None}
+    if options.seeds is not None:
+        given["seeds"] = tuple(range(options.seeds))
+    return given | {"varied": tuple(alternatives(text) for text in options.vary)}
+
+
+def _one(text: str) -> tuple[str, Any]:
+    key, values = alternatives(text)
+    if len(values) != 1:
+        raise ConfigError(f"--set {text}: give one value; --vary takes several.")
+    return key, values[0]
+
+
+def sweep_command(options: argparse.Namespace) -> int:
+    print(shown(ACTIONS[options.action](options)))
+    return 0
+
+
+def _show(options: argparse.Namespace) -> str:
+    store = open_store(options.db, readonly=True)
+    experiment = get_experiment(store, options.experiment)
+    rows = list_runs(store, ids=list(experiment.arms))
+    counted = Counter(row.status or "without a job" for row in rows)
+    told = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counted.most_common())
+    lines = [f"{experiment.name} ({experiment.uid}): {len(rows)} runs, {told}"]
+    return "\n".join([*lines, *(f"{row.uid}  {row.name}  {row.status}  step {row.step}" for row in reversed(rows))])
+
+
+def _pause(options: argparse.Namespace) -> str:
+    asked = stop_experiment(open_store(options.db), options.experiment)
+    return f"asked {asked} jobs to pause: those at work finish their step and save; resume goes on from there"
+
+
+def _stop(options: argparse.Namespace) -> str:
+    return f"asked {stop_experiment(open_store(options.db), options.experiment, options.level)} jobs to stop"
+
+
+def _resume(options: argparse.Namespace) -> str:
+    store = open_store(options.db)
+    count = resume_experiment(store, options.experiment)
+    members = get_experiment(store, options.experiment).arms
+    waiting = sum(job.run_id in members for job in list_jobs(store, open_only=True))
+    return f"queued {count} jobs again; {waiting} are in the queue or at work"
+
+
+def _extend(options: argparse.Namespace) -> str:
+    store = open_store(options.db)
+    own = experiments.from_stored(get_experiment(store, options.experiment).matrix)
+    empty = replace(own, arms=(), ranks=(), rates=(), seeds=(), varied=())
+    count = extend_experiment(store, options.experiment, replace(empty, **_changed(options)), launcher=options.launcher)
+    return f"queued {count} more runs"
+
+
+ACTIONS = {"show": _show, "pause": _pause, "resume": _resume, "stop": _stop, "extend": _extend}
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    def numbers(text: str) -> tuple[Any, ...]:
+        return tuple(kind(part) for part in _words(text))
+
+    return numbers
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
