@@ -14,7 +14,7 @@ from app.shared import keys, run_picker
 
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 NAME, MARK = (Path(__file__).with_name(file) for file in ("logo.svg", "favicon.svg"))
-RUN_PAGES = ("run", "traces", "emergence", "find", "rewards", "compare", "drift", "curves")
+RUN_PAGES = ("run", "traces", "emergence", "find", "rewards", "compare", "drift", "curves", "sweep")
 """Pages that show the run in view."""
 STYLE = """<style>
 [data-testid="stSidebarHeader"] { height: auto; padding-top: 1rem; padding-bottom: 0.5rem; margin-bottom: 0; }
@@ -57,6 +57,7 @@ def pages() -> dict[str, list[Page]]:
         ],
         "Compare runs": [
             _page("curves", "ssid_chart", "How do these runs learn? Any metric of many runs in one picture."),
+            _page("sweep", "tune", "Which setting would you take? Results over settings, and all runs paused as one."),
             _page("compare", "leaderboard", "Which one wins, and is that sure? Tables with intervals."),
             _page("drift", "compare", "How do the styles differ? Methods side by side, sentence by sentence."),
         ],

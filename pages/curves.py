@@ -216,7 +216,7 @@ if not any(run.step for run in everything):
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.stop()
 load_library()
-selected = selection.choose(everything)
+selected = selection.choose(everything, "curves")
 if selected.runs:
     is_live = any(run.status in status.OPEN for run in selected.runs)
     st.fragment(body, run_every=3.0 if is_live else None)(tuple(run.id for run in selected.runs), selected)

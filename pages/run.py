@@ -18,6 +18,7 @@ from app.run.documents import config_tab, events_tab, log_tab
 from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import run_header
 from app.run.headlines import headlines
+from app.run.machine import machine_tab
 from app.shared import data, links, run_actions, run_picker, status
 from app.shared.live_chart import load_library
 from store.db.rows import RunDetail, RunRow
@@ -25,7 +26,7 @@ from store.db.rows import RunDetail, RunRow
 RUNS_PAGE = "../pages/runs.py"
 TRACES_PAGE = "../pages/traces.py"
 EMERGENCE_PAGE = "../pages/emergence.py"
-TABS = ("Curves", "Completions", "Evaluations", "Config", "Log", "Events")
+TABS = ("Curves", "Completions", "Evaluations", "Machine", "Config", "Log", "Events")
 
 
 def current(shown: RunRow) -> tuple[RunDetail, RunRow] | None:
@@ -136,6 +137,8 @@ for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="que
         elif name == "Evaluations":
             evaluate_form(data.get_run(chosen.id))
             st.fragment(lambda: evaluations_tab(data.get_run(chosen.id)), run_every=3.0)()
+        elif name == "Machine":
+            st.fragment(lambda: machine_tab(data.get_run(chosen.id)), run_every=10.0 if is_live else None)()
         elif name == "Config":
             config_tab(data.get_run(chosen.id))
         elif name == "Log":

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import recorded, recorded_view
-from app.curves import values_view
+from app.curves import address, values_view
 from app.pulse import PULSE
 from app.runs.table import runs_table
-from app.shared import data, format, run_actions, status
+from app.shared import data, format, links, run_actions, saved_views, status
 from app.shared.queue_view import queue
 from store.db.rows import JobRow, RunRow
 
@@ -21,7 +21,9 @@ RUN_PAGE = "../pages/run.py"
 CURVES_PAGE = "../pages/curves.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
+RUNS_PAGE = "../pages/runs.py"
 VIEWS = ("Overview", "Values")
+FILTERS, SEARCH = ("method", "model", "status"), "runs_search"
 NEWEST = 200
 """Runs that the table lists unless all are asked for."""
 
@@ -84,14 +86,24 @@ def going_on(runs: Sequence[RunRow]) -> None:
 
 
 def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
-    """Return the runs that match the filters."""
+    """Return the runs that match the filters; the address keeps them, and the session does until it ends."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         methods = choice("Method", [status.METHODS.get(run.method, run.method) for run in runs])
         models = choice("Model", [run.model for run in runs])
         states = choice("Status", [status.look(run.status).label for run in runs])
+        if "find" in st.query_params:
+            st.session_state[SEARCH] = st.query_params["find"]
         words = st.text_input(
-            "Search", key="runs_search", placeholder="name, dataset, tag, id", persist_state="session", width=220
+            "Search",
+            key=SEARCH,
+            placeholder="name, dataset, tag, id",
+            persist_state="session",
+            width=220,
+            on_change=lambda: keep("find", st.session_state[SEARCH].strip()),
         )
+        lists = {name: st.session_state[f"runs_{name}"] for name in FILTERS}
+        chosen = {name: address.join(each) for name, each in lists.items() if each} | ({"find": words} if words else {})
+        saved_views.show("runs", RUNS_PAGE, chosen)
     return [
         run
         for run in runs
@@ -103,14 +115,23 @@ def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
 
 
 def choice(label: str, values: Sequence[str]) -> list[str]:
+    name, key = label.lower(), f"runs_{label.lower()}"
+    offered = sorted(set(values))
+    if (asked := address.read(name)) is not None:
+        st.session_state[key] = [each for each in asked if each in offered]
     return st.multiselect(
         label,
-        sorted(set(values)),
-        key=f"runs_{label.lower()}",
+        offered,
+        key=key,
         placeholder="all",
         persist_state="session",
         width=200,
+        on_change=lambda: keep(name, address.join(st.session_state[key]) if st.session_state[key] else ""),
     )
+
+
+def keep(name: str, value: str) -> None:
+    links.go(name, **({name: value} if value else {}))
 
 
 def haystack(run: RunRow) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import bindparam, func, literal, select, true
+from sqlalchemy import bindparam, literal, select, true
 
 from store.db.connection import Store, reading
 from store.db.rows import Band, Clock
@@ -81,18 +81,22 @@ RECENT = 20
 
 
 def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, Summary]:
-    """Return what a metric came to in each run that has it."""
-    name_id = select(MetricName.id).where(MetricName.name == clean(name)).scalar_subquery()
-    own = (Metric.run_id.in_(run_ids), Metric.name_id == name_id, Metric.value.is_not(None))
-    number = func.row_number().over(partition_by=Metric.run_id, order_by=Metric.step.desc()).label("number")
-    numbered = select(Metric.run_id, Metric.value, number).where(*own).subquery()
-    newest = select(numbered).where(numbered.c.number <= RECENT).order_by(numbered.c.run_id, numbered.c.number)
-    ends: dict[int, list[float]] = {}
+    """Return what a metric came to in each run that has it.
+
+    The newest values are looked up run by run: a window function would read all values of all runs.
+    """
+    newest = (
+        select(Metric.value)
+        .where(Metric.run_id == bindparam("run"), Metric.name_id == bindparam("name"), Metric.value.is_not(None))
+        .order_by(Metric.step.desc())
+        .limit(RECENT)
+    )
     with reading(store) as connection:
-        for run_id, value, _ in connection.execute(newest):
-            ends.setdefault(run_id, []).append(value)
-    whole = read_rollups(store, list(ends), name, points=1)
-    return {run_id: _summary(values, whole[run_id]) for run_id, values in ends.items()}
+        name_id = connection.scalar(select(MetricName.id).where(MetricName.name == clean(name)))
+        ends = {id: list(connection.scalars(newest, {"run": id, "name": name_id})) for id in run_ids if name_id}
+    known = {id: values for id, values in ends.items() if values}
+    whole = read_rollups(store, list(known), name, points=1)
+    return {run_id: _summary(values, whole[run_id]) for run_id, values in known.items()}
 
 
 def _summary(newest: Sequence[float], whole: Band) -> Summary:

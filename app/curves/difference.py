@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from app.curves import catalogue
 from app.curves.bands import Points, known
 from app.shared import data, format
 from app.shared.figures import Floats
+from store.code import Source, by_file
 from store.db.rows import RunDetail
 from store.db.values import flat
 
@@ -25,11 +27,18 @@ POINTS = 400
 WHERE = "parts at about step"
 
 
-def differences(first: RunDetail, second: RunDetail) -> list[dict[str, str]]:
-    """Return the settings, code, versions, data and rewards in which two runs differ, a row each."""
+def differences(
+    first: RunDetail, second: RunDetail, code: Mapping[int, Source | None] | None = None
+) -> list[dict[str, str]]:
+    """Return the settings, code, versions, data and rewards in which two runs differ, a row each.
+
+    `code` is what each run's latest job was started with, by run id.
+    """
     rows = []
-    for area, one in _areas(first).items():
-        other = _areas(second)[area]
+    kept = code or {}
+    others = _areas(second, kept.get(second.id))
+    for area, one in _areas(first, kept.get(first.id)).items():
+        other = others[area]
         for field in dict.fromkeys([*one, *other]):
             values = [_words(each.get(field)) for each in (one, other)]
             if values[0] != values[1]:
@@ -37,7 +46,22 @@ def differences(first: RunDetail, second: RunDetail) -> list[dict[str, str]]:
     return rows
 
 
-def _areas(run: RunDetail) -> dict[str, Mapping[str, Any]]:
+def of_source(source: Source | None) -> dict[str, str]:
+    """Return the commit, and of each changed file how many lines were added and removed, with a hash of the change."""
+    if source is None:
+        return {}
+    parts = by_file(source.difference)
+    changes = {path: _change(parts[path]) if path in parts else "changed" for path in (*source.changed, *parts)}
+    return {"commit": source.revision[:12]} | changes
+
+
+def _change(part: str) -> str:
+    body = [line for line in part.splitlines() if not line.startswith(("+++", "---"))]
+    added, removed = (sum(line.startswith(sign) for line in body) for sign in "+-")
+    return f"+{added} −{removed} ({sha256(part.encode()).hexdigest()[:6]})"
+
+
+def _areas(run: RunDetail, source: Source | None) -> dict[str, Mapping[str, Any]]:
     """Return what defines a run, by the words of the field."""
     settings = {key: value for key, value in flat(run.config).items() if key not in ("name", "note")}
     code = {
@@ -51,8 +75,8 @@ def _areas(run: RunDetail) -> dict[str, Mapping[str, Any]]:
         },
         "rewards": dict(run.reward_weights),
         "prompt": {"hash": run.prompt_hash},
-        "code": code,
-        "versions and machine": flat(run.environment),
+        "code": of_source(source) | code,
+        "versions and machine": flat({k: v for k, v in run.environment.items() if k != "git_commit" or source is None}),
     }
 
 
@@ -87,7 +111,8 @@ def _noise(values: Floats) -> float:
 def show(details: Sequence[RunDetail], recorded: catalogue.Recorded) -> None:
     """Show two runs side by side, only what differs, and the step at which each usual curve parts."""
     first, second = sorted(details, key=lambda run: run.id)
-    rows = differences(first, second)
+    kept = data.read_code((first.id, second.id))
+    rows = differences(first, second, {id: each[-1].source if each else None for id, each in kept.items()})
     if rows:
         alike = first.name == second.name
         names = [f"{run.name} ({run.uid})" if alike else run.name for run in (first, second)]

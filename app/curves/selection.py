@@ -8,7 +8,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from app.curves import address
-from app.shared import data, format, links, run_picker, status
+from app.shared import data, format, links, run_picker, saved_views, status
 from store.db.rows import ExperimentRow, RunRow
 
 MOST = 100
@@ -20,14 +20,15 @@ OF_A_CHOICE = ("hidden", "only", "front", "zoom", "at", "of")
 
 
 class Chosen(NamedTuple):
-    """Runs, newest first; `arms` are those of the chosen experiment by run id."""
+    """Runs, newest first; `arms` are those of the chosen experiment, if there is one, by run id."""
 
     runs: list[RunRow]
     arms: Mapping[int, str]
+    experiment: ExperimentRow | None = None
 
 
-def choose(runs: Sequence[RunRow]) -> Chosen:
-    """Show the choice, and return the runs of it that have made a step."""
+def choose(runs: Sequence[RunRow], page: str) -> Chosen:
+    """Show the choice, and the saved views of the page; return the runs of it that have made a step."""
     experiments = {row.uid: row for row in data.list_experiments()}
     by_uid = {run.uid: run for run in runs}
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -37,6 +38,7 @@ def choose(runs: Sequence[RunRow]) -> Chosen:
             tags = _tags(runs)
             words = _words()
         told_here = st.container(width="content")
+        saved_views.show(page, f"../pages/{page}.py")
     found = matching(runs, experiment, tags, words) if experiment or tags or words else []
     chosen = {run.uid: run for run in (*(by_uid[uid] for uid in named), *found)}
     told = "chosen"
@@ -46,7 +48,7 @@ def choose(runs: Sequence[RunRow]) -> Chosen:
         experiment = newest[2]
     drawn = sorted((run for run in chosen.values() if run.step > 0), key=lambda run: -run.id)
     told_here.caption(_told(len(chosen), len(drawn), told))
-    return Chosen(drawn[:MOST], experiment.arms if experiment else {})
+    return Chosen(drawn[:MOST], experiment.arms if experiment else {}, experiment)
 
 
 def matching(runs: Sequence[RunRow], experiment: ExperimentRow | None, tags: Sequence[str], words: str) -> list[RunRow]:

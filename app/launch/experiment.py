@@ -1,4 +1,4 @@
-"""The form of an experiment: arms, ranks, seeds, models and learning rates, launched in one action."""
+"""The form of an experiment: arms, models, ranks, seeds and any further settings, launched in one action."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from app.shared import data, format
 from store.db.engine import StoreError
 from trainer.launch.experiments import launch_experiment
 from trainer.spec import benchmark, experiments
-from trainer.spec.config import ConfigError
-from trainer.spec.experiments import ARMS, DEMO_TABLES, MODELS, Matrix
+from trainer.spec.config import ConfigError, alternatives
+from trainer.spec.experiments import ARMS, DEMO_TABLES, MODELS, MOST_RUNS, Matrix
 
-COMPARE_PAGE = "../pages/compare.py"
+COMPARE_PAGE, SWEEP_PAGE = "../pages/compare.py", "../pages/sweep.py"
 NAME = "demo-tables"
 
 
@@ -56,7 +56,16 @@ def _matrix() -> Matrix:
         asked = st.multiselect(
             "Benchmarks", benchmark.NAMES[:3], list(DEMO_TABLES.benchmarks), key="experiment.benchmarks", width=420
         )
+    further = st.text_area(
+        "Further settings",
+        key="experiment.varied",
+        placeholder="grpo.beta = 0, 0.02\noptimization.schedule = constant, cosine",
+        height=80,
+        width=480,
+        help=f"A field a line, with its values; `rewards.NAME` is a weight. At most {MOST_RUNS} runs in all.",
+    )
     return Matrix(
+        varied=tuple(alternatives(line) for line in further.splitlines() if line.strip()),
         arms=tuple(arms),
         ranks=tuple(int(_number("LoRA ranks", part)) for part in _parts(ranks)),
         seeds=tuple(range(int(seeds))),
@@ -84,4 +93,4 @@ def _start(name: str, matrix: Matrix, launcher: str) -> None:
         st.error(format.literal(str(error)), icon=":material/error:")
         return
     data.forget()
-    st.switch_page(COMPARE_PAGE, query_params={"experiment": uid})
+    st.switch_page(SWEEP_PAGE if matrix.varied else COMPARE_PAGE, query_params={"experiment": uid})

@@ -10,6 +10,7 @@ import streamlit as st
 import yaml
 
 from app.run import logs
+from app.run.code import code_part
 from app.shared import data, format, status
 from store.db.redaction import redacted, redacted_values
 from store.db.rows import RunDetail
@@ -41,6 +42,7 @@ def config_tab(run: RunDetail) -> None:
         if said is not None:
             peak = f"measured {format.memory(measured)}" if measured else "measured when the run has ended"
             st.caption(format.literal(f"Memory at the peak: estimated {format.memory(said)}, {peak}."))
+        code_part(run)
         for name, source in run.sources.items():
             st.markdown("**Dataset**" if name == "data.dataset" else f"**Reward {format.literal(name)}**")
             kept: dict[str, Any] = source if isinstance(source, dict) else {"source": str(source)}

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from app import access
-from store import datasets, events, experiments, jobs, metrics, rollups, runs, summaries
+from store import code, datasets, events, experiments, jobs, machine, metrics, rollups, runs, summaries, views
 from store.completions import find, rows
 from store.db.engine import Store, StoreError, database_url, open_store
 from store.db.rows import Band, RunRow
@@ -153,6 +153,9 @@ list_evaluations = _cached(records.list_evaluations)
 evaluations_by_run = _cached(records.evaluations_by_run)
 list_evaluated = _cached(records.list_evaluated)
 list_configurations = _cached(runs.list_configurations)
+read_code = _cached(code.read_code)
+read_machine = _cached(machine.read_machine)
+list_views = _cached(views.list_views)
 list_events = _cached(events.list_events)
 list_checkpoints = _cached(events.list_checkpoints)
 checkpoints_by_run = _cached(events.checkpoints_by_run)

@@ -70,6 +70,10 @@ class Frame(NamedTuple):
 
 
 PLAIN = Frame()
+MOST_SLOTS = 4
+"""A curve is taken to lie on an even grid if that has at most this many slots for each of its values."""
+NEGLIGIBLE = 1e-12
+"""What is left of the past is not counted below this."""
 
 
 def smooth(x: Floats, y: Floats, weight: float) -> Floats:
@@ -80,17 +84,41 @@ def smooth(x: Floats, y: Floats, weight: float) -> Floats:
     if weight <= 0:
         return y
     result = np.full(len(y), np.nan)
-    mean = mass = 0.0
-    previous = None
-    for i, (here, value) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
-        if value != value:
-            continue
-        kept = 0.0 if previous is None else weight ** max(here - previous, 0.0)
-        mass, previous = kept * mass + (1 - weight), here
-        # In this form the mean of equal values is exactly that value, so a constant stays a straight line.
-        mean += (1 - weight) / mass * (value - mean)
-        result[i] = mean
+    known = np.flatnonzero(~np.isnan(y))
+    if len(known) < 2:
+        result[known] = y[known]
+        return result
+    places, values = x[known], y[known]
+    gaps = np.diff(places)
+    size = float(gaps.min())
+    slots = np.rint((places - places[0]) / size).astype(int) if size > 0 else np.empty(0, int)
+    is_even = size > 0 and slots[-1] < MOST_SLOTS * len(known) and np.allclose(slots * size, places - places[0])
+    result[known] = _evenly(slots, values, weight**size) if is_even else _one_by_one(gaps, values, weight)
     return result
+
+
+def _evenly(slots: npt.NDArray[np.int64], values: Floats, kept: float) -> Floats:
+    """Return the average of values in some slots of an even grid, from one of which to the next the past keeps `kept`.
+
+    A single convolution; a loop in Python takes thirty times as long, which fifty runs feel.
+    """
+    reach = min(slots[-1] + 1, math.ceil(math.log(NEGLIGIBLE) / math.log(kept))) if kept > NEGLIGIBLE else 1
+    kernel = kept ** np.arange(reach)
+    filled, sums = np.zeros(slots[-1] + 1), np.zeros(slots[-1] + 1)
+    # Taken from the first value, so that equal values stay exactly what they are.
+    filled[slots], sums[slots] = 1.0, values - values[0]
+    mass, mean = (np.convolve(each, kernel)[slots] for each in (filled, sums))
+    return np.asarray(values[0] + mean / mass)
+
+
+def _one_by_one(gaps: Floats, values: Floats, weight: float) -> Floats:
+    mean, mass = float(values[0]), 1 - weight
+    found = [mean]
+    for gap, value in zip(gaps.tolist(), values[1:].tolist(), strict=True):
+        mass = weight ** max(gap, 0.0) * mass + (1 - weight)
+        mean += (1 - weight) / mass * (value - mean)
+        found.append(mean)
+    return np.array(found)
 
 
 def line_chart(

@@ -15,6 +15,7 @@ from typing import Any
 from app import access, demo, places, recorded
 from app.shared import data, format, status
 from app.shared.finding import Asked
+from store import views
 from store.care import deletion, export, orphans
 from store.completions.find import iter_found
 from store.datasets import drop_index
@@ -24,9 +25,10 @@ from store.jobs import get_job, shift_job
 from store.notes import tag_traces
 from store.runs import add_tag, describe_run, get_run, remove_tag
 from trainer import launch
-from trainer.launch import indexing
+from trainer.launch import experiments, indexing
 from trainer.spec import benchmark
 from trainer.spec.config import from_dict
+from trainer.spec.experiments import Matrix
 
 MOST_TAGGED, LONGEST_NAME = 50_000, 200
 ONLY_UNFINISHED = "Only training that ended before its last step can go on."
@@ -83,6 +85,28 @@ def shift(job: JobRow, earlier: bool) -> str:
     moved = shift_job(data.writer(), job.id, earlier=earlier)
     data.forget()
     return f"{job.run_name} starts {'earlier' if earlier else 'later'}." if moved else "It is no longer in the queue."
+
+
+def stop_experiment(uid: str, level: int) -> str:
+    """Ask all jobs of an experiment to stop: level 1 is a pause, from which `resume_experiment` goes on."""
+    asked = experiments.stop_experiment(data.writer(), uid, level)
+    data.forget()
+    if level > 1:
+        return f"{asked} jobs were told to end."
+    return f"{asked} jobs pause: what is at work finishes its step and saves."
+
+
+def resume_experiment(uid: str) -> str:
+    count = experiments.resume_experiment(data.writer(), uid)
+    data.forget()
+    return f"{count} jobs are in the queue again." if count else "Nothing to resume yet: wait until all has stopped."
+
+
+def extend_experiment(uid: str, more: Matrix) -> str:
+    """Launch the runs that an experiment gains by further seeds or values. Raises ConfigError."""
+    count = experiments.extend_experiment(data.writer(), uid, more)
+    data.forget()
+    return f"{count} more runs are in the queue."
 
 
 def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
@@ -192,6 +216,19 @@ def change_run(run: RunRow, *, name: str | None = None, note: str | None = None)
     describe_run(data.writer(), run.id, **{key: value for key, value in changed.items() if value is not None})
     data.forget()
     return f"{run.name} is changed."
+
+
+def save_view(page: str, name: str, address: str) -> str:
+    """Save the address of a page under a name, for all who use the database. Raises StoreError."""
+    views.save_view(data.writer(), page, name, address)
+    data.forget()
+    return f"{name.strip()} is saved."
+
+
+def delete_view(page: str, name: str) -> str:
+    views.delete_view(data.writer(), page, name)
+    data.forget()
+    return f"{name} is deleted."
 
 
 def shared_tags(runs: Sequence[RunRow]) -> set[str]:

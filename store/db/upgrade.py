@@ -23,7 +23,7 @@ from store.db.schema import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0013"
+HEAD = "0014"
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK_SECONDS = 60
 POSTGRESQL_LOCK = 0x56523152

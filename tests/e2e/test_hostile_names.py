@@ -12,8 +12,10 @@ from sqlalchemy import text
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, wait_until_idle
+from store.code import Source, add_code
 from store.db.engine import open_store
 from store.runs import add_tag, list_runs
+from store.views import save_view
 from tests.compared import compare_database
 from tests.seeded import seed_database
 
@@ -39,6 +41,7 @@ PAGES = (
     "",
     "run",
     "run?tab=Evaluations",
+    "run?tab=Machine",
     "run?tab=Configuration",
     "run?tab=Log",
     "run?tab=Events",
@@ -59,6 +62,9 @@ PAGES = (
     "compare?runs=ONE,OTHER",
     "curves?group=-",
     "curves?runs=ONE,OTHER&numbers=Reward&wide=Reward",
+    "sweep",
+    "sweep?runs=ONE,OTHER&picture=Scatter",
+    "sweep?picture=Heat+map",
     "drift",
     "drift?runs=ONE,OTHER",
     "drift?runs=ONE,OTHER&view=Over+training",
@@ -91,6 +97,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
     store = open_store(str(folder / "test.db"))
     for run in list_runs(store):
         add_tag(store, run.id, f"tag{HOSTILE}"[:100])
+        add_code(store, run.id, Source(f"0{HOSTILE}", (f"file{HOSTILE}",), f"+{HOSTILE}"))
+    for page in ("runs", "curves", "sweep"):
+        save_view(store, page, f"view{HOSTILE}"[:100], "group=arm")
     with store.engine.begin() as connection:
         for table, columns in COLUMNS.items():
             for column in columns:

@@ -149,6 +149,7 @@ OF_ALL = (
     "tour",
     "record",
     "curves",
+    "sweep",
     "launch",
     "compare",
     "datasets",

@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.run import charts
 from app.shared import figures
@@ -40,6 +42,29 @@ def test_smoothing_leaves_gaps_and_goes_on_behind_them() -> None:
     smoothed = smooth(STEPS, np.array([1.0, np.nan, 1.0, np.nan, 5.0]), 0.5)
     assert np.isnan(smoothed).tolist() == [False, True, False, True, False]
     assert smoothed[2] == 1.0
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=60),
+    st.sampled_from([1.0, 32.0, 0.37]),
+    st.floats(0.01, 0.999),
+    st.data(),
+)
+def test_smoothing_is_what_its_definition_says_on_even_and_uneven_steps(
+    gaps: list[int], unit: float, weight: float, data: st.DataObject
+) -> None:
+    x = np.cumsum(gaps) * unit
+    y = np.array(data.draw(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), min_size=len(x), max_size=len(x))))
+    expected, mean, mass, before = [], 0.0, 0.0, None
+    for here, value in zip(x, y, strict=True):
+        if np.isnan(value):
+            expected.append(np.nan)
+            continue
+        mass = (0.0 if before is None else weight ** (here - before)) * mass + (1 - weight)
+        mean, before = mean + (1 - weight) / mass * (value - mean), here
+        expected.append(mean)
+    scale = np.nanmax(np.abs(y), initial=1.0)
+    np.testing.assert_allclose(smooth(x, y, weight), expected, rtol=1e-7, atol=1e-9 * scale)
 
 
 def test_thinning_a_curve_does_not_change_how_smooth_it_is() -> None:

@@ -33,7 +33,17 @@ from store.steps import record_step
 from tests.store import make
 
 SHARED = {"example", "example_image", "media", "metric_name"}
-OF_THE_DATABASE = {"journal", "database", "dataset_index", "embedding", "encoder", "experiment", "image_hash", "worker"}
+OF_THE_DATABASE = {
+    "journal",
+    "database",
+    "dataset_index",
+    "embedding",
+    "encoder",
+    "experiment",
+    "image_hash",
+    "saved_view",
+    "worker",
+}
 """Tables of no run; of a journal, since a script goes on delivering where it began."""
 
 

@@ -23,6 +23,7 @@ from store.terminal import shown
 from trainer import launch
 from trainer.jobs.activity import is_asked_to_stop, say
 from trainer.jobs.heartbeat import Heartbeat
+from trainer.jobs.machine import Machine
 from trainer.jobs.progress import Progress
 from trainer.jobs.stopping import StopFlag
 from trainer.launch import identity, webhook
@@ -69,7 +70,7 @@ def execute(
     os.environ[JOB_VARIABLE] = job.uid  # marks the processes that the work may start
     flag = StopFlag()
     with flag.listening():
-        with Heartbeat(store, job.id, flag), Progress(store, job.uid):
+        with Heartbeat(store, job.id, flag), Machine(store, job.run_id), Progress(store, job.uid):
             outcome = _outcome(replace(store, patience=OUTAGE_SECONDS), job.id, work or _work(job.kind), flag)
         _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
         webhook.tell_end(store, job.uid)

@@ -61,6 +61,26 @@ def mean(scores: Scores, images: Images) -> Estimate:
     return _estimate(scores, np.zeros((1, scores.shape[1])), images)
 
 
+def over_seeds(values: Sequence[float]) -> Estimate | None:
+    """Return the mean of one value a seed with Student's 95 % interval; None for fewer than two seeds."""
+    if len(values) < 2:
+        return None
+    each = np.asarray(values, float)
+    half = float(t.isf((1 - LEVEL) / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+    return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
+
+
+def seeds_differ_p(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the two-sided p of Welch's t-test between two settings with one value a seed.
+
+    None if a side has fewer than two seeds, or if neither varies at all.
+    """
+    if min(len(first), len(second)) < 2:
+        return None
+    one, other = (np.asarray(side, float)[:, None] for side in (first, second))
+    return _spread(one, other, np.zeros(2)).p(float(one.mean() - other.mean()))
+
+
 def difference(first: Scores, second: Scores, images: Images) -> Estimate:
     """Return mean of `first` minus mean of `second` on the same items, with an interval over images and seeds.
 

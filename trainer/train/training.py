@@ -25,7 +25,7 @@ from trainer.evaluate import job as evaluation_job
 from trainer.evaluate import provenance, recording, tokens_job
 from trainer.evaluate.harness import Harness, harness_for
 from trainer.fit import memory
-from trainer.jobs import collective, ranks
+from trainer.jobs import code, collective, ranks
 from trainer.jobs.activity import say
 from trainer.launch import folders
 from trainer.models import adapters
@@ -45,6 +45,8 @@ def run_job(store: Store, job_id: int) -> None:
     job = next(job for job in list_jobs(store, open_only=True) if job.id == job_id)
     run = get_run(store, job.run_id)
     config = provenance.config_of(run)
+    if not ranks.is_rank() and (job.kind == "train" or run.method == "none"):
+        code.keep(store, run.id)
     if job.kind == "train":
         config, resume = _accumulating(config, job.arguments.get("accumulation")), bool(job.arguments.get("resume"))
         output = Path(str(run.output_dir)) if ranks.is_rank() else _output(store, run, resume)

@@ -9,6 +9,7 @@ from store.db.schema.base import Base, Database
 from store.db.schema.curves import Metric, MetricName, MetricRollup, RolledUp, Step
 from store.db.schema.examples import DatasetIndex, Example, ExampleImage, ImageHash, Media
 from store.db.schema.runs import Checkpoint, Event, Experiment, ExperimentRun, Job, Journal, Run, Tag, Worker
+from store.db.schema.surroundings import Code, MachineSample, SavedView
 from store.db.schema.traces import (
     Completion,
     CompletionTokens,
@@ -24,6 +25,7 @@ from store.db.schema.traces import (
 __all__ = [
     "Base",
     "Checkpoint",
+    "Code",
     "Completion",
     "CompletionTokens",
     "Database",
@@ -39,6 +41,7 @@ __all__ = [
     "ImageHash",
     "Job",
     "Journal",
+    "MachineSample",
     "Media",
     "Metric",
     "MetricName",
@@ -46,6 +49,7 @@ __all__ = [
     "Prediction",
     "RolledUp",
     "Run",
+    "SavedView",
     "Step",
     "StepSummary",
     "Tag",

@@ -1,0 +1,48 @@
+"""The code that a run was started with: the commit, and what was changed since."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from app.shared import data, format
+from store.code import KeptSource
+from store.db.redaction import redacted
+from store.db.rows import RunDetail
+
+
+def code_part(run: RunDetail) -> None:
+    """Show the code of the latest start, and the earlier ones if a resumed run was started with others."""
+    found = data.read_code((run.id,))[run.id]
+    if not found:
+        return
+    st.markdown("**Code**", help="The state of the trainer's source in git, kept when a job of the run starts.")
+    for number, kept in enumerate(reversed(found)):
+        _one(run, kept, number)
+
+
+def _one(run: RunDetail, kept: KeptSource, number: int) -> None:
+    source = kept.source
+    at = f"{datetime.fromtimestamp(kept.at, UTC):%Y-%m-%d %H:%M} UTC"
+    when = "Latest start" if number == 0 else "An earlier start"
+    st.caption(f"{when}, {at}: commit {format.literal(source.revision[:12])}. {_changes(source.changed)}")
+    if not source.difference:
+        return
+    difference = redacted(source.difference)
+    with st.expander("Changes since the commit", icon=":material/difference:", key=f"code_{number}"):
+        if source.changed:
+            st.text("\n".join(source.changed))
+        st.code(difference, language="diff", height=420)
+        if source.is_cut:
+            st.caption("The changes were too long to be kept whole.")
+        name = f"{run.uid}.diff"
+        st.download_button(
+            "Download", difference, name, key=f"code_download_{number}", icon=":material/download:", on_click="ignore"
+        )
+
+
+def _changes(changed: tuple[str, ...]) -> str:
+    if not changed:
+        return "Nothing was changed since."
+    return "1 file was changed since." if len(changed) == 1 else f"{len(changed)} files were changed since."

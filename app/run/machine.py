@@ -1,0 +1,188 @@
+"""What the machine did while the run was at work: processor, memory and GPUs over time, with phases of steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app.shared import data, figures, format
+from app.shared.live_chart import live_chart
+from store.db.rows import Clock, EvaluationRow, RunDetail, Series
+from store.machine import Readings
+
+UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+GAP = 5.0
+"""A line breaks where readings are this many times as far apart as usual: the run was paused."""
+PHASES = {
+    "generation": figures.BLUE,
+    "scoring": figures.GREEN,
+    "tokens": figures.PURPLE,
+    "update": figures.ORANGE,
+}
+"""The phases of a step in their order, as `time/PHASE` has them, with their colours."""
+MOST_PHASES = 200
+"""Phases that are drawn one by one; of more steps only their shares are said."""
+GIB = 2.0**30
+
+
+class Panel(NamedTuple):
+    """A chart: the readings it draws by name, with what they are called, and what its numbers are divided by."""
+
+    title: str
+    help: str
+    names: Mapping[str, str]
+    share: bool = False
+    divisor: float = 1.0
+
+
+class Phase(NamedTuple):
+    """A stretch of time, in seconds since the epoch."""
+
+    name: str
+    begin: float
+    end: float
+    colour: str
+
+
+def panels(found: Mapping[str, Readings]) -> list[Panel]:
+    """Return the charts for what was read; GPUs share a chart of each kind."""
+    gpus = sorted({int(match[1]) for name in found if (match := re.fullmatch(r"gpu(\d{1,4})/\w+", name))})
+
+    def of_gpus(kind: str) -> dict[str, str]:
+        return {f"gpu{gpu}/{kind}": f"GPU {gpu}" for gpu in gpus if f"gpu{gpu}/{kind}" in found}
+
+    heat = {"cpu/temperature": "processor"} | of_gpus("temperature")
+    offered = (
+        Panel("GPU use", "Share of the time in which a kernel ran.", of_gpus("use"), share=True),
+        Panel("GPU memory (GiB)", "In use by all processes on the GPU.", of_gpus("memory"), divisor=GIB),
+        Panel("GPU power (W)", "As the driver tells it.", of_gpus("power")),
+        Panel("Processor (cores)", "Busy cores: of the run's processes.", {"cpu": "the run"}),
+        Panel("Processor use", "Of all processes of the machine.", {"cpu/machine": "all processes"}, share=True),
+        Panel(
+            "Memory (GiB)",
+            "Resident memory of the run's processes; pages that they share count for each.",
+            {"memory": "the run"},
+            divisor=GIB,
+        ),
+        Panel("Memory in use", "Of all processes of the machine.", {"memory/machine": "all processes"}, share=True),
+        Panel("Temperature (°C)", "The hottest sensor of each.", heat),
+    )
+    present = [panel._replace(names={n: w for n, w in panel.names.items() if n in found}) for panel in offered]
+    return [panel for panel in present if panel.names]
+
+
+def machine_tab(run: RunDetail) -> None:
+    """Show the charts, or why there are none."""
+    found = data.read_machine(run.id)
+    shown = panels(found)
+    if not shown:
+        st.caption(
+            "No reading yet: a run of this trainer is sampled every ten seconds. Imported and recorded runs have none."
+        )
+        return
+    begin = min(float(each.at[0]) for each in found.values())
+    end = max(float(each.at[-1]) for each in found.values())
+    _, size, unit = next(each for each in UNITS if end - begin >= each[0])
+    times = data.read_series(run.id, [f"time/{name}" for name in PHASES], points=MOST_PHASES)
+    clock = data.read_clock(run.id)
+    marked = [*phases(clock, times), *evaluations(data.list_evaluations(run.id))]
+    st.caption(" ".join(part for part in (shares(times), legend(marked)) if part))
+    with st.grid(2, min_column_width=360, gap="small"):
+        for number, panel in enumerate(shown):
+            with st.container(border=True, key=f"machine_{number}", gap="xxsmall"):
+                st.markdown(f"**{panel.title}**", help=panel.help)
+                lines = [
+                    _line(words, found[name], begin, size, panel.divisor, colour)
+                    for (name, words), colour in zip(panel.names.items(), _colours(len(panel.names)), strict=True)
+                ]
+                frame = figures.Frame(f"time ({unit})", panel.title, height=220)
+                figure = figures.line_chart(lines, frame, share=panel.share)
+                for phase in marked:
+                    figure.add_vrect(
+                        x0=(phase.begin - begin) / size,
+                        x1=(phase.end - begin) / size,
+                        fillcolor=figures.faded(phase.colour, 0.16),
+                        line_width=0,
+                        layer="below",
+                    )
+                live_chart(figure, key=f"machine.{panel.title}", alt=takeaway(panel, lines))
+
+
+def _line(words: str, read: Readings, begin: float, size: float, divisor: float, colour: str) -> figures.Line:
+    """Return a line with its extremes as a band, broken where the run was paused."""
+    apart = np.diff(read.at)
+    breaks = np.flatnonzero(apart > GAP * np.median(apart)) + 1 if len(apart) else np.empty(0, int)
+    x, *values = (np.insert(each, breaks, np.nan) for each in (read.at, read.mean, read.low, read.high))
+    x[np.isnan(x)] = read.at[breaks - 1]
+    mean, low, high = (each / divisor for each in values)
+    has_band = bool(np.nanmax(high - low, initial=0.0) > 0)
+    return figures.Line(
+        words, (x - begin) / size, mean, colour, low=low if has_band else None, high=high if has_band else None
+    )
+
+
+def _colours(count: int) -> list[str]:
+    palette = (figures.BLUE, figures.VERMILLION, *figures.PALETTE)
+    return [palette[number % len(palette)] for number in range(count)]
+
+
+def phases(clock: Clock, times: Mapping[str, Series]) -> list[Phase]:
+    """Return the phases of the steps whose times are known, back from the moment that each was recorded at.
+
+    Nothing where there are too many to tell apart.
+    """
+    ends = dict(zip(clock.step.tolist(), clock.at.tolist(), strict=True))
+    known = {name: dict(zip(s.step.tolist(), s.value.tolist(), strict=True)) for name, s in times.items()}
+    steps = sorted(set(ends) & {step for each in known.values() for step in each})
+    if not 0 < len(steps) * len(PHASES) <= MOST_PHASES:
+        return []
+    found = []
+    for step in steps:
+        spent = {name: known.get(f"time/{name}", {}).get(step, 0.0) for name in PHASES}
+        at = ends[step] - sum(value for value in spent.values() if value > 0)
+        for name, seconds in spent.items():
+            if seconds > 0:
+                found.append(Phase(name, at, at + seconds, PHASES[name]))
+                at += seconds
+    return found
+
+
+def evaluations(rows: Sequence[EvaluationRow], most: int = 60) -> list[Phase]:
+    """Return when the run was measured; nothing where that was too often to be told apart."""
+    ended = [row for row in rows if row.ended_at is not None]
+    if len(ended) > most:
+        return []
+    return [Phase("evaluation", row.started_at, float(row.ended_at or 0.0), figures.GREY) for row in ended]
+
+
+def shares(times: Mapping[str, Series]) -> str:
+    """Return `Of a step: generation 61 %, scoring 2 %, update 37 %.`"""
+    means = {name: float(np.nanmean(times[f"time/{name}"].value)) for name in PHASES if _has(times.get(f"time/{name}"))}
+    total = sum(means.values())
+    if total <= 0:
+        return ""
+    return "Of a step: " + ", ".join(f"{name} {format.percent(part / total)}" for name, part in means.items()) + "."
+
+
+def _has(series: Series | None) -> bool:
+    return series is not None and bool(np.isfinite(series.value).any())
+
+
+def legend(marked: Sequence[Phase]) -> str:
+    """Return which colour stands for which phase."""
+    words = {figures.BLUE: "blue", figures.GREEN: "green", figures.PURPLE: "purple", figures.ORANGE: "orange"}
+    told = {phase.name: words.get(phase.colour, "grey") for phase in marked}
+    return "Shaded: " + ", ".join(f"{name} {colour}" for name, colour in told.items()) + "." if told else ""
+
+
+def takeaway(panel: Panel, lines: Sequence[figures.Line]) -> str:
+    """Return `GPU use over time: GPU 0 97 % on average.`"""
+    parts = []
+    for line in lines:
+        mean = float(np.nanmean(line.y))
+        parts.append(f"{line.name} {format.percent(mean) if panel.share else format.number(mean)} on average")
+    return f"{panel.title} over time: {', '.join(parts)}."

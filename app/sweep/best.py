@@ -1,0 +1,75 @@
+"""Which setting is the best, how well that is known, and which others could be as good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from app.shared import format
+from app.sweep.figures import Sweep
+from app.sweep.settings import Factors, Ranked, label
+from store.db.rows import RunRow
+
+RUN_PAGE = "../pages/run.py"
+
+
+def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[int, RunRow], *, lower: bool) -> None:
+    """Show the best setting in a sentence, and all settings in a table, best first."""
+    best = order[0].setting
+    with st.container(horizontal=True, vertical_alignment="center", key="best_setting"):
+        st.markdown(f":material/emoji_events: **{format.literal(label(found, best.values))}**", width="content")
+        st.markdown(format.literal(told(sweep.title, order[0])), width="content")
+        pick = min if lower else max
+        run = runs[pick(best.runs, key=lambda id: sweep.results[id])]
+        name = f"Best run: {run.name} ({format.number(sweep.results[run.id])})"
+        st.page_link(RUN_PAGE, label=format.literal(name), icon=":material/monitoring:", query_params={"run": run.uid})
+    st.caption(format.literal(caution(order)))
+    columns = {
+        field: [format.UNKNOWN if v is None else v for v in (each.setting.values[i] for each in order)]
+        for i, field in enumerate(found)
+    }
+    intervals = [each.setting.interval for each in order]
+    columns |= {
+        "n": [len(each.setting.runs) for each in order],
+        "mean": [each.setting.mean for each in order],
+        "95 % from": [each.low if each else None for each in intervals],
+        "to": [each.high if each else None for each in intervals],
+        "beyond the best": [each.beyond for each in order],
+        "p (Holm)": [None if each.p is None else format.p_value(each.p) for each in order],
+    }
+    numbers = ("mean", "95 % from", "to", "beyond the best")
+    st.dataframe(
+        columns,
+        key="sweep.settings",
+        hide_index=True,
+        height=min(35 * len(order) + 40, 420),
+        placeholder=format.UNKNOWN,
+        column_config={name: st.column_config.NumberColumn(name, format="%.4g") for name in numbers},
+        alt=f"{len(order)} settings by {sweep.title}, the best first",
+    )
+
+
+def told(title: str, best: Ranked) -> str:
+    """Return `val/accuracy 0.712, 95 % interval 0.68 to 0.744 over 5 seeds (Student's t).`"""
+    interval, n = best.setting.interval, len(best.setting.runs)
+    if interval is None:
+        return f"{title} {format.number(best.setting.mean)} in one run: a second seed would tell how sure that is."
+    ends = f"{format.number(interval.low)} to {format.number(interval.high)}"
+    return f"{title} {format.number(interval.value)}, 95 % interval {ends} over {n} seeds (Student's t)."
+
+
+def caution(order: Sequence[Ranked]) -> str:
+    """Return how many other settings could be as good, and what choosing the best of many does to its number."""
+    if len(order) == 1:
+        return "All of these runs have the same settings but for the seed."
+    rest = order[1:]
+    open_ = [each for each in rest if not each.is_clear]
+    untested = sum(each.p is None for each in rest)
+    parts = [f"Of {len(rest)} other settings {len(open_)} are not clearly worse (Welch's t-test, corrected by Holm)."]
+    if untested:
+        parts.append(f"{untested} cannot be tested: they, or the best, have a single seed.")
+    parts.append(
+        f"The best of {len(order)} is partly so by luck: repeated, it will likely come out a little less well."
+    )
+    return " ".join(parts)

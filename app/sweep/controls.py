@@ -1,0 +1,115 @@
+"""What acts on all runs of an experiment at once: pause, resume, stop and extend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from app.shared import data, format, intents, run_actions, status
+from store.db.rows import ExperimentRow, JobRow, RunRow
+from trainer.launch.experiments import interrupted
+from trainer.spec.config import ConfigError, alternatives
+from trainer.spec.experiments import MOST_RUNS, from_stored
+
+
+def show(experiment: ExperimentRow) -> None:
+    """Show how far the experiment is, and its buttons."""
+    runs = [run for run in data.list_sound_runs() if run.id in experiment.arms]
+    jobs = [job for job in data.list_jobs() if job.run_id in experiment.arms]
+    at_work = [job for job in jobs if job.state in status.OPEN]
+    with st.container(border=True, key="experiment_controls"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{format.literal(experiment.name)}**", width="content")
+            st.caption(_told(runs, jobs), width="content")
+            with st.container(horizontal=True, horizontal_alignment="right"):
+                _buttons(experiment, at_work, len(interrupted(jobs)))
+                _extend(experiment)
+        done = sum(status.progress(run) or float(run.status == "finished") for run in runs)
+        st.progress(done / len(runs) if runs else 0.0)
+
+
+def _told(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
+    """Return `12 of 40 runs finished, 2 running, 26 queued; 14 evaluations wait.`"""
+    counted = Counter(status.look(run.status).label for run in runs)
+    finished = counted.pop("finished", 0)
+    parts = [f"{finished} of {len(runs)} runs finished", *(f"{n} {state}" for state, n in counted.most_common())]
+    waiting = sum(job.kind == "evaluate" and job.state == "queued" for job in jobs)
+    return ", ".join(parts) + (f"; {waiting} evaluations wait." if waiting else ".")
+
+
+def _buttons(experiment: ExperimentRow, at_work: Sequence[JobRow], stopped: int) -> None:
+    if st.button(
+        "Pause",
+        key="pause_all",
+        icon=":material/pause_circle:",
+        disabled=not at_work,
+        help="Takes all of its jobs out of the queue; those at work finish their step and save a checkpoint.",
+    ):
+        run_actions.attempt(intents.stop_experiment, experiment.uid, 1)
+        st.rerun()
+    if st.button(
+        "Resume",
+        key="resume_all",
+        icon=":material/play_circle:",
+        disabled=not stopped,
+        help=f"Queues {stopped} jobs again that were stopped; trainings go on from their last checkpoints.",
+    ):
+        run_actions.attempt(intents.resume_experiment, experiment.uid)
+        st.rerun()
+    if st.button(
+        "Stop",
+        key="stop_all",
+        icon=":material/stop_circle:",
+        disabled=not at_work,
+        help="Ends all of its jobs now; what came after the last checkpoints is lost. Pause saves first.",
+    ):
+        run_actions.attempt(intents.stop_experiment, experiment.uid, 2)
+        st.rerun()
+
+
+def _extend(experiment: ExperimentRow) -> None:
+    """A form of further seeds and values; only the runs that are new are launched."""
+    try:
+        matrix = from_stored(experiment.matrix)
+    except ConfigError:
+        return
+    with st.popover("Extend", icon=":material/add_circle:", key="extend_all"), st.form("extend_form", border=False):
+        seeds = st.number_input("Seeds of each setting in all", len(matrix.seeds), MOST_RUNS, key="extend.seeds")
+        ranks = st.text_input("Further LoRA ranks", key="extend.ranks", placeholder=_so_far(matrix.ranks))
+        rates = st.text_input("Further learning rates", key="extend.rates", placeholder=_so_far(matrix.rates))
+        more = {
+            field: st.text_input(f"Further values of {field}", key=f"extend.{field}", placeholder=_so_far(values))
+            for field, values in matrix.varied
+        }
+        if not st.form_submit_button("Launch what is new", icon=":material/rocket_launch:"):
+            return
+    try:
+        asked = [f"ranks={ranks}", f"rates={rates}", *(f"{field}={text}" for field, text in more.items())]
+        given = dict(alternatives(text) for text in asked if text.partition("=")[2].strip())
+        wider = replace(
+            matrix,
+            arms=(),
+            seeds=tuple(range(int(seeds))),
+            ranks=_numbers(given.pop("ranks", ()), int),
+            rates=_numbers(given.pop("rates", ()), float),
+            varied=tuple(given.items()),
+        )
+    except ConfigError as error:
+        st.error(format.literal(str(error)))
+        return
+    run_actions.attempt(intents.extend_experiment, experiment.uid, wider)
+    st.rerun()
+
+
+def _so_far(values: Sequence[object]) -> str:
+    return "so far " + ", ".join("the preset's" if value is None else str(value) for value in values)
+
+
+def _numbers(values: Sequence[object], kind: type[int] | type[float]) -> tuple[int | float, ...]:
+    try:
+        return tuple(kind(str(value)) for value in values)
+    except ValueError:
+        raise ConfigError(f"{', '.join(map(str, values))}: write numbers with commas between them.") from None

@@ -1,0 +1,192 @@
+"""Figures of a sweep: results over one setting, over two, and over all of them as parallel axes. Pure functions.
+
+Each point stands for a run, whose id is its `customdata`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+from app.curves.grouping import COLOURS
+from app.curves.values import Cell
+from app.shared import format
+from app.shared.figures import GREY, SYMBOLS, plain
+from app.sweep.settings import in_order, told
+from trainer.spec.statistics import over_seeds
+
+SCALE = "Viridis"
+WIDE_RANGE = 30.0
+"""A setting whose largest value is this many times its smallest has a logarithmic axis."""
+HEIGHT = 420
+
+
+class Sweep(NamedTuple):
+    """What the figures draw: the title of the result, and the results and names of runs by id."""
+
+    title: str
+    results: Mapping[int, float]
+    names: Mapping[int, str]
+
+
+def scatter(
+    sweep: Sweep, field: str, values: Mapping[int, Cell], by: tuple[str, Mapping[int, Cell]] | None = None
+) -> go.Figure:
+    """Return results over one setting, a point a run; means are joined, with their intervals over seeds.
+
+    `by` names another setting and its values: its own colour and marker for each.
+    """
+    figure = _empty()
+    numeric, title = all(isinstance(value, float) for value in values.values()), plain(sweep.title)
+    kinds = in_order(by[1].values()) if by else [None]
+    for number, kind in enumerate(kinds):
+        ids = [id for id in sweep.results if by is None or by[1][id] == kind]
+        name = f"{by[0].rpartition('.')[2]} {told(kind)}" if by else "each run"
+        colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
+        x = [values[id] if numeric else told(values[id]) for id in ids]
+        figure.add_scatter(
+            x=x,
+            y=[sweep.results[id] for id in ids],
+            mode="markers",
+            name=plain(name),
+            customdata=ids,
+            text=[plain(sweep.names[id]) for id in ids],
+            marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.65},
+            hovertemplate=f"<b>%{{text}}</b><br>{plain(field)} %{{x}}<br>{title} %{{y:.4~g}}<extra></extra>",
+        )
+        _means(figure, sweep, values, ids, colour, numeric=numeric)
+    if numeric:
+        known = [value for value in values.values() if isinstance(value, float)]
+        is_wide = min(known) > 0 and max(known) / min(known) >= WIDE_RANGE
+        figure.update_xaxes(type="log" if is_wide else "linear")
+    else:
+        order = [plain(told(value)) for value in in_order(values.values())]
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
+    figure.update_xaxes(title=plain(field))
+    figure.update_yaxes(title=title)
+    return figure.update_layout(showlegend=by is not None)
+
+
+def _means(
+    figure: go.Figure, sweep: Sweep, values: Mapping[int, Cell], ids: Sequence[int], colour: str, *, numeric: bool
+) -> None:
+    places = in_order(values[id] for id in ids)
+    groups = [[sweep.results[id] for id in ids if values[id] == place] for place in places]
+    found = [over_seeds(each) for each in groups]
+    figure.add_scatter(
+        x=places if numeric else [told(place) for place in places],
+        y=[float(np.mean(each)) for each in groups],
+        mode="lines+markers",
+        marker={"symbol": "line-ew-open", "size": 14, "color": colour},
+        line={"color": colour, "width": 1.5},
+        error_y={"type": "data", "symmetric": True, "color": colour, "thickness": 1.5}
+        | {"array": [each.high - each.value if each else 0.0 for each in found]},
+        text=[f"n = {len(each)}" for each in groups],
+        hovertemplate="mean %{y:.4~g}, %{text}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def heat_map(
+    sweep: Sweep, x: tuple[str, Mapping[int, Cell]], y: tuple[str, Mapping[int, Cell]], *, lower: bool
+) -> go.Figure:
+    """Return the mean result of each pair of values, with its number of runs; pairs without a run are left empty."""
+    columns, rows = in_order(x[1].values()), in_order(y[1].values())
+    cells = {
+        (row, column): [id for id in sweep.results if (y[1][id], x[1][id]) == (row, column)]
+        for row in rows
+        for column in columns
+    }
+    mean = {pair: float(np.mean([sweep.results[id] for id in ids])) if ids else None for pair, ids in cells.items()}
+    written = {pair: f"{format.number(mean[pair])}<br>n = {len(ids)}" if ids else "" for pair, ids in cells.items()}
+    figure = _empty()
+    figure.add_heatmap(
+        x=[plain(told(value)) for value in columns],
+        y=[plain(told(value)) for value in rows],
+        z=[[mean[row, column] for column in columns] for row in rows],
+        text=[[written[row, column] for column in columns] for row in rows],
+        texttemplate="%{text}",
+        colorscale=SCALE,
+        reversescale=lower,
+        colorbar={"title": plain(sweep.title)},
+        hovertemplate=f"{plain(x[0])} %{{x}}<br>{plain(y[0])} %{{y}}<br>%{{text}}<extra></extra>",
+    )
+    for axis, name in ((figure.update_xaxes, x[0]), (figure.update_yaxes, y[0])):
+        axis(title=plain(name), type="category", showgrid=False)
+    return figure
+
+
+def heights(values: Mapping[int, Cell]) -> dict[int, float]:
+    """Return where on a vertical axis of length 1 each run lies: numbers by size or its logarithm, others by rank."""
+    numbers = {id: value for id, value in values.items() if isinstance(value, float)}
+    if len(numbers) < len(values):
+        order = in_order(values.values())
+        return {id: order.index(value) / max(1, len(order) - 1) for id, value in values.items()}
+    low, high = min(numbers.values()), max(numbers.values())
+    if low > 0 and high / low >= WIDE_RANGE:
+        numbers = {id: float(np.log(value)) for id, value in numbers.items()}
+        low, high = min(numbers.values()), max(numbers.values())
+    return {id: (value - low) / (high - low) if high > low else 0.5 for id, value in numbers.items()}
+
+
+def parallel(
+    sweep: Sweep, factors: Mapping[str, Mapping[int, Cell]], *, lower: bool
+) -> tuple[go.Figure, dict[int, list[float]]]:
+    """Return a line a run across one vertical axis for each setting and the result, and each run's heights on them."""
+    result: dict[int, Cell] = dict(sweep.results)
+    axes = {**{field: {id: values[id] for id in result} for field, values in factors.items()}, sweep.title: result}
+    of_axis = [heights(values) for values in axes.values()]
+    places = {id: [each[id] for each in of_axis] for id in result}
+    colours = heights(result)
+    figure = _empty()
+    for place, (name, values) in enumerate(axes.items()):
+        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
+        for height, text in _ticks(values, of_axis[place]):
+            right = place == len(axes) - 1
+            figure.add_annotation(
+                x=place,
+                y=height,
+                text=plain(text),
+                showarrow=False,
+                xanchor="left" if right else "right",
+                xshift=6 if right else -6,
+                font={"size": 11},
+            )
+        figure.add_annotation(x=place, y=1.09, text=f"<b>{plain(name)}</b>", showarrow=False)
+    for id in sorted(result, key=lambda id: colours[id], reverse=lower):
+        shade = 1 - colours[id] if lower else colours[id]
+        figure.add_scatter(
+            x=list(range(len(axes))),
+            y=places[id],
+            mode="lines+markers",
+            customdata=[id] * len(axes),
+            line={"color": sample_colorscale(SCALE, [shade])[0], "width": 1.6},
+            marker={"size": 6},
+            opacity=0.8,
+            name=plain(sweep.names[id]),
+            hovertemplate=f"<b>%{{fullData.name}}</b><br>{plain(sweep.title)} {format.number(sweep.results[id])}"
+            "<extra></extra>",
+        )
+    figure.update_xaxes(visible=False, range=[-0.45, len(axes) - 0.55])
+    figure.update_yaxes(visible=False, range=[-0.06, 1.16])
+    return figure.update_layout(showlegend=False), places
+
+
+def _ticks(values: Mapping[int, Cell], heights: Mapping[int, float], most: int = 8) -> list[tuple[float, str]]:
+    """Return height and text of each value, or of the lowest and highest if there are many."""
+    shown = {height: values[id] for id, height in heights.items()}
+    if len(shown) > most:
+        shown = {height: shown[height] for height in (min(shown), max(shown))}
+    return [
+        (height, format.number(v) if isinstance(v, float) and len(told(v)) > 8 else told(v))
+        for height, v in shown.items()
+    ]
+
+
+def _empty() -> go.Figure:
+    margin = {"t": 28, "r": 16, "l": 16, "b": 16}
+    return go.Figure(layout={"height": HEIGHT, "margin": margin, "dragmode": "select", "hovermode": "closest"})

@@ -1,0 +1,171 @@
+"""The settings that the runs of a sweep differ in, what each came to over its seeds, and which is the best. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.curves.grouping import ARM, is_of_one_run, words
+from app.curves.values import AGGREGATES, Cell
+from store.db.rows import RunDetail
+from store.db.values import flat
+from trainer.spec.statistics import Estimate, holm, over_seeds, seeds_differ_p
+
+ABSENT = "–"
+FIRST_METRICS = ("test/accuracy", "val/accuracy", "probe/accuracy", "reward", "probe/reward")
+"""Metrics by which settings are ranked where nobody has chosen one, in order."""
+FALLING = ("loss", "kl", "grad_norm", "time/", "perplexity", "error")
+"""Metrics whose name begins so, or does after its last slash, are better when they are lower."""
+SURE = 0.05
+
+Factors = dict[str, dict[int, Cell]]
+"""What differs between the runs: field to the value by run id."""
+
+
+class Setting(NamedTuple):
+    """One combination of values, and the result of each of its runs."""
+
+    values: tuple[Cell, ...]
+    """In the order of the factors."""
+    runs: tuple[int, ...]
+    results: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.results))
+
+    @property
+    def interval(self) -> Estimate | None:
+        """Student's 95 % interval of the mean over seeds; None with a single run."""
+        return over_seeds(self.results)
+
+
+class Ranked(NamedTuple):
+    """A setting beside the best one; `p` is Welch's, corrected for all settings (Holm), None if seeds are too few."""
+
+    setting: Setting
+    beyond: float
+    """Its mean minus that of the best."""
+    p: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it differs from the best by more than chance between seeds."""
+        return self.p is not None and self.p < SURE
+
+
+def factors(runs: Sequence[RunDetail], arms: Mapping[int, str]) -> Factors:
+    """Return the fields in which runs differ, seeds and names aside; an arm stands for all fields that it decides.
+
+    Of fields that divide the runs alike only the first is returned. Rewards are fields by their weights.
+    """
+    ordered = sorted(runs, key=lambda run: run.id)
+    settings = {run.id: _settings(run) for run in ordered}
+    found: Factors = {}
+    if len({arms.get(id) for id in settings}) > 1:
+        found[ARM] = {id: arms.get(id, ABSENT) for id in settings}
+    for field in dict.fromkeys(key for each in settings.values() for key in each):
+        values = {id: _cell(each.get(field)) for id, each in settings.items()}
+        if is_of_one_run(field) or len(set(values.values())) < 2:
+            continue
+        if ARM in found and _decides(found[ARM], values):
+            continue
+        if not any(_decides(other, values) and _decides(values, other) for other in found.values()):
+            found[field] = values
+    return found
+
+
+def _settings(run: RunDetail) -> dict[str, Any]:
+    own = flat({key: value for key, value in run.config.items() if key != "rewards"})
+    return own | {f"rewards.{name}": weight for name, weight in run.reward_weights.items()}
+
+
+def _cell(value: Any) -> Cell:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return ABSENT if value is None else str(value)
+
+
+def _decides(some: Mapping[int, Cell], others: Mapping[int, Cell]) -> bool:
+    """Return whether a run's value of the first field tells that of the second."""
+    pairs = {(value, others[id]) for id, value in some.items()}
+    return len(pairs) == len({value for value, _ in pairs})
+
+
+def in_order(values: Iterable[Cell]) -> list[Cell]:
+    """Return the distinct values: numbers by size, then texts by the alphabet."""
+    return sorted(set(values), key=lambda value: (isinstance(value, str), value))
+
+
+def told(value: Cell) -> str:
+    return words(value)
+
+
+def label(factors: Mapping[str, Mapping[int, Cell]], values: Sequence[Cell]) -> str:
+    """Return `beta 0.02 · schedule cosine`."""
+    parts = [
+        told(value) if field == ARM else f"{field.rpartition('.')[2]} {told(value)}"
+        for field, value in zip(factors, values, strict=True)
+    ]
+    return " · ".join(parts) or "all alike"
+
+
+def settings(factors: Mapping[str, Mapping[int, Cell]], results: Mapping[int, float]) -> list[Setting]:
+    """Return each combination of values that has a finite result, in the order of the runs."""
+    groups: dict[tuple[Cell, ...], list[int]] = {}
+    for id, result in results.items():
+        if np.isfinite(result):
+            groups.setdefault(tuple(values[id] for values in factors.values()), []).append(id)
+    return [Setting(values, tuple(ids), tuple(results[id] for id in ids)) for values, ids in groups.items()]
+
+
+def ranked(found: Sequence[Setting], *, lower: bool) -> list[Ranked]:
+    """Return the settings, best mean first, each compared with the best."""
+    ordered = sorted(found, key=lambda setting: setting.mean if lower else -setting.mean)
+    if not ordered:
+        return []
+    best, rest = ordered[0], ordered[1:]
+    raw = {place: seeds_differ_p(best.results, each.results) for place, each in enumerate(rest)}
+    known = {place: p for place, p in raw.items() if p is not None}
+    corrected = dict(zip(known, holm(list(known.values())), strict=True))
+    compared = [Ranked(each, each.mean - best.mean, corrected.get(place)) for place, each in enumerate(rest)]
+    return [Ranked(best, 0.0), *compared]
+
+
+def first_metric(recorded: Mapping[str, frozenset[int]]) -> str:
+    """Return the metric that settings are ranked by: the usual one that most runs recorded, the first of equals."""
+    usual = [name for name in FIRST_METRICS if name in recorded] or sorted(recorded)
+    return max(usual, key=lambda name: len(recorded[name]))
+
+
+def is_falling(metric: str) -> bool:
+    """Return whether lower values of a metric are better, as far as its name tells."""
+    return metric.startswith(FALLING) or metric.rpartition("/")[2].startswith(FALLING)
+
+
+def first_aggregate(metric: str) -> str:
+    """Return what is taken of a metric's values: measurements count as they are, others by the mean of the last."""
+    names = list(AGGREGATES)
+    return names[0] if "/accuracy" in metric else names[-1]
+
+
+def brushed(places: Mapping[int, Sequence[float]], boxes: Sequence[tuple[float, float, float, float]]) -> set[int]:
+    """Return the runs whose lines pass a box on every axis that has any; none without a box around an axis.
+
+    `places` are a run's heights, axis by axis at 0, 1, 2, …; a box is x0, x1, y0, y1.
+    """
+    axes: dict[int, list[tuple[float, float]]] = {}
+    for x0, x1, y0, y1 in boxes:
+        for axis in range(int(np.ceil(min(x0, x1))), int(np.floor(max(x0, x1))) + 1):
+            axes.setdefault(axis, []).append((min(y0, y1), max(y0, y1)))
+    width = min((len(heights) for heights in places.values()), default=0)
+    asked = {axis: each for axis, each in axes.items() if 0 <= axis < width}
+    if not asked:
+        return set()
+    return {
+        id
+        for id, heights in places.items()
+        if all(any(low <= heights[axis] <= high for low, high in each) for axis, each in asked.items())
+    }

@@ -1,0 +1,195 @@
+"""Sweep: which setting would you take?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.curves import address, selection
+from app.curves.selection import Chosen
+from app.curves.values import AGGREGATES
+from app.shared import data, format, links, run_actions, status
+from app.sweep import best, controls, figures, settings
+from app.sweep.figures import Sweep
+from app.sweep.settings import Factors
+from store.db.rows import RunRow
+
+LAUNCH_PAGE, CURVES_PAGE, COMPARE_PAGE = (f"../pages/{name}.py" for name in ("launch", "curves", "compare"))
+PICTURES = ("Parallel axes", "Scatter", "Heat map")
+SELECT = ("box", "lasso", "points")
+
+
+def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
+    """Show by what settings are ranked; return each run's result, and whether lower is better."""
+    ids = tuple(run.id for run in runs)
+    recorded = data.list_recorded(ids)
+    if not recorded:
+        st.caption("These runs have recorded no metric yet.")
+        return None
+    names = [*(name for name in settings.FIRST_METRICS if name in recorded), *recorded]
+    metric = _choice("Result", "metric", list(dict.fromkeys(names)), settings.first_metric(recorded), width=260)
+    aggregate = _choice("Of its values", "value", list(AGGREGATES), settings.first_aggregate(metric), width=200)
+    falling = settings.is_falling(metric)
+    direction = _choice("Better is", "better", ["higher", "lower"], "lower" if falling else "higher", width=120)
+    found = data.read_summary(ids, metric)
+    results = {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in found.items()}
+    title = metric if aggregate == "last" else f"{metric}, {aggregate}"
+    return Sweep(title, results, {run.id: run.name for run in runs}), direction == "lower"
+
+
+def _choice(label: str, name: str, offered: list[str], default: str, *, width: int) -> str:
+    """Show a choice that the address keeps."""
+    key = f"sweep.{name}"
+    asked = st.query_params.get(name)
+    st.session_state[key] = asked if asked in offered else default
+    return st.selectbox(
+        label, offered, key=key, width=width, on_change=lambda: links.go(name, **{name: st.session_state[key]})
+    )
+
+
+def kept(found: Factors, ids: Sequence[int]) -> list[int]:
+    """Show a choice of values to keep, for those who do not drag boxes; return the runs that are left."""
+    offered = {
+        f"{field} {settings.told(value)}": (field, value)
+        for field in found
+        for value in settings.in_order(found[field].values())
+    }
+    st.session_state["sweep.keep"] = [each for each in address.read("keep") or [] if each in offered]
+    chosen = st.multiselect(
+        "Keep only",
+        list(offered),
+        key="sweep.keep",
+        placeholder="all settings",
+        on_change=lambda: links.go("keep", **_kept_address()),
+        help="Several values of one setting: any of them. Of several settings: all of them.",
+    )
+    wanted: dict[str, set[Any]] = {}
+    for each in chosen:
+        field, value = offered[each]
+        wanted.setdefault(field, set()).add(value)
+    return [id for id in ids if all(found[field][id] in values for field, values in wanted.items())]
+
+
+def _kept_address() -> dict[str, str]:
+    chosen = st.session_state["sweep.keep"]
+    return {"keep": address.join(chosen)} if chosen else {}
+
+
+def picture(sweep: Sweep, found: Factors, *, lower: bool) -> list[int]:
+    """Draw what is chosen, and return the runs that were brushed."""
+    pictures = PICTURES if len(found) > 1 else PICTURES[:2]
+    kind = st.segmented_control(
+        "Picture", pictures, default=pictures[0], key="picture", required=True, bind="query-params"
+    )
+    fields = list(found)
+    if kind == "Parallel axes":
+        figure, places = figures.parallel(sweep, found, lower=lower)
+        alt = f"{len(sweep.results)} runs across {len(found)} settings and {sweep.title}"
+        event = _chart(figure, "parallel", alt, ("box",))
+        st.caption("Drag a box over an axis to select runs; hold Shift for a box on another axis, too.")
+        boxes = [(*box["x"], *box["y"]) for box in event.selection.box]
+        return sorted(settings.brushed(places, boxes))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        x = _choice("Horizontal", "x", fields, fields[0], width=240)
+        others = [field for field in fields if field != x]
+        if kind == "Heat map":
+            y = _choice("Vertical", "y", others, others[0], width=240)
+        else:
+            y = _choice("Colour", "y", ["none", *others], others[0] if others else "none", width=240)
+    if kind == "Heat map":
+        figure = figures.heat_map(sweep, (x, found[x]), (y, found[y]), lower=lower)
+        st.plotly_chart(figure, key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
+        rest = [field for field in others if field != y]
+        told = (
+            f"A cell is the mean over all runs with its two values, whatever their {', '.join(rest)}." if rest else ""
+        )
+        st.caption(format.literal(told or "A cell is the mean over the seeds of a setting."))
+        return []
+    figure = figures.scatter(sweep, x, found[x], (y, found[y]) if y in found else None)
+    event = _chart(figure, "scatter", f"{sweep.title} of {len(sweep.results)} runs over {x}", SELECT)
+    st.caption("Bars are 95 % intervals of means over runs (Student's t). Drag a box or a lasso to select runs.")
+    return [id for point in event.selection.points if (id := _run_id(point)) is not None]
+
+
+def _chart(figure: Any, name: str, alt: str, modes: tuple[str, ...]) -> Any:
+    return st.plotly_chart(figure, key=f"sweep.{name}", on_select="rerun", selection_mode=modes, alt=alt)
+
+
+def _run_id(point: Mapping[str, Any]) -> int | None:
+    held = point.get("customdata")
+    first = held[0] if isinstance(held, list) and held else held
+    return first if isinstance(first, int) else None
+
+
+def selected(runs: Sequence[RunRow], sweep: Sweep, found: Factors) -> None:
+    """List the selected runs, with what can be done with them."""
+    uids = ",".join(run.uid for run in runs)
+    with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
+        st.markdown(f"**{len(runs)} {'run' if len(runs) == 1 else 'runs'} selected**", width="content")
+        st.page_link(CURVES_PAGE, label="Curves", icon=":material/ssid_chart:", query_params={"runs": uids})
+        st.page_link(COMPARE_PAGE, label="Compare", icon=":material/leaderboard:", query_params={"runs": uids})
+        asked = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
+        run_actions.stop_button(runs, [asked.get(run.id, 0) for run in runs], key="sweep_stop")
+        run_actions.resume_button(runs, key="sweep_resume")
+    cells: dict[str, list[Any]] = {"name": [run.name for run in runs]}
+    cells |= {field: [settings.told(values[run.id]) for run in runs] for field, values in found.items()}
+    cells |= {
+        sweep.title: [sweep.results.get(run.id) for run in runs],
+        "run": [links.page("run", run=run.uid) for run in runs],
+    }
+    link = st.column_config.LinkColumn("run", display_text="open")
+    st.dataframe(
+        cells,
+        key="sweep.selected",
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        column_config={"run": link},
+        alt=f"{len(runs)} selected runs",
+    )
+
+
+def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
+    """All that refreshes while a run is at work."""
+    if chosen.experiment is not None:
+        experiment = next((row for row in data.list_experiments() if row.uid == chosen.experiment.uid), None)
+        if experiment is not None:
+            controls.show(experiment)
+    runs = {run.id: run for run in data.list_sound_runs() if run.id in frozenset(chosen_ids)}
+    if not runs:
+        return
+    found = settings.factors(list(data.get_runs(tuple(runs)).values()), chosen.arms)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        asked = result_of(list(runs.values()))
+        left = kept(found, list(runs))
+    if asked is None:
+        return
+    sweep, lower = asked
+    sweep = sweep._replace(results={id: sweep.results[id] for id in left if id in sweep.results})
+    order = settings.ranked(settings.settings(found, sweep.results), lower=lower)
+    if not order:
+        st.caption("None of these runs has a result yet.")
+        return
+    best.show(sweep, found, order, runs, lower=lower)
+    if not found:
+        st.caption("These runs differ in nothing but the seed: launch an experiment that varies a setting.")
+        st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
+        return
+    brushed = picture(sweep, found, lower=lower)
+    some = [runs[id] for id in (brushed or left) if id in runs]
+    if brushed or len(left) < len(runs):
+        selected(some, sweep, found)
+
+
+st.title("Sweep")
+everything = data.list_sound_runs()
+if not any(run.step for run in everything):
+    st.caption("No run has made a step yet: launch an experiment that varies a setting.")
+    st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
+chosen_runs = selection.choose(everything, "sweep")
+is_live = any(run.status in status.OPEN for run in chosen_runs.runs) or (
+    chosen_runs.experiment is not None
+    and any(run.status in status.OPEN for run in everything if run.id in chosen_runs.experiment.arms)
+)
+st.fragment(body, run_every=5.0 if is_live else None)(tuple(run.id for run in chosen_runs.runs), chosen_runs)

@@ -1,0 +1,55 @@
+"""Readings of the machines that runs are on, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Integer, cast, func, insert, select
+
+from store.db.connection import Store, reading, writing
+from store.db.schema import MachineSample
+from store.db.values import clean, finite
+
+
+class Readings(NamedTuple):
+    """One kind of reading: lowest, mean and highest of each stretch of time, whose middle is `at` (epoch seconds)."""
+
+    at: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+
+def add_samples(store: Store, run_id: int, at: float, values: Mapping[str, float]) -> None:
+    """Record readings of one moment; those that are not finite are left out."""
+    rows = [
+        {"run_id": run_id, "what": clean(what)[:40], "at": at, "value": value}
+        for what, value in values.items()
+        if finite(value) is not None
+    ]
+    if rows:
+        with writing(store) as connection:
+            connection.execute(insert(MachineSample), rows)
+
+
+def read_machine(store: Store, run_id: int, *, points: int = 400) -> dict[str, Readings]:
+    """Return each kind of reading over the whole run, in at most about `points` equal stretches of time."""
+    own = MachineSample.run_id == run_id
+    at, value = MachineSample.at, MachineSample.value
+    with reading(store) as connection:
+        first, last = connection.execute(select(func.min(at), func.max(at)).where(own)).one()
+        if first is None:
+            return {}
+        width = max(1.0, (last - first) / points)
+        stretch = cast((at - first) / width, Integer).label("stretch")
+        columns = (MachineSample.what, func.min(at), func.max(at), func.min(value), func.avg(value), func.max(value))
+        # By name: PostgreSQL does not see that two expressions with parameters are equal.
+        statement = select(*columns, stretch).where(own).group_by(MachineSample.what, "stretch")
+        rows = connection.execute(statement.order_by(MachineSample.what, "stretch")).all()
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for what, begin, end, *values, _ in rows:
+        found.setdefault(what, []).append(((begin + end) / 2, *values))
+    return {what: Readings(*np.array(each, np.float64).T) for what, each in found.items()}

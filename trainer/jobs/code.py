@@ -1,0 +1,92 @@
+"""Read the state of the trainer's source in git: the commit, and what was changed since, bounded in size and time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Timer
+
+from store.code import Source, add_code
+from store.db.engine import Store, StoreError
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST_BYTES = 200_000
+"""Of a diff; longer ones are cut at a line."""
+MOST_NEW_BYTES = 20_000
+"""Of a new Python file that is kept whole."""
+SECONDS = 10.0
+QUIET = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "--no-optional-locks")
+PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+
+
+def keep(store: Store, run_id: int) -> None:
+    """Keep the code with the run. What cannot be read or written is left out: the training goes on."""
+    source = read(ROOT)
+    if source is None:
+        return
+    try:
+        add_code(store, run_id, source)
+    except StoreError as error:
+        logger.warning("The state of the code could not be kept: %s", error)
+
+
+def read(root: Path) -> Source | None:
+    """Return the state of the code below a folder; None if it is no git checkout."""
+    revision = _git(root, "rev-parse", "HEAD")
+    if revision is None or not revision.strip():
+        return None
+    changed = _lines(_git(root, "diff", "HEAD", "--name-only", "--relative", "--no-renames", "-z", "--", "."))
+    new = _lines(_git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "."))
+    difference = _git(root, "diff", "HEAD", *PLAIN, "--relative", "--", ".") or ""
+    for path in new:
+        if len(difference) > MOST_BYTES:
+            break
+        if path.endswith(".py") and _size(root / path) <= MOST_NEW_BYTES:
+            difference += _git(root, "diff", *PLAIN, "--no-index", "--", "/dev/null", path, answers=(0, 1)) or ""
+    kept = difference[:MOST_BYTES]
+    is_cut = len(kept) < len(difference)
+    return Source(revision.strip(), (*changed, *new), kept.rpartition("\n")[0] if is_cut else kept, is_cut)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _lines(text: str | None) -> list[str]:
+    return [path for path in (text or "").split("\0") if path]
+
+
+def _git(root: Path, *arguments: str, answers: Sequence[int] = (0,)) -> str | None:
+    """Return what git says, at most a little more than MOST_BYTES; None if it is not there, refuses, or takes long."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        process = subprocess.Popen(
+            ["git", *QUIET, *arguments],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
+    timer = Timer(SECONDS, process.kill)
+    timer.start()
+    with process:
+        assert process.stdout is not None
+        said = process.stdout.read(2 * MOST_BYTES)
+        is_whole = not process.stdout.read(1)
+        if not is_whole:
+            process.kill()
+    timer.cancel()
+    if is_whole and process.returncode not in answers:
+        return None
+    return said.decode("utf-8", "replace")

@@ -1,0 +1,125 @@
+"""Read what the machine of a job does, in a thread of its own, every few seconds. Never raises into the job.
+
+The processor by psutil; NVIDIA's GPUs by the driver's own `nvidia-smi`, those that the job may use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import threading
+import time
+from types import TracebackType
+
+import psutil
+
+from store.db.engine import Store
+from store.machine import add_samples
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+SMI_SECONDS = 5.0
+CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
+"""Sensors of processors, as Linux names them."""
+ASKED = {"utilization.gpu": "use", "memory.used": "memory", "power.draw": "power", "temperature.gpu": "temperature"}
+"""What `nvidia-smi` is asked for, and what it is called here."""
+UNITS = {"use": 0.01, "memory": 2.0**20}
+"""What its numbers are multiplied by: percent to shares, MiB to bytes; W and °C stay."""
+
+
+class Machine:
+    """Samples while it is entered."""
+
+    def __init__(self, store: Store, run_id: int, *, every: float = EVERY_SECONDS) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.every = every
+        self._job = psutil.Process()
+        self._smi = shutil.which("nvidia-smi")
+        self._before = (time.monotonic(), self._seconds()[0])
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="machine", daemon=True)
+
+    def __enter__(self) -> Machine:
+        psutil.cpu_percent(None)  # the first call begins the interval that the next one is about
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(self.every):
+            try:
+                add_samples(self.store, self.run_id, time.time(), self.read())
+            except Exception as error:
+                logger.warning("The machine could not be sampled (%s): the job goes on.", error)
+
+    def read(self) -> dict[str, float]:
+        """Return the readings of now; rates are over the time since the last call."""
+        (then, spent), now = self._before, time.monotonic()
+        seconds, resident = self._seconds()
+        self._before = (now, seconds)
+        memory = psutil.virtual_memory()
+        found = {
+            "cpu": max(0.0, seconds - spent) / max(now - then, 1e-3),
+            "cpu/machine": psutil.cpu_percent(None) / 100,
+            "memory": float(resident),
+            "memory/machine": memory.percent / 100,
+        }
+        if (warmth := _temperature()) is not None:
+            found["cpu/temperature"] = warmth
+        return found | (_gpus(self._smi) if self._smi else {})
+
+    def _seconds(self) -> tuple[float, int]:
+        """Return the processor time of the job's processes in seconds, and their resident memory in bytes."""
+        seconds, resident = 0.0, 0
+        for process in (self._job, *self._job.children(recursive=True)):
+            try:
+                with process.oneshot():
+                    times, memory = process.cpu_times(), process.memory_info()
+            except psutil.NoSuchProcess:
+                continue
+            # The time of a child that has ended is its parent's `children_…`, so that nothing is lost or counted twice.
+            seconds += times.user + times.system + times.children_user + times.children_system
+            resident += memory.rss
+        return seconds, resident
+
+
+def _temperature() -> float | None:
+    """Return the temperature of the processor in °C, where the system tells it."""
+    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    return max((each.current for chip in CHIPS for each in sensors.get(chip, ())), default=None)
+
+
+def _gpus(smi: str) -> dict[str, float]:
+    """Return use, memory, power and temperature of each GPU that the job may use, by its number there."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = [f"--id={shown}"] if shown else []
+    if shown == "":
+        return {}
+    command = [smi, f"--query-gpu=index,{','.join(ASKED)}", "--format=csv,noheader,nounits", *chosen]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return parsed(said.stdout) if said.returncode == 0 else {}
+
+
+def parsed(text: str) -> dict[str, float]:
+    """Return the readings of `nvidia-smi`'s lines; what a GPU does not tell (`[N/A]`) is left out."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        index, *values = [part.strip() for part in line.split(",")]
+        for name, value in zip(ASKED.values(), values, strict=False):
+            try:
+                found[f"gpu{int(index)}/{name}"] = float(value) * UNITS.get(name, 1.0)
+            except ValueError:
+                continue
+    return found
