@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.curves import address, selection
+from app.curves import address, grouping, selection
 from app.curves.selection import Chosen
 from app.curves.values import AGGREGATES
 from app.shared import data, format, links, run_actions, status
@@ -52,7 +52,7 @@ def _choice(label: str, name: str, offered: list[str], default: str, *, width: i
 def kept(found: Factors, ids: Sequence[int]) -> list[int]:
     """Show a choice of values to keep, for those who do not drag boxes; return the runs that are left."""
     offered = {
-        f"{field} {settings.told(value)}": (field, value)
+        f"{field} {grouping.words(value)}": (field, value)
         for field in found
         for value in settings.in_order(found[field].values())
     }
@@ -134,7 +134,7 @@ def selected(runs: Sequence[RunRow], sweep: Sweep, found: Factors) -> None:
         run_actions.stop_button(runs, [asked.get(run.id, 0) for run in runs], key="sweep_stop")
         run_actions.resume_button(runs, key="sweep_resume")
     cells: dict[str, list[Any]] = {"name": [run.name for run in runs]}
-    cells |= {field: [settings.told(values[run.id]) for run in runs] for field, values in found.items()}
+    cells |= {field: [grouping.words(values[run.id]) for run in runs] for field, values in found.items()}
     cells |= {
         sweep.title: [sweep.results.get(run.id) for run in runs],
         "run": [links.page("run", run=run.uid) for run in runs],

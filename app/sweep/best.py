@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
+from app.curves.grouping import words
+from app.curves.values import Cell
 from app.shared import format
 from app.sweep.figures import Sweep
 from app.sweep.settings import Factors, Ranked, label
@@ -25,9 +28,8 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
         name = f"Best run: {run.name} ({format.number(sweep.results[run.id])})"
         st.page_link(RUN_PAGE, label=format.literal(name), icon=":material/monitoring:", query_params={"run": run.uid})
     st.caption(format.literal(caution(order)))
-    columns = {
-        field: [format.UNKNOWN if v is None else v for v in (each.setting.values[i] for each in order)]
-        for i, field in enumerate(found)
+    columns: dict[str, list[Any]] = {
+        field: as_column([each.setting.values[place] for each in order]) for place, field in enumerate(found)
     }
     intervals = [each.setting.interval for each in order]
     columns |= {
@@ -48,6 +50,11 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
         column_config={name: st.column_config.NumberColumn(name, format="%.4g") for name in numbers},
         alt=f"{len(order)} settings by {sweep.title}, the best first",
     )
+
+
+def as_column(values: Sequence[Cell]) -> list[Cell]:
+    """Return the cells of a column: numbers, or words where some are words."""
+    return list(values) if all(isinstance(value, float) for value in values) else [words(value) for value in values]
 
 
 def told(title: str, best: Ranked) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from app.curves.grouping import COLOURS
+from app.curves.grouping import COLOURS, words
 from app.curves.values import Cell
 from app.shared import format
 from app.shared.figures import GREY, SYMBOLS, plain
-from app.sweep.settings import in_order, told
+from app.sweep.settings import in_order
 from trainer.spec.statistics import over_seeds
 
 SCALE = "Viridis"
@@ -45,9 +45,9 @@ def scatter(
     kinds = in_order(by[1].values()) if by else [None]
     for number, kind in enumerate(kinds):
         ids = [id for id in sweep.results if by is None or by[1][id] == kind]
-        name = f"{by[0].rpartition('.')[2]} {told(kind)}" if by else "each run"
+        name = f"{by[0].rpartition('.')[2]} {words(kind)}" if by else "each run"
         colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
-        x = [values[id] if numeric else told(values[id]) for id in ids]
+        x = [values[id] if numeric else plain(words(values[id])) for id in ids]
         figure.add_scatter(
             x=x,
             y=[sweep.results[id] for id in ids],
@@ -64,7 +64,7 @@ def scatter(
         is_wide = min(known) > 0 and max(known) / min(known) >= WIDE_RANGE
         figure.update_xaxes(type="log" if is_wide else "linear")
     else:
-        order = [plain(told(value)) for value in in_order(values.values())]
+        order = [plain(words(value)) for value in in_order(values.values())]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_xaxes(title=plain(field))
     figure.update_yaxes(title=title)
@@ -78,7 +78,7 @@ def _means(
     groups = [[sweep.results[id] for id in ids if values[id] == place] for place in places]
     found = [over_seeds(each) for each in groups]
     figure.add_scatter(
-        x=places if numeric else [told(place) for place in places],
+        x=places if numeric else [plain(words(place)) for place in places],
         y=[float(np.mean(each)) for each in groups],
         mode="lines+markers",
         marker={"symbol": "line-ew-open", "size": 14, "color": colour},
@@ -105,8 +105,8 @@ def heat_map(
     written = {pair: f"{format.number(mean[pair])}<br>n = {len(ids)}" if ids else "" for pair, ids in cells.items()}
     figure = _empty()
     figure.add_heatmap(
-        x=[plain(told(value)) for value in columns],
-        y=[plain(told(value)) for value in rows],
+        x=[plain(words(value)) for value in columns],
+        y=[plain(words(value)) for value in rows],
         z=[[mean[row, column] for column in columns] for row in rows],
         text=[[written[row, column] for column in columns] for row in rows],
         texttemplate="%{text}",
@@ -182,7 +182,7 @@ def _ticks(values: Mapping[int, Cell], heights: Mapping[int, float], most: int =
     if len(shown) > most:
         shown = {height: shown[height] for height in (min(shown), max(shown))}
     return [
-        (height, format.number(v) if isinstance(v, float) and len(told(v)) > 8 else told(v))
+        (height, format.number(v) if isinstance(v, float) and len(words(v)) > 8 else words(v))
         for height, v in shown.items()
     ]
 

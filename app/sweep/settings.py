@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.curves.grouping import ARM, is_of_one_run, words
+from app.curves.grouping import ABSENT, ARM, is_of_one_run, words
 from app.curves.values import AGGREGATES, Cell
 from store.db.rows import RunDetail
 from store.db.values import flat
 from trainer.spec.statistics import Estimate, holm, over_seeds, seeds_differ_p
 
-ABSENT = "–"
 FIRST_METRICS = ("test/accuracy", "val/accuracy", "probe/accuracy", "reward", "probe/reward")
 """Metrics by which settings are ranked where nobody has chosen one, in order."""
 FALLING = ("loss", "kl", "grad_norm", "time/", "perplexity", "error")
@@ -99,14 +98,10 @@ def in_order(values: Iterable[Cell]) -> list[Cell]:
     return sorted(set(values), key=lambda value: (isinstance(value, str), value))
 
 
-def told(value: Cell) -> str:
-    return words(value)
-
-
 def label(factors: Mapping[str, Mapping[int, Cell]], values: Sequence[Cell]) -> str:
     """Return `beta 0.02 · schedule cosine`."""
     parts = [
-        told(value) if field == ARM else f"{field.rpartition('.')[2]} {told(value)}"
+        words(value) if field == ARM else f"{field.rpartition('.')[2]} {words(value)}"
         for field, value in zip(factors, values, strict=True)
     ]
     return " · ".join(parts) or "all alike"

@@ -125,7 +125,8 @@ def test_a_matrix_is_stored_and_read_again(store: Store) -> None:
     uid = launch_experiment(store, "sweep", SWEEP)
     found = experiments.from_stored(get_experiment(store, uid).matrix)
     assert found == SWEEP and experiments.planned(found) == experiments.planned(SWEEP)
-    for foreign in ({}, {"learning rate": [1]}, {"arms": "all"}):
+    many = {"arms": ["GRPO CoT"], "seeds": list(range(500))}
+    for foreign in ({}, {"learning rate": [1]}, {"arms": "all"}, {"arms": ["SFT CoT"], "varied": [1, 2]}, many):
         with pytest.raises(ConfigError, match="was not launched from here"):
             experiments.from_stored(foreign)
 

@@ -104,7 +104,7 @@ def submit(app: AppTest) -> None:
     assert not app.exception
 
 
-def test_an_experiment_of_another_tool_cannot_be_extended(arms: Store, open_page: Open) -> None:
+def test_an_experiment_that_has_ended_has_nothing_to_pause(arms: Store, open_page: Open) -> None:
     app = open_page("sweep")
     assert "24 of 24 runs finished." in words(app)
     assert app.button(key="pause_all").disabled and app.button(key="stop_all").disabled

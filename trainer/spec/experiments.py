@@ -11,6 +11,8 @@ from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from trainer.spec.config import ConfigError, RunConfig, from_dict, preset, replaced
 
 _FORMAT_ONLY = [
@@ -130,13 +132,13 @@ def stored(matrix: Matrix) -> dict[str, Any]:
 def from_stored(values: Mapping[str, Any]) -> Matrix:
     """Return the matrix that `stored` wrote. Raises ConfigError for that of another tool."""
     known = {field.name for field in fields(Matrix)}
-    if not values.get("arms") or not set(values) <= known or not all(isinstance(v, list) for v in values.values()):
+    try:
+        matrix = TypeAdapter(Matrix).validate_python(dict(values)) if set(values) <= known else None
+    except ValidationError:
+        matrix = None
+    if matrix is None or not matrix.arms or _size(matrix) > MOST_RUNS:
         raise ConfigError("This experiment was not launched from here, so it cannot be extended: launch another one.")
-    lists = {name: tuple(value) for name, value in values.items()}
-    for name in ("varied", "settings"):
-        lists[name] = tuple((field, value) for field, value in values.get(name, ()))
-    lists["varied"] = tuple((field, tuple(each)) for field, each in lists["varied"])
-    return Matrix(**lists)
+    return matrix
 
 
 def widened(matrix: Matrix, more: Matrix) -> Matrix:
