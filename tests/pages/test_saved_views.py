@@ -35,7 +35,7 @@ def test_filters_of_runs_are_in_the_address_and_in_its_views(seeded_store: Store
     app.multiselect(key="runs_status").set_value(["finished"]).run()
     assert app.query_params["status"] == ["finished"]
     save(app, "runs", "finished SFT")
-    assert list_views(seeded_store, "runs")["finished SFT"] == "method=SFT&find=demo&status=finished"
+    assert list_views(seeded_store, "runs")["finished SFT"] == "method=SFT&status=finished&find=demo"
     app.multiselect(key="runs_method").set_value([]).run()
     assert "method" not in app.query_params and app.multiselect(key="runs_method").value == []
 
