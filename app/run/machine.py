@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -91,6 +91,7 @@ def machine_tab(run: RunDetail) -> None:
     clock = data.read_clock(run.id)
     marked = [*phases(clock, times), *evaluations(data.list_evaluations(run.id))]
     st.caption(" ".join(part for part in (shares(times), legend(marked)) if part))
+    shaded = [_shade(phase, begin, size) for phase in marked]
     with st.grid(2, min_column_width=360, gap="small"):
         for number, panel in enumerate(shown):
             with st.container(border=True, key=f"machine_{number}", gap="xxsmall"):
@@ -101,15 +102,15 @@ def machine_tab(run: RunDetail) -> None:
                 ]
                 frame = figures.Frame(f"time ({unit})", panel.title, height=220)
                 figure = figures.line_chart(lines, frame, share=panel.share)
-                for phase in marked:
-                    figure.add_vrect(
-                        x0=(phase.begin - begin) / size,
-                        x1=(phase.end - begin) / size,
-                        fillcolor=figures.faded(phase.colour, 0.16),
-                        line_width=0,
-                        layer="below",
-                    )
+                figure.update_layout(shapes=shaded)
                 live_chart(figure, key=f"machine.{panel.title}", alt=takeaway(panel, lines))
+
+
+def _shade(phase: Phase, begin: float, size: float) -> dict[str, Any]:
+    """Return the shape behind a phase's part of a chart."""
+    ends = {"x0": (phase.begin - begin) / size, "x1": (phase.end - begin) / size}
+    look = {"fillcolor": figures.faded(phase.colour, 0.16), "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, **ends, **look}
 
 
 def _line(words: str, read: Readings, begin: float, size: float, divisor: float, colour: str) -> figures.Line:
