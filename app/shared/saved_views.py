@@ -38,7 +38,7 @@ def show(page: str, script: str, also: Mapping[str, str] | None = None) -> None:
             st.caption("A view keeps the runs, columns, groups and charts that are chosen now, for everybody here.")
         with st.form(f"save_view_{page}", border=False, clear_on_submit=True):
             name = st.text_input("Name of this view", key=f"view_name_{page}", max_chars=100)
-            if st.form_submit_button("Save", icon=":material/bookmark_add:"):
+            if st.form_submit_button("Save view", icon=":material/bookmark_add:"):
                 run_actions.attempt(intents.save_view, page, name, address_now(also or {}))
                 st.rerun()
 

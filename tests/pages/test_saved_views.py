@@ -14,7 +14,7 @@ Open = Callable[..., AppTest]
 
 def save(app: AppTest, page: str, name: str) -> None:
     app.text_input(key=f"view_name_{page}").set_value(name)
-    next(button for button in app.button if button.label == "Save").click().run()
+    next(button for button in app.button if button.label == "Save view").click().run()
     assert not app.exception
 
 
@@ -33,7 +33,7 @@ def test_filters_of_runs_are_in_the_address_and_in_its_views(seeded_store: Store
     app = open_page("runs", method="SFT", find="demo")
     assert app.multiselect(key="runs_method").value == ["SFT"] and app.text_input(key="runs_search").value == "demo"
     app.multiselect(key="runs_status").set_value(["finished"]).run()
-    assert app.query_params["status"] == ["finished"]
+    assert app.query_params["status"] == "finished"
     save(app, "runs", "finished SFT")
     assert list_views(seeded_store, "runs")["finished SFT"] == "method=SFT&status=finished&find=demo"
     app.multiselect(key="runs_method").set_value([]).run()
