@@ -113,7 +113,7 @@ def test_further_settings_multiply_the_runs_that_train_and_are_in_their_names() 
 
 
 def test_values_are_read_as_yaml() -> None:
-    assert alternatives("grpo.beta=0, 0.02") == ("grpo.beta", (0, 0.02))
+    assert alternatives("grpo.beta=0, 0.02") == ("grpo.beta", ("0", "0.02"))
     assert alternatives("optimization.schedule=constant,cosine") == ("optimization.schedule", ("constant", "cosine"))
     assert alternatives("visual_words=[red, blue], [top]") == ("visual_words", (["red", "blue"], ["top"]))
     for text in ("grpo.beta", "grpo.beta=", "grpo.beta=[1"):

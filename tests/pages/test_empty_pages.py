@@ -20,7 +20,7 @@ from store.steps import record_step
 from tests.pages.opening import MAIN
 from tests.store import make
 
-OF_RUNS = ("runs", "tour", "run", "traces", "emergence", "find", "rewards", "curves", "compare", "drift")
+OF_RUNS = ("runs", "tour", "run", "traces", "emergence", "find", "rewards", "curves", "sweep", "compare", "drift")
 OF_ALL = ("launch", "record", "datasets", "system")
 SHOWN = ("arrow_data_frame", "arrow_table", "table", "metric", "plotly_chart", "code", "imgs", "json", "text_area")
 """Types of elements that show something, or a text to write."""

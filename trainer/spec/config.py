@@ -419,7 +419,7 @@ def override(config: RunConfig, settings: dict[str, str]) -> RunConfig:
 
 
 def alternatives(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Return field and values of `KEY=VALUE, VALUE`; the values are YAML. Raises ConfigError."""
+    """Return field and values of `KEY=VALUE, VALUE`; the values are YAML, whose words stay text. Raises ConfigError."""
     key, equals, listed = text.partition("=")
     values = _parse(f"[{listed}]", text) if equals else []
     if not values:

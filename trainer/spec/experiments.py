@@ -156,4 +156,6 @@ def widened(matrix: Matrix, more: Matrix) -> Matrix:
 
 
 def _union(some: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*some, *(each for each in others if each not in some))
+    """Return all values; a number may have been typed as text."""
+    known = set(map(str, some))
+    return (*some, *(each for each in others if str(each) not in known))
