@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import recorded, recorded_view
-from app.curves import address, values_view
+from app.curves import address, saved_views, values_view
 from app.pulse import PULSE
 from app.runs.table import runs_table
-from app.shared import data, format, links, run_actions, saved_views, status
+from app.shared import data, format, links, run_actions, status
 from app.shared.queue_view import queue
 from store.db.rows import JobRow, RunRow
 

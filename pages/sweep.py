@@ -9,11 +9,11 @@ import streamlit as st
 
 from app.curves import address, grouping, selection
 from app.curves.selection import Chosen
+from app.curves.sweep import best, controls, figures, settings
+from app.curves.sweep.figures import Sweep
+from app.curves.sweep.settings import Factors
 from app.curves.values import AGGREGATES
 from app.shared import data, format, links, run_actions, status
-from app.sweep import best, controls, figures, settings
-from app.sweep.figures import Sweep
-from app.sweep.settings import Factors
 from store.db.rows import RunRow
 
 LAUNCH_PAGE, CURVES_PAGE, COMPARE_PAGE = (f"../pages/{name}.py" for name in ("launch", "curves", "compare"))

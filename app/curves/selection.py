@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app.curves import address
-from app.shared import data, format, links, run_picker, saved_views, status
+from app.curves import address, saved_views
+from app.shared import data, format, links, run_picker, status
 from store.db.rows import ExperimentRow, RunRow
 
 MOST = 100

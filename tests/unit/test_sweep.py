@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sweep import figures, settings
-from app.sweep.best import caution, told
-from app.sweep.figures import Sweep
+from app.curves.sweep import figures, settings
+from app.curves.sweep.best import caution, told
+from app.curves.sweep.figures import Sweep
 from store.db.rows import RunDetail
 from trainer.spec.statistics import over_seeds, seeds_differ_p
 

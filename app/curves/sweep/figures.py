@@ -13,10 +13,10 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from app.curves.grouping import COLOURS, words
+from app.curves.sweep.settings import in_order
 from app.curves.values import Cell
 from app.shared import format
 from app.shared.figures import GREY, SYMBOLS, plain
-from app.sweep.settings import in_order
 from trainer.spec.statistics import over_seeds
 
 SCALE = "Viridis"

@@ -8,10 +8,10 @@ from typing import Any
 import streamlit as st
 
 from app.curves.grouping import words
+from app.curves.sweep.figures import Sweep
+from app.curves.sweep.settings import Factors, Ranked, label
 from app.curves.values import Cell
 from app.shared import format
-from app.sweep.figures import Sweep
-from app.sweep.settings import Factors, Ranked, label
 from store.db.rows import RunRow
 
 RUN_PAGE = "../pages/run.py"
