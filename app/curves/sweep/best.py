@@ -23,8 +23,7 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
     with st.container(horizontal=True, vertical_alignment="center", key="best_setting"):
         st.markdown(f":material/emoji_events: **{format.literal(label(found, best.values))}**", width="content")
         st.markdown(format.literal(told(sweep.title, order[0])), width="content")
-        pick = min if lower else max
-        run = runs[pick(best.runs, key=lambda id: sweep.results[id])]
+        run = runs[sorted(best.runs, key=lambda id: sweep.results[id], reverse=not lower)[0]]
         name = f"Best run: {run.name} ({format.number(sweep.results[run.id])})"
         st.page_link(RUN_PAGE, label=format.literal(name), icon=":material/monitoring:", query_params={"run": run.uid})
     st.caption(format.literal(caution(order)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import streamlit as st
 
@@ -13,6 +14,8 @@ from store.db.rows import ExperimentRow, JobRow, RunRow
 from trainer.launch.experiments import interrupted
 from trainer.spec.config import ConfigError, alternatives
 from trainer.spec.experiments import MOST_RUNS, from_stored
+
+Number = TypeVar("Number", int, float)
 
 
 def show(experiment: ExperimentRow) -> None:
@@ -108,7 +111,7 @@ def _so_far(values: Sequence[object]) -> str:
     return "so far " + ", ".join("the preset's" if value is None else str(value) for value in values)
 
 
-def _numbers(values: Sequence[object], kind: type[int] | type[float]) -> tuple[int | float, ...]:
+def _numbers(values: Sequence[object], kind: Callable[[str], Number]) -> tuple[Number, ...]:
     try:
         return tuple(kind(str(value)) for value in values)
     except ValueError:
