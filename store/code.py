@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import insert, select
 
@@ -51,9 +51,10 @@ def read_code(store: Store, run_ids: Sequence[int]) -> dict[int, list[KeptSource
     """Return the code of each run, oldest start first; runs without any have none."""
     columns = (Code.run_id, Code.at, Code.revision, Code.changed, Code.difference, Code.is_cut)
     found: dict[int, list[KeptSource]] = {id: [] for id in run_ids}
+    table: Any = Code.__table__
     with reading(store) as connection:
         for row in connection.execute(select(*columns).where(Code.run_id.in_(run_ids)).order_by(Code.id)):
-            sound = checking.sound(Code.__table__, row._asdict())
+            sound = checking.sound(table, row._asdict())
             changed = tuple(map(str, sound["changed"]))
             source = Source(sound["revision"], changed, sound["difference"], sound["is_cut"])
             found[row.run_id].append(KeptSource(sound["at"], source))

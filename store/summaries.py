@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import bindparam, literal, select, true
@@ -93,7 +93,9 @@ def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, S
     )
     with reading(store) as connection:
         name_id = connection.scalar(select(MetricName.id).where(MetricName.name == clean(name)))
-        ends = {id: list(connection.scalars(newest, {"run": id, "name": name_id})) for id in run_ids if name_id}
+        ends: dict[int, list[Any]] = {
+            id: list(connection.scalars(newest, {"run": id, "name": name_id})) for id in run_ids if name_id
+        }
     known = {id: values for id, values in ends.items() if values}
     whole = read_rollups(store, list(known), name, points=1)
     return {run_id: _summary(values, whole[run_id]) for run_id, values in known.items()}

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from types import TracebackType
+from typing import Any
 
 import psutil
 
@@ -94,7 +95,7 @@ class Machine:
 
 def _temperature() -> float | None:
     """Return the temperature of the processor in °C, where the system tells it."""
-    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     return max((each.current for chip in CHIPS for each in sensors.get(chip, ())), default=None)
 
 
