@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -18,7 +18,8 @@ from store.db.rows import RunRow
 
 LAUNCH_PAGE, CURVES_PAGE, COMPARE_PAGE = (f"../pages/{name}.py" for name in ("launch", "curves", "compare"))
 PICTURES = ("Parallel axes", "Scatter", "Heat map")
-SELECT = ("box", "lasso", "points")
+Mode = Literal["box", "lasso", "points"]
+SELECT: tuple[Mode, ...] = ("box", "lasso", "points")
 
 
 def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
@@ -113,7 +114,7 @@ def picture(sweep: Sweep, found: Factors, *, lower: bool) -> list[int]:
     return [id for point in event.selection.points if (id := _run_id(point)) is not None]
 
 
-def _chart(figure: Any, name: str, alt: str, modes: tuple[str, ...]) -> Any:
+def _chart(figure: Any, name: str, alt: str, modes: tuple[Mode, ...]) -> Any:
     return st.plotly_chart(figure, key=f"sweep.{name}", on_select="rerun", selection_mode=modes, alt=alt)
 
 
