@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, select
 
 from store.db import ownership
+from store.db.bucket import Listed
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.schema import Base, DatasetIndex, Example, ExampleImage, ImageHash, Job, Media, Run
 from store.db.states import ACTIVE
 from store.media import files as media
-from store.media.bucket import Listed
 
 
 class Orphans(NamedTuple):

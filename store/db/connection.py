@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from store.db.redaction import redacted
 
 if TYPE_CHECKING:
-    from store.media.bucket import Bucket
+    from store.db.bucket import Bucket
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10

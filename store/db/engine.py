@@ -15,6 +15,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from store.db import private, upgrade
+from store.db.bucket import Place, open_bucket
 from store.db.connection import (
     Store,
     StoreError,
@@ -25,8 +26,6 @@ from store.db.connection import (
     sqlite_path,
     writing,
 )
-from store.media.bucket import open_bucket
-from store.media.files import Place
 
 __all__ = [
     "DEFAULT_URL",

@@ -21,9 +21,9 @@ from uuid import uuid4
 from PIL import Image
 
 from store.db import private
+from store.db.bucket import Bucket, Listed, Place
 from store.db.connection import StoreError
 from store.db.rows import MediaRow
-from store.media.bucket import Bucket, Listed
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_BYTES = 64 * 1024**2
@@ -32,9 +32,6 @@ MOST_PIXELS = 100_000_000
 SETTLED_SECONDS = 3600.0
 """Seconds before a file counts as stray: it is written before the row that refers to it."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-Place = Path | Bucket
-"""Where images lie: a folder, or a URL."""
 
 
 class Lost(StoreError):

@@ -23,11 +23,11 @@ from PIL import Image
 
 from store.__main__ import main
 from store.care import orphans, transfer
+from store.db.bucket import Bucket, open_bucket
 from store.db.connection import StoreError
 from store.db.engine import MEDIA_VARIABLE, open_store
 from store.examples import add_examples, get_examples
 from store.media import files
-from store.media.bucket import Bucket, open_bucket
 from store.media.rows import media_path
 from store.runs import delete_run
 from store.steps import record_step
@@ -38,7 +38,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from store.media import files as media
-from store.media.bucket import open_bucket
+from store.db.bucket import open_bucket
 images = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
 afar = sys.argv[2]
 place = open_bucket(afar, Path(sys.argv[3])) if "://" in afar else Path(afar)

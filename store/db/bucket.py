@@ -151,3 +151,7 @@ def open_bucket(url: str, cache: Path) -> Bucket:
     except ImportError as error:
         raise StoreError(f"There is no driver for {protocol}:// yet: {error} (with pip).") from None
     return Bucket(url.rstrip("/"), cache)
+
+
+Place = Path | Bucket
+"""Where images lie: a folder, or a URL."""
