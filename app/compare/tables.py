@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 from app.compare import groups as comparison
 from app.compare import reported
 from app.compare.groups import Contrast, GetScores, Group, Measured
-from app.shared import format, links
+from app.shared import format
 from store.db.rows import EvaluationRow
 from store.db.values import flat
-from trainer.spec import statistics
+from trainer.spec import checkpoint, statistics
 from trainer.spec.similarity import COS_AT
 
 Kind = Literal["measured", "reported"]
@@ -311,13 +311,13 @@ def _adapter(group: Group) -> str:
 
 def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
     """Return the run of an adapter as a group; without a step it is the best checkpoint, which is the tested one."""
-    uid, _, step = adapter.rpartition(":")
-    if not uid or links.whole(step) is None:
-        uid, step = adapter, ""
+    given = checkpoint.parse(adapter)
+    if given.step is None and given.checkpoint not in (None, "best"):
+        return None
     for group in groups:
         for member in group.members:
-            found = comparison.tested(member, benchmark) if member.run.uid == uid else None
-            if found is not None and step in ("", str(found.step)):
+            found = comparison.tested(member, benchmark) if member.run.uid == given.run else None
+            if found is not None and given.step in (None, found.step):
                 return replace(group, members=(member,))
     return None
 

@@ -14,6 +14,7 @@ from app.run.charts import Chart, Curve
 from app.shared import data, figures, format, links
 from app.shared.live_chart import Point, live_chart
 from store.db.rows import Clock, EventRow, RunDetail, Series
+from trainer.spec import checkpoint
 
 POINTS = 500
 SIGNS = {
@@ -213,12 +214,11 @@ def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures
 def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
     """The run that this one branched from, if it is still there; `kind` is that of its axis."""
     adapter = str((run.config.get("model") or {}).get("adapter") or "")
-    uid, _, text = adapter.rpartition(":")
-    found = next((row for row in data.list_run_heads() if row.id == run.parent_id and row.uid == uid), None)
-    step = links.whole(text)
-    if found is None or step is None:
+    given = checkpoint.parse(adapter)
+    found = next((row for row in data.list_run_heads() if row.id == run.parent_id and row.uid == given.run), None)
+    if found is None or given.step is None:
         return None
-    return Parent(found.id, found.name, step, axis(kind, data.read_clock(found.id)))
+    return Parent(found.id, found.name, given.step, axis(kind, data.read_clock(found.id)))
 
 
 def view(run: RunDetail, cursor: int | None) -> View:

@@ -12,8 +12,8 @@ from store.db.engine import Store
 from store.db.rows import RunRef
 from store.events import add_event
 from store.runs import get_run, resolve_run
-from trainer.models.checkpoints import Checkpoint, Checkpoints, keep_start, split
-from trainer.spec import paths
+from trainer.models.checkpoints import Checkpoint, Checkpoints, keep_start
+from trainer.spec import checkpoint, paths
 from trainer.spec.config import TINY, ConfigError, DataConfig, RunConfig
 from trainer.spec.errors import TrainerError
 
@@ -64,9 +64,9 @@ def _there(field: str, text: str, is_right: Callable[[str], bool]) -> str:
 def _pinned_adapter(store: Store, reference: str) -> str:
     if paths.is_dir(reference):
         return str(paths.absolute(reference))
-    name, checkpoint = split(reference)
+    name, named = checkpoint.parse(reference)
     run = get_run(store, resolve_run(store, name))
-    return run.uid if checkpoint is None else f"{run.uid}:{_checkpoint(store, run.id, checkpoint).step}"
+    return run.uid if named is None else f"{run.uid}:{_checkpoint(store, run.id, named).step}"
 
 
 def _checkpoint(store: Store, run_id: int, name: str) -> Checkpoint:
@@ -78,10 +78,10 @@ def _checkpoint(store: Store, run_id: int, name: str) -> Checkpoint:
 
 def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
     """Copy the checkpoint that a run starts from, which may be gone by its turn. Raises ConfigError."""
-    name, checkpoint = split(adapter)
-    if checkpoint is None:
+    name, named = checkpoint.parse(adapter)
+    if named is None:
         return
-    source = _checkpoint(store, resolve_run(store, name), checkpoint)
+    source = _checkpoint(store, resolve_run(store, name), named)
     try:
         keep_start(source.path, output)
     except OSError as error:

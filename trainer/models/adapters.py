@@ -16,10 +16,10 @@ from store.db.engine import Store
 from store.events import add_event
 from store.runs import resolve_run
 from trainer.models import loading
-from trainer.models.checkpoints import SHAPE, START, WEIGHTS, Checkpoints, keep_start, split
+from trainer.models.checkpoints import SHAPE, START, WEIGHTS, Checkpoints, keep_start
 from trainer.models.loading import Base
 from trainer.patches import quantized
-from trainer.spec import paths
+from trainer.spec import checkpoint, paths
 from trainer.spec.config import LoraConfig, RunConfig
 from trainer.spec.errors import TrainerError
 
@@ -42,7 +42,7 @@ def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, ou
 
 
 def find(store: Store, reference: str) -> Path:
-    """Return the folder of an adapter: `reference` itself, or a checkpoint of the run it names (see `split`).
+    """Return the folder of an adapter: `reference` itself, or the checkpoint that it names (`trainer.spec.checkpoint`).
 
     Without a checkpoint it is the best; for a run that chose none, its final one.
     """
@@ -51,10 +51,10 @@ def find(store: Store, reference: str) -> Path:
         if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
             return folder
         raise TrainerError("config", f"model.adapter: {folder} holds no {WEIGHTS} with its {SHAPE}: choose another.")
-    name, checkpoint = split(reference)
+    name, named = checkpoint.parse(reference)
     checkpoints = Checkpoints(store, resolve_run(store, name), Path())
-    if checkpoint is not None:
-        return checkpoints.named(checkpoint).path
+    if named is not None:
+        return checkpoints.named(named).path
     chosen = checkpoints.best() or checkpoints.named("final")
     return chosen.path
 

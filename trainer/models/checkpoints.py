@@ -78,12 +78,6 @@ def _existing(path: str) -> Path:
     return folder
 
 
-def split(reference: str) -> tuple[str, str | None]:
-    """Split `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final` into run and checkpoint; a run alone has None."""
-    run, colon, name = reference.rpartition(":")
-    return (run, name) if colon and (name.isdigit() or name in ("best", "last", "final")) else (reference, None)
-
-
 def keep_start(source: Path, output: Path) -> None:
     """Copy an adapter to where a run starts: the other run may train on, and a resumed run must find it again."""
     kept = output / START
