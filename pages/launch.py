@@ -19,7 +19,8 @@ from trainer import launch
 from trainer.datasets.shapes import Example
 from trainer.launch import devices, identity, threads
 from trainer.spec import prompt
-from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, command_line, from_dict, preset
+from trainer.spec.command_line import command_line
+from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, from_dict, preset
 
 FIRST = next(iter(PRESETS))
 SIDE_WIDTH = 400

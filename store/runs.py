@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
-from statistics import median
 from typing import Any
 
 from sqlalchemy import (
@@ -19,23 +16,21 @@ from sqlalchemy import (
     RowMapping,
     ScalarSelect,
     Select,
-    and_,
     case,
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
-    true,
     update,
 )
 
+from store import pace
 from store.db import checking
 from store.db.connection import Store, StoreError, reading, writing
 from store.db.redaction import redacted_values
 from store.db.rows import JobRow, RunDetail, RunRef, RunRow
-from store.db.schema import Evaluation, Job, Metric, MetricName, Run, Step, Tag
+from store.db.schema import Evaluation, Job, Run, Tag
 from store.db.sql import upsert
 from store.db.states import OPEN
 from store.db.values import clean, storable
@@ -45,9 +40,6 @@ from store.jobs import (
 )
 
 _RUN: Any = Run.__table__
-RECENT_STEPS = 20
-SPARKLINE_POINTS = 40
-SPARKLINE_METRICS = ("reward", "probe/reward")
 RUN_COLUMNS = (
     *("id", "uid", "name", "method", "style", "grammar", "model", "dataset", "lora_rank", "quantization", "seed"),
     *("step", "max_steps", "created_at", "parent_id"),
@@ -178,14 +170,14 @@ def list_runs(
     with reading(store) as connection:
         rows = [_readable(row) for row in connection.execute(_rows(chosen)).mappings()]
         tags = _tags(connection, chosen)
-        pace = _pace(connection, chosen)
-        sparklines = _sparklines(connection, chosen)
+        speed = pace.pace(connection, chosen)
+        sparklines = pace.sparklines(connection, chosen)
     return [
         RunRow(
             **row,
             tags=tuple(tags[row["id"]]),
-            seconds_per_step=pace.get(row["id"], (None, None))[0],
-            tokens_per_second=pace.get(row["id"], (None, None))[1],
+            seconds_per_step=speed.get(row["id"], (None, None))[0],
+            tokens_per_second=speed.get(row["id"], (None, None))[1],
             sparkline=tuple(sparklines[row["id"]]),
         )
         for row in rows
@@ -351,55 +343,6 @@ def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
         select(Tag.run_id, Tag.name).where(Tag.run_id.in_(chosen)).order_by(Tag.name)
     ):
         found[run_id].append(name)
-    return found
-
-
-def _pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float | None, float | None]]:
-    """Return seconds a step and tokens a second of each run, as medians over its latest steps."""
-    recent = (
-        select(Run.id, Step.step, Step.at, Step.tokens)
-        .join(Step, and_(Step.run_id == Run.id, Step.step > Run.step - RECENT_STEPS - 1))
-        .where(Run.id.in_(chosen))
-        .order_by(Run.id, Step.step)
-    )
-    steps: dict[int, list[tuple[int, float, float | None]]] = defaultdict(list)
-    for run_id, step, at, tokens in connection.execute(recent):
-        if all(_is_finite(value) for value in (step, at, 0 if tokens is None else tokens)):
-            steps[run_id].append((step, at, tokens))
-    return {run_id: _medians(rows) for run_id, rows in steps.items()}
-
-
-def _is_finite(value: Any) -> bool:
-    """Return whether a number is finite, which SQLite does not ensure."""
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _medians(rows: Sequence[tuple[int, float, float | None]]) -> tuple[float | None, float | None]:
-    seconds, speeds = [], []
-    for (step, at, tokens), (next_step, next_at, next_tokens) in pairwise(rows):
-        seconds.append((next_at - at) / (next_step - step))
-        if tokens is not None and next_tokens is not None and next_at > at:
-            speeds.append((next_tokens - tokens) / (next_at - at))
-    return (median(seconds) if seconds else None), (median(speeds) if speeds else None)
-
-
-def _sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[float]]:
-    """Return values at evenly spaced steps; the number of look-ups does not grow with the length of the runs."""
-    number = select(literal(1).label("i")).cte("number", recursive=True)
-    number = number.union_all(select(number.c.i + 1).where(number.c.i < SPARKLINE_POINTS))
-
-    def latest(name: str) -> ScalarSelect[float]:
-        name_id = select(MetricName.id).where(MetricName.name == name).scalar_subquery()
-        until = Run.step * number.c.i // SPARKLINE_POINTS
-        value = select(Metric.value).where(Metric.run_id == Run.id, Metric.name_id == name_id, Metric.step <= until)
-        return value.where(Metric.value.is_not(None)).order_by(Metric.step.desc()).limit(1).scalar_subquery()
-
-    value = func.coalesce(*(latest(name) for name in SPARKLINE_METRICS))
-    statement = select(Run.id, value).join(number, true()).where(Run.id.in_(chosen)).order_by(Run.id, number.c.i)
-    found: dict[int, list[float]] = defaultdict(list)
-    for run_id, point in connection.execute(statement):
-        if _is_finite(point):
-            found[run_id].append(point)
     return found
 
 

@@ -25,6 +25,7 @@ from store.db.states import Launcher
 from store.jobs import add_job, get_job, list_jobs
 from store.runs import get_run, list_runs, resolve_run
 from store.terminal import shown
+from trainer import data_commands as data_of
 from trainer import launch
 from trainer.jobs import ranks, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
@@ -116,10 +117,14 @@ def parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="look at a dataset", description="Look at a dataset.")
     actions = data.add_subparsers(required=True, metavar="ACTION")
-    inspect = _data_command(actions, "inspect", inspect_command, "say what a dataset holds and what was skipped")
+    inspect = _data_command(
+        actions, "inspect", data_of.inspect_command, "say what a dataset holds and what was skipped"
+    )
     inspect.add_argument("--split", metavar="SPLIT", help="one split of the source; default: all that are there")
     inspect.add_argument("--json", action="store_true", help="print the summary as JSON")
-    index = _data_command(actions, "index", index_command, "store a dataset's examples and figures for the dashboard")
+    index = _data_command(
+        actions, "index", data_of.index_command, "store a dataset's examples and figures for the dashboard"
+    )
     index.add_argument("--split", metavar="SPLIT", help="one split of the source; default: all that are there")
     index.add_argument(
         "--limit",
@@ -129,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         help="the first N usable questions of a split (default: %(default)s)",
     )
     index.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
-    export = _data_command(actions, "export", export_command, "write every usable question as a line of JSON")
+    export = _data_command(actions, "export", data_of.export_command, "write every usable question as a line of JSON")
     export.add_argument("--split", metavar="SPLIT", required=True, help="a split of the source: train, val or test")
     export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - is the screen")
 
@@ -200,7 +205,7 @@ def eval_command(options: argparse.Namespace) -> int:
     if options.path:
         arguments["path"] = str(options.path.expanduser().absolute())
     if options.benchmark or not options.run:
-        data = _data_config(benchmark.split(options.benchmark or configs.DATASETS[0])[0], options.path)
+        data = data_of.data_config(benchmark.split(options.benchmark or configs.DATASETS[0])[0], options.path)
     store = open_store(options.db)
     if options.run:
         run_id = resolve_run(store, options.run)
@@ -251,46 +256,6 @@ def machine_command(options: argparse.Namespace) -> int:
     free, total = (found[name] / 2**30 for name in ("memory_available", "memory"))
     print(f"CPU: {found['threads']} threads, {free:.1f} of {total:.1f} GiB free")
     return FINISHED
-
-
-def inspect_command(options: argparse.Namespace) -> int:
-    inspection = import_module("trainer.datasets.inspect")
-    found = inspection.inspect(_real_data(options), options.split)
-    print(json.dumps(found) if options.json else shown(inspection.text(found)))
-    return FINISHED
-
-
-def index_command(options: argparse.Namespace) -> int:
-    index = import_module("trainer.datasets.index")
-    config = _data_config(options.dataset, options.path)
-    store = open_store(options.db)
-    indexing.close_gone(store)
-    for split in [options.split] if options.split else index.splits_of(config):
-        tally = index.index(store, config, split, options.limit)
-        end = "" if tally.complete else f"; stopped at {options.limit:,}, choose more with --limit"
-        print(f"{split}: {tally.usable:,} of {tally.rows:,} rows are usable, {len(tally.hashed):,} images{end}")
-    return FINISHED
-
-
-def export_command(options: argparse.Namespace) -> int:
-    inspection = import_module("trainer.datasets.inspect")
-    config = _real_data(options)
-    if options.jsonl == "-":
-        inspection.export(config, options.split, sys.stdout)
-        return FINISHED
-    try:
-        with open(options.jsonl, "w", encoding="utf-8") as file:
-            written = inspection.export(config, options.split, file)
-    except OSError as error:
-        raise ConfigError(f"Cannot write {options.jsonl}: {error.strerror}. Choose another file.") from None
-    print(f"wrote {written} questions to {options.jsonl}")
-    return FINISHED
-
-
-def _real_data(options: argparse.Namespace) -> DataConfig:
-    if options.dataset.startswith("shapes-"):
-        raise ConfigError(f"{options.dataset} is drawn without end: choose one of {', '.join(configs.REAL_DATASETS)}.")
-    return _data_config(options.dataset, options.path)
 
 
 def export_run_command(options: argparse.Namespace) -> int:
@@ -383,12 +348,6 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 def _model_only(model: str, data: DataConfig) -> RunConfig:
     return configs.from_dict({"method": "none", "model": {"id": model}, "data": data.model_dump()})
-
-
-def _data_config(dataset: str, path: Path | None) -> DataConfig:
-    """Return a DataConfig for a dataset and its folder. Raises ConfigError."""
-    data = {"dataset": dataset, "path": None if path is None else str(path.expanduser().absolute())}
-    return configs.from_dict({"method": "none", "data": data}).data
 
 
 def positive_number(text: str) -> int:

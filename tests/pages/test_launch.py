@@ -21,7 +21,8 @@ from tests import seeded
 from tests.pages import opening
 from trainer import launch
 from trainer.launch import cluster
-from trainer.spec.config import PRESETS, RunConfig, command_line, from_dict, override, preset
+from trainer.spec.command_line import command_line
+from trainer.spec.config import PRESETS, RunConfig, from_dict, override, preset
 
 
 @pytest.fixture

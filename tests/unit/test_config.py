@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.__main__ import parser
+from trainer.spec.command_line import command_line
 from trainer.spec.config import (
     PRESET_HELP,
     PRESETS,
     ConfigError,
     RunConfig,
-    command_line,
     from_dict,
     load,
     override,

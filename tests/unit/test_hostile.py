@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from store.trace import parse
 from trainer.spec import config
+from trainer.spec.command_line import command_line
 from trainer.spec.config import ConfigError, RunConfig, from_dict
 from trainer.spec.rewards import accuracy_reward, cosine_reward, format_reward, keyword_reward, steps_reward
 
@@ -112,7 +113,7 @@ def test_any_json_in_any_field_is_a_config_or_a_sentence(changes: list[tuple[tup
     found = accepted(values)
     if found is not None:
         assert from_dict(json.loads(found.model_dump_json())) == found
-        assert config.command_line(found)
+        assert command_line(found)
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,16 +5,15 @@ Torch-free: the dashboard imports it. A field's docstring is its help text in th
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from store.db.redaction import redacted
-from trainer.spec import presets
+from store.db.values import flat
+from trainer.spec import faults, presets, yaml_text
 
 BUILT_IN_REWARDS = ("format", "accuracy", "steps", "keyword", "cosine", "random")
 NEEDS_THINKING = ("steps", "keyword", "cosine")
@@ -31,10 +30,6 @@ BENCHMARKS = ("tallyqa-test", "countqa")
 """Datasets that only have a test split."""
 DATASETS = ("shapes-simple", "shapes-complex", "shapes-hard", *REAL_DATASETS)
 TINY = "tiny"
-VISUAL_WORDS = (
-    *("red", "green", "blue", "yellow", "circle", "square", "triangle", "star"),
-    *("top", "middle", "bottom", "left", "center", "right", "small", "large"),
-)
 
 
 class ConfigError(Exception):
@@ -225,7 +220,7 @@ class RunConfig(Section):
     )
     try_rewards: bool = True
     """Call each reward from a file once before the model loads, to find its errors; turn off for a paid judge."""
-    visual_words: tuple[str, ...] = VISUAL_WORDS
+    visual_words: tuple[str, ...] = presets.VISUAL_WORDS
     """Words that the keyword reward counts."""
     optimization: OptimizationConfig = OptimizationConfig()
     grpo: GrpoConfig = GrpoConfig()
@@ -313,61 +308,12 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(fault) for fault in error.errors())) from None
+        raise ConfigError("\n".join(faults.sentence(fault, _fields) for fault in error.errors())) from None
 
 
-_REQUIREMENTS = {
-    "greater_than_equal": "must be at least {ge}",
-    "greater_than": "must be greater than {gt}",
-    "less_than_equal": "must be at most {le}",
-    "less_than": "must be less than {lt}",
-    "literal_error": "must be {expected}",
-    "finite_number": "must be a finite number",
-    "missing": "is missing",
-    "model": "is a section: set its fields one by one",
-    "int": "must be a whole number",
-    "float": "must be a number",
-    "bool": "must be true or false",
-    "string": "must be text",
-    "tuple": "must be a list",
-}
-"""What replaces a pydantic error type, or the first word of one."""
-
-
-def _sentence(fault: Any) -> str:
-    # The name of an unknown field may contain anything, and must not break the line.
-    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
-    kind = fault["type"]
-    if kind == "value_error":
-        return str(fault["ctx"]["error"])
-    if kind == "extra_forbidden":
-        return _no_such_field(where)
-    requirement = _REQUIREMENTS.get(kind) or _REQUIREMENTS.get(kind.partition("_")[0])
-    if requirement is None:
-        return f"{where}: {fault['msg']}."
-    given = "" if kind == "missing" else f", not {fault['input']!r:.200}"
-    return f"{where} {requirement.format(**fault.get('ctx', {}))}{given}."
-
-
-def _no_such_field(where: str) -> str:
-    known = [key for key, _ in _leaves(RunConfig().model_dump(mode="json"))]
-    close = difflib.get_close_matches(where, known, n=1) or [key for key in known if key.endswith(f".{where}")]
-    above = where[: where.rfind(".") + 1]
-    siblings = dict.fromkeys(
-        above + key.removeprefix(above).partition(".")[0] for key in known if key.startswith(above)
-    )
-    choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
-    advice = f"Did you mean {close[0]}?" if close else choice
-    return f"{where}: there is no such field. {advice}"
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every field as (dotted path, value)."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _fields() -> list[str]:
+    """Return every field by its dotted path."""
+    return list(flat(RunConfig().model_dump(mode="json")))
 
 
 def preset(name: str) -> RunConfig:
@@ -384,44 +330,28 @@ def load(path: Path) -> RunConfig:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file in UTF-8.") from None
-    values = _parse(text, str(path))
+    values = _parsed(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of fields to values, such as `method: grpo`.")
     return from_dict(values)
 
 
-class _TextLoader(yaml.SafeLoader):
-    """YAML whose plain scalars stay text, null aside: the field says what they are.
-
-    To YAML 1.1 a run's uid of digits is a number, and `1234567890:50` is one to the base of 60.
-    """
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [rule for rule in rules if rule[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def _parse(text: str, where: str) -> Any:
+def _parsed(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, _TextLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{where} is not valid YAML{place}: {error.problem}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from None
+        return yaml_text.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{where} is not valid YAML{error}.") from None
 
 
 def override(config: RunConfig, settings: dict[str, str]) -> RunConfig:
     """Return a copy with dotted fields replaced; values are YAML (`optimization.steps=20`, `rewards.steps=0`)."""
-    return replaced(config, {key: _parse(text, f"{key}={text}") for key, text in settings.items()})
+    return replaced(config, {key: _parsed(text, f"{key}={text}") for key, text in settings.items()})
 
 
 def alternatives(text: str) -> tuple[str, tuple[Any, ...]]:
     """Return field and values of `KEY=VALUE, VALUE`; the values are YAML, whose words stay text. Raises ConfigError."""
     key, equals, listed = text.partition("=")
-    values = _parse(f"[{listed}]", text) if equals else []
+    values = _parsed(f"[{listed}]", text) if equals else []
     if not values:
         raise ConfigError(f"{text}: write KEY=VALUE,VALUE, for example grpo.beta=0,0.02.")
     return key.strip(), tuple(values)
@@ -444,7 +374,7 @@ def _set_field(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         target = target.get(section) if isinstance(target, dict) else None
     if not isinstance(target, dict) or name not in target:
-        raise ConfigError(_no_such_field(key))
+        raise ConfigError(faults.no_such_field(key, _fields()))
     target[name] = value
 
 
@@ -454,42 +384,3 @@ def _set_weight(rewards: list[dict[str, Any]], name: str, weight: Any) -> None:
             reward["weight"] = weight
             return
     rewards.append({"name": name, "weight": weight})
-
-
-def command_line(config: RunConfig) -> list[str]:
-    """Return the arguments of the shell command that launches this config: the nearest preset and its differences."""
-    changes = {name: _changes(preset(name), config) for name in PRESETS}
-    nearest = min(changes, key=lambda name: len(changes[name]))
-    settings = [part for change in changes[nearest] for part in ("--set", change)]
-    return ["python", "-m", "trainer", "run", "--preset", nearest, *settings]
-
-
-def _changes(base: RunConfig, config: RunConfig) -> list[str]:
-    """Return `KEY=VALUE` for every field in which `config` differs from `base`."""
-    before = dict(_leaves(base.model_dump(mode="json")))
-    after = dict(_leaves(config.model_dump(mode="json")))
-    rewards = _weight_changes(base, config)
-    if rewards is not None:
-        before["rewards"] = after["rewards"]
-    return [f"{key}={_yaml(after[key])}" for key in after if after[key] != before[key]] + (rewards or [])
-
-
-def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
-    """Return changed rewards as weights; None if one was removed or moved, so that the list must be written out."""
-    names = [reward.name for reward in config.rewards]
-    known = {reward.name: reward.weight for reward in base.rewards}
-    if names[: len(known)] != list(known) or any("=" in name for name in names):
-        return None
-    return [f"rewards.{r.name}={_yaml(r.weight)}" for r in config.rewards if known.get(r.name) != r.weight]
-
-
-def _yaml(value: Any) -> str:
-    """Return a value as one line that `override` can read."""
-    text = _one_line(value, readable=True)
-    return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
-
-
-def _one_line(value: Any, *, readable: bool) -> str:
-    """Return a value as one line; `readable` keeps all scripts, but loses rare line breaks (U+0085, U+2028)."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=1_000_000)
-    return text.removesuffix("\n").removesuffix("\n...")

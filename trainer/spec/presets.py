@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+VISUAL_WORDS = (
+    *("red", "green", "blue", "yellow", "circle", "square", "triangle", "star"),
+    *("top", "middle", "bottom", "left", "center", "right", "small", "large"),
+)
+"""What the keyword reward looks for."""
 _TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.25}]
 _DEMO: dict[str, Any] = {
     "rewards": _TRIAD,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from store.trace import Trace, parse, read_count
 from trainer.spec import foreign, own_reward
-from trainer.spec.config import BUILT_IN_REWARDS, VISUAL_WORDS, ConfigError, RewardConfig, RunConfig
+from trainer.spec.config import BUILT_IN_REWARDS, ConfigError, RewardConfig, RunConfig
+from trainer.spec.presets import VISUAL_WORDS
 from trainer.spec.prompt import Style
 
 Completion = str | Sequence[Mapping[str, Any]]

@@ -1,0 +1,51 @@
+"""Say in a sentence what is wrong with a configuration. Pure functions of pydantic's errors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+_REQUIREMENTS = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+    "finite_number": "must be a finite number",
+    "missing": "is missing",
+    "model": "is a section: set its fields one by one",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "tuple": "must be a list",
+}
+"""What replaces a pydantic error type, or the first word of one."""
+
+
+def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
+    """Return what is wrong and what to do; `fields` gives every known field by its dotted path."""
+    # The name of an unknown field may contain anything, and must not break the line.
+    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
+    kind = fault["type"]
+    if kind == "value_error":
+        return str(fault["ctx"]["error"])
+    if kind == "extra_forbidden":
+        return no_such_field(where, fields())
+    requirement = _REQUIREMENTS.get(kind) or _REQUIREMENTS.get(kind.partition("_")[0])
+    if requirement is None:
+        return f"{where}: {fault['msg']}."
+    given = "" if kind == "missing" else f", not {fault['input']!r:.200}"
+    return f"{where} {requirement.format(**fault.get('ctx', {}))}{given}."
+
+
+def no_such_field(where: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(where, known, n=1) or [key for key in known if key.endswith(f".{where}")]
+    above = where[: where.rfind(".") + 1]
+    siblings = dict.fromkeys(
+        above + key.removeprefix(above).partition(".")[0] for key in known if key.startswith(above)
+    )
+    choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
+    advice = f"Did you mean {close[0]}?" if close else choice
+    return f"{where}: there is no such field. {advice}"

@@ -1,0 +1,43 @@
+"""YAML of settings: values that stay text until their field says what they are, and back in one line."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import yaml
+
+
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose plain scalars stay text, null aside: the field says what they are.
+
+    To YAML 1.1 a run's uid of digits is a number, and `1234567890:50` is one to the base of 60.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [rule for rule in rules if rule[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def parse(text: str) -> Any:
+    """Return what a text says. Raises ValueError that goes on a sentence: where it is no YAML, and why."""
+    try:
+        return yaml.load(text, _TextLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{place}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f": {str(error).splitlines()[0]}") from None
+
+
+def line(value: Any) -> str:
+    """Return a value as one line that `parse` can read."""
+    text = _one_line(value, readable=True)
+    return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
+
+
+def _one_line(value: Any, *, readable: bool) -> str:
+    """Return a value as one line; `readable` keeps all scripts, but loses rare line breaks (U+0085, U+2028)."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=1_000_000)
+    return text.removesuffix("\n").removesuffix("\n...")
