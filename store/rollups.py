@@ -25,12 +25,15 @@ FINEST = WIDTHS[0]
 LARGEST = 1e300
 """Larger values count as this in means, so that their sums stay finite."""
 
-# Also locks the row: of two writers to one run on PostgreSQL, the second sees what the first has rolled up.
+UNTIL = "SELECT until FROM rolled_up WHERE run_id = ?"
+# Reads it and locks the row: of two writers to one run on PostgreSQL, the second sees what the first has rolled up.
 LOCK = (
     "INSERT INTO rolled_up (run_id, until) VALUES (?, 0) "
     "ON CONFLICT (run_id) DO UPDATE SET until = rolled_up.until RETURNING until"
 )
-SET_UNTIL = "UPDATE rolled_up SET until = ? WHERE run_id = ?"
+SET_UNTIL = (
+    "INSERT INTO rolled_up (run_id, until) VALUES (?, ?) ON CONFLICT (run_id) DO UPDATE SET until = excluded.until"
+)
 # The primary key begins with run and name: naming every name is what lets the other columns use it.
 OF_RUN = "run_id = ? AND name_id IN (SELECT id FROM metric_name)"
 FORGET = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ? AND start < ?"
@@ -57,7 +60,7 @@ LAST_STEP = f"SELECT max(step) FROM metric WHERE {OF_RUN}"
 
 def keep_up(cursor: DriverCursor, run_id: int, step: int) -> None:
     """Roll up what a change of the metrics at `step` completed or altered."""
-    (until,) = cursor.execute(LOCK, (run_id,)).fetchone() or (0,)
+    until = _until(cursor, run_id)
     if step < until:
         _again(cursor, run_id, step, until)
     elif step - until >= FINEST:
@@ -66,11 +69,11 @@ def keep_up(cursor: DriverCursor, run_id: int, step: int) -> None:
 
 def cut(cursor: DriverCursor, run_id: int, end: int) -> None:
     """Forget the roll-ups of ranges that reach beyond the step before `end`."""
-    (until,) = cursor.execute(LOCK, (run_id,)).fetchone() or (0,)
+    until = _until(cursor, run_id)
     if until > end:
         for width in WIDTHS:
             cursor.execute(FORGET_FROM, (run_id, width, _floor(end, width)))
-        cursor.execute(SET_UNTIL, (_floor(end, FINEST), run_id))
+        cursor.execute(SET_UNTIL, (run_id, _floor(end, FINEST)))
 
 
 def build(cursor: DriverCursor, run_id: int) -> None:
@@ -80,9 +83,15 @@ def build(cursor: DriverCursor, run_id: int) -> None:
         keep_up(cursor, run_id, last)
 
 
+def _until(cursor: DriverCursor, run_id: int) -> int:
+    """Return the step before which a run is rolled up, and keep others from changing it in this transaction."""
+    (until,) = cursor.execute(UNTIL if cursor.is_alone else LOCK, (run_id,)).fetchone() or (0,)
+    return int(until)
+
+
 def _advance(cursor: DriverCursor, run_id: int, until: int, step: int) -> None:
     """Roll up the ranges that end between the step `until` and `step`."""
-    cursor.execute(SET_UNTIL, (_floor(step, FINEST), run_id))
+    cursor.execute(SET_UNTIL, (run_id, _floor(step, FINEST)))
     for width in WIDTHS:
         low, high = _floor(until, width), _floor(step, width)
         if low < high:

@@ -162,8 +162,10 @@ def writing(store: Store) -> Iterator[Connection]:
 class DriverCursor:
     """The driver's own cursor; in its SQL `?` stands for a parameter, whatever the driver's placeholder is."""
 
-    def __init__(self, cursor: DBAPICursor, sign: str) -> None:
+    def __init__(self, cursor: DBAPICursor, sign: str, *, is_alone: bool) -> None:
         self.cursor, self.sign = cursor, sign
+        self.is_alone = is_alone
+        """Whether nobody else writes until this transaction ends, as with SQLite."""
 
     def execute(self, sql: str, values: tuple[Any, ...] = ()) -> DBAPICursor:
         self.cursor.execute(sql.replace("?", self.sign), values)
@@ -180,7 +182,7 @@ def driver_cursor(connection: Connection) -> DriverCursor:
 
 
 def _driver_cursor(cursor: DBAPICursor, dialect: Dialect) -> DriverCursor:
-    return DriverCursor(cursor, "?" if dialect.paramstyle == "qmark" else "%s")
+    return DriverCursor(cursor, "?" if dialect.paramstyle == "qmark" else "%s", is_alone=dialect.name == "sqlite")
 
 
 @contextmanager
