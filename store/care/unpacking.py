@@ -26,12 +26,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store.care.backup import IMAGES, NAME
 from store.db import checking, upgrade
+from store.db.bucket import Bucket
 from store.db.connection import StoreError, sqlite_engine
 from store.db.domains import JsonObject
 from store.db.engine import open_store
 from store.db.schema import Base
 from store.media import files
-from store.media.bucket import Bucket
 
 IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 MOST_UNPACKED = 200
