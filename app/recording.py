@@ -49,7 +49,8 @@ def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Rout
         if not _UID.fullmatch(uid) or not re.fullmatch(r"[0-9]{1,10}", first) or len(without) > MOST_AT_ONCE:
             raise HTTPException(400, "This address names no journal.")
         body = await _body(request, MOST_LINES)
-        return await run_in_threadpool(_take, store, uid, int(first), body.splitlines(), frozenset(without))
+        lines, lost, is_alive = body.splitlines(), frozenset(without), not query.get("left")
+        return await run_in_threadpool(_take, store, uid, int(first), lines, lost, is_alive)
 
     async def image(request: Request) -> Response:
         if not _HASH.fullmatch(name := request.path_params["sha256"]):
@@ -95,9 +96,9 @@ async def _body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _take(store: Store, uid: str, first: int, lines: list[bytes], without: frozenset[str]) -> Response:
+def _take(store: Store, uid: str, first: int, lines: list[bytes], without: frozenset[str], is_alive: bool) -> Response:
     try:
-        answer = take(store, uid, first, lines, without)
+        answer = take(store, uid, first, lines, without, is_alive=is_alive)
     except Gone as error:
         return PlainTextResponse(str(error), 410)
     except (Damaged, Newer) as error:

@@ -39,13 +39,15 @@ from store.completions.patterns import Matcher
 from store.db.engine import Store, StoreError
 from store.jobs import list_jobs
 from store.media.rows import get_media, media_path
-from store.recording import token
+from store.recording import leftover, token
+from store.recording.leftover import Sweep
 from store.runs import resolve_run
-from trainer.launch import indexing
+from trainer.launch import identity, indexing
 from trainer.launch.supervision import Supervisor
 
 RECONCILE_EVERY = 2.0
 FINDINGS_EVERY = 60.0
+JOURNALS_EVERY = 20.0
 FOR_EVER = "public, max-age=31536000, immutable"
 MAIN = Path(__file__).with_name("main.py").resolve()
 log = logging.getLogger(__name__)
@@ -180,11 +182,25 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
         stopped = threading.Event()
         thread = threading.Thread(target=_reconcile, args=(store, stopped), name="reconcile", daemon=True)
         thread.start()
+        threading.Thread(target=_take_in_journals, args=(store, stopped), name="journals", daemon=True).start()
         yield
         stopped.set()
         thread.join(timeout=2 * RECONCILE_EVERY)
 
     return live
+
+
+def _take_in_journals(store: Store, stopped: threading.Event) -> None:
+    """Take in, at the start and then regularly, what scripts of this machine left behind when they ended."""
+    sweep = Sweep(store, identity.host())
+    while True:
+        try:
+            for message in leftover.added(sweep.look()):
+                log.warning(message)
+        except Exception:
+            log.exception("Could not look for journals; trying again in %g seconds.", JOURNALS_EVERY)
+        if stopped.wait(JOURNALS_EVERY):
+            return
 
 
 def prepare() -> None:

@@ -24,7 +24,7 @@ from app.compare.groups import Member
 from app.compare.selection import Chosen
 from app.compare.tables import Table
 from app.report import button
-from app.shared import data
+from app.shared import data, format, lacking
 from store.db.engine import Store
 from store.db.rows import EvaluationRow, Scores
 
@@ -47,17 +47,32 @@ def make_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) ->
     def scores(evaluation_id: int) -> Scores:
         return data.read_scores(evaluation_id)
 
-    on_request = (tables.samples(_chosen.groups, names, scores), tables.load_bearing(_chosen.groups))
-    return [
-        tables.style_drift(_chosen.groups, scores),
-        tables.generalization(_chosen.groups, names, scores),
-        tables.ranks(_chosen.groups, scores),
-        *(table for table in on_request if table.lines),
-    ]
+    scripts = [group for group in _chosen.groups if lacking.is_script(group.first)]
+    ours = [group for group in _chosen.groups if group not in scripts]
+    always = (tables.style_drift, lambda g, s: tables.generalization(g, names, s), tables.ranks)
+    on_request = (
+        tables.recorded(scripts, names, scores),
+        tables.samples(ours, names, scores),
+        tables.load_bearing(ours),
+    )
+    return [*(make(ours, scores) for make in always if ours), *(table for table in on_request if table.lines)]
 
 
 def finished(members: Sequence[Member]) -> tuple[int, ...]:
-    return tuple(sorted(e.id for m in members for e in m.evaluations if e.kind in SHOWN_KINDS and e.ended_at))
+    shown = [e for m in members for e in m.evaluations if e.kind in SHOWN_KINDS or groups.is_test(e)]
+    return tuple(sorted(each.id for each in shown if each.ended_at))
+
+
+def what_scripts_lack(members: Sequence[Member]) -> None:
+    """Say which scripts are in no table, and why."""
+    needs = (lacking.EVALUATIONS, lacking.JUDGED_EVALUATIONS)
+    found: dict[str, list[str]] = {}
+    for run in (member.run for member in members if lacking.is_script(member.run)):
+        for why in lacking.lacking(data.read_contents(run.id), {run.name: needs}):
+            found.setdefault(why, []).append(run.name)
+    if found:
+        reasons = [f"{', '.join(names)} ({why})" for why, names in found.items()]
+        st.caption(format.literal(f"Not compared: {'; '.join(reasons)}."))
 
 
 def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
@@ -99,6 +114,7 @@ def body(store: Store, chosen: Chosen) -> None:
     names = groups.benchmarks(chosen.members)
     found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)
+    what_scripts_lack(chosen.members)
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
@@ -148,6 +164,7 @@ if chosen.experiment is not None:
     st.fragment(progress.progress, run_every=3.0 if is_open else None)(chosen.experiment, is_open)
 if not groups.benchmarks(chosen.members):
     st.info(selection.nothing(chosen), icon=":material/info:")
+    what_scripts_lack(chosen.members)
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()
 body(store, chosen)

@@ -13,13 +13,21 @@ from app.drift import sides as drift
 from app.drift import verdict as drift_verdict
 from app.drift.reads import Reading
 from app.drift.sides import Side, Verdict
-from app.shared import data
+from app.shared import data, lacking
 from app.shared.trace_view import show_style
 from store.db.engine import Store
 
 VIEWS = ("Side by side", "Over training", "Map", "What changed")
 RUNS_PAGE = "../pages/runs.py"
 LAUNCH_PAGE = "../pages/launch.py"
+# What is shown only if all columns have it.
+PARTS: lacking.Parts = {
+    "who is right more often": (lacking.JUDGED,),
+    "similarity to the reference": (lacking.REFERENCES,),
+    "well-formed": (lacking.FORM,),
+    "reasoning steps": (lacking.THINKING,),
+    "tokens": (lacking.LENGTHS,),
+}
 
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
@@ -57,6 +65,8 @@ def body(store: Store, sides: Sequence[Side]) -> None:
         st.button(
             "Read the ten most different answers", icon=":material/menu_book:", key="drift.ten", on_click=read_ten
         )
+    has = [data.read_contents(run.id).at_evaluations for run in runs]
+    lacking.note(lacking.common(has), PARTS, "Not known of every column")
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
     if view == VIEWS[0]:
         drift_reading.show(sides, names, reading, encoder)
@@ -77,5 +87,8 @@ if not runs:
     recorded_view.no_runs("answers to set side by side with another's")
 sides = side_picker.choose(store, runs)
 if len(sides) < 2:
-    nothing("Two finished evaluations on the same questions are needed: choose two columns, or evaluate a run.")
+    nothing(
+        "Two finished evaluations on the same questions are needed: choose two columns, evaluate a run, or record what "
+        "a script was evaluated on."
+    )
 body(store, sides)

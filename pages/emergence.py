@@ -12,7 +12,7 @@ from app.emergence import rows as emergence_rows
 from app.emergence.story import Story, Texts
 from app.emergence.time_machine import time_machine
 from app.emergence.vocabulary import vocabulary_table
-from app.shared import data, links, run_picker, status
+from app.shared import data, lacking, links, run_picker, status
 from app.shared.figures import Mark
 from app.shared.live_chart import live_chart, load_library
 from app.shared.trace_view import show_style
@@ -84,6 +84,7 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
     if not found.is_sampled:
         st.info("This run samples nothing while it trains: what follows are its probes.", icon=":material/info:")
         draw(found, story.texts(found), other)
+        lacking.note(found.has, emergence_rows.PARTS)
         return
     notes.findings_box(found)
     st.subheader("Milestones", anchor=False)
@@ -92,6 +93,7 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
     step_bar(found)
     read = story.texts(found)
     draw(found, read, other)
+    lacking.note(found.has, emergence_rows.PARTS)
     st.subheader("Words that came and went", anchor=False)
     vocabulary_table(read)
 
@@ -133,6 +135,12 @@ def step_bar(found: Story) -> None:
 def nothing_sampled(row: RunRow) -> None:
     if row.status is None:
         st.info("This run was imported without completions: there are no texts to follow.", icon=":material/download:")
+    elif lacking.is_script(row):
+        st.info(
+            "No completions were recorded while this script trains: there are no texts to follow. "
+            "Its answers at evaluations, if any were recorded, are below.",
+            icon=":material/info:",
+        )
     elif row.method == "grpo" and row.status in status.OPEN:
         st.info("The first step is not finished yet; the story begins with it.", icon=":material/hourglass_top:")
     elif row.method == "grpo":

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import recorded_view
 from app.find import found_list, selection
-from app.shared import data, finding, format, links, run_picker, trace_view
+from app.shared import data, finding, format, lacking, links, run_picker, trace_view
 from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
 from store.completions.find import Place, find_completions, scan_completions
 from store.completions.patterns import Matcher
@@ -25,6 +25,15 @@ SECONDS_OF_THE_FIRST, SECONDS_A_ROUND = 0.3, 1.0
 SCOPES = ("Run in view", "All runs")
 STATE, PLACES = "find.search", "find.places"
 WHOLE = ("step", "tokens", "steps")
+# What the filters and orders need.
+FILTERS: lacking.Parts = {
+    "answer is": (lacking.COMPLETIONS, lacking.JUDGED),
+    "form": (lacking.COMPLETIONS, lacking.FORM),
+    "reasoning steps": (lacking.COMPLETIONS, lacking.THINKING),
+    "answer": (lacking.COMPLETIONS, lacking.COUNTED),
+    "reward": (lacking.COMPLETIONS, lacking.REWARDS),
+    "tokens": (lacking.COMPLETIONS, lacking.LENGTHS),
+}
 EXPRESSION_HELP = (
     "The text is a regular expression, in any case, in RE2's syntax: no look-around, no back-references. "
     "`\\w`, `\\d` and `\\b` know ASCII; `\\pL` is any letter."
@@ -62,6 +71,8 @@ def filters(runs: list[RunRow]) -> Asked:
         cut = st.selectbox("Token limit", list(CUT), key="cut", bind="query-params", width=130)
         tags = list_trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
+    if run is not None:
+        lacking.note(data.read_contents(run.id), FILTERS, "This run has nothing for some filters")
     names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
     with st.expander("More filters", expanded=any(st.query_params.get(name) for name in names)):
         ranges = numbers()
@@ -152,7 +163,12 @@ def by_columns(asked: Asked) -> list[StoredCompletion]:
                 args=(page.after,),
             )
     if not page.rows:
-        st.info("No completion matches these filters: widen or clear one.", icon=":material/filter_alt_off:")
+        run_id = asked.wanted.run_id
+        if run_id is not None and not data.read_contents(run_id).sampled.any:
+            text = "No completions of its training were recorded for this run: search in all runs."
+        else:
+            text = "No completion matches these filters: widen or clear one."
+        st.info(text, icon=":material/filter_alt_off:")
     return page.rows
 
 

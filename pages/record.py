@@ -49,7 +49,8 @@ for tab, (code, note) in zip(kinds, lines.SCRIPTS.values(), strict=True):
 st.subheader("3. Run it", anchor=False)
 st.text(
     "The run appears on the Runs page within a second or two, and Stop on its page ends it after its step. Everything "
-    "also lies in a folder named vr1z-… beside the run. What could not be delivered, this command takes in later:"
+    "also lies in a folder named vr1z-… beside the run. What a killed script left there is taken in by itself on this "
+    "machine, elsewhere by the next script in that folder, and anywhere by this command:"
 )
 st.code(lines.sync(data.reader().where), language="bash")
 if is_here:

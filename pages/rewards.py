@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,21 +11,28 @@ import streamlit as st
 
 from app import recorded_view
 from app.rewards import result
-from app.shared import data, format, run_picker, trace_view
+from app.shared import data, format, lacking, run_picker, trace_view
 from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
 from app.shared.trace_text import body
 from app.traces.inspector import reward_table
 from store.completions.rows import get_completion, iter_completions
+from store.contents import Contents
 from store.db.engine import Store, StoreError
-from store.db.rows import RunRow
-from store.trace import parse
+from store.db.rows import RunRow, StoredCompletion
+from store.trace import Form, form_of, parse
 from trainer.spec.config import ConfigError, RewardConfig, RunConfig, from_dict
-from trainer.spec.rewards import explain
+from trainer.spec.rewards import Explained, explain
 
 VIEWS = ("One answer", "A whole run")
 SECONDS_A_ROUND = 0.5
 STATE = "rewards.again"
 FIRST = "<think>1. red circle top left 2. red circle bottom right</think><answer>2</answer>"
+# What scoring again says only of runs that have it.
+PARTS: lacking.Parts = {
+    "what groups would teach": (lacking.GROUPS,),
+    "accuracy by our rules": (lacking.TAGS,),
+    "format and steps by our rules": (lacking.TAGS,),
+}
 
 
 class Again(NamedTuple):
@@ -48,9 +55,16 @@ def config_of(store: Store, run: RunRow | None) -> RunConfig:
         return RunConfig()
 
 
+def weights_of(config: RunConfig, run: RunRow | None) -> dict[str, float]:
+    """Return the weights that a run was paid by; those of a script are known from its recording alone."""
+    recorded = {} if run is None else data.get_run(run.id).reward_weights
+    paid = {reward.label: reward.weight for reward in config.paid}
+    return paid if not recorded or paid.keys() == recorded.keys() else dict(recorded)
+
+
 def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
     """Return the rules, and the weights of every component that is recorded or can be computed."""
-    own = {reward.label: reward.weight for reward in config.paid}
+    own = weights_of(config, run)
     labels = [*own, *(label for label in COMPUTABLE if label not in own)]
     key = f"rewards.{run.uid if run else ''}"
     with st.container(border=True, key="scheme"):
@@ -68,39 +82,62 @@ def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
 
 
 def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
-    picked, truth = picked_completion(store)
+    picked = picked_completion(store)
+    first = FIRST if picked is None else picked.text
+    truth = 2 if picked is None else picked.truth
     with st.container(horizontal=True, gap="medium"):
-        text = st.text_area("Completion", picked, key=f"rewards.text.{hash(picked)}", height=170)
+        text = st.text_area("Completion", first, key=f"rewards.text.{hash(first)}", height=170)
         count = st.number_input(
-            "True count", value=truth, min_value=0, step=1, key=f"rewards.truth.{hash(picked)}", width=140
+            "True count", value=truth, min_value=0, step=1, key=f"rewards.truth.{hash(first)}", width=140
         )
-    rows = tuple(
-        RewardConfig(name=name, weight=weight) for name, weight in scheme.weights.items() if name in COMPUTABLE
-    )
-    scored = config.model_copy(update={"rewards": rows})
-    found = explain(text, None if count is None else int(count), scored)
-    trace = parse(text, config.style)
+    recorded = picked.rewards if picked is not None and text == first else {}
+    found = scored(text, None if count is None else int(count), config, scheme, recorded)
     values = {each.name: np.array([np.nan if each.value is None else each.value]) for each in found}
+    trace = parse(text, form_of_picked(picked, config))
     paid = float(total(values, scheme, np.array([trace.wellformed]))[0])
-    st.html(reward_table(found, {}, paid))
+    st.html(reward_table(found, recorded, paid))
+    if trace.style not in ("cot", "direct"):
+        own = ", ".join(COMPUTABLE)
+        st.caption(f"Where they were not recorded, {own} follow this project's rules for think and answer tags.")
     if scheme.answer_needs_form or scheme.steps_need_answer:
         st.caption("The total applies the two rules above; the rows do not.")
     st.html(body(trace).html)
 
 
-def picked_completion(store: Store) -> tuple[str, int | None]:
-    """Return text and true count of the completion with this number, or an initial text."""
+def scored(
+    text: str, count: int | None, config: RunConfig, scheme: Scheme, recorded: Mapping[str, float | None]
+) -> list[Explained]:
+    """Return each component of the scheme: computed by our own rules, else as recorded."""
+    rows = tuple(
+        RewardConfig(name=name, weight=weight) for name, weight in scheme.weights.items() if name in COMPUTABLE
+    )
+    others = [
+        Explained(name, value, scheme.weights[name], "as recorded")
+        for name, value in recorded.items()
+        if name in scheme.weights and name not in COMPUTABLE
+    ]
+    return [*others, *explain(text, count, config.model_copy(update={"rewards": rows}))]
+
+
+def form_of_picked(picked: StoredCompletion | None, config: RunConfig) -> Form:
+    if picked is None:
+        return config.style
+    own = data.get_run(picked.run_id)
+    return form_of(own.style, own.grammar)
+
+
+def picked_completion(store: Store) -> StoredCompletion | None:
+    """Return the completion with this number; None for the text to start with."""
     number = st.number_input(
         "Completion number", value=None, min_value=1, step=1, key="completion", bind="query-params", width=200
     )
     if number is None:
-        return FIRST, 2
+        return None
     try:
-        row = get_completion(store, int(number))
+        return get_completion(store, int(number))
     except StoreError as error:
         st.warning(str(error), icon=":material/warning:")
-        return FIRST, 2
-    return row.text, row.truth
+        return None
 
 
 def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> None:
@@ -137,17 +174,23 @@ def one_round(run: RunRow) -> None:
     result.show(again.scores)
 
 
-def nothing_sampled(run: RunRow | None, runs: Sequence[RunRow]) -> None:
+def nothing_to_score(run: RunRow | None, has: Contents | None, runs: Sequence[RunRow]) -> None:
     """Say why the run in view cannot be scored, and name one that can."""
     if run is None:
         recorded_view.no_runs("answers to score again")
     others = [each for each in runs if run_picker.has_sampled(each)]
-    if not others:
+    if has is None or not others:
         st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")
         st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
         return
-    st.info(f"{format.literal(run.name)} has sampled nothing to score: choose a GRPO run.", icon=":material/info:")
+    name = format.literal(run.name)
+    if has.sampled.any:
+        st.info(f"{name} cannot be scored: its completions have no rewards.", icon=":material/info:")
+    else:
+        st.info(f"{name} has sampled nothing to score: choose a GRPO run.", icon=":material/info:")
     best = run_picker.most_worth_seeing(others)
+    if best.uid == run.uid:
+        return
     query = {"run": best.uid, "view": VIEWS[1]}
     label = f"Score {format.literal(best.name)}"
     st.page_link("../pages/rewards.py", label=label, icon=":material/balance:", query_params=query)
@@ -163,7 +206,10 @@ config = config_of(store, run)
 scheme = scheme_of(config, run)
 if view == VIEWS[0]:
     one_answer(store, config, scheme)
-elif run is None or not run_picker.has_sampled(run):
-    nothing_sampled(run, runs)
 else:
-    whole_run(store, run, config, scheme)
+    has = data.read_contents(run.id) if run is not None else None
+    if run is None or has is None or not lacking.allows(has, lacking.COMPLETIONS, lacking.REWARDS):
+        nothing_to_score(run, has, runs)
+    else:
+        whole_run(store, run, config, scheme)
+        lacking.note(has, PARTS, "Says nothing here")

@@ -19,7 +19,7 @@ from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import run_header
 from app.run.headlines import headlines
 from app.run.machine import machine_tab
-from app.shared import data, links, run_actions, run_picker, status
+from app.shared import data, lacking, links, run_actions, run_picker, status
 from app.shared.live_chart import load_library
 from store.db.rows import RunDetail, RunRow
 
@@ -59,10 +59,13 @@ def curves(shown: RunRow) -> None:
     view = run_curves.view(run, step)
     step_bar(run, step)
     outcome = charts.outcome(run.method, list(run.reward_weights))
+    optimization = charts.optimization(run.method)
+    if lacking.is_script(run):
+        has, names = data.read_contents(run.id), data.list_metric_names(run.id)
+        outcome, optimization = (charts.of_script(has, each, names) for each in (outcome, optimization))
     run_curves.draw(run, outcome, view, on_step=links.set_step)
     latest_group(run, TRACES_PAGE)
     st.subheader("Optimization", anchor=False)
-    optimization = charts.optimization(run.method)
     run_curves.draw(run, optimization, view, on_step=links.set_step)
     covered = {name for chart in (*outcome, *optimization) for name in chart.metrics}
     other = sorted(set(data.list_metric_names(run.id)) - covered)
@@ -135,7 +138,8 @@ for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="que
         elif name == "Completions":
             completions_tab(data.get_run(chosen.id))
         elif name == "Evaluations":
-            evaluate_form(data.get_run(chosen.id))
+            if not lacking.is_script(chosen):
+                evaluate_form(data.get_run(chosen.id))
             st.fragment(lambda: evaluations_tab(data.get_run(chosen.id)), run_every=3.0)()
         elif name == "Machine":
             st.fragment(lambda: machine_tab(data.get_run(chosen.id)), run_every=10.0 if is_live else None)()

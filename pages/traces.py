@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import chosen_trace, recorded_view
-from app.shared import data, links, run_picker, status
+from app.shared import data, lacking, links, run_picker, status
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
 from app.traces.group_view import SHOWN, Block, Look, nothing_left, select, show_block
@@ -21,6 +21,13 @@ from store.trace import Form, form_of
 VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
 STEPS_NAMED = 8
+# What filters and orders need.
+PARTS: lacking.Parts = {
+    "right and wrong": (lacking.JUDGED,),
+    "malformed": (lacking.FORM,),
+    "dead groups": (lacking.REWARDS, lacking.GROUPS),
+    "reasoning steps": (lacking.THINKING,),
+}
 
 
 def go_to_step(step: int) -> None:
@@ -105,6 +112,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
         siblings = next(each.completions for each in groups if any(row.id == chosen.id for row in each.completions))
         inspector.inspect(store, data.get_run(run.id), chosen, siblings, style)
     look = group_view.filters(SHOWN)
+    lacking.note(data.read_contents(run.id), PARTS, "This run has nothing for some filters")
     blocks = [Block(group.group, group.example, group.completions, group.completions) for group in groups]
     wanted = links.number("group")
     if chosen is not None:
@@ -175,6 +183,10 @@ def nothing_sampled(run: RunRow) -> None:
     """Show why there are no completions, and what to do about it."""
     if run.status is None:
         st.info("This run was imported without completions.", icon=":material/download:")
+    elif lacking.is_script(run):
+        evaluated = data.read_contents(run.id).evaluated.any
+        rest = ": its answers to evaluations are under Predictions." if evaluated else ", nor any evaluation."
+        st.info(f"No completions of this script were recorded{rest}", icon=":material/info:")
     elif run.method != "grpo":
         method = "Imitation samples nothing while it trains" if run.method == "sft" else "This run only evaluates"
         st.info(f"{method}: its answers are under Predictions.", icon=":material/info:")

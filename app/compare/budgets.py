@@ -13,6 +13,7 @@ from app.compare.equal_cost import Cost
 from app.compare.groups import Group, Member
 from app.compare.selection import names
 from app.shared import data, format, status
+from app.shared.conditions import decoding_of
 from store.db.engine import Store
 from store.db.rows import RunDetail
 from store.runs import list_configurations
@@ -37,7 +38,10 @@ def conditions(store: Store, members: Sequence[Member], benchmark: str) -> list[
 def _conditions(store: Store, member: Member, benchmark: str, tried: int) -> dict[str, Any]:
     run, tested = member.run, comparison.tested(member, benchmark)
     told: dict[str, Any] = tested.conditions if tested else {}
-    decoding = told.get("decoding") or {}
+    decoding = decoding_of(told)
+    words = ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, ""))
+    if isinstance(told.get("decoding"), str):
+        words = told["decoding"]
     is_chosen = any(row.kind == "best" for row in member.checkpoints)
     return {
         "run": run.name,
@@ -50,7 +54,7 @@ def _conditions(store: Store, member: Member, benchmark: str, tried: int) -> dic
         "prompt hash": told.get("prompt_hash"),
         "prompt": told.get("prompt"),
         "pixels": str(told.get("pixels", format.UNKNOWN)),
-        "decoding": ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, "")) or format.UNKNOWN,
+        "decoding": words or format.UNKNOWN,
         "stop tokens": " ".join((told.get("rules") or {}).get("stop_tokens", ())) or format.UNKNOWN,
         **spent(store, run),
         "starts from": (run.config.get("model") or {}).get("adapter"),

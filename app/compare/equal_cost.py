@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.compare.groups import Group, Member
-from app.shared.conditions import examples_per_step, running_tokens
+from app.shared.conditions import benchmark_of, examples_per_step, running_tokens
 from store.db.rows import Clock, RunDetail, Series
 
 Floats = npt.NDArray[np.float64]
@@ -94,11 +94,12 @@ def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Float
 def measured(member: Member, source: Source) -> list[Point]:
     """Return the newest finished measurement of each step, of the validation split or of a probe."""
     samples = (member.run.config.get("evaluation") or {}).get("probe_samples", 0) if source == "probe" else 0
+    benchmark = benchmark_of(member.run, member.evaluations, source)
     found: dict[int, Point] = {}
     for each in sorted(member.evaluations, key=lambda each: each.id):
         share = each.metrics.get("exact_match" if source == "val" else "accuracy")
-        if each.kind == source and each.ended_at is not None and share is not None:
-            n = each.total // (1 + samples)
+        if (each.kind, each.benchmark) == (source, benchmark) and each.ended_at is not None and share is not None:
+            n = each.metrics.get("n") or each.total // (1 + samples)
             found[each.step] = Point(each.step, round(share * n), n)
     return [found[step] for step in sorted(found)]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from app.shared.figures import METHOD_STYLE, PALETTE, PLAIN, SYMBOLS, Floats, Frame, Line, empty, line_chart
+from app.shared.figures import PALETTE, PLAIN, SYMBOLS, Floats, Frame, Line, empty, line_chart, method_style
 from trainer.spec.statistics import wilson
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -42,7 +42,7 @@ def along(tracks: Sequence[Track], title: str, cursor: float | None) -> go.Figur
     lines = []
     for each in tracks:
         bounds = np.array([wilson(right, n) for right, n in zip(each.right, each.n, strict=True)])
-        color, dash = METHOD_STYLE[each.method]
+        color, dash = method_style(each.method)
         share = np.array(each.right) / np.array(each.n)
         lines.append(Line(each.name, each.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
     figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
@@ -60,7 +60,7 @@ class Rewarded(NamedTuple):
 
 
 def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
-    lines = [Line(each.name, each.places, each.totals, *METHOD_STYLE[each.method], sparse=True) for each in runs]
+    lines = [Line(each.name, each.places, each.totals, *method_style(each.method), sparse=True) for each in runs]
     figure = line_chart(lines, Frame(x_title=title, revision=title, height=340))
     figure.update_layout(showlegend=True)
     return _marked(figure, runs)
@@ -101,7 +101,7 @@ def by_count(tallies: Sequence[Tally]) -> go.Figure:
         counts = sorted(each.counts)
         right, n = np.array([each.counts[count] for count in counts], float).T
         bounds = np.array([wilson(int(a), int(b)) for a, b in zip(right, n, strict=True)])
-        color, _ = METHOD_STYLE[each.method]
+        color, _ = method_style(each.method)
         dash = DASHES[each.rank % len(DASHES)]
         x = np.array(counts, float)
         lines.append(Line(each.name, x, right / n, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))

@@ -14,6 +14,7 @@ import numpy as np
 
 from app.shared import status
 from app.shared.conditions import differences
+from app.shared.lacking import is_script
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
 from store.db.values import flat
 from trainer.spec import statistics
@@ -23,7 +24,7 @@ from trainer.spec.statistics import Estimate
 SEEDS_FOR_METHODS = 3
 """Seeds of each side from which a difference is about methods, not about two checkpoints."""
 METHODS = ("none", "sft", "grpo")
-"""In table order; a foreign script's run may have another method, and is not compared."""
+"""In table order; those of scripts may be others, and come last."""
 GetScores = Callable[[int], Scores]
 
 
@@ -54,8 +55,8 @@ class Group:
     @property
     def label(self) -> str:
         run = self.first
-        if self.arm:
-            return self.arm
+        if self.arm or is_script(run):
+            return self.arm or run.name
         is_base = run.method == "none" and not (run.config.get("model") or {}).get("adapter")
         name = "zero-shot" if is_base else status.METHODS.get(run.method, run.method)
         return f"{name} {'direct' if run.style == 'direct' else 'CoT'}"
@@ -91,12 +92,22 @@ def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
         found.setdefault(configuration(member.run), {})[member.run.seed] = member
     made = [Group(tuple(by_seed[seed] for seed in sorted(by_seed, key=str))) for by_seed in found.values()]
     named = [Group(group.members, arms.get(group.first.id)) for group in made]
-    return sorted(named, key=lambda g: (g.first.model, METHODS.index(g.first.method), g.label, g.first.lora_rank or 0))
+    return sorted(named, key=lambda g: (g.first.model, _place(g.first.method), g.label, g.first.lora_rank or 0))
+
+
+def _place(method: str) -> int:
+    return METHODS.index(method) if method in METHODS else len(METHODS)
 
 
 def configuration(run: RunDetail) -> str:
-    """Return a text that is equal for runs that differ only in seed and name."""
-    return _but_seed(run.config) if run.config else run.uid
+    """Return a text that is equal for runs that differ only in seed and name; a script's settings may not say all."""
+    return _but_seed(run.config) if run.config and not is_script(run) else run.uid
+
+
+def is_test(evaluation: EvaluationRow) -> bool:
+    """Return whether an evaluation measures a checkpoint: a finished test, or whatever a script asked."""
+    is_measured = evaluation.kind == "test" or bool(evaluation.conditions.get("recorded"))
+    return is_measured and evaluation.ended_at is not None
 
 
 def tried(configs: Sequence[Mapping[str, Any]]) -> int:
@@ -113,7 +124,7 @@ def tested(member: Member, benchmark: str) -> EvaluationRow | None:
 
     The test's own result does not influence the choice.
     """
-    found = [e for e in member.evaluations if e.kind == "test" and e.benchmark == benchmark and e.ended_at is not None]
+    found = [each for each in member.evaluations if each.benchmark == benchmark and is_test(each)]
     best = next((row.step for row in member.checkpoints if row.kind == "best"), None)
     chosen = [each for each in found if each.step == best] or found
     return max(chosen, key=lambda each: (each.step, each.id), default=None)
@@ -133,7 +144,7 @@ def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
 def benchmarks(members: Sequence[Member]) -> list[str]:
     """Return the tested benchmarks, the runs' own datasets first."""
     own = {member.run.dataset for member in members if member.run.method != "none"}
-    found = {e.benchmark for member in members for e in member.evaluations if e.kind == "test" and e.ended_at}
+    found = {each.benchmark for member in members for each in member.evaluations if is_test(each)}
     return sorted(found, key=lambda name: (name not in own, name))
 
 

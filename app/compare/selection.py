@@ -10,6 +10,7 @@ import streamlit as st
 from app.compare import groups as comparison
 from app.compare.groups import Group, Member
 from app.shared import data, format, links, run_picker
+from app.shared.lacking import is_script
 from store.db.rows import ExperimentRow, RunRow
 
 ALL = "all"
@@ -65,13 +66,13 @@ def tested(runs: Sequence[RunRow]) -> list[RunRow]:
     """The runs with a finished test; where there are too many to compare, the others would only take their places."""
     if len(runs) <= NEWEST:
         return list(runs)
-    ids = data.list_evaluated(("test",))
-    return [run for run in runs if run.id in ids]
+    ids, scripts = data.list_evaluated(("test",)), data.list_evaluated(("val",))
+    return [run for run in runs if run.id in ids or (is_script(run) and run.id in scripts)]
 
 
 def _chosen(runs: Sequence[RunRow], experiment: ExperimentRow | None, most: int) -> Chosen:
     """The newest `most` of the runs, which come newest first."""
-    comparable = [run for run in runs if run.method in comparison.METHODS]
+    comparable = [run for run in runs if run.method in comparison.METHODS or is_script(run)]
     ids = tuple(run.id for run in comparable[:most])
     found, evaluations, saved = data.get_runs(ids), data.evaluations_by_run(ids), data.checkpoints_by_run(ids)
     members = [Member(found[id], evaluations[id], saved[id]) for id in ids if id in found]
@@ -106,4 +107,6 @@ def nothing(chosen: Chosen) -> str:
     """Return why there is nothing to compare."""
     if chosen.experiment is not None:
         return f"No run of {format.literal(chosen.experiment.name)} has been tested yet: the tables fill as tests end."
+    if chosen.members and all(is_script(member.run) for member in chosen.members):
+        return "No evaluation of these scripts was recorded: `run.evaluation(step, benchmark, rows)` records one."
     return "No run has been tested yet. Launch an experiment, or evaluate a run on its page."

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from app.compare import groups as comparison
 from app.compare import reported
 from app.compare.groups import Contrast, GetScores, Group, Measured
-from app.shared import format
+from app.shared import format, status
 from store.db.rows import EvaluationRow
 from store.db.values import flat
 from trainer.spec import checkpoint, statistics
@@ -134,6 +134,22 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
         for r in reported.RANKS
     ]
     return _table("ranks", "LoRA rank", head, lines, rows)
+
+
+def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
+    """Compare the last evaluation of each script with that of the first one, benchmark by benchmark."""
+    lines = []
+    for name in benchmarks:
+        found = [(group, comparison.measured(group, name, scores)) for group in groups]
+        measured = [(group, right) for group, right in found if right is not None]
+        for group, right in measured:
+            run, first = group.first, measured[0][0]
+            words = (run.name, status.METHODS.get(run.method, run.method), _model(group), name)
+            where = (str(right.evaluations[0].step), str(right.n))
+            against = None if group is first else comparison.contrast(group, first, name, scores)
+            lines.append(Line((*map(Cell, (*words, *where)), _share(right)), contrast=against))
+    head = ("Run", "Method", "Model", "Benchmark", "Step", "n", "Right", "Minus the first", "p")
+    return _table("recorded", "What scripts were evaluated on", head, lines, [])
 
 
 def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:

@@ -13,6 +13,7 @@ from app.compare.figures import Tally, by_count, heat
 from app.compare.groups import Group
 from app.compare.selection import names, rank_place
 from app.shared import data, format, links
+from app.shared.example_parts import truth
 from app.shared.figures import Path, paths
 from app.shared.live_chart import live_chart
 from app.shared.trace_text import marked, visible
@@ -92,6 +93,9 @@ def figures_table(groups: Sequence[Group], benchmark: str) -> None:
     """Show the other figures from the test of each first seed."""
     tested = {name: comparison.tested(group.members[0], benchmark) for name, group in names(groups).items()}
     found = {name: evaluation.metrics for name, evaluation in tested.items() if evaluation is not None}
+    if not any(values.get(key) is not None for values in found.values() for key in FIGURES):
+        st.caption(f"No further figures were recorded on {format.literal(benchmark)}.")
+        return
     # Prose has no numbered steps, and then their number cannot be compared with the count.
     shown = {name: values if values.get("mean_steps") else {**values, COUNTED: None} for name, values in found.items()}
     st.dataframe(
@@ -112,6 +116,9 @@ def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
     evaluation = comparison.tested(by_name[name].members[0], benchmark)
     if evaluation is not None:
         found = data.read_scores(evaluation.id)
+        if not np.isfinite(found.truth).any():
+            st.caption(f"No question of {format.literal(benchmark)} has a count as its gold answer.")
+            return
         alt = f"Answers of {name} to each true count on {benchmark}"
         live_chart(heat(found.truth, found.answer), key="compare.confusion", alt=alt)
 
@@ -138,7 +145,8 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
         "both wrong": (one.correct[i] == 0) & (other.correct[j] == 0),
     }
     for name, side in ((first, one), (second, other)):
-        answered_and_right(name, side)
+        if np.isfinite(side.answer).any():
+            answered_and_right(name, side)
     outcome = st.segmented_control(
         "Examples",
         list(outcomes),
@@ -179,14 +187,15 @@ def card(example: Any, *sides: Side) -> str:
         f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The picture">' for sha256 in example.images[:1]
     )
     answers = "".join(answer(*side) for side in sides)
-    question = f"{marked(example.question)} <b>{example.answer}</b>"
+    right = truth(example) if example.gold is not None else str(example.answer)
+    question = f"{marked(example.question)} <b>{visible(right or '')}</b>"
     return f'<div class="duel-card">{images}<div>{question}{answers}</div></div>'
 
 
 def answer(name: str, scores: Scores, place: int, group: Group) -> str:
     said = scores.answer[place]
-    text = "no answer" if np.isnan(said) else f"{said:.0f}"
-    sign = "✔" if scores.correct[place] else "✘"
+    text = "no count" if np.isnan(said) else f"{said:.0f}"
+    sign = {1.0: "✔", 0.0: "✘"}.get(float(scores.correct[place]), "")
     query = f"run={group.first.uid}&view=Predictions&evaluation={scores.evaluation_id}"
     link = visible(f"{TRACES}?{query}&prediction={scores.prediction_id[place]}")
     return f'<div><a target="_self" href="{link}">{sign} {text}</a> {visible(name)}</div>'

@@ -113,8 +113,10 @@ def spread(step: Ints, value: Floats) -> Curve:
     return Curve(steps.astype(float), means, low, high, np.array([len(part) for part in parts], np.int64))
 
 
-def accuracy(step: Ints, correct: NDArray[np.bool_]) -> Curve:
-    """Return the share of right answers at each step, with Wilson's 95 % interval."""
+def accuracy(step: Ints, correct: Floats) -> Curve:
+    """Return the share of right answers among the judged ones at each step, with Wilson's 95 % interval."""
+    is_judged = np.isfinite(correct)
+    step, correct = step[is_judged], correct[is_judged]
     steps = np.unique(step)
     right = np.array([correct[step == each].sum() for each in steps], np.int64)
     n = np.array([(step == each).sum() for each in steps], np.int64)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from app.drift.curves import Curve
-from app.shared.figures import GREY, METHOD_STYLE, PALETTE, Frame, Line, Path, line_chart, paths, plain
+from app.shared.figures import GREY, PALETTE, Frame, Line, Path, line_chart, method_style, paths, plain
 from store.db.rows import RunRow
 
 Floats = NDArray[np.float64]
@@ -163,7 +163,7 @@ def colors(runs: Sequence[RunRow]) -> dict[int, str]:
     found: dict[int, str] = {}
     free = [color for color in PALETTE if color != GREY]
     for run in runs:
-        own, _ = METHOD_STYLE.get(run.method, (GREY, "dot"))
+        own, _ = method_style(run.method)
         found[run.id] = own if own not in found.values() else free[len(found) % len(free)]
     return found
 

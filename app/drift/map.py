@@ -14,7 +14,7 @@ from app.drift.figures import Cloud, colors, scatter
 from app.drift.map_list import area
 from app.drift.projection import Axes
 from app.shared import data, format
-from app.shared.figures import BLUE, ORANGE
+from app.shared.figures import BLUE, GREY, ORANGE
 from store.db.engine import Store
 from store.db.rows import RunRow
 from store.embeddings import EncoderRow
@@ -90,7 +90,9 @@ def _clouds(found: Drift, axes: Axes, runs: Sequence[RunRow], rows: Ints, shade:
     values = {"Step": said.step.astype(float), "Length": said.tokens}.get(shade)
     parts = [(run.name, color[run.id], said.run_id[rows] == run.id) for run in runs]
     if shade == "Correctness":
-        parts = [("right", BLUE, said.correct[rows]), ("wrong", ORANGE, ~said.correct[rows])]
+        correct = said.correct[rows]
+        unknown = np.isnan(correct)
+        parts = [("right", BLUE, correct == 1), ("wrong", ORANGE, correct == 0), ("not judged", GREY, unknown)]
     names = {run.id: run.name for run in runs}
     words = np.array([_words(found, names, row) for row in rows.tolist()])
     return [
@@ -109,8 +111,12 @@ def _clouds(found: Drift, axes: Axes, runs: Sequence[RunRow], rows: Ints, shade:
 
 def _words(found: Drift, names: dict[int, str], row: int) -> str:
     said = found.said
-    judged = "right" if said.correct[row] else "wrong"
-    return f"{names[int(said.run_id[row])]}, step {said.step[row]}, {judged}, {said.tokens[row]:.0f} tokens"
+    parts = [names[int(said.run_id[row])], f"step {said.step[row]}"]
+    if not np.isnan(said.correct[row]):
+        parts.append("right" if said.correct[row] else "wrong")
+    if not np.isnan(said.tokens[row]):
+        parts.append(f"{said.tokens[row]:.0f} tokens")
+    return ", ".join(parts)
 
 
 def _references(found: Drift, axes: Axes) -> Floats:

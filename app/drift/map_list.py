@@ -66,7 +66,8 @@ def _link(run: RunRow, found: Drift, rows: Ints) -> None:
     said, last = found.said, int(rows[-1])
     steps = np.unique(said.step[rows])
     when = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]}–{steps[-1]}"
-    right = f"{int(said.correct[rows].sum())} of {len(rows)} right"
+    judged = said.correct[rows][np.isfinite(said.correct[rows])]
+    right = f"{int(judged.sum())} of {len(judged)} right" if len(judged) else f"{len(rows)} answers"
     query = {
         "run": run.uid,
         "view": "Predictions",

@@ -13,7 +13,8 @@ from app.drift import curves, vectors
 from app.drift.curves import Curve, Drift, Floats
 from app.drift.figures import Trained, colors, plane, similarity_chart
 from app.shared import data, format
-from app.shared.figures import METHOD_STYLE, Path
+from app.shared.conditions import benchmark_of
+from app.shared.figures import Path, method_style
 from app.shared.live_chart import live_chart
 from store.db.engine import Store
 from store.db.rows import RunRow
@@ -61,6 +62,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> None:
         is_strict = st.toggle(
             "Well-formed traces only",
             key="drift.strict",
+            disabled=not found.wellformed.any(),
             help="Otherwise a malformed trace counts as the word NULL beside a reference, as in the tables, and as all "
             "that it said beside other traces.",
         )
@@ -74,7 +76,8 @@ def _answers(store: Store, found: Drift, runs: Sequence[RunRow], kind: str) -> l
     """Return the answers of runs that have this kind of evaluation."""
     made = []
     for run in runs:
-        rows = curves.rows_of(found, curves.checkpoints(data.list_evaluations(run.id), kind, run.dataset))
+        evaluations = data.list_evaluations(run.id)
+        rows = curves.rows_of(found, curves.checkpoints(evaluations, kind, benchmark_of(run, evaluations, kind)))
         if len(rows):
             made.append(Answers(run, rows, found.said.step[rows]))
     return made
@@ -117,8 +120,12 @@ def _charts(
             )
     with columns, st.container(border=True):
         st.markdown("**Accuracy against similarity**", help="One path a run over its checkpoints; numbers are steps.")
-        figure = plane(_paths(found, answers, near, color), levels)
-        live_chart(figure, key="drift.plane", alt="Accuracy against similarity to the reference, one path a run")
+        drawn = _paths(found, answers, near, color)
+        if drawn:
+            alt = "Accuracy against similarity to the reference, one path a run"
+            live_chart(plane(drawn, levels), key="drift.plane", alt=alt)
+        else:
+            st.caption("Needs judged answers to questions with reference reasoning.")
     st.markdown(CONSTRUCTION)
     st.caption(_legend(found, answers, used, levels))
 
@@ -135,12 +142,13 @@ def _chart(
 ) -> None:
     drawn = [(each, curves.spread(each.step, value)) for each, value in zip(answers, values, strict=True)]
     lines = [
-        Trained(each.run.name, color[each.run.id], METHOD_STYLE[each.run.method][1], curve, _accuracy(found, each))
+        Trained(each.run.name, color[each.run.id], method_style(each.run.method)[1], curve, _accuracy(found, each))
         for each, curve in drawn
         if len(curve.step)
     ]
     if not lines:
-        st.caption("No two traces to compare.")
+        known = np.isfinite(found.references[:, 0]).any()
+        st.caption("No two traces to compare." if known else "No question of these runs has reference reasoning.")
         return
     ends = ", ".join(f"{each.run.name} {curve.mean[-1]:.2f}" for each, curve in drawn if len(curve.step))
     alt = f"Similarity to {to} over steps, at the end: {ends}"
@@ -172,8 +180,10 @@ def _paths(
     for each, value in zip(answers, near, strict=True):
         curve, right = curves.spread(each.step, value), _accuracy(found, each)
         accuracy = dict(zip(right.step.tolist(), right.mean.tolist(), strict=True))
-        steps = [int(step) for step in curve.step]
-        path = Path(each.run.name, each.run.method, 0, steps, [accuracy[step] for step in steps], curve.mean.tolist())
+        steps = [int(step) for step in curve.step if step in accuracy]
+        near_by = dict(zip(curve.step.tolist(), curve.mean.tolist(), strict=True))
+        shares, likeness = [accuracy[step] for step in steps], [near_by[step] for step in steps]
+        path = Path(each.run.name, each.run.method, 0, steps, shares, likeness)
         if steps:
             made.append((path, color[each.run.id]))
     return made

@@ -17,9 +17,10 @@ from app.drift import sides as drift
 from app.drift.figures import colors
 from app.drift.layout import address, table
 from app.drift.reads import Reading
-from app.drift.sides import Side
+from app.drift.sides import Side, form_of_side
 from app.drift.words import holds
 from app.shared import data, format, keys, links
+from app.shared.example_parts import show_truth, truth
 from app.shared.figures import GREY
 from app.shared.trace_text import excerpt, marked, visible
 from app.shared.trace_view import chip
@@ -29,7 +30,7 @@ from store.db.engine import Store
 from store.db.rows import StoredExample, StoredPrediction
 from store.embeddings import EncoderRow
 from store.evaluations.predictions import list_predictions_to
-from store.trace import Form, form_of, parse
+from store.trace import Form, parse
 
 KEYS = {"d": "drift", "2": "second", "1": "first", "b": "wrong", "m": "similar", "x": "random"}
 LISTED = 10
@@ -156,8 +157,7 @@ def gather(
         row = next(row for row in list_predictions_to(store, side.evaluation.id, [one.id]) if not row.sample)
         known = reading.shared.similarity[i, place]
         row = replace(row, similarity=None if np.isnan(known) else float(known))
-        style = form_of(side.evaluation.conditions.get("style", side.run.style), side.run.grammar)
-        found.append(Column(name, by_run[side.run.id], reading.shared.said[i][place], row, style))
+        found.append(Column(name, by_run[side.run.id], reading.shared.said[i][place], row, form_of_side(side)))
     return found
 
 
@@ -170,8 +170,7 @@ def question(one: StoredExample, columns: Sequence[Column]) -> int:
                 st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
         with st.container():
             st.html(f'<div class="tv-question">{marked(one.question)}</div>')
-            if one.answer is not None:
-                st.badge(f"true count {one.answer}", color="blue")
+            show_truth(one)
             names = [column.name for column in columns]
             wanted = st.query_params.get("against")
             st.session_state["drift.against"] = wanted if wanted in names else names[0]
@@ -208,8 +207,8 @@ def facts(column: Column) -> str:
         return f'<div class="dr-facts"><span>{len(column.thinking.split())} words</span></div>'
     parts = [
         chip(row),
-        f"<span>similarity <b>{format.UNKNOWN if row.similarity is None else f'{row.similarity:.2f}'}</b></span>",
-        f"<span>{row.reasoning_steps} reasoning steps</span>",
+        "" if row.similarity is None else f"<span>similarity <b>{row.similarity:.2f}</b></span>",
+        f"<span>{row.reasoning_steps} reasoning steps</span>" if column.style == "cot" else "",
         f"<span>{len(column.thinking.split())} words</span>",
         f"<span>{row.tokens} tokens</span>" if row.tokens is not None else "",
         "" if row.wellformed else '<span class="tv-mark">malformed</span>',
@@ -236,16 +235,21 @@ def listed(names: Sequence[str], reading: Reading, ids: Sequence[int], at: int) 
         link = f'<a target="_self" href="{address(example=str(id))}">{number + 1}</a>'
         sides = [said(reading, side, place) for side in range(len(names))]
         here = "▸ " if number == at else ""
-        rows.append((here + link, picture, f"{excerpt(one.question, 80)} <b>{format.count(one.answer)}</b>", *sides))
+        rows.append((here + link, picture, f"{excerpt(one.question, 80)}{_truth(one)}", *sides))
     with st.container(key="drift-list"):
         st.markdown(f"**Questions {start + 1} to {start + len(rows)} in this order**")
         st.html(table(("", "", "Question", *names), rows, name="dr-list"))
+
+
+def _truth(one: StoredExample) -> str:
+    words = format.count(one.answer) if one.gold is None and one.answer is not None else truth(one)
+    return f" <b>{visible(words)}</b>" if words else ""
 
 
 def said(reading: Reading, side: int, place: int) -> str:
     """Return one side's answer to one question as a cell."""
     shared = reading.shared
     right, cosine = shared.correct[side, place], shared.similarity[side, place]
-    sign = '<span class="tv-mark">unknown</span>' if np.isnan(right) else "✔" if right else "✘"
+    sign = "" if np.isnan(right) else "✔" if right else "✘"
     known = "" if np.isnan(cosine) else f" {cosine:.2f}"
     return f'<div class="dr-said">{sign}{known} <small>{excerpt(shared.said[side][place], 90)}</small></div>'

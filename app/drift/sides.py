@@ -16,6 +16,7 @@ from app.drift.words import words
 from app.shared import format, status
 from store.db.rows import EvaluationRow, RunRow, Scores
 from store.evaluations.predictions import GreedyText
+from store.trace import Form, form_of
 from trainer.spec import statistics
 from trainer.spec.statistics import Estimate
 from trainer.spec.wording import said
@@ -34,6 +35,11 @@ class Side(NamedTuple):
 
     run: RunRow
     evaluation: EvaluationRow
+
+
+def form_of_side(side: Side) -> Form:
+    """Return how the texts of a side are read."""
+    return form_of(side.evaluation.conditions.get("style", side.run.style), side.run.grammar)
 
 
 class Answered(NamedTuple):
@@ -64,7 +70,8 @@ class Shared(NamedTuple):
 class Standing(NamedTuple):
     """One side on the shared examples; means, except for the estimates."""
 
-    accuracy: Estimate
+    accuracy: Estimate | None
+    """None if the answers were not judged."""
     similarity: Estimate | None
     wellformed: float
     reasoning_steps: float
@@ -76,7 +83,7 @@ class Verdict(NamedTuple):
 
     n: int
     standings: tuple[Standing, ...]
-    accuracy: Estimate
+    accuracy: Estimate | None
     similarity: Estimate | None
 
 
@@ -129,24 +136,24 @@ def verdict(shared: Shared) -> Verdict | None:
     n = len(shared.example_id)
     if not n or len(shared.correct) < 2:
         return None
-    correct = np.nan_to_num(shared.correct)
-    known = ~np.isnan(shared.similarity[:2]).any(axis=0)
-    standings = tuple(_standing(shared, correct[i], i) for i in range(len(correct)))
-    first, second = shared.similarity[:2, known]
-    return Verdict(
-        n,
-        standings,
-        statistics.difference(correct[1:2], correct[:1], shared.image.tolist()),
-        statistics.difference(second[None], first[None], shared.image[known].tolist()) if known.any() else None,
-    )
+    standings = tuple(_standing(shared, i) for i in range(len(shared.correct)))
+    return Verdict(n, standings, _difference(shared, shared.correct), _difference(shared, shared.similarity))
 
 
-def _standing(shared: Shared, correct: Floats, side: int) -> Standing:
-    n, known = len(correct), ~np.isnan(shared.similarity[side])
+def _difference(shared: Shared, values: Floats) -> Estimate | None:
+    """Return the second side minus the first where both are known; None without any such example."""
+    known = ~np.isnan(values[:2]).any(axis=0)
+    first, second = values[:2, known]
+    return statistics.difference(second[None], first[None], shared.image[known].tolist()) if known.any() else None
+
+
+def _standing(shared: Shared, side: int) -> Standing:
+    judged = shared.correct[side][~np.isnan(shared.correct[side])]
+    right, n, known = int(judged.sum()), len(judged), ~np.isnan(shared.similarity[side])
     similarity = shared.similarity[side, known]
     tokens = shared.tokens[side]
     return Standing(
-        Estimate(float(correct.mean()), *statistics.wilson(int(correct.sum()), n)),
+        Estimate(right / n, *statistics.wilson(right, n)) if n else None,
         statistics.mean(similarity[None], shared.image[known].tolist()) if len(similarity) else None,
         float(shared.wellformed[side].mean()),
         float(shared.reasoning_steps[side].mean()),
@@ -154,16 +161,22 @@ def _standing(shared: Shared, correct: Floats, side: int) -> Standing:
     )
 
 
-def sentence(found: Verdict, first: str, second: str) -> str:
+def sentence(found: Verdict, first: str, second: str, *, has_references: bool = True) -> str:
     """Say whether the two drifted apart, and what that did to their accuracy."""
-    right = found.accuracy
+    style = _style(found.similarity, first, second)
+    if found.similarity is None and not has_references:
+        style = "How near their thinking is to a reference is unknown: no question has reference reasoning."
+    return f"{style} {_right(found.accuracy, first, second)}"
+
+
+def _right(right: Estimate | None, first: str, second: str) -> str:
+    if right is None:
+        return "Which is right more often is unknown: their answers were not judged."
     gain = f"{100 * right.value:+.1f} points, {100 * right.low:+.1f} to {100 * right.high:+.1f}"
     if right.low > 0 or right.high < 0:
         better = second if right.value > 0 else first
-        accuracy = f"{better} is right more often ({second} minus {first}: {gain})."
-    else:
-        accuracy = f"Their accuracy cannot be told apart ({second} minus {first}: {gain})."
-    return f"{_style(found.similarity, first, second)} {accuracy}"
+        return f"{better} is right more often ({second} minus {first}: {gain})."
+    return f"Their accuracy cannot be told apart ({second} minus {first}: {gain})."
 
 
 def _style(apart: Estimate | None, first: str, second: str) -> str:
@@ -196,9 +209,9 @@ def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_]
     right = shared.correct[:2] > 0
     if kind in ("first", "second"):
         own = int(kind == "second")
-        wanted = wanted & right[own] & ~right[1 - own]
+        wanted = wanted & right[own] & (shared.correct[1 - own] == 0)
     elif kind == "wrong":
-        wanted = wanted & ~right.any(axis=0)
+        wanted = wanted & (shared.correct[:2] == 0).all(axis=0)
     ids: list[int] = shared.example_id[places[wanted[places]]].tolist()
     return ids
 

@@ -9,7 +9,7 @@ import streamlit as st
 from app.drift import sides as drift
 from app.drift.layout import gain, table, whole
 from app.drift.reads import Reading
-from app.drift.sides import Side, Verdict
+from app.drift.sides import Side, Verdict, form_of_side
 from app.shared import format
 from app.shared.conditions import differences
 from app.shared.trace_text import visible
@@ -25,19 +25,20 @@ MALFORMED = 0.95
 
 def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> None:
     """Show the sentence, the table, and the notes needed to read them."""
-    st.markdown(f"**{format.literal(drift.sentence(found, *names[:2]).replace('-', '−'))}**", help=HELP)
+    told = drift.sentence(found, *names[:2], has_references=any(reading.references)).replace("-", "−")
+    st.markdown(f"**{format.literal(told)}**", help=HELP)
     measure = f"Similarity ({reading.encoder})" if reading.encoder else "Similarity"
     head = ("", "Exact match", measure, "Well-formed", "Steps", "Tokens")
     rows = [
         (
             visible(name),
-            whole(format.interval(*standing.accuracy)),
+            whole(format.interval(*standing.accuracy) if standing.accuracy else format.UNKNOWN),
             whole(format.interval(*standing.similarity) if standing.similarity else format.UNKNOWN),
-            format.percent(standing.wellformed),
-            f"{standing.reasoning_steps:.1f}",
+            format.percent(standing.wellformed) if form != "none" else format.UNKNOWN,
+            f"{standing.reasoning_steps:.1f}" if form == "cot" else format.UNKNOWN,
             format.count(standing.tokens),
         )
-        for name, standing in zip(names, found.standings, strict=True)
+        for name, standing, form in zip(names, found.standings, map(form_of_side, sides), strict=True)
     ]
     difference = f"<b>{visible(names[1])} minus {visible(names[0])}</b>"
     last = (difference, whole(gain(found.accuracy)), whole(gain(found.similarity)), "", "", "")
@@ -50,7 +51,11 @@ def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: 
     """Return the limits of the comparison, a sentence each."""
     first, second = (side.evaluation.conditions for side in sides[:2])
     different = differences(first, second)
-    loose = [name for name, each in zip(names[:2], found.standings, strict=False) if each.wellformed < MALFORMED]
+    loose = [
+        name
+        for name, each in zip(names[:2], found.standings, strict=False)
+        if each.wellformed < MALFORMED and each.similarity is not None
+    ]
     told = [
         f"{format.count(found.n)} shared questions." if not different else "",
         f"The two were asked differently: {', '.join(different)}." if different else "",

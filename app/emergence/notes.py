@@ -9,7 +9,7 @@ import streamlit as st
 from app.emergence.findings import Finding
 from app.emergence.milestones import Milestone
 from app.emergence.story import Story
-from app.shared import data, format
+from app.shared import data, format, lacking
 from app.shared.trace_text import excerpt
 from store.db.rows import RunDetail, StoredCompletion
 
@@ -32,16 +32,31 @@ PICK: Mapping[str, Sort] = {
     "collapse": lambda row: (-(row.tokens or 0),),
 }
 """The trace of a step that shows each finding best; by default a wrong one of usual length."""
+SIGNS: lacking.Parts = {
+    "padding": (lacking.THINKING, lacking.TRUE_COUNTS, lacking.JUDGED),
+    "collapse": (lacking.LENGTHS,),
+    "standstill": (lacking.FORM, lacking.JUDGED),
+}
+"""Some of the findings that are looked for."""
+AHEAD = {
+    "the format is not locked in": lacking.FORM,
+    "half of the samples have no numbered steps": lacking.THINKING,
+    "accuracy has not risen": lacking.JUDGED,
+    "the length has not settled": lacking.LENGTHS,
+}
+"""What is said of milestones that did not occur."""
 
 
 def findings_box(story: Story) -> None:
     """Show the findings, or that there are none and what was looked for."""
     run, found = story.run, story.findings
     if not found:
-        st.success(
-            f"No warning sign in {looked_at(story)}: no padding, no collapse, no standstill.",
-            icon=":material/visibility:",
-        )
+        absent = [f"no {sign}" for sign, needs in SIGNS.items() if lacking.allows(story.has, *needs)]
+        if absent:
+            text = f"No warning sign in {looked_at(story)}: {', '.join(absent)}."
+            st.success(text, icon=":material/visibility:")
+        else:
+            st.caption("No warning sign can be looked for: they need lengths, or answers that were judged.")
         return
     for finding in found:
         with st.container(border=True, key=f"finding_{finding.kind}", gap="small"):
@@ -68,10 +83,11 @@ def findings_line(found: list[Finding]) -> str:
 def milestone_cards(story: Story) -> None:
     """Show a card for each milestone, in the order of their steps."""
     if not story.milestones:
-        st.caption(
-            "No milestone yet: the format is not locked in, half of the samples have no numbered steps, accuracy has "
-            "not risen and the length has not settled."
-        )
+        waiting = [clause for clause, need in AHEAD.items() if lacking.allows(story.has, need)]
+        if waiting:
+            st.caption(f"No milestone yet: {', '.join(waiting)}.")
+        else:
+            st.caption("No milestone can be looked for: they need a form, lengths, or answers that were judged.")
         return
     with st.grid(len(story.milestones), min_column_width=215, gap="small"):
         for one in story.milestones:

@@ -8,19 +8,46 @@ from app.emergence.figures import Curve, Heat, Row
 from app.emergence.reasoning import MATCHES
 from app.emergence.story import Story, Texts
 from app.shared.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, VERMILLION, Floats, Mark
+from app.shared.lacking import (
+    COUNTED,
+    FORM,
+    GROUPS,
+    JUDGED,
+    LENGTHS,
+    REWARDS,
+    TAGS,
+    THINKING,
+    TRUE_COUNTS,
+    Parts,
+    allows,
+)
 from store.completions.emergence import MOST_STEPS, Emergence, thinned
-from store.trace import form_of
 
 POINTS = 250
 """Entries along the axis; more steps are merged."""
 FLAG_COLORS = {"format": BLUE, "steps": GREEN, "accuracy": ORANGE, "length": PURPLE}
 HELD_OUT_COLORS = {"validation": VERMILLION, "probe": PURPLE}
-GROUPS = {
+LIVELINESS = {
     "accuracy": ("live: accuracy", BLUE),
     "style": ("live: style only", ORANGE),
     "wrong": ("dead: not right", VERMILLION),
     "right": ("dead: all right", GREY),
+    "live": ("live", BLUE),
+    "dead": ("dead", VERMILLION),
 }
+"""Kinds of groups; the last two are of groups whose answers were not judged."""
+PARTS: Parts = {
+    "form": (FORM,),
+    "reasoning steps": (THINKING,),
+    "accuracy": (JUDGED,),
+    "length": (LENGTHS,),
+    "entropy of the answers": (COUNTED,),
+    "true counts": (TRUE_COUNTS,),
+    "several answers": (TAGS,),
+    "groups": (REWARDS, GROUPS),
+    "why the policy moves": (REWARDS, GROUPS),
+}
+"""What the score shows only of runs that have it."""
 MATCHED = {
     "hit": ("hit", GREEN),
     "repeated": ("named again", PURPLE),
@@ -32,20 +59,21 @@ MATCHED = {
 
 def rows(story: Story, read: Texts, other: Story | None) -> list[Row]:
     """Return the rows for one run, overlaid with those of the other run's curves that allow it."""
-    found = thinned(story.found, POINTS)
+    found, has = thinned(story.found, POINTS), story.has
     beside = None if other is None else thinned(other.found, POINTS)
-    numbered = form_of(story.run.style, story.run.grammar) == "cot"
+    is_grouped = allows(has, REWARDS, GROUPS)
+    outcome, matches = _outcome(story, found, other, beside), _matches(read)
     made = [
-        Row("Form, reasoning, accuracy", _outcome(story, found, other, beside), "share", tall=1.7),
-        *([_steps(found, beside)] if numbered else []),
-        _length(found, beside),
-        Row("Answers (bits)", _answers(found, beside)),
-        Row("Texts", _texts(found, read), "share"),
-        Row("Groups", _groups(found), "stacked share"),
-        Row("Why the policy moves", _movers(story, found), "stacked share"),
+        Row("Form, reasoning, accuracy", outcome, "share", tall=1.7) if outcome else None,
+        _steps(found, beside) if allows(has, THINKING) else None,
+        _length(found, beside) if allows(has, LENGTHS) else None,
+        Row("Answers (bits)", _answers(story, found, beside)) if allows(has, COUNTED) else None,
+        Row("Texts", _texts(story, found, read), "share"),
+        Row("Groups", _groups(found), "stacked share") if is_grouped else None,
+        Row("Why the policy moves", _movers(story, found), "stacked share") if is_grouped else None,
+        Row("Steps and objects, a trace", matches, "stacked") if matches else None,
     ]
-    matches = _matches(read)
-    return [*made, Row("Steps and objects, a trace", matches, "stacked")] if matches else made
+    return [row for row in made if row is not None]
 
 
 def flags(story: Story) -> list[Mark]:
@@ -60,11 +88,12 @@ def _outcome(story: Story, found: Emergence, other: Story | None, beside: Emerge
         if run is None or each is None:
             continue
         dotted, x = run is not story, each.step.astype(float)
-        curves += [
-            Curve("well-formed", x, each.share("wellformed"), BLUE, dotted),
-            Curve("numbered steps", x, each.share("stepped"), GREEN, dotted),
-            Curve("right, sampled", x, each.share("right", "judged"), ORANGE, dotted),
-        ]
+        shares = (
+            ("well-formed", each.share("wellformed"), BLUE, FORM),
+            ("numbered steps", each.share("stepped"), GREEN, THINKING),
+            ("right, sampled", each.share("right", "judged"), ORANGE, JUDGED),
+        )
+        curves += [Curve(name, x, y, color, dotted) for name, y, color, need in shares if allows(run.has, need)]
         curves += [
             Curve(f"right, {held.name}", held.step, held.accuracy, HELD_OUT_COLORS[held.name], dotted, True)
             for held in run.held_out
@@ -99,32 +128,34 @@ def _length(found: Emergence, beside: Emergence | None) -> Row:
     return Row("Length (tokens)", _named(curves), heat=heat, tall=1.4)
 
 
-def _answers(found: Emergence, beside: Emergence | None) -> list[Curve]:
+def _answers(story: Story, found: Emergence, beside: Emergence | None) -> list[Curve]:
     x = found.step.astype(float)
-    curves = [
-        Curve("entropy of the answers", x, found.answer_entropy, BLUE),
-        Curve("of the true counts", x, found.truth_entropy, GREY),
-    ]
+    curves = [Curve("entropy of the answers", x, found.answer_entropy, BLUE)]
+    if allows(story.has, TRUE_COUNTS):
+        curves.append(Curve("of the true counts", x, found.truth_entropy, GREY))
     if beside is not None:
         curves.append(Curve("entropy of the answers", beside.step.astype(float), beside.answer_entropy, BLUE, True))
     return _named(curves)
 
 
-def _texts(found: Emergence, read: Texts) -> list[Curve]:
+def _texts(story: Story, found: Emergence, read: Texts) -> list[Curve]:
     x = found.step.astype(float)
-    return [
-        Curve("distinct", x, found.share("distinct"), BLUE),
-        Curve("cut off", x, found.share("truncated"), GREY),
-        Curve("several answers", x, found.share("several"), PURPLE),
-        Curve("too many steps", x, found.share("over", "compared"), VERMILLION),
-        Curve("last step agrees", read.step, read.ratio("agreeing", "stepped"), GREEN),
-        Curve("answer first", read.step, read.ratio("early", "stepped"), ORANGE),
+    curves = [
+        (Curve("distinct", x, found.share("distinct"), BLUE), ()),
+        (Curve("cut off", x, found.share("truncated"), GREY), ()),
+        (Curve("several answers", x, found.share("several"), PURPLE), (TAGS,)),
+        (Curve("too many steps", x, found.share("over", "compared"), VERMILLION), (THINKING, TRUE_COUNTS)),
+        (Curve("last step agrees", read.step, read.ratio("agreeing", "stepped"), GREEN), (THINKING,)),
+        (Curve("answer first", read.step, read.ratio("early", "stepped"), ORANGE), (THINKING,)),
     ]
+    return [curve for curve, needs in curves if allows(story.has, *needs)]
 
 
 def _groups(found: Emergence) -> list[Curve]:
     shares = found.liveness()
-    return [Curve(name, found.step.astype(float), shares[kind], color) for kind, (name, color) in GROUPS.items()]
+    occurring = [kind for kind in LIVELINESS if found.groups[kind].any()]
+    curves = [(*LIVELINESS[kind], shares[kind]) for kind in occurring]
+    return [Curve(name, found.step.astype(float), share, color) for name, color, share in curves]
 
 
 def _movers(story: Story, found: Emergence) -> list[Curve]:

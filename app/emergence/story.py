@@ -17,9 +17,10 @@ from app.shared import data, status
 from store.completions import emergence
 from store.completions.emergence import Emergence
 from store.completions.rows import list_texts
+from store.contents import Contents
 from store.db.engine import Store
 from store.db.rows import RunDetail
-from store.trace import Form, form_of
+from store.trace import Form
 
 MOST_READ = 64
 """Steps whose texts are read, evenly spread."""
@@ -36,6 +37,7 @@ class Story(NamedTuple):
     held_out: list[HeldOut]
     milestones: list[Milestone]
     findings: list[Finding]
+    has: Contents
     is_sampled: bool
     """Whether its completions are training samples; otherwise they come from the probes."""
 
@@ -60,7 +62,8 @@ def tell(run: RunDetail) -> Story | None:
         return None
     evidence = gather(store, run, found)
     came = milestones.milestones(found)
-    return Story(run, found, evidence.reward, evidence.held_out, came, evidence.findings(), is_sampled)
+    has = data.read_contents(run.id)
+    return Story(run, found, evidence.reward, evidence.held_out, came, evidence.findings(), has, is_sampled)
 
 
 def _evaluated(run: RunDetail) -> str:
@@ -96,8 +99,7 @@ def texts(story: Story) -> Texts:
     """Read some of the texts; for a growing run, only again when another step is chosen."""
     steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
     store, run = data.reader(), story.run
-    style = form_of(run.style, run.grammar)
-    return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), style, _job(run)))
+    return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), story.has.form, _job(run)))
 
 
 def chosen(steps: np.ndarray) -> np.ndarray:

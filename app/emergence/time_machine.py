@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app.shared import data, format, links
+from app.shared import data, format, lacking, links
+from app.shared.example_parts import show_truth, truth
 from app.shared.trace_text import marked, visible
 from app.shared.trace_view import chip
 from app.shared.word_diff import STYLE, word_diff
+from store.contents import Contents
 from store.db.rows import RunDetail, StoredExample, StoredPrediction
 from store.evaluations import panel
 from store.evaluations.panel import PanelExample
@@ -29,7 +31,8 @@ def time_machine(run: RunDetail) -> None:
         return
     examples = get_examples(store, [one.example_id for one in known])
     by_id = {one.example_id: one for one in known if one.example_id in examples}
-    ordered = sorted(by_id, key=lambda id: (abs(by_id[id].right / by_id[id].answers - 0.5), id))
+    ordered = sorted(by_id, key=lambda id: (abs(by_id[id].right / max(1, by_id[id].judged) - 0.5), id))
+    has = data.read_contents(run.id)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Held-out example",
@@ -50,11 +53,12 @@ def time_machine(run: RunDetail) -> None:
         help="Left and right arrow keys move by one evaluation.",
     )
     at = steps.index(step)
-    show(examples[chosen], answers[at], answers[at - 1] if at else None)
+    show(examples[chosen], answers[at], answers[at - 1] if at else None, has)
 
 
 def label(example: StoredExample, one: PanelExample) -> str:
-    return f"{example.question} · true count {example.answer} · right {one.right} of {one.answers} times"
+    right = f"right {one.right} of {one.judged} times" if one.judged else f"{one.answers} answers, not judged"
+    return " · ".join(part for part in (example.question, truth(example), right) if part)
 
 
 def strip(answers: list[StoredPrediction]) -> str:
@@ -63,7 +67,7 @@ def strip(answers: list[StoredPrediction]) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:2px" role="img" aria-label="answers by step">{cells}</div>'
 
 
-def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction | None) -> None:
+def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction | None, has: Contents) -> None:
     with st.container(border=True, horizontal=True, gap="medium"):
         with st.container(width=PICTURE_WIDTH):
             for sha256 in example.images:
@@ -72,19 +76,25 @@ def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction
         with st.container():
             st.html(f'<div class="tv-question">{marked(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.badge(f"true count {example.answer}", color="blue")
+                show_truth(example)
                 if answered := chip(now):
                     st.html(answered, width="content")
-                st.caption(summary(now, before), width="content")
+                st.caption(summary(now, before, has), width="content")
             st.html(word_diff(None if before is None else before.text, now.text))
             if now.rewards:
                 st.caption(format.literal(rewards(now.rewards)))
 
 
-def summary(now: StoredPrediction, before: StoredPrediction | None) -> str:
-    form = "well-formed" if now.wellformed else "malformed"
-    against = "the base" if before is None else f"marked: what changed since step {before.step}"
-    return f"step {now.step} · {form} · {now.reasoning_steps} reasoning steps · {now.tokens or '–'} tokens · {against}"
+def summary(now: StoredPrediction, before: StoredPrediction | None, has: Contents) -> str:
+    parts = [f"step {now.step}"]
+    if lacking.allows(has, lacking.FORM):
+        parts.append("well-formed" if now.wellformed else "malformed")
+    if lacking.allows(has, lacking.THINKING):
+        parts.append(f"{now.reasoning_steps} reasoning steps")
+    if now.tokens is not None:
+        parts.append(f"{now.tokens} tokens")
+    parts.append("the base" if before is None else f"marked: what changed since step {before.step}")
+    return " · ".join(parts)
 
 
 def rewards(components: Mapping[str, float | None]) -> str:

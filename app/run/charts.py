@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
+
+from app.shared import lacking
+from store.contents import Contents
+from store.recording.rows import benchmark_of
 
 
 class Curve(NamedTuple):
@@ -40,6 +44,34 @@ class Chart:
     @property
     def metrics(self) -> list[str]:
         return [name for curve in self.curves for name in curve.metrics]
+
+
+NEEDS: lacking.Parts = {
+    "reward": (lacking.REWARDS,),
+    "components": (lacking.REWARDS,),
+    "accuracy": (lacking.EVALUATIONS, lacking.JUDGED_EVALUATIONS),
+    "steps": (lacking.THINKING,),
+    "length": (lacking.LENGTHS,),
+    "shape": (lacking.FORM,),
+}
+"""What some charts of a script's run need, by key."""
+MOST_BENCHMARKS = 8
+
+
+def of_script(has: Contents, wanted: Sequence[Chart], names: Sequence[str]) -> list[Chart]:
+    """Return the charts of a script's run, of whose metrics `names` were recorded; empty ones say why they are."""
+    why = {key: reason for reason, keys in lacking.lacking(has, NEEDS).items() for key in keys}
+    asked = [(name, benchmark) for name in names if (benchmark := benchmark_of(name)) is not None]
+    measured = tuple(Curve(name, benchmark, sparse=True) for name, benchmark in asked[:MOST_BENCHMARKS])
+    return [
+        replace(
+            each,
+            curves=measured if each.key == "accuracy" and measured else each.curves,
+            parts="lines" if each.key == "accuracy" and len(measured) > 1 else each.parts,
+            empty=f"Not recorded: {why.get(each.key, 'the script did not log it')}.",
+        )
+        for each in wanted
+    ]
 
 
 def probe(metric: str, label: str) -> Curve:

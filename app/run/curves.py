@@ -156,7 +156,7 @@ def figure(
 
 def palette(method: str, chart: Chart) -> list[str]:
     """A colour for each curve of a chart: the method's own for the first, unless the curves are parts of one thing."""
-    own, _ = figures.METHOD_STYLE.get(method, figures.METHOD_STYLE["none"])
+    own, _ = figures.method_style(method)
     colours = figures.PALETTE if chart.parts else (own, *figures.PALETTE)
     return [colours[i % len(colours)] for i in range(len(chart.curves))]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.shared import data, format, intents, status
+from app.shared import data, format, intents, lacking, status
 from app.shared.run_actions import attempt
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail
 from store.jobs import list_jobs
@@ -28,6 +28,9 @@ SEEN = {
 def evaluations_tab(run: RunDetail) -> None:
     in_progress(run)
     shown = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
+    if not shown and lacking.is_script(run):
+        st.caption("No evaluation of this script was recorded: run.evaluation(step, benchmark, rows) records one.")
+        return
     if not shown:
         st.caption("Only probes have been evaluated yet: press Evaluate for a benchmark.")
         return

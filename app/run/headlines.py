@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
-from app.shared import data, format, status
+from app.shared import data, format, lacking, status
+from app.shared.conditions import benchmark_of
 from store.db.rows import EvaluationRow, RunDetail, Series
 from store.runs import MEASURED
 
@@ -52,6 +53,8 @@ REASONING = (
         "Completions that are one think block, then one answer block, and nothing else.",
     ),
 )
+NEEDS = {"reasoning_steps": lacking.THINKING, "wellformed_share": lacking.FORM}
+"""What a script's texts must have for a number."""
 ACCURACY_HELP = "Greedy answers that equal the true count, on examples that training never sees."
 
 
@@ -59,11 +62,17 @@ def headlines(run: RunDetail) -> None:
     """Show each number with its source and its change since the start."""
     sampled = (REWARD, *REASONING)
     series = data.read_ends(run.id, [name for each in sampled for name in (each.trained, each.probed)], AVERAGED)
-    own = [each for each in data.list_evaluations(run.id) if each.benchmark == run.dataset]
+    evaluations = data.list_evaluations(run.id)
+    benchmark, reasoning = run.dataset, list(REASONING)
+    if lacking.is_script(run):
+        has = data.read_contents(run.id)
+        benchmark = benchmark_of(run, evaluations, "val")
+        reasoning = [each for each in REASONING if lacking.allows(has, NEEDS[each.trained])]
+    own = [each for each in evaluations if each.benchmark == benchmark]
     with st.grid(4, min_column_width=190, gap="small"):
         tile(REWARD.label, of_samples(REWARD, series, own), REWARD.is_share, REWARD.help)
         tile("Held-out accuracy", of_evaluations(own), True, ACCURACY_HELP)
-        for figure in REASONING:
+        for figure in reasoning:
             tile(figure.label, of_samples(figure, series, own), figure.is_share, figure.help)
 
 

@@ -5,13 +5,14 @@ The latter by prompt, pixels, decoding and rules from the recorded conditions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from store.db.rows import RunDetail
+from store.db.rows import EvaluationRow, RunDetail, RunRow
 from trainer.spec.prompt import INSTRUCTIONS
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +27,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
         reasons.append("another prompt")
     if first.get("pixels") != second.get("pixels"):
         reasons.append("other pixels")
-    decoding = [each.get("decoding") or {} for each in (first, second)]
+    if bool(first.get("recorded")) != bool(second.get("recorded")):
+        reasons.append("one was asked by a script of its own")
+    said = [each.get("decoding") for each in (first, second)]
+    if said[0] != said[1] and all(isinstance(each, str) for each in said):
+        reasons.append(f"decoding {said[0]} against {said[1]}")
+    decoding = [decoding_of(each) for each in (first, second)]
     for name, words in DECODING.items():
         values = [each.get(name) for each in decoding]
         if values[0] != values[1]:
@@ -38,6 +44,18 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
     if first.get("baseline") != second.get("baseline"):
         reasons.append("one is a baseline")
     return reasons
+
+
+def decoding_of(conditions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the decoding options of an evaluation; empty for a script's, which are known in words at most."""
+    found = conditions.get("decoding")
+    return found if isinstance(found, Mapping) else {}
+
+
+def benchmark_of(run: RunDetail | RunRow, evaluations: Sequence[EvaluationRow], kind: str) -> str:
+    """Return what a run was measured on while it trained: its own dataset; for a script, what it asked most often."""
+    asked = Counter(each.benchmark for each in evaluations if each.kind == kind and each.ended_at is not None)
+    return run.dataset if run.dataset in asked or not asked else asked.most_common(1)[0][0]
 
 
 def _template(conditions: Mapping[str, Any]) -> str:

@@ -14,7 +14,20 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from app import access
-from store import code, datasets, events, experiments, jobs, machine, metrics, rollups, runs, summaries, views
+from store import (
+    code,
+    contents,
+    datasets,
+    events,
+    experiments,
+    jobs,
+    machine,
+    metrics,
+    rollups,
+    runs,
+    summaries,
+    views,
+)
 from store.completions import find, rows
 from store.db.engine import Store, StoreError, database_url, open_store
 from store.db.rows import Band, RunRow
@@ -23,6 +36,8 @@ from store.evaluations import predictions, records
 SECONDS = 1.0
 SECONDS_OF_ENDED = 60.0
 """How long the curves of runs that have ended are remembered: only an import could change them."""
+SECONDS_OF_CONTENTS = 5.0
+"""A live run gains a new kind of facts once, not each second."""
 P = ParamSpec("P")
 R = TypeVar("R")
 Query = TypeVar("Query", bound=Callable[..., Any])
@@ -142,6 +157,7 @@ def _ended_rollups(
 
 
 read_ended_rollups = _cached(_ended_rollups, SECONDS_OF_ENDED)
+read_contents = _cached(contents.read_contents, SECONDS_OF_CONTENTS)
 read_summary = _cached(summaries.read_summary)
 read_clocks = _cached(summaries.read_clocks)
 list_recorded = _cached(summaries.list_recorded)

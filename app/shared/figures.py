@@ -23,9 +23,16 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
 PALETTE = (GREEN, ORANGE, PURPLE, SKY, GREY)
 """Okabe and Ito's colours without the methods' own, and without black and yellow, which vanish in one theme."""
 METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
-"""Colour and dash of each method."""
+"""Colour and dash of each method of ours."""
+OTHER_STYLE = (PURPLE, "dashdot")
+"""Those of every other method that a script may have."""
 SYMBOLS = ("circle", "square", "diamond", "x")
 """Markers that distinguish the ranks of a method."""
+
+
+def method_style(method: str) -> tuple[str, str]:
+    """Return colour and dash of a method."""
+    return METHOD_STYLE.get(method, OTHER_STYLE)
 
 
 class Line(NamedTuple):
@@ -222,7 +229,7 @@ def paths(runs: Sequence[Path]) -> go.Figure:
     """Return accuracy against similarity, one path a run; the last checkpoint is the large marker."""
     figure = empty(Frame(x_title="mean similarity to the reference", height=360))
     for run in runs:
-        color, dash = METHOD_STYLE[run.method]
+        color, dash = method_style(run.method)
         last = len(run.steps) - 1
         figure.add_trace(
             go.Scatter(

@@ -84,7 +84,8 @@ def _direct(trace: Trace, limit: int | None) -> Body:
 
 
 def _no_number(trace: Trace) -> str:
-    if not trace.wellformed or trace.answer is not None or trace.answer_span is None:
+    is_counted = trace.style in ("cot", "direct")
+    if not is_counted or not trace.wellformed or trace.answer is not None or trace.answer_span is None:
         return ""
     answer = trace.text[slice(*trace.answer_span)]
     return f'<div class="tv-rule">✘ the answer “{excerpt(answer, 60)}” is not one whole number</div>'

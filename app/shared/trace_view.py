@@ -19,6 +19,8 @@ from store.trace import Form, Trace, parse
 
 STYLE = Path(__file__).with_suffix(".css")
 
+LONGEST_ANSWER = 24
+"""Characters of an answer in words."""
 Row = StoredCompletion | StoredPrediction
 
 
@@ -86,15 +88,21 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
 
 
 def chip(row: Row) -> str:
-    """Return the answer: green if right, red if wrong, grey if unknown; `none` if no count could be read.
+    """Return the answer: green if right, red if wrong, grey if unknown; `none` if there is none.
 
-    Empty for a text that is read as it is.
+    Of a text that is read as it is, only whether it is right.
     """
-    if row.wellformed and row.answer_span is None:
+    if row.answer is not None:
+        said = str(row.answer)
+    elif row.answer_span is not None:
+        said = excerpt(row.text[slice(*row.answer_span)], LONGEST_ANSWER)
+    else:
+        said = "" if row.wellformed or row.correct else "none"
+    if not said and row.correct is None:
         return ""
     kind = {True: "tv-right", False: "tv-wrong", None: ""}[row.correct]
     sign = {True: "✔ ", False: "✘ ", None: ""}[row.correct]
-    return f'<span class="tv-chip {kind}">{sign}{"none" if row.answer is None else row.answer}</span>'
+    return f'<span class="tv-chip {kind}">{(sign + said).strip()}</span>'
 
 
 def _advantage(value: float, strongest: float | None) -> str:

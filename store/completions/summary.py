@@ -17,8 +17,9 @@ SAME = 1e-6
 """Rewards that differ by less give no gradient."""
 UNREAD = "none"
 """Stands for the answer of completions without a readable count."""
-LIVENESS = ("accuracy", "style", "right", "wrong")
-"""Kinds of groups: live with right and wrong answers; live otherwise; dead, all right; dead otherwise."""
+LIVENESS = ("accuracy", "style", "right", "wrong", "live", "dead")
+"""Kinds of groups: live with right and wrong answers; live otherwise; dead, all right; dead otherwise. The last two are
+live and dead groups whose answers were not judged."""
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -28,7 +29,7 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
     Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
     (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
     is known `compared`, those with more steps than that `over`, with the sums `listed` (steps) and `true` (counts).
-    Histograms, value to completions: `reasoning_steps`, `tokens`, `answers`, `truths`. Of judged groups of two or more:
+    Histograms, value to completions: `reasoning_steps`, `tokens`, `answers`, `truths`. Of groups of two or more:
     `groups` by LIVENESS. Sums over all groups: `variance` and, by component, `covariance` of its raw value with the
     reward.
     """
@@ -79,13 +80,14 @@ def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
             for name, value in row.rewards.items():
                 covariance[name] += share * (finite(value) or 0.0)
     compared = [members for members in groups.values() if len(members) > 1]
-    judged = [members for members in compared if all(row.correct is not None for row in members)]
-    return {"groups": Counter(map(liveness, judged)), "variance": max(0.0, variance), "covariance": covariance}
+    return {"groups": Counter(map(liveness, compared)), "variance": max(0.0, variance), "covariance": covariance}
 
 
 def liveness(group: Sequence[CompletionRow]) -> str:
     """Return the LIVENESS of a group whose completions, two at least, all have a reward."""
     verdicts = {row.correct for row in group}
+    if None in verdicts:
+        return "dead" if is_dead(group) else "live"
     if is_dead(group):
         return "right" if verdicts == {True} else "wrong"
     return "accuracy" if {True, False} <= verdicts else "style"

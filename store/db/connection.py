@@ -6,6 +6,7 @@ PostgreSQL takes writers from many machines; a reader's transaction sees one mom
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -290,8 +291,13 @@ def sqlite_engine(
     return engine
 
 
-def lenient_json(text: str | bytes) -> Any:
-    """Parse stored JSON leniently: invalid JSON becomes False, a non-finite number becomes None."""
+def lenient_json(text: str | bytes | float) -> Any:
+    """Parse stored JSON leniently: invalid JSON becomes False, a non-finite number becomes None.
+
+    SQLite gives a number back as one, since the affinity of JSON columns is numeric.
+    """
+    if isinstance(text, int | float):
+        return text if math.isfinite(text) else False
     try:
         found = json.loads(text, parse_constant=lambda word: None)
     except (ValueError, TypeError, RecursionError):

@@ -15,10 +15,11 @@ KINDS = ("probe", "val")
 
 
 class PanelExample(NamedTuple):
-    """An example with the numbers of its greedy answers and of the right ones."""
+    """An example with the numbers of its greedy answers, of the judged and of the right ones."""
 
     example_id: int
     answers: int
+    judged: int
     right: int
 
 
@@ -27,7 +28,7 @@ def panel(store: Store, run_id: int) -> list[PanelExample]:
     right = func.sum(cast(Prediction.correct, Integer))
     for kind in KINDS:
         statement = (
-            select(Prediction.example_id, func.count(), func.coalesce(right, 0))
+            select(Prediction.example_id, func.count(), func.count(Prediction.correct), func.coalesce(right, 0))
             .join(Evaluation, Evaluation.id == Prediction.evaluation_id)
             .where(Evaluation.run_id == run_id, Evaluation.kind == kind, Prediction.sample == 0)
             .group_by(Prediction.example_id)

@@ -29,7 +29,8 @@ class Said(NamedTuple):
     example_id: Ints
     sample: Ints
     """0 is greedy."""
-    correct: NDArray[np.bool_]
+    correct: NDArray[np.float64]
+    """1 right, 0 wrong, NaN if not judged."""
     tokens: NDArray[np.float64]
     """NaN if unknown."""
     text: list[str]
@@ -60,7 +61,7 @@ def said(store: Store, run_ids: Collection[int]) -> Said:
         step,
         example_id,
         sample,
-        np.array([bool(row.correct) for row in rows], np.bool_),
+        np.array([np.nan if row.correct is None else row.correct for row in rows], np.float64),
         np.array([row.tokens for row in rows], np.float64),
         [row.text for row in rows],
         [None if row.think_start is None else (row.think_start, row.think_end) for row in rows],

@@ -35,7 +35,7 @@ def sync(store: Store, places: list[Path]) -> list[Taken]:
         folders = journals(place)
         if not folders:
             raise StoreError(f"{place} holds no journal: name the folder of a recorded run, or one above it.")
-        found += [_sync(store, folder) for folder in folders]
+        found += [take_in(store, folder) for folder in folders]
     return found
 
 
@@ -49,12 +49,20 @@ def journals(place: Path) -> list[Path]:
     return sorted(path.parent for path in place.glob(f"**/{PREFIX}*/{LINES}") if path.is_file())
 
 
-def _sync(store: Store, folder: Path) -> Taken:
+def take_in(store: Store, folder: Path, expected: str = "", last: int | None = None) -> Taken:
+    """Take in the journal of a folder; with `expected`, only if it is that of this uid.
+
+    Nothing is read if all is here up to `last`, the number of its last line.
+    """
     before = after = 0
     run, without = "", frozenset[str]()
     try:
         uid = _uid_of(folder)
+        if expected not in ("", uid):
+            raise Damaged(f"This is the journal {uid}, not {expected}.")
         before = after = arrived(store, uid)
+        if last is not None and before > last:
+            return Taken(folder, "", 0)
         lines = records.read(folder / LINES)
         while part := list(islice(lines, AT_ONCE)):
             answer = take(store, uid, 0, part, without, is_alive=False)
@@ -89,8 +97,11 @@ def _uid_of(folder: Path) -> str:
 
 def _give(store: Store, folder: Path, name: str) -> bool:
     """Store an image of the journal; return False if it is missing or damaged there."""
+    path = folder / IMAGES / name
     try:
-        data = (folder / IMAGES / name).read_bytes()
+        if not path.is_file() or path.stat().st_size > media.MOST_BYTES:
+            return False
+        data = path.read_bytes()
         is_it = media.inspect(data).sha256 == name
     except (FileNotFoundError, StoreError):
         return False

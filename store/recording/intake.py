@@ -31,6 +31,7 @@ TAKE_SECONDS = 1.0
 """How long one delivery takes records; who delivers more is told to go on."""
 LAZY = (Example, Step, Describe)
 """Records that may be put twice without a trace: it is enough to note from time to time that they are here."""
+DELETED = "The run was deleted in the dashboard: nothing more of it is taken in."
 LOCK_SECONDS = 10.0
 """How long a delivery waits for another one to end."""
 
@@ -114,6 +115,8 @@ def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: fr
     for line in lines:
         if state.next > before and time.monotonic() > until:
             break
+        if state.place is not None and 0 < (records.number_of(line) or 0) < state.next:
+            continue
         try:
             number, record = records.from_line(line)
         except Damaged as error:
@@ -144,7 +147,7 @@ def _state(store: Store, uid: str) -> _State:
     if row is None:
         return _State(uid, 0, None)
     if row.run_id is None:
-        raise Gone("The run was deleted in the dashboard: nothing more of it is taken in.")
+        raise Gone(DELETED)
     return _State(uid, row.next, Place(row.run_id, row.job_id), noted=row.next)
 
 
@@ -224,7 +227,7 @@ def _check_run(store: Store, state: _State, error: StoreError) -> None:
     assert state.place is not None
     with reading(store) as connection:
         if connection.scalar(select(Run.id).where(Run.id == state.place.run_id)) is None:
-            raise Gone("The run was deleted in the dashboard: nothing more of it is taken in.") from error
+            raise Gone(DELETED) from error
 
 
 def _answer(store: Store, state: _State, is_alive: bool) -> Answer:

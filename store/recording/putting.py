@@ -63,7 +63,8 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
             describe_run(store, known, max_steps=max_steps)
     job_id = _open_job(store, known, record.process)
     if job_id is None:
-        job_id = add_job(store, known, "train", {"recorded": True}, state=JobState.STARTING).id
+        arguments = {"recorded": True, "journal": record.folder} if record.folder else {"recorded": True}
+        job_id = add_job(store, known, "train", arguments, state=JobState.STARTING).id
     with reading(store) as connection:
         begun = connection.scalar(select(Job.started_at).where(Job.id == job_id))
     if begun is None:
@@ -128,17 +129,20 @@ def _put_evaluation(store: Store, place: Place, record: Evaluation) -> None:
     form, weights = _reading_of(store, place.run_id)
     known = known_examples(store, record.rows)
     decoding = "as the script chose" if record.greedy else "sampled by the trainer"
-    record_evaluation(
+    benchmark = record.name or RECORDED
+    right = record_evaluation(
         store,
         place.run_id,
         rows.prediction_rows(record.rows, form, weights, known),
-        benchmark=record.name or RECORDED,
+        benchmark=benchmark,
         split="eval",
         step=record.step,
         conditions={"recorded": True, "decoding": decoding},
         is_first=record.first == 0,
         is_last=record.first + len(record.rows) >= record.total,
     )
+    if right is not None:
+        record_metrics(store, place.run_id, record.step, {rows.accuracy_name(benchmark): right})
 
 
 def _describe(store: Store, place: Place, record: Describe) -> None:

@@ -7,6 +7,7 @@ since a newer recorder may write more.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ RECORDED = "(recorded)"
 LINES, IMAGES = "journal.jsonl", "images"
 PREFIX = "vr1z-"
 """Prefix of a journal's folder, before the uid of its run."""
+TAIL = 2**16
+"""Bytes that are read of a journal's end at first."""
 LONGEST_LINE = 64 * 2**20
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -101,6 +104,8 @@ class Begin(_Record):
     run: RunColumns
     process: Process
     environment: Environment = Field(default_factory=dict)
+    folder: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    """Where the journal lies on the script's machine."""
 
 
 class Example(_Record):
@@ -248,6 +253,19 @@ def number_of(line: bytes | str) -> int | None:
     text = line[:40].decode("ascii", "replace") if isinstance(line, bytes) else line[:40]
     found = _NUMBERED.match(text)
     return int(found[1]) if found else None
+
+
+def last_number(path: Path) -> int | None:
+    """Return the number of a journal's last whole line, which alone is read; None if it has none."""
+    with path.open("rb") as file:
+        end = place = file.seek(0, os.SEEK_END)
+        found = b""
+        while place and found.count(b"\n") < 2:
+            place = max(0, place - TAIL)
+            file.seek(place)
+            found = file.read(end - place)
+    lines = found[: found.rfind(b"\n") + 1].splitlines()
+    return number_of(lines[-1]) if lines else None
 
 
 def read(path: Path) -> Iterator[bytes]:

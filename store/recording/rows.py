@@ -13,6 +13,8 @@ from store.importing.trl_keys import metric_name
 from store.recording.records import RECORDED, Answered, Example, Sampled
 from store.trace import Form
 
+ACCURACY = ("val/", "/accuracy")
+
 
 class Known(NamedTuple):
     """What the database knows of an example."""
@@ -99,6 +101,18 @@ def _fields(each: Sampled | Answered, form: Form, weights: dict[str, float], tru
 def named(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return a trainer's figures under the store's names."""
     return {metric_name(name): value for name, value in metrics.items()}
+
+
+def accuracy_name(benchmark: str) -> str:
+    """Return the metric that holds the share of right answers to a benchmark; `benchmark_of` is its inverse."""
+    return f"{ACCURACY[0]}{benchmark[:150]}{ACCURACY[1]}"
+
+
+def benchmark_of(metric: str) -> str | None:
+    """Return the benchmark of such a metric; None for any other."""
+    start, end = ACCURACY
+    is_one = metric.startswith(start) and metric.endswith(end) and len(metric) > len(start) + len(end)
+    return metric[len(start) : -len(end)] if is_one else None
 
 
 def figures(rows: Sequence[CompletionRow], form: Form) -> dict[str, float | None]:

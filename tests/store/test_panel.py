@@ -25,7 +25,7 @@ def test_the_panel_is_what_probes_answer_greedily(store: Store) -> None:
     evaluate(store, run_id, "probe", 10, (a, 0, True), (c, 0, True))
     evaluate(store, run_id, "val", 10, (a, 0, False), (b, 0, False), (c, 0, False))
     evaluate(store, other, "probe", 5, (a, 0, True))
-    assert panel.panel(store, run_id) == [PanelExample(a, 2, 1)]
+    assert panel.panel(store, run_id) == [PanelExample(a, 2, 2, 1)]
     assert [(one.step, one.text) for one in panel.panel_answers(store, run_id, a)] == [(0, "probe 0"), (10, "probe 10")]
     assert [one.text for one in panel.panel_answers(store, run_id, b)] == ["probe 0", "val 10"]
 
@@ -36,4 +36,4 @@ def test_without_probes_the_panel_is_what_validations_answer(store: Store) -> No
     assert panel.panel(store, run_id) == []
     for step in (0, 50):
         evaluate(store, run_id, "val", step, (a, 0, True))
-    assert panel.panel(store, run_id) == [PanelExample(a, 2, 2)]
+    assert panel.panel(store, run_id) == [PanelExample(a, 2, 2, 2)]

@@ -27,11 +27,13 @@ class Database:
     def page(self, run: str) -> str:
         return f"run {run} of {self._store.where if self._store else database_url(self._db)}"
 
-    def put(self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = ()) -> Answer:
+    def put(
+        self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = (), *, is_alive: bool = True
+    ) -> Answer:
         """Store lines of a journal. Raises Away or Refused."""
         try:
             store = self._opened()
-            answer = intake.take(store, uid, first, lines, frozenset(without))
+            answer = intake.take(store, uid, first, lines, frozenset(without), is_alive=is_alive)
         except (Gone, Damaged, Newer) as error:
             raise Refused(str(error)) from None
         except StoreError as error:

@@ -495,12 +495,15 @@ class Dashboard:
     def page(self, run: str) -> str:
         return f"{self.url}/run?run={run}"
 
-    def put(self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = ()) -> Answer:
+    def put(
+        self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = (), *, is_alive: bool = True
+    ) -> Answer:
         """Deliver all lines of a journal from number `first` on, or none as a sign of life. Raises Away or Refused.
 
-        `without` has hashes of images that are lost.
+        `without` has hashes of images that are lost; without `is_alive` this is no sign of life.
         """
         place = f"/api/record/{uid}?from={first}" + "".join(f"&without={name}" for name in without)
+        place += "" if is_alive else "&left=1"
         told = self._ask("POST", place, b"".join(lines), "application/jsonl")
         try:
             return Answer(int(told["next"]), int(told["stop"]), str(told["run"]), tuple(map(str, told["missing"])))
@@ -561,6 +564,8 @@ class Courier:
         self.run = ""
         self.is_alive = False
         """Whether a training goes on, of which the dashboard is told every few seconds."""
+        self.is_left = False
+        """Whether the script of this journal has ended without delivering it."""
         self.delivered = 0
         """The number of the first record that the dashboard does not have."""
         self.refused: str | None = None
@@ -671,7 +676,7 @@ class Courier:
         lines, _ = self.journal.lines(self.delivered)
         if not lines and not self.is_alive:
             return False
-        answer = self.dashboard.put(self.uid, self.delivered, lines, self._without)
+        answer = self.dashboard.put(self.uid, self.delivered, lines, self._without, is_alive=not self.is_left)
         self._without = []
         for name in answer.missing:
             try:
@@ -684,12 +689,19 @@ class Courier:
         self.stop = max(self.stop, answer.stop)
         if answer.run and not self.run:
             self.run = answer.run
-            print(f"vr1z: recorded at {self.dashboard.page(answer.run)}", file=sys.stderr)
+            what = "what an earlier script left is" if self.is_left else "recorded"
+            print(f"vr1z: {what} at {self.dashboard.page(answer.run)}", file=sys.stderr)
         went_on = answer.next != self.delivered
         self.delivered = answer.next
         if went_on:
             self._note()
         return bool(lines) and (answer.next < self.journal.next or bool(answer.missing))
+
+    def deliver_rest(self) -> None:
+        """Deliver a journal that was left behind, in the calling thread. Raises Away or Refused."""
+        self.is_left = True
+        while self._deliver_some():
+            pass
 
     def _note(self) -> None:
         """Note how far the dashboard is; whoever reads the folder need not believe it."""
@@ -702,6 +714,64 @@ class Courier:
 def _lost(count: int) -> dict[str, Any]:
     message = f"{count} records of the training are lost: neither disk nor memory could hold them."
     return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
+
+
+def deliver_left(place: Path, own: str, dashboard: Any) -> None:
+    """Deliver the journals below a folder that scripts of this machine left when they were killed, but for one's own.
+
+    What cannot be delivered now is tried again by the next script there.
+    """
+    with suppress(Away, OSError):
+        for path in sorted(place.glob(f"{PREFIX}*/{LINES}")):
+            uid, process = _begun(path)
+            number = _last_number(path) + 1
+            noted = _noted(path.with_name(DELIVERED))
+            if uid in ("", own) or noted >= number or _is_running(process):
+                continue
+            courier = Courier(uid, Journal(path.parent), dashboard)
+            courier.journal.next, courier.delivered = number, noted
+            with suppress(Refused):
+                courier.deliver_rest()
+
+
+def _begun(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return uid and process of a journal's script; an empty uid if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            record = json.loads(file.readline(2**20))
+        return str(record["uid"]), dict(record["process"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "", {}
+
+
+def _is_running(process: Mapping[str, Any]) -> bool:
+    """Return whether the process may live: one of another machine cannot be seen from here."""
+    here = _process()
+    if (process.get("host"), process.get("boot_id")) != (here["host"], here["boot_id"]):
+        return process.get("host") != here["host"]
+    return process.get("pid") == here["pid"] or _started(process.get("pid")) == process.get("started") is not None
+
+
+def _last_number(path: Path) -> int:
+    """Return the number of a journal's last whole line; -1 if it has none."""
+    with path.open("rb") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        found = b""
+        while size and found.count(b"\n") < 2:
+            size = max(0, size - 2**16)
+            file.seek(size)
+            found = file.read(end - size)
+    lines = found[: found.rfind(b"\n") + 1].splitlines()
+    match = _SEQUENCE.match(lines[-1]) if lines else None
+    return int(match[1]) if match else -1
+
+
+def _noted(path: Path) -> int:
+    """Return how far a dashboard was when it last answered."""
+    try:
+        return int(json.loads(path.read_bytes())["next"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0
 
 
 # ---- Capture: what a TRL trainer samples and logs -------------------------------------------------------------------
@@ -1048,7 +1118,26 @@ class Held:
     """Under the names that the trainer logs, beside our `time/…`, `tokens_per_second` and `reward/…`."""
 
 
-class Gatherer:
+class Guarded:
+    """Does what a script must not hear of: measures how long it takes, and passes on what goes wrong."""
+
+    seconds = 0.0
+    """Seconds that the script spent in recording so far."""
+
+    def lose(self, error: object) -> None:
+        """Count what cannot be recorded."""
+        raise NotImplementedError
+
+    def guarded(self, work: Callable[[], object]) -> None:
+        start = time.perf_counter()
+        try:
+            work()
+        except Exception as error:
+            self.lose(f"{type(error).__name__}: {error}")
+        self.seconds += time.perf_counter() - start
+
+
+class Gatherer(Guarded):
     """The events of a `transformers.TrainerCallback`: gathers what belongs to each step; it never raises.
 
     Completions belong to the update that they were sampled for, whenever the trainer logs; what it logs belongs to the
@@ -1058,8 +1147,6 @@ class Gatherer:
     def __init__(self, shared: frozenset[str] = frozenset()) -> None:
         self.shared = shared
         """Names that several rewards have, for which TRL logs one mean."""
-        self.seconds = 0.0
-        """Seconds spent in recording so far."""
         self.last_tokens = 0.0
         """The trainer's token count at the last step."""
         self.measuring = 0.0
@@ -1084,10 +1171,6 @@ class Gatherer:
     def take_evaluation(self, name: str, generations: list[Generation]) -> None:
         """Pass on what was sampled for the evaluation set `name`; the name is empty if there is only one."""
 
-    def lose(self, error: object) -> None:
-        """Count what cannot be recorded."""
-        raise NotImplementedError
-
     def keep(self, generation: Generation) -> None:
         """Take a generation; it is written with the step that it was sampled for."""
         (self._evaluated if generation.of_evaluation else self._pending).append(generation)
@@ -1109,15 +1192,6 @@ class Gatherer:
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.guarded(self.send_held)
-
-    def guarded(self, work: Callable[[], object]) -> None:
-        """Do what must not be heard of by the training."""
-        start = time.perf_counter()
-        try:
-            work()
-        except Exception as error:
-            self.lose(f"{type(error).__name__}: {error}")
-        self.seconds += time.perf_counter() - start
 
     def send_held(self) -> None:
         held, self._held = self._held, None
@@ -1219,7 +1293,7 @@ class Gatherer:
 # ---- Runs -----------------------------------------------------------------------------------------------------------
 
 
-class Run:
+class Run(Guarded):
     """A run that is being recorded; `start` makes one. No method raises for what cannot be recorded."""
 
     def __init__(
@@ -1238,8 +1312,6 @@ class Run:
         self.uid = secrets.token_hex(5)
         self.folder = folder / f"{PREFIX}{self.uid}"
         self.grammar = grammar
-        self.seconds = 0.0
-        """Seconds that the script spent in recording so far."""
         self._method = method
         self._weights = dict(weights or {})
         self._run = {
@@ -1337,8 +1409,14 @@ class Run:
         self.guarded(lambda: self._begin(step, columns))
 
     def greet(self) -> None:
-        """Wait a little for the dashboard, so that a script learns at once if nobody answers."""
+        """Wait a little for the dashboard, so that a script learns at once if nobody answers.
+
+        If it answers, it also gets what earlier scripts left in this folder.
+        """
         self._courier.wait(BEGIN_SECONDS)
+        if not self._courier.is_away and self._courier.refused is None:
+            left = (self.folder.parent, self.uid, self._courier.dashboard)
+            threading.Thread(target=deliver_left, args=left, name="vr1z", daemon=True).start()
 
     def record(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
         """Add a record to the journal."""
@@ -1399,15 +1477,6 @@ class Run:
         self._courier.journal.lost += 1
         self._courier.warn(f"Part of the training cannot be recorded ({error}); it goes on.")
 
-    def guarded(self, work: Callable[[], object]) -> None:
-        """Do what must not be heard of by the script."""
-        start = time.perf_counter()
-        try:
-            work()
-        except Exception as error:
-            self.lose(f"{type(error).__name__}: {error}")
-        self.seconds += time.perf_counter() - start
-
     def close(self) -> None:
         """Finish at the end of the script."""
         if os.getpid() != self._process:  # a forked child
@@ -1425,7 +1494,7 @@ class Run:
         self._has_begun = self._is_open = True
         self._courier.is_alive = True
         record = {"type": "begin", "version": JOURNAL_VERSION, "uid": self.uid, "step": step, "at": time.time()}
-        where = {"process": _process(), "environment": _environment()}
+        where = {"process": _process(), "environment": _environment(), "folder": str(self.folder)}
         self._run.update(columns)
         self._courier.take({**record, "run": self._run, **where})
 
@@ -1503,12 +1572,16 @@ def _step(step: int, values: Mapping[str, float | None], at: float | None = None
 
 def _process() -> dict[str, Any]:
     """Return what identifies this process for ever: pids are reused."""
-    boot, started = Path("/proc/sys/kernel/random/boot_id"), None
-    with suppress(OSError, ValueError, IndexError):
-        stat = Path("/proc/self/stat").read_text()
-        started = float(stat.rpartition(")")[2].split()[19])
+    boot = Path("/proc/sys/kernel/random/boot_id")
     known = boot.read_text().strip() if boot.exists() else None
-    return {"host": socket.gethostname(), "boot_id": known, "pid": os.getpid(), "started": started}
+    return {"host": socket.gethostname(), "boot_id": known, "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: Any) -> float | None:
+    """Return when a process started, in clock ticks since boot; None if there is none, or the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        return float(Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[19])
+    return None
 
 
 def _environment() -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""Which parts of a page need what a run does not have, and the line that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import streamlit as st
+
+from app.shared import format
+from store.contents import Answers, Contents
+from store.db.rows import RunDetail, RunRow
+from store.recording.records import RECORDED
+from store.trace import Form
+
+
+class Need(NamedTuple):
+    """A fact that a part of a page needs, and the clause that says that a run does not have it."""
+
+    is_met: Callable[[Contents], bool]
+    why: str
+
+
+FORM = Need(lambda has: has.form != "none", "its texts are read as they are, without a form")
+THINKING = Need(lambda has: has.form == "cot", "its texts have no think tags")
+TAGS = Need(lambda has: has.form in ("cot", "direct"), "its texts have no answer tags")
+JUDGED = Need(lambda has: has.said.judged, "none of its answers was called right or wrong")
+COUNTED = Need(lambda has: has.said.counted, "no answer could be read as a count")
+REWARDS = Need(lambda has: has.said.rewarded, "no rewards were recorded")
+LENGTHS = Need(lambda has: has.said.lengths, "no lengths in tokens were recorded")
+GROUPS = Need(lambda has: has.said.groups, "no answers to one prompt were compared with each other")
+TRUE_COUNTS = Need(lambda has: has.said.true_counts, "no question has a count as its gold answer")
+COMPLETIONS = Need(lambda has: has.sampled.any, "no completions of its training were recorded")
+EVALUATIONS = Need(lambda has: has.evaluated.any, "no evaluation was recorded")
+JUDGED_EVALUATIONS = Need(lambda has: has.evaluated.judged, "none of its evaluations was judged")
+REFERENCES = Need(lambda has: has.said.references, "no question has reference reasoning")
+
+FORMS: tuple[Form, ...] = ("none", "boxed", "direct", "cot")
+"""Forms of texts, loosest first."""
+Parts = Mapping[str, tuple[Need, ...]]
+"""Parts of a page by name, each with its needs."""
+
+
+def is_script(run: RunRow | RunDetail) -> bool:
+    """Return whether a script that is not ours was recorded as this run."""
+    return run.dataset == RECORDED
+
+
+def allows(has: Contents, *needs: Need) -> bool:
+    return all(need.is_met(has) for need in needs)
+
+
+def lacking(has: Contents, parts: Parts) -> dict[str, list[str]]:
+    """Return the parts that cannot be shown by the first reason why."""
+    found: dict[str, list[str]] = {}
+    for part, needs in parts.items():
+        missing = next((need for need in needs if not need.is_met(has)), None)
+        if missing is not None:
+            found.setdefault(missing.why, []).append(part)
+    return found
+
+
+def sentence(has: Contents, parts: Parts, verb: str = "Not shown") -> str | None:
+    """Return `Not shown: accuracy, groups (no rewards were recorded); …`; None if nothing is missing."""
+    reasons = [f"{', '.join(names)} ({why})" for why, names in lacking(has, parts).items()]
+    return f"{verb}: {'; '.join(reasons)}." if reasons else None
+
+
+def common(each: Sequence[Contents]) -> Contents:
+    """Return what all of several runs have; texts are read as strictly as the loosest of their forms allows."""
+    form = min((has.form for has in each), key=FORMS.index)
+
+    def shared(answers: Sequence[Answers]) -> Answers:
+        return Answers(*(all(facts) for facts in zip(*answers, strict=True)))
+
+    return Contents(form, shared([has.sampled for has in each]), shared([has.evaluated for has in each]))
+
+
+def note(has: Contents, parts: Parts, verb: str = "Not shown") -> None:
+    """Show what is missing, if anything is."""
+    if text := sentence(has, parts, verb):
+        st.caption(format.literal(text))

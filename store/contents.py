@@ -1,0 +1,86 @@
+"""What a run has: which facts its answers, questions and evaluations hold, whatever recorded it.
+
+Pages show what these facts allow, and name what is missing for the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, exists, select
+
+from store.db.connection import Store, reading
+from store.db.schema import Completion, Evaluation, Example, ExampleImage, Prediction, Run
+from store.trace import Form, form_of
+
+
+class Answers(NamedTuple):
+    """Whether there are answers, and whether any of them, or of their questions, has a fact."""
+
+    any: bool = False
+    judged: bool = False
+    """Known to be right or wrong."""
+    counted: bool = False
+    """With an answer that was read as a count."""
+    rewarded: bool = False
+    lengths: bool = False
+    groups: bool = False
+    """Two or more that answer one prompt and are compared with each other."""
+    true_counts: bool = False
+    references: bool = False
+    images: bool = False
+
+
+class Contents(NamedTuple):
+    """What a run has; `form` is how its texts are read."""
+
+    form: Form
+    sampled: Answers
+    """The completions of its training."""
+    evaluated: Answers
+    """The predictions of its finished evaluations."""
+
+    @property
+    def at_evaluations(self) -> Contents:
+        """Return the same without what it said while it trained."""
+        return self._replace(sampled=Answers())
+
+    @property
+    def said(self) -> Answers:
+        """Return what is known of what it said while it trained, else at its evaluations."""
+        return self.sampled if self.sampled.any else self.evaluated
+
+
+def read_contents(store: Store, run_id: int) -> Contents:
+    """Return what a run has; empty for one that is gone."""
+    finished = select(Evaluation.id).where(Evaluation.run_id == run_id, Evaluation.ended_at.is_not(None))
+    with reading(store) as connection:
+        row = connection.execute(select(Run.style, Run.grammar).where(Run.id == run_id)).first()
+        return Contents(
+            form_of(row.style, row.grammar) if row else "none",
+            _answers(connection, Completion, Completion.run_id == run_id, _in_groups()),
+            _answers(connection, Prediction, Prediction.evaluation_id.in_(finished), Prediction.sample > 0),
+        )
+
+
+def _in_groups() -> ColumnElement[bool]:
+    return Completion.group.is_not(None) & (Completion.index > 0)
+
+
+def _answers(connection: Connection, table: Any, own: ColumnElement[bool], grouped: ColumnElement[bool]) -> Answers:
+    """Ask for each fact alone: a run that has it, as most have, answers with its first row."""
+    asked = select(table.example_id).where(own)
+    pictures = exists().where(ExampleImage.example_id == Example.id)
+    facts = (
+        exists().where(own),
+        exists().where(own, table.correct.is_not(None)),
+        exists().where(own, table.answer.is_not(None)),
+        exists().where(own, table.reward.is_not(None)),
+        exists().where(own, table.tokens.is_not(None)),
+        exists().where(own, grouped),
+        exists().where(Example.id.in_(asked), Example.answer.is_not(None)),
+        exists().where(Example.id.in_(asked), Example.reference.is_not(None)),
+        exists().where(Example.id.in_(asked), pictures),
+    )
+    row = connection.execute(select(*(fact.label(f"fact{i}") for i, fact in enumerate(facts)))).one()
+    return Answers(*map(bool, row))

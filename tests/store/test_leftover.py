@@ -1,0 +1,143 @@
+"""What killed scripts left behind: the dashboard of their machine, or the next script there, takes it in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from store.completions.rows import iter_completions
+from store.db.engine import Store
+from store.db.states import JobState
+from store.jobs import end_job, list_jobs
+from store.recording import leftover, records
+from store.recording.intake import take
+from store.recording.leftover import Sweep
+from store.recording.records import IMAGES, LINES, PREFIX
+from store.runs import delete_run, get_run, list_runs, resolve_run
+from tests.store.test_recording import HASH, PICTURE, PROCESS, RECORDS, UID, lines
+from trainer.record import vr1z
+from trainer.record.direct import Database
+
+HERE = str(PROCESS["host"])
+KILLED = """
+import os, sys
+import vr1z
+run = vr1z.start("first", folder=sys.argv[1], url="http://127.0.0.1:9")
+run.log(1, {"loss": 0.5})
+run.group(1, "How many?", None, ["2", "3"], rewards={"right": [1.0, 0.0]})
+run._courier.wait_for_disk(10)
+os._exit(9)
+"""
+
+
+def journal(place: Path, written: list[bytes], *, age: float = 3600.0) -> Path:
+    folder = place / f"{PREFIX}{UID}"
+    (folder / IMAGES).mkdir(parents=True)
+    (folder / IMAGES / HASH).write_bytes(PICTURE)
+    path = folder / LINES
+    path.write_bytes(b"".join(line + b"\n" for line in written))
+    os.utime(path, (time.time() - age,) * 2)
+    return folder
+
+
+def told(folder: Path) -> list[bytes]:
+    return lines([{**RECORDS[0], "folder": str(folder)}, *RECORDS[1:]])
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that is swept."""
+    monkeypatch.setenv(leftover.VARIABLE, str(tmp_path / "swept"))
+    return tmp_path / "swept"
+
+
+def test_a_journal_that_nobody_delivered_is_taken_in_once(store: Store, place: Path) -> None:
+    folder = journal(place, lines())
+    sweep = Sweep(store, HERE)
+    (taken,) = sweep.look()
+    assert taken.new == len(RECORDS) and str(len(RECORDS)) in leftover.added([taken])[0]
+    assert sweep.look() == [] and Sweep(store, HERE).look() == []
+    assert get_run(store, resolve_run(store, "mine")).status == "finished" and list_runs(store)[0].step == 2
+    (folder / LINES).write_bytes((folder / LINES).read_bytes() + b'{"seq": 99, "type": "event"')
+    assert sweep.look() == [], "a line without its end is none"
+
+
+def test_what_is_being_written_is_left_to_its_script(store: Store, place: Path) -> None:
+    journal(place, lines(), age=1.0)
+    assert Sweep(store, HERE).look() == [] and list_runs(store) == []
+
+
+def test_the_rest_of_a_killed_script_is_taken_from_where_it_lies(store: Store, tmp_path: Path) -> None:
+    folder = journal(tmp_path / "elsewhere", told(tmp_path / "elsewhere" / f"{PREFIX}{UID}"), age=0.0)
+    written = (folder / LINES).read_bytes().splitlines()
+    take(store, UID, 0, written[:1], is_alive=False)
+    assert Sweep(store, HERE).look() == [], "its script may be alive"
+    (job,) = list_jobs(store)
+    end_job(store, job.id, JobState.KILLED, error="gone")
+    assert Sweep(store, "another machine").look() == []
+    (taken,) = Sweep(store, HERE).look()
+    assert taken.new == len(RECORDS) - 1 and taken.problem is None
+    run = get_run(store, resolve_run(store, UID))
+    assert run.status == "finished", "what the script says of its end is truer"
+    assert len(list(iter_completions(store, run.id))) == 4
+
+
+@pytest.mark.parametrize("fault", ["link", "name", "relative", "uid"])
+def test_a_journal_is_not_believed_where_it_says_it_lies(store: Store, tmp_path: Path, fault: str) -> None:
+    true = tmp_path / "elsewhere" / f"{PREFIX}{UID}"
+    said = {"name": true.parent, "relative": Path("elsewhere") / true.name}.get(fault, true)
+    written = told(said)
+    folder = journal(tmp_path / "elsewhere", written)
+    take(store, UID, 0, written[:1], is_alive=False)
+    end_job(store, list_jobs(store)[0].id, JobState.KILLED, error="gone")
+    if fault == "link":
+        (folder / LINES).rename(tmp_path / "target")
+        (folder / LINES).symlink_to(tmp_path / "target")
+    if fault == "uid":
+        (folder / LINES).write_bytes(b"\n".join(lines([{**RECORDS[0], "uid": "another0"}, *RECORDS[1:]])) + b"\n")
+    found = Sweep(store, HERE).look()
+    assert [taken.new for taken in found] == ([0] if fault == "uid" else [])
+    assert list_runs(store)[0].step == 0
+
+
+def test_a_deleted_run_does_not_come_back_and_is_not_complained_about(store: Store, place: Path) -> None:
+    journal(place, lines())
+    Sweep(store, HERE).look()
+    delete_run(store, resolve_run(store, "mine"))
+    assert Sweep(store, HERE).look() == [] and list_runs(store) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 12345])
+def test_the_last_number_is_that_of_the_last_whole_line(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"seq": 0}\n' + b'{"seq": %d, "text": "%s"}\n' % (number, b"x" * 200_000) + b'{"seq": 7')
+    assert records.last_number(path) == vr1z._last_number(path) == number
+    path.write_bytes(b'{"seq": 3')
+    assert records.last_number(path) is None and vr1z._last_number(path) == -1
+
+
+def test_the_next_script_in_the_folder_delivers_what_a_killed_one_left(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(vr1z.__file__).parent), "VR1Z_TOKEN": "t" * 40}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 9 and len(list(tmp_path.glob(f"{PREFIX}*/{LINES}"))) == 1
+    database = Database(str(tmp_path / "runs.db"))
+    second = vr1z.Run("second", folder=tmp_path, dashboard=database)
+    second.begin()
+    second.greet()
+    end = time.monotonic() + 60
+    while not (store := database._opened()) or {run.name: run.step for run in list_runs(store)}.get("first") != 1:
+        assert time.monotonic() < end, list_runs(store)
+        time.sleep(0.05)
+    first = get_run(store, resolve_run(store, "first"))
+    assert len(list(iter_completions(store, first.id))) == 2
+    (job,) = list_jobs(store, run_id=first.id)
+    assert job.heartbeat == 0, "what is left is no sign of life"
+    second.finish()
+    assert {run.name for run in list_runs(store)} == {"first", "second"}
