@@ -106,4 +106,5 @@ def take_in(store: Store, folder: Path, *names: str) -> None:
         told: dict[str, Any] = {"method": "dpo"} if name in ("figures", "evaluated") else {}
         with vr1z.start(name, folder=folder, url=NOBODY, **told) as run:
             SCRIPTS[name](run)
+        run.close()
     assert [taken.problem for taken in folders.sync(store, [folder])] == [None] * len(names)

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from store.db.connection import Store, reading
 from store.db.private import IS_POSIX
-from store.db.schema import Job, Journal, Run
+from store.db.schema import Job, Journal
 from store.db.states import OPEN
 from store.recording import folders, records
 from store.recording.folders import Taken
@@ -57,7 +57,7 @@ class Sweep:
     def _known(self) -> Iterator[tuple[str, Path]]:
         """Yield the journals of jobs that have ended here, newest first, with their uids."""
         ended = (Job.host == self.host, Job.state.not_in(OPEN))
-        statement = select(Journal.uid, Job.arguments).join(Job, Job.id == Journal.job_id).join(Run).where(*ended)
+        statement = select(Journal.uid, Job.arguments).join(Job, Job.id == Journal.job_id).where(*ended)
         with reading(self.store) as connection:
             rows = connection.execute(statement.order_by(Job.id.desc()).limit(NEWEST)).all()
         for uid, arguments in rows:

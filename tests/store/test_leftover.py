@@ -138,6 +138,6 @@ def test_the_next_script_in_the_folder_delivers_what_a_killed_one_left(tmp_path:
     first = get_run(store, resolve_run(store, "first"))
     assert len(list(iter_completions(store, first.id))) == 2
     (job,) = list_jobs(store, run_id=first.id)
-    assert job.heartbeat == 0, "what is left is no sign of life"
+    assert job.heartbeat == 2, "one for each part of a step, and no other sign of life"
     second.finish()
     assert {run.name for run in list_runs(store)} == {"first", "second"}
