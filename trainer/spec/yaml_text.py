@@ -22,7 +22,7 @@ class _TextLoader(yaml.SafeLoader):
 def parse(text: str) -> Any:
     """Return what a text says. Raises ValueError that goes on a sentence: where it is no YAML, and why."""
     try:
-        return yaml.load(text, _TextLoader)
+        return _TextLoader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
