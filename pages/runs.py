@@ -12,7 +12,7 @@ from app.curves import address, saved_views, values_view
 from app.pulse import PULSE
 from app.runs.table import runs_table
 from app.shared import data, format, links, run_actions, status
-from app.shared.queue_view import queue
+from app.shared.queue.view import queue
 from store.db.rows import JobRow, RunRow
 
 LAUNCH_PAGE = "../pages/launch.py"

@@ -10,7 +10,7 @@ import streamlit as st
 from app.pulse import PULSE
 from app.run.what_went_wrong import what_went_wrong
 from app.shared import data, format, intents, run_actions, status
-from app.shared.queue_view import place
+from app.shared.queue.view import place
 from store.db.rows import JobRow, RunDetail, RunRow
 
 

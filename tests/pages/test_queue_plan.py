@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from app.shared.queue_plan import starts
+from app.shared.queue.plan import starts
 
 UNKNOWN = math.inf
 

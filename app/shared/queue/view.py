@@ -6,8 +6,9 @@ import time
 
 import streamlit as st
 
-from app.shared import format, intents, queue_plan, run_actions
-from app.shared.queue_plan import Waiting
+from app.shared import format, intents, run_actions
+from app.shared.queue import plan
+from app.shared.queue.plan import Waiting
 from store.db.rows import JobRow
 
 MOST_SHOWN = 10
@@ -15,7 +16,7 @@ MOST_SHOWN = 10
 
 def queue() -> None:
     """Show a box with the first jobs of the queue; nothing when it is empty."""
-    found = queue_plan.waiting(time.time())
+    found = plan.waiting(time.time())
     if not found:
         return
     with st.container(border=True, key="queue", gap="xsmall"):
@@ -48,7 +49,7 @@ def _row(waiting: Waiting, *, is_last: bool) -> None:
 
 def place(job: JobRow) -> str | None:
     """Return `Number 2 of 3 in the queue; it starts in about 4 min.`, or None if it no longer waits."""
-    found = queue_plan.waiting(time.time())
+    found = plan.waiting(time.time())
     mine = next((each for each in found if each.job.uid == job.uid), None)
     if mine is None:
         return None
