@@ -13,9 +13,9 @@ from app.curves import catalogue
 from app.curves.bands import Points, known
 from app.shared import data, format
 from app.shared.figures import Floats
-from store.code import Source, by_file
 from store.db.rows import RunDetail
 from store.db.values import flat
+from store.surroundings.code import Source, by_file
 
 WINDOWS = 20
 """Windows that the shorter of two curves is looked at in."""

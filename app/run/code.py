@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app.shared import data, format
-from store.code import KeptSource
 from store.db.redaction import redacted
 from store.db.rows import RunDetail
+from store.surroundings.code import KeptSource
 
 
 def code_part(run: RunDetail) -> None:

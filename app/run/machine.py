@@ -12,7 +12,7 @@ import streamlit as st
 from app.shared import data, figures, format
 from app.shared.live_chart import live_chart
 from store.db.rows import Clock, EvaluationRow, RunDetail, Series
-from store.machine import Readings
+from store.surroundings.machine import Readings
 
 UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 GAP = 5.0

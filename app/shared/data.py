@@ -15,13 +15,11 @@ import streamlit as st
 
 from app import access
 from store import (
-    code,
     contents,
     datasets,
     events,
     experiments,
     jobs,
-    machine,
     metrics,
     rollups,
     runs,
@@ -32,6 +30,7 @@ from store.completions import find, rows
 from store.db.engine import Store, StoreError, database_url, open_store
 from store.db.rows import Band, RunRow
 from store.evaluations import predictions, records
+from store.surroundings import code, machine
 
 SECONDS = 1.0
 SECONDS_OF_ENDED = 60.0

@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, wait_until_idle
-from store.code import Source, add_code
 from store.db.engine import open_store
 from store.runs import add_tag, list_runs
+from store.surroundings.code import Source, add_code
 from store.views import save_view
 from tests.compared import compare_database
 from tests.seeded import seed_database

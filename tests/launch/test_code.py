@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from store.code import by_file, read_code
 from store.db.engine import Store
-from store.machine import read_machine
+from store.surroundings.code import by_file, read_code
+from store.surroundings.machine import read_machine
 from tests.store import make
 from trainer.jobs import code
 from trainer.jobs.machine import Machine, parsed

@@ -8,10 +8,10 @@ import numpy as np
 from streamlit.testing.v1 import AppTest
 
 from app.run import machine
-from store.code import Source, add_code
 from store.db.engine import Store
 from store.db.rows import Clock, Series
-from store.machine import Readings, add_samples
+from store.surroundings.code import Source, add_code
+from store.surroundings.machine import Readings, add_samples
 from tests import seeded
 
 Open = Callable[..., AppTest]

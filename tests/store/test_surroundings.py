@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from store.code import Source, add_code, by_file, read_code, without_secrets
 from store.db.connection import StoreError
 from store.db.engine import Store
-from store.machine import add_samples, read_machine
+from store.surroundings.code import Source, add_code, by_file, read_code, without_secrets
+from store.surroundings.machine import add_samples, read_machine
 from store.views import delete_view, list_views, save_view
 from tests.store import make
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Timer
 
-from store.code import Source, add_code
 from store.db.engine import Store, StoreError
+from store.surroundings.code import Source, add_code
 
 logger = logging.getLogger(__name__)
 

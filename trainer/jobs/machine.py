@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from store.db.engine import Store
-from store.machine import add_samples
+from store.surroundings.machine import add_samples
 
 logger = logging.getLogger(__name__)
 
