@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,12 +13,16 @@ from sqlalchemy import text
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, wait_until_idle
-from store.db.engine import open_store
+from store.datasets import begin_index, fail_index
+from store.db.engine import Store, open_store
+from store.experiments import add_to_experiment, create_experiment, list_experiments
+from store.jobs import add_job, beat_job, start_job, upsert_worker
+from store.notes import note_trace, tag_traces
 from store.runs import add_tag, list_runs
 from store.surroundings.code import Source, add_code
 from store.views import save_view
 from tests.compared import compare_database
-from tests.seeded import seed_database
+from tests.seeded import ELSEWHERE, find, seed_database
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +41,11 @@ COLUMNS = {
     "metric_name": ("name",),
     "completion": ("text",),
     "prediction": ("text",),
+    "trace_tag": ("name",),
+    "trace_note": ("text",),
+    "dataset_index": ("name", "path", "dataset", "revision", "host", "error"),
+    "worker": ("host",),
+    "checkpoint": ("path",),
 }
 PAGES = (
     "",
@@ -76,6 +86,13 @@ PAGES = (
     "system",
     "tour",
     "record",
+    "compare?experiment=OPEN",
+    "curves?experiment=OPEN",
+    "run?run=RUNNING",
+    "run?run=WAITING",
+    "run?run=FAILED",
+    "traces?run=RUNNING",
+    "emergence?run=RUNNING",
 )
 WITHOUT = ("launch", "tour", "record")
 """Pages that show nothing from outside."""
@@ -85,6 +102,8 @@ MARKUP = (
 )
 OFFERS = ("[role='combobox']", "[data-testid='stPopover'] button")
 """What opens a list, or a form, over the page."""
+STATES = {"RUNNING": "running", "WAITING": "queued", "FAILED": "out_of_memory"}
+"""Names in PAGES of runs that have not finished."""
 CHARTS = 3
 """Charts of each page whose points are looked at."""
 
@@ -93,8 +112,9 @@ CHARTS = 3
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
     folder = tmp_path_factory.mktemp("hostile")
     seed_database(folder / "test.db")
-    compare_database(folder / "test.db", seeds=(0, 1), n=8)
     store = open_store(str(folder / "test.db"))
+    add_open_work(store)
+    compare_database(folder / "test.db", seeds=(0, 1), n=8)
     for run in list_runs(store):
         add_tag(store, run.id, f"tag{HOSTILE}"[:100])
         add_code(store, run.id, Source(f"0{HOSTILE}", (f"file{HOSTILE}",), f"+{HOSTILE}"))
@@ -114,17 +134,37 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
         yield server
 
 
+def add_open_work(store: Store) -> None:
+    """An experiment whose runs run, wait and failed; an evaluation and an index at work, and one that failed."""
+    runs = {run.status: run for run in list_runs(store)}
+    made = create_experiment(store, name="open", matrix={})
+    for state in STATES.values():
+        add_to_experiment(store, made.id, runs[state].id, "arm")
+    here = {"host": ELSEWHERE, "boot_id": "b", "pid": 7, "pid_started": 1.0}
+    upsert_worker(store, **here)
+    job = add_job(store, find(store, "demo-sft").id, "evaluate", {"benchmark": HOSTILE})
+    start_job(store, job.id, **here, log_path=None)
+    beat_job(store, job.id, "answering", 1, 8)
+    begin_index(store, name="folder", path="at work", split="train", limit=9, **here)
+    fail_index(store, begin_index(store, name="folder", path="x", split="test", limit=9, **here), "It broke.")
+    tag_traces(store, "completion", [1], "read")
+    note_trace(store, "completion", 1, "read")
+
+
+def address_of(server: browsing.Server, page: str) -> str:
+    """Return a page's address with the uids of the runs and of the experiment that it names."""
+    store = open_store(server.database, readonly=True)
+    uids = {run.status: run.uid for run in list_runs(store)}
+    one, other = [run.uid for run in list_runs(store) if run.method == "grpo" and run.lora_rank == 32][:2]
+    names = {"ONE": one, "OTHER": other} | {name: uids[state] for name, state in STATES.items()}
+    names["OPEN"] = next(each.uid for each in list_experiments(store) if each.name.startswith("open"))
+    store.close()
+    return f"{server.url}/{re.sub('|'.join(names), lambda found: names[found[0]], page)}"
+
+
 def test_every_page_is_visited() -> None:
     found = {path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")}
     assert found == {address.partition("?")[0] or "runs" for address in PAGES}
-
-
-def two_of_a_kind(server: browsing.Server) -> list[str]:
-    """Return the uids of two runs of one method and rank, which pages tell apart by their names."""
-    store = open_store(server.database, readonly=True)
-    uids = [run.uid for run in list_runs(store) if run.method == "grpo" and run.lora_rank == 32][:2]
-    store.close()
-    return uids
 
 
 def is_plain(page: Page, where: str) -> None:
@@ -151,8 +191,7 @@ def test_nothing_from_outside_becomes_markup(hostile: browsing.Server, browser_p
             left.append(url)
 
     page.on("request", lambda request: watch(request.url))
-    one, other = two_of_a_kind(hostile)
-    goto(page, f"{hostile.url}/{address.replace('ONE', one).replace('OTHER', other)}")
+    goto(page, address_of(hostile, address))
     no_exception(page)
     is_plain(page, address)
     if address not in WITHOUT:
