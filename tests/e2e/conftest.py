@@ -1,14 +1,21 @@
-"""A real server and a real browser for each journey."""
+"""A real browser for all journeys, and a real server: one that they share, or one of their own."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from scripts import browsing
+from store.db.engine import open_store
+from tests import compared
+from tests.e2e import hostile_texts
+from tests.seeded import seed_database
+from trainer.spec.experiments import DEMO_TABLES
 
 PATIENCE_MS = 90_000
 """How long a person would wait on a machine that is busy with something else."""
@@ -22,8 +29,24 @@ def server(tmp_path: Path) -> Iterator[browsing.Server]:
         yield started
 
 
-# For a module, not for the session: Playwright's loop would be in the way of other tests that use asyncio.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
+    """The app on a database that all journeys share: runs in every state, an experiment, and a run of hostile texts.
+
+    They read it, mark single traces, or let the run that runs go on; one that changes more has a server of its own.
+    """
+    folder = tmp_path_factory.mktemp("seeded")
+    seed_database(folder / "test.db", now=time.time())
+    store = open_store(str(folder / "test.db"))
+    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=6)
+    hostile_texts.add_run(store)
+    store.close()
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        yield server
+
+
+# For this package, not for the session: Playwright's loop would be in the way of other tests that use asyncio.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with browsing.browser() as opened:
         yield opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,6 @@ from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
 NUMBER = re.compile(r"^#\d+$")
-
-
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
-    folder = tmp_path_factory.mktemp("back")
-    seed_database(folder / "test.db", now=time.time())
-    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
-        yield server
 
 
 def press(name: str) -> Callable[[Page], None]:

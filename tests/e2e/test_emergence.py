@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from scripts import browsing
 from scripts.browsing import Server, click_chart, goto, no_exception, wait_until_idle
 from store.db.engine import open_store
 from store.runs import list_runs
-from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("emergence")
-    seed_database(folder / "test.db", now=time.time())
-    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from store.events import list_events
 from store.metrics import read_clock
 from store.runs import list_runs
 from tests.compared import compare_database
-from tests.seeded import seed_database
 
 pytestmark = pytest.mark.e2e
 
@@ -36,15 +34,6 @@ SMALL = {
     "data.test_examples": "0",
 }
 """A GRPO run of many small steps, so that it can be stopped in the middle."""
-
-
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
-    """The app on a database that holds runs in every state."""
-    folder = tmp_path_factory.mktemp("seeded")
-    seed_database(folder / "test.db", now=time.time())
-    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
-        yield server
 
 
 def uid_of(server: browsing.Server, name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,21 +12,19 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from scripts.browsing import Server, click_chart, goto, serving, wait_until
+from scripts.browsing import Server, click_chart, goto, wait_until
 from store.db.engine import Store, open_store
 from store.db.rows import JobRef, RunDetail, RunRef
 from store.runs import get_run, list_runs
-from tests import compared, seeded
-from trainer.spec.experiments import DEMO_TABLES
+from tests import seeded
 
 pytestmark = pytest.mark.e2e
 PLOT = ".js-plotly-plot"
 
 
-def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(server: Server, browser_page: Page, tmp_path: Path) -> None:
-    compared.fill(open_store(server.database), replace(DEMO_TABLES, ranks=(32,)), n=6)
+def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(seeded: Server, browser_page: Page, tmp_path: Path) -> None:
     page = browser_page
-    goto(page, f"{server.url}/compare")
+    goto(page, f"{seeded.url}/compare")
     chart = page.get_by_role("figure", name="Held-out accuracy along training examples seen")
     expect(chart.locator(".main-svg").first).to_be_attached()
     chart.scroll_into_view_if_needed()
@@ -88,26 +85,17 @@ class Live:
             )
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The app on a database of which a run goes on from test to test."""
-    folder = tmp_path_factory.mktemp("live")
-    seeded.seed_database(folder / "test.db", now=time.time())
-    with serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
-        yield server
-
-
 @pytest.fixture
-def live(served: Server) -> Iterator[Live]:
-    store = open_store(served.database)
+def live(seeded: Server) -> Iterator[Live]:
+    store = open_store(seeded.database)
     yield Live(store)
     store.close()
 
 
 @pytest.fixture
-def reward(served: Server, live: Live, browser_page: Page) -> Locator:
+def reward(seeded: Server, live: Live, browser_page: Page) -> Locator:
     """The reward chart on the run's page, drawn."""
-    browser_page.goto(f"{served.url}/run?run={live.run.uid}")
+    browser_page.goto(f"{seeded.url}/run?run={live.run.uid}")
     chart = browser_page.locator(".st-key-chart_reward").locator(PLOT)
     expect(chart.locator(".legend")).to_be_visible()
     return chart

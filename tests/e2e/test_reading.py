@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,67 +14,10 @@ from scripts import browsing
 from scripts.browsing import goto, no_exception, overflow, wait_until_idle
 from store.completions.rows import list_groups
 from store.db.engine import Store, open_store
-from store.db.rows import CompletionRow, PredictionRow
-from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
-from store.steps import record_step
-from tests.pages.test_token_view import by_character
-from tests.pages.test_trace_view import HOSTILE
-from tests.seeded import find, seed_database
+from tests.e2e import hostile_texts
+from tests.seeded import find
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
-    """The app on a database that holds runs in every state, one step and one evaluation of hostile texts."""
-    folder = tmp_path_factory.mktemp("reading")
-    seed_database(folder / "test.db", now=time.time())
-    store = open_store(str(folder / "test.db"))
-    add_hostile_step(store)
-    store.close()
-    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
-        yield server
-
-
-def add_hostile_step(store: Store) -> None:
-    run = find(store, "demo-grpo")
-    example = list_groups(store, run.id, 1)[0].completions[0].example_id
-    texts = [text.encode("utf-8", "replace").decode() for text in (*HOSTILE, "x" * 100_000)]
-    rows = [
-        CompletionRow(
-            text=f"hostile {text}",
-            wellformed=False,
-            correct=False,
-            tokens=9,
-            reward=float(i),
-            generation=0,
-            group=0,
-            index=i,
-            example_id=example,
-            advantage=0.0,
-        )
-        for i, text in enumerate(texts)
-    ]
-    tokens = {i: by_character(row.text) for i, row in enumerate(rows)}
-    record_step(store, run.id, 171, {"reward": 1.0}, at=time.time(), completions=rows, measured=tokens)
-    assert example is not None
-    evaluation = begin_evaluation(
-        store,
-        run.id,
-        benchmark=run.dataset,
-        split="val",
-        kind="val",
-        step=171,
-        conditions={"prompt": "5d41402abc4b2a76", "temperature": 0.0},
-        encoder=None,
-        total=len(rows),
-    )
-    predictions = [
-        PredictionRow(text=row.text, wellformed=False, correct=False, example_id=example, sample=i)
-        for i, row in enumerate(rows)
-    ]
-    record_predictions(store, evaluation, predictions)
-    finish_evaluation(store, evaluation, {"n": len(rows), "exact_match": 0.0})
 
 
 @pytest.fixture
@@ -189,23 +131,48 @@ PLACES = (
     "traces?step=171",
     "traces?columns=true",
     "traces?view=Predictions",
-    "traces?completion",
-    "rewards?completion",
 )
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_hostile_texts_do_nothing(seeded: browsing.Server, browser_page: Page, reader: Store, place: str) -> None:
-    """Scripts do not run, pictures are not fetched, and nothing leaves this machine."""
-    page = browser_page
-    away: list[str] = []
+@pytest.fixture
+def watched(seeded: browsing.Server, browser_page: Page) -> Iterator[Page]:
+    """A page on which scripts of texts do not run, which fetches no picture, and asks nothing of other machines."""
+    page, away = browser_page, list[str]()
     page.on("request", lambda request: away.append(request.url) if not request.url.startswith(seeded.url) else None)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    run = find(reader, "demo-grpo")
-    rows = list_groups(reader, run.id, 171)[0].completions
-    suffixes = [f"={row.id}" for row in rows] if place.endswith("completion") else [f"&run={run.uid}"]
-    for suffix in suffixes:
-        goto(page, f"{seeded.url}/{place}{suffix}")
-        no_exception(page)
-        assert overflow(page) <= 0, suffix
+    yield page
     assert [url for url in away if not url.startswith(("data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_hostile_texts_do_nothing(seeded: browsing.Server, watched: Page, reader: Store, place: str) -> None:
+    goto(watched, f"{seeded.url}/{place}&run={find(reader, hostile_texts.NAME).uid}")
+    no_exception(watched)
+    assert overflow(watched) <= 0
+
+
+def test_hostile_texts_do_nothing_where_they_are_read_one_by_one(
+    seeded: browsing.Server, watched: Page, reader: Store
+) -> None:
+    """Beside their pictures and tokens, from one to the next, and where they are scored."""
+    page = watched
+    ids = [
+        row.id for row in list_groups(reader, find(reader, hostile_texts.NAME).id, hostile_texts.STEP)[0].completions
+    ]
+    goto(page, f"{seeded.url}/traces?completion={ids[0]}")
+    for id in ids:
+        expect(page.get_by_text(f"Completion {id}", exact=True)).to_be_visible()
+        wait_until_idle(page)
+        no_exception(page)
+        assert overflow(page) <= 0, id
+        if id != ids[-1]:
+            page.locator("body").press("j")
+    goto(page, f"{seeded.url}/rewards?completion={ids[0]}")
+    for id in ids:
+        number = page.get_by_label("Completion number")
+        number.fill(str(id))
+        number.press("Enter")
+        expect(page.get_by_label("Completion", exact=True)).to_have_value(re.compile("^hostile "))
+        wait_until_idle(page)
+        no_exception(page)
+        assert overflow(page) <= 0, id

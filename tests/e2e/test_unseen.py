@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
@@ -13,22 +12,9 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from scripts import browsing
 from scripts.browsing import goto, wait_until, wait_until_idle
 from store.db.engine import open_store
-from tests import compared
-from tests.seeded import find, seed_database
-from trainer.spec.experiments import DEMO_TABLES
+from tests.seeded import find
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
-    folder = tmp_path_factory.mktemp("unseen")
-    seed_database(folder / "test.db")
-    store = open_store(str(folder / "test.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=6)
-    store.close()
-    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
-        yield server
 
 
 class Line:
@@ -84,21 +70,21 @@ def opened(page: Page, address: str, shown: str = "1 of 6") -> Line:
     return line
 
 
-def drift(served: browsing.Server) -> str:
+def drift(seeded: browsing.Server) -> str:
     """Return the address of two runs that answered the same six questions."""
-    store = open_store(served.database, readonly=True)
+    store = open_store(seeded.database, readonly=True)
     uids = ",".join(find(store, name).uid for name in ("sft-cot-tiny-r32-s0", "grpo-cot-tiny-r32-s0"))
     store.close()
-    return f"{served.url}/drift?runs={uids}"
+    return f"{seeded.url}/drift?runs={uids}"
 
 
 def is_chosen(page: Page, order: str) -> None:
     expect(page.get_by_test_id("stButtonGroup").get_by_role("radio", name=order)).to_be_checked()
 
 
-def test_a_refresh_undoes_nothing(served: browsing.Server, browser_page: Page) -> None:
+def test_a_refresh_undoes_nothing(seeded: browsing.Server, browser_page: Page) -> None:
     """A part of the page refreshes while the answer to a key is under way."""
-    line = opened(browser_page, drift(served))
+    line = opened(browser_page, drift(seeded))
     line.is_cut = True
     browser_page.keyboard.press("x")
     line.wait_for(lambda: line.is_told("order=random"))
@@ -112,9 +98,9 @@ def test_a_refresh_undoes_nothing(served: browsing.Server, browser_page: Page) -
     assert len(line.addresses) == 1
 
 
-def test_two_keys_in_quick_succession_both_count(served: browsing.Server, browser_page: Page) -> None:
+def test_two_keys_in_quick_succession_both_count(seeded: browsing.Server, browser_page: Page) -> None:
     """The second is pressed before the first is answered."""
-    line = opened(browser_page, drift(served))
+    line = opened(browser_page, drift(seeded))
     line.is_cut = True
     browser_page.keyboard.press("x")
     line.wait_for(lambda: line.is_told("order=random"))
@@ -127,12 +113,12 @@ def test_two_keys_in_quick_succession_both_count(served: browsing.Server, browse
     assert "order=random" in browser_page.url and "example=" in browser_page.url
 
 
-def test_what_has_left_the_page_changes_nothing(served: browsing.Server, browser_page: Page) -> None:
+def test_what_has_left_the_page_changes_nothing(seeded: browsing.Server, browser_page: Page) -> None:
     """A run without steps is chosen in place of one with a slider, of which the browser still tells meanwhile."""
-    store = open_store(served.database, readonly=True)
+    store = open_store(seeded.database, readonly=True)
     one, other = find(store, "demo-grpo").uid, find(store, "demo-sft").uid
     store.close()
-    line = opened(browser_page, f"{served.url}/traces?run={one}&step=3&group=0", "Step")
+    line = opened(browser_page, f"{seeded.url}/traces?run={one}&step=3&group=0", "Step")
     browser_page.get_by_role("combobox", name="Run").click()
     option = browser_page.get_by_role("option").filter(has_text="demo-sft").first
     expect(option).to_be_visible()
@@ -149,9 +135,9 @@ def test_what_has_left_the_page_changes_nothing(served: browsing.Server, browser
     assert line.addresses == [f"run={other}"]
 
 
-def test_back_goes_back_at_once(served: browsing.Server, browser_page: Page) -> None:
+def test_back_goes_back_at_once(seeded: browsing.Server, browser_page: Page) -> None:
     """What the browser's history brings back is a choice like any other, though the server left it before."""
-    start = drift(served)
+    start = drift(seeded)
     line = opened(browser_page, start)
     line.is_cut = True
     browser_page.keyboard.press("x")
