@@ -156,9 +156,8 @@ def test_hostile_texts_do_nothing_where_they_are_read_one_by_one(
 ) -> None:
     """Beside their pictures and tokens, from one to the next, and where they are scored."""
     page = watched
-    ids = [
-        row.id for row in list_groups(reader, find(reader, hostile_texts.NAME).id, hostile_texts.STEP)[0].completions
-    ]
+    rows = list_groups(reader, find(reader, hostile_texts.NAME).id, hostile_texts.STEP)[0].completions
+    ids = [row.id for row in reversed(rows)]  # by reward, as the key goes
     goto(page, f"{seeded.url}/traces?completion={ids[0]}")
     for id in ids:
         expect(page.get_by_text(f"Completion {id}", exact=True)).to_be_visible()
