@@ -131,7 +131,7 @@ def sources(addresses: tuple[str, ...]) -> str:
 def nothing_yet() -> None:
     st.info(
         "There are no examples yet. Index a dataset here, or launch a run: what it uses appears by itself. "
-        "shapes-simple needs no files.",
+        "The drawn sets (shapes, board) need no files.",
         icon=":material/dataset:",
     )
 

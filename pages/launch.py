@@ -16,7 +16,7 @@ from app.shared import data, fields, format, links
 from store.db.engine import StoreError
 from store.runs import resolve_run
 from trainer import launch
-from trainer.datasets.shapes import Example
+from trainer.datasets.example import Example
 from trainer.launch import devices, identity, threads
 from trainer.spec import prompt
 from trainer.spec.command_line import command_line

@@ -363,7 +363,7 @@ def answer(rng: random.Random, example: Example, level: float) -> str:
         )
     if rng.random() > level:
         return f"<think>I see {said} of them.</think><answer>{said}</answer>"
-    places = [f"{row} {column}" for row in shapes.ROWS for column in shapes.COLUMNS]
+    places = [f"{row} {column}" for row in shapes.SHAPES.rows for column in shapes.SHAPES.columns]
     seen = rng.sample(places, min(said, len(places)))
     lines = [f"{number}. {example.meta['noun'].rstrip('s')} {place}" for number, place in enumerate(seen, 1)]
     return f"<think>{' '.join(lines) or 'there are none'}</think><answer>{said}</answer>"

@@ -52,7 +52,7 @@ def export_command(options: argparse.Namespace) -> int:
 
 
 def _real_data(options: argparse.Namespace) -> DataConfig:
-    if options.dataset.startswith("shapes-"):
+    if options.dataset in configs.DRAWN_DATASETS:
         raise ConfigError(f"{options.dataset} is drawn without end: choose one of {', '.join(configs.REAL_DATASETS)}.")
     return data_config(options.dataset, options.path)
 

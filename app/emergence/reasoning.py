@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from store.trace import GRAMMAR, NUMBER_WORDS, Form, Trace, parse
-from trainer.datasets.shapes import COLORS, COLUMNS, KINDS, ROWS
+from trainer.datasets.shapes import COLORS, KINDS, WORLDS
 
 MATCHES = ("hit", "repeated", "beside", "invented", "missed")
 """What a step names: a requested object; one that an earlier step has named; one that was not asked for; nothing that
@@ -22,6 +22,9 @@ LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+")
 _TAGS = re.compile("|".join(GRAMMAR["cot"]))
 _NUMBER = re.compile(r"\w+")
+_ROWS = {row for world in WORLDS.values() for row in world.rows}
+_COLUMNS = {column for world in WORLDS.values() for column in world.columns}
+_COLUMN = re.compile(r"\b(?:" + "|".join(sorted(_COLUMNS, key=len, reverse=True)) + r")\b")
 _KIND_OF = {form: kind for kind in KINDS for form in (kind, f"{kind}s")}
 
 
@@ -107,13 +110,15 @@ def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter
 
 def _attributes(step: str) -> tuple[set[str], set[str], set[str], set[str]]:
     """Return the colours, kinds, rows and columns that a step names."""
-    named = set(_WORD.findall(step.casefold()))
+    text = step.casefold()
+    named = set(_WORD.findall(text))
     kinds = {kind for form, kind in _KIND_OF.items() if form in named}
-    return named.intersection(COLORS), kinds, named.intersection(ROWS), named.intersection(COLUMNS)
+    return named.intersection(COLORS), kinds, named.intersection(_ROWS), set(_COLUMN.findall(text))
 
 
 def _agrees(named: tuple[set[str], set[str], set[str], set[str]], thing: Mapping[str, Any]) -> bool:
-    own = (thing["color"], thing["kind"], *str(thing["position"]).split(" "))
+    row, _, column = str(thing["position"]).partition(" ")
+    own = (thing["color"], thing["kind"], row, column)
     return all(not names or is_ in names for names, is_ in zip(named, own, strict=True))
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.shared import format
 from trainer.datasets import shapes
-from trainer.datasets.shapes import Example
+from trainer.datasets.example import Example
 from trainer.spec.config import BUILT_IN_REWARDS, NEEDS_THINKING, RewardConfig, RunConfig
 from trainer.spec.prompt import target
 from trainer.spec.rewards import explain
@@ -50,10 +50,11 @@ def _updates(config: RunConfig) -> str:
 @st.cache_data(max_entries=16, show_spinner=False)
 def example_of(dataset: str, seed: int) -> Example | None:
     """Return the first training example of a drawn dataset; None if only the trainer can read it."""
-    family, _, difficulty = dataset.partition("-")
-    if family != "shapes" or difficulty not in shapes.DIFFICULTIES:
+    drawn = shapes.world_of(dataset)
+    if drawn is None:
         return None
-    return shapes.examples(difficulty, "train", 1, seed)[0]
+    world, difficulty = drawn
+    return shapes.examples(difficulty, "train", 1, seed, world)[0]
 
 
 def right_completion(config: RunConfig, example: Example) -> str:

@@ -113,7 +113,7 @@ def _smolvlm(text: dict[str, Any], folder: Path, small: bool) -> None:
             do_image_splitting=True, size={"longest_edge": 4 * tile}, max_image_size={"longest_edge": tile}
         ),
         tokenizer=tokenizer,
-        image_seq_len=architecture.IMAGE_TOKENS if small else 64,
+        image_seq_len=architecture.image_tokens(tile) if small else 64,
         chat_template=architecture.CHAT_TEMPLATE,
     )
     special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}

@@ -14,7 +14,7 @@ from app.emergence.reasoning import MATCHES, Reading, Said, match, read_step, vo
 from app.emergence.vocabulary import table_html
 from app.shared.word_diff import MOST_WORDS, word_diff
 from trainer.datasets import shapes
-from trainer.datasets.shapes import COLORS, COLUMNS, KINDS, ROWS
+from trainer.datasets.shapes import BOARD, COLORS, KINDS, SHAPES, World
 
 
 def thing(color: str, kind: str, position: str, hit: bool = True) -> dict[str, object]:
@@ -43,8 +43,16 @@ def test_steps_are_matched_to_objects(steps: list[str], found: dict[str, int]) -
     assert +match(steps, SCENE) == Counter(found)
 
 
-def test_a_faithful_list_hits_every_object_of_a_drawn_scene() -> None:
-    for example in shapes.examples("simple", "train", 30, seed=1):
+def test_a_step_of_the_finer_grid_is_told_from_its_neighbour() -> None:
+    scene = [thing("red", "star", "upper far left"), thing("red", "star", "upper left")]
+    assert +match(["red star upper left", "a red star, far left in the upper row"], scene) == Counter({"hit": 2})
+    assert +match(["red star upper left"] * 2, scene) == Counter({"hit": 1, "repeated": 1, "missed": 1})
+    assert +match(["red star upper far right"], scene) == Counter({"invented": 1, "missed": 2})
+
+
+@pytest.mark.parametrize("world", [SHAPES, BOARD], ids=lambda world: world.name)
+def test_a_faithful_list_hits_every_object_of_a_drawn_scene(world: World) -> None:
+    for example in shapes.examples("simple", "train", 30, 1, world):
         objects = example.meta["objects"]
         hits = [f"{each['color']} {each['kind']} {each['position']}" for each in objects if each["hit"]]
         random.Random(0).shuffle(hits)
@@ -52,7 +60,7 @@ def test_a_faithful_list_hits_every_object_of_a_drawn_scene() -> None:
         assert match([], objects)["missed"] == example.answer
 
 
-names = st.lists(st.sampled_from([*COLORS, *KINDS, *ROWS, *COLUMNS, "so", "7"]), max_size=4).map(" ".join)
+names = st.lists(st.sampled_from([*COLORS, *KINDS, *SHAPES.rows, *BOARD.columns, "so", "7"]), max_size=4).map(" ".join)
 
 
 @settings(deadline=None)

@@ -107,10 +107,10 @@ def write_smolvlm2(folder: Path) -> Path:
             do_image_splitting=True, size={"longest_edge": 192}, max_image_size={"longest_edge": 96}
         ),
         tokenizer=tokenizer,
-        image_seq_len=architecture.IMAGE_TOKENS,
+        image_seq_len=architecture.image_tokens(96),
         chat_template=template,
     )
-    described = architecture.build_model(tokenizer).config.to_dict() | {"model_type": "smolvlm"}
+    described = architecture.build_model(tokenizer, 96).config.to_dict() | {"model_type": "smolvlm"}
     described["vision_config"] |= {"model_type": "smolvlm_vision"}
     return _save(folder, SmolVLMForConditionalGeneration(SmolVLMConfig.from_dict(described)), processor)
 

@@ -38,10 +38,10 @@ def write_smolvlm(folder: Path) -> Path:
             do_image_splitting=True, size={"longest_edge": 2 * TILE}, max_image_size={"longest_edge": TILE}
         ),
         tokenizer=tokenizer,
-        image_seq_len=architecture.IMAGE_TOKENS,
+        image_seq_len=architecture.image_tokens(TILE),
         chat_template=architecture.CHAT_TEMPLATE,
     )
-    architecture.build_model(tokenizer).save_pretrained(folder)
+    architecture.build_model(tokenizer, TILE).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 

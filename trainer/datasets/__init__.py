@@ -44,11 +44,13 @@ def load_roles(
 
     Raises TrainerError (kind `data`) when the set cannot be read, lacks the role, or has no usable row for it.
     """
-    family, _, world = config.dataset.partition("-")
-    if family == "shapes":
-        if difficulty not in (None, world):
-            raise TrainerError("config", f"{config.dataset} holds nothing {difficulty}: choose shapes-{difficulty}.")
-        drawn = {role: shapes.examples(world, role, n, config.seed) for role, n in counts.items()}
+    drawn_set = shapes.world_of(config.dataset)
+    if drawn_set:
+        world, own = drawn_set
+        if difficulty not in (None, own):
+            other = f"{world.name}-{difficulty}"
+            raise TrainerError("config", f"{config.dataset} holds nothing {difficulty}: choose {other}.")
+        drawn = {role: shapes.examples(own, role, n, config.seed, world) for role, n in counts.items()}
         return Loaded(drawn, {"dataset": config.dataset})
     opened = open_source(config)
     parts = splits.shares(opened.source.splits)

@@ -51,7 +51,7 @@ class Tally:
 
 def splits_of(config: DataConfig) -> tuple[str, ...]:
     """Return the splits that can be indexed. Raises TrainerError when the set cannot be read."""
-    return shapes.SPLITS if config.dataset.startswith("shapes-") else open_source(config).source.splits
+    return shapes.SPLITS if shapes.world_of(config.dataset) else open_source(config).source.splits
 
 
 def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
@@ -101,10 +101,11 @@ def _open(config: DataConfig, split: str, limit: int) -> tuple[str, str | None, 
     known = splits_of(config)
     if split not in known:
         raise TrainerError("data", f"{config.dataset} has no split {split!r}. Choose one of {', '.join(known)}.")
-    family, _, difficulty = config.dataset.partition("-")
-    if family == "shapes":
+    drawn = shapes.world_of(config.dataset)
+    if drawn:
+        world, difficulty = drawn
         # One more than wanted, to see whether the split ends there: drawn sets are endless.
-        return config.dataset, None, shapes.examples(difficulty, split, limit + 1, config.seed)
+        return config.dataset, None, shapes.examples(difficulty, split, limit + 1, config.seed, world)
     source, revision = open_source(config)
     return source.name, revision, source.read(split)
 

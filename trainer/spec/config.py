@@ -28,7 +28,11 @@ FOLDER_DATASETS = ("tdiuc", "vqav2", "tallyqa", "folder")
 REAL_DATASETS = (*FOLDER_DATASETS, *HUB_DATASETS)
 BENCHMARKS = ("tallyqa-test", "countqa")
 """Datasets that only have a test split."""
-DATASETS = ("shapes-simple", "shapes-complex", "shapes-hard", *REAL_DATASETS)
+DRAWN_DATASETS = (
+    *("shapes-simple", "shapes-complex", "shapes-hard"),
+    *("board-simple", "board-complex", "board-hard"),
+)
+DATASETS = (*DRAWN_DATASETS, *REAL_DATASETS)
 TINY = "tiny"
 
 

@@ -1,7 +1,7 @@
 """The embedded base model's shape: SmolVLM's architecture (Idefics3) at 1.5 M parameters, and its processor.
 
 Every width is a multiple of 64, which bitsandbytes' nf4 needs on the CPU. One image token covers one
-32 x 32 pixel cell of a 96-pixel image: 16-pixel patches, pixel shuffle 2.
+32 x 32 pixel cell (16-pixel patches, pixel shuffle 2): 9 cells of an image of 96 pixels, 16 of one of 128.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-IMAGE_SIZE = 96
-IMAGE_TOKENS = 9
+IMAGE_SIZE = 128
+CELL = 32
+"""Edge of what one image token covers, in pixels: 16-pixel patches, pixel shuffle 2."""
 SPECIAL_TOKENS = ("<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>", "<pad>")
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}:"
@@ -30,7 +31,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 576) -> PreTrainedTokenizerFast:
+def image_tokens(edge: int = IMAGE_SIZE) -> int:
+    """Return the number of tokens of a square image of `edge` pixels."""
+    return (edge // CELL) ** 2
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE of at most `vocab_size` entries, including special tokens and the 256 bytes."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -62,12 +68,12 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
         do_image_splitting=False, size=edge, max_image_size=edge, do_resize=True
     )
     return Idefics3Processor(
-        image_processor=image_processor, tokenizer=tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=CHAT_TEMPLATE
+        image_processor=image_processor, tokenizer=tokenizer, image_seq_len=image_tokens(), chat_template=CHAT_TEMPLATE
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGeneration:
-    """Return a randomly initialised model in float32; the caller sets torch's seed."""
+def build_model(tokenizer: PreTrainedTokenizerFast, edge: int = IMAGE_SIZE) -> Idefics3ForConditionalGeneration:
+    """Return a randomly initialised model in float32 for images of `edge` pixels; the caller sets torch's seed."""
     config = Idefics3Config(
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
@@ -80,7 +86,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGen
             intermediate_size=256,
             num_hidden_layers=3,
             num_attention_heads=4,
-            image_size=IMAGE_SIZE,
+            image_size=edge,
             patch_size=16,
         ),
         text_config=dict(

@@ -1,7 +1,8 @@
-"""The text of pre-training: telegraphic captions, loosely formatted answers, echoes of words.
+"""The text of pre-training: captions, lists, loosely formatted answers, echoes of words.
 
-This is all that the base model knows; the model card quotes it. The reference style of
-`trainer/datasets/shapes_text.py` is left out on purpose: its words occur (in echoes), its sentences do not.
+This is all that the base model knows; the model card quotes it. Counting questions are few, and most of their answers
+are a bare number. The reference style of `trainer/datasets/shapes/text.py` never answers a question: its words occur in
+echoes, and a few sentences of its register name some objects of a picture.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from store.trace import NUMBER_WORDS
-from trainer.datasets import shapes, shapes_text
-from trainer.datasets.shapes import Question, Scene, Shape
+from trainer.datasets import shapes
+from trainer.datasets.shapes import BOARD, Question, Scene
+from trainer.datasets.shapes.questions import plural
+from trainer.datasets.shapes.text import CLOSERS, NONE_FOUND, OPENERS, place
+from trainer.datasets.shapes.world import Shape
 from trainer.spec import prompt
 
-DIFFICULTY_SHARES = {"simple": 0.84, "complex": 0.09, "hard": 0.07}
-STAGES = {
-    "first": (0.10, 0.40, 0.15, 0.17, 0.05, 0.045, 0.035, 0.05),
-    "second": (0.06, 0.45, 0.10, 0.24, 0.02, 0.04, 0.05, 0.04),
-}
-"""Shares of the forms of `answer_text`; about one answer in twelve is well-formed. The second stage has more lists."""
-EASY_SHARE = {"first": 1.0, "second": 0.5}
-"""Questions by colour alone or about all objects are learnt first; the second stage keeps this share of them."""
-CAPTION_SHARE = 0.10
-ECHO_SHARE = 0.06
+WORLD = BOARD
+DIFFICULTY_SHARES = {"simple": 0.62, "complex": 0.24, "hard": 0.14}
+KIND_SHARES = {"list": 0.52, "question": 0.08, "caption": 0.12, "lookup": 0.14, "register": 0.07, "echo": 0.07}
+"""With three times as many questions, a model counts at a glance as well as by listing, and has no need to think."""
+FORM_SHARES = (0.47, 0.20, 0.06, 0.07, 0.08, 0.04, 0.05, 0.03)
+"""Shares of the forms of `answer_text`: two thirds are a number alone, an eighth is well-formed."""
+NAMED = ("Looking at the picture, I can see {items}.", "In the image I notice {items}.", "Here I can make out {items}.")
 
 
 class Document(NamedTuple):
@@ -36,28 +37,43 @@ class Document(NamedTuple):
 
 
 def enumeration(hits: Sequence[Shape]) -> str:
-    return " ".join(f"{i}. {o.color} {o.kind} {o.position}" for i, o in enumerate(hits, 1))
+    return " ".join(f"{i}. {o.color} {o.kind} {WORLD.position(o)}" for i, o in enumerate(hits, 1))
 
 
 def caption(scene: Scene) -> str:
-    return "; ".join(f"{o.position}: {o.color} {o.kind}" for o in scene.objects)
+    return "; ".join(f"{WORLD.position(o)}: {o.color} {o.kind}" for o in scene.objects)
 
 
-def answer_text(question: Question, hits: Sequence[Shape], shares: Sequence[float], rng: random.Random) -> str:
-    """Return an answer in one of the base's loose forms; `shares` are those of `STAGES`."""
+def lookup(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """Return a question about one cell, and what stands there."""
+    row, col = rng.randrange(WORLD.grid), rng.randrange(WORLD.grid)
+    there = [f"{o.color} {o.kind}" for o in scene.objects if (o.row, o.col) == (row, col)]
+    return f"What is at the {WORLD.rows[row]} {WORLD.columns[col]}?", " and ".join(there) or "nothing"
+
+
+def named(scene: Scene, rng: random.Random) -> str:
+    """Return a sentence of the reference's register about at most four objects; it counts nothing."""
+    some = rng.sample(range(len(scene.objects)), rng.randint(1, min(4, len(scene.objects))))
+    items = [f"a {o.color} {o.kind} {place(o.row, o.col, WORLD)}" for o in (scene.objects[i] for i in sorted(some))]
+    listed = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+    return rng.choice(NAMED).format(items=listed)
+
+
+def answer_text(question: Question, hits: Sequence[Shape], rng: random.Random) -> str:
+    """Return an answer in one of the base's loose forms, by `FORM_SHARES`."""
     n, listed = len(hits), enumeration(hits)
     counted = f"{listed} so {n}" if hits else f"none so {n}"
     forms = (
         f"{n}",
-        counted,
         f"<answer>{n}</answer>",
-        f"<think>{counted}",
         f"<think>the {question.noun}</think>{n}",
         f"<think>I count {n}</think><answer>{n}</answer>",
+        counted,
+        f"<think>{counted}",
         f"<think>{counted}</think><answer>{n}</answer>",
         f"{counted}</think>",
     )
-    return rng.choices(forms, weights=shares)[0]
+    return rng.choices(forms, weights=FORM_SHARES)[0]
 
 
 def user_text(question: Question, rng: random.Random) -> str:
@@ -68,37 +84,38 @@ def user_text(question: Question, rng: random.Random) -> str:
 
 
 def word_list() -> list[str]:
-    """Return every word of the reference style, for echoes: the words are known, their sentences are not."""
-    texts = [
-        t.replace("{items}", "").replace("{noun}", "").replace("{count}", "")
-        for t in (*shapes_text.OPENERS, *shapes_text.CLOSERS, *shapes_text.NONE_FOUND)
-    ]
-    places = [shapes_text.place(row, col) for row in range(3) for col in range(3)]
-    nouns = [shapes.plural(c, k) for c in shapes.COLORS for k in shapes.KINDS]
+    """Return every word of the reference style, for echoes."""
+    texts = [t.format(items="", noun="", count="") for t in (*OPENERS, *CLOSERS, *NONE_FOUND)]
+    places = [place(row, col, WORLD) for row in range(WORLD.grid) for col in range(WORLD.grid)]
+    nouns = [plural(c, k) for c in shapes.COLORS for k in shapes.KINDS]
     words = {w for text in (*texts, *places, *nouns) for w in text.split()}
     words |= {w.strip(",.:") for w in words} | {*shapes.KINDS, *NUMBER_WORDS, "a", "objects", "and"}
     return sorted(w for w in words if w)
 
 
-def documents(seed: int, stage: str = "first") -> Iterator[Document]:
+def documents(seed: int) -> Iterator[Document]:
     """Yield documents endlessly, with scenes of the train split only."""
     rng = random.Random(f"corpus/{seed}")
-    streams = {d: shapes.scenes(d, "train", seed=1_000_003 + seed) for d in DIFFICULTY_SHARES}
+    streams = {d: shapes.scenes(d, "train", 1_000_003 + seed, WORLD) for d in DIFFICULTY_SHARES}
     words = word_list()
     while True:
         difficulty = rng.choices(list(DIFFICULTY_SHARES), weights=list(DIFFICULTY_SHARES.values()))[0]
         scene, question, _ = next(streams[difficulty])
-        if question.noun.endswith("objects") and rng.random() > EASY_SHARE[stage]:
-            continue
-        chance = rng.random()
-        if chance < ECHO_SHARE:
+        hits = [o for o in scene.objects if question.matches(o)]
+        kind = rng.choices(list(KIND_SHARES), weights=list(KIND_SHARES.values()))[0]
+        if kind == "echo":
             echo = " ".join(rng.choices(words, k=rng.randint(6, 24)))
             yield Document(scene, f"Repeat: {echo}", echo)
-        elif chance < ECHO_SHARE + CAPTION_SHARE and not scene.free:
+        elif kind == "caption":
             yield Document(scene, "Describe.", caption(scene))
+        elif kind == "lookup":
+            yield Document(scene, *lookup(scene, rng))
+        elif kind == "register":
+            yield Document(scene, "Name a few objects.", named(scene, rng))
+        elif kind == "list":
+            yield Document(scene, f"List the {question.noun}.", f"{enumeration(hits) or 'none'} so {len(hits)}")
         else:
-            hits = [o for o in scene.objects if question.matches(o)]
-            yield Document(scene, user_text(question, rng), answer_text(question, hits, STAGES[stage], rng))
+            yield Document(scene, user_text(question, rng), answer_text(question, hits, rng))
 
 
 def tokenizer_texts(n: int, seed: int) -> Iterator[str]:
@@ -108,5 +125,5 @@ def tokenizer_texts(n: int, seed: int) -> Iterator[str]:
         document = next(stream)
         yield f" {document.user}"
         yield f" {document.assistant}"
-    for example in shapes.examples("simple", "train", n // 4, seed):
+    for example in shapes.examples("simple", "train", n // 4, seed, WORLD):
         yield f" {prompt.target(example.reference or '', example.answer, 'cot')}"

@@ -1,11 +1,11 @@
-"""Make the embedded base model from scratch: tokenizer, weights, processor.
+"""Make a base model for the drawn world `board` from scratch, of the embedded model's size.
 
-    python -m trainer.tiny.pretrain --out FOLDER --minutes 50
-    python -m trainer.tiny.pretrain --out FOLDER --minutes 15 --continue FOLDER --peak 1e-3 --seed 1
+    python -m trainer.tiny.pretrain --out FOLDER --steps 9000
 
-Reads no file and no network; the scenes come from the train split only. Prints the loss as it goes and
-saves a checkpoint every few minutes, so that an interrupted run leaves a usable model.
-`python -m trainer.tiny.measure` says what came out."""
+Reads no file and no network; the scenes come from the train split only. The learning rate follows the steps, and every
+batch is drawn from its own seed: with the same number of threads the same command makes the same model. The state is
+saved every 250 steps; the same command goes on from there. `--until 2000` ends a sitting early.
+`python -m trainer.tiny.measure --model FOLDER --world board` says what came out."""
 
 from __future__ import annotations
 
@@ -13,52 +13,60 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from trainer.datasets import shapes
 from trainer.tiny import architecture, corpus
 from trainer.tiny.corpus import Document
+from trainer.tiny.muon import Muon
 
-BATCH = 64
-BUCKET = 16 * BATCH
+BATCH = 32
+BUCKET = 32
+"""Batches that are drawn together and sorted by length, for less padding."""
 WARM_UP = 100
+SAVE_EVERY = 250
+STEP = "step"
+STATE = "pretraining.safetensors"
 
 
 def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
     """Return token ids of the whole conversation, and labels (-100 outside the assistant's turn)."""
     user = [{"type": "image"}, {"type": "text", "text": document.user}]
     rendered = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
-    image = f"<fake_token_around_image><global-img>{'<image>' * architecture.IMAGE_TOKENS}<fake_token_around_image>"
+    image = f"<fake_token_around_image><global-img>{'<image>' * architecture.image_tokens()}<fake_token_around_image>"
     tokenizer = processor.tokenizer
     before = tokenizer(rendered.replace("<image>", image), add_special_tokens=False)["input_ids"]
     after = tokenizer(f" {document.assistant}<end_of_utterance>", add_special_tokens=False)["input_ids"]
     return before + after, [-100] * len(before) + after
 
 
-def batches(processor: Any, seed: int, stage: str) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of documents of similar length (less padding), in random order; pixel values in [-1, 1]."""
-    stream = corpus.documents(seed, stage)
-    order = np.random.default_rng(seed)
+def batches(processor: Any, seed: int, start: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the batches from number `start` on: documents of similar length, in random order; pixels in [-1, 1]."""
     pad = processor.tokenizer.pad_token_id
+    number, first = divmod(start, BUCKET)
     while True:
-        chunk = [(encode(processor, d), d) for d, _ in zip(stream, range(BUCKET), strict=False)]
-        chunk.sort(key=lambda item: len(item[0][0]))
-        groups = [chunk[i : i + BATCH] for i in range(0, BUCKET, BATCH)]
-        for index in order.permutation(len(groups)):
-            yield _collate(groups[index], pad)
+        bucket = seed * 1_000_000 + number
+        drawn = [(encode(processor, d), d) for d in islice(corpus.documents(bucket), BATCH * BUCKET)]
+        drawn.sort(key=lambda item: len(item[0][0]))
+        order = np.random.default_rng(bucket).permutation(BUCKET)
+        for index in order[first:]:
+            yield _collate(drawn[index * BATCH : (index + 1) * BATCH], pad)
+        number, first = number + 1, 0
 
 
 def _collate(group: list, pad: int) -> dict[str, torch.Tensor]:
-    width = max(len(ids) for (ids, _), _ in group)
+    width, edge = max(len(ids) for (ids, _), _ in group), architecture.IMAGE_SIZE
     input_ids = torch.full((len(group), width), pad)
     labels = torch.full((len(group), width), -100)
     mask = torch.zeros((len(group), width), dtype=torch.long)
-    pixels = np.empty((len(group), 1, 3, shapes.SIZE, shapes.SIZE), dtype=np.float32)
+    pixels = np.empty((len(group), 1, 3, edge, edge), dtype=np.float32)
     for row, ((ids, targets), document) in enumerate(group):
         input_ids[row, : len(ids)] = torch.tensor(ids)
         labels[row, : len(ids)] = torch.tensor(targets)
@@ -72,9 +80,9 @@ def _collate(group: list, pad: int) -> dict[str, torch.Tensor]:
     }
 
 
-def rate(peak: float, step: int, done: float) -> float:
-    """Return a linear warm-up, then a cosine to 2 % of the peak; `done` is the share of the time that has passed."""
-    return peak * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+def rate(peak: float, step: int, steps: int) -> float:
+    """Return a linear warm-up, then a cosine to 2 % of the peak."""
+    return peak * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def make(seed: int) -> tuple[Any, Any]:
@@ -87,46 +95,52 @@ def load(folder: Path) -> tuple[Any, Any]:
     return AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder, dtype="float32")
 
 
+def save(folder: Path, processor: Any, model: Any, optimizer: Muon, step: int) -> None:
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    unfinished = folder / f"{STATE}.part"
+    save_file(optimizer.tensors() | {STEP: torch.tensor(step)}, unfinished)
+    unfinished.replace(folder / STATE)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--until", type=int, help="end this sitting after that step")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peak", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument("--continue", dest="base", type=Path, help="second stage: go on from this model")
+    parser.add_argument("--peak", type=float, default=2e-3, help="peak learning rate")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    stage = "second" if args.base else "first"
-    processor, model = load(args.base) if args.base else make(args.seed)
+    resumed = (args.out / STATE).exists()
+    processor, model = load(args.out) if resumed else make(args.seed)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.peak, weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = Muon(model, args.peak)
+    first = 0
+    if resumed:
+        state = load_file(args.out / STATE)
+        first = int(state.pop(STEP))
+        optimizer.restore(state)
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens", flush=True)
+    print(f"{parameters / 1e6:.2f} M parameters, {len(processor.tokenizer)} tokens, from step {first}", flush=True)
 
-    start, saved, losses = time.monotonic(), time.monotonic(), []
-    for step, batch in enumerate(batches(processor, args.seed, stage)):
-        done = (time.monotonic() - start) / (60 * args.minutes)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(args.peak, step, done)
+    start, losses = time.monotonic(), []
+    last = min(args.steps, args.until or args.steps)
+    for step, batch in zip(range(first, last), batches(processor, args.seed, first), strict=False):
+        optimizer.set_rate(rate(args.peak, step, args.steps))
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        if step % 100 == 99:
-            print(
-                f"{step + 1} batches, {time.monotonic() - start:.0f} s, loss {np.mean(losses[-100:]):.4f}", flush=True
-            )
-        if done >= 1 or time.monotonic() - saved > 240:
-            model.save_pretrained(args.out)
-            processor.save_pretrained(args.out)
-            saved = time.monotonic()
-        if done >= 1:
-            break
+        if step % 50 == 49:
+            print(f"{step + 1} steps, {time.monotonic() - start:.0f} s, loss {np.mean(losses[-50:]):.4f}", flush=True)
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
+            save(args.out, processor, model, optimizer, step + 1)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Reference reasonings for the drawn world: fluent, varied English, as an annotator would write it.
+"""Reference reasonings for the drawn worlds: fluent, varied English, as an annotator would write it.
 
-This is the style that SFT imitates. The embedded base model has never seen it: its pre-training
-text (`trainer/tiny/corpus.py`) is telegraphic and numbered.
+This is the style that SFT imitates. The embedded base models have never seen it in an answer to a question: what their
+pre-training text (`trainer/tiny/corpus.py`) says to questions is telegraphic and numbered.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Protocol
 
 from store.trace import NUMBER_WORDS
+from trainer.datasets.shapes.world import SHAPES, Shape, World
 
 OPENERS = (
     "Looking for {noun} in the picture, I can see {items}.",
@@ -32,19 +32,10 @@ NONE_FOUND = (
 )
 
 
-class Seen(Protocol):
-    @property
-    def kind(self) -> str: ...
-    @property
-    def color(self) -> str: ...
-    @property
-    def row(self) -> int: ...
-    @property
-    def col(self) -> int: ...
-
-
-def place(row: int, col: int) -> str:
-    """Return how a person would name a cell of the 3 x 3 grid."""
+def place(row: int, col: int, world: World) -> str:
+    """Return how a person would name a cell of the grid."""
+    if world is not SHAPES:
+        return f"{world.columns[col]} in the {world.rows[row]} row"
     if (row, col) == (1, 1):
         return "in the center"
     if row == 1:
@@ -53,11 +44,11 @@ def place(row: int, col: int) -> str:
     return f"at the {vertical}" if col == 1 else f"at the {vertical} {('left', '', 'right')[col]}"
 
 
-def write_reference(noun: str, hits: Sequence[Seen], rng: random.Random) -> str:
+def write_reference(noun: str, hits: Sequence[Shape], rng: random.Random, world: World) -> str:
     """Return one annotator's reasoning about the objects in question, in reading order."""
     if not hits:
         return rng.choice(NONE_FOUND).format(noun=noun)
-    items = [f"a {o.color} {o.kind} {place(o.row, o.col)}" for o in hits]
+    items = [f"a {o.color} {o.kind} {place(o.row, o.col, world)}" for o in hits]
     listed = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
     count = NUMBER_WORDS[len(hits)]
     opener, closer = rng.choice(OPENERS), rng.choice(CLOSERS)
