@@ -39,7 +39,9 @@ def work() -> health.Work:
 def table(title: str, rows: dict[str, str], alt: str) -> None:
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        st.table({name: format.literal(text) for name, text in rows.items()}, border="horizontal", alt=alt)
+        st.table(
+            {format.literal(name): format.literal(text) for name, text in rows.items()}, border="horizontal", alt=alt
+        )
 
 
 def database(found: DatabaseState, free: int, total: int) -> None:

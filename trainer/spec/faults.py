@@ -22,6 +22,7 @@ _REQUIREMENTS = {
     "tuple": "must be a list",
 }
 """What replaces a pydantic error type, or the first word of one."""
+_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "finite_number")
 
 
 def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
@@ -36,7 +37,9 @@ def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
     requirement = _REQUIREMENTS.get(kind) or _REQUIREMENTS.get(kind.partition("_")[0])
     if requirement is None:
         return f"{where}: {fault['msg']}."
-    given = "" if kind == "missing" else f", not {fault['input']!r:.200}"
+    # What YAML calls text is here a number that is out of bounds.
+    given = fault["input"] if kind in _BOUNDS and isinstance(fault["input"], str) else repr(fault["input"])
+    given = "" if kind == "missing" else f", not {given:.200}"
     return f"{where} {requirement.format(**fault.get('ctx', {}))}{given}."
 
 
