@@ -16,7 +16,20 @@ STORE = (
     *("export-run", "import-run", "delete", "orphans"),
 )
 TRAINER = (
-    *("run", "eval", "embed", "tokens", "experiment", "stop", "export", "preflight", "data", "queue", "machine"),
+    *(
+        "run",
+        "eval",
+        "embed",
+        "tokens",
+        "experiment",
+        "sweep",
+        "stop",
+        "export",
+        "preflight",
+        "data",
+        "queue",
+        "machine",
+    ),
 )
 HELP = f"""usage: vr1z COMMAND [ARGUMENTS]; `vr1z COMMAND --help` says more
 
