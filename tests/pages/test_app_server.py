@@ -203,7 +203,7 @@ def test_the_demo_is_prepared_beside_the_server_and_ends_with_it(
     children: list[psutil.Process] = []
 
     def run(**_: object) -> None:
-        children.extend(psutil.Process().children())
+        children.extend(child for child in psutil.Process().children() if "app.demo" in child.cmdline())
         deadline = time.monotonic() + 240
         while not recorded.here(list_run_heads(store)) and time.monotonic() < deadline:
             time.sleep(0.05)
