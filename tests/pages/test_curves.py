@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.shared import intents
+from app.shared import data, intents
 from store.db.engine import Store, StoreError, open_store
 from store.runs import add_tag, get_run, list_run_heads
 from tests import overlaid, seeded
 from tests.pages.conftest import copied
+from tests.store import make
 
 Open = Callable[..., AppTest]
 
@@ -37,6 +38,9 @@ def words(app: AppTest) -> str:
 
 
 def test_without_a_step_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
+    assert "curves to lay over one another" in open_page("curves").info[0].value
+    make.run(empty_store, "waiting")
+    data.forget()
     assert "No run has made a step yet" in words(open_page("curves"))
 
 
