@@ -25,7 +25,7 @@ from PIL import Image
 {import_line}
 assert not hasattr(__import__("trainer"), "record"), "the script's own trainer.py"
 with {start_line}
-    for step in range(1, 2001):
+    for step in range(1, 20001):
         picture = Image.new("RGB", (64, 64), (step % 255, 20, 200))
         texts = ["<think>1. left 2. right</think><answer>2</answer>", "two of them"]
         run.group(step, "How many? Answer in <think> and <answer>.", [picture], texts, rewards={{"right": [1.0, 0.0]}}, answer="2")
@@ -66,7 +66,7 @@ def test_a_script_of_ones_own(server: browsing.Server, browser_page: Page, tmp_p
         expect(page.get_by_text("How many? Answer in").first).to_be_visible()
         picture = page.locator("img[src*='api/media']").first
         expect(picture).to_be_visible()
-        assert picture.evaluate("image => image.complete && image.naturalWidth") == 64
+        expect(picture).to_have_js_property("naturalWidth", 64)
         page.goto(f"{server.url}/run?run={run.uid}")
         page.get_by_role("button", name="Stop").first.click()
         said, _ = script.communicate(timeout=60)
