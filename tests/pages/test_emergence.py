@@ -147,7 +147,7 @@ def test_an_older_database_is_added_up_once(seeded_store: Store, open_page: Open
 
 
 def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:
-    assert "start the demo to see milestones" in shown(open_page("emergence"))
+    assert "The first one brings its milestones" in shown(open_page("emergence"))
 
 
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:

@@ -112,7 +112,7 @@ def test_an_address_that_asks_for_nonsense_shows_a_page(
 
 
 def test_an_empty_database_offers_a_launch(empty_store: Store, open_page: Open) -> None:
-    assert "start the demo to search" in open_page("find").info[0].value
+    assert "The first one brings answers to search" in open_page("find").info[0].value
 
 
 def test_all_that_is_found_is_tagged(seeded_store: Store, open_page: Open) -> None:

@@ -135,4 +135,4 @@ def test_a_whole_run_is_scored_again(seeded_store: Store, open_page: Open) -> No
 def test_a_database_without_sampled_runs_still_scores_a_text(empty_store: Store, open_page: Open) -> None:
     at = open_page("rewards")
     assert any("<table" in element.value for element in at.html)
-    assert "No run has sampled" in open_page("rewards", view="A whole run").info[0].value
+    assert "The first one brings answers to score again" in open_page("rewards", view="A whole run").info[0].value

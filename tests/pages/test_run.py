@@ -37,8 +37,8 @@ def texts(app: AppTest) -> str:
 
 def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:
     app = open_page("run")
-    assert "There is no run yet" in texts(app)
-    assert app.page_link[0].value == "Runs"
+    assert "There is no run yet" in app.info[0].value
+    assert app.page_link[0].value == "Launch a run"
 
 
 def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> None:
