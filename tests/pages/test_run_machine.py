@@ -8,6 +8,7 @@ import numpy as np
 from streamlit.testing.v1 import AppTest
 
 from app.run import machine
+from app.shared import data
 from store.db.engine import Store
 from store.db.rows import Clock, Series
 from store.surroundings.code import Source, add_code
@@ -26,6 +27,7 @@ def test_the_machine_tab_says_why_it_is_empty_and_then_draws(seeded_store: Store
     assert "No reading yet" in words(open_page("run", run=run.uid, tab="Machine"))
     for second in range(0, 300, 10):
         add_samples(seeded_store, run.id, seeded.NOW + second, {"cpu": 1.0, "gpu0/use": 0.5, "gpu1/use": 0.9})
+    data.forget()
     app = open_page("run", run=run.uid, tab="Machine")
     assert "**GPU use**" in words(app) and "**Processor (cores)**" in words(app)
     assert "GPU power" not in words(app) and "Of a step: generation" in words(app)
