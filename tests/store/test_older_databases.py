@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import MetaData, insert, make_url, select, text
+from sqlalchemy import MetaData, Table, insert, make_url, select, text
 
 from store.completions.rows import iter_completions
 from store.db import upgrade
@@ -34,7 +35,7 @@ def fill(url: str) -> tuple[int, int]:
         for table in metadata.sorted_tables:
             if table.name != "alembic_version":
                 names = [column.name for column in table.columns]
-                rows = [{name: value(table, name, number) for name in names} for number in range(ROWS)]
+                rows = [{name: fitting(table, name, number) for name in names} for number in range(ROWS)]
                 connection.execute(insert(table), rows)
         run_id, name_id = connection.execute(select(metric.c.run_id, metric.c.name_id).limit(1)).one()
         curve = [
@@ -44,6 +45,12 @@ def fill(url: str) -> tuple[int, int]:
         connection.execute(insert(metric), curve)
     engine.dispose()
     return run_id, name_id
+
+
+def fitting(table: Table, name: str, number: int) -> Any:
+    """Return the value, no longer than a server lets the column be."""
+    made, most = value(table, name, number), getattr(table.c[name].type, "length", None)
+    return made[:most] if isinstance(made, str) else made
 
 
 def test_curves_are_rolled_up_and_steps_renamed(url: str) -> None:
