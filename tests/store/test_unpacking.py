@@ -218,7 +218,7 @@ def test_a_file_of_an_older_version_comes_in(whole: foreign.RunFile, mine: Store
 def test_columns_are_checked_by_the_name_they_have_today(whole: foreign.RunFile, mine: Store) -> None:
     older = (
         "UPDATE alembic_version SET version_num = '0012'",
-        *(f"DROP TABLE {table}" for table in ("metric_rollup", "rolled_up")),
+        *(f"DROP TABLE {table}" for table in ("metric_rollup", "rolled_up", "code", "machine_sample", "saved_view")),
         *(f"ALTER TABLE {table} RENAME COLUMN reasoning_steps TO steps" for table in ("completion", "prediction")),
     )
     words = refused(mine, changed(whole, *older, "UPDATE completion SET steps = 'many'"))
