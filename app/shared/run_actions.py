@@ -49,9 +49,10 @@ def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> N
     if all(run.status == "queued" for run in stoppable):
         explanation = "Takes it out of the queue."
     icon = ":material/stop_circle:"
-    if st.button(
-        label, icon=icon, key=key, disabled=not stoppable, help=explanation if stoppable else "Nothing to stop."
-    ):
+    # Each level is a button of its own: a click that the busy page takes twice must not insist.
+    own = key if level == 1 else f"{key}_{level}"
+    explanation = explanation if stoppable else "Nothing to stop."
+    if st.button(label, icon=icon, key=own, disabled=not stoppable, help=explanation):
         for run in stoppable:
             attempt(intents.stop, run, level)
         st.rerun()

@@ -132,14 +132,22 @@ def test_stop_takes_a_queued_run_out_of_the_queue(seeded_store: Store, open_page
 
 def test_stop_insists_step_by_step(seeded_store: Store, open_page: Open) -> None:
     app = open_page("runs")
-    uid = seeded.find(seeded_store, "demo-grpo-no-steps").uid
-    assert app.button(key=f"stop_{uid}").label == "Stop"
-    for label in ("Terminate", "Kill", "Give up"):
-        app.button(key=f"stop_{uid}").click().run()
+    key = first = f"stop_{seeded.find(seeded_store, 'demo-grpo-no-steps').uid}"
+    assert app.button(key=key).label == "Stop"
+    for level, label in enumerate(("Terminate", "Kill", "Give up"), start=2):
+        app.button(key=key).click().run()
         assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "stopping"
-        assert app.button(key=f"stop_{uid}").label == label
-    app.button(key=f"stop_{uid}").click().run()
+        key = f"{first}_{level}"
+        assert app.button(key=key).label == label
+    app.button(key=key).click().run()
     assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "lost", "its host never answered"
+
+
+def test_a_click_that_a_busy_page_takes_twice_does_not_insist(seeded_store: Store, open_page: Open) -> None:
+    app = open_page("runs")
+    key = f"stop_{seeded.find(seeded_store, 'demo-grpo-no-steps').uid}"
+    app.button(key=key).click().run()
+    assert key not in {button.key for button in app.button}, "what was pressed is not what insists"
 
 
 def test_resume_queues_a_run_again(seeded_store: Store, open_page: Open) -> None:
