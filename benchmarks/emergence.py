@@ -22,6 +22,7 @@ from app.emergence.reasoning import Said, read_step
 from app.emergence.story import MOST_READ, MOST_TEXTS, Story, Texts, chosen
 from store.completions import emergence
 from store.completions.rows import list_texts
+from store.contents import read_contents
 from store.db.engine import Store, open_store
 from store.db.rows import CompletionRow, ExampleRow
 from store.examples import add_examples
@@ -110,7 +111,7 @@ def measure(store: Store) -> Iterator[Result]:
     yield Result("milestones and findings", _timed(judged), 0.1)
     steps = chosen(found.step)
     yield Result(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 0.2)
-    story = Story(run, found, reward, [], *judged(), is_sampled=True)
+    story = Story(run, found, reward, [], *judged(), has=read_contents(store, run.id), is_sampled=True)
     texts = _texts(store, steps)
     yield Result("figure made", _timed(lambda: _figure(story, texts)), 0.3)
 
