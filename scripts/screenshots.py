@@ -65,6 +65,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "launch": "/launch",
         "run": f"/run?run={uid}",
         "curves": "/curves",
+        "sweep": "/sweep",
         "emergence": f"/emergence?run={uid}",
         "traces": f"/traces?run={uid}",
         "find": f"/find?run={uid}&judged=Wrong&sort=Most+steps",
@@ -72,6 +73,7 @@ def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
         "compare": "/compare",
         "drift": f"/drift?run={uid}",
         "datasets": "/datasets",
+        "record": "/record",
         "system": "/system",
     }
 

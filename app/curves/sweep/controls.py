@@ -16,6 +16,11 @@ from trainer.spec.config import ConfigError, alternatives
 from trainer.spec.experiments import MOST_RUNS, from_stored
 
 Number = TypeVar("Number", int, float)
+ICONS = {
+    "Pause": ":material/pause_circle:",
+    "Resume": ":material/play_circle:",
+    "Stop": ":material/stop_circle:",
+}
 
 
 def show(experiment: ExperimentRow) -> None:
@@ -44,32 +49,19 @@ def _told(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
 
 
 def _buttons(experiment: ExperimentRow, at_work: Sequence[JobRow], stopped: int) -> None:
-    if st.button(
-        "Pause",
-        key="pause_all",
-        icon=":material/pause_circle:",
-        disabled=not at_work,
-        help="Takes all of its jobs out of the queue; those at work finish their step and save a checkpoint.",
-    ):
-        run_actions.attempt(intents.stop_experiment, experiment.uid, 1)
-        st.rerun()
-    if st.button(
-        "Resume",
-        key="resume_all",
-        icon=":material/play_circle:",
-        disabled=not stopped,
-        help=f"Queues {stopped} jobs again that were stopped; trainings go on from their last checkpoints.",
-    ):
-        run_actions.attempt(intents.resume_experiment, experiment.uid)
-        st.rerun()
-    if st.button(
-        "Stop",
-        key="stop_all",
-        icon=":material/stop_circle:",
-        disabled=not at_work,
-        help="Ends all of its jobs now; what came after the last checkpoints is lost. Pause saves first.",
-    ):
-        run_actions.attempt(intents.stop_experiment, experiment.uid, 2)
+    pause = "Takes all of its jobs out of the queue; those at work finish their step and save a checkpoint."
+    resume = f"Queues {stopped} jobs again that were stopped; trainings go on from their last checkpoints."
+    stop = "Ends all of its jobs now; what came after the last checkpoints is lost. Pause saves first."
+    _button("Pause", pause, bool(at_work), intents.stop_experiment, experiment.uid, 1)
+    _button("Resume", resume, stopped > 0, intents.resume_experiment, experiment.uid)
+    _button("Stop", stop, bool(at_work), intents.stop_experiment, experiment.uid, 2)
+
+
+def _button(label: str, explained: str, enabled: bool, action: Callable[..., str], *arguments: object) -> None:
+    """Show a button that acts on all runs of the experiment."""
+    key = f"{label.lower()}_all"
+    if st.button(label, key=key, icon=ICONS[label], disabled=not enabled, help=explained):
+        run_actions.attempt(action, *arguments)
         st.rerun()
 
 
