@@ -50,7 +50,7 @@ def welcome() -> None:
 
 def now_card(run: RunRow, job: JobRow | None) -> None:
     """Show an active run: its progress, speed and activity, and a button to stop it."""
-    look = status.look(run.status)
+    look = status.look_now(run, time.time())
     with st.container(border=True, key=f"now_{run.uid}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{format.literal(run.name)}**", width="content")
@@ -87,10 +87,11 @@ def going_on(runs: Sequence[RunRow]) -> None:
 
 def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
     """Return the runs that match the filters; the address keeps them, and the session does until it ends."""
+    labels = {run.id: status.look_now(run, time.time()).label for run in runs}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         methods = choice("Method", [status.METHODS.get(run.method, run.method) for run in runs])
         models = choice("Model", [run.model for run in runs])
-        states = choice("Status", [status.look(run.status).label for run in runs])
+        states = choice("Status", list(labels.values()))
         if "find" in st.query_params:
             st.session_state[SEARCH] = st.query_params["find"]
         words = st.text_input(
@@ -109,7 +110,7 @@ def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
         for run in runs
         if (not methods or status.METHODS.get(run.method, run.method) in methods)
         and (not models or run.model in models)
-        and (not states or status.look(run.status).label in states)
+        and (not states or labels[run.id] in states)
         and all(word in haystack(run) for word in words.lower().split())
     ]
 

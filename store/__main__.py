@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -30,6 +31,7 @@ from store.evaluations.predictions import iter_predictions
 from store.importing import following, saving
 from store.metrics import list_metric_names, read_series
 from store.recording import folders as journals
+from store.recording import silence
 from store.runs import find_run, get_run, list_runs, resolve_run
 from store.terminal import cell, shown, unformulaic
 
@@ -176,20 +178,24 @@ def _tell(report: saving.Report) -> None:
 
 
 def _runs(store: Store, options: argparse.Namespace) -> None:
-    rows = list_runs(store)
+    rows, now = list_runs(store), time.time()
     if options.json:
-        json.dump([_run(row) for row in rows], sys.stdout, indent=1)
+        json.dump([_run(row, now) for row in rows], sys.stdout, indent=1)
         print()
         return
-    lines = [COLUMNS, *([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)]
+    silent = {row.id: silence.in_words(since) for row in rows if (since := silence.silent_since(row, now))}
+    shown_rows = [replace(row, status=silent.get(row.id, row.status)) for row in rows]
+    lines = [COLUMNS, *([_cell(getattr(row, name)) for name in COLUMNS] for row in shown_rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if silent:
+        print(silence.HINT, file=sys.stderr)
 
 
-def _run(row: RunRow) -> dict[str, Any]:
-    values = asdict(row)
-    return values | {"accuracy": row.accuracy, "accuracy_n": row.accuracy_n}
+def _run(row: RunRow, now: float) -> dict[str, Any]:
+    told = {"accuracy": row.accuracy, "accuracy_n": row.accuracy_n, "silent_since": silence.silent_since(row, now)}
+    return asdict(row) | told
 
 
 def _metrics(store: Store, options: argparse.Namespace) -> None:

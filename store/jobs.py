@@ -42,9 +42,13 @@ def add_job(
     *,
     launcher: str = Launcher.LOCAL,
     state: JobState = JobState.QUEUED,
+    at: float | None = None,
 ) -> JobRef:
-    """Queue a process for a run, last in line; one that runs already is added as `starting`, which no worker claims."""
-    uid, now = new_uid(), time.time()
+    """Queue a process for a run, last in line; one that runs already is added as `starting`, which no worker claims.
+
+    `at` is when, if not now.
+    """
+    uid, now = new_uid(), time.time() if at is None else at
     position = select(func.coalesce(func.max(Job.position), 0.0) + 1.0).scalar_subquery()
     with writing(store) as connection:
         job_id = connection.execute(
@@ -129,12 +133,13 @@ def start_job(
     pid_started: float | None,
     log_path: str | None,
     device: str | None = None,
+    at: float | None = None,
 ) -> None:
-    """Mark a job as running, by its own process; `device` is what it took if none was assigned.
+    """Mark a job as running, by its own process; `device` is what it took if none was assigned, `at` when, if not now.
 
     Raises StoreError when the job has ended, or belongs to another process.
     """
-    now = time.time()
+    now = time.time() if at is None else at
     columns = {
         "started_at": now,
         "spoke_at": now,
@@ -162,6 +167,7 @@ def start_job(
             f"{message} on {host} (process {pid}).",
             job_id=job_id,
             step=step if resumed else None,
+            at=now,
         )
 
 
@@ -187,6 +193,17 @@ def beat_job(
     values: dict[str, Any] = {"heartbeat": Job.heartbeat + 1}
     if activity is not None:
         values |= {"activity": clean(activity)[:200], "spoke_at": time.time(), "done": done, "total": total}
+    with writing(store) as connection:
+        statement = update(Job).where(Job.id == job_id).values(values).returning(Job.stop_requested)
+        return connection.scalar(statement) or 0
+
+
+def hear_job(store: Store, job_id: int, at: float, *, is_alive: bool) -> int:
+    """Note when a script was last heard of; return the stop level that was requested (0 none).
+
+    What was read from its folder is no sign of life: then `at` is when that was written.
+    """
+    values: dict[str, Any] = {"spoke_at": at} | ({"heartbeat": Job.heartbeat + 1} if is_alive else {})
     with writing(store) as connection:
         statement = update(Job).where(Job.id == job_id).values(values).returning(Job.stop_requested)
         return connection.scalar(statement) or 0
@@ -239,18 +256,21 @@ def end_job(
     error_kind: str | None = None,
     error: str | None = None,
     traceback: str | None = None,
+    at: float | None = None,
 ) -> bool:
-    """Close an open job; return False, with nothing changed, if it was closed already."""
+    """Close an open job, now or `at` a time; return False, with nothing changed, if it was closed already."""
+    told = {"exit_code": exit_code, "error_kind": error_kind, "error": error, "traceback": traceback}
     with writing(store) as connection:
-        return _end(
-            connection, job_id, state, exit_code=exit_code, error_kind=error_kind, error=error, traceback=traceback
-        )
+        return _end(connection, job_id, state, at, **told)
 
 
-def correct_end(store: Store, job_id: int, state: JobState, *, exit_code: int | None, error: str | None) -> bool:
+def correct_end(
+    store: Store, job_id: int, state: JobState, *, exit_code: int | None, error: str | None, at: float | None = None
+) -> bool:
     """Replace an end that was only concluded, since the process was gone, by what the process itself says of it."""
     concluded = (Job.id == job_id, Job.state.in_((JobState.KILLED, JobState.LOST)))
     told = {"exit_code": exit_code, "error": redacted_values(storable(error), "error"), "error_kind": None}
+    told |= {} if at is None else {"ended_at": at}
     with writing(store) as connection:
         move = update(Job).where(*concluded).values(state=state, traceback=None, **told)
         row = connection.execute(move.returning(Job.run_id, Job.kind)).first()
@@ -322,13 +342,14 @@ def _move(connection: Connection, which: ColumnElement[bool], to: JobState, **co
     return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind, Job.arguments)).first()
 
 
-def _end(connection: Connection, job_id: int, state: JobState, **columns: Any) -> bool:
+def _end(connection: Connection, job_id: int, state: JobState, at: float | None = None, **columns: Any) -> bool:
     values = {name: redacted_values(storable(value), name) for name, value in columns.items()}
-    row = _move(connection, Job.id == job_id, state, ended_at=time.time(), activity=None, **values)
+    ended = time.time() if at is None else at
+    row = _move(connection, Job.id == job_id, state, ended_at=ended, activity=None, **values)
     if row is None:
         return False
     words = f"{row.kind.capitalize()} job {state.value.replace('_', ' ')}."
-    insert_event(connection, row.run_id, state.value, columns.get("error") or words, job_id=job_id)
+    insert_event(connection, row.run_id, state.value, columns.get("error") or words, job_id=job_id, at=ended)
     return True
 
 

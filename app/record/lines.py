@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -93,7 +94,7 @@ def latest() -> None:
     if run is None:
         st.caption("No script has been recorded yet.")
         return
-    look = status.look(run.status)
+    look = status.look_now(run, time.time())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(f"Latest: {run.name}, {status.steps(run)}", width="content")
         st.badge(look.label, icon=look.icon, color=look.color)

@@ -12,11 +12,13 @@ from app.run.what_went_wrong import what_went_wrong
 from app.shared import data, format, intents, run_actions, status
 from app.shared.queue.view import place
 from store.db.rows import JobRow, RunDetail, RunRow
+from store.recording.silence import silent_since
 
 
 def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]], None]) -> None:
     """Show the head; `share` shows the button that saves runs as a page."""
-    look = status.look(row.status)
+    now = time.time()
+    look = status.look_now(row, now)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             st.title(format.literal(run.name), anchor=False, width="content")
@@ -34,11 +36,12 @@ def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]
             run_actions.delete_button([row], key="run_delete")
     recorded = data.read_clock(run.id).at
     last = float(recorded[-1]) if len(recorded) else None
-    st.text(status.sentence(row, time.time(), last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
+    st.text(status.sentence(row, now, last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
     st.caption(format.literal(" · ".join(what_it_is(run))))
     if reason is not None and intents.can_resume(row):
         st.caption(format.literal(reason))
     imported_notes(run)
+    left_behind(run, row, now)
     what_is_next(run)
     how_far(row)
     how_far_now(run.job)
@@ -67,6 +70,15 @@ def imported_notes(run: RunDetail) -> None:
     if origin:
         told = (f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"])
         st.caption("\n".join(f"- {format.literal(note)}" for note in told))
+
+
+def left_behind(run: RunDetail, row: RunRow, now: float) -> None:
+    """Show how to take in what a script that fell silent did not deliver, and where that lies."""
+    if silent_since(row, now) is None:
+        return
+    folder = run.job.arguments.get("journal") if run.job else None
+    where = f" It lies in {format.literal(f'{folder} on {row.host}')}." if folder else ""
+    st.caption(f"Take in what it did not deliver, where the database is, with `python -m store sync FOLDER`.{where}")
 
 
 def what_is_next(run: RunDetail) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -62,7 +63,7 @@ def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
 
 
 def _config() -> dict[str, Any]:
-    looks = [*status.LOOKS.values(), status.IMPORTED]
+    looks = [*status.LOOKS.values(), status.IMPORTED, status.SILENT]
     return {
         "name": st.column_config.ButtonColumn(
             "Name", on_click=_open, key=OPENED, type="tertiary", pinned=True, alignment="left", help="Opens the run."
@@ -96,7 +97,7 @@ def _config() -> dict[str, Any]:
 
 
 def _states(run: RunRow) -> list[str]:
-    return [RECORDED] if recorded.is_recorded(run) else [status.look(run.status).label]
+    return [RECORDED] if recorded.is_recorded(run) else [status.look_now(run, time.time()).label]
 
 
 def _percent(share: float | None) -> int | None:

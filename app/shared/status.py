@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 from app.shared import format
 from store.db.rows import RunRow
+from store.recording import silence as scripts
+from store.recording.records import RECORDED
 
 ACTIVE = frozenset({"starting", "running", "stopping"})
 OPEN = ACTIVE | {"queued"}
@@ -61,11 +63,17 @@ LOOKS = {
     "broken": Look("broken", "red", ":material/broken_image:"),
 }
 IMPORTED = Look("imported", "gray", ":material/download:")
+SILENT = Look("silent", "orange", ":material/wifi_off:")
 
 
 def look(state: str | None) -> Look:
     """Return the look of a state; runs without a job of ours were imported."""
     return LOOKS.get(state or "", IMPORTED)
+
+
+def look_now(run: RunRow, now: float) -> Look:
+    """Return the look of a run's state, or of a script that fell silent."""
+    return look(run.status) if scripts.silent_since(run, now) is None else SILENT
 
 
 def progress(run: RunRow) -> float | None:
@@ -89,8 +97,12 @@ def steps(run: RunRow) -> str:
 def silence(run: RunRow, now: float, still: float | None = None) -> str | None:
     """Return a warning if a live run has been silent for far longer than its steps take.
 
-    A job of another host is judged by its heartbeat alone, which has stood still for `still` seconds.
+    A script is judged by when it was last heard of; any other job of another host by its heartbeat alone, which has
+    stood still for `still` seconds.
     """
+    if run.dataset == RECORDED:
+        since = scripts.silent_since(run, now)
+        return None if since is None else f"{scripts.in_words(since)} ({format.duration(now - since)})"
     if still is not None:
         if run.status not in ACTIVE or still <= STILL_AFTER:
             return None

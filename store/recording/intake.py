@@ -21,7 +21,7 @@ from store.db.schema import Journal as JournalTable
 from store.db.schema import Run
 from store.db.sql import upsert
 from store.events import insert_event
-from store.jobs import beat_job
+from store.jobs import hear_job
 from store.media import files as media
 from store.recording import records
 from store.recording.putting import Place, begin, put, put_means
@@ -65,6 +65,8 @@ class _State:
     """What the database says of `next`."""
     due: int | None = None
     """A step whose means are to be computed."""
+    said_at: float | None = None
+    """When the latest record of this delivery was written, if it says so."""
 
 
 def take(
@@ -137,6 +139,7 @@ def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: fr
                 return missing
             record = record.model_copy(update={"images": tuple(name for name in record.images if name in names)})
         _put(store, state, record)
+        state.said_at = getattr(record, "at", None) or state.said_at
     return ()
 
 
@@ -234,8 +237,11 @@ def _answer(store: Store, state: _State, is_alive: bool) -> Answer:
     if state.place is None:
         return Answer(state.next)
     job_id, stop = state.place.job_id, 0
-    if job_id is not None and is_alive and not state.ended:
-        stop = beat_job(store, job_id)
+    heard_at = time.time() if is_alive else state.said_at
+    if job_id is not None and heard_at is not None and not state.ended:
+        # What was read from a folder asks nobody to stop.
+        asked = hear_job(store, job_id, min(heard_at, time.time()), is_alive=is_alive)
+        stop = asked if is_alive else 0
     with reading(store) as connection:
         run = connection.scalar(select(Run.uid).where(Run.id == state.place.run_id)) or ""
     return Answer(state.next, stop, run, ended=state.ended)

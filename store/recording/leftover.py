@@ -11,17 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
 from store.db.connection import Store, reading
 from store.db.private import IS_POSIX
+from store.db.rows import JobRow
 from store.db.schema import Job, Journal
 from store.db.states import OPEN
 from store.recording import folders, records
 from store.recording.folders import Taken
 from store.recording.intake import DELETED
-from store.recording.records import LINES, PREFIX
+from store.recording.records import LINES, PREFIX, Damaged, End, Newer
 
 VARIABLE = "VR1Z_JOURNALS"
 """Folders that are swept, by the system's separator of paths; else `vr1z-journals` here and beside the database."""
@@ -61,9 +63,8 @@ class Sweep:
         with reading(self.store) as connection:
             rows = connection.execute(statement.order_by(Job.id.desc()).limit(NEWEST)).all()
         for uid, arguments in rows:
-            place = arguments.get("journal") if isinstance(arguments, dict) else None
-            if isinstance(place, str) and os.path.isabs(place) and Path(place).name == f"{PREFIX}{uid}":
-                yield uid, Path(place)
+            if (place := _place_of(uid, arguments)) is not None:
+                yield uid, place
 
     def _take(self, folder: Path, uid: str) -> Taken | None:
         size = _size_of(folder / LINES)
@@ -73,6 +74,28 @@ class Sweep:
         taken = None if last is None else folders.take_in(self.store, folder, uid, last)
         self._sizes[folder] = size
         return taken if taken and (taken.new or taken.problem) and taken.problem != DELETED else None
+
+
+def last_word(store: Store, job: JobRow) -> End | None:
+    """Return how the script of a job of this machine says that it ended, if its journal ends with that; else None."""
+    with reading(store) as connection:
+        uid = connection.scalar(select(Journal.uid).where(Journal.job_id == job.id))
+    place = None if uid is None else _place_of(uid, job.arguments)
+    if place is None or _size_of(place / LINES) is None:
+        return None
+    try:
+        _, record = records.from_line(records.last_line(place / LINES) or b"")
+    except (OSError, Damaged, Newer):
+        return None
+    return record if isinstance(record, End) else None
+
+
+def _place_of(uid: str, arguments: Any) -> Path | None:
+    """Return where a journal says that it lies, if it can be true."""
+    place = arguments.get("journal") if isinstance(arguments, dict) else None
+    if not isinstance(place, str) or not os.path.isabs(place) or Path(place).name != f"{PREFIX}{uid}":
+        return None
+    return Path(place)
 
 
 def _size_of(path: Path) -> int | None:

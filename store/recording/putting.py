@@ -64,7 +64,7 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
     job_id = _open_job(store, known, record.process)
     if job_id is None:
         arguments = {"recorded": True, "journal": record.folder} if record.folder else {"recorded": True}
-        job_id = add_job(store, known, "train", arguments, state=JobState.STARTING).id
+        job_id = add_job(store, known, "train", arguments, state=JobState.STARTING, at=record.at).id
     with reading(store) as connection:
         begun = connection.scalar(select(Job.started_at).where(Job.id == job_id))
     if begun is None:
@@ -77,6 +77,7 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
             pid=process.pid,
             pid_started=process.started,
             log_path=None,
+            at=record.at,
         )
     return Place(known, job_id)
 
@@ -161,8 +162,8 @@ def _end(store: Store, place: Place, record: End) -> str | None:
         return None
     state = JobState(record.state)
     code = 1 if state == JobState.FAILED else 0
-    if not end_job(store, place.job_id, state, exit_code=code, error=record.error):
-        correct_end(store, place.job_id, state, exit_code=code, error=record.error)
+    if not end_job(store, place.job_id, state, exit_code=code, error=record.error, at=record.at):
+        correct_end(store, place.job_id, state, exit_code=code, error=record.error, at=record.at)
     with reading(store) as connection:
         return connection.scalar(select(Job.uid).where(Job.id == place.job_id))
 
@@ -207,12 +208,12 @@ def _known_run(store: Store, record: Begin) -> int | None:
 
 
 def _close_others(store: Store, run_id: int, process: Process) -> None:
-    """Close the jobs of earlier processes that this one continues."""
+    """Close the jobs of earlier processes that this one continues: how they ended, nobody knows."""
     others = (Job.run_id == run_id, Job.state.in_(OPEN), Job.pid.is_distinct_from(process.pid))
     with reading(store) as connection:
         ids = list(connection.scalars(select(Job.id).where(*others)))
     for id in ids:
-        end_job(store, id, JobState.KILLED, error="Its training went on in another process.")
+        end_job(store, id, JobState.LOST, error="Its training went on in another process.")
 
 
 def _open_job(store: Store, run_id: int, process: Process) -> int | None:

@@ -255,8 +255,8 @@ def number_of(line: bytes | str) -> int | None:
     return int(found[1]) if found else None
 
 
-def last_number(path: Path) -> int | None:
-    """Return the number of a journal's last whole line, which alone is read; None if it has none."""
+def last_line(path: Path) -> bytes | None:
+    """Return a journal's last whole line, which alone is read; None if it has none. Raises OSError."""
     with path.open("rb") as file:
         end = place = file.seek(0, os.SEEK_END)
         found = b""
@@ -265,7 +265,13 @@ def last_number(path: Path) -> int | None:
             file.seek(place)
             found = file.read(end - place)
     lines = found[: found.rfind(b"\n") + 1].splitlines()
-    return number_of(lines[-1]) if lines else None
+    return lines[-1] if lines else None
+
+
+def last_number(path: Path) -> int | None:
+    """Return the number of a journal's last whole line; None if it has none."""
+    line = last_line(path)
+    return None if line is None else number_of(line)
 
 
 def read(path: Path) -> Iterator[bytes]:

@@ -46,6 +46,7 @@ def job(**columns: Any) -> JobRow:
         ({}, None, TRACEBACK, "failed", "The process ended: ValueError: bad number."),
         ({}, 74, NO_LOG, "failed", "Free space on both, then resume the run."),
         ({"arguments": {"recorded": True}}, None, NO_LOG, "killed", "python -m store sync FOLDER"),
+        ({"arguments": {"recorded": True}, "boot_id": "before"}, None, NO_LOG, "lost", "python -m store sync FOLDER"),
         ({"pid": None}, None, NO_LOG, "lost", "never started"),
         ({"pid": None}, 1, TRACEBACK, "failed", "exit code 1: ValueError"),
         ({"boot_id": "before"}, None, TRACEBACK, "lost", "The machine was restarted"),

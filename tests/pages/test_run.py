@@ -20,10 +20,11 @@ from store.db.states import CLOSED, JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, list_evaluations
 from store.jobs import add_job, beat_job, end_job, get_job, list_jobs
 from store.metrics import read_clock, read_series
+from store.recording.intake import take
 from store.runs import describe_run, get_run, list_runs, resolve_run
 from store.steps import record_step
 from tests import seeded
-from tests.store import make
+from tests.store import make, test_recording
 from trainer import launch
 from trainer.spec import errors
 
@@ -51,6 +52,18 @@ def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> No
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:
     app = open_page("run", run="*none*")
     assert app.warning[0].value == "There is no run \\*none\\*; this one is shown instead."
+
+
+def test_a_script_that_fell_silent_is_shown_as_such_with_what_to_do(empty_store: Store, open_page: Open) -> None:
+    begin, example, *_, step = test_recording.RECORDS[:4]
+    begin = {**begin, "folder": "/their/vr1z-`x`"}
+    lines = test_recording.lines([begin, {**example, "images": []}, step])
+    take(empty_store, test_recording.UID, 0, lines, is_alive=False)
+    shown = texts(open_page("run"))
+    assert "silent since 1970-01-01 00:00 UTC" in shown and "`python -m store sync FOLDER`" in shown
+    assert "/their/vr1z" in shown and "elsewhere" in shown
+    take(empty_store, test_recording.UID, 3, [])
+    assert "silent" not in texts(open_page("run"))
 
 
 def test_without_an_address_the_run_at_work_is_shown_not_one_that_waits(seeded_store: Store, open_page: Open) -> None:

@@ -11,6 +11,7 @@ import pytest
 from app.run import logs
 from app.shared import format, status
 from store.db.rows import RunRow
+from store.recording.records import RECORDED
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,15 @@ def test_a_silent_run_is_called_silent_once_it_is_far_slower_than_usual() -> Non
     assert "silent for 3 min 10 s" in str(status.silence(RUN, 290.0))
     assert status.silence(replace(RUN, seconds_per_step=30.0), 290.0) is None
     assert status.silence(replace(RUN, status="finished"), 999.0) is None
+
+
+def test_a_script_is_silent_since_it_was_last_heard_of_wherever_it_runs() -> None:
+    script = replace(RUN, dataset=RECORDED)
+    assert status.silence(script, 150.0, still=900.0) is None and status.look_now(script, 150.0).label == "running"
+    assert status.silence(script, 290.0) == "silent since 1970-01-01 00:01 UTC (3 min 10 s)"
+    assert status.look_now(script, 290.0) == status.SILENT
+    over = replace(script, status="finished")
+    assert status.silence(over, 290.0) is None and status.look_now(over, 290.0).label == "finished"
 
 
 def test_a_run_that_is_over_says_when_and_after_how_long() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from store.jobs import end_job, list_jobs
 from store.recording import leftover, records
 from store.recording.intake import take
 from store.recording.leftover import Sweep
-from store.recording.records import IMAGES, LINES, PREFIX
+from store.recording.records import IMAGES, LINES, PREFIX, End
 from store.runs import delete_run, get_run, list_runs, resolve_run
 from tests.store.test_recording import HASH, PICTURE, PROCESS, RECORDS, UID, lines
+from trainer.launch import endings, identity
 from trainer.record import vr1z
 from trainer.record.direct import Database
 
@@ -85,6 +87,31 @@ def test_the_rest_of_a_killed_script_is_taken_from_where_it_lies(store: Store, t
     run = get_run(store, resolve_run(store, UID))
     assert run.status == "finished", "what the script says of its end is truer"
     assert len(list(iter_completions(store, run.id))) == 4
+
+
+def test_a_script_that_ended_while_nobody_listened_is_not_called_killed(store: Store, tmp_path: Path) -> None:
+    folder = journal(tmp_path / "elsewhere", told(tmp_path / "elsewhere" / f"{PREFIX}{UID}"))
+    written = (folder / LINES).read_bytes().splitlines()
+    here = json.loads(written[0])
+    here["process"] = {"host": identity.host(), "boot_id": identity.boot_id(), "pid": 2**22 + 1, "started": 1.0}
+    take(store, UID, 0, [json.dumps(here).encode()])
+    (job,) = list_jobs(store)
+    assert leftover.last_word(store, job) == End(state="finished", at=8.0)
+    (sentence,) = endings.close_gone(store)
+    assert "finished, as its script wrote" in sentence
+    (job,) = list_jobs(store)
+    assert (job.state, job.error, job.exit_code, job.ended_at) == ("finished", None, 0, 8.0)
+    (taken,) = Sweep(store, identity.host()).look()
+    assert taken.new == len(RECORDS) - 1 and list_jobs(store)[0].state == "finished"
+
+
+def test_a_journal_that_does_not_end_with_its_end_says_nothing_of_it(store: Store, tmp_path: Path) -> None:
+    folder = journal(tmp_path / "elsewhere", told(tmp_path / "elsewhere" / f"{PREFIX}{UID}")[:-1])
+    take(store, UID, 0, (folder / LINES).read_bytes().splitlines()[:1])
+    (job,) = list_jobs(store)
+    assert leftover.last_word(store, job) is None
+    (folder / LINES).unlink()
+    assert leftover.last_word(store, job) is None
 
 
 @pytest.mark.parametrize("fault", ["link", "name", "relative", "uid"])

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from store import __main__ as command_line
 from store import faulty
 from store.completions.rows import iter_completions, list_groups
 from store.db.connection import StoreError
@@ -27,7 +29,7 @@ from store.events import list_events
 from store.jobs import ask_stop, end_job, list_jobs
 from store.media import files as media
 from store.metrics import list_metric_names, read_series
-from store.recording import folders, intake, token
+from store.recording import folders, intake, silence, token
 from store.recording.intake import Answer, Gone, arrived, take
 from store.recording.records import IMAGES, LINES, VERSION, Damaged, Newer
 from store.runs import delete_run, get_run, list_runs, resolve_run
@@ -268,6 +270,39 @@ def test_what_the_script_says_of_its_end_is_truer_than_its_silence(store: Store)
     assert (job.state, job.error) == ("finished", None)
 
 
+def test_a_script_that_fell_silent_is_told_from_one_that_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    deliver(store, 0, lines()[:4])
+    now += silence.SILENT_SECONDS + 1
+    assert silence.silent_since(list_runs(store)[0], now) == 1_000_000.0
+    assert command_line.main(["runs", "--db", store.url]) == 0
+    told = capsys.readouterr()
+    assert "silent since 1970-01-12 13:46 UTC" in told.out and "python -m store sync FOLDER" in told.err
+    assert command_line.main(["runs", "--json", "--db", store.url]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["silent_since"] == 1_000_000.0
+    take(store, UID, 4, [])
+    assert silence.silent_since(list_runs(store)[0], now) is None, "a sign of life without news"
+    deliver(store)
+    assert silence.silent_since(list_runs(store)[0], now + 9e9) is None, "it ended"
+
+
+def test_a_journal_that_is_taken_in_later_tells_its_own_times(store: Store, tmp_path: Path) -> None:
+    """Silent since its last line, whenever that is taken in; ended when it says so."""
+    place = folder(tmp_path, lines()[:-1])
+    folders.sync(store, [place])
+    (run,) = list_runs(store)
+    assert (run.status, run.started_at, silence.silent_since(run, 100.0)) == ("running", 5.0, 7.0)
+    with (place / LINES).open("wb") as file:
+        file.write(b"".join(line + b"\n" for line in lines()))
+    folders.sync(store, [place])
+    (run,) = list_runs(store)
+    assert (run.status, run.started_at, run.ended_at) == ("finished", 5.0, 8.0)
+    assert [event.at for event in list_events(store, run.id) if event.kind == "finished"] == [8.0]
+
+
 def folder(tmp_path: Path, records: list[bytes] | None = None) -> Path:
     """A journal as a script leaves it, killed in the middle of a line."""
     place = tmp_path / "out" / f"vr1z-{UID}"
@@ -317,7 +352,7 @@ def test_a_resumed_script_goes_on_with_the_run_of_its_folder(store: Store) -> No
     again = [RECORDS[0] | {"run": run, "step": 1, "uid": "again", "process": PROCESS | {"pid": 8}}, RECORDS[9]]
     answer = take(store, "again", 0, lines(again))
     assert answer.run == UID and [row.step for row in iter_completions(store, 1)] == [1, 1]
-    assert [job.state for job in list_jobs(store)] == ["killed", "finished"]
+    assert [job.state for job in list_jobs(store)] == ["lost", "finished"]
     assert resolve_run(store, "mine") == 1
 
 

@@ -14,6 +14,8 @@ from store.db.engine import Store
 from store.db.rows import JobRow
 from store.db.states import JobState, Launcher
 from store.jobs import end_job, get_job, list_jobs
+from store.recording import leftover
+from store.recording.records import End
 from trainer.launch import identity, local, webhook
 from trainer.launch.identity import Identity
 from trainer.spec import errors
@@ -43,6 +45,8 @@ def process_of(job: JobRow) -> Identity | None:
 def is_gone(job: JobRow) -> bool:
     """Return whether an active job of this host has no process any more."""
     process = process_of(job)
+    if process is not None and process.started is None and job.arguments.get("recorded"):
+        return identity.started(process.pid) is None  # a script on a system that does not say when it began
     return process is None or not identity.is_alive(process)
 
 
@@ -68,6 +72,8 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
     job = get_job(store, job_uid)
     if not is_gone(job):
         return []  # another process has it, or it has reported since it was looked at
+    if job.arguments.get("recorded") and (told := leftover.last_word(store, job)) is not None:
+        return _close_as_told(store, job, told)
     log = _log_of(store, job)
     ending = judge(job, exit_code, log)
     local.sweep(job.uid)
@@ -86,9 +92,22 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
     return [f"Job {job.uid} of {job.run_name}: {ending.error}"]
 
 
+def _close_as_told(store: Store, job: JobRow, told: End) -> list[str]:
+    """Close the job of a script that ended while no dashboard listened, as its journal says."""
+    state = JobState(told.state)
+    code = 1 if state == JobState.FAILED else 0
+    if not end_job(store, job.id, state, exit_code=code, error=told.error, at=told.at):
+        return []
+    webhook.tell_end(store, job.uid)
+    return [f"Job {job.uid} of {job.run_name}: {state.value}, as its script wrote."]
+
+
 def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
     """Return the state and the reason of a process that ended without closing its job."""
+    is_script = job.arguments.get("recorded")
     if job.boot_id is not None and job.boot_id != identity.boot_id():
+        if is_script:
+            return Ending(JobState.LOST, "The machine was restarted while the script ran. " + _LEFT_BEHIND)
         return Ending(JobState.LOST, "The machine was restarted while the job ran. Resume the run.")
     if job.stop_requested >= 3 and (exit_code is None or exit_code < 0):
         return Ending(JobState.KILLED, "Killed on request; what came after the last checkpoint is lost.")
@@ -100,7 +119,7 @@ def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
     if exit_code is None and last is None:
         if job.pid is None:
             return Ending(JobState.LOST, "The process was never started. Resume the run.")
-        if job.arguments.get("recorded"):  # a recorder says how its script ended, unless that is killed
+        if is_script:  # a recorder says how its script ended, unless that is killed
             return Ending(JobState.KILLED, "The script was killed, or crashed. " + _LEFT_BEHIND)
         return Ending(JobState.LOST, "The process is gone without a word: killed, or out of memory. Resume the run.")
     code = "" if exit_code is None else f" with exit code {exit_code}"

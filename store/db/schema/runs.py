@@ -85,7 +85,7 @@ class Job(Base):
     activity: Mapped[str | None] = mapped_column(String(200))
     """What the process is doing, in words."""
     spoke_at: Mapped[Moment | None]
-    """When it last committed a step, an evaluation or an activity."""
+    """When it last committed a step, an evaluation or an activity; when a script was last heard of."""
     stop_requested: Mapped[Natural] = mapped_column(default=0)
     """0 no, 1 finish the step and save, 2 terminate, 3 kill."""
     exit_code: Mapped[int | None]
