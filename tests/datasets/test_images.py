@@ -177,6 +177,14 @@ def test_a_picture_outside_its_folder_is_not_read(tmp_path: Path, name: object, 
 
 
 @pytest.mark.parametrize(
+    ("on_disk", "in_table"), [("Cafe\u0301.png", "Caf\u00e9.png"), ("Caf\u00e9.png", "Cafe\u0301.png")]
+)
+def test_an_accent_in_a_path_is_written_in_either_way(tmp_path: Path, on_disk: str, in_table: str) -> None:
+    (tmp_path / on_disk).write_bytes(encoded(picture(0)))
+    assert files.in_folder(tmp_path, in_table).load() == picture(0)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "photos/1.png",

@@ -123,7 +123,13 @@ FORMS: dict[str, Callable[[Path], object]] = {
     "JSON": lambda path: f'["{path.name}"]',
     "Python's list as text": lambda path: f"['{path.name}']",
     "Python's cell as text": lambda path: str({"bytes": path.read_bytes(), "path": None}),
+    "array of one text": lambda path: np.array(path.name),
     "data address": lambda path: f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
+    "data address in lines": lambda path: f"data:;base64,{base64.encodebytes(path.read_bytes()).decode()}",
+    "data address with more": lambda path: (
+        f"DATA:image/png;charset=utf-8;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    ),
+    "base64": lambda path: base64.b64encode(path.read_bytes()).decode(),
 }
 
 
@@ -276,6 +282,7 @@ def gone() -> io.BytesIO:
         ({"bytes": None, "path": None}, images.MISSING),
         ("https://example.org/1.jpg", WEB),
         ("data:image/png;base64,%%%", images.BROKEN),
+        ("iVBORw0KGgo" + "A" * 90 + "%", images.BROKEN),
         (gone(), "image is a closed file"),
         (io.StringIO("x"), "image is a text file"),
         (np.zeros(5), "image is an array of 5: give height x width, with 1 to 4 channels first or last"),

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,6 +218,25 @@ def test_pictures_lie_in_a_parquet_file(tmp_path: Path) -> None:
     assert len(usable(tmp_path)) == 2
 
 
+def test_a_column_of_no_use_makes_no_parquet_file_unreadable(tmp_path: Path) -> None:
+    scores = pa.array([[("red", 1)]], pa.map_(pa.string(), pa.int64()))
+    table = pa.table({"question": ["How many?"], "Answer": [3], "image": ["a.png"], "scores": scores})
+    pq.write_table(table, tmp_path / "examples.parquet")
+    assert [row.answer for row in usable(tmp_path)] == [3]
+
+
+def test_shards_of_different_columns_are_refused(tmp_path: Path) -> None:
+    rows = {"question": ["How many?"], "answer": [3], "image": ["a.png"]}
+    pd.DataFrame(rows | {"note": ["x"]}).to_parquet(tmp_path / "examples-00000-of-00002.parquet")
+    pd.DataFrame(rows).to_parquet(tmp_path / "examples-00001-of-00002.parquet")
+    assert len(usable(tmp_path)) == 2
+    pd.DataFrame(rows | {"reference": ["Three."]}).to_parquet(tmp_path / "examples-00001-of-00002.parquet")
+    assert said(tmp_path).endswith(
+        "examples-00001-of-00002.parquet has the columns question, answer, image, reference, but "
+        "examples-00000-of-00002.parquet has question, answer, image. Write all shards with the same ones."
+    )
+
+
 TEXTS = {
     "cp1252": "Wie viele große Äpfel? “Zwölf”, naïve señor, 5 € — it’s; ¿Cuántos? 3 m³",
     "cp1250": "Ile jest czerwonych kół? Żółta łódź, mały koń",
@@ -287,6 +308,18 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
             {"examples.csv": 'question,answer,image\n"Q,1,a.png\nQ,1,a.png\n'},
             "opened in line 2 is not closed). Correct it.",
         ),
+        (
+            {"examples.csv": 'question,answer,image\n"How many \\"red\\" cats?",2,a.png\n'},
+            "line 2: a cell that holds a quote must be quoted, and the quote in it be written twice). Correct it.",
+        ),
+        (
+            {"examples.tsv": 'question\tanswer\timage\nQ\t1\ta.png\n"Many" cats?\t2\ta.png\n'},
+            "line 3: a cell that holds a quote must be quoted",
+        ),
+        (
+            {"examples.csv": 'question , answer , image\n"Q,1,a.png\nQ,1,a.png\n'},
+            "opened in line 2 is not closed). Correct it.",
+        ),
         ({"examples.csv": "a\x1b[31mb,c\n"}, "columns found: a\ufffd[31mb, c; needed"),
         ({"examples.csv": ",".join(f"c{i}" for i in range(90)) + "\n"}, "c18, c19 and 70 more; needed"),
         ({"examples.jsonl": '{"q": 1}\n{"a": 2}\n'}, "columns found: q, a; needed: question, answer, image. Give"),
@@ -302,6 +335,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
         ({"examples.csv": b"a\0\0\0\xff\xfe\0\0\0" * 9}, "is not a text file. Check data.path."),
         ({"examples.csv": b"\xff\xfea"}, "is damaged: it begins as UTF-16 and is not. Fetch it again."),
         ({}, "holds no examples.jsonl, .json, .csv, .tsv or .parquet. Write one of them."),
+        ({"examples.jsonl.gz": "\x1f"}, "Write one of them. Found examples.jsonl.gz: unpack it."),
         ({"table.xlsx": "PK"}, "Write one of them. Found table.xlsx: rename the table, or save it as CSV."),
     ],
 )

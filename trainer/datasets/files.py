@@ -7,6 +7,7 @@ import json
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +46,16 @@ def in_folder(root: Path, name: object) -> EncodedPicture:
 def find(roots: Sequence[Path], name: object) -> Path:
     """Return the file at a path, absolute or relative to the first root; it must lie below one of them, links resolved.
 
-    Slashes and backslashes separate folders. Raises PictureError.
+    Slashes and backslashes separate folders, and accents may be written in either way of Unicode. Raises PictureError.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise PictureError(MISSING, str(name)[:200])
     text = str(name).strip()
     outside = False
-    for form in dict.fromkeys((str(name), text, text.replace("\\", "/"))):
+    plain = text.replace("\\", "/")
+    # macOS writes an accent as a character of its own in file names, and tables do not.
+    forms = (str(name), text, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain))
+    for form in dict.fromkeys(forms):
         try:
             path = (roots[0] / form).resolve()
             if any(path.is_relative_to(root.resolve()) for root in roots):

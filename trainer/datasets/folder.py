@@ -25,6 +25,7 @@ from trainer.spec.errors import TrainerError
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
+PACKED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tar", ".tgz")
 NO_SPLIT = "split is none of train, val and test"
 KEY_TWICE = "key was there before"
 
@@ -50,8 +51,13 @@ class Folder:
                 return (named[0],)
         if shards := [path for path in there if path.match("examples-*.parquet")]:
             return tuple(shards)
-        others = [path.name for path in there if path.suffix.lower() in (*SUFFIXES, ".xlsx", ".xls", ".ods", ".arrow")]
-        found = f" Found {columns.listed(others)}: rename the table, or save it as CSV." if others else ""
+        found = ""
+        for suffixes, advice in (
+            ((*SUFFIXES, ".xlsx", ".xls", ".ods", ".arrow"), "rename the table, or save it as CSV"),
+            (PACKED, "unpack it"),
+        ):
+            if others := [path.name for path in there if path.suffix.lower() in suffixes]:
+                found += f" Found {columns.listed(others)}: {advice}."
         raise TrainerError(
             "data", f"{self.root} holds no examples.jsonl, .json, .csv, .tsv or .parquet. Write one of them.{found}"
         )

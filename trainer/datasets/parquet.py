@@ -6,7 +6,7 @@ Read by `datasets`, which memory-maps an uncompressed copy in its cache: no set 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from trainer.datasets.example import Example
 from trainer.datasets.files import EncodedPicture
 from trainer.datasets.images import MISSING, PictureError, Source
 from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.tables import columns, reading
 from trainer.datasets.tables.columns import Columns
 from trainer.datasets.traces import Traces
 from trainer.spec.errors import TrainerError
@@ -116,7 +117,10 @@ class Parquet:
 
 
 def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None = None) -> Any:
-    """Return the wanted columns, or all, as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
+    """Return the wanted columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError.
+
+    By default those of a table of questions: no other column can make it unreadable.
+    """
     import pyarrow
     import pyarrow.parquet
     from datasets import Dataset, Features
@@ -128,11 +132,13 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
                 if pointer := kinds.pointer(file.read(kinds.HEAD)):
                     raise TrainerError("data", f"{path} is {pointer}.")
         schema = pyarrow.parquet.read_schema(shards[0])
-        if wanted is not None:
+        if wanted is None:
+            wanted = _of_questions({path: pyarrow.parquet.read_schema(path).names for path in shards})
+        else:
             found = Columns(str(shards[0]), f"Is it a copy of {what}?")
             found.add(schema.names)
             found.check([(column,) for column in wanted])
-        chosen = pyarrow.schema([schema.field(column) for column in (schema.names if wanted is None else wanted)])
+        chosen = pyarrow.schema([schema.field(column) for column in wanted])
         return Dataset.from_parquet(
             [str(path) for path in shards],
             # Without the hub's schema, an image cell stays bytes and a path.
@@ -142,6 +148,23 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
     except (pyarrow.ArrowException, DatasetGenerationError, OSError, ValueError) as error:
         fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
         raise TrainerError("data", f"The shards of {what} cannot be read: {fault}.") from error
+
+
+def _of_questions(names: Mapping[Path, list[str]]) -> list[str]:
+    """Return the columns of a table of questions, by all columns of each shard. Raises TrainerError."""
+    first, *others = names
+    known = {path: [name for name in own if columns.name(name) in reading.KNOWN] for path, own in names.items()}
+    found = Columns(str(first), "Give each row under these names.")
+    found.add(names[first])
+    found.check()
+    for path in others:
+        if set(known[path]) != set(known[first]):
+            raise TrainerError(
+                "data",
+                f"{path} has the columns {columns.listed(known[path])}, but {first.name} has "
+                f"{columns.listed(known[first])}. Write all shards with the same ones.",
+            )
+    return known[first]
 
 
 def _cells(value: Any) -> list[dict[str, Any]]:

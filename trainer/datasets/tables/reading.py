@@ -102,7 +102,7 @@ class Table:
             try:
                 for row in reader:
                     if lines.ended:
-                        raise csv.Error(f"the quote that is opened in line {before + 1} is not closed")
+                        raise csv.Error("unexpected end of data")
                     before = lines.number
                     if any(cell.strip() for cell in row[len(names) :]):
                         yield Record(None, MORE_CELLS)
@@ -110,7 +110,8 @@ class Table:
                         is_blank = not any(cell.strip() for cell in row)
                         yield Record(None if is_blank else dict(zip(names, row, strict=False)))
             except csv.Error as error:
-                raise TrainerError("data", f"{self.path} is not valid CSV ({error}). Correct it.") from None
+                fault = _fault(error, before + 1, lines)
+                raise TrainerError("data", f"{self.path} is not valid CSV ({fault}). Correct it.") from None
 
     def _header(self, lines: _Lines) -> tuple[dict[str, Any], list[str]]:
         """Return how the file separates cells, and the cells of its first line, which is consumed."""
@@ -192,11 +193,22 @@ class _Values:
             wanted *= 2
 
 
+def _fault(error: csv.Error, begun: int, lines: _Lines) -> str:
+    """Return what is wrong in the row that begins in line `begun`."""
+    if lines.ended:
+        return f"the quote that is opened in line {begun} is not closed"
+    if "expected after" in str(error):
+        return f"line {lines.number}: a cell that holds a quote must be quoted, and the quote in it be written twice"
+    return str(error)
+
+
 def _split(text: str, delimiter: str) -> tuple[dict[str, Any], list[str]]:
     plain = next(csv.reader([text], delimiter=delimiter), [])
     dialect: dict[str, Any] = {"delimiter": delimiter}
     dialect["skipinitialspace"] = any(name.startswith(" ") for name in plain[1:])
-    return dialect, next(csv.reader([text], **dialect), [])
+    # Otherwise the module would drop quotes, and merge rows, without a word; blanks after a quote must not be refused.
+    dialect["strict"] = not any(name.endswith(" ") for name in plain[:-1])
+    return dialect, next(csv.reader([text], **dialect | {"strict": False}), [])
 
 
 def _record(value: object) -> Record:
