@@ -36,7 +36,8 @@ run.evaluation(step, "my benchmark", rows)
 SCRIPTS = {
     "A trainer of TRL or transformers": (
         TRAINER,
-        "GRPOTrainer, RLOOTrainer, SFTTrainer, DPOTrainer or Trainer, TRL from 0.20 on. Its report_to stays as it is; "
+        "GRPOTrainer, RLOOTrainer, SFTTrainer, DPOTrainer or Trainer, TRL from 0.20 on (figures alone of an "
+        "RLOOTrainer before 0.22). Its report_to stays as it is; "
         "evaluations are recorded too.",
     ),
     "A loop of your own": (

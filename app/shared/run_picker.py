@@ -32,15 +32,15 @@ def has_recorded(run: RunRow) -> bool:
 
 
 def has_sampled(run: RunRow) -> bool:
-    """Return whether a run has sampled completions while it trained."""
-    return run.step > 0 and run.method == "grpo"
+    """Return whether a run has trained by a method that samples completions."""
+    return run.step > 0 and run.method not in status.SAMPLES_NOTHING
 
 
 def most_worth_seeing(runs: Sequence[RunRow]) -> RunRow:
     """Return the newest of those with most to see.
 
-    That is, of the runs with data: at work (GRPO first, which has traces to read), finished, ended early, recorded by
-    the project; then those without.
+    That is, of the runs with data: at work (first those that sample, which have traces to read), finished, ended early,
+    recorded by the project; then those without.
     """
     return min(runs, key=_rank)
 
@@ -49,9 +49,9 @@ def _rank(run: RunRow) -> tuple[int, bool]:
     if not has_recorded(run):
         return (4 if run.status in status.ACTIVE else 5), False
     if recorded.is_recorded(run):
-        return 3, run.method != "grpo"
+        return 3, run.method in status.SAMPLES_NOTHING
     if run.status in status.ACTIVE:
-        return 0, run.method != "grpo"
+        return 0, run.method in status.SAMPLES_NOTHING
     return (1 if run.status in ("finished", None) else 2), False
 
 

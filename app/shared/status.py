@@ -11,7 +11,19 @@ from store.recording.records import RECORDED
 
 ACTIVE = frozenset({"starting", "running", "stopping"})
 OPEN = ACTIVE | {"queued"}
-METHODS = {"grpo": "GRPO", "sft": "SFT", "none": "evaluation", "unknown": "method unknown"}
+METHODS = {
+    "grpo": "GRPO",
+    "sft": "SFT",
+    "none": "evaluation",
+    "unknown": "method unknown",
+    **{name: name.upper() for name in ("rloo", "dpo", "kto", "orpo", "cpo", "bco", "xpo", "ppo", "gkd")},
+    "online_dpo": "online DPO",
+    "nash_md": "Nash-MD",
+    "reward": "reward model",
+}
+"""Our methods in words, and those of scripts that TRL has a trainer for; any other word is shown as it is."""
+SAMPLES_NOTHING = frozenset({"sft", "dpo", "kto", "orpo", "cpo", "bco", "reward", "none", "unknown"})
+"""Methods that sample no completions while they train, or of which that is not known."""
 STOP_LEVELS = {
     1: ("Stop", "Finishes the step, saves a checkpoint and ends. The run can be resumed."),
     2: ("Terminate", "Asked to stop already. Ends the process now; what came after the last checkpoint is lost."),

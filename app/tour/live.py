@@ -26,7 +26,7 @@ def live() -> None:
     if not runs:
         st.caption("Nothing runs now.")
         return
-    shown = sorted(runs, key=lambda run: run.method != "grpo")[:MOST]
+    shown = sorted(runs, key=lambda run: run.method in status.SAMPLES_NOTHING)[:MOST]
     for run in shown:
         with st.container(border=True, key=f"live_{run.uid}"):
             query = {"run": run.uid}

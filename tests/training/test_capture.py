@@ -7,6 +7,7 @@ import base64
 import io
 import math
 import sys
+import time
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.shared.status import METHODS
 from store.recording.rows import count
 from trainer.record import vr1z
 
@@ -197,3 +199,76 @@ def test_no_row_is_beyond_it(row: dict[str, Any]) -> None:
     one = vr1z.asked(row)
     base64.b64encode(b"".join(one.images))
     assert isinstance(one.question, str) and len(one.key) == 24
+
+
+def derived(*names: str) -> Any:
+    """A trainer whose class is the first, and derives from the others."""
+    kind: type = object
+    for name in reversed(names):
+        kind = type(name, (kind,), {})
+    return kind()
+
+
+@pytest.mark.parametrize(
+    ("names", "method"),
+    [
+        (("GRPOTrainer", "Trainer"), "grpo"),
+        (("RLOOTrainer", "_BaseTrainer", "Trainer"), "rloo"),
+        (("MyTrainer", "DPOTrainer", "Trainer"), "dpo"),
+        (("GKDTrainer", "SFTTrainer", "Trainer"), "gkd"),
+        (("XPOTrainer", "OnlineDPOTrainer", "Trainer"), "xpo"),
+        (("UnslothSFTTrainer", "_UnslothSFTTrainer", "Trainer"), "sft"),
+        (("Seq2SeqTrainer", "Trainer"), "unknown"),
+        (("SFTTrainerOfMine", "Trainer"), "unknown"),
+    ],
+)
+def test_a_method_has_the_name_that_its_trainer_has(names: tuple[str, ...], method: str) -> None:
+    assert vr1z.method_of(derived(*names)) == method
+    assert method in METHODS
+
+
+class TRL020:
+    """Has what vr1z touches of TRL 0.20's GRPOTrainer (trl/trainer/grpo_trainer.py at v0.20.0), and does no more.
+
+    That has no `_generate`: `_generate_and_score_completions` renders and samples, and prompts come padded on the left.
+    """
+
+    def __init__(self) -> None:
+        self.processing_class = SimpleNamespace(decode=self.decode, pad_token_id=0, eos_token_id=1)
+        self.pad_token_id, self.eos_token_id = 0, 1
+        self.model = SimpleNamespace(training=True)
+        self.state = SimpleNamespace(global_step=4)
+        self.accelerator = SimpleNamespace(process_index=0)
+        self.num_generations = 2
+        self.reward_func_names, self.reward_weights = ["short"], torch.tensor([1.0])
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join({0: "<pad>", 5: "<think>\n", 6: "How many?"}.get(id, str(id)) for id in ids)
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+        return torch.tensor([[-1.0], [float("nan")]])
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        time.sleep(0.01)
+        for row in inputs:  # as this version does with pictures: the rows themselves are changed
+            row["prompt"][0]["content"] = [{"type": "image"}, {"type": "text", "text": row["prompt"][0]["content"]}]
+        self._calculate_rewards(inputs, [], [], [[7, 8, 1], [9]])
+        return {
+            "prompt_ids": torch.tensor([[0, 6, 5], [0, 6, 5]]),
+            "completion_ids": torch.tensor([[7, 8, 1], [9, 0, 0]]),
+            "completion_mask": torch.tensor([[1, 1, 1], [0, 0, 0]]),
+            "advantages": torch.tensor([0.5, -0.5]),
+        }
+
+
+def test_trl_0_20_is_captured_with_openings_and_times() -> None:
+    trainer, found = TRL020(), []
+    vr1z.GenerationCapture(trainer, found.append, vr1z.asked, vr1z.opening)
+    shown = Image.new("RGB", (2, 2))
+    rows = [{"prompt": [{"role": "user", "content": "How many?"}], "image": shown, "answer": 3} for _ in range(2)]
+    trainer._generate_and_score_completions(rows)
+    (one,) = found
+    assert (one.texts, one.lengths, one.truncated) == (["<think>\n78", "<think>\n9"], [3, 1], [False, True])
+    assert (one.rewards, one.advantages) == ({"short": [-1.0, None]}, [0.5, -0.5])
+    assert (one.step, one.group_size) == (5, 2) and one.generation_seconds >= 0.01
+    assert one.rows[0].question == "How many?" and len(one.rows[0].images) == 1 and one.rows[0].gold == 3

@@ -97,7 +97,7 @@ def losses(trainer: Any) -> list[float]:
     [
         (sft, "sft", {"loss", "mean_token_accuracy", "grad_norm"}),
         (dpo, "dpo", {"loss", "reward/margins", "grad_norm"}),
-        (rloo, "grpo", {"loss", "reward", "reward/short", "completion_length"}),
+        (rloo, "rloo", {"loss", "reward", "reward/short", "completion_length"}),
         (plain, "unknown", {"loss", "grad_norm", "learning_rate"}),
     ],
 )

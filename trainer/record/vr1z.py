@@ -779,6 +779,15 @@ def _noted(path: Path) -> int:
 PLAIN = (str, int, float, bool)
 SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
 """Keys that summarize a training in its last entry; only that entry has `train_loss`."""
+_METHODS = {
+    **{name: name.lower() for name in ("GRPO", "RLOO", "SFT", "DPO", "KTO", "ORPO", "CPO", "BCO", "XPO", "PPO", "GKD")},
+    "OnlineDPO": "online_dpo",
+    "NashMD": "nash_md",
+    "Reward": "reward",
+}
+"""Methods by the names of TRL's trainers."""
+_NAMED = re.compile(rf"_?(?:Unsloth)?({'|'.join(_METHODS)})Trainer\Z")
+"""Unsloth puts classes of its own in place of TRL's, with its name before theirs."""
 _EVERY_ENTRY = ("epoch", "total_flos")
 _LAST = 32
 """Prompt tokens, counted from its end, among which the template's opening is looked for."""
@@ -867,12 +876,17 @@ class GenerationCapture:
         output = self._originals["_generate"](*args, **named)
         self._generation_seconds = time.perf_counter() - start
         try:
-            if self._opening is not None:
-                decode = _tokenizer(self._trainer).decode
-                self._openings = [self._opening(decode(ids[-_LAST:])) for ids in output[0]]
+            self._openings = self._openings_of(output[0])
         except Exception as error:
             self._warn(error)
         return output
+
+    def _openings_of(self, prompts: Sequence[Sequence[int]]) -> list[str]:
+        """Return how prompts of token ids begin their completions."""
+        if self._opening is None:
+            return []
+        decode = _tokenizer(self._trainer).decode
+        return [self._opening(decode(ids[-_LAST:])) for ids in prompts]
 
     def _timed_score(self, *args: Any, **named: Any) -> Any:
         original = self._originals["_calculate_rewards"]
@@ -891,8 +905,13 @@ class GenerationCapture:
         self._ids = self._rewards = None
         self._openings = []
         self._generation_seconds = self._scoring_seconds = 0.0
+        start = time.perf_counter()
         output = self._originals["_generate_and_score_completions"](*args, **named)
         try:
+            if "_generate" not in self._originals:  # TRL before 0.24 samples in here, and does little else but score
+                self._generation_seconds = time.perf_counter() - start - self._scoring_seconds
+                if "prompt_ids" in output:
+                    self._openings = self._openings_of(output["prompt_ids"].tolist())
             if self._evaluations or self._trainer.model.training:
                 self._hand_over(args[0] if args else named["inputs"], output)
         except Exception as error:
@@ -1606,7 +1625,8 @@ def start(
     """Begin a run of a loop of your own, named `name`.
 
     `grammar` says how texts are read: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default it
-    follows from the prompts. `weights` are those of the rewards, 1 by default. Its journal lies in `folder`.
+    follows from the prompts. `method` is a short word (`sft`, `dpo`, `ppo`): by default `grpo` as soon as a group is
+    recorded. `weights` are those of the rewards, 1 by default. Its journal lies in `folder`.
     """
     run = Run(
         name,
@@ -1742,7 +1762,7 @@ class Trainer(Gatherer):
             folder=Path(trainer.args.output_dir).absolute(),
             dashboard=self._dashboard,
             config=_or({}, lambda: trainer.args.to_sanitized_dict()),
-            method="grpo" if self._samples else _method(trainer),
+            method=method_of(trainer),
             model=_or("unknown", model_name, trainer.model),
             grammar=self._grammar,
             weights=weights,
@@ -1820,9 +1840,10 @@ def _with(generation: Generation, **changes: Any) -> Generation:
     return Generation(**{**vars(generation), **changes})
 
 
-def _method(trainer: Any) -> str:
-    names = [kind.__name__ for kind in type(trainer).__mro__]
-    return "sft" if "SFTTrainer" in names else "dpo" if "DPOTrainer" in names else "unknown"
+def method_of(trainer: Any) -> str:
+    """Return the method that a trainer's class, or the nearest one that it derives from, is named for."""
+    names = (_NAMED.match(kind.__name__) for kind in type(trainer).__mro__)
+    return next((_METHODS[name[1]] for name in names if name), "unknown")
 
 
 def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
