@@ -41,12 +41,12 @@ def controls() -> tuple[axes.Kind, float, bool]:
         0.6,
         key="smoothing",
         bind="query-params",
-        width=200,
+        width=140,
         help="What an average keeps of the past from step to step. Of up to 8 runs the raw values stay visible behind "
         "it. Evaluations and probes are never smoothed.",
     )
     log = st.toggle(
-        "Logarithmic", key="log", bind="query-params", help="For lengths, entropy, KL, gradient norm, time and others."
+        "Log scale", key="log", bind="query-params", help="For lengths, entropy, KL, gradient norm, time and others."
     )
     return kind, float(smoothing), bool(log)
 
@@ -77,7 +77,7 @@ def grouped(chosen: Chosen, details: dict[int, RunDetail]) -> tuple[list[Entry],
             list(SPREADS),
             key="band",
             bind="query-params",
-            width=230,
+            width=215,
             help="Runs count from their first to their last value only. Where some have ended the line is dotted; a "
             "band needs two runs. " + " ".join(dict.fromkeys(SPREADS.values())),
         )
@@ -174,7 +174,7 @@ def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
         return
     chosen = chosen._replace(runs=runs)
     details = data.get_runs(chosen_ids)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         entries, spread, singles = grouped(chosen, details)
         kind, smoothing, log = controls()
     recorded = data.list_recorded(chosen_ids)

@@ -23,6 +23,10 @@ COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
 RUNS_PAGE = "../pages/runs.py"
 VIEWS = ("Overview", "Values")
+TOLD = {
+    VIEWS[0]: "Select rows to act on them; a name opens its run.",
+    VIEWS[1]: "Tick rows to act on them; double-click a name, a note or tags to change them.",
+}
 FILTERS, SEARCH = ("method", "model", "status"), "runs_search"
 NEWEST = 200
 """Runs that the table lists unless all are asked for."""
@@ -139,10 +143,11 @@ def haystack(run: RunRow) -> str:
     return " ".join((run.name, run.uid, run.model, run.dataset, run.method, *run.tags)).lower()
 
 
-def actions(selected: Sequence[RunRow]) -> None:
+def actions(selected: Sequence[RunRow], told: str) -> None:
+    """Show the buttons that act on the selected runs; `told` is shown above them while there are none."""
     one = selected[0] if len(selected) == 1 else None
+    st.caption(f"{len(selected)} selected" if selected else told)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{len(selected)} selected" if selected else "Select rows to act on them; a name opens its run.")
         explanation = "Opens the run." if one else "Select one run to open it."
         if st.button("Open", icon=":material/monitoring:", key="open", disabled=one is None, help=explanation) and one:
             st.switch_page(RUN_PAGE, query_params={"run": one.uid})
@@ -211,7 +216,7 @@ def overview() -> None:
         sound = [row for row in rows if row.broken is None]
         selected = runs_table(rows) if view == VIEWS[0] else values_view.table(sound)
         if selected is not None:
-            actions(selected)
+            actions(selected, TOLD[view])
     else:
         st.caption("No run matches these filters: clear one of them.")
 

@@ -177,7 +177,8 @@ def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
         st.caption("These runs differ in nothing but the seed: launch an experiment that varies a setting.")
         st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
         return
-    brushed = picture(sweep, found, lower=lower)
+    drawn = {field: {id: values[id] for id in sweep.results} for field, values in found.items()}
+    brushed = picture(sweep, drawn, lower=lower)
     some = [runs[id] for id in (brushed or left) if id in runs]
     if brushed or len(left) < len(runs):
         selected(some, sweep, found)
@@ -186,8 +187,11 @@ def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
 st.title("Sweep")
 everything = data.list_sound_runs()
 if not any(run.step for run in everything):
-    st.caption("No run has made a step yet: launch an experiment that varies a setting.")
-    st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
+    if not data.list_experiments():
+        st.caption("No run has made a step yet: launch an experiment that varies a setting.")
+        st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
+        st.stop()
+    st.caption("No run has made a step yet: results appear with the first one.")
 chosen_runs = selection.choose(everything, "sweep")
 is_live = any(run.status in status.OPEN for run in chosen_runs.runs) or (
     chosen_runs.experiment is not None

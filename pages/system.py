@@ -89,7 +89,9 @@ def care(found: orphans.Orphans) -> None:
     st.subheader("Clean up and back up")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(
-            f"No run needs {format.count(found.examples)} examples, {format.count(found.images)} images, "
+            "Nothing is left over: every example, image and folder belongs to a run."
+            if not found.any
+            else f"No run needs {format.count(found.examples)} examples, {format.count(found.images)} images, "
             f"{format.count(len(found.files))} stray files and {format.count(len(found.folders))} output folders "
             f"({format.memory(found.size)}).",
             width="content",

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.curves import catalogue
 from app.curves.bands import Points, known
+from app.curves.grouping import words
 from app.shared import data, format
 from app.shared.figures import Floats
 from store.db.rows import RunDetail
@@ -24,7 +25,7 @@ FEWEST = 5
 SURE = 4.0
 """Standard errors by which the means of a window must differ."""
 POINTS = 400
-WHERE = "parts at about step"
+WHERE = "curves part at about step"
 
 
 def differences(
@@ -81,7 +82,7 @@ def _areas(run: RunDetail, source: Source | None) -> dict[str, Mapping[str, Any]
 
 
 def _words(value: Any) -> str:
-    return format.UNKNOWN if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return format.UNKNOWN if value is None else words(value)
 
 
 def parting(first: Points, second: Points) -> float | None:
@@ -142,5 +143,5 @@ def _parted(first: RunDetail, second: RunDetail, recorded: catalogue.Recorded) -
         at = parting(*both)
         is_short = min(len(each.x) for each in both) < 4 * FEWEST
         found["curve"].append(chart.title)
-        found[WHERE].append(f"{at:,.0f}" if at is not None else "too few values" if is_short else "within their noise")
+        found[WHERE].append(f"{at:,.0f}" if at is not None else "too few values" if is_short else "not beyond noise")
     return found if found["curve"] else {}

@@ -47,6 +47,10 @@ def words(value: Any) -> str:
     """Return a configuration value as it is shown in labels."""
     if value is None:
         return ABSENT
+    if isinstance(value, list):
+        return ", ".join(map(words, value)) or "none"
+    if isinstance(value, dict) and {"name", "weight"} <= value.keys():
+        return f"{value['weight']:g} × {value['name']}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -72,9 +72,11 @@ def _default(
 ) -> tuple[list[RunRow], str, ExperimentRow | None]:
     """Return the runs of the newest experiment, or the newest runs, whichever was last at work."""
     trained = [run for run in runs if run.step > 0]
-    if trained and (experiment := next((row for row in experiments if trained[0].id in row.arms), None)):
-        members = [run for run in trained if run.id in experiment.arms]
-        return members, f"of the newest experiment, {format.literal(experiment.name)}", experiment
+    newest = [row for row in experiments if not trained or trained[0].id in row.arms]
+    if newest:
+        experiment = newest[0]
+        members = [run for run in trained or runs if run.id in experiment.arms]
+        return members, f"of the newest experiment “{format.literal(experiment.name)}”", experiment
     return trained[:NEWEST], "the newest" if len(trained) > NEWEST else "all that have made a step", None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from app.curves.grouping import words
 from app.shared import format
 from store.summaries import RECENT, Summary
 from store.terminal import unformulaic
@@ -24,8 +25,14 @@ AGGREGATES = {
 """What a metric of a run comes to, in words, and the field of Summary that holds it."""
 OF_RUN = ("status", "method", "step", "seed", "accuracy", "note", "tags", "created")
 """Columns of every run."""
+MOST_LISTED = 3
+"""Numbers of a group that are listed one by one."""
 DESCENDING = "↓ "
 Cell = str | float | None
+
+
+MEASURED = ("accuracy", "step")
+"""Those that a run comes to, as its metrics do; others were set."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Column:
     def is_number(self) -> bool:
         known = [cell for cell in self.cells.values() if cell is not None]
         return bool(known) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
+
+    @property
+    def is_measured(self) -> bool:
+        return self.is_number and (metric_of(self.key) is not None or self.key in MEASURED)
 
 
 def metric_of(key: str) -> tuple[str, str] | None:
@@ -61,7 +72,7 @@ def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> Column:
 def _cell(value: Any) -> Cell:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
-    return str(value)
+    return words(value)
 
 
 def ordered(ids: Sequence[int], columns: Mapping[str, Column], by: Sequence[str]) -> list[int]:
@@ -95,13 +106,15 @@ def beyond(columns: Sequence[Column], baseline: int) -> dict[str, dict[int, floa
 
 
 def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[Column]) -> list[dict[str, Cell]]:
-    """Return a row for each group: n, and of each column mean ± standard deviation with n, or the values that occur."""
+    """Return a row for each group: n, and of each column the values that occur, or of a measured one their mean ±
+    standard deviation, with n where some are missing.
+    """
     rows: list[dict[str, Cell]] = []
     for label, ids in groups.items():
         row: dict[str, Cell] = {"group": label, "n": len(ids)}
         for column in columns:
             cells = [cell for id in ids if (cell := column.cells.get(id)) is not None]
-            row[column.key] = _spread(cells, len(ids)) if column.is_number else _occurring(cells)
+            row[column.key] = _spread(cells, len(ids)) if column.is_measured else _occurring(cells)
         rows.append(row)
     return rows
 
@@ -135,7 +148,12 @@ def _spread(cells: Sequence[Any], n: int) -> str | None:
 
 
 def _occurring(cells: Sequence[Cell]) -> str | None:
-    return ", ".join(dict.fromkeys(map(str, cells))) or None
+    """Return the distinct values, or of many numbers the lowest and the highest."""
+    distinct = list(dict.fromkeys(cells))
+    if len(distinct) > MOST_LISTED and all(isinstance(cell, int | float) for cell in distinct):
+        distinct.sort(key=lambda cell: float(cell or 0))
+        return f"{distinct[0]} to {distinct[-1]}"
+    return ", ".join(map(str, distinct)) or None
 
 
 def as_csv(rows: Sequence[Mapping[str, Cell | Sequence[str]]]) -> str:

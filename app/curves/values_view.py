@@ -22,6 +22,8 @@ ARCHIVED = "archived"
 FIRST = ("reward:last", "val/accuracy:highest")
 """Metrics that are columns where nobody has chosen any, with the configuration that differs."""
 MOST_FIELDS = 6
+ROW = 35
+"""Pixels of a row, of the head's too."""
 
 
 def table(runs: Sequence[RunRow]) -> list[RunRow] | None:
@@ -200,14 +202,13 @@ def _editor(
         key=key,
         hide_index=True,
         disabled=[name for name in cells if name not in EDITABLE],
-        height=min(35 * len(runs) + 40, 640),
+        height=min(ROW * (len(runs) + 1) + 2, 640),
         placeholder=format.UNKNOWN,
         column_config=_config({tag for run in runs for tag in run.tags}, columns),
         on_change=_commit,
         args=(key, runs),
         alt=f"{len(runs)} runs in the chosen columns; name, note and tags can be changed",
     )
-    st.caption("Double-click a name, a note or tags to change them; tick rows to act on them.")
     _download([{name: each[i] for name, each in cells.items() if name != CHOSEN} for i in range(len(runs))])
     ticked = st.session_state.get("values.ticked", ())
     return [run for run in runs if run.uid in ticked]

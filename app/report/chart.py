@@ -14,7 +14,7 @@ from app.shared.trace_text import visible
 
 Floats = npt.NDArray[np.floating[Any]]
 WIDTH, HEIGHT = 460.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 8.0, 8.0, 26.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 8.0, 26.0
 """Pixels around the drawn area."""
 TICKS = 4
 
@@ -41,9 +41,10 @@ def chart(title: str, lines: Sequence[Line], *, is_share: bool = False) -> str:
     low, high = (0.0, 1.0) if is_share else _room(float(values.min()), float(values.max()))
     y = _scale(low, high, HEIGHT - BOTTOM, TOP)
     say = format.percent if is_share else format.number
+    mark = format.percent if is_share else "{:,g}".format
     grid = "".join(
         f'<line class="grid" x1="{LEFT:g}" x2="{WIDTH - RIGHT:g}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text x="{LEFT - 6:g}" y="{y(tick) + 4:.1f}" text-anchor="end">{visible(say(tick))}</text>'
+        f'<text x="{LEFT - 6:g}" y="{y(tick) + 4:.1f}" text-anchor="end">{visible(mark(tick))}</text>'
         for tick in ticks(low, high)
     )
     below = "".join(

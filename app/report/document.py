@@ -50,7 +50,7 @@ figure, .card { margin: 0; padding: 0.8rem; border: 1px solid #d5dae0; border-ra
 figcaption, .card > b { font-weight: 600; overflow-wrap: anywhere; } svg { width: 100%; height: auto; }
 svg text { font-size: 11px; fill: #5a6675; } svg path { fill: none; stroke-width: 1.6; }
 svg .grid { stroke: #e3e7eb; } .ends { font-size: 0.75rem; width: 100%; } .ends th, .ends td { padding-right: 0.4rem; }
-.ends th[scope=row] { font-weight: 400; overflow-wrap: anywhere; }
+.ends th[scope=row] { font-weight: 400; overflow-wrap: anywhere; } .ends td { white-space: nowrap; }
 .key { display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 2px; margin-right: 0.35rem; }
 .card img { display: block; max-width: 10rem; max-height: 10rem; border: 1px solid #d5dae0; margin: 0.4rem 0; }
 .said { margin-top: 0.6rem; border-top: 1px solid #d5dae0; padding-top: 0.4rem; }
@@ -91,7 +91,7 @@ def document(store: Store, runs: Sequence[RunDetail], *, now: float | None = Non
     title = " and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} runs"
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     parts = [f"<h1>{visible(title)}</h1><p class='quiet'>Written by Vision-R1-Zero, {made}. It opens offline.</p>"]
-    parts += [_heading(store, run) for run in runs]
+    parts += [_heading(store, run, run.name if len(runs) > 1 else "Results") for run in runs]
     if len(runs) > 1:
         parts.append(_differences(runs))
     parts.append(f"<h2>Curves</h2><div class='charts'>{curves.charts(store, runs)}</div>")
@@ -109,7 +109,7 @@ def document(store: Store, runs: Sequence[RunDetail], *, now: float | None = Non
     )
 
 
-def _heading(store: Store, run: RunDetail) -> str:
+def _heading(store: Store, run: RunDetail, name: str) -> str:
     """Return what a run is and its newest measurements."""
     method = status.METHODS.get(run.method, run.method)
     steps = f"step {run.step:,}" + (f" of {run.max_steps:,}" if run.max_steps else "")
@@ -121,7 +121,7 @@ def _heading(store: Store, run: RunDetail) -> str:
         for label, value, source in _measured(store, run)
     )
     line = visible(" · ".join(filter(None, what)))
-    return f"<h2>{visible(run.name)}</h2><p class='quiet'>{line}</p>{note}<div class='wide'><table>{rows}</table></div>"
+    return f"<h2>{visible(name)}</h2><p class='quiet'>{line}</p>{note}<div class='wide'><table>{rows}</table></div>"
 
 
 def _measured(store: Store, run: RunDetail) -> Iterable[tuple[str, str, str]]:
@@ -229,5 +229,7 @@ def _conditions(run: RunDetail) -> str:
     known = {"configuration": run.config, "reward weights": run.reward_weights, "environment": run.environment}
     told = json.dumps(known, indent=1, ensure_ascii=False, default=str)
     prompt = f"<h3>Prompt</h3><pre>{visible(run.prompt)}</pre>" if run.prompt else ""
-    everything = f"<details><summary>All</summary><pre>{visible(told)}</pre></details>"
+    everything = (
+        f"<details><summary>Configuration, reward weights and environment</summary><pre>{visible(told)}</pre></details>"
+    )
     return f"<h2>Conditions of {visible(run.name)}</h2>{prompt}{everything}"

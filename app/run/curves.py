@@ -80,7 +80,7 @@ def controls() -> tuple[Kind, float, bool]:
             "Evaluations and probes are never smoothed.",
         )
         log = st.toggle(
-            "Logarithmic",
+            "Log scale",
             key="log",
             bind="query-params",
             help="For loss, lengths, entropy, KL, gradient norm, learning rate and time.",

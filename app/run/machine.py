@@ -81,7 +81,7 @@ def machine_tab(run: RunDetail) -> None:
     shown = panels(found)
     if not shown:
         st.caption(
-            "No reading yet: a run of this trainer is sampled every ten seconds. Imported and recorded runs have none."
+            "No readings: this trainer takes one every ten seconds at work. Imported and recorded runs have none."
         )
         return
     begin = min(float(each.at[0]) for each in found.values())

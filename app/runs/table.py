@@ -30,8 +30,9 @@ def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
     if KEY in st.session_state and sorted(st.session_state[KEY]["selection"]["rows"]) != sorted(rows):
         st.session_state[KEY] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.session_state[ORDER] = order
+    cells = columns(runs)
     st.dataframe(
-        columns(runs),
+        cells,
         key=KEY,
         on_select=_remember,
         selection_mode="multi-row",
@@ -40,6 +41,7 @@ def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
         height=min(38 * len(runs) + 40, 640),
         placeholder=format.UNKNOWN,
         column_config=_config(),
+        column_order=[name for name in cells if name != "left" or any(cells[name])],
         alt=f"{len(runs)} runs with method, model, status, progress, reward and accuracy",
     )
     return [run for run in runs if run.uid in chosen]
@@ -69,7 +71,7 @@ def _config() -> dict[str, Any]:
             "Name", on_click=_open, key=OPENED, type="tertiary", pinned=True, alignment="left", help="Opens the run."
         ),
         "method": st.column_config.TextColumn("Method", width=70),
-        "model": st.column_config.TextColumn("Model", width=95),
+        "model": st.column_config.TextColumn("Model", width=80),
         "rank": st.column_config.NumberColumn("Rank", help="Rank of the LoRA adapter", width=52),
         "status": st.column_config.MultiselectColumn(
             "Status",
@@ -82,17 +84,17 @@ def _config() -> dict[str, Any]:
             "Time left", format="duration", width=70, help="Time left at the present pace"
         ),
         "reward": st.column_config.LineChartColumn(
-            "Reward", width=95, help="Weighted sum over the steps, sampled in training; for SFT sampled by the probe"
+            "Reward", width=80, help="Weighted sum over the steps, sampled in training; for SFT sampled by the probe"
         ),
         "accuracy": st.column_config.TextColumn(
             "Accuracy (95 %)",
-            width=128,
+            width=118,
             help="Greedy answers to held-out examples that are right, with Wilson's interval: the newest measurement",
         ),
         "measured": st.column_config.TextColumn(
             "Measured on", width=150, help="Probe: a few validation examples. Validation: all of them. Test: at the end"
         ),
-        "created": st.column_config.DatetimeColumn("Created", format="distance", width=105),
+        "created": st.column_config.DatetimeColumn("Created", format="distance", width=95),
     }
 
 

@@ -67,7 +67,7 @@ def test_which_arm_learns_fastest_and_which_seed_is_the_odd_one_out(forty: Serve
 def test_does_rank_matter(forty: Server, browser_page: Page) -> None:
     page = browser_page
     goto(page, f"{forty.url}/curves")
-    expect(page.get_by_text("40 runs, of the newest experiment, evidence.")).to_be_visible()
+    expect(page.get_by_text("40 runs, of the newest experiment “evidence”.")).to_be_visible()
     page.get_by_role("combobox", name="Group by").click()
     page.get_by_role("option", name="lora.rank").click()
     page.keyboard.press("Escape")

@@ -46,7 +46,7 @@ def test_without_a_step_it_says_what_to_do(empty_store: Store, open_page: Open) 
 
 def test_the_newest_experiment_is_shown_by_its_arms(arms: Store, open_page: Open) -> None:
     app = open_page("curves")
-    assert "16 runs, of the newest experiment, evidence." in words(app)
+    assert "16 runs, of the newest experiment “evidence”." in words(app)
     assert app.multiselect(key="curves.group").value == ["arm"]
     assert {"**Reward**", "**Held\\-out accuracy**", "**Gradient norm**"} <= {each.value for each in app.markdown}
 

@@ -24,7 +24,7 @@ def words(app: AppTest) -> str:
 
 def test_the_machine_tab_says_why_it_is_empty_and_then_draws(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "demo-grpo")
-    assert "No reading yet" in words(open_page("run", run=run.uid, tab="Machine"))
+    assert "No readings" in words(open_page("run", run=run.uid, tab="Machine"))
     for second in range(0, 300, 10):
         add_samples(seeded_store, run.id, seeded.NOW + second, {"cpu": 1.0, "gpu0/use": 0.5, "gpu1/use": 0.9})
     data.forget()

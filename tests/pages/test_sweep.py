@@ -59,7 +59,7 @@ def test_the_best_setting_comes_first_with_its_interval_over_seeds(arms: Store, 
         low < mean < high for low, mean, high in zip(*(table(app, c) for c in ("95 % from", "mean", "to")), strict=True)
     )
     assert "95 % interval" in words(app) and "over 3 seeds" in words(app)
-    assert "Of 7 other settings" in words(app)
+    assert "of 7 other settings" in words(app)
     app = open_page("sweep", metric="reward", better="lower")
     assert table(app, "arm")[0] == "GRPO random reward"
 
@@ -108,10 +108,18 @@ def test_an_experiment_that_has_ended_has_nothing_to_pause(arms: Store, open_pag
     app = open_page("sweep")
     assert "24 of 24 runs finished." in words(app)
     assert app.button(key="pause_all").disabled and app.button(key="stop_all").disabled
+    assert app.button(key="resume_all").help == "No job of it was stopped."
+    assert app.get("progress")[0].proto.value == 100, "a run that ended early is finished, too"
 
 
 def test_without_a_step_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
     assert "launch an experiment that varies a setting" in words(open_page("sweep"))
+
+
+def test_before_the_first_step_the_newest_experiment_is_there_to_act_on(queued: Store, open_page: Open) -> None:
+    app = open_page("sweep")
+    assert "results appear with the first one" in words(app) and "launch an experiment" not in words(app)
+    assert not app.button(key="pause_all").disabled
 
 
 def test_further_settings_are_launched_from_the_form(

@@ -50,7 +50,7 @@ def test_a_setting_has_an_interval_over_its_seeds_only() -> None:
     assert by[(0.1,)].interval is None
     best = settings.ranked(found, lower=False)
     assert best[0].setting.values == (0.1,) and settings.ranked(found, lower=True)[0].setting.values == (0.0,)
-    assert "in one run" in told("reward", best[0]) and "1 cannot be tested" in caution(best)
+    assert "in one run" in told("reward", best[0]) and "further seeds" in caution(best)
 
 
 def test_runs_without_a_result_do_not_count() -> None:
@@ -75,7 +75,7 @@ def test_a_clear_winner_is_told_from_an_equal() -> None:
     beta: dict[int, Any] = {id: float(id // 3) for id in results}
     order = settings.ranked(settings.settings({"beta": beta}, results), lower=False)
     assert [each.is_clear for each in order[1:]] == [False, True]
-    assert "Of 2 other settings 1 are not clearly worse" in caution(order)
+    assert "1 of 2 other settings could be as good" in caution(order)
 
 
 PLACES = {1: (0.0, 0.5, 1.0), 2: (1.0, 0.5, 0.2)}
@@ -119,6 +119,9 @@ def test_figures_draw_every_run_and_leave_pairs_without_runs_empty() -> None:
     lines, places = figures.parallel(sweep, {"beta": beta, "schedule": schedule}, lower=False)
     assert len(lines.data) == 3 and all(len(each) == 3 for each in places.values())
     assert places[2] == [1.0, 1.0, 1.0]
+    arms: dict[int, Any] = {0: "GRPO random reward", 1: "b", 2: "c"}
+    written = [note.text for note in figures.parallel(sweep, {"arm": arms}, lower=False)[0].layout.annotations]
+    assert "GRPO random<br>reward" in written, "the names of arms fit beside the axis on a narrow screen"
 
 
 @pytest.mark.parametrize(

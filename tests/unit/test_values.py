@@ -35,8 +35,10 @@ def test_differences_to_a_baseline_are_those_of_numbers() -> None:
 
 def test_groups_show_their_spread_and_how_many_it_is_from() -> None:
     rows = values.in_groups({"low": [1, 3], "rest": [2, 4]}, [RANK, REWARD, NOTE])
-    assert rows[0] == {"group": "low", "n": 2, "lora.rank": "16.0 ± 0", "reward:last": "1.50 ± 0.707", "note": "b, A"}
-    assert rows[1]["lora.rank"] == "64.0 (n = 1)", "no spread of a single value"
+    assert rows[0] == {"group": "low", "n": 2, "lora.rank": "16", "reward:last": "1.50 ± 0.707", "note": "b, A"}
+    assert rows[1]["lora.rank"] == "64"
+    seeds = Column("seed", {1: 3, 2: 0, 3: 4, 4: 1})
+    assert values.in_groups({"all": [1, 2, 3, 4]}, [seeds])[0]["seed"] == "0 to 4", "nobody averages seeds"
 
 
 def test_groups_are_sorted_by_their_means() -> None:

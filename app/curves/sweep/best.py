@@ -36,15 +36,14 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
         "mean": [each.setting.mean for each in order],
         "95 % from": [each.low if each else None for each in intervals],
         "to": [each.high if each else None for each in intervals],
-        "beyond the best": [each.beyond for each in order],
+        "minus the best": [each.beyond for each in order],
         "p (Holm)": [None if each.p is None else format.p_value(each.p) for each in order],
     }
-    numbers = ("mean", "95 % from", "to", "beyond the best")
+    numbers = ("mean", "95 % from", "to", "minus the best")
     st.dataframe(
         columns,
         key="sweep.settings",
         hide_index=True,
-        height=min(35 * len(order) + 40, 420),
         placeholder=format.UNKNOWN,
         column_config={name: st.column_config.NumberColumn(name, format="%.4g") for name in numbers},
         alt=f"{len(order)} settings by {sweep.title}, the best first",
@@ -72,9 +71,14 @@ def caution(order: Sequence[Ranked]) -> str:
     rest = order[1:]
     open_ = [each for each in rest if not each.is_clear]
     untested = sum(each.p is None for each in rest)
-    parts = [f"Of {len(rest)} other settings {len(open_)} are not clearly worse (Welch's t-test, corrected by Holm)."]
+    if untested == len(rest):
+        return (
+            "How sure that is cannot be said: no two settings have more than one seed. Repeat them with further seeds."
+        )
+    others = f"{len(rest)} other settings" if len(rest) > 1 else "1 other setting"
+    parts = [f"{len(open_)} of {others} could be as good (Welch's t-test, corrected by Holm)."]
     if untested:
-        parts.append(f"{untested} cannot be tested: they, or the best, have a single seed.")
+        parts.append(f"{untested} of them cannot be tested: too few seeds.")
     parts.append(
         f"The best of {len(order)} is partly so by luck: repeated, it will likely come out a little less well."
     )

@@ -31,11 +31,10 @@ def show(experiment: ExperimentRow) -> None:
     with st.container(border=True, key="experiment_controls"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{format.literal(experiment.name)}**", width="content")
-            st.caption(_told(runs, jobs), width="content")
-            with st.container(horizontal=True, horizontal_alignment="right"):
-                _buttons(experiment, at_work, len(interrupted(jobs)))
-                _extend(experiment)
-        done = sum(status.progress(run) or float(run.status == "finished") for run in runs)
+            st.caption(_told(runs, jobs))
+            _buttons(experiment, at_work, len(interrupted(jobs)))
+            _extend(experiment)
+        done = sum(1.0 if run.status == "finished" else status.progress(run) or 0.0 for run in runs)
         st.progress(done / len(runs) if runs else 0.0)
 
 
@@ -50,8 +49,13 @@ def _told(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
 
 def _buttons(experiment: ExperimentRow, at_work: Sequence[JobRow], stopped: int) -> None:
     pause = "Takes all of its jobs out of the queue; those at work finish their step and save a checkpoint."
-    resume = f"Queues {stopped} jobs again that were stopped; trainings go on from their last checkpoints."
+    jobs = "1 job again that was" if stopped == 1 else f"{stopped} jobs again that were"
+    resume = f"Queues {jobs} stopped; trainings go on from their last checkpoints."
     stop = "Ends all of its jobs now; what came after the last checkpoints is lost. Pause saves first."
+    if not at_work:
+        pause = stop = "No job of it is at work or waits."
+    if not stopped:
+        resume = "No job of it was stopped."
     _button("Pause", pause, bool(at_work), intents.stop_experiment, experiment.uid, 1)
     _button("Resume", resume, stopped > 0, intents.resume_experiment, experiment.uid)
     _button("Stop", stop, bool(at_work), intents.stop_experiment, experiment.uid, 2)

@@ -5,8 +5,9 @@ Each point stands for a run, whose id is its `customdata`.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,6 +24,8 @@ SCALE = "Viridis"
 WIDE_RANGE = 30.0
 """A setting whose largest value is this many times its smallest has a logarithmic axis."""
 HEIGHT = 420
+LINE = 13
+"""Characters of a line beside an axis."""
 
 
 class Sweep(NamedTuple):
@@ -112,7 +115,7 @@ def heat_map(
         texttemplate="%{text}",
         colorscale=SCALE,
         reversescale=lower,
-        colorbar={"title": plain(sweep.title)},
+        showscale=False,
         hovertemplate=f"{plain(x[0])} %{{x}}<br>{plain(y[0])} %{{y}}<br>%{{text}}<extra></extra>",
     )
     for axis, name in ((figure.update_xaxes, x[0]), (figure.update_yaxes, y[0])):
@@ -145,18 +148,10 @@ def parallel(
     figure = _empty()
     for place, (name, values) in enumerate(axes.items()):
         figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
-        for height, text in _ticks(values, of_axis[place]):
-            right = place == len(axes) - 1
-            figure.add_annotation(
-                x=place,
-                y=height,
-                text=plain(text),
-                showarrow=False,
-                xanchor="left" if right else "right",
-                xshift=6 if right else -6,
-                font={"size": 11},
-            )
-        figure.add_annotation(x=place, y=1.09, text=f"<b>{plain(name)}</b>", showarrow=False)
+        for height, text in _ticks(values, of_axis[place], rounded=name == sweep.title):
+            beside = _beside(place, height, len(axes))
+            figure.add_annotation(x=place, y=height, text=_in_lines(text), showarrow=False, font={"size": 11}, **beside)
+        figure.add_annotation(x=place, y=1.13, text=f"<b>{plain(name)}</b>", showarrow=False)
     for id in sorted(result, key=lambda id: colours[id], reverse=lower):
         shade = 1 - colours[id] if lower else colours[id]
         figure.add_scatter(
@@ -171,18 +166,34 @@ def parallel(
             hovertemplate=f"<b>%{{fullData.name}}</b><br>{plain(sweep.title)} {format.number(sweep.results[id])}"
             "<extra></extra>",
         )
-    figure.update_xaxes(visible=False, range=[-0.45, len(axes) - 0.55])
-    figure.update_yaxes(visible=False, range=[-0.06, 1.16])
+    figure.update_xaxes(visible=False, range=[-0.6, len(axes) - 0.5])
+    figure.update_yaxes(visible=False, range=[-0.1, 1.2])
     return figure.update_layout(showlegend=False), places
 
 
-def _ticks(values: Mapping[int, Cell], heights: Mapping[int, float], most: int = 8) -> list[tuple[float, str]]:
-    """Return height and text of each value, or of the lowest and highest if there are many."""
+def _beside(place: int, height: float, axes: int) -> dict[str, Any]:
+    """Return where a value is written: outside of the outer axes, and where few lines pass on the inner ones."""
+    if place == 0:
+        return {"xanchor": "right", "xshift": -6}
+    if place == axes - 1:
+        return {"xanchor": "left", "xshift": 6}
+    return {"yanchor": "top", "yshift": -4} if height == 0 else {"yanchor": "bottom", "yshift": 4}
+
+
+def _in_lines(text: str) -> str:
+    """Return short lines, for a narrow screen."""
+    return "<br>".join(map(plain, textwrap.wrap(text, LINE))) or plain(text)
+
+
+def _ticks(
+    values: Mapping[int, Cell], heights: Mapping[int, float], *, rounded: bool, most: int = 8
+) -> list[tuple[float, str]]:
+    """Return height and text of each value, or of the lowest and highest if there are many; results are `rounded`."""
     shown = {height: values[id] for id, height in heights.items()}
     if len(shown) > most:
         shown = {height: shown[height] for height in (min(shown), max(shown))}
     return [
-        (height, format.number(v) if isinstance(v, float) and len(words(v)) > 8 else words(v))
+        (height, format.number(v) if isinstance(v, float) and (rounded or len(words(v)) > 8) else words(v))
         for height, v in shown.items()
     ]
 
