@@ -82,7 +82,7 @@ class RunColumns(_Record):
     """What the script says about its run."""
 
     name: Name
-    method: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,16}$")] = "unknown"
+    method: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")] = "unknown"
     model: Annotated[str, StringConstraints(max_length=400)] = "unknown"
     grammar: Literal["ours", "boxed", "none"] = "none"
     config: Config = Field(default_factory=dict)
@@ -184,7 +184,7 @@ class Evaluation(_Record):
 class Columns(_Record):
     """Columns of a run that may become known later."""
 
-    method: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,16}$")] | None = None
+    method: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")] | None = None
     grammar: Literal["ours", "boxed", "none"] | None = None
     style: Literal["cot", "direct"] | None = None
     reward_weights: Numbers | None = None

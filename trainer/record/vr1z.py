@@ -25,6 +25,7 @@ later. Recording never ends, delays or changes a training: what goes wrong is sa
 from __future__ import annotations
 
 import atexit
+import base64
 import hashlib
 import inspect
 import io
@@ -90,6 +91,12 @@ PICTURES = ("image", "images")
 NEVER = ("prompt", *PICTURES, "completion", "chosen", "rejected", "messages", "completion_ids")
 LONGEST_TEXT = 20_000
 """Most characters of a value that are kept."""
+LONGEST_COMPLETION = 4_000_000
+LONGEST_NAME = 200
+"""Most characters of a name; longer ones end in a hash, so that they stay distinct."""
+LARGEST = 1e100
+"""Largest number that a journal holds; one beyond it is kept like one without end."""
+LARGEST_COUNT = 2**31 - 1
 MOST_ENTRIES = 1000
 DEEPEST = 8
 MOST_PICTURE_BYTES = 32 * 2**20
@@ -116,7 +123,10 @@ class Asked(NamedTuple):
 def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
     """Return what a row asks; `encode` makes a file of a picture, replacing `encoded`."""
     prompt = row.get("prompt", row.get("messages"))
-    images = tuple(data for picture in _pictures(row, prompt) if (data := (encode or encoded)(picture)) is not None)
+    pictures = _pictures(row, prompt)
+    images = tuple(data for picture in pictures if (data := (encode or encoded)(picture)) is not None)
+    if len(images) < len(pictures):
+        _say("A picture cannot be read as one: its question is recorded without it.")
     gold_column = gold_name(row)
     gold = None if gold_column is None else plain(row[gold_column])
     columns = {str(name): plain(value) for name, value in row.items() if name not in (*NEVER, gold_column)}
@@ -133,12 +143,12 @@ def gold_name(row: Mapping[str, Any]) -> str | None:
 
 
 def question(prompt: Any) -> str:
-    """Return the last user turn of messages as text; a text as it is."""
-    if not isinstance(prompt, list):
-        return prompt if isinstance(prompt, str) else ""
-    turns = [turn for turn in prompt if isinstance(turn, dict)]
+    """Return the last user turn of messages, or of one message, as text; a text, or a list of texts, as it is."""
+    turns = [turn for turn in (prompt if isinstance(prompt, list) else [prompt]) if isinstance(turn, dict)]
+    if not turns:
+        return text_of(prompt)
     asking = [turn for turn in turns if turn.get("role", turn.get("from")) in ("user", "human")] or turns
-    return text_of(asking[-1].get("content", asking[-1].get("value"))) if asking else ""
+    return text_of(asking[-1].get("content", asking[-1].get("value")))
 
 
 def text_of(content: Any) -> str:
@@ -152,8 +162,8 @@ def text_of(content: Any) -> str:
 
 def said(completion: Any) -> str:
     """Return a completion as text: one message's words, or all turns of several, tool calls included."""
-    if isinstance(completion, str):
-        return completion
+    if completion is None or isinstance(completion, str):
+        return (completion or "")[:LONGEST_COMPLETION]
     turns = [turn for turn in _items([completion] if isinstance(completion, Mapping) else completion)]
     if len(turns) == 1 and isinstance(turns[0], Mapping) and not turns[0].get("tool_calls"):
         return text_of(plain(turns[0].get("content")))
@@ -172,9 +182,12 @@ def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
     for name in ("images", "image"):
         value = row.get(name)
         if value is not None and not (isinstance(value, (list, tuple)) and not value):
-            return list(value) if isinstance(value, (list, tuple)) else [value]
-    parts = [part for turn in _items(prompt) for part in _items(_get(turn, "content"))]
-    return [picture for part in parts if (picture := _get(part, "image")) is not None]
+            several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 4
+            return list(value) if several else [value]
+    turns = [prompt] if isinstance(prompt, Mapping) else _items(prompt)
+    parts = [part for turn in turns for part in _items(_get(turn, "content"))]
+    found = (_get(part, "image") if _get(part, "image") is not None else _get(part, "image_url") for part in parts)
+    return [picture for picture in found if picture is not None]
 
 
 def _items(value: Any) -> Sequence[Any]:
@@ -185,15 +198,23 @@ def _get(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, Mapping) else None
 
 
+def _opened(picture: Any) -> Any:
+    """Return what a cell of 🤗 Datasets or a part of a message holds: bytes, for a data URL, or what it is."""
+    if isinstance(picture, Mapping):
+        picture = next((picture[name] for name in ("bytes", "path", "image", "url") if picture.get(name)), None)
+    if isinstance(picture, str) and picture.startswith("data:image"):
+        return base64.b64decode(picture.partition(",")[2])
+    return picture[7:] if isinstance(picture, str) and picture.startswith("file://") else picture
+
+
 def encoded(picture: Any) -> bytes | None:
-    """Return a picture (PIL, bytes, path, array or a cell of 🤗 Datasets) as a file; None if it is none."""
+    """Return a picture (PIL, bytes, path, array, data URL or a cell of 🤗 Datasets) as a file; None if it is none."""
     try:
         from PIL import Image
     except ImportError:
         return _unchanged(picture)
     try:
-        if isinstance(picture, Mapping):
-            picture = picture.get("bytes") or picture.get("path") or picture.get("image")
+        picture = _opened(picture)
         if isinstance(picture, (str, Path)):
             path = Path(picture)
             if not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
@@ -212,8 +233,7 @@ def encoded(picture: Any) -> bytes | None:
 def _unchanged(picture: Any) -> bytes | None:
     """Return the bytes of an image file where there is no Pillow."""
     try:
-        if isinstance(picture, Mapping):
-            picture = picture.get("bytes") or picture.get("path")
+        picture = _opened(picture)
         data = Path(picture).read_bytes() if isinstance(picture, (str, Path)) else bytes(picture)
     except (OSError, TypeError, ValueError):
         return None
@@ -259,11 +279,13 @@ def _written(image: Any) -> bytes:
 
 def plain(value: Any, depth: int = 0) -> Any:
     """Return the value as JSON: arrays as lists, pictures and bytes as words, long or deep values cut off."""
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (int, float)):
+        return value if -LARGEST <= value <= LARGEST else str(as_number(value))
     if isinstance(value, str):
+        if value.startswith("data:image"):
+            return "<picture>"
         return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}…"
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value):,} bytes>"
@@ -311,8 +333,45 @@ def as_number(value: Any) -> float | None:
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a number as JSON can hold it."""
-    return value if value is not None and math.isfinite(value) else None
+    """Return a number as a journal can hold it."""
+    return value if value is not None and -LARGEST <= value <= LARGEST else None
+
+
+def _count(value: Any) -> int | None:
+    """Return a whole number of any type from 0 on; None for anything else."""
+    number = as_number(value)
+    whole = int(number) if number is not None and 0 <= number <= LARGEST_COUNT else None
+    return whole if whole == number else None
+
+
+def _named(name: Any) -> str:
+    """Return a name as a journal can hold it."""
+    text = str(name) or "(no name)"
+    if len(text) <= LONGEST_NAME:
+        return text
+    return f"{text[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def _numbers(values: Mapping[Any, Any]) -> dict[str, float | None]:
+    return {_named(name): _finite(as_number(value)) for name, value in values.items()}
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """Return a configuration (a mapping, or an object with fields) as JSON."""
+    if config is None or isinstance(config, Mapping):
+        return dict(plain(config or {}))
+    fields = getattr(config, "__dict__", None)
+    return dict(plain({"config": config} if fields is None else fields))
+
+
+def _say(text: str) -> None:
+    """Warn once for each sentence."""
+    if text not in _SAID:
+        _SAID.add(text)
+        logger.warning(text)
+
+
+_SAID: set[str] = set()
 
 
 # ---- The journal: an append-only folder -----------------------------------------------------------------------------
@@ -579,9 +638,21 @@ class Courier:
         self._closed = False
         self._arrived = threading.Condition()
         self._threads: list[threading.Thread] = []
+        self._process = os.getpid()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the recorded process: it has no threads of its own, and locks may be held."""
+        return os.getpid() != self._process
 
     def take(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
         """Accept a record at once, whatever disk and dashboard do."""
+        if self.is_forked:
+            self.warn("What a forked process records is not kept: only the process that began the run records.")
+            return
+        if self._closed:
+            self.warn("What is recorded after the end of a run's script is not kept.")
+            return
         if self.journal.lost:
             lost, self.journal.lost = self.journal.lost, 0
             if not self.journal.add(_lost(lost)):
@@ -712,7 +783,7 @@ class Courier:
 
 
 def _lost(count: int) -> dict[str, Any]:
-    message = f"{count} records of the training are lost: neither disk nor memory could hold them."
+    message = f"{count} records of the training are lost: they could not be read, or neither disk nor memory held them."
     return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
 
 
@@ -1312,6 +1383,20 @@ class Gatherer(Guarded):
 # ---- Runs -----------------------------------------------------------------------------------------------------------
 
 
+GRAMMARS = ("ours", "boxed", "none")
+STATES = ("finished", "stopped", "failed")
+COUNTS = ("lora_rank", "seed", "max_steps")
+LONGEST_PATH = 1000
+
+
+def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return further columns of a run as a journal can hold them."""
+    found = {name: _count(value) if name in COUNTS else value for name, value in columns.items()}
+    if len(str(found.get("output_dir"))) > LONGEST_PATH:
+        found["output_dir"] = None
+    return found
+
+
 class Run(Guarded):
     """A run that is being recorded; `start` makes one. No method raises for what cannot be recorded."""
 
@@ -1321,26 +1406,31 @@ class Run(Guarded):
         *,
         folder: Path,
         dashboard: Any = None,
-        config: Mapping[str, Any] | None = None,
+        config: Any = None,
         method: str | None = None,
         model: str = "unknown",
         grammar: str | None = None,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, Any] | None = None,
         **columns: Any,
     ) -> None:
         self.uid = secrets.token_hex(5)
         self.folder = folder / f"{PREFIX}{self.uid}"
+        if grammar not in (None, *GRAMMARS):
+            _say(
+                f"There is no grammar {grammar!r}: name one of {', '.join(GRAMMARS)}. It follows from the prompts now."
+            )
+            grammar = None
         self.grammar = grammar
         self._method = method
-        self._weights = dict(weights or {})
+        self._weights = _numbers(weights or {})
         self._run = {
-            "name": name,
-            "method": method or "unknown",
-            "model": model,
+            "name": _named(name),
+            "method": re.sub("[^a-z0-9_]+", "_", str(method or "unknown").lower())[:16],
+            "model": str(model or "unknown")[:400],
             "grammar": grammar or "none",
-            "config": plain(dict(config or {})),
+            "config": _settings(config),
             "reward_weights": self._weights,
-            **columns,
+            **_columns(columns),
         }
         self._courier = Courier(self.uid, Journal(self.folder), dashboard or Dashboard())
         self._examples: OrderedDict[str, None] = OrderedDict()
@@ -1373,29 +1463,38 @@ class Run(Guarded):
         images: Any = None,
         completions: Sequence[Any] = (),
         *,
-        rewards: Mapping[str, Sequence[Any]] | None = None,
+        rewards: Mapping[str, Sequence[Any]] | Sequence[Any] | None = None,
         advantages: Sequence[Any] | None = None,
         answer: Any = None,
-        tokens: Sequence[int] | None = None,
-        truncated: Sequence[bool] | None = None,
+        tokens: Sequence[Any] | None = None,
+        truncated: Sequence[Any] | None = None,
         **columns: Any,
     ) -> None:
         """Record what was sampled for one prompt at the update `step`.
 
         `prompt` is a text or messages, `images` a picture or several (PIL, bytes, path, array), `answer` the gold
-        answer of any type; `rewards` has a value a completion for each component, and other columns are kept as given.
+        answer of any type; `rewards` has a value a completion, for each component by name if there are several, and
+        other columns are kept as given.
         """
-        self.guarded(
-            lambda: self._group(
+
+        def take() -> None:
+            texts = [said(each) for each in ([completions] if isinstance(completions, str) else completions)]
+            parts = rewards if isinstance(rewards, Mapping) else {} if rewards is None else {"reward": rewards}
+            given = {"advantages": advantages, "tokens": tokens, "truncated": truncated, **parts}
+            for what, values in given.items():
+                if values is not None and len(values) != len(texts):
+                    raise ValueError(f"{len(values)} {what} of {len(texts)} completions")
+            self._group(
                 step,
                 {"prompt": prompt, "images": images, "answer": answer, **columns},
-                [said(each) for each in completions],
-                {name: [as_number(value) for value in values] for name, values in (rewards or {}).items()},
-                [as_number(value) for value in advantages] if advantages is not None else None,
-                tokens,
-                truncated,
+                texts,
+                {_named(name): [_finite(as_number(value)) for value in values] for name, values in parts.items()},
+                [None] * len(texts) if advantages is None else [_finite(as_number(value)) for value in advantages],
+                [None] * len(texts) if tokens is None else [_count(value) for value in tokens],
+                [False] * len(texts) if truncated is None else [bool(value) for value in truncated],
             )
-        )
+
+        self.guarded(take)
 
     def evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], *, greedy: bool = True) -> None:
         """Record answers to a benchmark, given with the weights after `step` updates.
@@ -1406,7 +1505,7 @@ class Run(Guarded):
         self.guarded(lambda: self._evaluation(step, benchmark, rows, greedy))
 
     def finish(self, state: str = "finished", error: str | None = None) -> None:
-        """End the run, and wait a little until everything is delivered."""
+        """End the run as `finished`, `stopped` or `failed`, and wait a little until everything is delivered."""
         self.end(state, error)
         self.settle()
 
@@ -1432,6 +1531,8 @@ class Run(Guarded):
 
         If it answers, it also gets what earlier scripts left in this folder.
         """
+        if self._courier.is_forked:
+            return
         self._courier.wait(BEGIN_SECONDS)
         if not self._courier.is_away and self._courier.refused is None:
             left = (self.folder.parent, self.uid, self._courier.dashboard)
@@ -1472,9 +1573,13 @@ class Run(Guarded):
 
     def end(self, state: str, error: str | None = None) -> None:
         def tell() -> None:
-            self._courier.take({"type": "end", "state": state, "error": error, "at": time.time()})
+            known = state if state in STATES else STATES[0]
+            told = None if error is None else str(error)[:LONGEST_TEXT]
+            self._courier.take({"type": "end", "state": known, "error": told, "at": time.time()})
             self._courier.is_alive = False
 
+        if state not in STATES:
+            _say(f"A run does not end as {state!r}, but as one of {', '.join(STATES)}: it counts as {STATES[0]}.")
         if self._is_open:
             self._is_open = False
             self.guarded(tell)
@@ -1482,7 +1587,7 @@ class Run(Guarded):
     def settle(self) -> None:
         """Wait until everything is delivered, or on the disk; say where the rest lies."""
         courier = self._courier
-        if courier.wait(END_SECONDS):
+        if courier.is_forked or courier.wait(END_SECONDS):
             return
         if not courier.wait_for_disk(END_SECONDS):
             courier.warn(f"{self.folder} could not be written: the end of the run is lost.")
@@ -1513,8 +1618,9 @@ class Run(Guarded):
         self._has_begun = self._is_open = True
         self._courier.is_alive = True
         record = {"type": "begin", "version": JOURNAL_VERSION, "uid": self.uid, "step": step, "at": time.time()}
-        where = {"process": _process(), "environment": _environment(), "folder": str(self.folder)}
-        self._run.update(columns)
+        folder = str(self.folder) if len(str(self.folder)) <= LONGEST_PATH else None
+        where = {"process": _process(), "environment": _environment(), "folder": folder}
+        self._run.update(_columns(columns))
         self._courier.take({**record, "run": self._run, **where})
 
     def _group(
@@ -1523,9 +1629,9 @@ class Run(Guarded):
         row: Mapping[str, Any],
         texts: list[str],
         rewards: Mapping[str, Sequence[float | None]],
-        advantages: Sequence[float | None] | None,
-        tokens: Sequence[int] | None,
-        truncated: Sequence[bool] | None,
+        advantages: Sequence[float | None],
+        tokens: Sequence[int | None],
+        truncated: Sequence[bool],
     ) -> None:
         one = asked({name: value for name, value in row.items() if value is not None})
         if self._method is None:
@@ -1534,7 +1640,7 @@ class Run(Guarded):
         self.tell_form([one.prompt])
         if new := {name: 1.0 for name in rewards if name not in self._weights}:
             self._weights.update(new)
-            self.describe({"reward_weights": self._weights})
+            self.describe({"reward_weights": dict(self._weights)})
         number = self._groups[1] if self._groups[0] == step else 0
         self._groups = (step, number + 1)
         key = self.example(one)
@@ -1545,10 +1651,10 @@ class Run(Guarded):
                 "generation": self._generations,
                 "group": number,
                 "index": i,
-                "advantage": None if advantages is None else _finite(advantages[i]),
-                "tokens": None if tokens is None else int(tokens[i]),
-                "truncated": bool(truncated[i]) if truncated is not None else False,
-                "rewards": {name: _finite(values[i]) for name, values in rewards.items()},
+                "advantage": advantages[i],
+                "tokens": tokens[i],
+                "truncated": truncated[i],
+                "rewards": {name: values[i] for name, values in rewards.items()},
             }
             for i, text in enumerate(texts)
         ]
@@ -1560,15 +1666,15 @@ class Run(Guarded):
         answers = []
         for row in rows:
             one = asked({name: value for name, value in row.items() if name not in told and value is not None})
-            rewards = {str(name): _finite(as_number(value)) for name, value in (row.get("rewards") or {}).items()}
+            right = row.get("correct")
             answers.append(
                 {
                     "text": said(row.get("completion", "")),
                     "example": self.example(one),
-                    "correct": None if row.get("correct") is None else bool(row["correct"]),
-                    "tokens": row.get("tokens"),
+                    "correct": None if right is None or right != right else bool(right),
+                    "tokens": _count(row.get("tokens")),
                     "truncated": bool(row.get("truncated", False)),
-                    "rewards": rewards,
+                    "rewards": _numbers(row.get("rewards") or {}),
                 }
             )
         self.answers(step, benchmark, answers, greedy=greedy)
@@ -1576,6 +1682,7 @@ class Run(Guarded):
     def answers(self, step: int, name: str, rows: Sequence[dict[str, Any]], *, greedy: bool) -> None:
         """Record the answers of an evaluation in parts; samples of one example are counted, from 1 unless greedy."""
         counts: dict[str, int] = {}
+        step, name = _update(step), _named(name) if name else ""
         for row in rows:
             row["sample"] = counts.get(row["example"], 0 if greedy else 1)
             counts[row["example"]] = row["sample"] + 1
@@ -1585,8 +1692,16 @@ class Run(Guarded):
 
 
 def _step(step: int, values: Mapping[str, float | None], at: float | None = None) -> dict[str, Any]:
-    found = {str(name): _finite(value) for name, value in values.items()}
-    return {"type": "step", "step": int(step), "at": time.time() if at is None else at, "metrics": found}
+    found = {_named(name): _finite(value) for name, value in values.items()}
+    return {"type": "step", "step": _update(step), "at": time.time() if at is None else at, "metrics": found}
+
+
+def _update(step: Any) -> int:
+    """Return the number of an update. Raises ValueError if it is none."""
+    number = _count(step)
+    if number is None:
+        raise ValueError("a step is a whole number from 0 on")
+    return number
 
 
 def _process() -> dict[str, Any]:
@@ -1611,13 +1726,13 @@ def _environment() -> dict[str, Any]:
 
 def start(
     name: str,
-    config: Mapping[str, Any] | None = None,
+    config: Any = None,
     *,
     folder: str | Path = "vr1z-journals",
     method: str | None = None,
     model: str = "unknown",
     grammar: str | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
     seed: int | None = None,
     url: str | None = None,
@@ -1811,7 +1926,7 @@ class Trainer(Gatherer):
                         "advantage": each.advantages[i],
                         "tokens": each.lengths[i],
                         "truncated": each.truncated[i],
-                        "rewards": {name: _finite(values[i]) for name, values in each.rewards.items()},
+                        "rewards": {_named(name): _finite(values[i]) for name, values in each.rewards.items()},
                     }
                     for i, text in enumerate(each.texts)
                 ]
