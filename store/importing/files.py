@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from store.db.connection import StoreError
 
 LONGEST_JSON = 256 * 2**20
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""What stands at the beginning of a file in place of one that Git LFS has not fetched."""
 PARENTS = 3
 """Parent folders that may be added to distinguish a run from others of its name."""
 _TYPES = descriptor_pb2.FieldDescriptorProto
@@ -25,12 +27,18 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LONGEST_JSON:
             raise StoreError(f"{path} is larger than {LONGEST_JSON >> 20} MB: this is no log of a trainer.")
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        found = json.loads(path.read_text(encoding=encoding_of(path), errors="replace"))
     except (OSError, ValueError, RecursionError):
         raise StoreError(f"{path} cannot be read as JSON.") from None
     if not isinstance(found, dict):
         raise StoreError(f"{path} holds no JSON object.")
     return found
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a JSON file, whose editors may have marked it: UTF-8, UTF-16 or UTF-32."""
+    with path.open("rb") as file:
+        return json.detect_encoding(file.read(4))
 
 
 def as_json(text: str | bytes) -> Any:
@@ -59,12 +67,19 @@ def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T]
     found, problems = [], []
     for path in paths:
         try:
+            if _is_pointer(path):
+                raise StoreError(f"{path} is a pointer of Git LFS: run git lfs pull.")
             found.append(read(path))
         except StoreError as error:
             problems.append(str(error))
         except OSError as error:
             problems.append(f"{path} cannot be read: {error.strerror}.")
     return found, problems
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
 
 
 def places(folder: Path, root: Path) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ CLOCK = ("_timestamp", "_step", "_runtime")
 END = "train_runtime"
 SUMMARY = (END, "train_samples_per_second", "train_steps_per_second", "train_tokens_per_second", "train_loss")
 """Totals of a whole training in its last entry, which are no figures of that step."""
+DEEPEST = 6
+"""Deepest nesting of figures."""
 NAMED = 6
 """Most names that a sentence lists; the others are counted."""
 WHOLE_SECONDS = 1.0
@@ -106,7 +108,7 @@ class FoundRun:
         """Return the trainer's own step, if it was logged, and the figures."""
         own, numbers = None, {}
         is_end = any(plain(name) == END for name in values)
-        for name, value in values.items():
+        for name, value in _flat(values):
             number, short = as_number(value), plain(name)
             if self.own_steps and short in STEP_KEYS:
                 own = number
@@ -256,6 +258,15 @@ def listed(names: list[str]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _flat(values: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    """Yield names and values, those in dicts as `outer/inner`; a dict with a `_type` is an object of a tracker."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value and "_type" not in value and before.count("/") < DEEPEST:
+            yield from _flat(value, f"{before}{name}/")
+        else:
+            yield f"{before}{name}", value
 
 
 def _is_component(name: str) -> bool:

@@ -73,8 +73,10 @@ def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> 
     Raises StoreError when there is nothing to read, or when `name` is given for several runs.
     """
     found = READERS[tool].runs(path)
+    if not found.runs and found.unread:
+        raise StoreError(" ".join([f"Nothing in {path} can be read.", *found.unread]))
     if not found.runs:
-        raise StoreError(" ".join([f"{path} {READERS[tool].nothing}", *found.unread]))
+        raise StoreError(f"{path} {READERS[tool].nothing}")
     if name is not None and len(found.runs) > 1:
         raise StoreError(f"{path} holds {len(found.runs)} runs: leave the name out, and each keeps its own.")
     for run in found.runs:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from store.db.connection import StoreError
-from store.importing.files import as_json, fingerprint, places, read_each
+from store.importing.files import as_json, encoding_of, fingerprint, places, read_each
 from store.importing.found import Found, FoundRun, Said, as_number, as_step
 from store.importing.names import printable
 
@@ -47,8 +47,12 @@ def runs(path: str) -> Found:
         run = found[whole]
         _, problems = read_each(files, partial(_add, run, is_validation=VALIDATION in folder.name.lower()))
         run.notes += problems
-    for run in found.values():
-        _tell_groups(run)
+    for whole, run in list(found.items()):
+        if run.completions or run.answers:
+            _tell_groups(run)
+        else:
+            unread += run.notes
+            del found[whole]
     return Found(list(found.values()), unread)
 
 
@@ -60,12 +64,12 @@ def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
     """Add the samples of a file; its last line may still be written. Raises StoreError if it holds none."""
     said: list[Said] = []
     step = as_step(int(file.stem))
-    with file.open(encoding="utf-8", errors="replace") as lines:
+    with file.open(encoding=encoding_of(file), errors="replace") as lines:
         for line in lines:
             values = as_json(line)
             if isinstance(values, dict) and isinstance(values.get("output"), str):
                 said.append(_said(run, values))
-            elif line.endswith("\n"):
+            elif line.endswith("\n") and line.strip():
                 run.left_out[NO_SAMPLE][file.name] += 1
     if not said or step is None:
         raise StoreError(f"{file} holds no sample of verl.")

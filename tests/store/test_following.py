@@ -70,6 +70,22 @@ def test_what_is_no_dump_is_named(text: str, store: Store, tmp_path: Path) -> No
     assert made.steps == 1 and any("2.jsonl holds no sample of verl" in note for note in made.notes)
 
 
+@pytest.mark.parametrize("text", ["", "{}\n", '{"output": ["a", "b"]}\n'])
+def test_what_is_no_dump_becomes_no_run(text: str, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "1.jsonl").write_text(text)
+    with pytest.raises(StoreError, match=r"^Nothing in .* can be read\. .*1\.jsonl holds no sample of verl\.$"):
+        import_runs(store, "verl", str(tmp_path))
+    assert list_runs(store) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_dump_may_be_in_any_encoding_and_have_blank_lines(encoding: str, store: Store, tmp_path: Path) -> None:
+    lines = [json.dumps(sample("naïve?", score, 1), ensure_ascii=False) for score in (1.0, 0.0)]
+    (tmp_path / "1.jsonl").write_text("\n\n".join(lines) + "\n", encoding=encoding)
+    (made,) = import_runs(store, "verl", str(tmp_path)).runs
+    assert made.completions == 2 and not any("Left out" in note for note in made.notes)
+
+
 def test_a_line_that_is_being_written_comes_later(store: Store, tmp_path: Path) -> None:
     dump(tmp_path, 1, rollout(1))
     whole = (tmp_path / "1.jsonl").read_text()
