@@ -126,7 +126,8 @@ def test_a_group_is_kept_however_it_comes(store: Store, record: Callable[..., Ru
     assert [(row.text, row.reward, row.tokens) for row in said(store, run, 2)] == [("a", 1.0, None), ("", 0.0, 3)]
     (row,) = said(store, run, 3)
     assert sorted(row.rewards.values(), key=str) == [1.0, None] and row.advantage is None
-    assert said(store, run, 4) == [] and len(lost(store, run)) == 1
+    assert [(row.text, row.reward) for row in said(store, run, 4)] == [("a", None), ("b", None)]
+    assert len(lost(store, run)) == 1
 
 
 def test_a_group_of_fewer_values_than_completions_is_named(
@@ -134,7 +135,7 @@ def test_a_group_of_fewer_values_than_completions_is_named(
 ) -> None:
     with caplog.at_level(logging.WARNING, "vr1z"):
         record(lambda run: run.group(1, "Q?", None, ["a", "b"], rewards={"right": [1.0]}))
-    assert any("1 right of 2 completions" in entry.message for entry in caplog.records)
+    assert any("right of a group is left out, since it is 1 of 2 completions" in e.message for e in caplog.records)
 
 
 PART = {"type": "text", "text": "Q?"}

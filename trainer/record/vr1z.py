@@ -43,7 +43,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -138,7 +138,7 @@ def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None =
 
 def gold_name(row: Mapping[str, Any]) -> str | None:
     """Return the column of the gold answer, if any."""
-    names = {str(name).lower(): name for name, value in row.items() if value is not None}
+    names = {str(name).lower(): name for name, value in row.items() if not is_absent(value)}
     return next((str(names[word]) for word in GOLD if word in names), None)
 
 
@@ -245,13 +245,18 @@ def _as_array(picture: Any) -> Any:
     """Return an array of bytes, shape (height, width, channels)."""
     import numpy as np
 
-    array = np.asarray(picture.detach().cpu() if hasattr(picture, "detach") else picture)
+    if hasattr(picture, "detach"):
+        picture = picture.detach().cpu()
+        # NumPy has no bfloat16.
+        picture = picture.float() if picture.is_floating_point() else picture
+    array = np.asarray(picture)
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype != np.uint8:
-        top = 255.0 if array.dtype.kind == "f" and float(array.max(initial=0)) <= 1.0 else 1.0
+        is_share = array.dtype.kind == "b" or (array.dtype.kind == "f" and float(array.max(initial=0)) <= 1.0)
+        top = 255.0 if is_share else 1.0
         array = np.clip(array * top, 0, 255).astype(np.uint8)
     return array
 
@@ -263,9 +268,14 @@ def _as_array_of(image: Any) -> Any:
 
 
 def _written(image: Any) -> bytes:
-    from PIL import Image
+    from PIL import Image, ImageCms
 
     buffer = io.BytesIO()
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    elif image.mode == "La":
+        image = image.convert("LA")
     if image.mode[0] in "IF":  # 16-bit pictures, or floats of any range
         deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
         image = Image.fromarray(_as_array(image) if not deep else (_as_array_of(image) / 257).astype("uint8"))
@@ -278,9 +288,11 @@ def _written(image: Any) -> bytes:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return the value as JSON: arrays as lists, pictures and bytes as words, long or deep values cut off."""
+    """Return the value as JSON: NaN as null, arrays as lists, pictures and bytes as words, the long and deep cut."""
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, float) and value != value:
+        return None
     if isinstance(value, (int, float)):
         return value if -LARGEST <= value <= LARGEST else str(as_number(value))
     if isinstance(value, str):
@@ -315,13 +327,19 @@ def flattened(logs: Mapping[str, Any], before: str = "") -> list[tuple[str, floa
     return found
 
 
-def as_number(value: Any) -> float | None:
-    """Return the number in a Python, NumPy or torch scalar of any type, or None for anything else."""
+def _item(value: Any) -> Any:
+    """Return what a NumPy or torch scalar holds, or any other value as it is; None for several elements."""
     if callable(item := getattr(value, "item", None)):
         try:
-            value = item()
+            return item()
         except Exception:  # several elements, or a tensor without data
             return None
+    return value
+
+
+def as_number(value: Any) -> float | None:
+    """Return the number in a Python, NumPy or torch scalar of any type, or None for anything else."""
+    value = _item(value)
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
         return None
     try:
@@ -330,6 +348,24 @@ def as_number(value: Any) -> float | None:
         return math.inf
     except ValueError:  # a signalling NaN
         return math.nan
+
+
+def is_absent(value: Any) -> bool:
+    """Return whether a value stands for none: None, NaN, NaT, or pandas' NA."""
+    number = as_number(value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (number is not None and number != number)
+
+
+def _reward(value: Any) -> float | None:
+    """Return the number in a reward as a journal can hold it; true is 1, and false 0."""
+    value = _item(value)
+    return float(value) if isinstance(value, bool) else _finite(as_number(value))
+
+
+def _verdict(value: Any) -> bool | None:
+    """Return whether something is said to hold; None if that is unknown."""
+    number = _reward(value)
+    return None if number is None else bool(number)
 
 
 def _finite(value: float | None) -> float | None:
@@ -353,7 +389,7 @@ def _named(name: Any) -> str:
 
 
 def _numbers(values: Mapping[Any, Any]) -> dict[str, float | None]:
-    return {_named(name): _finite(as_number(value)) for name, value in values.items()}
+    return {_named(name): _reward(value) for name, value in values.items()}
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -549,7 +585,9 @@ class Dashboard:
     """Delivers over HTTP. Another way to a database has the same two methods."""
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = (url or os.environ.get("VR1Z_URL") or URL).rstrip("/")
+        self.url = (url or os.environ.get("VR1Z_URL") or URL).strip().rstrip("/")
+        if "://" not in self.url:
+            self.url = f"http://{self.url}"
 
     def page(self, run: str) -> str:
         return f"{self.url}/run?run={run}"
@@ -683,11 +721,13 @@ class Courier:
         for event in (self._wake, self._wake_sender, self._retry):
             event.set()
 
-    def warn(self, text: str) -> None:
-        """Warn once for each sentence."""
-        if text not in self._said:
+    def warn(self, text: str) -> bool:
+        """Warn once for each sentence; return whether this was the first time."""
+        is_new = text not in self._said
+        if is_new:
             self._said.add(text)
             logger.warning(text)
+        return is_new
 
     def _begin(self) -> None:
         if not self._threads and not self._closed:
@@ -1480,18 +1520,14 @@ class Run(Guarded):
         def take() -> None:
             texts = [said(each) for each in ([completions] if isinstance(completions, str) else completions)]
             parts = rewards if isinstance(rewards, Mapping) else {} if rewards is None else {"reward": rewards}
-            given = {"advantages": advantages, "tokens": tokens, "truncated": truncated, **parts}
-            for what, values in given.items():
-                if values is not None and len(values) != len(texts):
-                    raise ValueError(f"{len(values)} {what} of {len(texts)} completions")
             self._group(
                 step,
                 {"prompt": prompt, "images": images, "answer": answer, **columns},
                 texts,
-                {_named(name): [_finite(as_number(value)) for value in values] for name, values in parts.items()},
-                [None] * len(texts) if advantages is None else [_finite(as_number(value)) for value in advantages],
-                [None] * len(texts) if tokens is None else [_count(value) for value in tokens],
-                [False] * len(texts) if truncated is None else [bool(value) for value in truncated],
+                {_named(name): [*map(_reward, self._each(name, given, texts))] for name, given in parts.items()},
+                [_finite(as_number(value)) for value in self._each("advantages", advantages, texts)],
+                [_count(value) for value in self._each("tokens", tokens, texts)],
+                [bool(_verdict(value)) for value in self._each("truncated", truncated, texts)],
             )
 
         self.guarded(take)
@@ -1633,7 +1669,7 @@ class Run(Guarded):
         tokens: Sequence[int | None],
         truncated: Sequence[bool],
     ) -> None:
-        one = asked({name: value for name, value in row.items() if value is not None})
+        one = asked({name: value for name, value in row.items() if not is_absent(value)})
         if self._method is None:
             self._method = "grpo"
             self.describe({"method": "grpo"})
@@ -1661,19 +1697,32 @@ class Run(Guarded):
         self._generations += 1
         self.record({**_step(step, {}), "completions": completions, "means": True})
 
+    def _each(self, what: object, given: Any, texts: Sequence[str]) -> list[Any]:
+        """Return what is given for each completion; nothing for any, which is said, if it is not a list of as many."""
+        nothing = [None] * len(texts)
+        if given is None:
+            return nothing
+        found = list(given) if isinstance(given, Iterable) and getattr(given, "ndim", 1) else None
+        if found is not None and len(found) == len(texts):
+            return found
+        told = "no list" if found is None else f"{len(found)} of {len(texts)} completions"
+        message = f"{what} of a group is left out, since it is {told}: give a list with an entry for each completion."
+        if self._courier.warn(message):
+            self.record({"type": "event", "kind": "recording_failed", "message": message, "at": time.time()})
+        return nothing
+
     def _evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], greedy: bool) -> None:
         told = ("completion", "correct", "rewards", "tokens", "truncated")
         answers = []
         for row in rows:
-            one = asked({name: value for name, value in row.items() if name not in told and value is not None})
-            right = row.get("correct")
+            one = asked({name: value for name, value in row.items() if name not in told and not is_absent(value)})
             answers.append(
                 {
                     "text": said(row.get("completion", "")),
                     "example": self.example(one),
-                    "correct": None if right is None or right != right else bool(right),
+                    "correct": _verdict(row.get("correct")),
                     "tokens": _count(row.get("tokens")),
-                    "truncated": bool(row.get("truncated", False)),
+                    "truncated": bool(_verdict(row.get("truncated"))),
                     "rewards": _numbers(row.get("rewards") or {}),
                 }
             )
