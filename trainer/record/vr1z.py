@@ -1702,7 +1702,7 @@ class Run(Guarded):
         nothing = [None] * len(texts)
         if given is None:
             return nothing
-        found = list(given) if isinstance(given, Iterable) and getattr(given, "ndim", 1) else None
+        found = list(given) if isinstance(given, Iterable) and getattr(given, "ndim", None) != 0 else None
         if found is not None and len(found) == len(texts):
             return found
         told = "no list" if found is None else f"{len(found)} of {len(texts)} completions"
