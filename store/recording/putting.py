@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -72,7 +74,7 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
         start_job(
             store,
             job_id,
-            host=process.host,
+            host=_host_of(process),
             boot_id=process.boot_id,
             pid=process.pid,
             pid_started=process.started,
@@ -190,6 +192,16 @@ def _reading_of(store: Store, run_id: int) -> tuple[Form, dict[str, float]]:
     if row is None:
         raise Refused("The run is gone.")
     return form_of(row.style, row.grammar), row.reward_weights
+
+
+def _host_of(process: Process) -> str:
+    """Return the host of a process; another one for a container of this machine, whose processes cannot be seen."""
+    try:
+        here = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return process.host
+    is_elsewhere = process.host == socket.gethostname() and process.namespace not in (None, here)
+    return f"{process.host[:150]} (another container)" if is_elsewhere else process.host
 
 
 def _known_run(store: Store, record: Begin) -> int | None:

@@ -76,6 +76,8 @@ class Process(_Record):
     boot_id: Annotated[str, StringConstraints(max_length=64)] | None = None
     pid: Count
     started: Number | None = None
+    namespace: Annotated[str, StringConstraints(max_length=100)] | None = None
+    """What tells containers of one machine apart: their processes cannot be seen from each other."""
 
 
 class RunColumns(_Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def test_the_state_and_the_reason(
     ending = endings.judge(job(**columns), exit_code, log)
     assert ending.state == state
     assert words in ending.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pid", "is_gone"),
+    [({"recorded": True}, os.getpid(), False), ({"recorded": True}, 2**22 + 1, True), ({}, os.getpid(), True)],
+)
+def test_a_script_whose_system_does_not_say_when_it_began_lives_as_long_as_its_number(
+    arguments: dict[str, Any], pid: int, is_gone: bool
+) -> None:
+    assert endings.is_gone(job(arguments=arguments, pid=pid, host=identity.host(), pid_started=None)) == is_gone
 
 
 def test_the_log_of_a_job_is_its_own_part_without_colours_and_overwritten_lines(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,46 @@ def test_the_last_number_is_that_of_the_last_whole_line(number: int, tmp_path: P
     assert records.last_number(path) == vr1z._last_number(path) == number
     path.write_bytes(b'{"seq": 3')
     assert records.last_number(path) is None and vr1z._last_number(path) == -1
+
+
+HERE_NOW = vr1z._process()
+
+
+@pytest.mark.parametrize(
+    ("process", "age", "is_delivered"),
+    [
+        ({"host": "another"}, 3600, True),
+        ({"host": "another"}, 1, False),
+        ({"namespace": "pid:[1]"}, 3600, True),
+        ({"namespace": "pid:[1]"}, 1, False),
+        ({"boot_id": "before"}, 1, True),
+        ({}, 3600, False),
+        ({"started": 1.0}, 1, True),
+        ({"pid": 2**22 + 1}, 1, True),
+    ],
+    ids=str,
+)
+def test_a_journal_is_delivered_by_others_once_its_script_is_gone(
+    process: dict[str, Any], age: float, is_delivered: bool, tmp_path: Path
+) -> None:
+    journal(tmp_path, lines([{**RECORDS[0], "process": HERE_NOW | process}, *RECORDS[1:]]), age=age)
+    database = Database(str(tmp_path / "runs.db"))
+    vr1z.deliver_left(tmp_path, "own", database)
+    assert [run.step for run in list_runs(database._opened())] == ([2] if is_delivered else [])
+
+
+def test_a_script_in_another_container_of_this_machine_is_not_called_killed(store: Store) -> None:
+    gone = HERE_NOW | {"pid": 2**22 + 1, "started": 1.0}
+    for uid, namespace in (("here", HERE_NOW["namespace"]), ("inside", "pid:[1]"), ("older", None)):
+        begin = {**RECORDS[0], "uid": uid, "process": gone | {"namespace": namespace}}
+        take(store, uid, 0, lines([begin]))
+    endings.close_gone(store)
+    assert {run.uid: run.status for run in list_runs(store)} == {
+        "here": "killed",
+        "inside": "running",
+        "older": "killed",
+    }
+    assert {run.host for run in list_runs(store) if run.uid == "inside"} == {f"{identity.host()} (another container)"}
 
 
 def test_the_next_script_in_the_folder_delivers_what_a_killed_one_left(tmp_path: Path) -> None:

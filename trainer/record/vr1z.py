@@ -73,6 +73,8 @@ RETRY_SECONDS = 2.0
 TIMEOUT_SECONDS = 20.0
 BEGIN_SECONDS = 2.0
 """Seconds that the start of a training waits for the dashboard, so that a script learns at once if nobody answers."""
+QUIET_SECONDS = 60.0
+"""Seconds for which a script of another machine wrote nothing that counts as gone."""
 END_SECONDS = 10.0
 """Seconds that the end of a training waits until everything is delivered, or on the disk."""
 
@@ -828,7 +830,7 @@ def _lost(count: int) -> dict[str, Any]:
 
 
 def deliver_left(place: Path, own: str, dashboard: Any) -> None:
-    """Deliver the journals below a folder that scripts of this machine left when they were killed, but for one's own.
+    """Deliver the journals below a folder that scripts left when they were killed, but for one's own.
 
     What cannot be delivered now is tried again by the next script there.
     """
@@ -837,7 +839,7 @@ def deliver_left(place: Path, own: str, dashboard: Any) -> None:
             uid, process = _begun(path)
             number = _last_number(path) + 1
             noted = _noted(path.with_name(DELIVERED))
-            if uid in ("", own) or noted >= number or _is_running(process):
+            if uid in ("", own) or noted >= number or _is_running(process, path):
                 continue
             courier = Courier(uid, Journal(path.parent), dashboard)
             courier.journal.next, courier.delivered = number, noted
@@ -855,12 +857,16 @@ def _begun(path: Path) -> tuple[str, Mapping[str, Any]]:
         return "", {}
 
 
-def _is_running(process: Mapping[str, Any]) -> bool:
-    """Return whether the process may live: one of another machine cannot be seen from here."""
+def _is_running(process: Mapping[str, Any], journal: Path) -> bool:
+    """Return whether the process may live: one of another machine or container is known by what it writes alone."""
     here = _process()
-    if (process.get("host"), process.get("boot_id")) != (here["host"], here["boot_id"]):
-        return process.get("host") != here["host"]
-    return process.get("pid") == here["pid"] or _started(process.get("pid")) == process.get("started") is not None
+    if process.get("host") != here["host"] or process.get("namespace", here["namespace"]) != here["namespace"]:
+        return time.time() - journal.stat().st_mtime < QUIET_SECONDS
+    if process.get("boot_id") != here["boot_id"]:
+        return False
+    if (process.get("pid"), process.get("started")) == (here["pid"], here["started"]):
+        return True
+    return _started(process.get("pid")) == process.get("started") is not None
 
 
 def _last_number(path: Path) -> int:
@@ -1757,7 +1763,16 @@ def _process() -> dict[str, Any]:
     """Return what identifies this process for ever: pids are reused."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     known = boot.read_text().strip() if boot.exists() else None
-    return {"host": socket.gethostname(), "boot_id": known, "pid": os.getpid(), "started": _started(os.getpid())}
+    host = socket.gethostname()[:LONGEST_NAME] or "unknown"
+    own = {"pid": os.getpid(), "started": _started(os.getpid()), "namespace": _namespace()}
+    return {"host": host, "boot_id": known, **own}
+
+
+def _namespace() -> str | None:
+    """Return what tells containers of one machine apart, which see other processes under other pids."""
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return None
 
 
 def _started(pid: Any) -> float | None:
