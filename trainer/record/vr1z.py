@@ -27,6 +27,7 @@ from __future__ import annotations
 import atexit
 import base64
 import hashlib
+import http.client
 import inspect
 import io
 import json
@@ -488,29 +489,31 @@ class Journal:
                 self._size -= len(self._waiting.popleft()[1])
             self._size = max(0, self._size)
 
-    def lines(self, first: int) -> tuple[list[bytes], int]:
-        """Return lines from number `first` on, MOST_SENT at once, and the number after them; damaged ones are left out.
+    def lines(self, first: int, most: int = MOST_SENT) -> tuple[list[bytes], int]:
+        """Return lines from number `first` on, `most` bytes at once, and the number after them.
 
-        Lines that wait for the disk follow those that are there.
+        Lines that wait for the disk follow those that are there, of which damaged ones are left out. Raises OSError if
+        lines that are on the disk cannot be read.
         """
         with self._lock:
             waiting = list(self._waiting)
-        found, after = self._from_disk(first)
+        are_here = bool(waiting) and waiting[0][0] <= first
+        found, after = ([], first) if are_here else self._from_disk(first, most)
         size = sum(map(len, found))
         for number, line in waiting:
-            if number >= after and size < MOST_SENT:
+            if number >= after and size < most:
                 found.append(line)
                 size += len(line)
                 after = number + 1
         return found, after
 
-    def _from_disk(self, first: int) -> tuple[list[bytes], int]:
+    def _from_disk(self, first: int, most: int) -> tuple[list[bytes], int]:
         found: list[bytes] = []
         size, after = 0, first
         place = self._cursor[1] if self._cursor[0] <= first else 0
         with suppress(FileNotFoundError), (self.folder / LINES).open("rb") as file:
             file.seek(place)
-            while size < MOST_SENT:
+            while size < most:
                 line = file.readline()
                 if not line.endswith(b"\n"):
                     break
@@ -623,12 +626,16 @@ class Dashboard:
             with error:
                 words = error.read(2000).decode("utf-8", "replace").strip()
             words = words if words and "<" not in words else f"{self.url} answers {error.code}."
+            if error.code in (404, 405):
+                words = f"{self.url} takes no records ({error.code}): name the dashboard's address by VR1Z_URL."
             if error.code in (413, 422):
                 raise Unfit(words) from None
             if error.code in (400, 401, 403, 404, 405, 410):
                 raise Refused(words) from None
             raise Away(words) from None
-        except (OSError, ValueError) as error:
+        except ValueError:
+            raise Away(f"{self.url} answers, but not as a dashboard does.") from None
+        except (OSError, http.client.HTTPException) as error:
             raise Away(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
         return told if isinstance(told, dict) else {}
 
@@ -671,6 +678,10 @@ class Courier:
         """Why the dashboard takes no more, once it said so."""
         self.is_away = False
         """Whether the dashboard did not answer when it was asked last."""
+        self._most = MOST_SENT
+        """Bytes of lines that the dashboard, or a server before it, takes at once."""
+        self._missing: tuple[str, ...] = ()
+        """Hashes of images that the dashboard asked for last."""
         self._without: list[str] = []
         """Hashes of images that the dashboard asked for in vain."""
         self._said: set[str] = set()
@@ -786,10 +797,16 @@ class Courier:
 
     def _deliver_some(self) -> bool:
         """Deliver what there is, up to a size; return whether there is more."""
-        lines, _ = self.journal.lines(self.delivered)
+        lines, _ = self.journal.lines(self.delivered, self._most)
         if not lines and not self.is_alive:
             return False
-        answer = self.dashboard.put(self.uid, self.delivered, lines, self._without, is_alive=not self.is_left)
+        try:
+            answer = self.dashboard.put(self.uid, self.delivered, lines, self._without, is_alive=not self.is_left)
+        except Unfit:
+            if len(lines) < 2:
+                raise
+            self._most = sum(map(len, lines)) // 4
+            return True
         self._without = []
         for name in answer.missing:
             try:
@@ -804,11 +821,11 @@ class Courier:
             self.run = answer.run
             what = "what an earlier script left is" if self.is_left else "recorded"
             print(f"vr1z: {what} at {self.dashboard.page(answer.run)}", file=sys.stderr)
-        went_on = answer.next != self.delivered
-        self.delivered = answer.next
+        went_on = answer.next != self.delivered or answer.missing != self._missing
+        self.delivered, self._missing = answer.next, answer.missing
         if went_on:
             self._note()
-        return bool(lines) and (answer.next < self.journal.next or bool(answer.missing))
+        return bool(lines) and went_on and (answer.next < self.journal.next or bool(answer.missing))
 
     def deliver_rest(self) -> None:
         """Deliver a journal that was left behind, in the calling thread. Raises Away or Refused."""
@@ -1484,6 +1501,8 @@ class Run(Guarded):
         self._groups: tuple[int, int] = (-1, 0)
         """The latest step with groups, and how many it has."""
         self._generations = 0
+        self._settled = 0
+        """The number after the last record whose delivery was waited for."""
         self._has_begun = self._is_open = False
         self._process = os.getpid()
         atexit.register(self.close)
@@ -1629,10 +1648,15 @@ class Run(Guarded):
     def settle(self) -> None:
         """Wait until everything is delivered, or on the disk; say where the rest lies."""
         courier = self._courier
-        if courier.is_forked or courier.wait(END_SECONDS):
+        if courier.is_forked or courier.journal.next == self._settled:
+            return
+        self._settled = courier.journal.next
+        if courier.wait(END_SECONDS):
             return
         if not courier.wait_for_disk(END_SECONDS):
             courier.warn(f"{self.folder} could not be written: the end of the run is lost.")
+            if not (self.folder / LINES).is_file():
+                return
         courier.warn(
             f"The dashboard does not have all of the training. Take the rest in later, where its database is, with "
             f"`python -m store sync {self.folder}`."
