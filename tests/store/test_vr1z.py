@@ -241,7 +241,7 @@ class Narrow(Database):
 
     def put(self, uid: str, first: int, lines: Sequence[bytes], *others: Any, **named: Any) -> vr1z.Answer:
         self.sizes.append(sum(map(len, lines)))
-        if self.sizes[-1] > 3000 and len(lines) > 1:
+        if self.sizes[-1] > 1000 and len(lines) > 1:
             raise vr1z.Unfit("413")
         return super().put(uid, first, lines, *others, **named)
 
@@ -250,14 +250,15 @@ def test_a_server_that_takes_little_at_once_gets_it_in_parts(store: Store, tmp_p
     dashboard = Narrow(store.url)
     run = vr1z.Run("mine", folder=tmp_path, dashboard=dashboard)
     with run._courier.journal._lock:  # so that all of it is there at the first delivery
-        thread = threading.Thread(target=lambda: [run.log(step, {"loss": 1.0}) for step in range(1, 200)])
+        thread = threading.Thread(target=lambda: [run.log(step, {"loss": 1.0}) for step in range(1, 60)])
         thread.start()
     thread.join()
+    assert run._courier.wait(120)
     run.finish()
     run.close()
     (row,) = list_runs(store)
-    assert (row.step, row.status) == (199, "finished") and run._courier.refused is None
-    assert max(dashboard.sizes) > 3000
+    assert (row.step, row.status) == (59, "finished") and run._courier.refused is None
+    assert max(dashboard.sizes) > 1000
     dashboard._opened().close()
 
 
