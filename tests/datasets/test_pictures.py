@@ -258,6 +258,9 @@ def test_a_stack_of_arrays_is_several_pictures() -> None:
 
     stack = np.stack([COLOUR, COLOUR[::-1]])
     assert len(several(stack)) == len(several(torch.from_numpy(stack.copy()))) == len(several(list(stack))) == 2
+    assert len(several(stack.tolist())) == 2 and several([stack[0].tolist()]) == [stack[0].tolist()]
+    [first, second] = pictures(stack.tolist(), ())
+    assert (first.load().size, second.load().size) == (COLOUR.shape[1::-1], COLOUR.shape[1::-1])
 
 
 @pytest.mark.parametrize(

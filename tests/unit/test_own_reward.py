@@ -133,6 +133,7 @@ def test_what_counts_as_a_list_of_numbers(tmp_path: Path, returned: Any, expecte
             "return 1 / 0",
             r"failed \(ZeroDivisionError: division by zero, at line 2 of .*mine\.py\)\. Correct the function",
         ),
+        ("import asyncio; raise asyncio.CancelledError", r"failed \(CancelledError, at line 2 of .*mine\.py\)"),
         ("raise SystemExit(3)", r"failed \(SystemExit: 3, at line 2 of .*mine\.py\)"),
         ("import json\n    json.loads('')", r"failed \(JSONDecodeError: .*, at line 3 of .*mine\.py\)"),
     ],

@@ -54,7 +54,7 @@ def several(cell: object) -> list[Any]:
         cell = list(cell)
     elif _is_tensor(cell) and getattr(cell, "ndim", 0) == 4:
         cell = list(cell)  # type: ignore[call-overload]
-    if isinstance(cell, (list, tuple)) and not _is_nested_numbers(cell):
+    if isinstance(cell, (list, tuple)) and _depth_of_numbers(cell) in (0, 4):
         return [each for each in cell if not values.is_absent(each)]
     return [cell]
 
@@ -131,7 +131,7 @@ def _pixels(given: Any) -> Image.Image | None:
         return given
     # NumPy's own texts and bytes would count as arrays, too.
     is_array = hasattr(given, "__array__") and not isinstance(given, (str, bytes))
-    if not (_is_tensor(given) or _is_nested_numbers(given) or is_array):
+    if not (_is_tensor(given) or _depth_of_numbers(given) or is_array):
         return None
     try:
         if hasattr(given, "detach"):
@@ -151,12 +151,12 @@ def _is_tensor(given: object) -> bool:
     return hasattr(given, "detach") and hasattr(given, "numpy")
 
 
-def _is_nested_numbers(given: object) -> bool:
-    """Return whether a cell is rows of numbers: what an array becomes in formats that only have lists."""
+def _depth_of_numbers(given: object) -> int:
+    """Return how deep rows of numbers are nested, as an array becomes in formats that only have lists; 0 for others."""
     depth = 0
     while isinstance(given, (list, tuple)) and given and depth < 4:
         given, depth = given[0], depth + 1
-    return depth >= 2 and isinstance(given, (int, float))
+    return depth if depth >= 2 and isinstance(given, (int, float)) else 0
 
 
 def _parsed(cell: str) -> object:

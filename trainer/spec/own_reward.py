@@ -80,7 +80,7 @@ class _OwnReward:
             yield
         except TrainerError:
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             fault = self.found.folder.fault(error)
             raise TrainerError("reward", f"{self._name} failed ({fault}). Correct the function.") from error
 
