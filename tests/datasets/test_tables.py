@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.datasets.tables import encodings, reading
 from trainer.datasets.tables.reading import Table
+from trainer.datasets.tables.rows import rows
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError
 
@@ -223,6 +225,15 @@ def test_a_column_of_no_use_makes_no_parquet_file_unreadable(tmp_path: Path) -> 
     table = pa.table({"question": ["How many?"], "Answer": [3], "image": ["a.png"], "scores": scores})
     pq.write_table(table, tmp_path / "examples.parquet")
     assert [row.answer for row in usable(tmp_path)] == [3]
+
+
+def test_a_class_is_read_by_its_name(tmp_path: Path) -> None:
+    features = Features(question=Value("string"), answer=ClassLabel(names=["3", "4", "ten"]), image=Value("string"))
+    given = {"question": ["How many?"] * 3, "answer": [2, 0, None], "image": ["a.png"] * 3}
+    table = Dataset.from_dict(given, features=features)
+    assert [row.given["answer"] for row in rows(table, "train")] == ["ten", "3", None]
+    table.select([0, 1]).to_parquet(str(tmp_path / "examples.parquet"))
+    assert [row.answer for row in usable(tmp_path)] == [10, 3]
 
 
 def test_shards_of_different_columns_are_refused(tmp_path: Path) -> None:

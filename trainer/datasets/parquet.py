@@ -5,6 +5,7 @@ Read by `datasets`, which memory-maps an uncompressed copy in its cache: no set 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,12 +143,24 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
         return Dataset.from_parquet(
             [str(path) for path in shards],
             # Without the hub's schema, an image cell stays bytes and a path.
-            features=Features.from_arrow_schema(chosen),
+            features=Features({**Features.from_arrow_schema(chosen), **_classes(schema, chosen.names)}),
             columns=chosen.names,
         )
     except (pyarrow.ArrowException, DatasetGenerationError, OSError, ValueError) as error:
         fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
         raise TrainerError("data", f"The shards of {what} cannot be read: {fault}.") from error
+
+
+def _classes(schema: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return the columns that hold numbers of classes, whose names 🤗 Datasets notes in the schema."""
+    from datasets import ClassLabel
+
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        told = {name: noted[name] for name in names if noted.get(name, {}).get("_type") == "ClassLabel"}
+        return {name: ClassLabel(names=feature["names"]) for name, feature in told.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _of_questions(names: Mapping[Path, list[str]]) -> list[str]:

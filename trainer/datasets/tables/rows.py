@@ -69,8 +69,18 @@ def _of_dataset(given: Any) -> Iterator[Row]:
         for name, feature in (given.features or {}).items():
             if (plain := _undecoded(feature)) is not feature:
                 given = given.cast_column(name, plain)
+    named = {
+        name: feature for name, feature in (given.features or {}).items() if type(feature).__name__ == "ClassLabel"
+    }
     for number in range(len(given)):
-        yield Row(given[number], partial(given.__getitem__, number))
+        yield Row(_with_names(given[number], named), partial(given.__getitem__, number))
+
+
+def _with_names(row: Any, named: Mapping[str, Any]) -> Any:
+    """Return a row with the names of its classes: a `ClassLabel` is stored by number, and the class 0 may be `3`."""
+    numbers = {name: row[name] for name in named if isinstance(row.get(name), int)}
+    # The library writes -1 where a class is unknown.
+    return {**row, **{name: named[name].int2str(n) if n >= 0 else None for name, n in numbers.items()}}
 
 
 def _undecoded(feature: Any) -> Any:
