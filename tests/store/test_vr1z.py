@@ -271,6 +271,7 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_from_the_dashboard(
     with caplog.at_level(logging.WARNING, "vr1z"):
         run.group(1, "Q?", [picture(3)], ["a"])
         run.finish()
+        assert run._courier.wait(120)
     (row,) = list_runs(store)
     assert row.status == "finished" and [each.text for each in said(store, get_run(store, row.id))] == ["a"]
     (group,) = list_groups(store, row.id, 1)
@@ -330,6 +331,7 @@ def test_another_database_at_the_same_address_gets_all_of_it(tmp_path: Path) -> 
     database._store, database._db = None, str(tmp_path / "second.db")
     run.group(2, "Q?", [picture(3)], ["b"])
     run.finish()
+    assert run._courier.wait(120)
     run.close()
     store = database._opened()
     (row,) = list_runs(store)
