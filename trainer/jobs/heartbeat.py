@@ -1,4 +1,4 @@
-"""A job's heartbeat, in a thread of its own: beats in the database, and brings back a requested stop.
+"""A job's heartbeat: beats in the database, and brings back a requested stop.
 
 It never raises into the job: a beat that could not be written is counted and tried again.
 """
@@ -6,12 +6,11 @@ It never raises into the job: a beat that could not be written is counted and tr
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from types import TracebackType
 
 from store.db.engine import Store
 from store.jobs import ask_stop, beat_job
+from trainer.jobs.repeating import Repeating
 from trainer.jobs.stopping import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -21,36 +20,24 @@ LOOK_SECONDS = 0.25
 """Seconds until a signal is passed on to the database."""
 
 
-class Heartbeat:
+class Heartbeat(Repeating):
     """Beats while it is entered. The thread has its own connection from the store's pool."""
 
     def __init__(self, store: Store, job_id: int, flag: StopFlag, *, every: float = BEAT_SECONDS) -> None:
+        super().__init__(min(LOOK_SECONDS, every))
         self.store = store
         self.job_id = job_id
         self.flag = flag
         self.every = every
         self.failures = 0
         self._told = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._beaten = 0.0
 
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        beaten = 0.0
-        while not self._done.wait(min(LOOK_SECONDS, self.every)):
-            is_news = self.flag.level > self._told
-            if is_news or time.monotonic() - beaten >= self.every:
-                beaten = time.monotonic()
-                self._beat()
+    def look(self) -> None:
+        is_news = self.flag.level > self._told
+        if is_news or time.monotonic() - self._beaten >= self.every:
+            self._beaten = time.monotonic()
+            self._beat()
 
     def _beat(self) -> None:
         self._told = self.flag.level

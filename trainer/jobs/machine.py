@@ -1,4 +1,4 @@
-"""Read what the machine of a job does, in a thread of its own, every few seconds. Never raises into the job.
+"""Read what the machine of a job does, every few seconds. Never raises into the job.
 
 The processor by psutil; NVIDIA's GPUs by the driver's own `nvidia-smi`, those that the job may use.
 """
@@ -9,15 +9,14 @@ import logging
 import os
 import shutil
 import subprocess
-import threading
 import time
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
 from store.db.engine import Store
 from store.surroundings.machine import add_samples
+from trainer.jobs.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
@@ -31,36 +30,26 @@ UNITS = {"use": 0.01, "memory": 2.0**20}
 """What its numbers are multiplied by: percent to shares, MiB to bytes; W and °C stay."""
 
 
-class Machine:
+class Machine(Repeating):
     """Samples while it is entered."""
 
     def __init__(self, store: Store, run_id: int, *, every: float = EVERY_SECONDS) -> None:
+        super().__init__(every)
         self.store = store
         self.run_id = run_id
-        self.every = every
         self._job = psutil.Process()
         self._smi = shutil.which("nvidia-smi")
         self._before = (time.monotonic(), self._seconds()[0])
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="machine", daemon=True)
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         psutil.cpu_percent(None)  # the first call begins the interval that the next one is about
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._done.wait(self.every):
-            try:
-                add_samples(self.store, self.run_id, time.time(), self.read())
-            except Exception as error:
-                logger.warning("The machine could not be sampled (%s): the job goes on.", error)
+    def look(self) -> None:
+        try:
+            add_samples(self.store, self.run_id, time.time(), self.read())
+        except Exception as error:
+            logger.warning("The machine could not be sampled (%s): the job goes on.", error)
 
     def read(self) -> dict[str, float]:
         """Return the readings of now; rates are over the time since the last call."""

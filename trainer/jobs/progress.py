@@ -1,11 +1,10 @@
-"""A job's progress as lines of text, for its log or a terminal. Read from the database, in a thread of its own."""
+"""A job's progress as lines of text, for its log or a terminal. Read from the database."""
 
 from __future__ import annotations
 
 import math
-import threading
 from contextlib import suppress
-from types import TracebackType
+from typing import Any
 
 from store.db.engine import Store, StoreError
 from store.jobs import get_job
@@ -13,6 +12,7 @@ from store.metrics import read_series
 from store.runs import get_run
 from store.terminal import shown
 from trainer.jobs.activity import BEFORE_TRAINING
+from trainer.jobs.repeating import Repeating
 
 LOOK_SECONDS = 1.0
 SHOWN = {
@@ -27,32 +27,20 @@ SHOWN = {
 """Metrics of a line, in order, with their names there."""
 
 
-class Progress:
+class Progress(Repeating):
     """While entered, prints a line whenever the job has a new activity or count, or its run a new step."""
 
     def __init__(self, store: Store, job_uid: str) -> None:
+        super().__init__(LOOK_SECONDS)
         self.store = store
         self.job_uid = job_uid
         self._said: tuple[int, str | None, int | None] = (0, None, None)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self.look()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-        self._look()
-
-    def _run(self) -> None:
-        while not self._done.wait(LOOK_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         try:
             job = get_job(self.store, self.job_uid)
             run = get_run(self.store, job.run_id)
