@@ -27,7 +27,7 @@ from store.importing.trl_keys import metric_name
 from store.jobs import list_jobs
 from store.metrics import list_metric_names, read_clock, read_series
 from store.recording import folders
-from store.runs import get_run, resolve_run
+from store.runs import get_run, list_runs, resolve_run
 from tests.training.shaped import GROUP, Shaped
 from trainer.record import direct, vr1z
 from trainer.recorder import record
@@ -365,3 +365,21 @@ def test_a_trainer_of_another_version_goes_on(missing: str, url: str, store: Sto
     run = found(store, str(tmp_path))
     assert (run.status, run.step) == ("finished", 2)
     assert ("loss", 2) in stored(store, run.id)
+
+
+def test_a_trainer_that_is_recorded_twice_is_one_run(
+    url: str, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Shaped(tmp_path, max_steps=2)
+    recorder = record(trainer, name=str(tmp_path), db=url)
+    assert recorder is not None and record(trainer, name="again", db=url) is recorder
+    trainer.train()
+    run = found(store, recorder.run_uid)
+    assert {step: len(rows) for step, rows in completions(store, run.id).items()} == {1: GROUP, 2: GROUP}
+    assert "again" not in [each.name for each in list_runs(store)]
+    assert "This trainer is recorded already" in caplog.text
+
+
+def test_what_is_no_trainer_ends_no_script(caplog: pytest.LogCaptureFixture) -> None:
+    assert vr1z.record(object(), name="mine") is None
+    assert "This trainer cannot be recorded (AttributeError" in caplog.text

@@ -1858,8 +1858,20 @@ def record(
 
     A GRPOTrainer's completions are recorded with their groups, prompts, pictures and columns. `grammar` is that of
     `start`. *Stop* in the dashboard ends the training after the current step. With several processes, each calls this;
-    the first one records, and the others get None.
+    the first one records, and the others get None, as does a script whose trainer cannot be recorded.
     """
+    try:
+        known = [each for each in trainer.callback_handler.callbacks if isinstance(each, (Trainer, _Agreeing))]
+        if known:  # a cell of a notebook that is run again
+            logger.warning("This trainer is recorded already: recording it again changes nothing.")
+            return known[0] if isinstance(known[0], Trainer) else None
+        return _record(trainer, name, grammar, dashboard or Dashboard(url))
+    except Exception as error:
+        logger.warning("This trainer cannot be recorded (%s: %s); training goes on.", type(error).__name__, error)
+        return None
+
+
+def _record(trainer: Any, name: str, grammar: str | None, dashboard: Any) -> Trainer | None:
     from transformers import TrainerCallback
 
     samples = generates(trainer)
@@ -1869,7 +1881,7 @@ def record(
         trainer.add_callback(type("Agreeing", (_Agreeing, TrainerCallback), {})())
         return None
     kind = type("Recorder", (Trainer, TrainerCallback), {})
-    recorder: Trainer = kind(trainer, name, grammar, dashboard or Dashboard(url))
+    recorder: Trainer = kind(trainer, name, grammar, dashboard)
     if samples:
         GenerationCapture(trainer, recorder.keep, _asked, opening, evaluations=True)
     trainer.add_callback(recorder)
