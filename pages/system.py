@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from app.pulse import PULSE
@@ -12,6 +14,8 @@ from app.system import health, machine
 from store.care import orphans, state
 from store.care.state import DatabaseState
 from store.db.engine import StoreError
+from store.db.rows import JobRow
+from store.recording.silence import job_silent_since
 from trainer.launch import identity, supervision, webhook
 
 
@@ -31,9 +35,16 @@ def work() -> health.Work:
     here = identity.host()
     workers = state.workers(data.reader())
     dead = [row.host for row in workers if row.host == here and not identity.is_alive(supervision.identity_of(row))]
-    silent = [job.run_name for job in jobs if (PULSE.still_for(job.id, job.host) or 0) > STILL_AFTER]
+    silent = [job.run_name for job in jobs if is_silent(job)]
     queued = sum(job.state == "queued" for job in jobs)
     return health.Work(queued, len(jobs) - queued, dead, silent)
+
+
+def is_silent(job: JobRow) -> bool:
+    """Return whether nothing is heard of a job any more: a script, or a job of another host."""
+    if job.arguments.get("recorded"):
+        return job_silent_since(job, time.time()) is not None
+    return (PULSE.still_for(job.id, job.host) or 0) > STILL_AFTER
 
 
 def table(title: str, rows: dict[str, str], alt: str) -> None:

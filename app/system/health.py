@@ -71,5 +71,5 @@ def _work(work: Work) -> list[str]:
     if work.queued and not work.active and work.dead:
         hosts = ", ".join(work.dead)
         found.append(f"{work.queued} jobs wait, but the worker of {hosts} is gone: see queue.log beside the database.")
-    found += [f"{name} is silent: no heartbeat comes from its host." for name in work.silent]
+    found += [f"{name} is silent: nothing is heard of it any more." for name in work.silent]
     return found

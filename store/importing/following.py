@@ -8,7 +8,7 @@ from pathlib import Path
 
 from store.db.connection import StoreError
 from store.db.engine import Store
-from store.importing.saving import Report, import_runs
+from store.importing.saving import Followed, Report, import_runs
 
 EVERY_SECONDS = 2.0
 State = frozenset[tuple[str, int, int]]
@@ -17,16 +17,18 @@ State = frozenset[tuple[str, int, int]]
 def follow(store: Store, tool: str, path: str, name: str | None = None) -> Iterator[Report | StoreError]:
     """Yield a report of each import that changed something, without end; a problem that stays is yielded once.
 
-    Files are compared every EVERY_SECONDS by size and time. What is half written is read again when it is whole.
+    Files are compared every EVERY_SECONDS by size and time. What is half written is read again when it is whole, and
+    what was taken in stays when its files are removed or cut.
     """
     seen: State | None = None
     said = ""
+    followed: Followed = {}
     while True:
         state = state_of(Path(path).expanduser())
         if state != seen:
             seen = state
             try:
-                report = import_runs(store, tool, path, name)
+                report = import_runs(store, tool, path, name, followed)
                 said = ""
                 if any(run.is_new or run.changed for run in report.runs):
                     yield report

@@ -67,10 +67,17 @@ class Report(NamedTuple):
     """A sentence for each file that could not be read."""
 
 
-def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> Report:
+Followed = dict[tuple[str, ...], tuple[str, int]]
+"""Identity and first step of the runs that are followed, by their names."""
+
+
+def import_runs(
+    store: Store, tool: str, path: str, name: str | None = None, followed: Followed | None = None
+) -> Report:
     """Import all runs of `path` with the reader named by `tool`: add new ones, and update known ones.
 
-    Raises StoreError when there is nothing to read, or when `name` is given for several runs.
+    Runs that are `followed` stay the same when their first files are removed. Raises StoreError when there is nothing
+    to read, or when `name` is given for several runs.
     """
     found = READERS[tool].runs(path)
     if not found.runs and found.unread:
@@ -81,9 +88,22 @@ def import_runs(store: Store, tool: str, path: str, name: str | None = None) -> 
         raise StoreError(f"{path} holds {len(found.runs)} runs: leave the name out, and each keeps its own.")
     for run in found.runs:
         run.settle()
+        if followed is not None:
+            _keep_identity(run, followed)
     names = [name] if name is not None else _names(store, tool, found.runs)
     imported = [_import(store, tool, path, run, own, found.unread) for run, own in zip(found.runs, names, strict=True)]
     return Report(imported, found.unread)
+
+
+def _keep_identity(run: FoundRun, followed: Followed) -> None:
+    """Give a run that lacks its first steps now the identity that it had with them; one begun anew has them again."""
+    first = min([*run.metrics, *run.completions, *run.answers], default=0)
+    place = (run.name, *run.longer_names)
+    identity, before = followed.get(place, (run.identity, first))
+    if first > before:
+        run.identity = identity
+    else:
+        followed[place] = (run.identity, first)
 
 
 def uid_of(tool: str, run: FoundRun) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from store.db.rows import RunRow
+from store.db.rows import JobRow, RunRow
 from store.db.states import ACTIVE
 from store.recording.records import RECORDED
 
@@ -17,9 +17,17 @@ def silent_since(run: RunRow, now: float) -> float | None:
 
     Whether it was killed is known on its own machine alone; one that was cut off may come back.
     """
-    if run.dataset != RECORDED or run.status not in ACTIVE or run.spoke_at is None:
-        return None
-    return run.spoke_at if now - run.spoke_at > SILENT_SECONDS else None
+    return _since(run.status, run.spoke_at, now) if run.dataset == RECORDED else None
+
+
+def job_silent_since(job: JobRow, now: float) -> float | None:
+    """Return the same for the job of a script; None for any other job."""
+    return _since(job.state, job.spoke_at, now) if job.arguments.get("recorded") else None
+
+
+def _since(state: str | None, spoke_at: float | None, now: float) -> float | None:
+    is_silent = state in ACTIVE and spoke_at is not None and now - spoke_at > SILENT_SECONDS
+    return spoke_at if is_silent else None
 
 
 def in_words(since: float) -> str:

@@ -93,6 +93,34 @@ def test_a_line_that_is_being_written_comes_later(store: Store, tmp_path: Path) 
     assert import_runs(store, "verl", str(tmp_path)).runs[0].completions == 3
 
 
+def test_what_was_taken_in_stays_when_its_files_are_rotated_or_cut(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
+    for step in (1, 2, 3):
+        dump(tmp_path / "d", step, rollout(step))
+    reports = following.follow(store, "verl", str(tmp_path / "d"))
+    next(reports)
+    (tmp_path / "d" / "1.jsonl").unlink()
+    (tmp_path / "d" / "2.jsonl").write_text("")
+    dump(tmp_path / "d", 4, rollout(4))
+    report = next(reports)
+    assert isinstance(report, Report) and [(run.is_new, run.changed) for run in report.runs] == [(False, 1)]
+    assert [row.step for row in iter_completions(store, 1)] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+def test_a_training_that_begins_anew_in_the_folder_is_another_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
+    dump(tmp_path / "d", 1, rollout(1))
+    reports = following.follow(store, "verl", str(tmp_path / "d"))
+    next(reports)
+    dump(tmp_path / "d", 1, [sample("another?", 1.0, 1)])
+    next(reports)
+    assert len(list_runs(store)) == 2
+
+
 def test_what_is_written_meanwhile_is_followed(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "EVERY_SECONDS", 0.0)
     reports = following.follow(store, "trl", str(tmp_path / "out"))

@@ -278,6 +278,7 @@ def test_a_script_that_fell_silent_is_told_from_one_that_runs(
     deliver(store, 0, lines()[:4])
     now += silence.SILENT_SECONDS + 1
     assert silence.silent_since(list_runs(store)[0], now) == 1_000_000.0
+    assert silence.job_silent_since(list_jobs(store)[0], now) == 1_000_000.0
     assert command_line.main(["runs", "--db", store.url]) == 0
     told = capsys.readouterr()
     assert "silent since 1970-01-12 13:46 UTC" in told.out and "python -m store sync FOLDER" in told.err
