@@ -335,7 +335,15 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
         ({"examples.csv": ",".join(f"c{i}" for i in range(90)) + "\n"}, "c18, c19 and 70 more; needed"),
         ({"examples.jsonl": '{"q": 1}\n{"a": 2}\n'}, "columns found: q, a; needed: question, answer, image. Give"),
         ({"examples.jsonl": ""}, "columns found: none"),
-        ({"examples.json": "[]"}, "holds no row that can be read"),
+        ({"examples.json": "[]"}, "holds no row that can be read. Check it."),
+        (
+            {"examples.jsonl": '["Q", 1, "a.png"]\n["Q", 2, "a.png"]\n'},
+            "holds no row that can be read (row is not an object). Check it.",
+        ),
+        (
+            {"examples.csv": "question,answer,image\n'How many, red?',2,a.png\n"},
+            "holds no row that can be read (row has more cells than the first line names). Check it.",
+        ),
         ({"examples.json": '[{"question": "Q"'}, "is not valid JSON"),
         ({"examples.json": '{"data": [{"question": "Q"}], "version": 1}'}, "columns found: data, version; needed"),
         ({"examples.csv": POINTER}, "is a pointer of Git LFS: run git lfs pull."),
@@ -356,6 +364,14 @@ def test_what_cannot_be_read_is_said_once_by_what_was_found(
     for name, content in files.items():
         put(tmp_path / name, content)
     assert words in said(tmp_path)
+
+
+def test_a_second_table_is_said_not_to_be_read(tmp_path: Path) -> None:
+    put(tmp_path / "examples.csv", "question,answer,image\nHow many?,2,a.png\n")
+    assert Folder(tmp_path).notes == ()
+    put(tmp_path / "examples.jsonl", json.dumps({"question": "How many?", "answer": 3, "image": "a.png"}))
+    assert Folder(tmp_path).notes == ("examples.csv is not read, since there is examples.jsonl.",)
+    assert [row.answer for row in usable(tmp_path)] == [3]
 
 
 def test_rows_that_cannot_be_read_cost_only_themselves(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from trainer.spec.errors import TrainerError
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
+TABLES = frozenset(f"examples{suffix}" for suffix in SUFFIXES)
 PACKED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tar", ".tgz")
 NO_SPLIT = "split is none of train, val and test"
 KEY_TWICE = "key was there before"
@@ -72,20 +73,27 @@ class Folder:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about what was guessed."""
-        note = "" if self._is_parquet else Table(self.list_files[0]).encoding.note
-        return (note,) if note else ()
+        first = self.list_files[0]
+        found = [] if self._is_parquet else [Table(first).encoding.note]
+        tables = (path.name for path in self.root.iterdir() if path.name.lower() in TABLES)
+        if others := sorted(set(tables) - {path.name for path in self.list_files}):
+            found.append(f"{columns.listed(others)} is not read, since there is {first.name}.")
+        return tuple(note for note in found if note)
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
         """The splits of the table. Raises TrainerError if a needed column occurs in no row, or if there is no row."""
         found = Columns(" and ".join(map(str, self.list_files[:2])), "Give each row under these names.")
-        given = set()
+        given, faults = set(), dict[str, None]()
         for item in self._items():
+            if item.fault:
+                faults[item.fault] = None
             if item.row is not None:
                 given.add(_split(item.row))
                 found.add(item.row)
         if not found.found:
-            raise TrainerError("data", f"{self.list_files[0]} holds no row that can be read. Check it.")
+            why = f" ({', '.join(faults)})" if faults else ""
+            raise TrainerError("data", f"{self.list_files[0]} holds no row that can be read{why}. Check it.")
         found.check()
         return tuple(split for split in SPLITS if split in given) or SPLITS[:1]
 
