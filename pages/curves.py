@@ -62,6 +62,7 @@ def grouped(chosen: Chosen, details: dict[int, RunDetail]) -> tuple[list[Entry],
         "Group by",
         offered,
         key="curves.group",
+        width=300 if len(st.session_state["curves.group"]) > 1 else "stretch",
         placeholder="nothing: a line for each run",
         on_change=lambda: links.go(
             *("hidden", "only", "front", "at", "of"), group=address.join(st.session_state["curves.group"])

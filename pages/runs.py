@@ -21,7 +21,6 @@ RUN_PAGE = "../pages/run.py"
 CURVES_PAGE = "../pages/curves.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
-RUNS_PAGE = "../pages/runs.py"
 VIEWS = ("Overview", "Values")
 TOLD = {
     VIEWS[0]: "Select rows to act on them; a name opens its run.",
@@ -108,7 +107,7 @@ def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
         )
         lists = {name: st.session_state[f"runs_{name}"] for name in FILTERS}
         chosen = {name: address.join(each) for name, each in lists.items() if each} | ({"find": words} if words else {})
-        saved_views.show("runs", RUNS_PAGE, chosen)
+        saved_views.show("runs", chosen)
     return [
         run
         for run in runs

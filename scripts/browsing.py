@@ -30,6 +30,8 @@ IDLE_MS = 120_000
 DEBOUNCED = "() => new Promise(done => setTimeout(done, 250))"
 """Sliders report where they are 200 ms after they stopped, by the same clock of the page."""
 INTERRUPTED = ForwardMsg.FINISHED_EARLY_FOR_RERUN
+ROW = 35
+"""Pixels of a table's row, and of its head."""
 APP = "[data-testid='stApp']"
 
 
@@ -155,6 +157,49 @@ def click_chart(page: Page, plot: Locator) -> None:
 
     plot.scroll_into_view_if_needed()
     wait_until(page, is_hovered)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def cell(table: Locator, column: int, row: int) -> Locator:
+    """Return what a screen reader finds in a cell of a table, both counted from 0."""
+    return table.get_by_test_id(f"glide-cell-{column}-{row}")
+
+
+def edit_cell(page: Page, table: Locator, start: tuple[int, int], column: int, text: str) -> None:
+    """Type a text into a cell of a table, from a click at a place of its row on by the keyboard, and leave it.
+
+    `start` are a column and its distance from the table's left edge in pixels.
+    """
+    first, distance = start
+    table.click(position={"x": distance, "y": 1.5 * ROW})
+    for _ in range(column - first):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    field = page.locator("#portal").locator("input, textarea").first
+    expect(field).to_be_focused()
+    field.press_sequentially(text)
+    field.press("Enter")
+    page.get_by_role("heading", level=1).click()  # a list of tags stays open until one is done with it
+    wait_until_idle(page)
+
+
+def click_link(page: Page, table: Locator, row: int) -> None:
+    """Click the link in a row of a table, found as a person does: where the pointer becomes a hand."""
+    is_hand = "([x, y]) => getComputedStyle(document.elementFromPoint(x, y)).cursor === 'pointer'"
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    assert box is not None
+    y = box["y"] + (row + 1.5) * ROW
+
+    def is_found() -> bool:
+        for x in range(int(box["x"] + box["width"]) - 6, int(box["x"]), -12):
+            page.mouse.move(x, y)
+            if page.evaluate(is_hand, [x, y]):
+                return True
+        return False
+
+    wait_until(page, is_found)
     page.mouse.down()
     page.mouse.up()
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.runtime.state.session_state_proxy import get_session_state
 
 from app.shared import data, format, intents, run_actions
+from app.shared.trace_text import visible
 
 NOT_KEPT = ("run", "tour", "at", "of", "zoom")
 """Parameters of the moment, which no view keeps."""
 
 
-def show(page: str, script: str, also: Mapping[str, str] | None = None) -> None:
-    """Show the menu of views of a page, whose script it is; choosing one replaces the address.
+LINK = '<a href="{}" style="color: inherit; overflow-wrap: anywhere">{}</a>'
+
+
+def show(page: str, also: Mapping[str, str] | None = None) -> None:
+    """Show the menu of views of a page; choosing one replaces the address.
 
     `also` are parameters that a view keeps even where the address has forgotten them.
     """
@@ -24,7 +28,8 @@ def show(page: str, script: str, also: Mapping[str, str] | None = None) -> None:
     with st.popover(label, icon=":material/bookmarks:", key=f"views_{page}", width="content"):
         for number, (name, address) in enumerate(saved.items()):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.page_link(script, label=format.literal(name), query_params=dict(parse_qsl(address)), width="stretch")
+                # Not a link of Streamlit's: to the page that is open, it leaves the address as it is.
+                st.html(LINK.format(visible(f"{page if page != 'runs' else ''}?{address}"), visible(name)))
                 st.button(
                     "Delete",
                     key=f"delete_view_{page}_{number}",

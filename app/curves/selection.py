@@ -38,7 +38,7 @@ def choose(runs: Sequence[RunRow], page: str) -> Chosen:
             tags = _tags(runs)
             words = _words()
         told_here = st.container(width="content")
-        saved_views.show(page, f"../pages/{page}.py")
+        saved_views.show(page)
     found = matching(runs, experiment, tags, words) if experiment or tags or words else []
     chosen = {run.uid: run for run in (*(by_uid[uid] for uid in named), *found)}
     told = "chosen"

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Error, Page, expect
 
 from scripts import browsing
 from store.db.engine import open_store
-from tests import compared
+from tests import compared, overlaid
 from tests.e2e import hostile_texts
 from tests.seeded import seed_database
 from trainer.spec.experiments import DEMO_TABLES
@@ -40,6 +40,17 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
     store = open_store(str(folder / "test.db"))
     compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=6)
     hostile_texts.add_run(store)
+    store.close()
+    with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
+    """The app on 8 arms with 5 seeds each, which journeys read, or rename and save views of."""
+    folder = tmp_path_factory.mktemp("forty")
+    store = open_store(str(folder / "test.db"))
+    overlaid.fill(store)
     store.close()
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
         yield server

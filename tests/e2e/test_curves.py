@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from scripts.browsing import Server, goto, no_exception, overflow, serving, wait_until_idle
-from store.db.engine import open_store
+from scripts.browsing import Server, click_link, goto, no_exception, overflow, wait_until_idle
 from tests import overlaid
 
 pytestmark = pytest.mark.e2e
 ODD = f"grpo-cot-r{overlaid.FASTEST[1]}-s{overlaid.ODD_SEED}"
 SLOW = 90_000
 """Milliseconds; the machine may be busy."""
-
-
-@pytest.fixture(scope="module")
-def forty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """8 arms with 5 seeds each."""
-    folder = tmp_path_factory.mktemp("forty")
-    store = open_store(str(folder / "test.db"))
-    overlaid.fill(store)
-    store.close()
-    with serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as started:
-        yield started
 
 
 def chart(page: Page, title: str) -> Locator:
@@ -58,10 +45,12 @@ def test_which_arm_learns_fastest_and_which_seed_is_the_odd_one_out(forty: Serve
     words = cells.all_inner_texts()
     assert words[0] == " · rank ".join(map(str, overlaid.FASTEST)), "the fastest comes first"
     assert ODD in words, "and its odd seed is named"
-    link = next(word for word in words if word.startswith("traces?"))
-    goto(page, f"{forty.url}/{link}")  # click 5: what did it say when it broke away?
-    assert f"step={overlaid.BREAKS_AWAY + 1}" in page.url
-    expect(page.locator(".tv").first).to_be_visible(timeout=SLOW)
+    with page.expect_popup() as opened:
+        click_link(page, table, row=0)  # click 5: what did it say when it broke away?
+    traces = opened.value
+    expect(traces.locator(".tv").first).to_be_visible(timeout=SLOW)
+    assert f"step={overlaid.BREAKS_AWAY + 1}" in traces.url
+    traces.close()
 
 
 def test_does_rank_matter(forty: Server, browser_page: Page) -> None:
