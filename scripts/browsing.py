@@ -219,6 +219,14 @@ def overflow(page: Page) -> int:
     )
 
 
+def nameless(page: Page) -> list[str]:
+    """Return the buttons of the page that a screen reader could not name; none is right."""
+    found: list[str] = page.locator("[data-testid='stMain'] button").evaluate_all(
+        "all => all.filter(b => b.offsetParent && !(b.innerText || b.ariaLabel || b.title)).map(b => b.outerHTML)"
+    )
+    return found
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from scripts.browsing import Server, click_link, goto, no_exception, overflow, wait_until_idle
+from scripts.browsing import Server, click_link, goto, nameless, no_exception, overflow, wait_until_idle
 from tests import overlaid
 
 pytestmark = pytest.mark.e2e
@@ -132,10 +132,7 @@ def test_the_page_fits_and_every_control_has_a_name(scheme: str, width: int, for
     chart(page, "Reward")
     no_exception(page)
     assert overflow(page) == 0
-    nameless = page.locator("[data-testid='stMain'] button").evaluate_all(
-        "all => all.filter(b => b.offsetParent && !(b.innerText || b.ariaLabel || b.title)).map(b => b.outerHTML)"
-    )
-    assert nameless == []
+    assert nameless(page) == []
 
 
 def test_which_setting_would_you_take(forty: Server, browser_page: Page) -> None:

@@ -6,11 +6,12 @@ import re
 import subprocess
 from collections.abc import Iterator
 from threading import Event, Thread
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from scripts.browsing import Server, cell, edit_cell, goto, no_exception, wait_until_idle
+from scripts.browsing import Server, cell, edit_cell, goto, nameless, no_exception, overflow, wait_until_idle
 from store.db.engine import Store, open_store
 from store.experiments import get_experiment
 from store.jobs import beat_worker, remove_worker, upsert_worker
@@ -106,6 +107,23 @@ def test_which_setting_of_the_sweep_would_you_take(forty: Server, browser_page: 
     page.reload()
     wait_until_idle(page)
     expect(best).to_contain_text("GRPO random reward")
+    no_exception(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 800])
+def test_sweep_and_values_fit_and_every_control_has_a_name(
+    scheme: Literal["light", "dark"], width: int, forty: Server, browser_page: Page
+) -> None:
+    page = browser_page
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 1000})
+    goto(page, f"{forty.url}/sweep?picture=Scatter&keep=lora.rank 64")
+    plot(page, "scatter")
+    assert (overflow(page), nameless(page)) == (0, [])
+    goto(page, f"{forty.url}/?table=Values")
+    expect(cell(page.get_by_test_id("stDataFrame"), NAME, 0)).to_be_attached()
+    assert (overflow(page), nameless(page)) == (0, [])
     no_exception(page)
 
 
