@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.emergence import figures, findings, milestones
 from app.emergence import rows as emergence_rows
-from app.emergence.reasoning import Said, read_step
+from app.emergence.reasoning import SceneCompletion, read_step
 from app.emergence.story import MOST_READ, MOST_TEXTS, Story, Texts, chosen
 from store.completions import emergence
 from store.completions.rows import list_texts
@@ -34,7 +34,7 @@ STEPS, GROUPS, SIZE, EXAMPLES = 7813, 8, 8, 400
 REPEATS = 5
 
 
-class Result(NamedTuple):
+class Timing(NamedTuple):
     what: str
     seconds: float
     target: float
@@ -98,27 +98,27 @@ def _completion(dice: random.Random, step: int, group: int, index: int, ids: lis
     )
 
 
-def measure(store: Store) -> Iterator[Result]:
+def measure(store: Store) -> Iterator[Timing]:
     run = get_run(store, 1)
-    yield Result("steps without a summary looked for", _timed(lambda: emergence.unsummarized(store, run.id)), 0.05)
-    yield Result("all figures of the run read", _timed(lambda: emergence.emergence(store, run.id)), 0.3)
+    yield Timing("steps without a summary looked for", _timed(lambda: emergence.unsummarized(store, run.id)), 0.05)
+    yield Timing("all figures of the run read", _timed(lambda: emergence.emergence(store, run.id)), 0.3)
     found = emergence.emergence(store, run.id)
     reward = read_series(store, run.id, ["reward"], points=10**6)["reward"].value
 
     def judged() -> tuple[list[milestones.Milestone], list[findings.Finding]]:
         return milestones.milestones(found), findings.findings(found, reward, [])
 
-    yield Result("milestones and findings", _timed(judged), 0.1)
+    yield Timing("milestones and findings", _timed(judged), 0.1)
     steps = chosen(found.step)
-    yield Result(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 0.2)
+    yield Timing(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 0.2)
     story = Story(run, found, reward, [], *judged(), has=read_contents(store, run.id), is_sampled=True)
     texts = _texts(store, steps)
-    yield Result("figure made", _timed(lambda: _figure(story, texts)), 0.3)
+    yield Timing("figure made", _timed(lambda: _figure(story, texts)), 0.3)
 
 
 def _texts(store: Store, steps: NDArray[np.int64]) -> Texts:
     said = list_texts(store, 1, steps.tolist(), MOST_TEXTS)
-    readings = [read_step([Said(text, None) for text, _ in said[step]], "cot") for step in steps.tolist()]
+    readings = [read_step([SceneCompletion(text, None) for text, _ in said[step]], "cot") for step in steps.tolist()]
     return Texts(steps.astype(float), readings)
 
 

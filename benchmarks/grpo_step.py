@@ -70,7 +70,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepMeasurement:
     """One trainer's seconds for each step after the first, and the figures of its first step."""
 
     seconds: list[float]
@@ -181,7 +181,7 @@ def spread(texts: list[str], *, completion_ids: list[list[int]], **columns: Any)
 
 def measure(
     base: Base, settings: RunConfig, examples: list[Example], folder: Path, kind: str, *, shared: bool
-) -> Measured:
+) -> StepMeasurement:
     trainer: Any
     with class_of_trainer(grpo.GroupedTrainer if shared else GRPOTrainer):
         trainer = grpo.build(settings, base, examples, [Reward("spread", 1.0, spread)], folder)
@@ -206,7 +206,7 @@ def measure(
     first = next(entry for entry in trainer.state.log_history if "loss" in entry)
     # Rows are shuffled after scoring with different random states: sort them to compare.
     ordered = logps[0][logps[0].sum(1).argsort()]
-    return Measured(
+    return StepMeasurement(
         clock.seconds[1:],
         clock.processor_seconds[1:],
         first["loss"],
@@ -288,7 +288,7 @@ def compare(options: argparse.Namespace, tokens: int) -> None:
     drawn = shapes.examples("simple", "train", 16, 0)
     examples = [replace(e, pictures=tuple(map(Photo, e.pictures))) for e in drawn]
     bases = {shared: base_of(options, shared=shared) for shared in (False, True)}
-    found: dict[bool, list[Measured]] = {False: [], True: []}
+    found: dict[bool, list[StepMeasurement]] = {False: [], True: []}
     for _ in range(options.rounds):
         for shared, base in bases.items():
             set_seed(0)
@@ -297,7 +297,7 @@ def compare(options: argparse.Namespace, tokens: int) -> None:
     report(options, tokens, found[False], found[True])
 
 
-def report(options: argparse.Namespace, tokens: int, stock: list[Measured], ours: list[Measured]) -> None:
+def report(options: argparse.Namespace, tokens: int, stock: list[StepMeasurement], ours: list[StepMeasurement]) -> None:
     times = [statistics.median(a.seconds) / statistics.median(b.seconds) for a, b in zip(stock, ours, strict=True)]
     busy = [
         statistics.median(a.processor_seconds) / statistics.median(b.processor_seconds)

@@ -21,7 +21,7 @@ from app.compare import (
     views,
 )
 from app.compare.groups import Member
-from app.compare.selection import Chosen
+from app.compare.selection import ComparedRuns
 from app.compare.tables import Table
 from app.report import button
 from app.shared import data, format, lacking
@@ -40,7 +40,7 @@ SHOWN_KINDS = ("test", "baseline", "thinking")
 
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
-def make_tables(evaluations: tuple[int, ...], _chosen: Chosen, _store: Store) -> list[Table]:
+def make_tables(evaluations: tuple[int, ...], _chosen: ComparedRuns, _store: Store) -> list[Table]:
     """Return the tables of the chosen runs; `evaluations`, which never change once finished, are the cache key."""
     names = groups.benchmarks(_chosen.members)
 
@@ -86,7 +86,7 @@ def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
         st.html(export.html_table(table, link))
 
 
-def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: str) -> None:
+def take_away(store: Store, found: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
     """Downloads, made when they are asked for."""
 
     def report() -> str:
@@ -110,7 +110,7 @@ def take_away(store: Store, found: Sequence[Table], chosen: Chosen, benchmark: s
         button.download([member.run for member in chosen.members], key="compare_report")
 
 
-def body(store: Store, chosen: Chosen) -> None:
+def body(store: Store, chosen: ComparedRuns) -> None:
     names = groups.benchmarks(chosen.members)
     found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)

@@ -8,13 +8,13 @@ import streamlit as st
 
 from app import recorded_view
 from app.curves import address, axes, catalogue, charts, difference, grouping, legend, selection
-from app.curves.axes import Axis
+from app.curves.axes import SharedAxis
 from app.curves.bands import SPREADS, Spread
 from app.curves.grouping import Entry
 from app.curves.rewards import definition
-from app.curves.selection import Chosen
+from app.curves.selection import ChosenRuns
 from app.shared import data, format, links, status
-from app.shared.live_chart import Point, load_library
+from app.shared.live_chart import ClickedPoint, load_library
 from store.db.connection import StoreError
 from store.db.rows import RunDetail, RunRow
 
@@ -51,7 +51,7 @@ def controls() -> tuple[axes.Kind, float, bool]:
     return kind, float(smoothing), bool(log)
 
 
-def grouped(chosen: Chosen, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
+def grouped(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
     """Show what runs are grouped by, and return the entries of the legend."""
     fields = grouping.differing(list(details.values()))
     offered = grouping.offered(chosen.runs, fields, chosen.arms)
@@ -94,7 +94,7 @@ def note(entry: Entry) -> str:
     return f"n = {len(steps)}, {length}{live}" if entry.is_group else f"{length}{live}"
 
 
-def on_point(point: Point, axis: Axis, runs: dict[str, RunRow]) -> None:
+def on_point(point: ClickedPoint, axis: SharedAxis, runs: dict[str, RunRow]) -> None:
     """Open the traces of a run at a step; of a group, remember where it was clicked."""
     if point.key in runs:
         run = runs[point.key]
@@ -103,7 +103,7 @@ def on_point(point: Point, axis: Axis, runs: dict[str, RunRow]) -> None:
         links.go(at=f"{point.x:.6g}", of=point.key)
 
 
-def place_bar(entries: list[Entry], axis: Axis) -> None:
+def place_bar(entries: list[Entry], axis: SharedAxis) -> None:
     """Show links to the runs of the group that was clicked, at the step that was clicked."""
     place, of = st.query_params.get("at", ""), st.query_params.get("of")
     entry = next((each for each in entries if each.key == of and each.is_group), None)
@@ -168,7 +168,7 @@ def _pills(label: str, keys: list[str], order: list[str], words: Callable[[str],
     )
 
 
-def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
+def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     """All that refreshes while a run is at work."""
     runs = [run for run in data.list_sound_runs() if run.id in frozenset(chosen_ids)]
     if not runs:
@@ -199,7 +199,7 @@ def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
             st.caption(f"{axis.title} {format.number(zoom[0])} to {format.number(zoom[1])}, at full resolution")
             st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
     place_bar(entries, axis)
-    view = charts.View(
+    view = charts.ChartsView(
         axis, smoothing, log, spread, singles, zoom, shown, order, recorded, definition(list(details.values()))
     )
     if len(runs) == 2 and st.toggle("What differs between the two runs", key="difference", bind="query-params"):

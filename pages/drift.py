@@ -11,7 +11,7 @@ from app.drift import changes, embedding, layout, map, over_training, reads, sid
 from app.drift import reading as drift_reading
 from app.drift import sides as drift
 from app.drift import verdict as drift_verdict
-from app.drift.reads import Reading
+from app.drift.reads import PairedAnswers
 from app.drift.sides import Side, Verdict
 from app.shared import data, lacking
 from app.shared.trace_view import show_style
@@ -31,7 +31,9 @@ PARTS: lacking.Parts = {
 
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
-def verdict(evaluations: tuple[int, ...], encoder: str | None, embedded: int, _reading: Reading) -> Verdict | None:
+def verdict(
+    evaluations: tuple[int, ...], encoder: str | None, embedded: int, _reading: PairedAnswers
+) -> Verdict | None:
     """Return the verdict on these evaluations' shared answers; the other arguments are the cache key."""
     return drift.verdict(_reading.shared)
 

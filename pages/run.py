@@ -13,7 +13,7 @@ from app.latest_group import latest_group
 from app.report import button
 from app.run import charts
 from app.run import curves as run_curves
-from app.run.charts import Chart, Curve
+from app.run.charts import Chart, MetricCurve
 from app.run.documents import config_tab, events_tab, log_tab
 from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import run_header
@@ -90,7 +90,7 @@ def findings(run: RunDetail) -> None:
 
 
 def alone(name: str) -> Chart:
-    return Chart(f"other {name}", name, "", (Curve(name, name),), log=True)
+    return Chart(f"other {name}", name, "", (MetricCurve(name, name),), log=True)
 
 
 def step_bar(run: RunDetail, step: int | None) -> None:

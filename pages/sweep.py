@@ -8,7 +8,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from app.curves import address, grouping, selection
-from app.curves.selection import Chosen
+from app.curves.selection import ChosenRuns
 from app.curves.sweep import best, controls, figures, settings
 from app.curves.sweep.figures import Sweep
 from app.curves.sweep.settings import Factors
@@ -151,7 +151,7 @@ def selected(runs: Sequence[RunRow], sweep: Sweep, found: Factors) -> None:
     )
 
 
-def body(chosen_ids: tuple[int, ...], chosen: Chosen) -> None:
+def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     """All that refreshes while a run is at work."""
     if chosen.experiment is not None:
         experiment = next((row for row in data.list_experiments() if row.uid == chosen.experiment.uid), None)

@@ -11,7 +11,7 @@ from app import chosen_trace, recorded_view
 from app.shared import data, lacking, links, run_picker, status
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
-from app.traces.group_view import SHOWN, Block, Look, nothing_left, select, show_block
+from app.traces.group_view import SHOWN, Block, GroupOptions, nothing_left, select, show_block
 from app.traces.sparkline import sparkline
 from store.db.engine import Store, StoreError
 from store.db.rows import RunRow, StoredCompletion, StoredPrediction
@@ -162,7 +162,7 @@ def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> N
 def cards(
     blocks: list[Block],
     style: Form,
-    look: Look,
+    look: GroupOptions,
     link: Callable[[Row], str],
     *,
     where: str,

@@ -264,7 +264,7 @@ def _restore(options: argparse.Namespace) -> None:
     _say_copied(backup.restore(options.folder, database_url(options.db)))
 
 
-def _say_copied(copied: backup.Copied) -> None:
+def _say_copied(copied: backup.WrittenBackup) -> None:
     print(f"{copied.path} is written and checked, with {copied.images:,} images. Logs and checkpoints are not in it.")
     if copied.lost:
         print(f"{copied.lost:,} images were gone or damaged where it was copied from.", file=sys.stderr)

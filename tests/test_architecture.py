@@ -161,6 +161,19 @@ def test_private_parts_of_libraries_are_touched_by_patches_alone() -> None:
     assert not found
 
 
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks"])
+def test_no_two_classes_of_a_package_share_a_name(package: str) -> None:
+    """`trainer/record/vr1z.py` stands alone, and what begins with an underscore is its module's own."""
+    found = Counter(
+        node.name
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "vr1z.py"
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in found.items() if count > 1] == []
+
+
 def test_no_folder_is_a_heap() -> None:
     counts = Counter(path.parent for path in sources(*PACKAGES) if path.name != "__init__.py")
     assert not {describe(folder): count for folder, count in counts.items() if count > 20}

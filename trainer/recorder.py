@@ -23,7 +23,7 @@ from store.db.rows import TokenRow
 from store.db.values import clean, finite
 from store.events import add_event
 from store.recording import rows
-from store.recording.records import Event, Sampled, Step
+from store.recording.records import EventRecord, Sampled, StepRecord
 from store.recording.rows import Known
 from store.steps import record_step
 from store.trace import Form
@@ -101,22 +101,24 @@ class Recorder(Gatherer, TrainerCallback):
             measured.update(enumerate(self._measured.pop(generation.number, []), len(completions)))
             completions += _sampled(generation, -(-len(completions) // generation.group_size))
         metrics = {name: finite(value) for name, value in step.metrics.items()}
-        record = Step(step=step.step, at=step.at, metrics=metrics, completions=tuple(completions), measured=measured)
+        record = StepRecord(
+            step=step.step, at=step.at, metrics=metrics, completions=tuple(completions), measured=measured
+        )
         self.delivery.take(record)
 
     def take_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
-        self.delivery.take(Step(step=step, metrics={name: finite(value) for name, value in metrics.items()}))
+        self.delivery.take(StepRecord(step=step, metrics={name: finite(value) for name, value in metrics.items()}))
 
     def lose(self, error: object) -> None:
         self.delivery.lose(error)
 
-    def _put_at_once(self, record: Step | Event) -> None:
+    def _put_at_once(self, record: StepRecord | EventRecord) -> None:
         self._put(record, replace(self.store, patience=0.0))
 
-    def _put(self, record: Step | Event, store: Store | None = None) -> None:
+    def _put(self, record: StepRecord | EventRecord, store: Store | None = None) -> None:
         """Store a record. Raises StoreError."""
         store = store or self.store
-        if isinstance(record, Event):
+        if isinstance(record, EventRecord):
             add_event(store, self.run_id, record.kind, record.message, job_id=self.job_id)
             return
         numbers = list(dict.fromkeys(each.row for each in record.completions if each.row is not None))

@@ -38,7 +38,7 @@ class Cost(NamedTuple):
         return float(np.interp(step, self.steps, self.spent[budget]))
 
 
-class Point(NamedTuple):
+class AccuracyPoint(NamedTuple):
     """Accuracy on held-out examples after a number of updates."""
 
     step: int
@@ -51,7 +51,7 @@ class Course(NamedTuple):
 
     name: str
     group: Group
-    points: Sequence[Point]
+    points: Sequence[AccuracyPoint]
     cost: Cost
 
     def places(self, budget: Budget) -> Floats:
@@ -62,9 +62,9 @@ class Reached(NamedTuple):
     """The last measurement within a budget, its cost, and the first measurement beyond it."""
 
     course: Course
-    point: Point | None
+    point: AccuracyPoint | None
     cost: float
-    beyond: Point | None
+    beyond: AccuracyPoint | None
     cost_beyond: float
 
 
@@ -91,16 +91,16 @@ def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Float
     return np.interp(steps, np.concatenate([[0], at]), np.concatenate([[0.0], total]))
 
 
-def measured(member: Member, source: Source) -> list[Point]:
+def measured(member: Member, source: Source) -> list[AccuracyPoint]:
     """Return the newest finished measurement of each step, of the validation split or of a probe."""
     samples = (member.run.config.get("evaluation") or {}).get("probe_samples", 0) if source == "probe" else 0
     benchmark = benchmark_of(member.run, member.evaluations, source)
-    found: dict[int, Point] = {}
+    found: dict[int, AccuracyPoint] = {}
     for each in sorted(member.evaluations, key=lambda each: each.id):
         share = each.metrics.get("exact_match" if source == "val" else "accuracy")
         if (each.kind, each.benchmark) == (source, benchmark) and each.ended_at is not None and share is not None:
             n = each.metrics.get("n") or each.total // (1 + samples)
-            found[each.step] = Point(each.step, round(share * n), n)
+            found[each.step] = AccuracyPoint(each.step, round(share * n), n)
     return [found[step] for step in sorted(found)]
 
 

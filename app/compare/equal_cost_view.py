@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.compare import equal_cost
 from app.compare.budgets import cost
-from app.compare.equal_cost import BUDGETS, Budget, Course, Point, Reached, Source
+from app.compare.equal_cost import BUDGETS, AccuracyPoint, Budget, Course, Reached, Source
 from app.compare.figures import Track, along
 from app.compare.groups import Group
 from app.compare.selection import names, rank_place
@@ -116,14 +116,14 @@ def table(reached: Sequence[Reached], budget: Budget, most: float) -> None:
     )
 
 
-def accuracy(point: Point | None) -> str:
+def accuracy(point: AccuracyPoint | None) -> str:
     if point is None:
         return format.UNKNOWN
     low, high = wilson(point.right, point.n)
     return f"{100 * point.right / point.n:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of {point.n}"
 
 
-def place(point: Point | None, spent: float, budget: Budget) -> str:
+def place(point: AccuracyPoint | None, spent: float, budget: Budget) -> str:
     if point is None:
         return format.UNKNOWN
     return f"step {point.step}" + ("" if budget == "updates" else f": {format.count(spent)} {budget}")

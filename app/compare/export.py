@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from app.compare.tables import Cell, Line, Table
+from app.compare.tables import Cell, Table, TableLine
 from store import terminal
 from store.db.rows import EvaluationRow
 
@@ -112,7 +112,7 @@ def html_table(table: Table, link: Link | None = None) -> str:
     return f"<div class='cmp-wide'><table class='cmp'><tr>{head}</tr>{body}</table></div>{notes}"
 
 
-def _html_line(line: Line, link: Link | None) -> str:
+def _html_line(line: TableLine, link: Link | None) -> str:
     label = "reported" if line.kind == "reported" else "measured"
     cells = "".join(f"<td>{_html_cell(cell, link)}</td>" for cell in line.cells)
     return f"<tr class='{label}'><td>{label}</td>{cells}</tr>"

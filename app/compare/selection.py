@@ -20,7 +20,7 @@ MOST = 100
 """Runs that are compared at once, whoever chose them."""
 
 
-class Chosen(NamedTuple):
+class ComparedRuns(NamedTuple):
     """`experiment` is None where the runs were chosen one by one; `left_out` says which are not compared."""
 
     groups: list[Group]
@@ -29,7 +29,7 @@ class Chosen(NamedTuple):
     left_out: str = ""
 
 
-def choose(runs: Sequence[RunRow]) -> Chosen:
+def choose(runs: Sequence[RunRow]) -> ComparedRuns:
     """The choice is kept in the address: `experiment=UID`, or `runs=UID,UID`."""
     experiments = data.list_experiments()
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
@@ -70,14 +70,14 @@ def tested(runs: Sequence[RunRow]) -> list[RunRow]:
     return [run for run in runs if run.id in ids or (is_script(run) and run.id in scripts)]
 
 
-def _chosen(runs: Sequence[RunRow], experiment: ExperimentRow | None, most: int) -> Chosen:
+def _chosen(runs: Sequence[RunRow], experiment: ExperimentRow | None, most: int) -> ComparedRuns:
     """The newest `most` of the runs, which come newest first."""
     comparable = [run for run in runs if run.method in comparison.METHODS or is_script(run)]
     ids = tuple(run.id for run in comparable[:most])
     found, evaluations, saved = data.get_runs(ids), data.evaluations_by_run(ids), data.checkpoints_by_run(ids)
     members = [Member(found[id], evaluations[id], saved[id]) for id in ids if id in found]
     groups = comparison.groups(members, experiment.arms if experiment else {})
-    return Chosen(groups, members, experiment, _left_out(len(comparable), most))
+    return ComparedRuns(groups, members, experiment, _left_out(len(comparable), most))
 
 
 def _left_out(count: int, most: int) -> str:
@@ -103,7 +103,7 @@ def rank_place(groups: Sequence[Group], group: Group) -> int:
     return ranks.index(group.first.lora_rank or 0)
 
 
-def nothing(chosen: Chosen) -> str:
+def nothing(chosen: ComparedRuns) -> str:
     """Return why there is nothing to compare."""
     if chosen.experiment is not None:
         return f"No run of {format.literal(chosen.experiment.name)} has been tested yet: the tables fill as tests end."

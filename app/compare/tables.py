@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     cells: tuple[Cell, ...]
     kind: Kind = "measured"
     contrast: Contrast | None = None
@@ -42,7 +42,7 @@ class Table:
     key: str
     title: str
     head: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -66,7 +66,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
                 Cell(_figure(right, "wellformed")),
                 _best_sample(_base(groups, group, group.first.dataset), group.first.dataset),
             )
-            lines += [Line(cells, contrast=against), *_baselines(group, scores)]
+            lines += [TableLine(cells, contrast=against), *_baselines(group, scores)]
     head = (
         "Model",
         "Method",
@@ -100,7 +100,7 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
             others = [comparison.measured(each, name, scores) if each else None for each in (base, sft)]
             words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
             cells = (*map(Cell, words), *map(_share, others), _best_sample(base, name), _share(right))
-            lines.append(Line(cells, contrast=_contrast(grpo, sft, name, scores)))
+            lines.append(TableLine(cells, contrast=_contrast(grpo, sft, name, scores)))
     outcome = ("Before training", "SFT", "Samples before", "GRPO", "GRPO minus SFT", "p")
     head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
     rows = [
@@ -127,7 +127,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
             close = comparison.measured(group, dataset, scores, close=True)
             words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
             against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
-            lines.append(Line((*map(Cell, words), _share(right), _share(close)), contrast=against))
+            lines.append(TableLine((*map(Cell, words), _share(right), _share(close)), contrast=against))
     head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", COS_AT, "Minus lowest rank", "p")
     rows = [
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
@@ -147,7 +147,7 @@ def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScor
             words = (run.name, status.METHODS.get(run.method, run.method), _model(group), name)
             where = (str(right.evaluations[0].step), str(right.n))
             against = None if group is first else comparison.contrast(group, first, name, scores)
-            lines.append(Line((*map(Cell, (*words, *where)), _share(right)), contrast=against))
+            lines.append(TableLine((*map(Cell, (*words, *where)), _share(right)), contrast=against))
     head = ("Run", "Method", "Model", "Benchmark", "Step", "n", "Right", "Minus the first", "p")
     return _table("recorded", "What scripts were evaluated on", head, lines, [])
 
@@ -168,7 +168,7 @@ def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScore
         words = (_model(group), group.label, _rank(group), name, str(greedy.n))
         shares = [None if evaluation is None else evaluation.metrics.get(key) for key in keys]
         cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
-        lines.append(Line((*map(Cell, words), _share(greedy), *cells)))
+        lines.append(TableLine((*map(Cell, words), _share(greedy), *cells)))
     notes = (
         "pass@k: the chance that one or more of k samples is right; maj@k: that their commonest answer is. Both are "
         "means over all subsets of the samples. Greedy answers involve no sampling.",
@@ -189,13 +189,13 @@ def load_bearing(groups: Sequence[Group]) -> Table:
             words = (_model(group), group.label, _rank(group), each.benchmark, str(each.step))
             share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", each)
             rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
-            lines.append(Line((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
+            lines.append(TableLine((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
     head = ("Model", "Method", "Rank", "Benchmark", "Step", "Thinking", "n", "Answer changed", "Answered its number")
     notes = ("Well-formed answers, asked again after altered reasoning: one that stays the same did not depend on it.",)
     return Table("thinking", "CoT-faithfulness probe", head, tuple(lines), notes)
 
 
-def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[Line], rows: Sequence[Line]) -> Table:
+def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[TableLine], rows: Sequence[TableLine]) -> Table:
     """Build a table: add differences with p-values corrected within it, notes on them, and the reported rows."""
     raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
     corrected = iter(statistics.holm(raw))
@@ -351,13 +351,13 @@ def _best_sample(group: Group | None, benchmark: str) -> Cell:
     return Cell(f"pass@{most} {100 * found.metrics[f'pass@{most}']:.1f} %", found)
 
 
-def _baselines(group: Group, scores: GetScores) -> list[Line]:
+def _baselines(group: Group, scores: GetScores) -> list[TableLine]:
     """Return the first seed's results on its own dataset without seeing the image, or without a model."""
     lines = []
     for name, found in comparison.baselines(group, group.first.dataset, scores).items():
         words = (_model(group), f"{group.label}: {BASELINES[name]}", _rank(group), "1", str(found.n))
         rest = (Cell(NO_VALUE), Cell(_figure(found, "wellformed")), Cell(NO_VALUE))
-        lines.append(Line((*map(Cell, words), _share(found), *rest)))
+        lines.append(TableLine((*map(Cell, words), _share(found), *rest)))
     return lines
 
 
@@ -365,5 +365,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _reported(*texts: str) -> Line:
-    return Line(tuple(map(Cell, texts)), "reported")
+def _reported(*texts: str) -> TableLine:
+    return TableLine(tuple(map(Cell, texts)), "reported")

@@ -30,7 +30,7 @@ class Scale(NamedTuple):
         return float(np.interp(place, self.places, self.steps))
 
 
-class Axis(NamedTuple):
+class SharedAxis(NamedTuple):
     """The axis of all runs; `scales` is None where a place is its step. Runs without a scale have no place on it."""
 
     title: str
@@ -53,13 +53,13 @@ class Axis(NamedTuple):
         return min(self.step(each, lo) for each in placed), max(self.step(each, hi) for each in placed)
 
 
-def axis(kind: Kind, clocks: Mapping[int, Clock], runs: Sequence[RunDetail]) -> Axis:
+def axis(kind: Kind, clocks: Mapping[int, Clock], runs: Sequence[RunDetail]) -> SharedAxis:
     """Return the axis; time counts from each run's first step on, and tokens go on where a run was resumed."""
     if kind == "time":
         elapsed = {id: np.maximum.accumulate(clock.at - clock.at[0]) for id, clock in clocks.items()}
         longest = max((float(each[-1]) for each in elapsed.values()), default=0.0)
         _, size, unit = next(each for each in UNITS if longest >= each[0])
-        return Axis(
+        return SharedAxis(
             f"time ({unit})", {id: Scale(clocks[id].step.astype(float), at / size) for id, at in elapsed.items()}
         )
     if kind == "tokens":
@@ -69,7 +69,7 @@ def axis(kind: Kind, clocks: Mapping[int, Clock], runs: Sequence[RunDetail]) -> 
             for id, kept in known.items()
             if kept.any()
         }
-        return Axis("tokens", scales)
+        return SharedAxis("tokens", scales)
     if kind == "examples":
         each_step = {run.id: examples_per_step(run) for run in runs}
         ends = {run.id: float(max(run.step, run.max_steps or 0, 1)) for run in runs}
@@ -78,5 +78,5 @@ def axis(kind: Kind, clocks: Mapping[int, Clock], runs: Sequence[RunDetail]) -> 
             for id, count in each_step.items()
             if count
         }
-        return Axis("training examples seen", scales)
-    return Axis("step")
+        return SharedAxis("training examples seen", scales)
+    return SharedAxis("step")

@@ -14,7 +14,7 @@ FALLBACK = 6
 
 
 @dataclass(frozen=True)
-class Chart:
+class MetricChart:
     """A chart of one metric: the one of `metrics` that most of the runs recorded, the first of equals.
 
     The keys of usual charts begin with a capital, so that they are not taken for the names of metrics.
@@ -29,38 +29,38 @@ class Chart:
 
 
 FIRST = (
-    Chart("Reward", "Reward", ("reward", "probe/reward"), "Weighted sum of the reward components."),
-    Chart(
+    MetricChart("Reward", "Reward", ("reward", "probe/reward"), "Weighted sum of the reward components."),
+    MetricChart(
         "Accuracy",
         "Held-out accuracy",
         ("val/accuracy", "probe/accuracy"),
         "Greedy answers to held-out examples that equal the true count.",
         share=True,
     ),
-    Chart(
+    MetricChart(
         "Reasoning",
         "Reasoning steps",
         ("reasoning_steps", "probe/steps"),
         "Numbered steps that say something new, counted in well-formed completions (0 in others).",
     ),
-    Chart(
+    MetricChart(
         "Wellformed",
         "Well-formed",
         ("wellformed_share", "probe/wellformed"),
         "One think block, one answer block, nothing else.",
         share=True,
     ),
-    Chart("Length", "Completion length (tokens)", ("completion_length", "probe/length"), log=True),
-    Chart("KL", "KL to the starting policy", ("kl", "probe/kl"), "In nats a token, on own samples.", log=True),
-    Chart(
+    MetricChart("Length", "Completion length (tokens)", ("completion_length", "probe/length"), log=True),
+    MetricChart("KL", "KL to the starting policy", ("kl", "probe/kl"), "In nats a token, on own samples.", log=True),
+    MetricChart(
         "Entropy",
         "Entropy (nats a token)",
         ("entropy", "probe/entropy"),
         "Near 0 the model no longer explores.",
         log=True,
     ),
-    Chart("Gradient", "Gradient norm", ("grad_norm",), log=True),
-    Chart("Seconds", "Seconds a step", ("time/step",), "Evaluations and pauses are not in it.", log=True),
+    MetricChart("Gradient", "Gradient norm", ("grad_norm",), log=True),
+    MetricChart("Seconds", "Seconds a step", ("time/step",), "Evaluations and pauses are not in it.", log=True),
 )
 BY_KEY = {chart.key: chart for chart in FIRST}
 Recorded = Mapping[str, frozenset[int]]
@@ -75,12 +75,12 @@ def first(recorded: Recorded) -> list[str]:
     return sorted(recorded, key=lambda name: (-len(recorded[name]), name))[:FALLBACK]
 
 
-def chart(key: str) -> Chart:
+def chart(key: str) -> MetricChart:
     """Return a usual chart by its key, else that of a metric by its name."""
-    return BY_KEY.get(key) or Chart(key, key, (key,), log=True)
+    return BY_KEY.get(key) or MetricChart(key, key, (key,), log=True)
 
 
-def metric(chart: Chart, recorded: Recorded) -> str | None:
+def metric(chart: MetricChart, recorded: Recorded) -> str | None:
     """Return the metric that a chart draws, None if no run recorded any."""
     found = [name for name in chart.metrics if recorded.get(name)]
     return max(found, key=lambda name: len(recorded[name]), default=None)

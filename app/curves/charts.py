@@ -9,17 +9,17 @@ import numpy as np
 import streamlit as st
 
 from app.curves import address, catalogue, figures
-from app.curves.axes import Axis
+from app.curves.axes import SharedAxis
 from app.curves.bands import Spread
-from app.curves.catalogue import Chart
-from app.curves.figures import Curve, Look
+from app.curves.catalogue import MetricChart
+from app.curves.figures import ChartStyle, RunCurve
 from app.curves.grouping import Entry
 from app.curves.numbers import numbers
 from app.curves.rewards import Weights, total, words
 from app.shared import data, format, links, status
 from app.shared import figures as shared
 from app.shared.links import Zoom
-from app.shared.live_chart import Legend, Point, live_chart
+from app.shared.live_chart import ClickedPoint, Legend, live_chart
 from store.db.rows import Band, RunRow
 
 POINTS, FEWEST, ALL_POINTS = 500, 120, 12_000
@@ -35,10 +35,10 @@ MENU = {
 }
 
 
-class View(NamedTuple):
+class ChartsView(NamedTuple):
     """How all charts of the page are drawn; `charts` are their keys in order."""
 
-    axis: Axis
+    axis: SharedAxis
     smoothing: float
     log: bool
     spread: Spread
@@ -51,7 +51,7 @@ class View(NamedTuple):
     """One definition of the reward, for runs that pay differently."""
 
 
-def draw(entries: Sequence[Entry], view: View, *, on_point: Callable[[Point], None]) -> None:
+def draw(entries: Sequence[Entry], view: ChartsView, *, on_point: Callable[[ClickedPoint], None]) -> None:
     """Show the charts that have something to show, in a grid that folds with the width of the page."""
     wide, tables = (address.read(name) or [] for name in ("wide", "numbers"))
     shown = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
@@ -77,13 +77,13 @@ def _rows(charts: Sequence[tuple[str, str, bool]]) -> list[tuple[bool, list[tupl
 
 
 def _one(
-    chart: Chart,
+    chart: MetricChart,
     metric: str,
     entries: Sequence[Entry],
-    view: View,
+    view: ChartsView,
     is_wide: bool,
     with_numbers: bool,
-    on_point: Callable[[Point], None],
+    on_point: Callable[[ClickedPoint], None],
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         told = " ".join((chart.help, f"Draws {format.literal(metric)}.")).strip()
@@ -93,7 +93,7 @@ def _one(
     if not any(each for _, each in drawn):
         st.caption("No value of these runs lies in the part of the axis that is shown.")
         return
-    look = Look(
+    look = ChartStyle(
         view.axis.title,
         view.spread,
         view.zoom,
@@ -120,13 +120,13 @@ def _one(
         numbers(chart, metric, drawn, view.axis)
 
 
-def curves(metric: str, entries: Sequence[Entry], view: View) -> list[tuple[Entry, list[Curve]]]:
+def curves(metric: str, entries: Sequence[Entry], view: ChartsView) -> list[tuple[Entry, list[RunCurve]]]:
     """Return the curves of each entry on the axis, within the zoom."""
     runs = [run for entry in entries for run in entry.members]
     found = alike(runs, metric, view) if metric in REWARDS and view.weights else read(runs, metric, view)
     smoothing = 0.0 if catalogue.is_sparse(metric) else view.smoothing
 
-    def of(run: RunRow) -> Curve:
+    def of(run: RunRow) -> RunCurve:
         rolled = found[run.id]
         last = np.minimum(rolled.step + rolled.width - 1, max(run.step, int(rolled.step[-1])))
         places = (view.axis.place(run.id, rolled.step), view.axis.place(run.id, last))
@@ -138,14 +138,14 @@ def curves(metric: str, entries: Sequence[Entry], view: View) -> list[tuple[Entr
     ]
 
 
-def alike(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Band]:
+def alike(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
     """Return the reward of runs that pay differently, all of them under the page's one definition."""
     weights = view.weights or {}
     parts = {name: read(runs, f"{metric}/{name}", view) for name in weights}
     return {run.id: total({name: found[run.id] for name, found in parts.items()}, weights) for run in runs}
 
 
-def read(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Band]:
+def read(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
     """Return the metric of all runs within the zoom, and a bit beyond: values, or ranges of them if they are many."""
     part: dict[str, int] = {"points": min(POINTS, max(FEWEST, ALL_POINTS // len(runs)))}
     # Measurements are few, and those beside the zoom are needed to draw the lines that enter it.
@@ -159,7 +159,7 @@ def read(runs: Sequence[RunRow], metric: str, view: View) -> dict[int, Band]:
     return found | (data.read_rollups(live, metric, **part) if live else {})
 
 
-def takeaway(chart: Chart, drawn: Sequence[tuple[Entry, Sequence[Curve]]], x_title: str) -> str:
+def takeaway(chart: MetricChart, drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], x_title: str) -> str:
     """`Reward along step, 8 curves: at their ends SFT CoT is highest (2.31), GRPO direct lowest (0.41).`"""
     ends = {
         entry.label: float(np.mean([each.points.y[np.isfinite(each.points.y)][-1:].mean() for each in curves]))
@@ -176,7 +176,9 @@ def takeaway(chart: Chart, drawn: Sequence[tuple[Entry, Sequence[Curve]]], x_tit
     )
 
 
-def _missing(metric: str, entries: Sequence[Entry], drawn: Sequence[tuple[Entry, Sequence[Curve]]], view: View) -> None:
+def _missing(
+    metric: str, entries: Sequence[Entry], drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], view: ChartsView
+) -> None:
     """Name the runs that are not in the chart, and why."""
     shown = {curve.key for _, curves in drawn for curve in curves}
     absent = [run for entry in entries for run in entry.members if run.uid not in shown]
@@ -197,7 +199,7 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
-def _menu(chart: Chart, order: Sequence[str]) -> None:
+def _menu(chart: MetricChart, order: Sequence[str]) -> None:
     key = f"menu_{chart.key.encode().hex()}"
 
     def act() -> None:

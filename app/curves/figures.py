@@ -19,7 +19,7 @@ RAW = 8
 HEIGHT, TALL = 250, 460
 
 
-class Curve(NamedTuple):
+class RunCurve(NamedTuple):
     """A run's curve on the x axis: `points` as it is drawn, `mean` of each range, `raw` with each range's extremes."""
 
     key: str
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
     raw: Points
 
 
-class Look(NamedTuple):
+class ChartStyle(NamedTuple):
     """How a chart is drawn."""
 
     x_title: str
@@ -44,16 +44,16 @@ class Look(NamedTuple):
     tall: bool = False
 
 
-def curve(key: str, label: str, rolled: Rolled, first: Floats, last: Floats, smoothing: float) -> Curve:
+def curve(key: str, label: str, rolled: Rolled, first: Floats, last: Floats, smoothing: float) -> RunCurve:
     """Return a run's curve; `first` and `last` are the places of the ranges' ends."""
     mean = Points((first + last) / 2, figures.smooth(rolled.step.astype(float), rolled.mean, smoothing))
     if rolled.width == 1:
-        return Curve(key, label, mean, mean, Points(first, rolled.mean))
+        return RunCurve(key, label, mean, mean, Points(first, rolled.mean))
     raw = Points(np.stack([first, last], 1).ravel(), np.stack([rolled.low, rolled.high], 1).ravel())
-    return Curve(key, label, mean if smoothing > 0 else raw, mean, raw)
+    return RunCurve(key, label, mean if smoothing > 0 else raw, mean, raw)
 
 
-def overlay(drawn: Sequence[tuple[Entry, Sequence[Curve]]], look: Look) -> Figure:
+def overlay(drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], look: ChartStyle) -> Figure:
     """Return the runs, or the groups with their bands, over one another: bands first, then runs, then groups."""
     back, runs, front = [], [], []
     with_raw = look.smoothed and sum(len(curves) for _, curves in drawn) <= RAW
@@ -69,7 +69,7 @@ def overlay(drawn: Sequence[tuple[Entry, Sequence[Curve]]], look: Look) -> Figur
     return {"data": [*back, *runs, *front], "layout": _layout(look)}
 
 
-def _layout(look: Look) -> dict[str, Any]:
+def _layout(look: ChartStyle) -> dict[str, Any]:
     frame = figures.Frame(
         look.x_title, f"{look.x_title}/{look.log}", height=TALL if look.tall else HEIGHT, zoom=look.zoom
     )
@@ -90,7 +90,7 @@ def _scatter(key: str, x: Floats, y: Floats, colour: str, **rest: Any) -> dict[s
     return {"type": "scatter", "mode": "lines", "uid": key, "meta": {"key": key}, **ends, "line": line} | rest
 
 
-def _run(entry: Entry, drawn: Curve, look: Look, *, behind: bool) -> dict[str, Any]:
+def _run(entry: Entry, drawn: RunCurve, look: ChartStyle, *, behind: bool) -> dict[str, Any]:
     group = f"<br>{figures.plain(entry.label)}" if behind else ""
     return _scatter(
         drawn.key,
@@ -107,19 +107,19 @@ def _run(entry: Entry, drawn: Curve, look: Look, *, behind: bool) -> dict[str, A
     )
 
 
-def _mode(look: Look, x: Floats) -> str:
+def _mode(look: ChartStyle, x: Floats) -> str:
     return "lines+markers" if look.sparse or len(x) == 1 else "lines"
 
 
-def _place(look: Look) -> str:
+def _place(look: ChartStyle) -> str:
     return f"{look.x_title} %{{x:,.6~g}}: %{{y:{_form(look)}}}"
 
 
-def _form(look: Look) -> str:
+def _form(look: ChartStyle) -> str:
     return ".1%" if look.share else ".4~g"
 
 
-def _raw(entry: Entry, drawn: Curve) -> dict[str, Any]:
+def _raw(entry: Entry, drawn: RunCurve) -> dict[str, Any]:
     uid, line = f"{drawn.key}/raw", {"width": 1}
     return _scatter(drawn.key, *drawn.raw, entry.colour, uid=uid, line=line, opacity=0.3, hoverinfo="skip")
 
@@ -142,7 +142,7 @@ def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
     ]
 
 
-def _middle(entry: Entry, together: Band, look: Look) -> list[dict[str, Any]]:
+def _middle(entry: Entry, together: Band, look: ChartStyle) -> list[dict[str, Any]]:
     """Return a group's line: solid where all of its runs are, dotted where only some are left."""
     most = together.n.max(initial=0)
     full = together.n == most

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import streamlit as st
 
-from app.curves.axes import Axis
+from app.curves.axes import SharedAxis
 from app.curves.bands import Points, common_end, grid, known, mean_until
-from app.curves.catalogue import Chart
-from app.curves.figures import Curve
+from app.curves.catalogue import MetricChart
+from app.curves.figures import RunCurve
 from app.curves.grouping import Entry
 from app.shared import format, links
 
@@ -58,7 +58,9 @@ def _outside(values: np.ndarray, index: int) -> np.ndarray:
     return np.maximum(0, np.maximum(values[index] - others.max(axis=0), others.min(axis=0) - values[index]))
 
 
-def numbers(chart: Chart, metric: str, drawn: Sequence[tuple[Entry, Sequence[Curve]]], axis: Axis) -> None:
+def numbers(
+    chart: MetricChart, metric: str, drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis
+) -> None:
     """Show the table; links lead to the traces of the run that a row is about."""
     rows = table(drawn, axis)
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
@@ -81,7 +83,7 @@ def numbers(chart: Chart, metric: str, drawn: Sequence[tuple[Entry, Sequence[Cur
         )
 
 
-def table(drawn: Sequence[tuple[Entry, Sequence[Curve]]], axis: Axis) -> list[dict[str, Any]]:
+def table(drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis) -> list[dict[str, Any]]:
     """Return a row for each entry, highest mean first; of groups the mean over their runs ± the standard deviation."""
     end = common_end([each.mean for _, curves in drawn for each in curves])
     rows = [_row(entry, curves, end, axis) for entry, curves in drawn if any(len(known(c.mean).x) for c in curves)]
@@ -89,7 +91,7 @@ def table(drawn: Sequence[tuple[Entry, Sequence[Curve]]], axis: Axis) -> list[di
     return sorted(rows, key=lambda row: -(row[order] if row[order] is not None else -np.inf))
 
 
-def _row(entry: Entry, curves: Sequence[Curve], end: float | None, axis: Axis) -> dict[str, Any]:
+def _row(entry: Entry, curves: Sequence[RunCurve], end: float | None, axis: SharedAxis) -> dict[str, Any]:
     of_runs = [(curve, known(curve.mean)) for curve in curves]
     of_runs = [(curve, points) for curve, points in of_runs if len(points.x)]
     last = [float(points.y[-1]) for _, points in of_runs]

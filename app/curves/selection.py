@@ -19,7 +19,7 @@ OF_A_CHOICE = ("hidden", "only", "front", "zoom", "at", "of")
 """Parameters of the address that mean nothing for other runs."""
 
 
-class Chosen(NamedTuple):
+class ChosenRuns(NamedTuple):
     """Runs, newest first; `arms` are those of the chosen experiment, if there is one, by run id."""
 
     runs: list[RunRow]
@@ -27,7 +27,7 @@ class Chosen(NamedTuple):
     experiment: ExperimentRow | None = None
 
 
-def choose(runs: Sequence[RunRow], page: str) -> Chosen:
+def choose(runs: Sequence[RunRow], page: str) -> ChosenRuns:
     """Show the choice, and the saved views of the page; return the runs of it that have made a step."""
     experiments = {row.uid: row for row in data.list_experiments()}
     by_uid = {run.uid: run for run in runs}
@@ -48,7 +48,7 @@ def choose(runs: Sequence[RunRow], page: str) -> Chosen:
         experiment = newest[2]
     drawn = sorted((run for run in chosen.values() if run.step > 0), key=lambda run: -run.id)
     told_here.caption(_told(len(chosen), len(drawn), told))
-    return Chosen(drawn[:MOST], experiment.arms if experiment else {}, experiment)
+    return ChosenRuns(drawn[:MOST], experiment.arms if experiment else {}, experiment)
 
 
 def matching(runs: Sequence[RunRow], experiment: ExperimentRow | None, tags: Sequence[str], words: str) -> list[RunRow]:

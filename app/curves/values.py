@@ -36,7 +36,7 @@ MEASURED = ("accuracy", "step")
 
 
 @dataclass(frozen=True)
-class Column:
+class ValuesColumn:
     """A column; `key` is what the address calls it: `reward:last`, `lora.rank` or one of OF_RUN."""
 
     key: str
@@ -59,14 +59,14 @@ def metric_of(key: str) -> tuple[str, str] | None:
     return (name, aggregate) if separator and aggregate in AGGREGATES else None
 
 
-def of_metric(key: str, found: Mapping[int, Summary]) -> Column:
+def of_metric(key: str, found: Mapping[int, Summary]) -> ValuesColumn:
     _, aggregate = metric_of(key) or ("", "last")
-    return Column(key, {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in found.items()})
+    return ValuesColumn(key, {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in found.items()})
 
 
-def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> Column:
+def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> ValuesColumn:
     """Return the column of a configuration field: numbers as numbers, the rest in words."""
-    return Column(field, {id: _cell(each.get(field)) for id, each in settings.items()})
+    return ValuesColumn(field, {id: _cell(each.get(field)) for id, each in settings.items()})
 
 
 def _cell(value: Any) -> Cell:
@@ -75,7 +75,7 @@ def _cell(value: Any) -> Cell:
     return words(value)
 
 
-def ordered(ids: Sequence[int], columns: Mapping[str, Column], by: Sequence[str]) -> list[int]:
+def ordered(ids: Sequence[int], columns: Mapping[str, ValuesColumn], by: Sequence[str]) -> list[int]:
     """Return the runs sorted by several columns, the first of which counts most; empty cells come last."""
     found = list(ids)
     for key in reversed(by):
@@ -88,13 +88,13 @@ def ordered(ids: Sequence[int], columns: Mapping[str, Column], by: Sequence[str]
     return found
 
 
-def _comparable(column: Column) -> Any:
+def _comparable(column: ValuesColumn) -> Any:
     if column.is_number:
         return lambda id: column.cells[id]
     return lambda id: str(column.cells[id]).casefold()
 
 
-def beyond(columns: Sequence[Column], baseline: int) -> dict[str, dict[int, float]]:
+def beyond(columns: Sequence[ValuesColumn], baseline: int) -> dict[str, dict[int, float]]:
     """Return each number's difference to that of the baseline, by column and run."""
     found: dict[str, dict[int, float]] = {}
     for column in columns:
@@ -105,7 +105,7 @@ def beyond(columns: Sequence[Column], baseline: int) -> dict[str, dict[int, floa
     return found
 
 
-def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[Column]) -> list[dict[str, Cell]]:
+def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[ValuesColumn]) -> list[dict[str, Cell]]:
     """Return a row for each group: n, and of each column the values that occur, or of a measured one their mean ±
     standard deviation, with n where some are missing.
     """
@@ -120,7 +120,7 @@ def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[Column]) ->
 
 
 def best_first(
-    groups: Mapping[str, Sequence[int]], columns: Mapping[str, Column], by: Sequence[str]
+    groups: Mapping[str, Sequence[int]], columns: Mapping[str, ValuesColumn], by: Sequence[str]
 ) -> dict[str, Sequence[int]]:
     """Return the groups sorted by their means in columns of numbers, the first of which counts most."""
     found = list(groups.items())
@@ -132,7 +132,7 @@ def best_first(
     return dict(found)
 
 
-def _mean_of(ids: Sequence[int], column: Column, sign: int) -> float:
+def _mean_of(ids: Sequence[int], column: ValuesColumn, sign: int) -> float:
     """Return a mean times `sign`; without any value it comes last."""
     known = [float(cell) for id in ids if isinstance(cell := column.cells.get(id), int | float)]
     return sign * float(np.mean(known)) if known else float("inf")

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.curves import address, grouping, values
-from app.curves.values import DESCENDING, Cell, Column
+from app.curves.values import DESCENDING, Cell, ValuesColumn
 from app.shared import data, format, intents, links, run_actions, status
 from store.db.rows import RunDetail, RunRow
 from store.db.values import flat
@@ -56,7 +56,7 @@ def _unarchived(runs: Sequence[RunRow]) -> list[RunRow]:
 
 def _columns(
     runs: Sequence[RunRow], details: Mapping[int, RunDetail], differing: Mapping[str, Mapping[int, str]]
-) -> dict[str, Column]:
+) -> dict[str, ValuesColumn]:
     """Show the choice of columns, and return them by key."""
     ids = tuple(details)
     settings = {id: flat(run.config) for id, run in details.items()}
@@ -96,12 +96,12 @@ def _column(
     details: Mapping[int, RunDetail],
     settings: Mapping[int, Mapping[str, Any]],
     ids: tuple[int, ...],
-) -> Column:
+) -> ValuesColumn:
     found = values.metric_of(key)
     if found is not None:
         return values.of_metric(key, data.read_summary(ids, found[0]))
     if key in values.OF_RUN:
-        return Column(key, {run.id: _of_run(key, run, details.get(run.id)) for run in runs})
+        return ValuesColumn(key, {run.id: _of_run(key, run, details.get(run.id)) for run in runs})
     return values.of_field(key, settings)
 
 
@@ -119,7 +119,7 @@ def _of_run(key: str, run: RunRow, detail: RunDetail | None) -> Cell:
 
 
 def _choices(
-    runs: Sequence[RunRow], columns: Mapping[str, Column], differing: Mapping[str, Mapping[int, str]]
+    runs: Sequence[RunRow], columns: Mapping[str, ValuesColumn], differing: Mapping[str, Mapping[int, str]]
 ) -> tuple[list[str], list[str], int | None]:
     """Show order, groups and baseline, and return what is chosen."""
     orders = [mark + key for key in columns for mark in (DESCENDING, "")]
@@ -162,7 +162,7 @@ def _go(name: str, value: str | None) -> None:
 def _grouped(
     runs: Sequence[RunRow],
     by: Sequence[str],
-    columns: Mapping[str, Column],
+    columns: Mapping[str, ValuesColumn],
     differing: Mapping[str, Mapping[int, str]],
     order: Sequence[str],
 ) -> None:
@@ -179,7 +179,7 @@ def _grouped(
 
 
 def _editor(
-    runs: list[RunRow], columns: Mapping[str, Column], details: Mapping[int, RunDetail], baseline: int | None
+    runs: list[RunRow], columns: Mapping[str, ValuesColumn], details: Mapping[int, RunDetail], baseline: int | None
 ) -> list[RunRow]:
     """Show a row for each run, in which name, note and tags can be changed; return the ticked ones."""
     if baseline is not None:
@@ -214,7 +214,7 @@ def _editor(
     return [run for run in runs if run.uid in ticked]
 
 
-def _config(tags: set[str], columns: Mapping[str, Column]) -> dict[str, Any]:
+def _config(tags: set[str], columns: Mapping[str, ValuesColumn]) -> dict[str, Any]:
     numbers = {
         key: st.column_config.NumberColumn(_title(key), format="%.4g") for key in columns if values.metric_of(key)
     }

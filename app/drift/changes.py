@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.drift import structure, words
 from app.drift.layout import address, signed, table, whole
-from app.drift.reads import Reading
+from app.drift.reads import PairedAnswers
 from app.drift.structure import REPEATED, RULES, Form
 from app.drift.words import Phrase
 from app.shared import data, format
@@ -42,7 +42,7 @@ class Changed(NamedTuple):
 
 
 @st.cache_resource(max_entries=8, show_spinner="Counting words", hash_funcs={Store: attrgetter("url")})
-def changed(store: Store, evaluations: tuple[int, ...], _reading: Reading) -> Changed:
+def changed(store: Store, evaluations: tuple[int, ...], _reading: PairedAnswers) -> Changed:
     """Compute the changes; `evaluations` identify the texts, which never change, and are the cache key."""
     said = list(_reading.shared.said)
     has_reference = all(_reading.references)
@@ -61,7 +61,7 @@ def changed(store: Store, evaluations: tuple[int, ...], _reading: Reading) -> Ch
     )
 
 
-def show(evaluations: tuple[int, ...], names: Sequence[str], reading: Reading) -> None:
+def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnswers) -> None:
     found = changed(data.reader(), evaluations, reading)
     columns = [*names, "Reference"] if found.has_reference else list(names)
     st.subheader("Distinctive phrases", anchor=False, help=LOG_ODDS)

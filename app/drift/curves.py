@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from store.db.rows import EvaluationRow
 from store.embeddings import Vectors
-from store.evaluations.texts import Ints, Said
+from store.evaluations.texts import Ints, PredictionTexts
 from trainer.spec import similarity
 from trainer.spec.statistics import wilson
 
@@ -25,7 +25,7 @@ LOW, HIGH = 10, 90
 class Drift(NamedTuple):
     """Answers of runs in an encoder's space; a vector of NaN stands for a text that is not embedded."""
 
-    said: Said
+    said: PredictionTexts
     texts: list[str]
     """The distinct texts of all answers."""
     place: Ints
@@ -53,7 +53,7 @@ class Drift(NamedTuple):
         return ~np.isnan(self.vectors[:, 0])[self.place]
 
 
-class Curve(NamedTuple):
+class SimilarityCurve(NamedTuple):
     """Mean, spread (or interval) and number of examples at each step; all of one length."""
 
     step: Floats
@@ -103,17 +103,17 @@ def _cosines(first: Vectors, second: Vectors) -> Floats:
     return np.einsum("ij,ij->i", first, second).astype(np.float64)
 
 
-def spread(step: Ints, value: Floats) -> Curve:
+def spread(step: Ints, value: Floats) -> SimilarityCurve:
     """Return mean and percentiles LOW to HIGH of the values at each step, without NaN and without empty steps."""
     is_known = np.isfinite(value)
     steps = np.unique(step[is_known])
     parts = [value[is_known & (step == each)] for each in steps]
     low, high = np.array([np.percentile(part, (LOW, HIGH)) for part in parts]).reshape(-1, 2).T
     means = np.array([part.mean() for part in parts])
-    return Curve(steps.astype(float), means, low, high, np.array([len(part) for part in parts], np.int64))
+    return SimilarityCurve(steps.astype(float), means, low, high, np.array([len(part) for part in parts], np.int64))
 
 
-def accuracy(step: Ints, correct: Floats) -> Curve:
+def accuracy(step: Ints, correct: Floats) -> SimilarityCurve:
     """Return the share of right answers among the judged ones at each step, with Wilson's 95 % interval."""
     is_judged = np.isfinite(correct)
     step, correct = step[is_judged], correct[is_judged]
@@ -121,7 +121,7 @@ def accuracy(step: Ints, correct: Floats) -> Curve:
     right = np.array([correct[step == each].sum() for each in steps], np.int64)
     n = np.array([(step == each).sum() for each in steps], np.int64)
     low, high = np.array([wilson(int(a), int(b)) for a, b in zip(right, n, strict=True)]).reshape(-1, 2).T
-    return Curve(steps.astype(float), right / n, low, high, n)
+    return SimilarityCurve(steps.astype(float), right / n, low, high, n)
 
 
 def floor(references: Vectors) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from app.drift.curves import Curve
+from app.drift.curves import SimilarityCurve
 from app.shared.figures import GREY, PALETTE, Frame, Line, Path, line_chart, method_style, paths, plain
 from store.db.rows import RunRow
 
@@ -23,8 +23,8 @@ class Trained(NamedTuple):
     name: str
     color: str
     dash: str
-    similarity: Curve
-    accuracy: Curve
+    similarity: SimilarityCurve
+    accuracy: SimilarityCurve
 
 
 class Cloud(NamedTuple):

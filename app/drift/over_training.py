@@ -10,7 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.drift import curves, vectors
-from app.drift.curves import Curve, Drift, Floats
+from app.drift.curves import Drift, Floats, SimilarityCurve
 from app.drift.figures import Trained, colors, plane, similarity_chart
 from app.shared import data, format
 from app.shared.conditions import benchmark_of
@@ -155,7 +155,7 @@ def _chart(
     live_chart(similarity_chart(lines, levels), key=f"drift.{key}", alt=alt)
 
 
-def _accuracy(found: Drift, each: Answers) -> Curve:
+def _accuracy(found: Drift, each: Answers) -> SimilarityCurve:
     return curves.accuracy(each.step, found.said.correct[each.rows])
 
 

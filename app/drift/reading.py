@@ -16,7 +16,7 @@ from app.drift import sentence_pairs
 from app.drift import sides as drift
 from app.drift.figures import colors
 from app.drift.layout import address, table
-from app.drift.reads import Reading
+from app.drift.reads import PairedAnswers
 from app.drift.sides import Side, form_of_side
 from app.drift.words import holds
 from app.shared import data, format, keys, links
@@ -39,7 +39,7 @@ PICTURE_WIDTH = 150
 REFERENCE = "Reference"
 
 
-class Column(NamedTuple):
+class ReadingColumn(NamedTuple):
     """The reference (without a row) or a side's answer; `thinking` is what is compared."""
 
     name: str
@@ -62,7 +62,7 @@ def labels(names: Sequence[str]) -> dict[str, str]:
 
 
 @st.fragment
-def show(sides: Sequence[Side], names: Sequence[str], reading: Reading, encoder: EncoderRow | None) -> None:
+def show(sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, encoder: EncoderRow | None) -> None:
     store = data.reader()
     pressed = keys.pressed(list(KEYS), key="drift.keys")
     if pressed is not None:
@@ -85,7 +85,7 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: Reading, encoder:
     listed(names, reading, ids, at)
 
 
-def choose_order(reading: Reading, names: Sequence[str]) -> str:
+def choose_order(reading: PairedAnswers, names: Sequence[str]) -> str:
     """Return the chosen word of ORDERS, from the widget or the address."""
     words = labels(names)
     counts = {kind: len(drift.order(reading.shared, reading.gap, kind)) for kind in ("second", "first", "wrong")}
@@ -111,7 +111,7 @@ def choose_order(reading: Reading, names: Sequence[str]) -> str:
     return str(kind)
 
 
-def phrase_filter(reading: Reading) -> np.ndarray | None:
+def phrase_filter(reading: PairedAnswers) -> np.ndarray | None:
     """Return which questions have answers of the first two sides with the phrase in the address."""
     phrase = st.query_params.get("phrase", "")
     if not phrase:
@@ -147,21 +147,21 @@ def move(ids: Sequence[int], at: int) -> None:
 
 
 def gather(
-    store: Store, sides: Sequence[Side], names: Sequence[str], reading: Reading, one: StoredExample
-) -> list[Column]:
+    store: Store, sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, one: StoredExample
+) -> list[ReadingColumn]:
     """Return the reference, if there is one, and every side's greedy answer."""
-    found = [Column(REFERENCE, GREY, one.reference)] if one.reference else []
+    found = [ReadingColumn(REFERENCE, GREY, one.reference)] if one.reference else []
     place = int(np.searchsorted(reading.shared.example_id, one.id))
     by_run = colors(list({side.run.id: side.run for side in sides}.values()))
     for i, (side, name) in enumerate(zip(sides, names, strict=True)):
         row = next(row for row in list_predictions_to(store, side.evaluation.id, [one.id]) if not row.sample)
         known = reading.shared.similarity[i, place]
         row = replace(row, similarity=None if np.isnan(known) else float(known))
-        found.append(Column(name, by_run[side.run.id], reading.shared.said[i][place], row, form_of_side(side)))
+        found.append(ReadingColumn(name, by_run[side.run.id], reading.shared.said[i][place], row, form_of_side(side)))
     return found
 
 
-def question(one: StoredExample, columns: Sequence[Column]) -> int:
+def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
     """Show picture, question and true count; return the index of the column that the others are compared with."""
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=PICTURE_WIDTH):
@@ -187,13 +187,13 @@ def question(one: StoredExample, columns: Sequence[Column]) -> int:
     return names.index(str(against))
 
 
-def compare(columns: Sequence[Column], against: int, *, hide_gone: bool) -> None:
+def compare(columns: Sequence[ReadingColumn], against: int, *, hide_gone: bool) -> None:
     base = columns[against]
     cards = "".join(card(each, None if each is base else base.thinking, measure=each is base) for each in columns)
     st.html(f'<div class="dr-columns{" dr-new" if hide_gone else ""}">{cards}</div>')
 
 
-def card(column: Column, base: str | None, *, measure: bool) -> str:
+def card(column: ReadingColumn, base: str | None, *, measure: bool) -> str:
     """Return a column as inert HTML; `base` is the text that it is compared with."""
     name = f'<div class="dr-name" style="border-color:{column.color}">{visible(column.name)}</div>'
     text = word_diff(base, column.thinking)
@@ -201,7 +201,7 @@ def card(column: Column, base: str | None, *, measure: bool) -> str:
     return f'<div class="dr-column{state}">{name}{facts(column)}{text}{rule(column)}</div>'
 
 
-def facts(column: Column) -> str:
+def facts(column: ReadingColumn) -> str:
     row = column.row
     if row is None:
         return f'<div class="dr-facts"><span>{len(column.thinking.split())} words</span></div>'
@@ -217,13 +217,13 @@ def facts(column: Column) -> str:
     return f'<div class="dr-facts">{"".join(parts)}</div>'
 
 
-def rule(column: Column) -> str:
+def rule(column: ReadingColumn) -> str:
     """Return why an answer is malformed."""
     violation = parse(column.row.text, column.style).violation if column.row and not column.row.wellformed else None
     return f'<div class="tv-rule">✘ {visible(violation.message)}</div>' if violation else ""
 
 
-def listed(names: Sequence[str], reading: Reading, ids: Sequence[int], at: int) -> None:
+def listed(names: Sequence[str], reading: PairedAnswers, ids: Sequence[int], at: int) -> None:
     """Show the ten questions around this one, each a click away."""
     start = at - at % LISTED
     shared = reading.shared
@@ -246,7 +246,7 @@ def _truth(one: StoredExample) -> str:
     return f" <b>{visible(words)}</b>" if words else ""
 
 
-def said(reading: Reading, side: int, place: int) -> str:
+def said(reading: PairedAnswers, side: int, place: int) -> str:
     """Return one side's answer to one question as a cell."""
     shared = reading.shared
     right, cosine = shared.correct[side, place], shared.similarity[side, place]

@@ -20,7 +20,7 @@ from store.examples import get_examples
 from trainer.spec.similarity import compared_text
 
 
-class Reading(NamedTuple):
+class PairedAnswers(NamedTuple):
     """The sides' answers, their examples, and the gap between the first two on each."""
 
     shared: Shared
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
         return [self.examples[id].reference or "" for id in self.shared.example_id.tolist()]
 
 
-def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> Reading:
+def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> PairedAnswers:
     """Return the shared answers, with the similarities recorded under one encoder, else those of embedded texts.
 
     `encoder` is the one that has embedded texts of this database, if any.
@@ -55,7 +55,7 @@ def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> 
 @st.cache_resource(max_entries=8, show_spinner="Reading", hash_funcs={Store: attrgetter("url")})
 def _read(
     store: Store, evaluations: tuple[int, ...], recorded: str | None, encoder: EncoderRow | None, embedded: int
-) -> Reading:
+) -> PairedAnswers:
     """Read the answers; `embedded`, the number of texts with vectors, only serves as cache key."""
     shared = drift.share([Answered(read_scores(store, id), list_greedy_texts(store, id)) for id in evaluations])
     examples = get_examples(store, shared.example_id.tolist())
@@ -64,7 +64,7 @@ def _read(
         similarity = unknown if encoder is None else cosines(store, encoder, shared, examples)
         shared = shared._replace(similarity=similarity)
         recorded = encoder.name if encoder is not None and np.isfinite(similarity).any() else None
-    return Reading(shared, examples, drift.gaps(shared), recorded)
+    return PairedAnswers(shared, examples, drift.gaps(shared), recorded)
 
 
 def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping[int, StoredExample]) -> Floats:

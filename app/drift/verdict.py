@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.drift import sides as drift
 from app.drift.layout import gain, table, whole
-from app.drift.reads import Reading
+from app.drift.reads import PairedAnswers
 from app.drift.sides import Side, Verdict, form_of_side
 from app.shared import format
 from app.shared.conditions import differences
@@ -23,7 +23,7 @@ MALFORMED = 0.95
 """Share of well-formed answers below which a similarity mostly reflects form."""
 
 
-def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> None:
+def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: PairedAnswers) -> None:
     """Show the sentence, the table, and the notes needed to read them."""
     told = drift.sentence(found, *names[:2], has_references=any(reading.references)).replace("-", "−")
     st.markdown(f"**{format.literal(told)}**", help=HELP)
@@ -47,7 +47,7 @@ def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: R
         st.caption(format.literal(note))
 
 
-def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: Reading) -> list[str]:
+def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: PairedAnswers) -> list[str]:
     """Return the limits of the comparison, a sentence each."""
     first, second = (side.evaluation.conditions for side in sides[:2])
     different = differences(first, second)

@@ -18,7 +18,7 @@ FIRST_FLAG, FLAG_PIXELS = 40, 16
 SMOOTHING = 0.75
 
 
-class Curve(NamedTuple):
+class EmergenceCurve(NamedTuple):
     """`dotted` curves belong to the compared run; `sparse` ones are measured now and then, and never smoothed."""
 
     name: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     """A row of the score; `kind` is `share` (0 to 100 %), `number`, or `stacked` parts."""
 
     title: str
-    curves: Sequence[Curve]
+    curves: Sequence[EmergenceCurve]
     kind: str = "number"
     heat: Heat | None = None
     tall: float = 1.0
@@ -151,7 +151,7 @@ def _heat(heat: Heat, axis: str) -> go.Heatmap:
     )
 
 
-def _lines(curve: Curve, axis: str, kind: str) -> list[go.Scatter]:
+def _lines(curve: EmergenceCurve, axis: str, kind: str) -> list[go.Scatter]:
     form = ".1%" if kind == "share" else ".3~g"
     smoothed = curve.y if curve.sparse else smooth(curve.x, curve.y, SMOOTHING)
     line = go.Scatter(
@@ -182,7 +182,7 @@ def _lines(curve: Curve, axis: str, kind: str) -> list[go.Scatter]:
     return [raw, line]
 
 
-def _stacked(curve: Curve, axis: str, kind: str) -> list[go.Scatter]:
+def _stacked(curve: EmergenceCurve, axis: str, kind: str) -> list[go.Scatter]:
     form = ".0%" if kind == "stacked share" else ".2~f"
     return [
         go.Scatter(

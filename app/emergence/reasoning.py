@@ -28,7 +28,7 @@ _COLUMN = re.compile(r"\b(?:" + "|".join(sorted(_COLUMNS, key=len, reverse=True)
 _KIND_OF = {form: kind for kind in KINDS for form in (kind, f"{kind}s")}
 
 
-class Said(NamedTuple):
+class SceneCompletion(NamedTuple):
     """A completion with its scene, if known (`objects` of a drawn example)."""
 
     text: str
@@ -36,7 +36,7 @@ class Said(NamedTuple):
 
 
 @dataclass
-class Reading:
+class StepFigures:
     """Figures of some completions of one step."""
 
     texts: int = 0
@@ -54,9 +54,9 @@ class Reading:
     """Number of texts by the words they contain, in lower case."""
 
 
-def read_step(said: Sequence[Said], style: Form) -> Reading:
+def read_step(said: Sequence[SceneCompletion], style: Form) -> StepFigures:
     """Read the completions of one step."""
-    reading = Reading()
+    reading = StepFigures()
     for one in said:
         trace = parse(one.text, style)
         reading.texts += 1
@@ -133,7 +133,7 @@ class Word(NamedTuple):
         return self.shares[-1] - self.shares[0]
 
 
-def vocabulary(readings: Sequence[Reading], *, parts: int = 12, most: int = 12, least: float = 0.1) -> list[Word]:
+def vocabulary(readings: Sequence[StepFigures], *, parts: int = 12, most: int = 12, least: float = 0.1) -> list[Word]:
     """Return words that appeared or faded, by change: at most `most` each, whose share changed by `least`.
 
     The readings, in the order of training, are cut into `parts`.

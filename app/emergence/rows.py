@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.emergence.figures import Curve, Heat, Row
+from app.emergence.figures import EmergenceCurve, Heat, Row
 from app.emergence.reasoning import MATCHES
 from app.emergence.story import Story, Texts
 from app.shared.figures import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, SKY, VERMILLION, Floats, Mark
@@ -82,7 +82,7 @@ def flags(story: Story) -> list[Mark]:
     ]
 
 
-def _outcome(story: Story, found: Emergence, other: Story | None, beside: Emergence | None) -> list[Curve]:
+def _outcome(story: Story, found: Emergence, other: Story | None, beside: Emergence | None) -> list[EmergenceCurve]:
     curves = []
     for run, each in ((story, found), (other, beside)):
         if run is None or each is None:
@@ -93,9 +93,11 @@ def _outcome(story: Story, found: Emergence, other: Story | None, beside: Emerge
             ("numbered steps", each.share("stepped"), GREEN, THINKING),
             ("right, sampled", each.share("right", "judged"), ORANGE, JUDGED),
         )
-        curves += [Curve(name, x, y, color, dotted) for name, y, color, need in shares if allows(run.has, need)]
         curves += [
-            Curve(f"right, {held.name}", held.step, held.accuracy, HELD_OUT_COLORS[held.name], dotted, True)
+            EmergenceCurve(name, x, y, color, dotted) for name, y, color, need in shares if allows(run.has, need)
+        ]
+        curves += [
+            EmergenceCurve(f"right, {held.name}", held.step, held.accuracy, HELD_OUT_COLORS[held.name], dotted, True)
             for held in run.held_out
         ]
     return _named(curves)
@@ -108,12 +110,12 @@ def _steps(found: Emergence, beside: Emergence | None) -> Row:
     )
     x = found.step.astype(float)
     curves = [
-        Curve("mean of all", x, found.mean_steps, VERMILLION),
-        Curve("mean of well-formed", x, _per(found, "listed"), GREEN),
-        Curve("true count there", x, _per(found, "true"), GREY),
+        EmergenceCurve("mean of all", x, found.mean_steps, VERMILLION),
+        EmergenceCurve("mean of well-formed", x, _per(found, "listed"), GREEN),
+        EmergenceCurve("true count there", x, _per(found, "true"), GREY),
     ]
     if beside is not None:
-        curves.append(Curve("mean", beside.step.astype(float), beside.mean_steps, VERMILLION, True))
+        curves.append(EmergenceCurve("mean", beside.step.astype(float), beside.mean_steps, VERMILLION, True))
     title = f"Reasoning steps a completion{f' ({MOST_STEPS}: or more)' if most == MOST_STEPS else ''}"
     return Row(title, _named(curves), heat=heat, tall=1.7)
 
@@ -122,62 +124,66 @@ def _length(found: Emergence, beside: Emergence | None) -> Row:
     last = int(np.flatnonzero(found.tokens.sum(axis=0)).max(initial=0)) + 1
     middles = (np.arange(last) + 0.5) * found.token_width
     heat = Heat(found.step.astype(float), middles, _shares(found.tokens)[:last], "tokens")
-    curves = [Curve("mean", found.step.astype(float), found.mean_tokens, VERMILLION)]
+    curves = [EmergenceCurve("mean", found.step.astype(float), found.mean_tokens, VERMILLION)]
     if beside is not None:
-        curves.append(Curve("mean", beside.step.astype(float), beside.mean_tokens, VERMILLION, True))
+        curves.append(EmergenceCurve("mean", beside.step.astype(float), beside.mean_tokens, VERMILLION, True))
     return Row("Length (tokens)", _named(curves), heat=heat, tall=1.4)
 
 
-def _answers(story: Story, found: Emergence, beside: Emergence | None) -> list[Curve]:
+def _answers(story: Story, found: Emergence, beside: Emergence | None) -> list[EmergenceCurve]:
     x = found.step.astype(float)
-    curves = [Curve("entropy of the answers", x, found.answer_entropy, BLUE)]
+    curves = [EmergenceCurve("entropy of the answers", x, found.answer_entropy, BLUE)]
     if allows(story.has, TRUE_COUNTS):
-        curves.append(Curve("of the true counts", x, found.truth_entropy, GREY))
+        curves.append(EmergenceCurve("of the true counts", x, found.truth_entropy, GREY))
     if beside is not None:
-        curves.append(Curve("entropy of the answers", beside.step.astype(float), beside.answer_entropy, BLUE, True))
+        curves.append(
+            EmergenceCurve("entropy of the answers", beside.step.astype(float), beside.answer_entropy, BLUE, True)
+        )
     return _named(curves)
 
 
-def _texts(story: Story, found: Emergence, read: Texts) -> list[Curve]:
+def _texts(story: Story, found: Emergence, read: Texts) -> list[EmergenceCurve]:
     x = found.step.astype(float)
     curves = [
-        (Curve("distinct", x, found.share("distinct"), BLUE), ()),
-        (Curve("cut off", x, found.share("truncated"), GREY), ()),
-        (Curve("several answers", x, found.share("several"), PURPLE), (TAGS,)),
-        (Curve("too many steps", x, found.share("over", "compared"), VERMILLION), (THINKING, TRUE_COUNTS)),
-        (Curve("last step agrees", read.step, read.ratio("agreeing", "stepped"), GREEN), (THINKING,)),
-        (Curve("answer first", read.step, read.ratio("early", "stepped"), ORANGE), (THINKING,)),
+        (EmergenceCurve("distinct", x, found.share("distinct"), BLUE), ()),
+        (EmergenceCurve("cut off", x, found.share("truncated"), GREY), ()),
+        (EmergenceCurve("several answers", x, found.share("several"), PURPLE), (TAGS,)),
+        (EmergenceCurve("too many steps", x, found.share("over", "compared"), VERMILLION), (THINKING, TRUE_COUNTS)),
+        (EmergenceCurve("last step agrees", read.step, read.ratio("agreeing", "stepped"), GREEN), (THINKING,)),
+        (EmergenceCurve("answer first", read.step, read.ratio("early", "stepped"), ORANGE), (THINKING,)),
     ]
     return [curve for curve, needs in curves if allows(story.has, *needs)]
 
 
-def _groups(found: Emergence) -> list[Curve]:
+def _groups(found: Emergence) -> list[EmergenceCurve]:
     shares = found.liveness()
     occurring = [kind for kind in LIVELINESS if found.groups[kind].any()]
     curves = [(*LIVELINESS[kind], shares[kind]) for kind in occurring]
-    return [Curve(name, found.step.astype(float), share, color) for name, color, share in curves]
+    return [EmergenceCurve(name, found.step.astype(float), share, color) for name, color, share in curves]
 
 
-def _movers(story: Story, found: Emergence) -> list[Curve]:
+def _movers(story: Story, found: Emergence) -> list[EmergenceCurve]:
     """Return the movers' curves; a component that goes against the reward moves nothing and counts as 0."""
     weights = story.run.reward_weights
     parts = {name: np.maximum(share, 0) for name, share in found.movers(weights).items() if weights.get(name)}
     total = np.sum(list(parts.values()), axis=0) if parts else np.zeros(0)
     x = found.step.astype(float)
     return [
-        Curve(name, x, parts[name] / np.where(total > 0, total, np.nan), PALETTE[i % len(PALETTE)])
+        EmergenceCurve(name, x, parts[name] / np.where(total > 0, total, np.nan), PALETTE[i % len(PALETTE)])
         for i, name in enumerate(weights)
         if name in parts
     ]
 
 
-def _matches(read: Texts) -> list[Curve]:
+def _matches(read: Texts) -> list[EmergenceCurve]:
     if not any(each.matched for each in read.readings):
         return []
-    return [Curve(MATCHED[kind][0], read.step, read.ratio(kind, "matched"), MATCHED[kind][1]) for kind in MATCHES]
+    return [
+        EmergenceCurve(MATCHED[kind][0], read.step, read.ratio(kind, "matched"), MATCHED[kind][1]) for kind in MATCHES
+    ]
 
 
-def _named(curves: list[Curve]) -> list[Curve]:
+def _named(curves: list[EmergenceCurve]) -> list[EmergenceCurve]:
     """Label the other run's curves as such, for hover texts."""
     return [curve._replace(name=f"{curve.name}, other run") if curve.dotted else curve for curve in curves]
 

@@ -12,7 +12,7 @@ from app.emergence.crossings import Floats
 from app.emergence.evidence import gather, sampled
 from app.emergence.findings import Finding, HeldOut
 from app.emergence.milestones import Milestone
-from app.emergence.reasoning import Reading, Said, read_step
+from app.emergence.reasoning import SceneCompletion, StepFigures, read_step
 from app.shared import data, status
 from store.completions import emergence
 from store.completions.emergence import Emergence
@@ -46,7 +46,7 @@ class Texts(NamedTuple):
     """Readings of the texts of some steps."""
 
     step: Floats
-    readings: list[Reading]
+    readings: list[StepFigures]
 
     def ratio(self, part: str, whole: str) -> Floats:
         """Return one count of the readings per another, NaN if that is 0; `part` may be a word of reasoning.MATCHES."""
@@ -116,7 +116,10 @@ def _sampled(store: Store, run_id: int, version: str, _run: RunDetail) -> tuple[
 
 
 @data.kept(16)
-def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[Reading]:
+def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[StepFigures]:
     """Read the completions of some steps; `job` tells a step from the one recorded before a resume."""
     said = list_texts(store, run_id, steps, MOST_TEXTS)
-    return [read_step([Said(text, (meta or {}).get("objects")) for text, meta in said[step]], style) for step in steps]
+    return [
+        read_step([SceneCompletion(text, (meta or {}).get("objects")) for text, meta in said[step]], style)
+        for step in steps
+    ]

@@ -19,7 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 8.0, 26.0
 TICKS = 4
 
 
-class Line(NamedTuple):
+class ReportLine(NamedTuple):
     """A curve over steps; NaN is a gap. `sparse` curves are few measurements, and have a dot at each."""
 
     name: str
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     sparse: bool = False
 
 
-def chart(title: str, lines: Sequence[Line], *, is_share: bool = False) -> str:
+def chart(title: str, lines: Sequence[ReportLine], *, is_share: bool = False) -> str:
     """Return a titled chart of the lines with a legend and a table of their ends; empty without any finite value."""
     known = [line for line in lines if np.isfinite(line.value).any()]
     if not known:
@@ -81,7 +81,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Any:
     return lambda value: start + (value - low) / width * (end - start)
 
 
-def _path(line: Line, x: Any, y: Any) -> str:
+def _path(line: ReportLine, x: Any, y: Any) -> str:
     """Return the line, broken where values are missing, and its dots."""
     parts, move = [], True
     for step, value in zip(line.step.tolist(), line.value.tolist(), strict=True):
@@ -101,7 +101,7 @@ def _path(line: Line, x: Any, y: Any) -> str:
     return found
 
 
-def _ends(lines: Iterable[Line], say: Any) -> str:
+def _ends(lines: Iterable[ReportLine], say: Any) -> str:
     """Return the legend: each line's name with its first, lowest, highest and last value."""
     rows = []
     for line in lines:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.report.chart import Line, chart
+from app.report.chart import ReportLine, chart
 from app.run import charts as run_charts
-from app.run.charts import Chart, Curve
+from app.run.charts import Chart, MetricCurve
 from app.shared.figures import BLUE, METHOD_STYLE, PALETTE, VERMILLION
 from store.db.engine import Store
 from store.db.rows import RunDetail, Series
@@ -36,7 +36,7 @@ def _of(run: RunDetail) -> list[Chart]:
     return [*run_charts.outcome(run.method, components), *run_charts.optimization(run.method)]
 
 
-def _lines(store: Store, run: RunDetail, wanted: Chart, *, alone: bool) -> list[Line]:
+def _lines(store: Store, run: RunDetail, wanted: Chart, *, alone: bool) -> list[ReportLine]:
     """Return the chart's curves; of several runs, each has the first that it recorded."""
     series = read_series(store, run.id, [curve.metric for curve in wanted.curves], points=POINTS)
     known = [curve for curve in wanted.curves if curve.metric in series and len(series[curve.metric].step)]
@@ -48,11 +48,11 @@ def _lines(store: Store, run: RunDetail, wanted: Chart, *, alone: bool) -> list[
     ]
 
 
-def _line(name: str, curve: Curve, values: Series, color: str, dash: str = "") -> Line:
-    return Line(name, values.step.astype(float), values.value, color, dash, curve.sparse)
+def _line(name: str, curve: MetricCurve, values: Series, color: str, dash: str = "") -> ReportLine:
+    return ReportLine(name, values.step.astype(float), values.value, color, dash, curve.sparse)
 
 
-def _colored(lines: Sequence[Line], runs: Sequence[RunDetail]) -> list[Line]:
+def _colored(lines: Sequence[ReportLine], runs: Sequence[RunDetail]) -> list[ReportLine]:
     """Give each run its method's colour and dash, and further runs of a method other colours."""
     found, taken, others = [], set[str](), iter(PALETTE * len(lines))
     for line, run in zip(lines, runs, strict=False):

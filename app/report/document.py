@@ -16,7 +16,7 @@ from app.emergence import milestones
 from app.emergence.evidence import sampled
 from app.emergence.milestones import Milestone
 from app.report import curves, traces
-from app.report.traces import Card, Said
+from app.report.traces import Card, ReportedAnswer
 from app.run import headlines
 from app.shared import format, status
 from app.shared.trace_text import body, visible
@@ -215,7 +215,7 @@ def _card(card: Card, form: Form, pictures: Pictures) -> str:
     )
 
 
-def _said(said: Said, form: Form) -> str:
+def _said(said: ReportedAnswer, form: Form) -> str:
     row = said.row
     reward = "" if row.reward is None else f" · reward {format.number(row.reward)}"
     return (

@@ -22,7 +22,7 @@ HELD_OUT = ("test", "val", "probe")
 """Kinds of evaluations, the most telling first."""
 
 
-class Said(NamedTuple):
+class ReportedAnswer(NamedTuple):
     """An answer under a short title."""
 
     title: str
@@ -34,7 +34,7 @@ class Card(NamedTuple):
 
     title: str
     example: StoredExample | None
-    said: list[Said]
+    said: list[ReportedAnswer]
 
 
 def of_training(store: Store, run: RunDetail, came: Sequence[Milestone], is_sampled: bool) -> Iterator[Card]:
@@ -49,7 +49,7 @@ def of_training(store: Store, run: RunDetail, came: Sequence[Milestone], is_samp
         groups = list_groups(store, run.id, step)
         if groups:
             best, worst = extremes(groups[0].completions)
-            said = [Said("best", best)] + ([Said("worst", worst)] if worst.id != best.id else [])
+            said = [ReportedAnswer("best", best)] + ([ReportedAnswer("worst", worst)] if worst.id != best.id else [])
             yield Card(f"Step {step:,}, {why[step]}", groups[0].example, said)
 
 
@@ -60,7 +60,9 @@ def tagged(store: Store, run: RunDetail) -> Iterator[Card]:
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
     for row in rows:
         words = ", ".join(found[row.id])
-        yield Card(f"Step {row.step:,}, tagged {words}", examples.get(row.example_id or 0), [Said("sampled", row)])
+        yield Card(
+            f"Step {row.step:,}, tagged {words}", examples.get(row.example_id or 0), [ReportedAnswer("sampled", row)]
+        )
 
 
 def held_out(store: Store, runs: Sequence[RunDetail]) -> Iterator[Card]:
@@ -79,7 +81,7 @@ def held_out(store: Store, runs: Sequence[RunDetail]) -> Iterator[Card]:
     }
     for id in ids:
         said = [
-            Said(f"{run.name}, step {chosen[run.id].step:,}", answers[run.id][id])
+            ReportedAnswer(f"{run.name}, step {chosen[run.id].step:,}", answers[run.id][id])
             for run in runs
             if id in answers.get(run.id, {})
         ]

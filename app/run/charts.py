@@ -11,7 +11,7 @@ from store.contents import Contents
 from store.recording.rows import benchmark_of
 
 
-class Curve(NamedTuple):
+class MetricCurve(NamedTuple):
     """A metric in a chart; `band` names two metrics that bound it. `sparse` metrics are measured now and then."""
 
     metric: str
@@ -35,7 +35,7 @@ class Chart:
     key: str
     title: str
     help: str
-    curves: tuple[Curve, ...]
+    curves: tuple[MetricCurve, ...]
     share: bool = False
     log: bool = False
     parts: Literal["lines", "stacked"] | None = None
@@ -62,7 +62,7 @@ def of_script(has: Contents, wanted: Sequence[Chart], names: Sequence[str]) -> l
     """Return the charts of a script's run, of whose metrics `names` were recorded; empty ones say why they are."""
     why = {key: reason for reason, keys in lacking.lacking(has, NEEDS).items() for key in keys}
     asked = [(name, benchmark) for name in names if (benchmark := benchmark_of(name)) is not None]
-    measured = tuple(Curve(name, benchmark, sparse=True) for name, benchmark in asked[:MOST_BENCHMARKS])
+    measured = tuple(MetricCurve(name, benchmark, sparse=True) for name, benchmark in asked[:MOST_BENCHMARKS])
     return [
         replace(
             each,
@@ -74,8 +74,8 @@ def of_script(has: Contents, wanted: Sequence[Chart], names: Sequence[str]) -> l
     ]
 
 
-def probe(metric: str, label: str) -> Curve:
-    return Curve(f"probe/{metric}", f"{label} (probe)", sparse=True)
+def probe(metric: str, label: str) -> MetricCurve:
+    return MetricCurve(f"probe/{metric}", f"{label} (probe)", sparse=True)
 
 
 def outcome(method: str, components: Sequence[str]) -> list[Chart]:
@@ -101,7 +101,9 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "Reward components",
             f"Raw value of each component, before its weight. {source}",
             tuple(
-                Curve(f"reward/{name}", name) if is_sampled else Curve(f"probe/reward/{name}", name, sparse=True)
+                MetricCurve(f"reward/{name}", name)
+                if is_sampled
+                else MetricCurve(f"probe/reward/{name}", name, sparse=True)
                 for name in components
             ),
             parts="lines",
@@ -112,7 +114,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "Greedy answers that equal the true count. The band is the 95 % interval (Wilson) of the whole validation "
             "split; the probe looks at a few of its examples, more often. Training never sees test examples.",
             (
-                Curve("val/accuracy", "validation", sparse=True, band=("val/accuracy_low", "val/accuracy_high")),
+                MetricCurve("val/accuracy", "validation", sparse=True, band=("val/accuracy_low", "val/accuracy_high")),
                 probe("accuracy", "accuracy"),
             ),
             share=True,
@@ -124,7 +126,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "Numbered steps that say something new, counted in well-formed completions (0 in others), uncapped.",
             (
                 *_both("steps", "mean", is_sampled, name="reasoning_steps"),
-                Curve("val/steps", "validation", sparse=True),
+                MetricCurve("val/steps", "validation", sparse=True),
             ),
         ),
         Chart(
@@ -141,16 +143,16 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "No signal: groups whose completions all got the same reward, from which GRPO learns nothing.",
             (
                 *_both("wellformed", "well-formed", is_sampled, name="wellformed_share"),
-                *((Curve("clipped_share", "clipped"),) if is_sampled else ()),
-                *((Curve("frac_reward_zero_std", "no signal"),) if is_sampled else ()),
+                *((MetricCurve("clipped_share", "clipped"),) if is_sampled else ()),
+                *((MetricCurve("frac_reward_zero_std", "no signal"),) if is_sampled else ()),
             ),
             share=True,
         ),
     ]
 
 
-def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) -> tuple[Curve, ...]:
-    sampled = (Curve(name or metric, label),) if is_sampled else ()
+def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) -> tuple[MetricCurve, ...]:
+    sampled = (MetricCurve(name or metric, label),) if is_sampled else ()
     return (*sampled, probe(metric, label))
 
 
@@ -169,7 +171,7 @@ def _policy() -> list[Chart]:
             "entropy",
             "Entropy of own samples (nats a token)",
             "How undecided the model is between next tokens. Near 0 it no longer explores.",
-            (Curve("entropy", "entropy"), probe("entropy", "entropy")),
+            (MetricCurve("entropy", "entropy"), probe("entropy", "entropy")),
             log=True,
         ),
         Chart(
@@ -177,7 +179,7 @@ def _policy() -> list[Chart]:
             "KL to the starting policy",
             "How far the policy has moved from the base model, or from the adapter that it started with, in nats a "
             "token, on its own samples.",
-            (Curve("kl", "KL"), probe("kl", "KL")),
+            (MetricCurve("kl", "KL"), probe("kl", "KL")),
             log=True,
             empty="Not computed: beta is 0, so training needs no reference, and no probe has measured it.",
         ),
@@ -185,7 +187,7 @@ def _policy() -> list[Chart]:
             "loss",
             "Loss",
             "GRPO's loss is near zero by construction, since advantages sum to zero in a group; watch reward and KL.",
-            (Curve("loss", "loss"),),
+            (MetricCurve("loss", "loss"),),
         ),
     ]
 
@@ -196,21 +198,21 @@ def _imitation() -> list[Chart]:
             "loss",
             "Loss (nats a token)",
             "Cross entropy of the references: how well they are imitated, not whether answers are right.",
-            (Curve("loss", "loss"),),
+            (MetricCurve("loss", "loss"),),
             log=True,
         ),
         Chart(
             "token_accuracy",
             "Reference tokens predicted",
             "Share of the reference's tokens that the model ranks first, given the true ones before.",
-            (Curve("mean_token_accuracy", "tokens"),),
+            (MetricCurve("mean_token_accuracy", "tokens"),),
             share=True,
         ),
         Chart(
             "entropy",
             "Entropy (nats a token)",
             "Two different things: on the references that it imitates, and on answers that it samples itself (probe).",
-            (Curve("entropy_reference", "on references"), probe("entropy", "on own samples")),
+            (MetricCurve("entropy_reference", "on references"), probe("entropy", "on own samples")),
             log=True,
         ),
         Chart(
@@ -232,21 +234,21 @@ def _machinery(*, is_sampled: bool) -> list[Chart]:
             "grad_norm",
             "Gradient norm",
             "Length of the gradient before clipping. Spikes say that an update was unusual.",
-            (Curve("grad_norm", "norm"),),
+            (MetricCurve("grad_norm", "norm"),),
             log=True,
         ),
         Chart(
             "learning_rate",
             "Learning rate",
             "The learning rate that each update used.",
-            (Curve("learning_rate", "rate"),),
+            (MetricCurve("learning_rate", "rate"),),
             log=True,
         ),
         Chart(
             "time",
             "Time of a step (seconds)",
             "Where the time goes: sampling completions, scoring them, updating the weights." if is_sampled else "",
-            tuple(Curve(f"time/{part}", part) for part in parts),
+            tuple(MetricCurve(f"time/{part}", part) for part in parts),
             parts="stacked" if is_sampled else None,
             log=not is_sampled,
         ),
@@ -254,6 +256,6 @@ def _machinery(*, is_sampled: bool) -> list[Chart]:
             "throughput",
             "Tokens a second",
             "Tokens that training processed in a second.",
-            (Curve("tokens_per_second", "tokens"),),
+            (MetricCurve("tokens_per_second", "tokens"),),
         ),
     ]

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.run.axis import Axis, Kind, axis, step_at
-from app.run.charts import Chart, Curve
+from app.run.charts import Chart, MetricCurve
 from app.shared import data, figures, format, links
-from app.shared.live_chart import Point, live_chart
+from app.shared.live_chart import ClickedPoint, live_chart
 from store.db.rows import Clock, EventRow, RunDetail, Series
 from trainer.spec import checkpoint
 
@@ -44,7 +44,7 @@ class Parent(NamedTuple):
         return (self.axis.place(step) - self.axis.place(self.step)) * self.axis.unit / along.unit
 
 
-class View(NamedTuple):
+class CurvesView(NamedTuple):
     """How all curves of the page are drawn."""
 
     axis: Axis
@@ -88,7 +88,7 @@ def controls() -> tuple[Kind, float, bool]:
     return kind, float(smoothing), bool(log)
 
 
-def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callable[[int], None]) -> None:
+def draw(run: RunDetail, wanted: Sequence[Chart], view: CurvesView, *, on_step: Callable[[int], None]) -> None:
     """All charts in a grid that folds with the width of the page."""
     names = sorted({name for chart in wanted for name in chart.metrics})
     series = read(run.id, wanted, view)
@@ -110,7 +110,7 @@ def draw(run: RunDetail, wanted: Sequence[Chart], view: View, *, on_step: Callab
                 )
 
 
-def read(run_id: int, wanted: Sequence[Chart], view: View) -> dict[str, Series]:
+def read(run_id: int, wanted: Sequence[Chart], view: CurvesView) -> dict[str, Series]:
     """Return the metrics of the charts: within the zoom, and a bit beyond, or whole if they are measured seldom."""
     seldom = {name for chart in wanted for curve in chart.curves if curve.sparse for name in curve.metrics}
     often = {name for chart in wanted for name in chart.metrics} - seldom
@@ -123,20 +123,20 @@ def read(run_id: int, wanted: Sequence[Chart], view: View) -> dict[str, Series]:
     return within | data.read_series(run_id, sorted(seldom), points=POINTS)
 
 
-def clicked_step(point: Point, along: Axis) -> int:
+def clicked_step(point: ClickedPoint, along: Axis) -> int:
     return along.step(point.x)
 
 
-def has_values(series: Mapping[str, Series], curve: Curve) -> bool:
+def has_values(series: Mapping[str, Series], curve: MetricCurve) -> bool:
     return curve.metric in series and bool(np.isfinite(series[curve.metric].value).any())
 
 
 def figure(
     run: RunDetail,
     chart: Chart,
-    present: Sequence[Curve],
+    present: Sequence[MetricCurve],
     series: Mapping[str, Series],
-    view: View,
+    view: CurvesView,
     before: Mapping[str, Series],
 ) -> go.Figure:
     """One chart; `before` are the curves of the view's parent."""
@@ -161,14 +161,14 @@ def palette(method: str, chart: Chart) -> list[str]:
     return [colours[i % len(colours)] for i in range(len(chart.curves))]
 
 
-def line(curve: Curve, series: Mapping[str, Series], along: Axis, colour: str) -> figures.Line:
+def line(curve: MetricCurve, series: Mapping[str, Series], along: Axis, colour: str) -> figures.Line:
     found = series[curve.metric]
     low, high = (bound(series, name, found) for name in curve.band or (None, None))
     places = along.place(found.step)
     return figures.Line(curve.label, places, found.value, colour, low=low, high=high, sparse=curve.sparse)
 
 
-def dim_line(curve: Curve, before: Mapping[str, Series], view: View, colour: str) -> figures.Line:
+def dim_line(curve: MetricCurve, before: Mapping[str, Series], view: CurvesView, colour: str) -> figures.Line:
     assert view.parent is not None
     found, name = before[curve.metric], f"{curve.label}, {view.parent.name}"
     return figures.Line(
@@ -184,7 +184,7 @@ def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.n
     return np.array([at.get(step, np.nan) for step in found.step.tolist()])
 
 
-def takeaway(chart: Chart, present: Sequence[Curve], series: Mapping[str, Series]) -> str:
+def takeaway(chart: Chart, present: Sequence[MetricCurve], series: Mapping[str, Series]) -> str:
     """`Reward: reward 0.41 at step 1, 2.31 at step 170.`"""
     parts = []
     for curve in present:
@@ -221,7 +221,7 @@ def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
     return Parent(found.id, found.name, given.step, axis(kind, data.read_clock(found.id)))
 
 
-def view(run: RunDetail, cursor: int | None) -> View:
+def view(run: RunDetail, cursor: int | None) -> CurvesView:
     """Shows the controls and reads what else the curves need."""
     kind, smoothing, log = controls()
     data.reader()
@@ -229,4 +229,4 @@ def view(run: RunDetail, cursor: int | None) -> View:
     along = axis(kind, clock)
     found = marks(data.list_events(run.id), clock, along)
     parent = parent_of(run, "step" if along.title == "step" else kind)
-    return View(along, smoothing, log, found, cursor, parent, links.zoom())
+    return CurvesView(along, smoothing, log, found, cursor, parent, links.zoom())

@@ -41,7 +41,7 @@ _library = st.components.v2.component(
 )
 
 
-class Point(NamedTuple):
+class ClickedPoint(NamedTuple):
     """Where the user clicked: the x of the nearest point, the name of its curve, and the key in the curve's `meta`."""
 
     x: float
@@ -71,7 +71,7 @@ def live_chart(
     *,
     key: str,
     alt: str,
-    on_click: Callable[[Point], None] | None = None,
+    on_click: Callable[[ClickedPoint], None] | None = None,
     on_zoom: Callable[[Zoom], None] | None = None,
     legend: Legend | None = None,
 ) -> None:
@@ -84,7 +84,7 @@ def live_chart(
     def report() -> None:
         point = st.session_state[key].point
         if point is not None and on_click is not None:
-            on_click(Point(float(point["x"]), str(point["curve"]), point.get("key")))
+            on_click(ClickedPoint(float(point["x"]), str(point["curve"]), point.get("key")))
 
     def report_range() -> None:
         found = st.session_state[key].range

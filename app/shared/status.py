@@ -53,7 +53,7 @@ EVALUATED = {
 """Kinds of evaluations in words."""
 
 
-class Look(NamedTuple):
+class Badge(NamedTuple):
     """How a state is shown, in Streamlit's badge colours."""
 
     label: str
@@ -62,28 +62,28 @@ class Look(NamedTuple):
 
 
 LOOKS = {
-    "queued": Look("queued", "gray", ":material/schedule:"),
-    "starting": Look("starting", "blue", ":material/hourglass_top:"),
-    "running": Look("running", "green", ":material/play_arrow:"),
-    "stopping": Look("stopping", "orange", ":material/front_hand:"),
-    "stopped": Look("stopped", "orange", ":material/stop:"),
-    "finished": Look("finished", "blue", ":material/check:"),
-    "failed": Look("failed", "red", ":material/error:"),
-    "out_of_memory": Look("out of memory", "red", ":material/memory:"),
-    "killed": Look("killed", "red", ":material/cancel:"),
-    "lost": Look("lost", "red", ":material/link_off:"),
-    "broken": Look("broken", "red", ":material/broken_image:"),
+    "queued": Badge("queued", "gray", ":material/schedule:"),
+    "starting": Badge("starting", "blue", ":material/hourglass_top:"),
+    "running": Badge("running", "green", ":material/play_arrow:"),
+    "stopping": Badge("stopping", "orange", ":material/front_hand:"),
+    "stopped": Badge("stopped", "orange", ":material/stop:"),
+    "finished": Badge("finished", "blue", ":material/check:"),
+    "failed": Badge("failed", "red", ":material/error:"),
+    "out_of_memory": Badge("out of memory", "red", ":material/memory:"),
+    "killed": Badge("killed", "red", ":material/cancel:"),
+    "lost": Badge("lost", "red", ":material/link_off:"),
+    "broken": Badge("broken", "red", ":material/broken_image:"),
 }
-IMPORTED = Look("imported", "gray", ":material/download:")
-SILENT = Look("silent", "orange", ":material/wifi_off:")
+IMPORTED = Badge("imported", "gray", ":material/download:")
+SILENT = Badge("silent", "orange", ":material/wifi_off:")
 
 
-def look(state: str | None) -> Look:
+def look(state: str | None) -> Badge:
     """Return the look of a state; runs without a job of ours were imported."""
     return LOOKS.get(state or "", IMPORTED)
 
 
-def look_now(run: RunRow, now: float) -> Look:
+def look_now(run: RunRow, now: float) -> Badge:
     """Return the look of a run's state, or of a script that fell silent."""
     return look(run.status) if scripts.silent_since(run, now) is None else SILENT
 

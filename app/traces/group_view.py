@@ -38,7 +38,7 @@ OPEN_AT_MOST = 3
 """Largest group whose rows are shown opened."""
 
 
-class Look(NamedTuple):
+class GroupOptions(NamedTuple):
     """The filter (a word of SHOWN), the order (a word of ORDERS), every row opened, rows as columns."""
 
     only: str = SHOWN[0]
@@ -47,7 +47,7 @@ class Look(NamedTuple):
     columns: bool = False
 
 
-DEFAULT_LOOK = Look()
+DEFAULT_LOOK = GroupOptions()
 
 
 class Block(NamedTuple):
@@ -59,7 +59,7 @@ class Block(NamedTuple):
     shown: Sequence[Row]
 
 
-def filters(shown: Sequence[str]) -> Look:
+def filters(shown: Sequence[str]) -> GroupOptions:
     """Show the widgets, whose values are in the address."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         only = st.segmented_control(
@@ -73,7 +73,7 @@ def filters(shown: Sequence[str]) -> Look:
             help="Columns, identical answers merged; words that differ from the first are marked.",
         )
         opened = st.toggle("Open all", key="traces.open", help="Show the thinking of every row.", disabled=columns)
-    return Look(str(only), str(order), opened, columns)
+    return GroupOptions(str(only), str(order), opened, columns)
 
 
 def nothing_left(only: str, where: str) -> str:
@@ -109,7 +109,7 @@ def show_block(
     *,
     link: Callable[[Row], str],
     chosen: int | None = None,
-    look: Look = DEFAULT_LOOK,
+    look: GroupOptions = DEFAULT_LOOK,
 ) -> None:
     """Show a bordered card; the trace of id `chosen` stands out; the best and the worst are opened, or all."""
     advantages = [abs(r.advantage) for r in block.rows if isinstance(r, StoredCompletion) and r.advantage]

@@ -26,7 +26,7 @@ GIB = 1024**3
 
 
 @dataclass
-class Measured:
+class UpdateMeasurement:
     """What some updates took: seconds each, with the part that was sampling; tokens sampled; bytes at the peak."""
 
     seconds: list[float] = field(default_factory=list)
@@ -74,7 +74,7 @@ def expected(config: RunConfig) -> dict[str, Any]:
     return {"peak_gib": found.peak / GIB, "phase": found.phase, "parts_gib": parts, "parameters": found.parameters}
 
 
-def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any] | None = None) -> Measured:
+def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any] | None = None) -> UpdateMeasurement:
     """Do `optimization.steps` updates and return their figures.
 
     Rewards are spread by token ids, since those of the task are all zero under random weights, and no completion ends
@@ -89,12 +89,12 @@ def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any]
         return _train(trainer, found)
 
 
-def sft_updates(config: RunConfig, *, is_stock: bool = False) -> Measured:
+def sft_updates(config: RunConfig, *, is_stock: bool = False) -> UpdateMeasurement:
     """Do `optimization.steps` updates of imitation and return their figures."""
     base = _fresh(config, is_stock)
     with tempfile.TemporaryDirectory() as folder:
         trainer = sft.build(config, base, examples(config.optimization.batch_size * 2), Path(folder))
-        return _train(trainer, Measured())
+        return _train(trainer, UpdateMeasurement())
 
 
 def _fresh(config: RunConfig, is_stock: bool) -> loading.Base:
@@ -107,7 +107,7 @@ def _fresh(config: RunConfig, is_stock: bool) -> loading.Base:
     return stock(base) if is_stock else base
 
 
-def _train(trainer: Any, found: Measured) -> Measured:
+def _train(trainer: Any, found: UpdateMeasurement) -> UpdateMeasurement:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Clock(found))
     trainer.train()
@@ -120,9 +120,9 @@ def _train(trainer: Any, found: Measured) -> Measured:
     return found
 
 
-def _sampled(trainer: Any, repeat: list[Any] | None) -> Measured:
+def _sampled(trainer: Any, repeat: list[Any] | None) -> UpdateMeasurement:
     """Have the trainer note its generations and their seconds, or take those of `repeat`."""
-    found, generate, sample = Measured(), trainer._generate, trainer._generate_single_turn
+    found, generate, sample = UpdateMeasurement(), trainer._generate, trainer._generate_single_turn
     given = iter(repeat or ())
 
     def timed(prompts: Any) -> Any:
@@ -156,7 +156,7 @@ def _now() -> float:
 class _Clock(TrainerCallback):
     """Note the seconds of each update, from the end of the one before."""
 
-    def __init__(self, found: Measured) -> None:
+    def __init__(self, found: UpdateMeasurement) -> None:
         self.found, self.begun = found, 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -168,7 +168,7 @@ class _Clock(TrainerCallback):
         self.begun = now
 
 
-def compared(found: Measured, other: Measured) -> dict[str, float]:
+def compared(found: UpdateMeasurement, other: UpdateMeasurement) -> dict[str, float]:
     """Return how much loss and gradient norm of the first update differ, relative to `found`."""
 
     def relative(ours: float, theirs: float) -> float:

@@ -29,7 +29,7 @@ IMAGES = "vision-r1-zero-media"
 CUT_OFF = "The database was restored from a backup that was made while this ran. Resume the run."
 
 
-class Copied(NamedTuple):
+class WrittenBackup(NamedTuple):
     """The database that was written, the number of images beside it, and how many were missing or damaged already."""
 
     path: Path
@@ -37,7 +37,7 @@ class Copied(NamedTuple):
     lost: int
 
 
-def backup(store: Store, folder: Path) -> Copied:
+def backup(store: Store, folder: Path) -> WrittenBackup:
     """Copy the database and its images into a new or empty folder, and check the copy.
 
     Raises StoreError when it is not an SQLite database, or when the folder cannot be written.
@@ -55,10 +55,10 @@ def backup(store: Store, folder: Path) -> Copied:
         os.replace(unfinished, folder / NAME)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or name another.") from None
-    return Copied(folder / NAME, copied, lost)
+    return WrittenBackup(folder / NAME, copied, lost)
 
 
-def restore(folder: Path, url: str) -> Copied:
+def restore(folder: Path, url: str) -> WrittenBackup:
     """Create the database that `url` names from a backup, and close the jobs that ran when it was made.
 
     Raises StoreError when a database exists there, when the folder holds no sound backup, or one of a newer version.
@@ -82,7 +82,7 @@ def restore(folder: Path, url: str) -> Copied:
             os.replace(made, target)
     except OSError as error:
         raise StoreError(f"{target.parent} cannot be written ({error.strerror}): name another with --db.") from None
-    return Copied(target, copied, lost)
+    return WrittenBackup(target, copied, lost)
 
 
 def _file_of(store: Store, advice: str) -> Path:

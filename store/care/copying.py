@@ -19,14 +19,14 @@ from store.media import files
 ROWS_AT_ONCE = 2000
 
 
-class Copied(NamedTuple):
+class CopiedTable(NamedTuple):
     """A table and its number of rows."""
 
     table: str
     rows: int
 
 
-def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda copied: None) -> list[Copied]:
+def copy(source: Store, target: Store, said: Callable[[CopiedTable], None] = lambda copied: None) -> list[CopiedTable]:
     """Copy every row and image, in one transaction on each side, so that runs can go on writing to `source`.
 
     `said` is called with each table once it is copied. Raises StoreError, with nothing stored, unless `target` is empty
@@ -43,10 +43,10 @@ def copy(source: Store, target: Store, said: Callable[[Copied], None] = lambda c
                 place.execute(insert(table), rows)
             if _digest(origin, table) != _digest(place, table):
                 raise StoreError(f"Table {table.name} did not arrive as it was: nothing was stored.")
-            done.append(Copied(table.name, place.scalar(select(func.count()).select_from(table)) or 0))
+            done.append(CopiedTable(table.name, place.scalar(select(func.count()).select_from(table)) or 0))
             said(done[-1])
         _go_on_counting(place)
-        done.append(Copied("image files", _copy_images(origin, source, target)))
+        done.append(CopiedTable("image files", _copy_images(origin, source, target)))
         said(done[-1])
     if target.engine.dialect.name == "postgresql":
         with target.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as place:

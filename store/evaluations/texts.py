@@ -19,7 +19,7 @@ KINDS = ("probe", "val", "test")
 Ints = NDArray[np.int64]
 
 
-class Said(NamedTuple):
+class PredictionTexts(NamedTuple):
     """Predictions of several runs, one entry each, by run, step, evaluation, example and sample."""
 
     prediction_id: Ints
@@ -38,7 +38,7 @@ class Said(NamedTuple):
     """The think body of a well-formed trace."""
 
 
-def said(store: Store, run_ids: Collection[int]) -> Said:
+def said(store: Store, run_ids: Collection[int]) -> PredictionTexts:
     """Return these runs' predictions in evaluations of KINDS, including unfinished ones."""
     columns = (Prediction.id, Evaluation.run_id, Evaluation.id.label("evaluation_id"), Evaluation.step)
     place = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.example_id, Prediction.sample)
@@ -54,7 +54,7 @@ def said(store: Store, run_ids: Collection[int]) -> Said:
     prediction_id, run_id, evaluation_id, step, example_id, sample = (
         np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
     )
-    return Said(
+    return PredictionTexts(
         prediction_id,
         run_id,
         evaluation_id,

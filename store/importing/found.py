@@ -39,7 +39,7 @@ PLACED = "Logged without the trainer's step and kept at the last one that it had
 AGAIN = "Logged again at the same step, where the last value is kept"
 
 
-class Said(NamedTuple):
+class LoggedCompletion(NamedTuple):
     """A completion as a trainer logged it."""
 
     prompt: str
@@ -77,8 +77,8 @@ class FoundRun:
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
     at: dict[int, float] = field(default_factory=dict)
     """When a step was logged, in seconds since the epoch."""
-    completions: dict[int, list[Said]] = field(default_factory=dict)
-    answers: dict[int, list[Said]] = field(default_factory=dict)
+    completions: dict[int, list[LoggedCompletion]] = field(default_factory=dict)
+    answers: dict[int, list[LoggedCompletion]] = field(default_factory=dict)
     """Completions sampled to evaluate a step's weights, not to train them."""
     notes: list[str] = field(default_factory=list)
     """Sentences for whoever looks at the run."""

@@ -13,7 +13,7 @@ from store.db.schema import Completion, Evaluation, Metric, MetricName, Predicti
 from store.db.values import clean, finite
 from store.evaluations.records import record_evaluation
 from store.examples import add_examples
-from store.importing.found import FoundRun, Said
+from store.importing.found import FoundRun, LoggedCompletion
 from store.steps import forget_steps, record_step
 from store.trace import Form, Style, parse
 
@@ -22,7 +22,7 @@ DATASET = "(imported)"
 Texts = tuple[str, ...]
 
 
-class Step(NamedTuple):
+class StepContents(NamedTuple):
     """What the files, or the database, say about a step."""
 
     metrics: dict[str, float | None]
@@ -44,19 +44,19 @@ def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str
     here, told = _stored(store, run_id), _told(run)
     changed = 0
     for step in sorted(told.keys() | (run.gone & here.keys())):
-        old, new = here.get(step, Step({})), told.get(step, Step({}))
+        old, new = here.get(step, StepContents({})), told.get(step, StepContents({}))
         if step in run.gone:
             wanted = new
         else:
             said = new.said or (() if new.answered else old.said)
-            wanted = Step(old.metrics | new.metrics, said, new.answered or old.answered)
+            wanted = StepContents(old.metrics | new.metrics, said, new.answered or old.answered)
         if wanted == old:
             continue
         changed += 1
         if old.said not in ((), wanted.said) or old.answered not in ((), wanted.answered) or step in run.gone:
             forget_steps(store, run_id, [step])
-            old = Step({})
-        fresh = Step(wanted.metrics, () if old.said else wanted.said, () if old.answered else wanted.answered)
+            old = StepContents({})
+        fresh = StepContents(wanted.metrics, () if old.said else wanted.said, () if old.answered else wanted.answered)
         _put(store, run_id, uid, run, step, fresh, weights)
     return changed
 
@@ -69,10 +69,10 @@ def style_of(run: FoundRun) -> Style | None:
     return "direct" if any("<answer>" in text for text in texts) else None
 
 
-def _told(run: FoundRun) -> dict[int, Step]:
+def _told(run: FoundRun) -> dict[int, StepContents]:
     steps = sorted(run.metrics.keys() | run.completions.keys() | run.answers.keys())
     return {
-        step: Step(
+        step: StepContents(
             {clean(name): finite(value) for name, value in run.metrics.get(step, {}).items()},
             tuple(clean(each.text) for each in run.completions.get(step, [])),
             tuple(clean(each.text) for each in run.answers.get(step, [])),
@@ -81,7 +81,7 @@ def _told(run: FoundRun) -> dict[int, Step]:
     }
 
 
-def _stored(store: Store, run_id: int) -> dict[int, Step]:
+def _stored(store: Store, run_id: int) -> dict[int, StepContents]:
     metrics = (
         select(Metric.step, MetricName.name, Metric.value)
         .join(MetricName, MetricName.id == Metric.name_id)
@@ -90,20 +90,22 @@ def _stored(store: Store, run_id: int) -> dict[int, Step]:
     said = select(Completion.step, Completion.text).where(Completion.run_id == run_id).order_by(Completion.id)
     answered = select(Evaluation.step, Prediction.text).join(Prediction, Prediction.evaluation_id == Evaluation.id)
     answered = answered.where(Evaluation.run_id == run_id).order_by(Prediction.id)
-    found: dict[int, Step] = {}
+    found: dict[int, StepContents] = {}
     with reading(store) as connection:
         for step, name, value in connection.execute(metrics):
-            found.setdefault(step, Step({})).metrics[name] = value
+            found.setdefault(step, StepContents({})).metrics[name] = value
         for step, text in connection.execute(said):
-            known = found.get(step, Step({}))
+            known = found.get(step, StepContents({}))
             found[step] = known._replace(said=(*known.said, text))
         for step, text in connection.execute(answered):
-            known = found.get(step, Step({}))
+            known = found.get(step, StepContents({}))
             found[step] = known._replace(answered=(*known.answered, text))
     return found
 
 
-def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: Step, weights: dict[str, float]) -> None:
+def _put(
+    store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: StepContents, weights: dict[str, float]
+) -> None:
     """Store what the files say about a step; the texts are those that the database lacks."""
     style: Form = style_of(run) or "none"
     if told.metrics or told.said:
@@ -126,7 +128,13 @@ def _put(store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: St
 
 
 def _put_answers(
-    store: Store, run_id: int, uid: str, step: int, said: Sequence[Said], weights: dict[str, float], style: Form
+    store: Store,
+    run_id: int,
+    uid: str,
+    step: int,
+    said: Sequence[LoggedCompletion],
+    weights: dict[str, float],
+    style: Form,
 ) -> None:
     """Store the completions of a step's evaluation as sampled predictions, since sample 0 would mean greedy."""
     ids = _examples(store, uid, step, said, "eval-")
@@ -139,7 +147,7 @@ def _put_answers(
     record_evaluation(store, run_id, rows, benchmark=DATASET, split=uid, step=step, conditions=conditions)
 
 
-def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: str = "") -> dict[str, int]:
+def _examples(store: Store, uid: str, step: int, said: Sequence[LoggedCompletion], prefix: str = "") -> dict[str, int]:
     """Return the ids of a step's prompts, each as an example of its own."""
     prompts = list(dict.fromkeys(each.prompt for each in said))
     examples = [
@@ -149,7 +157,7 @@ def _examples(store: Store, uid: str, step: int, said: Sequence[Said], prefix: s
     return dict(zip(prompts, add_examples(store, examples), strict=True)) if examples else {}
 
 
-def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:
+def _numbered(said: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, int]]:
     """Return each completion with its number within its group."""
     placed: dict[int | None, int] = {}
     found = []
@@ -159,7 +167,7 @@ def _numbered(said: Sequence[Said]) -> list[tuple[Said, int]]:
     return found
 
 
-def _trace(said: Said, weights: dict[str, float], style: Form) -> dict[str, Any]:
+def _trace(said: LoggedCompletion, weights: dict[str, float], style: Form) -> dict[str, Any]:
     """Return the fields that completions and predictions share."""
     trace = parse(said.text, style)
     return {
@@ -174,7 +182,7 @@ def _trace(said: Said, weights: dict[str, float], style: Form) -> dict[str, Any]
     }
 
 
-def _reward(said: Said, weights: dict[str, float]) -> float | None:
+def _reward(said: LoggedCompletion, weights: dict[str, float]) -> float | None:
     """Return the logged reward, else the weighted sum if the weights are known."""
     if said.reward is not None or not weights:
         return said.reward

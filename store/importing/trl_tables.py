@@ -12,7 +12,7 @@ import pyarrow
 from pyarrow import parquet
 
 from store.db.connection import StoreError
-from store.importing.found import NO_STEP, FoundRun, Said, as_number, as_step, counted, listed
+from store.importing.found import NO_STEP, FoundRun, LoggedCompletion, as_number, as_step, counted, listed
 
 OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")
 DEEPEST = 4
@@ -39,7 +39,7 @@ def add_completions(run: FoundRun, path: Path) -> None:
         raise StoreError(f"{path} has no column {min(missing)!r}: it is not a table of TRL's log_completions.")
     components, others = _components(run, table)
     run.left_out[NO_REWARD].update(others)
-    rows: dict[int, list[Said]] = {}
+    rows: dict[int, list[LoggedCompletion]] = {}
     for batch in table.to_batches():
         for row in batch.to_pylist():
             step = _step(row.get("step"), path)
@@ -64,10 +64,10 @@ def _components(run: FoundRun, table: pyarrow.Table) -> tuple[list[str], list[st
     return components, [name for name in table.column_names if name not in (*OWN_COLUMNS, *components)]
 
 
-def _said(row: dict[str, Any], components: list[str]) -> Said:
+def _said(row: dict[str, Any], components: list[str]) -> LoggedCompletion:
     rewards = {name: _finite(row[name]) for name in components}
     advantage, reward = _finite(row.get("advantage")), _finite(row.get("reward"))
-    return Said(_text(row["prompt"]), _text(row["completion"]), rewards, advantage, reward=reward)
+    return LoggedCompletion(_text(row["prompt"]), _text(row["completion"]), rewards, advantage, reward=reward)
 
 
 def _step(value: object, path: Path) -> int | None:
@@ -76,7 +76,7 @@ def _step(value: object, path: Path) -> int | None:
     return as_step(int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else text)
 
 
-def _is_of_evaluation(run: FoundRun, step: int, said: list[Said]) -> bool:
+def _is_of_evaluation(run: FoundRun, step: int, said: list[LoggedCompletion]) -> bool:
     """Return whether a step's table is from its evaluation, which TRL writes over the one from training.
 
     If both were logged, it counts as training's only if its mean matches that alone.
@@ -121,7 +121,7 @@ def tell_groups(run: FoundRun) -> None:
     size = math.gcd(*(n for said in run.completions.values() for n in Counter(each.prompt for each in said).values()))
     lost = 0
     for step, said in run.completions.items():
-        together: dict[str, list[Said]] = {}
+        together: dict[str, list[LoggedCompletion]] = {}
         for each in said:
             together.setdefault(each.prompt, []).append(each)
         groups = [prompt for prompt, members in together.items() if _is_group(members, size)]
@@ -139,7 +139,7 @@ def _is_numeric(kind: pyarrow.DataType) -> bool:
     return bool(pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind) or pyarrow.types.is_null(kind))
 
 
-def _is_group(members: list[Said], size: int) -> bool:
+def _is_group(members: list[LoggedCompletion], size: int) -> bool:
     """Return whether completions of one prompt can form one group of `size`; more are several groups, unordered."""
     advantages = [each.advantage for each in members]
     known = [value for value in advantages if value is not None]

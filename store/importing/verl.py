@@ -15,7 +15,7 @@ from typing import Any
 
 from store.db.connection import StoreError
 from store.importing.files import as_json, encoding_of, fingerprint, places, read_each
-from store.importing.found import Found, FoundRun, Said, as_number, as_step
+from store.importing.found import Found, FoundRun, LoggedCompletion, as_number, as_step
 from store.importing.names import printable
 
 VALIDATION = "val"
@@ -62,7 +62,7 @@ def _is_dump(file: Path) -> bool:
 
 def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
     """Add the samples of a file; its last line may still be written. Raises StoreError if it holds none."""
-    said: list[Said] = []
+    said: list[LoggedCompletion] = []
     step = as_step(int(file.stem))
     with file.open(encoding=encoding_of(file), errors="replace") as lines:
         for line in lines:
@@ -79,7 +79,7 @@ def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
         run.metrics.setdefault(step, {})["val/reward" if is_validation else "reward"] = sum(scores) / len(scores)
 
 
-def _said(run: FoundRun, values: dict[str, Any]) -> Said:
+def _said(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
     rewards: dict[str, float | None] = {}
     for name, value in values.items():
         if name in OWN:
@@ -92,7 +92,7 @@ def _said(run: FoundRun, values: dict[str, Any]) -> Said:
     score = as_number(values.get("score"))
     prompt = values.get("input")
     text = prompt if isinstance(prompt, str) else json.dumps(prompt)
-    return Said(text, values["output"], rewards, None, reward=score if score == score else None)
+    return LoggedCompletion(text, values["output"], rewards, None, reward=score if score == score else None)
 
 
 def _tell_groups(run: FoundRun) -> None:

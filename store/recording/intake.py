@@ -25,11 +25,11 @@ from store.jobs import hear_job
 from store.media import files as media
 from store.recording import records
 from store.recording.putting import Place, begin, put, put_means
-from store.recording.records import Begin, Damaged, Describe, Event, Example, Record, Step
+from store.recording.records import Begin, Damaged, Describe, EventRecord, ExampleRecord, Record, StepRecord
 
 TAKE_SECONDS = 1.0
 """How long one delivery takes records; who delivers more is told to go on."""
-LAZY = (Example, Step, Describe)
+LAZY = (ExampleRecord, StepRecord, Describe)
 """Records that may be put twice without a trace: it is enough to note from time to time that they are here."""
 DELETED = "The run was deleted in the dashboard: nothing more of it is taken in."
 LOCK_SECONDS = 10.0
@@ -132,7 +132,7 @@ def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: fr
             continue
         if number > state.next and state.place is not None:
             _lose(store, state, number - state.next)
-        if isinstance(record, Example):
+        if isinstance(record, ExampleRecord):
             names = [name for name in dict.fromkeys(record.images) if name not in without]
             missing = tuple(name for name in names if not has_image(store, name))
             if missing:
@@ -163,13 +163,13 @@ def _put(store: Store, state: _State, record: Record) -> None:
         raise Damaged("A journal begins with the record `begin`.")
     else:
         try:
-            if isinstance(record, Event):
+            if isinstance(record, EventRecord):
                 _add_event(store, state, record)
                 return
-            if state.due is not None and not (isinstance(record, Step) and record.step == state.due):
+            if state.due is not None and not (isinstance(record, StepRecord) and record.step == state.due):
                 _note(store, state)
             state.ended = put(store, state.place, record) or state.ended
-            if isinstance(record, Step) and record.means:
+            if isinstance(record, StepRecord) and record.means:
                 state.due = record.step
             if isinstance(record, LAZY):
                 state.next += 1
@@ -201,7 +201,7 @@ def _advance(store: Store, state: _State, number: int) -> None:
     state.next = state.noted = number
 
 
-def _add_event(store: Store, state: _State, record: Event) -> None:
+def _add_event(store: Store, state: _State, record: EventRecord) -> None:
     """Add what must not be put twice, and note in the same transaction that it is here."""
     _note(store, state)
     assert state.place is not None
@@ -216,13 +216,13 @@ def _add_event(store: Store, state: _State, record: Event) -> None:
 
 def _refuse(store: Store, state: _State, why: str) -> None:
     """Pass over a record that can never be stored."""
-    _add_event(store, state, Event(kind="recording_failed", message=why[:2000]))
+    _add_event(store, state, EventRecord(kind="recording_failed", message=why[:2000]))
 
 
 def _lose(store: Store, state: _State, count: int) -> None:
     told = f"{count} records of the training are damaged in its journal, and lost."
     state.next += count - 1
-    _add_event(store, state, Event(kind="recording_failed", message=told))
+    _add_event(store, state, EventRecord(kind="recording_failed", message=told))
 
 
 def _check_run(store: Store, state: _State, error: StoreError) -> None:

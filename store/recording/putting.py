@@ -25,13 +25,13 @@ from store.recording.records import (
     Begin,
     Describe,
     End,
-    Evaluation,
-    Event,
-    Example,
+    EvaluationRecord,
+    EventRecord,
+    ExampleRecord,
     Process,
     Record,
     Sampled,
-    Step,
+    StepRecord,
 )
 from store.recording.rows import Known
 from store.runs import create_run, describe_run
@@ -86,23 +86,23 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
 
 def put(store: Store, place: Place, record: Record) -> str | None:
     """Store a record; return the uid of the job that it ended, if any. Raises StoreError."""
-    if isinstance(record, Example):
+    if isinstance(record, ExampleRecord):
         images = [media.content(store.media, name) for name in record.images]
         add_examples(store, [rows.example_row(record, images)])
-    elif isinstance(record, Step):
+    elif isinstance(record, StepRecord):
         _put_step(store, place, record)
-    elif isinstance(record, Evaluation):
+    elif isinstance(record, EvaluationRecord):
         _put_evaluation(store, place, record)
     elif isinstance(record, Describe):
         _describe(store, place, record)
     elif isinstance(record, End):
         return _end(store, place, record)
-    elif isinstance(record, Begin | Event):
+    elif isinstance(record, Begin | EventRecord):
         raise TypeError("What begins a run and what happened are put elsewhere.")
     return None
 
 
-def _put_step(store: Store, place: Place, record: Step) -> None:
+def _put_step(store: Store, place: Place, record: StepRecord) -> None:
     form, weights = _reading_of(store, place.run_id)
     completions = rows.completion_rows(record.completions, form, weights, known_examples(store, record.completions))
     metrics = rows.named(record.metrics)
@@ -128,7 +128,7 @@ def put_means(store: Store, place: Place, step: int) -> None:
     record_metrics(store, place.run_id, step, rows.means(whole) | rows.figures(whole, form))
 
 
-def _put_evaluation(store: Store, place: Place, record: Evaluation) -> None:
+def _put_evaluation(store: Store, place: Place, record: EvaluationRecord) -> None:
     form, weights = _reading_of(store, place.run_id)
     known = known_examples(store, record.rows)
     decoding = "as the script chose" if record.greedy else "sampled by the trainer"

@@ -110,7 +110,7 @@ class Begin(_Record):
     """Where the journal lies on the script's machine."""
 
 
-class Example(_Record):
+class ExampleRecord(_Record):
     """What is asked; its images lie beside the journal under their hashes."""
 
     type: Literal["example"] = "example"
@@ -153,7 +153,7 @@ class Answered(_Said):
     """As the script judges it; None if it does not say."""
 
 
-class Step(_Record):
+class StepRecord(_Record):
     """What one update brought, or part of it: figures and completions add to what the step has."""
 
     type: Literal["step"] = "step"
@@ -169,7 +169,7 @@ class Step(_Record):
     """Per-token figures by the number of their completion."""
 
 
-class Evaluation(_Record):
+class EvaluationRecord(_Record):
     """Answers given with the weights after `step` updates, from number `first` of `total` on."""
 
     type: Literal["evaluation"] = "evaluation"
@@ -200,7 +200,7 @@ class Describe(_Record):
     environment: Environment = Field(default_factory=dict)
 
 
-class Event(_Record):
+class EventRecord(_Record):
     type: Literal["event"] = "event"
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
     message: Annotated[str, StringConstraints(max_length=20_000)]
@@ -216,7 +216,7 @@ class End(_Record):
     at: Moment | None = None
 
 
-Record = Begin | Example | Step | Evaluation | Describe | Event | End
+Record = Begin | ExampleRecord | StepRecord | EvaluationRecord | Describe | EventRecord | End
 _NUMBERED = re.compile(r'\s*\{"seq": ?(\d{1,15})\b')
 _READER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
 

@@ -10,7 +10,7 @@ from store.completions.scored import trace_fields
 from store.completions.summary import right_share
 from store.db.rows import CompletionRow, ExampleRow, PredictionRow, TraceFields
 from store.importing.trl_keys import metric_name
-from store.recording.records import RECORDED, Answered, Example, Sampled
+from store.recording.records import RECORDED, Answered, ExampleRecord, Sampled
 from store.trace import Form
 
 ACCURACY = ("val/", "/accuracy")
@@ -23,7 +23,7 @@ class Known(NamedTuple):
     truth: int | None
 
 
-def example_row(record: Example, images: Sequence[bytes]) -> ExampleRow:
+def example_row(record: ExampleRecord, images: Sequence[bytes]) -> ExampleRow:
     return ExampleRow(
         dataset=RECORDED,
         split="train",

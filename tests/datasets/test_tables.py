@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.datasets.layouts import encoded, picture, put
 from trainer.datasets import inspect
 from trainer.datasets.example import Example
-from trainer.datasets.folder import Folder
+from trainer.datasets.folder import FolderDataset
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.datasets.tables import encodings, reading
@@ -47,7 +47,7 @@ def written(rows: list[list[str]], **options: Any) -> str:
 
 def usable(root: Path) -> list[Example]:
     put(root / "a.png", encoded(picture(0)))
-    source = Folder(root)
+    source = FolderDataset(root)
     rows = [row for split in source.splits for row in source.read(split)]
     assert not [row for row in rows if isinstance(row, Skipped)]
     return [row for row in rows if isinstance(row, Example)]
@@ -368,9 +368,9 @@ def test_what_cannot_be_read_is_said_once_by_what_was_found(
 
 def test_a_second_table_is_said_not_to_be_read(tmp_path: Path) -> None:
     put(tmp_path / "examples.csv", "question,answer,image\nHow many?,2,a.png\n")
-    assert Folder(tmp_path).notes == ()
+    assert FolderDataset(tmp_path).notes == ()
     put(tmp_path / "examples.jsonl", json.dumps({"question": "How many?", "answer": 3, "image": "a.png"}))
-    assert Folder(tmp_path).notes == ("examples.csv is not read, since there is examples.jsonl.",)
+    assert FolderDataset(tmp_path).notes == ("examples.csv is not read, since there is examples.jsonl.",)
     assert [row.answer for row in usable(tmp_path)] == [3]
 
 

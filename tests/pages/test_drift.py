@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.drift import changes, reading, reads, sentence_pairs
-from app.drift.reading import Column
+from app.drift.reading import ReadingColumn
 from app.drift.sentences import align
 from app.drift.sides import Side
 from app.runs import table
@@ -245,7 +245,7 @@ def test_other_questions_keep_the_runs(drifted: Store, open_page: Open) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_inert(text: str) -> None:
-    column = Column(text, "#000000", f"{text} {text}")
+    column = ReadingColumn(text, "#000000", f"{text} {text}")
     shown = [
         reading.card(column, "1. red", measure=False),
         reading.card(column, None, measure=True),

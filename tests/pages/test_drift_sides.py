@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.drift import defaults, sides, verdict
-from app.drift.reads import Reading
+from app.drift.reads import PairedAnswers
 from app.drift.sides import Answered, Side
 from store.db.engine import Store
 from store.db.rows import CheckpointRow, EvaluationRow, RunRow, Scores
@@ -107,7 +107,7 @@ def test_what_limits_a_comparison_is_said() -> None:
     loose = answered([1, 2], [1, 1], [0.1, 0.1])
     loose = loose._replace(texts=[text._replace(wellformed=False) for text in loose.texts])
     shared = sides.share([answered([1, 2], [1, 1], [0.9, 0.9]), loose])
-    found, reading = sides.verdict(shared), Reading(shared, {}, sides.gaps(shared), "e")
+    found, reading = sides.verdict(shared), PairedAnswers(shared, {}, sides.gaps(shared), "e")
     assert found is not None
     (note,) = verdict.notes([one, other], ["SFT", "GRPO"], found, reading)
     assert note.startswith("2 shared questions. SFT imitates") and "as many of GRPO are, count as the word NULL" in note

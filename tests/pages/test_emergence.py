@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.emergence import rows as emergence_rows
 from app.emergence import story
-from app.emergence.figures import Curve, Heat, Row, score
+from app.emergence.figures import EmergenceCurve, Heat, Row, score
 from app.shared.figures import BLUE, Mark
 from app.shared.live_chart import figure_json
 from store.completions import emergence
@@ -180,7 +180,7 @@ def test_steps_are_read_once_and_stay_chosen_while_a_run_grows() -> None:
 
 
 def test_rows_do_not_overlap_and_names_are_not_html() -> None:
-    curves = [Curve("<b>x</b>", X, X, BLUE), Curve("y, other run", X, X, BLUE, dotted=True)]
+    curves = [EmergenceCurve("<b>x</b>", X, X, BLUE), EmergenceCurve("y, other run", X, X, BLUE, dotted=True)]
     heat = Heat(X, X, np.eye(3), "h")
     rows = [Row("<i>", curves, "share"), Row("b", curves, heat=heat, tall=2.0), Row("c", curves, "stacked share")]
     figure = score(rows, [Mark(2.0, "a<b", "why")], cursor=None, revision="r")

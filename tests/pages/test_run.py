@@ -191,7 +191,7 @@ def test_the_parent_of_a_branch_is_drawn_dim_from_where_it_began(seeded_store: S
     for kind, at_zero in (("step", 50), ("time", 50)):
         clock = read_clock(seeded_store, branch.id)
         along = axis(kind, clock)
-        view = curves.View(along, 0.5, False, (), None, curves.parent_of(branch, kind))
+        view = curves.CurvesView(along, 0.5, False, (), None, curves.parent_of(branch, kind))
         series, before = (read_series(seeded_store, each.id, ["reward"]) for each in (branch, parent))
         present = [curve for curve in reward.curves if curve.metric == "reward"]
         dim, *_ = curves.figure(branch, reward, present, series, view, before).data

@@ -15,33 +15,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.db.connection import Refused, StoreError
-from store.recording.records import Event, Sampled, Step
+from store.recording.records import EventRecord, Sampled, StepRecord
 from trainer.record import delivery as delivering
 from trainer.record import spool as spooling
 from trainer.record.delivery import Delivery
 from trainer.record.spool import Spool
 
 
-def step(number: int, **fields: Any) -> Step:
-    return Step(step=number, metrics={"loss": number / 2}, at=1.0, **fields)
+def step(number: int, **fields: Any) -> StepRecord:
+    return StepRecord(step=number, metrics={"loss": number / 2}, at=1.0, **fields)
 
 
-def sampled(number: int) -> Step:
+def sampled(number: int) -> StepRecord:
     return step(number, completions=(Sampled(text="<think>a</think>", row=number, tokens=3),))
 
 
-def said(message: str) -> Event:
-    return Event(kind="note", message=message)
+def said(message: str) -> EventRecord:
+    return EventRecord(kind="note", message=message)
 
 
 class Away:
     """A place for records that is there or not."""
 
     def __init__(self) -> None:
-        self.taken: list[Step | Event] = []
+        self.taken: list[StepRecord | EventRecord] = []
         self.error: StoreError | None = None
 
-    def put(self, record: Step | Event) -> None:
+    def put(self, record: StepRecord | EventRecord) -> None:
         if self.error is not None:
             raise self.error
         self.taken.append(record)
@@ -87,9 +87,9 @@ def test_where_the_disk_is_full_memory_holds_and_then_the_loss_is_counted(
     assert spool.lost == 3
     place.error = None
     assert delivery.take(step(7))
-    numbers = [record.step for record in place.taken if isinstance(record, Step)]
+    numbers = [record.step for record in place.taken if isinstance(record, StepRecord)]
     assert numbers == [1, 5, 6, 7]
-    said = {record.kind: record.message for record in place.taken if isinstance(record, Event)}
+    said = {record.kind: record.message for record in place.taken if isinstance(record, EventRecord)}
     assert said["recording_failed"] == "3 records of the training are lost or incomplete."
     assert said["recording_resumed"] == "3 steps waited in a file until the database answered."
     assert not spool.is_waiting
@@ -111,14 +111,14 @@ def test_what_was_put_is_not_put_again_when_the_database_goes_away_meanwhile(
     for number in range(1, 6):
         spool.add(step(number))
 
-    def put(record: Step | Event) -> None:
+    def put(record: StepRecord | EventRecord) -> None:
         if len(place.taken) == 2:
             raise StoreError("away")
         place.taken.append(record)
 
     delivery = Delivery(put, spool)
     assert not delivery.take(step(6))
-    assert [record.step for record in spool.waiting() if isinstance(record, Step)] == [3, 4, 5, 6]
+    assert [record.step for record in spool.waiting() if isinstance(record, StepRecord)] == [3, 4, 5, 6]
 
 
 @settings(deadline=None)
@@ -127,7 +127,7 @@ def test_a_journal_cut_off_anywhere_loses_one_record_at_most(
     cut: int, more: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "unwritten-1.jsonl"
-    records: list[Step | Event] = [
+    records: list[StepRecord | EventRecord] = [
         sampled(1),
         step(2),
         said("kind"),

@@ -13,7 +13,7 @@ from store.db.rows import GroupRow, JobRef, RunRef, TokenRow
 from store.events import list_events
 from store.jobs import get_job
 from store.metrics import read_clock
-from store.recording.records import Sampled, Step
+from store.recording.records import Sampled, StepRecord
 from store.runs import get_run
 from tests import postgres
 from tests.training.conftest import SMALL
@@ -31,7 +31,10 @@ def test_what_waits_comes_back_as_it_was(tmp_path: Path) -> None:
     sampled = Sampled(text="<think>é\ufffd</think>", generation=1, group=0, row=3, truth=2, rewards={"format": None})
     measured = {0: TokenRow((1, 2), (0.5, None), (-0.1, None), (-0.2, -0.3))}
     metrics = {"loss": 0.1, "odd": None}
-    records = [Step(step=1, metrics=metrics, at=1.5, completions=(sampled,), measured=measured), Step(step=2, at=2.5)]
+    records = [
+        StepRecord(step=1, metrics=metrics, at=1.5, completions=(sampled,), measured=measured),
+        StepRecord(step=2, at=2.5),
+    ]
     assert list(spool.waiting()) == []
     for record in records:
         spool.add(record)

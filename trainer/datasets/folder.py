@@ -40,7 +40,7 @@ class _Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Folder:
+class FolderDataset:
     root: Path
 
     @cached_property

@@ -26,7 +26,7 @@ from trainer.spec.errors import TrainerError
 _SHARD = re.compile(r"-(\d{5,})-of-\d{5,}")
 
 
-class Turn(NamedTuple):
+class RawQuestion(NamedTuple):
     """A question of a row, not yet validated."""
 
     question: object
@@ -44,7 +44,7 @@ class Parquet:
     split: str
     images: str
     columns: tuple[str, ...]
-    turns: Callable[[dict[str, Any]], list[Turn]]
+    turns: Callable[[dict[str, Any]], list[RawQuestion]]
     trace_file: Path | None = None
 
     @property
@@ -187,16 +187,18 @@ def _cells(value: Any) -> list[dict[str, Any]]:
 
 
 def tallyqa_test(root: Path) -> Parquet:
-    def turns(row: dict[str, Any]) -> list[Turn]:
-        return [Turn(q["question"], q["answer"], questions.difficulty(q["is_simple"])) for q in row["qa"] or [] if q]
+    def turns(row: dict[str, Any]) -> list[RawQuestion]:
+        return [
+            RawQuestion(q["question"], q["answer"], questions.difficulty(q["is_simple"])) for q in row["qa"] or [] if q
+        ]
 
     return Parquet("tallyqa-test", root, "data/test-*.parquet", "test", "image", ("qa",), turns)
 
 
 def countqa(root: Path) -> Parquet:
-    def turns(row: dict[str, Any]) -> list[Turn]:
+    def turns(row: dict[str, Any]) -> list[RawQuestion]:
         asked, answers = row["questions"] or [], row["answers"] or []
-        return [Turn(q, answers[i] if i < len(answers) else None) for i, q in enumerate(asked)]
+        return [RawQuestion(q, answers[i] if i < len(answers) else None) for i, q in enumerate(asked)]
 
     return Parquet("countqa", root, "data/test-*.parquet", "test", "image", ("questions", "answers"), turns)
 
@@ -204,8 +206,8 @@ def countqa(root: Path) -> Parquet:
 def quantity(root: Path, trace_file: Path | None) -> Parquet:
     """Return Quantity-23K in `root`; by default its `trace_file` is looked for there."""
 
-    def turns(row: dict[str, Any]) -> list[Turn]:
-        return [Turn(row["question"], row["answer"])]
+    def turns(row: dict[str, Any]) -> list[RawQuestion]:
+        return [RawQuestion(row["question"], row["answer"])]
 
     return Parquet(
         "quantity-23k",
@@ -220,7 +222,7 @@ def quantity(root: Path, trace_file: Path | None) -> Parquet:
 
 
 def cauldron(root: Path) -> Parquet:
-    def turns(row: dict[str, Any]) -> list[Turn]:
-        return [Turn(text["user"], text["assistant"]) for text in row["texts"] or [] if text]
+    def turns(row: dict[str, Any]) -> list[RawQuestion]:
+        return [RawQuestion(text["user"], text["assistant"]) for text in row["texts"] or [] if text]
 
     return Parquet("cauldron", root, "tallyqa/train-*.parquet", "train", "images", ("texts",), turns)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from trainer.datasets import coco_vqa, parquet
 from trainer.datasets.example import Example
-from trainer.datasets.folder import Folder
+from trainer.datasets.folder import FolderDataset
 from trainer.datasets.python_file import PythonFile
 from trainer.datasets.questions import Skipped
 from trainer.datasets.tallyqa import TallyQa
@@ -45,7 +45,7 @@ _READERS: dict[str, Callable[[Path], Source]] = {
     "tallyqa-test": parquet.tallyqa_test,
     "countqa": parquet.countqa,
     "cauldron": parquet.cauldron,
-    "folder": Folder,
+    "folder": FolderDataset,
 }
 
 

@@ -55,7 +55,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes; `parts` add up to `peak`."""
 
     parts: dict[str, int]
@@ -82,7 +82,7 @@ def largest(processor: Any, examples: Sequence[Example], config: RunConfig) -> W
     return Workload(inputs["input_ids"].shape[1], inputs["pixel_values"].numel())
 
 
-def estimate(config: RunConfig, example: Workload) -> Estimate:
+def estimate(config: RunConfig, example: Workload) -> MemoryEstimate:
     """Estimate a run's peak on this machine's device. Raises TrainerError if the model's configuration is missing."""
     described = loading.architecture(config.model)
     with init_empty_weights():
@@ -99,7 +99,7 @@ def estimate(config: RunConfig, example: Workload) -> Estimate:
     if config.method != "none":
         phases["generation"]["merged weights"] = merged_bytes(model, config)
     phase = max(phases, key=lambda name: sum(phases[name].values()))
-    return Estimate(fixed | phases[phase], phase, available(), sum(p.numel() for p in model.parameters()))
+    return MemoryEstimate(fixed | phases[phase], phase, available(), sum(p.numel() for p in model.parameters()))
 
 
 def available() -> int:
@@ -266,7 +266,7 @@ def measured_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def in_words(found: Estimate) -> str:
+def in_words(found: MemoryEstimate) -> str:
     """Return the estimate as sentences: the peak, its phase, the available memory, and the largest parts."""
     parts = sorted(found.parts.items(), key=lambda part: -part[1])
     named = ", ".join(f"{name} {gib(value)}" for name, value in parts if value >= found.peak / 100)

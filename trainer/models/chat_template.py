@@ -22,7 +22,7 @@ _OTHER = "choose another model, or correct its chat_template.jinja in a local co
 
 
 @dataclass(frozen=True)
-class Turn:
+class ModelTurn:
     """How a template writes a model turn."""
 
     opening: str
@@ -64,7 +64,7 @@ def spoken(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
-def read(processor: Any, name: str = "This model") -> Turn:
+def read(processor: Any, name: str = "This model") -> ModelTurn:
     """Return how the template writes a model turn. Raises TrainerError with a sentence if it is not understood.
 
     `name` is the model's in that sentence.
@@ -92,7 +92,7 @@ def read(processor: Any, name: str = "This model") -> Turn:
     )
 
 
-def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) -> Turn:
+def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) -> ModelTurn:
     """Return the template's turn, from a prompt, the same without a generation prompt, and a complete turn."""
     begun = opening(prompted)
     head = prompted.removesuffix(begun)
@@ -115,10 +115,10 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
             f"understood: it may open <think> or nothing; {_OTHER}."
         )
     gap = before[len(head) :] if before.startswith(head) and not begun else ""
-    return Turn(begun, closed is not None, gap if not gap.strip() else "", end if found else "")
+    return ModelTurn(begun, closed is not None, gap if not gap.strip() else "", end if found else "")
 
 
-def check_style(turn: Turn, style: Style, name: str) -> None:
+def check_style(turn: ModelTurn, style: Style, name: str) -> None:
     """Raise TrainerError if no completion could be well-formed."""
     if style == "direct" and turn.opening:
         raise _refused(

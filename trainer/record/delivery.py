@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from store.db.connection import Refused, StoreError
-from store.recording.records import Event, Step
+from store.recording.records import EventRecord, StepRecord
 from trainer.record.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ RETRY_SECONDS = 2.0
 class Delivery:
     """`put` stores a record, or raises StoreError."""
 
-    put: Callable[[Step | Event], object]
+    put: Callable[[StepRecord | EventRecord], object]
     spool: Spool
     failures: int = 0
     """Number of lost records since the last event that reported them, without those that the spool lost."""
@@ -33,7 +33,7 @@ class Delivery:
     _try_again_at: float = 0.0
     _said: set[str] = field(default_factory=set)
 
-    def take(self, record: Step | Event) -> bool:
+    def take(self, record: StepRecord | EventRecord) -> bool:
         """Store a record after those that wait; return False if it waits with them."""
         try:
             if time.monotonic() < self._try_again_at:
@@ -51,7 +51,7 @@ class Delivery:
             self.lose(error)
         return True
 
-    def keep(self, record: Step | Event) -> None:
+    def keep(self, record: StepRecord | EventRecord) -> None:
         """Leave a record in the spool."""
         lost = self.spool.lost
         try:
@@ -66,7 +66,7 @@ class Delivery:
         try:
             for record in self.spool.waiting():
                 self._put(record)
-                self._waited += isinstance(record, Step)
+                self._waited += isinstance(record, StepRecord)
         finally:
             self.spool.forget()
 
@@ -80,7 +80,7 @@ class Delivery:
         self.failures += 1
         self.warn(f"Part of the training could not be recorded ({error}); training goes on.")
 
-    def _put(self, record: Step | Event) -> None:
+    def _put(self, record: StepRecord | EventRecord) -> None:
         try:
             self.put(record)
         except Refused as error:
@@ -90,14 +90,14 @@ class Delivery:
         """After a successful write, report what waited for it and what was lost."""
         if self._waited:
             text = f"{self._waited} steps waited in a file until the database answered."
-            self._say(Event(kind="recording_resumed", message=text))
+            self._say(EventRecord(kind="recording_resumed", message=text))
             self._waited = 0
         lost = self.failures + self.spool.lost
         told = f"{lost} records of the training are lost or incomplete."
-        if lost and self._say(Event(kind="recording_failed", message=told)):
+        if lost and self._say(EventRecord(kind="recording_failed", message=told)):
             self.failures = self.spool.lost = 0
 
-    def _say(self, event: Event) -> bool:
+    def _say(self, event: EventRecord) -> bool:
         """Add an event; return False if its run is gone."""
         try:
             self.put(event)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from store.db import private
 from store.recording import records
-from store.recording.records import Damaged, Event, Step
+from store.recording.records import Damaged, EventRecord, StepRecord
 
 NAME = "unwritten.jsonl"
 MOST_BYTES = 32 * 2**20
@@ -42,7 +42,7 @@ class Spool:
     def is_waiting(self) -> bool:
         return bool(self._held) or self.path.exists()
 
-    def add(self, record: Step | Event) -> None:
+    def add(self, record: StepRecord | EventRecord) -> None:
         """Add a record. If the file cannot be written it stays in memory; once full, the oldest is lost and counted."""
         line = records.to_line(record) + "\n"
         with self._lock:
@@ -74,7 +74,7 @@ class Spool:
                 file.truncate(whole)
                 raise
 
-    def waiting(self) -> Iterator[Step | Event]:
+    def waiting(self) -> Iterator[StepRecord | EventRecord]:
         """Yield records, oldest first, without damaged lines; each counts as passed on once the next is requested."""
         with self._lock:
             size = self.path.stat().st_size if self.path.exists() else 0
@@ -112,9 +112,9 @@ class Spool:
             self._read = 0
 
 
-def _record(line: bytes | str) -> Step | Event:
+def _record(line: bytes | str) -> StepRecord | EventRecord:
     """Parse a line. Raises Damaged."""
     _, record = records.from_line(line)
-    if not isinstance(record, Step | Event):
+    if not isinstance(record, StepRecord | EventRecord):
         raise Damaged("The spool of a run holds steps and events only.")
     return record

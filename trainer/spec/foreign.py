@@ -35,7 +35,7 @@ class Foreign:
 
     call: Callable[..., Any]
     path: Path
-    folder: Folder
+    folder: UserFolder
 
     @property
     def source(self) -> str:
@@ -86,7 +86,7 @@ def _root(path: Path) -> Path:
     return folder
 
 
-def _open(root: Path) -> Folder:
+def _open(root: Path) -> UserFolder:
     """Return the package of a folder, loaded anew if one of its files was edited."""
     package = f"own_{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
     if package in _FOLDERS and _FOLDERS[package].is_edited():
@@ -113,12 +113,12 @@ def adopt(package: str, root: str) -> None:
     """Register an imported module as the package of a folder, also in a process that the user's code started."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    _FOLDERS[package] = Folder(Path(root), package)
+    _FOLDERS[package] = UserFolder(Path(root), package)
     sys.modules[package].__path__ = [root]
 
 
 @dataclass(frozen=True)
-class Folder:
+class UserFolder:
     """The user's files below `root`, as the modules of a package. Each is read once."""
 
     root: Path
@@ -225,7 +225,7 @@ class Folder:
         return f"{text}, at line {frames[-1].lineno} of {frames[-1].filename}"
 
 
-_FOLDERS: dict[str, Folder] = {}
+_FOLDERS: dict[str, UserFolder] = {}
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 """Removed when the process ends."""
 
@@ -265,7 +265,7 @@ class _Finder(MetaPathFinder):
 class _HeldSource(ExecutionLoader):
     """Imports a file from the recorded bytes: what was hashed is what runs, and no stale cache."""
 
-    def __init__(self, folder: Folder, path: Path) -> None:
+    def __init__(self, folder: UserFolder, path: Path) -> None:
         self.folder, self.path = folder, path
 
     def is_package(self, fullname: str) -> bool:

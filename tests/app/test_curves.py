@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.curves import address, axes, catalogue, charts, figures, grouping
 from app.curves.bands import Points
-from app.curves.figures import Curve, Look
+from app.curves.figures import ChartStyle, RunCurve
 from app.curves.grouping import ARM, METHOD, SETTINGS, TAGS, Entry
 from store.db.connection import StoreError
 from store.db.rows import Band, Clock, RunRow
@@ -135,10 +135,10 @@ def test_a_thinned_curve_keeps_its_spikes_and_a_smoothed_one_is_the_mean() -> No
     assert smoothed.raw.y.tolist() == [1, 1, 1, 9]
 
 
-LOOK = Look("step", "mean ± standard deviation")
+LOOK = ChartStyle("step", "mean ± standard deviation")
 TWO = Points(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
 THREE = Points(np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0, 5.0]))
-SHORT, LONG = Curve("u1", "one", TWO, TWO, TWO), Curve("u2", "two", THREE, THREE, THREE)
+SHORT, LONG = RunCurve("u1", "one", TWO, TWO, TWO), RunCurve("u2", "two", THREE, THREE, THREE)
 
 
 def test_a_group_is_a_line_with_a_band_dotted_where_runs_have_ended() -> None:

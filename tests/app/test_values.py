@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.curves import values
-from app.curves.values import Column
+from app.curves.values import ValuesColumn
 from store.summaries import Summary
 
-RANK = Column("lora.rank", {1: 16, 2: 64, 3: 16, 4: None})
-REWARD = Column("reward:last", {1: 1.0, 2: 3.0, 3: 2.0, 4: 5.0})
-NOTE = Column("note", {1: "b", 2: None, 3: "A", 4: "c"})
+RANK = ValuesColumn("lora.rank", {1: 16, 2: 64, 3: 16, 4: None})
+REWARD = ValuesColumn("reward:last", {1: 1.0, 2: 3.0, 3: 2.0, 4: 5.0})
+NOTE = ValuesColumn("note", {1: "b", 2: None, 3: "A", 4: "c"})
 COLUMNS = {each.key: each for each in (RANK, REWARD, NOTE)}
 
 
@@ -37,7 +37,7 @@ def test_groups_show_their_spread_and_how_many_it_is_from() -> None:
     rows = values.in_groups({"low": [1, 3], "rest": [2, 4]}, [RANK, REWARD, NOTE])
     assert rows[0] == {"group": "low", "n": 2, "lora.rank": "16", "reward:last": "1.50 ± 0.707", "note": "b, A"}
     assert rows[1]["lora.rank"] == "64"
-    seeds = Column("seed", {1: 3, 2: 0, 3: 4, 4: 1})
+    seeds = ValuesColumn("seed", {1: 3, 2: 0, 3: 4, 4: 1})
     assert values.in_groups({"all": [1, 2, 3, 4]}, [seeds])[0]["seed"] == "0 to 4", "nobody averages seeds"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.compare import equal_cost, figures
-from app.compare.equal_cost import Budget, Course, Point
+from app.compare.equal_cost import AccuracyPoint, Budget, Course
 from app.compare.figures import Rewarded, Track
 from app.compare.groups import Group, Member
 from app.shared.conditions import running_tokens
@@ -87,10 +87,10 @@ def test_the_newest_measurement_of_a_step_counts_and_a_probe_counts_its_greedy_a
     found = member(store, "grpo")
     val = next(each for each in found.evaluations if each.kind == "val" and each.step == 100)
     again = val._replace(id=9_999, metrics={**val.metrics, "exact_match": 0.5})
-    assert Point(100, 10, 20) in equal_cost.measured(found._replace(evaluations=[again, val]), "val")
+    assert AccuracyPoint(100, 10, 20) in equal_cost.measured(found._replace(evaluations=[again, val]), "val")
     samples = found.run.config["evaluation"]["probe_samples"]
     probe = val._replace(kind="probe", total=6 * (1 + samples), metrics={"accuracy": 1 / 3})
-    assert equal_cost.measured(found._replace(evaluations=[probe]), "probe") == [Point(100, 2, 6)]
+    assert equal_cost.measured(found._replace(evaluations=[probe]), "probe") == [AccuracyPoint(100, 2, 6)]
 
 
 def test_a_resumed_run_has_spent_the_tokens_of_both_parts() -> None:
@@ -102,7 +102,7 @@ def test_what_was_not_recorded_is_not_known(store: Store) -> None:
     steps = np.array([1, 2])
     clock = Clock(steps, np.array([0.0, 1.0]), np.full(2, np.nan))
     cost = equal_cost.cost(run, clock, Series(np.array([], np.int64), np.array([]), 0))
-    silent = Course("x", Group((member(store, "sft"),)), [Point(2, 1, 2)], cost)
+    silent = Course("x", Group((member(store, "sft"),)), [AccuracyPoint(2, 1, 2)], cost)
     assert equal_cost.largest([silent], "tokens") is equal_cost.largest([silent], "device seconds") is None
     assert equal_cost.largest([silent], "examples") == 64
 

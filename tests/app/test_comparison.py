@@ -338,18 +338,18 @@ def test_exports_hold_every_row_and_say_what_was_reported(store: Store) -> None:
 
 def test_hostile_text_is_escaped_in_every_format() -> None:
     evil = "<script>alert(1)</script> | =1+1 & 50 % \\input{x} *b*"
-    table = tables.Table("t", evil, (evil,), (tables.Line((tables.Cell(evil),)),))
+    table = tables.Table("t", evil, (evil,), (tables.TableLine((tables.Cell(evil),)),))
     assert "<script>alert" not in export.html_table(table, None)
     assert "<script>alert" not in export.report(evil, [table], [], evil).partition("</head>")[2]
     assert "\\textbackslash{}input\\{x\\}" in export.latex([table])
     assert "\\*b\\*" in export.markdown([table]) and "\\<script" in export.markdown([table])
-    formula = tables.Table("t", "", ("=1",), (tables.Line((tables.Cell("=cmd()"),)),))
+    formula = tables.Table("t", "", ("=1",), (tables.TableLine((tables.Cell("=cmd()"),)),))
     assert "'=cmd()" in export.comma_separated([formula])
 
 
 @pytest.mark.parametrize("text", ["+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "=1", "\r=1", "\n+1", " =1"])
 def test_no_cell_runs_as_a_formula(text: str) -> None:
-    table = tables.Table("t", "", ("h",), (tables.Line((tables.Cell(text),)),))
+    table = tables.Table("t", "", ("h",), (tables.TableLine((tables.Cell(text),)),))
     ((_, _, cell),) = list(csv.reader(io.StringIO(export.comma_separated([table]))))[1:]
     assert cell == f"'{text.strip()}"
 
@@ -357,13 +357,13 @@ def test_no_cell_runs_as_a_formula(text: str) -> None:
 @pytest.mark.parametrize("text", ["a\r=cmd()", "a\n=cmd()", "a\x0b=cmd()", "a\u2028=cmd()"])
 def test_no_cell_begins_a_row(text: str) -> None:
     """A spreadsheet takes a bare carriage return for the end of a row."""
-    table = tables.Table("t", "", (text,), (tables.Line((tables.Cell(text),)),))
+    table = tables.Table("t", "", (text,), (tables.TableLine((tables.Cell(text),)),))
     assert export.comma_separated([table]).splitlines() == ["table,kind,a =cmd()", "t,measured,a =cmd()"]
 
 
 @pytest.mark.parametrize("text", ["+12.3 (+1.0 to +20.0)", "-0.5 (-3.0 to +2.0)", "+6.38", "–"])
 def test_differences_stay_as_they_are(text: str) -> None:
-    table = tables.Table("t", "", ("h",), (tables.Line((tables.Cell(text),)),))
+    table = tables.Table("t", "", ("h",), (tables.TableLine((tables.Cell(text),)),))
     ((_, _, cell),) = list(csv.reader(io.StringIO(export.comma_separated([table]))))[1:]
     assert cell == text
 
@@ -371,7 +371,7 @@ def test_differences_stay_as_they_are(text: str) -> None:
 def test_no_character_of_a_name_means_anything_to_latex() -> None:
     """Read as LaTeX does: what follows a backslash is a command, and no special character stands alone."""
     evil = r"a_b 100% #1 {x} \input|{/etc/passwd} $m$ ~ ^2 <b> & c"
-    table = tables.Table("t", evil, ("h",), (tables.Line((tables.Cell(evil),)),))
+    table = tables.Table("t", evil, ("h",), (tables.TableLine((tables.Cell(evil),)),))
     (line,) = [row for row in export.latex([table]).splitlines() if row.startswith("measured")]
     commands = re.findall(r"\\[a-zA-Z]+\{\}|\\.", line)
     assert set(commands) <= {

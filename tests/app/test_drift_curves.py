@@ -10,7 +10,7 @@ from app.drift.curves import Drift
 from app.drift.figures import Trained, colors, plane, similarity_chart
 from app.shared.figures import Path
 from store.db.rows import EvaluationRow, RunRow
-from store.evaluations.texts import Said
+from store.evaluations.texts import PredictionTexts
 
 RANDOM = np.random.default_rng(7)
 EXAMPLES, STEPS = 5, (0, 10, 20)
@@ -27,7 +27,7 @@ def drift() -> Drift:
     n = EXAMPLES * len(STEPS)
     step = np.repeat(STEPS, EXAMPLES)
     example = np.tile(np.arange(EXAMPLES), len(STEPS))
-    said = Said(
+    said = PredictionTexts(
         np.arange(n),
         np.ones(n, np.int64),
         step + 100,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.emergence.reasoning import MATCHES, Reading, Said, match, read_step, vocabulary, words
+from app.emergence.reasoning import MATCHES, SceneCompletion, StepFigures, match, read_step, vocabulary, words
 from app.emergence.vocabulary import table_html
 from app.shared.word_diff import MOST_WORDS, word_diff
 from trainer.datasets import shapes
@@ -80,10 +80,10 @@ def test_the_answer_is_held_against_the_last_step() -> None:
         "<think>none</think><answer>0</answer>",
         "1. a 2. b <answer>2</answer>",
     ]
-    found = read_step([Said(text, SCENE) for text in texts], "cot")
+    found = read_step([SceneCompletion(text, SCENE) for text in texts], "cot")
     assert (found.texts, found.stepped, found.agreeing, found.early) == (6, 4, 3, 1)
     assert found.matched == 4
-    assert read_step([Said(texts[0], None)], "cot").matched == 0
+    assert read_step([SceneCompletion(texts[0], None)], "cot").matched == 0
 
 
 def test_words_are_those_of_the_text_without_tags() -> None:
@@ -92,8 +92,8 @@ def test_words_are_those_of_the_text_without_tags() -> None:
 
 
 def test_words_that_come_and_go() -> None:
-    def reading(*said: str) -> Reading:
-        return read_step([Said(text, None) for text in said], "cot")
+    def reading(*said: str) -> StepFigures:
+        return read_step([SceneCompletion(text, None) for text in said], "cot")
 
     early, late = reading("old and", "old"), reading("new and", "new", "new", "new")
     found = vocabulary([early, early, late, late], parts=2)
@@ -106,7 +106,9 @@ def test_words_that_come_and_go() -> None:
 
 
 def test_hostile_words_are_inert() -> None:
-    before, after = (read_step([Said(text, None)], "cot") for text in ("calm", "<img src=x onerror=alert(1)> ‮x"))
+    before, after = (
+        read_step([SceneCompletion(text, None)], "cot") for text in ("calm", "<img src=x onerror=alert(1)> ‮x")
+    )
     shown = table_html(vocabulary([before, after]), last=2)
     assert "<img" not in shown
     assert "‮" not in shown
@@ -115,7 +117,7 @@ def test_hostile_words_are_inert() -> None:
 def test_reading_hostile_texts_takes_no_time() -> None:
     hostile = ["1. " * 40_000, "<think>" * 20_000, "<think>" + "1. red circle " * 8_000 + "</think><answer>1</answer>"]
     start = time.process_time()
-    found = read_step([Said(text, SCENE) for text in hostile], "cot")
+    found = read_step([SceneCompletion(text, SCENE) for text in hostile], "cot")
     assert time.process_time() - start < 2
     assert found.texts == 3
 

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.report import chart
-from app.report.chart import Line
+from app.report.chart import ReportLine
 
 VALUES = st.lists(st.floats(-1e12, 1e12) | st.just(float("nan")), min_size=1, max_size=30)
 HOSTILE = "<script>alert(1)</script>\" onload='x' &"
 
 
-def line(values: list[float], name: str = "a", **fields: bool) -> Line:
-    return Line(name, np.arange(1.0, len(values) + 1), np.array(values), "#0072B2", **fields)
+def line(values: list[float], name: str = "a", **fields: bool) -> ReportLine:
+    return ReportLine(name, np.arange(1.0, len(values) + 1), np.array(values), "#0072B2", **fields)
 
 
 def parsed(html: str) -> ElementTree.Element:
