@@ -20,7 +20,17 @@ from trainer.datasets.example import Example
 from trainer.launch import devices, identity, threads
 from trainer.spec import prompt
 from trainer.spec.command_line import command_line
-from trainer.spec.config import PRESET_HELP, PRESETS, ConfigError, RunConfig, from_dict, preset
+from trainer.spec.config import (
+    EMBEDDED,
+    PRESET_HELP,
+    PRESETS,
+    TINY,
+    TINY_BOARD,
+    ConfigError,
+    RunConfig,
+    from_dict,
+    preset,
+)
 
 FIRST = next(iter(PRESETS))
 SIDE_WIDTH = 400
@@ -87,8 +97,12 @@ def choose(name: str) -> None:
 
 def preset_cards() -> None:
     chosen = str(st.session_state.get("launch.source")).removeprefix("preset ")
-    real = [name for name, values in PRESETS.items() if "model" in values]
-    cards([name for name in PRESETS if name not in real], chosen)
+    model = {name: preset(name).model.id for name in PRESETS}
+    cards([name for name in PRESETS if model[name] == TINY], chosen)
+    board = [name for name in PRESETS if model[name] == TINY_BOARD]
+    with st.expander("The board: too much to count at a glance", expanded=chosen in board, key="board"):
+        cards(board, chosen)
+    real = [name for name in PRESETS if model[name] not in EMBEDDED]
     with st.expander("Real models, for one GPU", expanded=chosen in real, key="real-models"):
         cards(real, chosen)
 

@@ -22,7 +22,7 @@ from trainer.fit import memory, sharing
 from trainer.models import chat_template, loading
 from trainer.patches import prefix_sharing
 from trainer.spec import prompt
-from trainer.spec.config import ConfigError, RunConfig
+from trainer.spec.config import DRAWN_DATASETS, EMBEDDED, ConfigError, RunConfig
 from trainer.spec.errors import TrainerError
 from trainer.spec.rewards import build
 from trainer.train import calibration, grpo
@@ -115,7 +115,7 @@ def _row_bytes(config: RunConfig) -> int:
 def _device(config: RunConfig) -> Check:
     if torch.cuda.is_available():
         return Check("device", "ok", f"{torch.cuda.get_device_name()} with {loading.dtype_of(config.model)}.")
-    if config.model.id == "tiny":
+    if config.model.id in EMBEDDED:
         return Check("device", "ok", "No GPU; the embedded model is made for the CPU.")
     return Check("device", "warn", "No GPU was found: a step of this model will take minutes on the CPU.")
 
@@ -184,6 +184,10 @@ def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, 
         "image": "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode(),
     }
     sentence = f"{example.dataset} is readable; a prompt has {length} tokens."
+    dataset, world = config.data.dataset, EMBEDDED.get(config.model.id)
+    if world and dataset in DRAWN_DATASETS and not dataset.startswith(world):
+        known = ", ".join(name for name in DRAWN_DATASETS if name.startswith(world))
+        return Check("data", "warn", f"{sentence} {config.model.id} knows another world: choose {known}."), found
     if config.data.split_rule == "row":
         return Check("data", "warn", f"{sentence} Split by row, as a replication: its roles share images."), found
     return Check("data", "ok", sentence), found

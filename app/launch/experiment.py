@@ -8,8 +8,8 @@ from app.launch.launcher import launcher_choice
 from app.shared import data, format
 from store.db.engine import StoreError
 from trainer.launch.experiments import launch_experiment
-from trainer.spec import benchmark, experiments
-from trainer.spec.config import ConfigError, alternatives
+from trainer.spec import experiments
+from trainer.spec.config import DRAWN_DATASETS, ConfigError, alternatives
 from trainer.spec.experiments import ARMS, DEMO_TABLES, MODELS, MOST_RUNS, Matrix
 
 COMPARE_PAGE, SWEEP_PAGE = "../pages/compare.py", "../pages/sweep.py"
@@ -54,7 +54,7 @@ def _matrix() -> Matrix:
             "Learning rates", "", key="experiment.rates", width=180, placeholder="the presets'", help="With commas."
         )
         asked = st.multiselect(
-            "Benchmarks", benchmark.NAMES[:3], list(DEMO_TABLES.benchmarks), key="experiment.benchmarks", width=420
+            "Benchmarks", list(DRAWN_DATASETS), list(DEMO_TABLES.benchmarks), key="experiment.benchmarks", width=420
         )
     further = st.text_area(
         "Further settings",

@@ -14,7 +14,7 @@ from app import places
 from app.launch import form_state, rewards
 from app.shared import format
 from app.shared.fields import FIELDS, Field, sentence
-from trainer.spec.config import DATASETS, ConfigError, RunConfig, from_dict
+from trainer.spec.config import DATASETS, EMBEDDED, ConfigError, RunConfig, from_dict
 
 ESSENTIALS = (
     ("name", "model.id"),
@@ -31,7 +31,7 @@ SECTIONS = {
     "Prompt": ("instruction",),
 }
 MODELS = (
-    *("tiny", "HuggingFaceTB/SmolVLM-256M-Instruct", "HuggingFaceTB/SmolVLM-500M-Instruct"),
+    *(*EMBEDDED, "HuggingFaceTB/SmolVLM-256M-Instruct", "HuggingFaceTB/SmolVLM-500M-Instruct"),
     "Qwen/Qwen2-VL-2B-Instruct",
 )
 SUGGESTIONS = {"model.id": MODELS, "data.dataset": DATASETS}

@@ -210,7 +210,7 @@ def test_evaluate_a_model(store: Store, trainer: Main) -> None:
         ("run --resume x --set seed=1", "--set cannot be used with --resume"),
         ("eval --run nowhere", "There is no run 'nowhere'"),
         ("eval --model tiny --benchmark mnist", "unknown dataset 'mnist'. Choose one of shapes-simple"),
-        ("experiment mine", "Name an experiment (demo-tables), or its arms by --arms"),
+        ("experiment mine", "Name an experiment (demo-tables, demo-evidence), or its arms by --arms"),
         ("experiment mine --arms SFT --queue", "There is no arm 'SFT'"),
         ("experiment demo-tables --set seed=1,2", "--set seed=1,2: give one value; --vary takes several"),
         ("sweep pause nowhere", "There is no experiment 'nowhere'"),

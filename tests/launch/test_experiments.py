@@ -22,7 +22,7 @@ from trainer.launch.experiments import (
     stop_experiment,
 )
 from trainer.spec import experiments
-from trainer.spec.config import ConfigError, alternatives
+from trainer.spec.config import ConfigError, alternatives, preset
 from trainer.spec.experiments import ARMS, DEMO_TABLES, Matrix
 
 
@@ -59,6 +59,31 @@ def test_arms_differ_in_what_they_say_and_share_the_conditions() -> None:
     assert [(r.name, r.weight) for r in runs["GRPO random reward"].rewards if r.weight] == [("random", 1.0)]
     sampled = runs["SFT on rejection samples"]
     assert sampled.imitate == "rejection samples" and not sampled.imitates
+
+
+def test_the_evidence_has_six_arms_and_answers_the_board() -> None:
+    runs = experiments.planned(experiments.NAMED["demo-evidence"])
+    assert {run.arm for run in runs} == set(list(ARMS)[:6])
+    assert {run.config.model.id for run in runs} == {"tiny-board"}
+    assert {run.config.data.dataset for run in runs} == {"board-simple"}
+    seeds = {(run.arm, run.config.lora.rank): 0 for run in runs if run.config.method != "none"}
+    assert seeds.keys() == {(arm, rank) for arm in list(ARMS)[2:6] for rank in (32, 64)}
+    assert len(runs) == 2 + 3 * len(seeds)
+
+
+def test_answering_at_once_is_trained_by_a_preset_of_its_own_where_there_is_one() -> None:
+    board, demo = (Matrix(arms=("GRPO direct",), models=(model,)) for model in ("tiny-board", "tiny"))
+    assert experiments.planned(board)[0].config.max_tokens == preset("board-grpo-direct").max_tokens
+    assert experiments.planned(demo)[0].config.max_tokens == preset("demo-grpo").max_tokens
+
+
+@pytest.mark.parametrize(
+    ("models", "worlds"),
+    [(("tiny",), {"shapes"}), (("tiny-board",), {"board"}), (("tiny", "tiny-board"), {"shapes", "board"})],
+)
+def test_a_model_answers_the_drawn_sets_of_its_world(models: tuple[str, ...], worlds: set[str]) -> None:
+    assert {name.partition("-")[0] for name in experiments.drawn_benchmarks(models)} == worlds
+    assert experiments.drawn_benchmarks(("smolvlm-256m",)) == Matrix(arms=()).benchmarks
 
 
 def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:

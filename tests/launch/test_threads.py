@@ -20,6 +20,7 @@ from trainer.spec.config import ConfigError, RunConfig, from_dict, override
         ("tiny", 2, 1, 1),
         ("tiny", 4, 1, 2),
         ("tiny", 64, 1, 2),
+        ("tiny-board", 2, 1, 1),
         ("some/model", 1, 1, 1),
         ("some/model", 2, 1, 2),
         ("some/model", 8, 1, 7),

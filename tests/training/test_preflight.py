@@ -65,6 +65,25 @@ def test_every_model_gets_through_preflight(folders: dict[str, Path], tmp_path: 
         sharing(tmp_path, chosen(model__id=str(folder)))
 
 
+@pytest.mark.parametrize(
+    ("model", "dataset", "said"),
+    [
+        ("tiny", "shapes-hard", None),
+        ("tiny-board", "board-simple", None),
+        ("tiny-board", "shapes-simple", "tiny-board knows another world: choose board-simple, board-complex, board-h"),
+        ("tiny", "board-complex", "tiny knows another world: choose shapes-simple, shapes-complex, shapes-hard."),
+    ],
+)
+def test_an_embedded_model_is_warned_of_another_world(
+    tmp_path: Path, model: str, dataset: str, said: str | None
+) -> None:
+    report = preflight(chosen(model__id=model, data__dataset=dataset), tmp_path)
+    assert [check for check in report["checks"] if check["level"] == "fail"] == []
+    (found,) = [check for check in report["checks"] if check["name"] == "data"]
+    assert found["level"] == ("warn" if said else "ok")
+    assert (said or "is readable") in found["sentence"]
+
+
 @pytest.mark.parametrize("model", ["tiny", "llava"])
 def test_a_run_says_it_among_its_events(
     store: Store, train: Train, folders: dict[str, Path], tmp_path: Path, model: str

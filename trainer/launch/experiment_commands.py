@@ -26,7 +26,7 @@ Added = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.Argum
 def add(command: Added, launcher_option: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add both commands; `command` makes one from its name, function and words."""
     experiment = command("experiment", experiment_command, "queue a matrix of runs with their evaluations")
-    experiment.add_argument("name", help="demo-tables (SFT and GRPO at two ranks), or a name for a matrix of your own")
+    experiment.add_argument("name", help=f"one of {', '.join(experiments.NAMED)}, or a name for a matrix of your own")
     _factors(experiment)
     experiment.add_argument("--models", type=_words, metavar="A,B", help=f"of {', '.join(MODELS)}")
     experiment.add_argument("--benchmarks", type=_words, metavar="A,B", help="datasets that all runs are measured by")
@@ -72,10 +72,10 @@ def _launched(options: argparse.Namespace) -> Matrix:
         raise ConfigError(f"Name an experiment ({named}), or its arms by --arms, separated by commas: {arms}.")
     base = experiments.NAMED.get(options.name) or Matrix(arms=options.arms)
     changed = _changed(options) | {"settings": tuple(_one(text) for text in options.set)}
+    if options.models is not None:
+        changed |= {"models": options.models, "benchmarks": experiments.drawn_benchmarks(options.models)}
     if options.benchmarks is not None:
         changed["benchmarks"] = options.benchmarks
-    if options.models is not None:
-        changed["models"] = options.models
     return replace(base, **changed)
 
 

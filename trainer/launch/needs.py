@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from trainer.launch import cluster, local
-from trainer.spec.config import TINY
+from trainer.spec.config import EMBEDDED
 
 ESTIMATE_SECONDS = 120
 
@@ -31,10 +31,10 @@ class Need(NamedTuple):
 def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
     """Return a run's needs by its configuration and the `memory` of its preflight. Raises ConfigError."""
     model = config.get("model")
-    is_tiny = isinstance(model, dict) and model.get("id") == TINY
+    is_embedded = isinstance(model, dict) and model.get("id") in EMBEDDED
     asked = cluster.gpus()
     processes = float(config.get("optimization", {}).get("processes", 1))
-    gpus = (0.0 if is_tiny else processes) if asked is None else asked
+    gpus = (0.0 if is_embedded else processes) if asked is None else asked
     if memory is None:
         return Need(gpus, None)
     # On a GPU node, the weights pass through its main memory.

@@ -14,7 +14,7 @@ from store.events import add_event
 from store.runs import get_run, resolve_run
 from trainer.models.checkpoints import Checkpoint, Checkpoints, keep_start
 from trainer.spec import checkpoint, paths
-from trainer.spec.config import TINY, ConfigError, DataConfig, RunConfig
+from trainer.spec.config import EMBEDDED, ConfigError, DataConfig, RunConfig
 from trainer.spec.errors import TrainerError
 
 MOST_SHOWN = 300
@@ -34,7 +34,7 @@ def pinned(store: Store, config: RunConfig) -> RunConfig:
         name = f"{paths.absolute(path)}:{function}" if is_file else reward.name
         rewards.append(reward.model_copy(update={"name": name}))
     model = config.model
-    if model.id != TINY and paths.is_dir(model.id):
+    if model.id not in EMBEDDED and paths.is_dir(model.id):
         model = model.model_copy(update={"id": str(paths.absolute(model.id))})
     if model.adapter is not None:
         model = model.model_copy(update={"adapter": _pinned_adapter(store, model.adapter)})

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.spec.config import TINY
+from trainer.spec.config import EMBEDDED
 
 VARIABLE = "VR1Z_THREADS"
 """Number of threads of jobs whose run does not name its own (`optimization.threads`)."""
@@ -20,8 +20,8 @@ ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """For GNU's and for Intel's OpenMP."""
 SPARE_FROM = 4
 """From this number of processors on, one is left to the screen."""
-MOST_FOR_TINY = 2
-"""The embedded model's products are too small to gain from more."""
+MOST_FOR_EMBEDDED = 2
+"""The embedded models' products are too small to gain from more."""
 
 
 def processors() -> int:
@@ -38,9 +38,9 @@ def count(config: Mapping[str, Any]) -> int:
 
 def chosen(model: str | None, available: int, processes: int = 1) -> int:
     """Return the threads of each process of a run of this model where so many processors are there."""
-    if model == TINY:
+    if model in EMBEDDED:
         # One each on two processors: two jobs, or a job and a browser, get on without waiting for each other.
-        return min(MOST_FOR_TINY, max(1, available // 2))
+        return min(MOST_FOR_EMBEDDED, max(1, available // 2))
     spare = available - 1 if available >= SPARE_FROM else available
     return max(1, spare // processes)
 

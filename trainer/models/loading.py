@@ -26,10 +26,11 @@ from transformers.models.auto import PROCESSOR_MAPPING
 from trainer.models import chat_template, hub
 from trainer.patches import decoding_loop, pixels, prefix_sharing, quantized
 from trainer.patches.processors import image_only
-from trainer.spec.config import TINY, LoraConfig, ModelConfig
+from trainer.spec.config import TINY, TINY_BOARD, LoraConfig, ModelConfig
 from trainer.spec.errors import TrainerError
 
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "base"
+_EMBEDDED = {TINY: TINY_FOLDER, TINY_BOARD: TINY_FOLDER.with_name("board")}
 LANGUAGE_PROJECTIONS = r".*\b(text_model|language_model)\b.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """By path, not by suffix: the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
 NOT_QUANTIZED = (r"(?!.*\b(text_model|language_model)\b).*", "lm_head")
@@ -61,7 +62,7 @@ def dtype_of(config: ModelConfig) -> torch.dtype:
 
 def location(config: ModelConfig) -> str:
     """Return the folder or hub id to load from."""
-    return str(TINY_FOLDER) if config.id == TINY else config.id
+    return str(_EMBEDDED.get(config.id, config.id))
 
 
 def architecture(config: ModelConfig) -> Any:

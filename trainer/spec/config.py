@@ -34,6 +34,9 @@ DRAWN_DATASETS = (
 )
 DATASETS = (*DRAWN_DATASETS, *REAL_DATASETS)
 TINY = "tiny"
+TINY_BOARD = "tiny-board"
+EMBEDDED = {TINY: "shapes", TINY_BOARD: "board"}
+"""Base models that come with the project, and the drawn world that each was pre-trained on."""
 
 
 class ConfigError(Exception):
@@ -52,7 +55,7 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 class ModelConfig(Section):
     id: str = TINY
-    """`tiny` (embedded), a local folder, or the hub id of an image-text-to-text model."""
+    """`tiny` or `tiny-board` (embedded), a local folder, or the hub id of an image-text-to-text model."""
     revision: str | None = None
     """Hub revision to pin; empty means the hub's default."""
     quantization: Literal["none", "nf4", "int8"] = "none"
@@ -303,8 +306,8 @@ class RunConfig(Section):
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
-PRESETS: dict[str, dict[str, Any]] = presets.DEMOS | presets.PRESETS
-PRESET_HELP: dict[str, str] = presets.DEMO_HELP | presets.HELP
+PRESETS: dict[str, dict[str, Any]] = presets.DEMOS | presets.BOARD | presets.PRESETS
+PRESET_HELP: dict[str, str] = presets.DEMO_HELP | presets.BOARD_HELP | presets.HELP
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.spec.config import ConfigError, RunConfig, from_dict, preset, replaced
+from trainer.spec.config import (
+    DRAWN_DATASETS,
+    EMBEDDED,
+    PRESETS,
+    TINY,
+    TINY_BOARD,
+    ConfigError,
+    RunConfig,
+    from_dict,
+    preset,
+    replaced,
+)
 
 _FORMAT_ONLY = [
     {"name": "format", "weight": 1.0},
@@ -33,7 +44,8 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "SFT on rejection samples": ("sft", {"imitate": "rejection samples"}),
 }
 """Method of each arm, and what differs from the method's preset; the last three are controls."""
-MODELS = {"tiny": "demo", **{name: name for name in ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")}}
+_REAL = ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")
+MODELS = {TINY: "demo", TINY_BOARD: "board", **{name: name for name in _REAL}}
 """Model to what the names of its presets for GRPO and SFT begin with."""
 MOST_RUNS = 100
 OWN_FACTORS = {
@@ -54,13 +66,19 @@ class Matrix:
     arms: tuple[str, ...]
     ranks: tuple[int, ...] = (32,)
     seeds: tuple[int, ...] = (0,)
-    models: tuple[str, ...] = ("tiny",)
+    models: tuple[str, ...] = (TINY,)
     rates: tuple[float | None, ...] = (None,)
     varied: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """Further settings: dotted fields, each with the values that it takes; `rewards.NAME` is a weight."""
-    benchmarks: tuple[str, ...] = ("shapes-simple", "shapes-complex", "shapes-hard")
+    benchmarks: tuple[str, ...] = DRAWN_DATASETS[:3]
     settings: tuple[tuple[str, Any], ...] = ()
     """Dotted fields that replace those of every preset."""
+
+
+def drawn_benchmarks(models: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the drawn sets of the worlds that these models know; a real model answers the first world's."""
+    worlds = {EMBEDDED.get(model, EMBEDDED[TINY]) for model in models}
+    return tuple(name for name in DRAWN_DATASETS if name.partition("-")[0] in worlds)
 
 
 class Planned(NamedTuple):
@@ -69,7 +87,14 @@ class Planned(NamedTuple):
 
 
 DEMO_TABLES = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
-NAMED = {"demo-tables": DEMO_TABLES}
+EVIDENCE = Matrix(
+    arms=("zero-shot direct", "zero-shot CoT", "SFT direct", "SFT CoT", "GRPO direct", "GRPO CoT"),
+    ranks=(32, 64),
+    seeds=(0, 1, 2),
+    models=(TINY_BOARD,),
+    benchmarks=DRAWN_DATASETS[3:],
+)
+NAMED = {"demo-tables": DEMO_TABLES, "demo-evidence": EVIDENCE}
 
 
 def planned(matrix: Matrix) -> list[Planned]:
@@ -107,7 +132,10 @@ def _config(
     if model not in MODELS:
         raise ConfigError(f"There are no presets for the model {model!r}. Choose among {', '.join(MODELS)}.")
     method, changes = ARMS[arm]
-    values = preset(f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}").model_dump(mode="json") | changes
+    named = f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}"
+    direct = f"{named}-direct"
+    tuned = direct if changes.get("style") == "direct" and direct in PRESETS else named
+    values = preset(tuned).model_dump(mode="json") | changes
     values["method"] = method
     values["name"] = name = f"{arm.lower().replace(' ', '-')}-{model}"
     own = dict(matrix.settings)

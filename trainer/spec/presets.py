@@ -51,6 +51,38 @@ DEMO_HELP: dict[str, str] = {
     "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
 }
 
+_BOARD: dict[str, Any] = _DEMO | {
+    "model": {"id": "tiny-board"},
+    "data": {"dataset": "board-simple", "train_examples": 6000},
+    "max_tokens": 136,
+    "visual_words": (*VISUAL_WORDS, "upper", "lower", "far"),
+}
+BOARD: dict[str, dict[str, Any]] = {
+    "board-grpo": _BOARD | {"name": "board-grpo"},
+    "board-sft": _BOARD
+    | {
+        "name": "board-sft",
+        "method": "sft",
+        "optimization": {"steps": 300, "learning_rate": 4e-3, "batch_size": 32}
+        | {"schedule": "linear", "warmup_steps": 20},
+        "evaluation": {"probe_every": 50, "val_every": 150},
+    },
+    "board-grpo-direct": _BOARD | {"name": "board-grpo-direct", "style": "direct", "max_tokens": 24},
+    "board-grpo-no-steps": _BOARD | {"name": "board-grpo-no-steps", "rewards": DEMOS["demo-grpo-no-steps"]["rewards"]},
+    "board-collapse": _BOARD
+    | {name: DEMOS["demo-collapse"][name] for name in ("rewards", "optimization", "grpo")}
+    | {"name": "board-collapse"},
+}
+BOARD["board-sft-direct"] = BOARD["board-sft"] | {"name": "board-sft-direct", "style": "direct", "max_tokens": 24}
+BOARD_HELP: dict[str, str] = {
+    "board-grpo": "Reasoning from reward alone, where counting at a glance fails.",
+    "board-sft": "Imitation of annotated reasoning, where counting at a glance fails.",
+    "board-grpo-direct": "As board-grpo, but the answer comes at once, without thinking.",
+    "board-grpo-no-steps": "As board-grpo, but numbered steps are not paid for.",
+    "board-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
+    "board-sft-direct": "As board-sft, but the answer comes at once, without thinking.",
+}
+
 _DATA = {"dataset": "shapes-simple", "train_examples": 5000, "val_examples": 200, "test_examples": 1000}
 _EVALUATION = {"probe_every": 25, "val_every": 50, "batch_size": 32}
 _GRPO: dict[str, Any] = {
