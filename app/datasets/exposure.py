@@ -20,6 +20,7 @@ _CAULDRON = "https://huggingface.co/datasets/HuggingFaceM4/the_cauldron"
 _SMOLVLM = "https://huggingface.co/HuggingFaceTB/SmolVLM-256M-Instruct"
 _QWEN = "https://arxiv.org/abs/2409.12191"
 _TINY = "trainer/tiny/base/README.md"
+_BOARD = "trainer/tiny/board/README.md"
 _SMOL = "SmolVLM-256M and -500M"
 _MIXTURE = "The model's card names The Cauldron as training data, which"
 
@@ -39,6 +40,21 @@ KNOWN = (
         (_TINY,),
     ),
     Exposure("tiny (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", (_TINY,)),
+    Exposure(
+        "tiny-board (embedded)",
+        "board, train",
+        "yes",
+        "Pre-trained on drawn scenes whose hash falls into train: lists, captions, single cells and few questions.",
+        (_BOARD,),
+    ),
+    Exposure(
+        "tiny-board (embedded)",
+        "board, val and test",
+        "no",
+        "A scene's hash decides its split, and pre-training draws from train's hashes only.",
+        (_BOARD,),
+    ),
+    Exposure("tiny-board (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", (_BOARD,)),
     Exposure(
         _SMOL, "tallyqa, train; cauldron", "yes", f"{_MIXTURE} holds TallyQA's train split.", (_SMOLVLM, _CAULDRON)
     ),
