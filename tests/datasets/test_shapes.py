@@ -8,6 +8,7 @@ from itertools import islice
 
 import pytest
 
+from store import trace
 from trainer.datasets import shapes
 from trainer.datasets.images import encode_png
 from trainer.datasets.shapes import World
@@ -76,6 +77,14 @@ def test_the_reference_names_every_object_and_the_count(world: World) -> None:
         for o in hits:
             assert f"a {o['color']} {o['kind']}" in reference
         assert shapes_text.NUMBER_WORDS[len(hits)] in reference
+
+
+@pytest.mark.parametrize(("closes_lists", "share"), [(False, 0.0), (True, corpus.CLOSED_SHARE)])
+def test_a_list_that_is_closed_answers_with_what_it_counted(closes_lists: bool, share: float) -> None:
+    listed = [d for d in islice(corpus.documents(3, closes_lists), 2000) if d.user.startswith("List")]
+    closed = [trace.parse(d.assistant) for d in listed if d.assistant.endswith("</answer>")]
+    assert len(closed) / len(listed) == pytest.approx(share, abs=0.04)
+    assert all(each.wellformed and each.text.count(". ") == each.answer for each in closed)
 
 
 def test_no_question_is_answered_in_the_reference_style_in_the_pre_training_text() -> None:

@@ -25,6 +25,8 @@ KIND_SHARES = {"list": 0.52, "question": 0.08, "caption": 0.12, "lookup": 0.14, 
 """With three times as many questions, a model counts at a glance as well as by listing, and has no need to think."""
 FORM_SHARES = (0.47, 0.20, 0.06, 0.07, 0.08, 0.04, 0.05, 0.03)
 """Shares of the forms of `answer_text`: two thirds are a number alone, an eighth is well-formed."""
+CLOSED_SHARE = 0.2
+"""Share of the lists that end, in the second part, as a thought with its answer: what was counted is what is said."""
 NAMED = ("Looking at the picture, I can see {items}.", "In the image I notice {items}.", "Here I can make out {items}.")
 
 
@@ -38,6 +40,10 @@ class Document(NamedTuple):
 
 def enumeration(hits: Sequence[Shape]) -> str:
     return " ".join(f"{i}. {o.color} {o.kind} {WORLD.position(o)}" for i, o in enumerate(hits, 1))
+
+
+def thought(listed: str, n: int) -> str:
+    return f"<think>{listed} so {n}</think><answer>{n}</answer>"
 
 
 def caption(scene: Scene) -> str:
@@ -61,8 +67,8 @@ def named(scene: Scene, rng: random.Random) -> str:
 
 def answer_text(question: Question, hits: Sequence[Shape], rng: random.Random) -> str:
     """Return an answer in one of the base's loose forms, by `FORM_SHARES`."""
-    n, listed = len(hits), enumeration(hits)
-    counted = f"{listed} so {n}" if hits else f"none so {n}"
+    n, listed = len(hits), enumeration(hits) or "none"
+    counted = f"{listed} so {n}"
     forms = (
         f"{n}",
         f"<answer>{n}</answer>",
@@ -70,7 +76,7 @@ def answer_text(question: Question, hits: Sequence[Shape], rng: random.Random) -
         f"<think>I count {n}</think><answer>{n}</answer>",
         counted,
         f"<think>{counted}",
-        f"<think>{counted}</think><answer>{n}</answer>",
+        thought(listed, n),
         f"{counted}</think>",
     )
     return rng.choices(forms, weights=FORM_SHARES)[0]
@@ -93,7 +99,7 @@ def word_list() -> list[str]:
     return sorted(w for w in words if w)
 
 
-def documents(seed: int) -> Iterator[Document]:
+def documents(seed: int, closes_lists: bool = False) -> Iterator[Document]:
     """Yield documents endlessly, with scenes of the train split only."""
     rng = random.Random(f"corpus/{seed}")
     streams = {d: shapes.scenes(d, "train", 1_000_003 + seed, WORLD) for d in DIFFICULTY_SHARES}
@@ -113,7 +119,10 @@ def documents(seed: int) -> Iterator[Document]:
         elif kind == "register":
             yield Document(scene, "Name a few objects.", named(scene, rng))
         elif kind == "list":
-            yield Document(scene, f"List the {question.noun}.", f"{enumeration(hits) or 'none'} so {len(hits)}")
+            listed, n = enumeration(hits) or "none", len(hits)
+            is_closed = closes_lists and rng.random() < CLOSED_SHARE
+            text = thought(listed, n) if is_closed else f"{listed} so {n}"
+            yield Document(scene, f"List the {question.noun}.", text)
         else:
             yield Document(scene, user_text(question, rng), answer_text(question, hits, rng))
 

@@ -1,10 +1,12 @@
 """Make a base model for the drawn world `board` from scratch, of the embedded model's size.
 
     python -m trainer.tiny.pretrain --out FOLDER --steps 9000
+    python -m trainer.tiny.pretrain --out FOLDER --steps 13000
 
 Reads no file and no network; the scenes come from the train split only. The learning rate follows the steps, and every
 batch is drawn from its own seed: with the same number of threads the same command makes the same model. The state is
-saved every 250 steps; the same command goes on from there. `--until 2000` ends a sitting early.
+saved every 250 steps; the same command goes on from there, and a larger number of steps goes on from the end, at the
+rate of the longer schedule. `--until 2000` ends a sitting early.
 `python -m trainer.tiny.measure --model FOLDER --world board` says what came out."""
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ BUCKET = 32
 """Batches that are drawn together and sorted by length, for less padding."""
 WARM_UP = 100
 SAVE_EVERY = 250
+CLOSED_FROM = 9000
+"""The step from which some lists end as a thought with its answer, when most of them are right."""
 STEP = "step"
 STATE = "pretraining.safetensors"
 
@@ -53,7 +57,8 @@ def batches(processor: Any, seed: int, start: int = 0) -> Iterator[dict[str, tor
     number, first = divmod(start, BUCKET)
     while True:
         bucket = seed * 1_000_000 + number
-        drawn = [(encode(processor, d), d) for d in islice(corpus.documents(bucket), BATCH * BUCKET)]
+        stream = corpus.documents(bucket, closes_lists=number * BUCKET >= CLOSED_FROM)
+        drawn = [(encode(processor, d), d) for d in islice(stream, BATCH * BUCKET)]
         drawn.sort(key=lambda item: len(item[0][0]))
         order = np.random.default_rng(bucket).permutation(BUCKET)
         for index in order[first:]:
