@@ -8,6 +8,7 @@ blank pictures, too: guessing alone finds many counts in eight tries."""
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from trainer.spec.config import ModelConfig
 
 TOKENS = 112
 LIST = "<think>1."
+NUMBERED = re.compile(r"(?:^|[\s>])1\.\s")
 TRIES = 8
 
 
@@ -64,7 +66,7 @@ def measure_answers(base: Any, examples: Sequence[Example]) -> None:
     print(f"ordinary prompt, greedy: exact match {share(strict)}; lenient {share(right(plain, examples))}")
     sampled = [trace.parse(a.text) for (a,) in answer(base, examples, Decoding(TOKENS, temperature=1.0))]
     steps = sum(t.counted_steps for t in sampled) / len(sampled)
-    numbered = [any(line.strip()[:2] == "1." for line in t.text.split(">")) for t in sampled]
+    numbered = [NUMBERED.search(t.text) is not None for t in sampled]
     print(
         f"ordinary prompt, sampled at 1: well-formed {share([t.wellformed for t in sampled])}; "
         f"a numbered list {share(numbered)}; mean reasoning steps {steps:.2f}"
