@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     evaluation = _command(commands, "eval", eval_command, "evaluate a run's checkpoint or a model as it is")
     what = evaluation.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", metavar="RUN", help="name or uid of a run")
-    what.add_argument("--model", metavar="ID", help="tiny, a local folder or a hub id; makes a run without training")
+    what.add_argument(
+        "--model", metavar="ID", help="tiny, tiny-board, a local folder or a hub id; makes a run without training"
+    )
     evaluation.add_argument("--checkpoint", metavar="STEP|best|last|final", default="best", help="0 is the base")
     evaluation.add_argument(
         "--benchmark", metavar="NAME", help="dataset, or DATASET:simple and :complex; default: the run's own"
@@ -205,7 +207,8 @@ def eval_command(options: argparse.Namespace) -> int:
     if options.path:
         arguments["path"] = str(options.path.expanduser().absolute())
     if options.benchmark or not options.run:
-        data = data_of.data_config(benchmark.split(options.benchmark or configs.DATASETS[0])[0], options.path)
+        asked = options.benchmark or benchmark.drawn([options.model])[0]
+        data = data_of.data_config(benchmark.split(asked)[0], options.path)
     store = open_store(options.db)
     if options.run:
         run_id = resolve_run(store, options.run)

@@ -21,7 +21,7 @@ from trainer.launch.experiments import (
     resume_experiment,
     stop_experiment,
 )
-from trainer.spec import experiments
+from trainer.spec import benchmark, experiments
 from trainer.spec.config import ConfigError, alternatives, preset
 from trainer.spec.experiments import ARMS, DEMO_TABLES, Matrix
 
@@ -82,8 +82,8 @@ def test_answering_at_once_is_trained_by_a_preset_of_its_own_where_there_is_one(
     [(("tiny",), {"shapes"}), (("tiny-board",), {"board"}), (("tiny", "tiny-board"), {"shapes", "board"})],
 )
 def test_a_model_answers_the_drawn_sets_of_its_world(models: tuple[str, ...], worlds: set[str]) -> None:
-    assert {name.partition("-")[0] for name in experiments.drawn_benchmarks(models)} == worlds
-    assert experiments.drawn_benchmarks(("smolvlm-256m",)) == Matrix(arms=()).benchmarks
+    assert {name.partition("-")[0] for name in benchmark.drawn(models)} == worlds
+    assert benchmark.drawn(("smolvlm-256m",)) == Matrix(arms=()).benchmarks
 
 
 def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:

@@ -16,7 +16,7 @@ from store.jobs import list_jobs
 from store.runs import list_runs
 from store.terminal import shown
 from trainer.launch.experiments import extend_experiment, launch_experiment, resume_experiment, stop_experiment
-from trainer.spec import experiments
+from trainer.spec import benchmark, experiments
 from trainer.spec.config import ConfigError, alternatives
 from trainer.spec.experiments import ARMS, MODELS, Matrix
 
@@ -73,7 +73,7 @@ def _launched(options: argparse.Namespace) -> Matrix:
     base = experiments.NAMED.get(options.name) or Matrix(arms=options.arms)
     changed = _changed(options) | {"settings": tuple(_one(text) for text in options.set)}
     if options.models is not None:
-        changed |= {"models": options.models, "benchmarks": experiments.drawn_benchmarks(options.models)}
+        changed |= {"models": options.models, "benchmarks": benchmark.drawn(options.models)}
     if options.benchmarks is not None:
         changed["benchmarks"] = options.benchmarks
     return replace(base, **changed)

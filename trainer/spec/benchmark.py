@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from trainer.spec.config import DATASETS, DataConfig, RunConfig, from_dict
+from trainer.spec.config import DATASETS, DRAWN_DATASETS, EMBEDDED, TINY, DataConfig, RunConfig, from_dict
 
 DIFFICULTIES = ("simple", "complex", "hard")
 FILTERED = ("tallyqa", "tallyqa-test")
@@ -29,6 +30,12 @@ def find(config: RunConfig, arguments: dict[str, Any]) -> Benchmark:
         return Benchmark(name, config.data, difficulty)
     values = {"dataset": dataset, "path": path, "seed": config.data.seed, "test_examples": config.data.test_examples}
     return Benchmark(name, from_dict({"method": "none", "data": values}).data, difficulty)
+
+
+def drawn(models: Iterable[str]) -> tuple[str, ...]:
+    """Return the drawn sets of the worlds that these models know; a real model answers the first world's."""
+    worlds = {EMBEDDED.get(model, EMBEDDED[TINY]) for model in models}
+    return tuple(name for name in DRAWN_DATASETS if name.partition("-")[0] in worlds)
 
 
 def split(name: str) -> tuple[str, str | None]:

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.spec.config import (
     DRAWN_DATASETS,
-    EMBEDDED,
     PRESETS,
     TINY,
     TINY_BOARD,
@@ -73,12 +72,6 @@ class Matrix:
     benchmarks: tuple[str, ...] = DRAWN_DATASETS[:3]
     settings: tuple[tuple[str, Any], ...] = ()
     """Dotted fields that replace those of every preset."""
-
-
-def drawn_benchmarks(models: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the drawn sets of the worlds that these models know; a real model answers the first world's."""
-    worlds = {EMBEDDED.get(model, EMBEDDED[TINY]) for model in models}
-    return tuple(name for name in DRAWN_DATASETS if name.partition("-")[0] in worlds)
 
 
 class Planned(NamedTuple):
