@@ -156,6 +156,7 @@ def test_a_number_of_gpus_is_a_number(
 )
 def test_how_a_submission_ended(columns: dict[str, Any], submission: dict[str, Any], state: str, words: str) -> None:
     fields = dict.fromkeys(JobRow._fields) | {
+        "arguments": {},
         "stop_requested": 0,
         "uid": "a",
         "boot_id": "elsewhere",
