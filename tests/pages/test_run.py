@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.run import advice, charts, curves, headlines
 from app.run.axis import axis, step_at
-from app.shared import format, status
+from app.shared import data, format, status
 from store.db.engine import Store
 from store.db.rows import Clock, CompletionRow, EventRow, Series
 from store.db.states import CLOSED, JobState
@@ -63,6 +63,7 @@ def test_a_script_that_fell_silent_is_shown_as_such_with_what_to_do(empty_store:
     assert "silent since 1970-01-01 00:00 UTC" in shown and "`python -m store sync FOLDER`" in shown
     assert "/their/vr1z" in shown and "elsewhere" in shown
     take(empty_store, test_recording.UID, 3, [])
+    data.forget()
     assert "silent" not in texts(open_page("run"))
 
 
