@@ -97,7 +97,7 @@ def choose(name: str) -> None:
 
 def preset_cards() -> None:
     chosen = str(st.session_state.get("launch.source")).removeprefix("preset ")
-    model = {name: preset(name).model.id for name in PRESETS}
+    model = {name: values.get("model", {}).get("id", TINY) for name, values in PRESETS.items()}
     cards([name for name in PRESETS if model[name] == TINY], chosen)
     board = [name for name in PRESETS if model[name] == TINY_BOARD]
     with st.expander("The board: too much to count at a glance", expanded=chosen in board, key="board"):
