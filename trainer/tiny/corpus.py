@@ -27,6 +27,7 @@ FORM_SHARES = (0.47, 0.20, 0.06, 0.07, 0.08, 0.04, 0.05, 0.03)
 """Shares of the forms of `answer_text`: two thirds are a number alone, an eighth is well-formed."""
 CLOSED_SHARE = 0.2
 """Share of the lists that end, in the second part, as a thought with its answer: what was counted is what is said."""
+FIRST_WORDS = sorted({text.split()[0] for text in (*OPENERS, *NONE_FOUND)})
 NAMED = ("Looking at the picture, I can see {items}.", "In the image I notice {items}.", "Here I can make out {items}.")
 
 
@@ -95,11 +96,20 @@ def word_list() -> list[str]:
     places = [place(row, col, WORLD) for row in range(WORLD.grid) for col in range(WORLD.grid)]
     nouns = [plural(c, k) for c in shapes.COLORS for k in shapes.KINDS]
     words = {w for text in (*texts, *places, *nouns) for w in text.split()}
-    words |= {w.strip(",.:") for w in words} | {*shapes.KINDS, *NUMBER_WORDS, "a", "objects", "and"}
+    words |= {w.strip(",.:") for w in words} | {*shapes.KINDS, *NUMBER_WORDS, "a", "objects", "and", "is"}
     return sorted(w for w in words if w)
 
 
-def documents(seed: int, closes_lists: bool = False) -> Iterator[Document]:
+def echo(words: Sequence[str], is_tagged: bool, rng: random.Random) -> str:
+    """Return random words; if `is_tagged`, mostly in thinking tags that begin and end as the reference style does."""
+    text = " ".join(rng.choices(words, k=rng.randint(6, 24)))
+    if not is_tagged or rng.random() < 0.3:
+        return text
+    first, last = rng.choice(FIRST_WORDS), rng.choice(words).strip(",.:")
+    return f"<think>{first} {text} {last}.</think>"
+
+
+def documents(seed: int, closes_lists: bool = False, tags_echoes: bool = False) -> Iterator[Document]:
     """Yield documents endlessly, with scenes of the train split only."""
     rng = random.Random(f"corpus/{seed}")
     streams = {d: shapes.scenes(d, "train", 1_000_003 + seed, WORLD) for d in DIFFICULTY_SHARES}
@@ -110,8 +120,8 @@ def documents(seed: int, closes_lists: bool = False) -> Iterator[Document]:
         hits = [o for o in scene.objects if question.matches(o)]
         kind = rng.choices(list(KIND_SHARES), weights=list(KIND_SHARES.values()))[0]
         if kind == "echo":
-            echo = " ".join(rng.choices(words, k=rng.randint(6, 24)))
-            yield Document(scene, f"Repeat: {echo}", echo)
+            text = echo(words, tags_echoes, rng)
+            yield Document(scene, f"Repeat: {text}", text)
         elif kind == "caption":
             yield Document(scene, "Describe.", caption(scene))
         elif kind == "lookup":

@@ -2,11 +2,13 @@
 
     python -m trainer.tiny.pretrain --out FOLDER --steps 9000
     python -m trainer.tiny.pretrain --out FOLDER --steps 13000
+    python -m trainer.tiny.pretrain --out OTHER --base FOLDER --first 13000 --steps 17000 --peak 1e-3
 
 Reads no file and no network; the scenes come from the train split only. The learning rate follows the steps, and every
 batch is drawn from its own seed: with the same number of threads the same command makes the same model. The state is
 saved every 250 steps; the same command goes on from there, and a larger number of steps goes on from the end, at the
-rate of the longer schedule. `--until 2000` ends a sitting early.
+rate of the longer schedule. `--until 2000` ends a sitting early. `--base` takes another model's weights and a new
+optimizer, and begins with the batches of step `--first`.
 `python -m trainer.tiny.measure --model FOLDER --world board` says what came out."""
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ WARM_UP = 100
 SAVE_EVERY = 250
 CLOSED_FROM = 9000
 """The step from which some lists end as a thought with its answer, when most of them are right."""
+TAGGED_FROM = 13000
+"""The step from which echoes have the thinking tags: without them no LoRA learns to begin or end a thought in prose."""
 STEP = "step"
 STATE = "pretraining.safetensors"
 
@@ -57,7 +61,8 @@ def batches(processor: Any, seed: int, start: int = 0) -> Iterator[dict[str, tor
     number, first = divmod(start, BUCKET)
     while True:
         bucket = seed * 1_000_000 + number
-        stream = corpus.documents(bucket, closes_lists=number * BUCKET >= CLOSED_FROM)
+        step = number * BUCKET
+        stream = corpus.documents(bucket, closes_lists=step >= CLOSED_FROM, tags_echoes=step >= TAGGED_FROM)
         drawn = [(encode(processor, d), d) for d in islice(stream, BATCH * BUCKET)]
         drawn.sort(key=lambda item: len(item[0][0]))
         order = np.random.default_rng(bucket).permutation(BUCKET)
@@ -113,6 +118,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--until", type=int, help="end this sitting after that step")
+    parser.add_argument("--base", type=Path, help="start from this model instead of from nothing")
+    parser.add_argument("--first", type=int, default=0, help="number of the first step, for the batches and the rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peak", type=float, default=2e-3, help="peak learning rate")
@@ -121,10 +128,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
 
     resumed = (args.out / STATE).exists()
-    processor, model = load(args.out) if resumed else make(args.seed)
+    source = args.out if resumed else args.base
+    processor, model = load(source) if source else make(args.seed)
     model.train()
     optimizer = Muon(model, args.peak)
-    first = 0
+    first = args.first
     if resumed:
         state = load_file(args.out / STATE)
         first = int(state.pop(STEP))
@@ -135,7 +143,7 @@ def main() -> None:
     start, losses = time.monotonic(), []
     last = min(args.steps, args.until or args.steps)
     for step, batch in zip(range(first, last), batches(processor, args.seed, first), strict=False):
-        optimizer.set_rate(rate(args.peak, step, args.steps))
+        optimizer.set_rate(rate(args.peak, step - args.first, args.steps - args.first))
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
