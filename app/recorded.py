@@ -66,7 +66,7 @@ def load(store: Store) -> int:
     there = {run.uid for run in list_run_heads(store, newest=0, uids=list(manifest().runs))}
     missing = [file for uid, file in manifest().runs.items() if uid not in there]
     for file in missing:
-        transfer.import_run(store, FOLDER / file, sha256=manifest().hashes[file])
+        transfer.import_runs(store, FOLDER / file, sha256=manifest().hashes[file])
     return len(missing)
 
 

@@ -81,7 +81,7 @@ def record(store: Store, folder: Path) -> int:
     for old in folder.glob("*.zip"):
         old.unlink()
     for run in runs:
-        transfer.export_run(store, run.id, folder / f"{run.name}.zip")
+        transfer.export_runs(store, [run.id], folder / f"{run.name}.zip")
     described = describe(runs, folder)
     text = json.dumps(described.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")

@@ -1,9 +1,9 @@
 """Export what runs recorded, and maintain the database: `python -m store COMMAND`.
 
-`runs`, `metrics`, `completions` and `predictions` hand out; `backup`, `restore`, `export-run`, `import-run` and
-`orphans` take care; `copy` moves a whole database; `import` and `follow` take in runs of other tools, `sync` the
-journals of recorded scripts. Only `import`, `follow`, `sync`, `import-run`, `restore`, `copy`, `delete` and
-`orphans --remove` write to a database."""
+`runs`, `metrics`, `completions` and `predictions` export tables; `export-run`, `export-experiment` and `import-run`
+move runs between databases; `backup`, `restore`, `copy` and `orphans` maintain one; `import` and `follow` read
+files of other tools, `sync` journals of recorded scripts. Only `import`, `follow`, `sync`, `import-run`, `restore`,
+`copy`, `delete` and `orphans --remove` write to a database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from store.completions.rows import iter_completions
 from store.db.engine import Store, StoreError, database_url, media_place, open_store, sqlite_path
 from store.db.rows import RunRow
 from store.evaluations.predictions import iter_predictions
+from store.experiments import get_experiment
 from store.importing import following, saving
+from store.importing.found import counted
+from store.jobs import list_jobs
 from store.metrics import list_metric_names, read_series
 from store.recording import folders as journals
 from store.recording import silence
@@ -125,9 +128,18 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
     add = commands.add_parser("export-run", parents=[of_run], help="one run with its images, as a file")
     add.add_argument("file", metavar="FILE", type=Path, help="a new zip file")
     add.set_defaults(command=_export_run)
-    add = commands.add_parser("import-run", parents=[common], help="take in the run of such a file")
+    add = commands.add_parser(
+        "export-experiment", parents=[common], help="the ended runs of an experiment, as one file"
+    )
+    add.add_argument("experiment", metavar="EXPERIMENT", help="its uid, or its name for the newest of that name")
+    add.add_argument("file", metavar="FILE", type=Path, help="a new zip file")
+    add.add_argument(
+        "--without-completions", action="store_true", help="leave out what the runs sampled while they trained"
+    )
+    add.set_defaults(command=_export_experiment)
+    add = commands.add_parser("import-run", parents=[common], help="import the runs of such a file")
     add.add_argument("file", metavar="FILE", type=Path)
-    add.add_argument("--anew", action="store_true", help="under a new uid, so that it may come twice")
+    add.add_argument("--anew", action="store_true", help="under new uids, so that they can be imported twice")
     add.set_defaults(command=_import_run, writes=True)
     add = commands.add_parser("delete", parents=[of_run], help="remove a run with all that it recorded, for good")
     add.set_defaults(command=_delete, writes=True)
@@ -271,12 +283,23 @@ def _say_copied(copied: backup.WrittenBackup) -> None:
 
 
 def _export_run(store: Store, options: argparse.Namespace) -> None:
-    transfer.export_run(store, resolve_run(store, options.run), options.file)
+    transfer.export_runs(store, [resolve_run(store, options.run)], options.file)
     print(f"{options.file} is written. Checkpoints and logs are not in it.")
 
 
+def _export_experiment(store: Store, options: argparse.Namespace) -> None:
+    experiment = get_experiment(store, options.experiment)
+    at_work = {job.run_id for job in list_jobs(store, open_only=True)}
+    ended = [run_id for run_id in experiment.arms if run_id not in at_work]
+    if not ended:
+        raise StoreError(f"{experiment.name} has no run that has ended: wait for one.")
+    transfer.export_runs(store, ended, options.file, completions=not options.without_completions)
+    print(f"{options.file} holds {len(ended)} of {counted(len(experiment.arms), 'run')}: those that have ended.")
+
+
 def _import_run(store: Store, options: argparse.Namespace) -> None:
-    print(f"imported run {transfer.import_run(store, options.file, anew=options.anew).uid}")
+    for run in transfer.import_runs(store, options.file, anew=options.anew):
+        print(f"imported run {run.uid}")
 
 
 def _delete(store: Store, options: argparse.Namespace) -> None:

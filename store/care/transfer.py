@@ -1,6 +1,6 @@
-"""Export one run with everything that belongs to it to a file, and import such a file into another database.
+"""Export runs with everything that belongs to them to a file, and import such a file into another database.
 
-The file is a zip of a database that holds this run only, with the images of its examples. Checkpoints and logs stay
+The file is a zip of a database that holds these runs only, with the images of their examples. Checkpoints and logs stay
 behind, and so does what refers to them. Files from others are checked by `store.care.unpacking`.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, insert, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, false, insert, or_, select
 
 from store import rollups
 from store.care.backup import IMAGES, NAME
@@ -23,17 +23,18 @@ from store.db.connection import Store, StoreError, driver_cursor, reading, writi
 from store.db.engine import open_store
 from store.db.redaction import redacted_values
 from store.db.rows import ExampleRow, RunRef, StoredExample
-from store.db.schema import Base, Example, Experiment, ExperimentRun, Job, Metric, MetricName, Run
+from store.db.schema import Base, Completion, Example, Experiment, ExperimentRun, Job, Metric, MetricName, Run
 from store.db.sql import upsert
 from store.examples import add_examples, get_examples
 from store.jobs import list_jobs, new_uid
 from store.media import files
-from store.runs import get_run, list_runs
+from store.runs import get_run, list_run_heads
 
 LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary", "metric_rollup", "rolled_up"))
 """Tables of a run that mean nothing elsewhere, can be computed from the others, or are copied with what they join."""
 AT_ONCE = 200
 _RUN: Any = Run.__table__
+_COMPLETION: Any = Completion.__table__
 _EXAMPLE: Any = Example.__table__
 _METRIC: Any = Metric.__table__
 _METRIC_NAME: Any = MetricName.__table__
@@ -44,8 +45,11 @@ Ids = dict[Table, dict[int, int]]
 """New ids by old ids, for each table."""
 
 
-def export_run(store: Store, run_id: int, file: Path) -> None:
-    """Write a run to a new file. Raises StoreError while a job of it is open, or when the file cannot be written."""
+def export_runs(store: Store, run_ids: Iterable[int], file: Path, *, completions: bool = True) -> None:
+    """Write runs to a new file; without `completions`, what they sampled while they trained stays behind.
+
+    Raises StoreError while a job of one is open, or when the file cannot be written.
+    """
     if file.exists():
         raise StoreError(f"There is {file} already: name a new file.")
     unfinished = file.with_name(f"{file.name}.unfinished")
@@ -53,7 +57,8 @@ def export_run(store: Store, run_id: int, file: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             made = _opened(Path(folder))
             try:
-                copy_run(store, made, run_id)
+                for run_id in run_ids:
+                    copy_run(store, made, run_id, completions=completions)
             finally:
                 made.close()
             _pack(Path(folder), unfinished)
@@ -63,14 +68,16 @@ def export_run(store: Store, run_id: int, file: Path) -> None:
         raise StoreError(f"{file} cannot be written ({error.strerror}): make room, or name another.") from None
 
 
-def import_run(store: Store, file: Path, *, anew: bool = False, sha256: str | None = None) -> RunRef:
-    """Import the run of a file; `anew` gives it a new uid, so that it can be imported again.
+def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | None = None) -> list[RunRef]:
+    """Import the runs of a file; `anew` gives them new uids, so that they can be imported again.
+
+    Of a file with several runs, those that are here already are left as they are.
 
     Give the `sha256` of a file of our own to spare the check of its rows and images, which takes most of the time: any
     other file is then refused.
 
     Raises StoreError, with nothing stored, when the file is not an export or of a newer version, when it holds an
-    invalid row or image, or when its run is here already.
+    invalid row or image, or when all of its runs are here already.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -84,15 +91,17 @@ def import_run(store: Store, file: Path, *, anew: bool = False, sha256: str | No
         if sha256 is not None:
             brought = replace(brought, media=packed_images(file, Path(folder)))
         try:
-            runs = list_runs(brought)
-            if len(runs) != 1:
-                raise StoreError(f"{file} holds {len(runs)} runs, not one: export the run again.")
-            return copy_run(brought, store, runs[0].id, anew=anew)
+            runs = list_run_heads(brought)[::-1]
+            if not runs:
+                raise StoreError(f"{file} holds no run: export the run again.")
+            here = set() if anew else {run.uid for run in list_run_heads(store, uids=[run.uid for run in runs])}
+            new = [run for run in runs if run.uid not in here] or runs
+            return [copy_run(brought, store, run.id, anew=anew) for run in new]
         finally:
             brought.close()
 
 
-def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -> RunRef:
+def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False, completions: bool = True) -> RunRef:
     """Copy a run between two open databases, in one transaction except for its examples, which may exist already.
 
     It stays in its experiments, which are created where they do not exist.
@@ -101,7 +110,7 @@ def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False) -
     if list_jobs(source, run_id=run_id, open_only=True):
         raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
     uid = new_uid() if anew else run.uid
-    where = _rows_of(run_id)
+    where = _rows_of(run_id, completions)
     with reading(source) as there:
         ids: Ids = {_EXAMPLE: _bring_examples(source, target, _example_ids(there, where))}
         with writing(target) as here:
@@ -126,7 +135,7 @@ def owned() -> dict[Table, tuple[Column[Any], ...]]:
     return found
 
 
-def _rows_of(run_id: int) -> dict[Table, ColumnElement[bool]]:
+def _rows_of(run_id: int, completions: bool) -> dict[Table, ColumnElement[bool]]:
     """Return, for each table, the condition that selects the run's rows."""
     where: dict[Table, ColumnElement[bool]] = {_RUN: _RUN.c.id == run_id}
     for table, links in owned().items():
@@ -135,7 +144,7 @@ def _rows_of(run_id: int) -> dict[Table, ColumnElement[bool]]:
             chosen = [
                 link.in_(select(parent.c.id).where(where[parent])) for link, parent in zip(links, parents, strict=True)
             ]
-            where[table] = or_(*chosen)
+            where[table] = or_(*chosen) if completions or table is not _COMPLETION else false()
     return where
 
 

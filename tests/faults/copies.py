@@ -45,9 +45,9 @@ def imported(folder: Path, times: int) -> str:
         file = folder / str(number) / "run.zip"
         with scene(folder / str(number) / "there") as there:
             job = stopped_run(there)
-            transfer.export_run(there.store, job.run_id, file)
+            transfer.export_runs(there.store, [job.run_id], file)
         with scene(folder / str(number) / "here") as here:
-            run = transfer.import_run(here.store, file)
+            (run,) = transfer.import_runs(here.store, file)
             before = len(list(iter_completions(here.store, run.id)))
             said = refusal(here, run.id)
             command = [sys.executable, "-m", "trainer", "run", "--resume", run.uid]

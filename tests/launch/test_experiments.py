@@ -98,6 +98,15 @@ def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
     assert {get_run(store, run).max_steps for run, arm in found.arms.items() if arm != "zero-shot CoT"} == {2}
 
 
+def test_thinking_is_probed_in_what_is_trained_to_think(store: Store) -> None:
+    arms = ("zero-shot CoT", "SFT direct", "SFT CoT")
+    matrix = Matrix(arms=arms, models=("tiny-board",), benchmarks=("board-simple",), thinking=True)
+    uid = launch_experiment(store, "probed", matrix)
+    assert get_experiment(store, uid).matrix["thinking"] is True
+    probes = [job.run_id for job in list_jobs(store) if job.arguments.get("thinking")]
+    assert [get_experiment(store, uid).arms[run] for run in probes] == ["SFT CoT"]
+
+
 @pytest.mark.parametrize(
     ("matrix", "sentence"),
     [

@@ -36,7 +36,7 @@ def counts(path: Path) -> dict[str, int]:
 def file(tmp_path: Path) -> foreign.RunFile:
     with closing(open_store(str(tmp_path / "theirs" / "runs.db"))) as store:
         run = foreign.run_with_everything(store)
-        transfer.export_run(store, run.id, tmp_path / "run.zip")
+        transfer.export_runs(store, [run.id], tmp_path / "run.zip")
     return foreign.RunFile(tmp_path / "run.zip", tmp_path)
 
 
@@ -51,7 +51,7 @@ def test_300_changed_files_are_refused_in_a_sentence_or_shown_on_every_page(
             continue
         before = counts(path)
         try:
-            transfer.import_run(empty_store, changed, anew=True)
+            transfer.import_runs(empty_store, changed, anew=True)
             taken += 1
         except StoreError as error:
             refused += 1

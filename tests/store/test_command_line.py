@@ -19,6 +19,7 @@ from store.db.engine import Store
 from store.db.rows import RunRef
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.examples import add_examples
+from store.experiments import add_to_experiment, create_experiment
 from store.jobs import add_job, ask_stop
 from store.runs import delete_run
 from store.steps import record_metrics, record_step
@@ -165,6 +166,23 @@ def test_a_run_goes_to_another_database(
     assert command_line.main(["import-run", file, "--db", other]) == 2
     assert "--anew" in capsys.readouterr().err
     assert command_line.main(["import-run", file, "--db", other, "--anew"]) == 0
+
+
+def test_an_experiment_goes_to_another_database(
+    store: Store, run: RunRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = create_experiment(store, name="seeds", matrix={"arms": ["a"]})
+    add_to_experiment(store, experiment.id, run.id, "a")
+    file, other = str(tmp_path / "seeds.zip"), str(tmp_path / "other.db")
+    assert call(store, "export-experiment", "seeds", file, "--without-completions") == 0
+    assert "holds 1 of 1 run" in capsys.readouterr().out
+    assert command_line.main(["import-run", file, "--db", other]) == 0
+    assert capsys.readouterr().out == f"imported run {run.uid}\n"
+    assert command_line.main(["completions", "demo", "--db", other, "--jsonl", "-"]) == 0
+    assert not capsys.readouterr().out
+    add_job(store, run.id, "evaluate", {})
+    assert call(store, "export-experiment", "seeds", str(tmp_path / "again.zip")) == 2
+    assert "wait for one" in capsys.readouterr().err
 
 
 def test_orphans_are_shown_before_they_are_removed(

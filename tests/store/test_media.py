@@ -250,7 +250,7 @@ def test_every_command_works_with_a_url(tmp_path: Path, monkeypatch: pytest.Monk
     assert not orphans.find(store).any and not list((tmp_path / "afar").glob("*/*"))
     with pytest.raises(files.Lost):
         media_path(store, sha256)
-    transfer.import_run(store, tmp_path / "run.zip")
+    transfer.import_runs(store, tmp_path / "run.zip")
     assert files.content(tmp_path / "afar", sha256)
     store.close()
 

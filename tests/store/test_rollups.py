@@ -194,9 +194,9 @@ def test_what_is_read_is_what_was_written(
 def test_moved_runs_are_rolled_up_where_they_arrive(store: Store, tmp_path: Path) -> None:
     points = wave(300)
     run_id = written(store, points)
-    transfer.export_run(store, run_id, tmp_path / "run.zip")
+    transfer.export_runs(store, [run_id], tmp_path / "run.zip")
     there = open_store(str(tmp_path / "there.db"))
-    brought = transfer.import_run(there, tmp_path / "run.zip")
+    (brought,) = transfer.import_runs(there, tmp_path / "run.zip")
     assert until(there, brought.id) == 288
     assert_rolled_up(there, brought.id, points)
     copy = open_store(str(tmp_path / "copy.db"))

@@ -78,7 +78,7 @@ def other(tmp_path: Path) -> Iterator[Store]:
 
 
 def exported(store: Store, run: RunRef, folder: Path) -> Path:
-    transfer.export_run(store, run.id, folder / "run.zip")
+    transfer.export_runs(store, [run.id], folder / "run.zip")
     return folder / "run.zip"
 
 
@@ -93,7 +93,7 @@ def test_every_table_belongs_to_a_run_is_shared_or_is_left_out() -> None:
 
 
 def test_a_run_arrives_as_it_left(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
-    arrived = transfer.import_run(other, exported(store, run, tmp_path))
+    (arrived,) = transfer.import_runs(other, exported(store, run, tmp_path))
     assert arrived.uid == run.uid
     assert arrived.id != run.id
     before, after = get_run(store, run.id), get_run(other, arrived.id)
@@ -125,9 +125,9 @@ def test_a_file_of_our_own_arrives_unchecked_as_it_does_checked(
 ) -> None:
     file = exported(store, run, tmp_path)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    checked = transfer.import_run(other, file)
+    (checked,) = transfer.import_runs(other, file)
     second = open_store(str(tmp_path / "second" / "second.db"))
-    arrived = transfer.import_run(second, file, sha256=sha256)
+    (arrived,) = transfer.import_runs(second, file, sha256=sha256)
     assert get_run(second, arrived.id).uid == get_run(other, checked.id).uid == run.uid
     assert [row.text for row in iter_completions(second, arrived.id)] == [
         row.text for row in iter_completions(other, checked.id)
@@ -142,7 +142,7 @@ def test_a_file_that_is_not_the_one_of_ours_is_refused(store: Store, run: RunRef
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(StoreError, match="not the file that came with the project"):
-        transfer.import_run(other, file, sha256=sha256)
+        transfer.import_runs(other, file, sha256=sha256)
     assert len(list_runs(other)) == 3
 
 
@@ -152,7 +152,7 @@ def test_runs_meet_again_in_their_experiment(store: Store, run: RunRef, other: S
     create_experiment(store, name="of others", matrix={})
     for each, arm in ((run, "a"), (second, "b")):
         add_to_experiment(store, made.id, each.id, arm)
-    arrived = transfer.import_run(other, exported(store, run, tmp_path))
+    (arrived,) = transfer.import_runs(other, exported(store, run, tmp_path))
     (alone,) = list_experiments(other)
     assert (alone.uid, alone.name, alone.matrix, alone.arms) == (
         made.uid,
@@ -160,15 +160,15 @@ def test_runs_meet_again_in_their_experiment(store: Store, run: RunRef, other: S
         {"arms": ["a", "b"]},
         {arrived.id: "a"},
     )
-    transfer.export_run(store, second.id, tmp_path / "second.zip")
-    beside = transfer.import_run(other, tmp_path / "second.zip")
+    transfer.export_runs(store, [second.id], tmp_path / "second.zip")
+    (beside,) = transfer.import_runs(other, tmp_path / "second.zip")
     (both,) = list_experiments(other)
     assert both.arms == {arrived.id: "a", beside.id: "b"}
 
 
 def test_what_stays_behind_is_not_named(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
     file = exported(store, run, tmp_path)
-    arrived = get_run(other, transfer.import_run(other, file).id)
+    arrived = get_run(other, transfer.import_runs(other, file)[0].id)
     assert (arrived.output_dir, arrived.parent_id) == (None, None)
     assert arrived.job is not None and arrived.job.log_path is None
     assert list_checkpoints(other, arrived.id) == []
@@ -180,9 +180,9 @@ def test_a_run_that_is_there_comes_again_only_under_another_uid(store: Store, ru
     file = exported(store, run, tmp_path)
     before = counts(store)
     with pytest.raises(StoreError, match="is here already"):
-        transfer.import_run(store, file)
+        transfer.import_runs(store, file)
     assert counts(store) == before
-    again = transfer.import_run(store, file, anew=True)
+    (again,) = transfer.import_runs(store, file, anew=True)
     assert again.uid != run.uid
     assert counts(store)["example"] == before["example"]
     assert counts(store)["completion"] == 2 * before["completion"]
@@ -198,7 +198,7 @@ def test_a_run_at_work_is_not_exported(store: Store, run: RunRef, tmp_path: Path
 def test_an_example_of_the_same_name_must_be_the_same(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
     add_examples(other, [make.example(answer=5)])
     with pytest.raises(StoreError, match="is another one here"):
-        transfer.import_run(other, exported(store, run, tmp_path))
+        transfer.import_runs(other, exported(store, run, tmp_path))
     assert "demo" not in [row.name for row in list_runs(other)]
 
 
@@ -237,7 +237,7 @@ def test_a_file_of_a_newer_version_or_with_a_job_to_start_is_refused(
     change(file, sql)
     before = counts(other)
     with pytest.raises(StoreError, match=words):
-        transfer.import_run(other, file)
+        transfer.import_runs(other, file)
     assert counts(other) == before
 
 
@@ -246,7 +246,7 @@ def test_members_that_lead_out_are_left_in_the_file(store: Store, run: RunRef, o
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("../evil", "x")
         archive.writestr(f"vision-r1-zero-media/../../{'a' * 64}", "x")
-    transfer.import_run(other, file)
+    transfer.import_runs(other, file)
     assert not list(tmp_path.rglob("evil*"))
 
 
@@ -254,4 +254,29 @@ def test_members_that_lead_out_are_left_in_the_file(store: Store, run: RunRef, o
 def test_a_file_that_is_no_run(other: Store, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.zip").write_bytes(content)
     with pytest.raises(StoreError, match="cannot be read"):
-        transfer.import_run(other, tmp_path / "run.zip")
+        transfer.import_runs(other, tmp_path / "run.zip")
+
+
+def test_the_runs_of_an_experiment_go_into_one_file_and_come_once(
+    store: Store, run: RunRef, other: Store, tmp_path: Path
+) -> None:
+    second, experiment = make.run(store, "second run"), create_experiment(store, name="both", matrix={"arms": ["a"]})
+    for member in (run, second):
+        add_to_experiment(store, experiment.id, member.id, "a")
+    transfer.export_runs(store, [run.id], tmp_path / "one.zip")
+    transfer.export_runs(store, [run.id, second.id], tmp_path / "both.zip", completions=False)
+
+    (first,) = transfer.import_runs(other, tmp_path / "one.zip")
+    (new,) = transfer.import_runs(other, tmp_path / "both.zip")
+    assert get_run(other, new.id).name == "second run"
+    assert [set(row.arms) for row in list_experiments(other)] == [{first.id, new.id}]
+    with pytest.raises(StoreError, match="is here already"):
+        transfer.import_runs(other, tmp_path / "both.zip")
+
+
+def test_a_run_can_leave_its_completions_behind(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
+    transfer.export_runs(store, [run.id], tmp_path / "run.zip", completions=False)
+    (arrived,) = transfer.import_runs(other, tmp_path / "run.zip")
+    assert not list(iter_completions(other, arrived.id))
+    assert list_metric_names(other, arrived.id) == ["kl", "reward"]
+    assert [row.correct for row in iter_predictions(other, arrived.id)] == [True]

@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> foreign.RunFile:
     folder = tmp_path_factory.mktemp("theirs")
     with closing(open_store(str(folder / "runs.db"))) as store:
         run = foreign.run_with_everything(store)
-        transfer.export_run(store, run.id, folder / "run.zip")
+        transfer.export_runs(store, [run.id], folder / "run.zip")
     return foreign.RunFile(folder / "run.zip", folder)
 
 
@@ -58,7 +58,7 @@ def refused(store: Store, file: Path) -> str:
     """What is said of a file that is refused, in time and with nothing stored."""
     begun = time.monotonic()
     with pytest.raises(StoreError) as caught:
-        transfer.import_run(store, file)
+        transfer.import_runs(store, file)
     assert time.monotonic() - begun < SECONDS
     assert list_runs(store) == [] and not list(store.folder.glob("runs/*"))
     return str(caught.value)
@@ -210,7 +210,7 @@ def test_a_file_of_an_older_version_comes_in(whole: foreign.RunFile, mine: Store
         )
         connection.exec_driver_sql('INSERT INTO step (run_id, step, "at") VALUES (3, 1, 5.0)')
     engine.dispose()
-    arrived = transfer.import_run(mine, whole.packed(path))
+    (arrived,) = transfer.import_runs(mine, whole.packed(path))
     assert [run.name for run in list_runs(mine)] == ["old"]
     assert read_clock(mine, arrived.id).at.tolist() == [5.0]
 

@@ -33,6 +33,9 @@ def add(command: Added, launcher_option: Callable[[argparse.ArgumentParser], Non
     experiment.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace one field in all runs"
     )
+    experiment.add_argument(
+        "--thinking", action="store_true", help="also probe how far answers depend on the thinking before them"
+    )
     experiment.add_argument("--queue", action="store_true", help="return at once, rather than when all has ended")
     launcher_option(experiment)
 
@@ -76,6 +79,8 @@ def _launched(options: argparse.Namespace) -> Matrix:
         changed |= {"models": options.models, "benchmarks": benchmark.drawn(options.models)}
     if options.benchmarks is not None:
         changed["benchmarks"] = options.benchmarks
+    if options.thinking:
+        changed["thinking"] = True
     return replace(base, **changed)
 
 

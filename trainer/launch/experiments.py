@@ -20,6 +20,8 @@ from trainer.spec.experiments import Matrix, Planned, from_stored, planned, stor
 
 BASE_SAMPLES = 8
 """Samples of an arm that trains nothing, on every benchmark, for its pass@k beside the others' pass@1."""
+PROBED = 200
+"""Examples of a CoT-faithfulness probe, which answers each of them several times."""
 INTERRUPTED = (JobState.STOPPED, JobState.KILLED, JobState.LOST)
 """How a job ended that did not fail by itself: repeating it makes sense."""
 
@@ -129,4 +131,7 @@ def _queue(store: Store, experiment_id: int, runs: list[Planned], matrix: Matrix
             if asked != own:
                 later = {"benchmark": asked, "checkpoint": "best", **sampled}
                 add_job(store, made.id, "evaluate", later, launcher=launcher)
+        if matrix.thinking and trains and config.style == "cot":
+            probe = {"benchmark": own, "checkpoint": "best", "limit": PROBED, "thinking": True}
+            add_job(store, made.id, "evaluate", probe, launcher=launcher)
     launch.tell(store, launcher)

@@ -72,6 +72,8 @@ class Matrix:
     benchmarks: tuple[str, ...] = DRAWN_DATASETS[:3]
     settings: tuple[tuple[str, Any], ...] = ()
     """Dotted fields that replace those of every preset."""
+    thinking: bool = False
+    """Also run the CoT-faithfulness probe on every trained run that reasons, on its own dataset."""
 
 
 class Planned(NamedTuple):
@@ -86,6 +88,7 @@ EVIDENCE = Matrix(
     seeds=(0, 1, 2),
     models=(TINY_BOARD,),
     benchmarks=DRAWN_DATASETS[3:],
+    thinking=True,
 )
 NAMED = {"demo-tables": DEMO_TABLES, "demo-evidence": EVIDENCE}
 
@@ -147,7 +150,7 @@ def _name_parts(matrix: Matrix, further: Mapping[str, Any]) -> list[str]:
 
 def stored(matrix: Matrix) -> dict[str, Any]:
     """Return the matrix as JSON."""
-    return {key: list(value) for key, value in vars(matrix).items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(matrix).items()}
 
 
 def from_stored(values: Mapping[str, Any]) -> Matrix:
