@@ -20,7 +20,7 @@ from tests.faults import copies, crowd, deaths, recorders, storage
 from tests.faults.upstream import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
-TRUE_AGAIN = "the database is whole, the page tells the truth within 15 s"
+TRUE_AGAIN = "the database is intact, the page shows the truth within 15 s"
 
 
 class Fault(NamedTuple):
@@ -37,7 +37,7 @@ FAULTS = (
         deaths.trainer,
         50,
     ),
-    Fault("the dashboard is killed", "training goes on, the next dashboard shows it", deaths.dashboard, 10),
+    Fault("the dashboard is killed", "training continues, the next dashboard shows it", deaths.dashboard, 10),
     Fault("dashboard and trainer are killed", f"{TRUE_AGAIN}; the run resumes", deaths.dashboard_and_trainer, 10),
     Fault("dashboard, queue and trainer are killed at once", f"{TRUE_AGAIN}; the run resumes", deaths.everything, 10),
     Fault(
@@ -46,48 +46,52 @@ FAULTS = (
         recorders.killed,
         50,
     ),
-    Fault("the queue's process is killed", "its job goes on, the next job starts", deaths.worker, 5),
-    Fault("the queue's process hangs (`kill -STOP`)", "it is replaced, its job goes on", deaths.frozen_worker, 1),
-    Fault("the disk is full", "the run fails with that reason, the database is whole, it resumes", storage.full, 5),
-    Fault("the database is read-only", "one sentence says so, nothing is changed", storage.read_only, 3),
+    Fault("the queue's process is killed", "its job continues, the next job starts", deaths.worker, 5),
+    Fault("the queue's process hangs (`kill -STOP`)", "it is replaced, its job continues", deaths.frozen_worker, 1),
+    Fault(
+        "the disk is full", "the run fails with that reason, the database is intact, the run resumes", storage.full, 5
+    ),
+    Fault("the database is read-only", "one sentence says so, nothing changes", storage.read_only, 3),
     Fault("the output folder is deleted", "the run finishes; a resume says what is gone", storage.deleted_folder, 3),
     Fault(
         "a backup is restored elsewhere and resumed",
-        "the copy goes on in a folder of its own, the original is untouched and goes on too",
+        "the copy continues in a folder of its own, the original is untouched and continues too",
         copies.restored,
         3,
     ),
     Fault(
         "an imported run is resumed",
-        "one sentence says that it has no checkpoint, nothing is changed",
+        "one sentence says that it has no checkpoint, nothing changes",
         copies.imported,
         3,
     ),
     Fault(
         "the database is replaced by a backup of it",
-        "the run goes on in a folder of its own, and from the replaced database in its first one",
+        "the run continues in a folder of its own, and with the first database back in place, in the first folder",
         copies.replaced,
         3,
     ),
-    Fault("the clock jumps", "nothing is taken for dead, no step is lost", storage.jumping_clock, 3),
+    Fault("the clock jumps", "nothing is mistaken for dead, no step is lost", storage.jumping_clock, 3),
     Fault(
-        "the queue holds what cannot be carried out", "it fails in words, the next job starts", storage.broken_row, 5
+        "the queue holds an invalid job", "it fails with a readable message, the next job starts", storage.broken_row, 5
     ),
-    Fault("memory runs out", "out of memory, with the knob to turn; the next job starts", crowd.no_memory, 5),
-    Fault("four trainers and ten readers at once", "nobody finds the database locked", crowd.crowd, 5),
+    Fault(
+        "memory runs out", "shown as out of memory, with the setting to change; the next job starts", crowd.no_memory, 5
+    ),
+    Fault("four trainers and ten readers at once", "no process finds the database locked", crowd.crowd, 5),
 )
-HEAD = """# Faults
+HEAD = """# Fault tests
 
-What was done to a real training of the embedded model, and what was seen. Written by `make faults`; every row held,
-or there would be no table.
+What happens to a real training of the embedded model when processes, disks, files or clocks fail. `make faults` writes this
+table, and writes none unless every row holds.
 
 | fault | expected | observed | times tried |
 |---|---|---|---|
 """
 ELSEWHERE = """
-## What went wrong elsewhere
+## Complaints about other tools
 
-Complaints about other dashboards and trainers, and the test that keeps each of them from being ours.
+What users of other dashboards and trainers complain about, and the test that keeps it from happening here.
 
 | complaint | test |
 |---|---|
