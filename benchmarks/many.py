@@ -17,7 +17,7 @@ from trainer.spec.config import RunConfig, from_dict, preset
 RUNS, TAGS, STEPS, EXAMPLES, SEEDS = 2000, 5, 20, 8, 3
 """Runs; tags and steps of each; questions that each is tested on; seeds of each setting."""
 NAMES = ("reward", "rewards/format", "rewards/accuracy", "kl", "loss", "learning_rate", "probe/accuracy")
-PRESETS = ("demo-grpo", "demo-sft", "demo-grpo-no-steps")
+PRESETS = ("shapes-grpo", "shapes-sft", "shapes-grpo-no-steps")
 KINDS = (("probe", STEPS // 2), ("val", STEPS), ("test", STEPS))
 DATASET = "shapes-simple"
 BEGAN, HOUR = 1.7e9, 3600.0

@@ -37,7 +37,7 @@ class Timed(NamedTuple):
 
 
 def train(steps: int, folder: Path, *, recorded: bool, as_script: bool = False) -> Timed:
-    chosen = config.override(config.preset("demo-grpo"), {"optimization.steps": str(steps)})
+    chosen = config.override(config.preset("shapes-grpo"), {"optimization.steps": str(steps)})
     set_seed(0)
     base = loading.load_base(chosen.model)
     examples = datasets.load_role(chosen.data, "train", 400)

@@ -39,7 +39,7 @@ def training(folder: Path, name: str, steps: int, count: int, waiting: str) -> s
     chosen["OMP_WAIT_POLICY"] = WAITING[waiting]
     values = SETTINGS | {"optimization.steps": steps, "name": name}
     settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "trainer", "run", "--preset", "demo-grpo", *settings]
+    command = [sys.executable, "-m", "trainer", "run", "--preset", "shapes-grpo", *settings]
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(["nice", "-n", "5", *command], env=os.environ | chosen, stdout=log, stderr=log)
 

@@ -98,10 +98,10 @@ def choose(name: str) -> None:
 def preset_cards() -> None:
     chosen = str(st.session_state.get("launch.source")).removeprefix("preset ")
     model = {name: values.get("model", {}).get("id", TINY) for name, values in PRESETS.items()}
-    cards([name for name in PRESETS if model[name] == TINY], chosen)
-    board = [name for name in PRESETS if model[name] == TINY_BOARD]
-    with st.expander("The board: too much to count at a glance", expanded=chosen in board, key="board"):
-        cards(board, chosen)
+    cards([name for name in PRESETS if model[name] == TINY_BOARD], chosen)
+    shapes = [name for name in PRESETS if model[name] == TINY]
+    with st.expander("A smaller world, which can be counted at a glance", expanded=chosen in shapes, key="shapes"):
+        cards(shapes, chosen)
     real = [name for name in PRESETS if model[name] not in EMBEDDED]
     with st.expander("Real models, for one GPU", expanded=chosen in real, key="real-models"):
         cards(real, chosen)

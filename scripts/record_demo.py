@@ -30,12 +30,12 @@ ARMS = {
     "demo-grpo": "GRPO CoT",
     "demo-sft": "SFT CoT",
     "demo-collapse": "GRPO collapse",
-    "none-tiny-r32": "zero-shot CoT",
+    "none-tiny-board-r32": "zero-shot CoT",
 }
 """The runs by name, and their arms."""
-BASE, LIMIT = "none-tiny-r32", 200
+BASE, LIMIT = "none-tiny-board-r32", 200
 EXPERIMENT = "Recorded: reward, imitation and the base model"
-BENCHMARKS = ("shapes-complex", "shapes-hard")
+BENCHMARKS = ("board-complex", "board-hard")
 MOST_BYTES = 15_000_000
 
 
@@ -62,7 +62,7 @@ def commands(names: Sequence[str]) -> tuple[str, ...]:
     """Return the commands that make the runs of these names, in their order."""
     made = [f"python -m trainer run --preset {name} --db DB" for name in names if name != BASE]
     if BASE in names:
-        made.append(f"python -m trainer eval --model tiny --benchmark shapes-simple --limit {LIMIT} --db DB")
+        made.append(f"python -m trainer eval --model tiny-board --benchmark board-simple --limit {LIMIT} --db DB")
     for name in names:
         asked = f"--run {name} --checkpoint {0 if name == BASE else 'best'}"
         made += [f"python -m trainer eval {asked} --benchmark {each} --limit {LIMIT} --db DB" for each in BENCHMARKS]

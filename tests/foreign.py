@@ -52,7 +52,7 @@ ODD: tuple[Any, ...] = (
 
 def run_with_everything(store: Store, name: str = "demo") -> RunRef:
     """A finished run that has a row in every table that goes with a run."""
-    config = preset("demo-grpo").model_dump(mode="json")
+    config = preset("shapes-grpo").model_dump(mode="json")
     run = make.run(store, name, config=config, max_steps=4, lora_rank=8, seed=1)
     describe_run(store, run.id, prompt="How many?", note="n", environment={"python": "3"}, sources={"r": "x"})
     add_tag(store, run.id, "mine")

@@ -37,7 +37,7 @@ def fill(store: Store, *, seeds: int = SEEDS, steps: int = STEPS, name: str = "e
 
 def new_run(store: Store, arm: str, rank: int, seed: int, steps: int) -> RunRef:
     own = (f"seed={seed}", f"lora.rank={rank}", f"optimization.steps={steps}")
-    settings = seeded.config("demo-grpo", *own)
+    settings = seeded.config("shapes-grpo", *own)
     return seeded.new_run(
         store, settings.model_copy(update={"name": f"{arm.lower().replace(' ', '-')}-r{rank}-s{seed}"})
     )
@@ -46,7 +46,7 @@ def new_run(store: Store, arm: str, rank: int, seed: int, steps: int) -> RunRef:
 def learn(store: Store, run: RunRef, arm: str, rank: int, seed: int, steps: int, train: seeded.Examples) -> None:
     """Every step's metrics, and the completions of one group at the step where the odd seed breaks away."""
     rng = random.Random(run.id)
-    settings = seeded.config("demo-grpo")
+    settings = seeded.config("shapes-grpo")
     is_best = (arm, rank) == FASTEST
     last = SHORT * steps // STEPS if is_best and seed == 4 else steps
     job = add_job(store, run.id, "train", {})

@@ -66,18 +66,18 @@ def seed_database(path: Path, *, now: float = NOW) -> None:
     store = open_store(str(path))
     train, val = examples(store, "train", 24), examples(store, "val", 24)
     with at(now - 7200) as clock:
-        finished(store, clock, config("demo-grpo"), train, val, pace=2.0)
-        finished(store, clock, config("demo-sft"), train, val, pace=0.6)
+        finished(store, clock, config("shapes-grpo"), train, val, pace=2.0)
+        finished(store, clock, config("shapes-sft"), train, val, pace=0.6)
         out_of_memory(store, clock, train)
     with at(now - 87 * 1.4 - 20) as clock:
         running(store, clock, train, val)
-        add_job(store, new_run(store, config("demo-collapse", "seed=1")).id, "train", {})
+        add_job(store, new_run(store, config("shapes-collapse", "seed=1")).id, "train", {})
     store.close()
 
 
 def config(name: str, *settings: str) -> RunConfig:
     """A preset whose length, rewards and pace stay as they are here when presets are tuned."""
-    steps, probe_every, val_every = (250, 25, 125) if name == "demo-sft" else (170, 10, 50)
+    steps, probe_every, val_every = (250, 25, 125) if name == "shapes-sft" else (170, 10, 50)
     fixed = (
         f"optimization.steps={steps}",
         "optimization.learning_rate=0.0003",
@@ -85,7 +85,7 @@ def config(name: str, *settings: str) -> RunConfig:
         f"evaluation.val_every={val_every}",
         "rewards.format=1.0",
         "rewards.accuracy=2.0",
-        f"rewards.steps={0.0 if name == 'demo-grpo-no-steps' else 0.5}",
+        f"rewards.steps={0.0 if name == 'shapes-grpo-no-steps' else 0.5}",
     )
     return override(preset(name), dict(setting.split("=", 1) for setting in (*fixed, *settings)))
 
@@ -163,7 +163,7 @@ def finished(store: Store, clock: Clock, settings: RunConfig, train: Examples, v
 
 
 def running(store: Store, clock: Clock, train: Examples, val: Examples) -> RunRef:
-    settings = config("demo-grpo-no-steps", "seed=3")
+    settings = config("shapes-grpo-no-steps", "seed=3")
     run = new_run(store, settings)
     job = start(store, run, host=ELSEWHERE, folder=store.media.parent / "runs" / run.uid)
     learn(store, clock, run, job, settings, train, val, until=87, pace=1.4)
@@ -172,7 +172,7 @@ def running(store: Store, clock: Clock, train: Examples, val: Examples) -> RunRe
 
 
 def out_of_memory(store: Store, clock: Clock, train: Examples) -> RunRef:
-    values = config("demo-grpo").model_dump(mode="json")
+    values = config("shapes-grpo").model_dump(mode="json")
     model = values["model"] | {"id": "HuggingFaceTB/SmolVLM-256M-Instruct"}
     settings = from_dict(values | {"name": "smolvlm-256m-*r64*", "model": model, "lora": {"rank": 64}})
     run = new_run(store, settings)

@@ -150,7 +150,7 @@ def demo(folder: Path, check: bool) -> Figures:
     """Train the embedded model as the demonstration does, for some updates, and say what it learnt."""
     changes = {"optimization.steps": 2 if check else 60, "data.val_examples": 16, "data.test_examples": 16}
     smaller = CHECKED | {"optimization.steps": 2, "max_tokens": 12} if check else {}
-    config = _changed("demo-grpo", changes | smaller)
+    config = _changed("shapes-grpo", changes | smaller)
     return _run(config, folder)
 
 

@@ -109,7 +109,7 @@ def test_what_was_not_recorded_is_not_known(store: Store) -> None:
 
 def test_the_running_total_is_exact_however_long_the_run(tmp_path: Path) -> None:
     opened = open_store(str(tmp_path / "runs.db"))
-    run = seeded.new_run(opened, seeded.config("demo-grpo"))
+    run = seeded.new_run(opened, seeded.config("shapes-grpo"))
     values = np.random.default_rng(0).random(1500)
     for step, value in enumerate(values.tolist(), 1):
         record_metrics(opened, run.id, step, {"time/step": value, "other": 1.0})
@@ -140,7 +140,7 @@ TEXTS = ("<think>1. a red dot</think><answer>2</answer>", "no idea")
 
 def predictions(store: Store, recorded: list[dict[str, float | None]]) -> list[Any]:
     """Two stored predictions with what was recorded of their rewards; the true count is 2."""
-    run = seeded.new_run(store, seeded.config("demo-grpo"))
+    run = seeded.new_run(store, seeded.config("shapes-grpo"))
     ids = add_examples(
         store, [ExampleRow(dataset="d", split="val", key=str(i), question="?", answer=2) for i in range(2)]
     )

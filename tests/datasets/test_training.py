@@ -54,7 +54,7 @@ def run(store: Store, method: str, data: DataConfig, **settings: str) -> RunDeta
     for name in ("dataset", "path"):
         if (value := getattr(data, name)) is not None:
             wanted[f"data.{name}"] = json.dumps(value)
-    made, job = launch.create(store, config.override(config.preset("demo-grpo"), wanted))
+    made, job = launch.create(store, config.override(config.preset("shapes-grpo"), wanted))
     assert execute(store, get_job(store, job.uid)) == 0, get_run(store, made.id).job
     return get_run(store, made.id)
 
@@ -132,7 +132,7 @@ def test_several_pictures_an_example_train(store: Store, tmp_path: Path) -> None
 @pytest.mark.parametrize("build", [grpo.rows, sft.rows])
 def test_rows_hold_no_pictures_until_they_are_asked_for(build: Any, tmp_path: Path) -> None:
     examples = datasets.load_role(made("folder", tmp_path), "train", 20)
-    rows = build(examples, config.preset("demo-grpo"))
+    rows = build(examples, config.preset("shapes-grpo"))
     for path in (tmp_path / "pictures").iterdir():
         path.unlink()
     assert len(rows) == len(examples)
@@ -141,7 +141,7 @@ def test_rows_hold_no_pictures_until_they_are_asked_for(build: Any, tmp_path: Pa
 
 
 def test_copies_of_an_example_in_a_batch_share_their_pictures(tmp_path: Path) -> None:
-    rows = grpo.rows(datasets.load_role(made("tdiuc", tmp_path), "train", 4), config.preset("demo-grpo"))
+    rows = grpo.rows(datasets.load_role(made("tdiuc", tmp_path), "train", 4), config.preset("shapes-grpo"))
     batch = rows.__getitems__([2, 2, 1])
     assert batch[0]["images"][0] is batch[1]["images"][0]
     assert [row["example"] for row in batch] == [2, 2, 1]

@@ -19,7 +19,7 @@ NAME, STEP = "odd", 171
 
 def add_run(store: Store) -> None:
     """A finished GRPO run, and after its end one group of hostile texts, as completions and as predictions."""
-    settings = seeded.config("demo-grpo", "seed=4")
+    settings = seeded.config("shapes-grpo", "seed=4")
     train, val = seeded.examples(store, "train", 24), seeded.examples(store, "val", 24)
     with seeded.at(time.time() - 9000) as clock:
         named = from_dict(settings.model_dump(mode="json") | {"name": NAME})

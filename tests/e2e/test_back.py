@@ -49,10 +49,10 @@ DEEDS = {
     "the trace before": ("traces?completion={trace}", press("inspect-j")),
     "all groups from a trace": ("traces?completion={trace}", press("inspect-g")),
     "the next step from a trace": ("traces?completion={trace}&group=0", press("traces-Right")),
-    "another run from a step": ("traces?run={run}&step=3&group=0", choose("Run", "demo-sft")),
-    "another run from a view": ("traces?run={run}&view=Predictions", choose("Run", "demo-sft")),
-    "another run from a cursor": ("run?run={run}&step=3", choose("Run", "demo-sft")),
-    "a run beside it": ("emergence?run={run}&step=3", choose("Draw another run over it", "demo-grpo-no-steps")),
+    "another run from a step": ("traces?run={run}&step=3&group=0", choose("Run", "shapes-sft")),
+    "another run from a view": ("traces?run={run}&view=Predictions", choose("Run", "shapes-sft")),
+    "another run from a cursor": ("run?run={run}&step=3", choose("Run", "shapes-sft")),
+    "a run beside it": ("emergence?run={run}&step=3", choose("Draw another run over it", "shapes-grpo-no-steps")),
     "another dataset": ("datasets?dataset=shapes-simple&split=train", choose("Split", "val")),
 }
 
@@ -61,7 +61,7 @@ DEEDS = {
 def test_one_press_of_back_undoes_it(seeded: browsing.Server, browser_page: Page, deed: str) -> None:
     page, (address, act) = browser_page, DEEDS[deed]
     store = open_store(seeded.database, readonly=True)
-    run = next(row for row in list_runs(store) if row.name == "demo-grpo")
+    run = next(row for row in list_runs(store) if row.name == "shapes-grpo")
     trace = list_completions(store, run.id, steps=(3, 3), limit=1)[0].id
     store.close()
     start = f"{seeded.url}/{address.format(run=run.uid, trace=trace)}"

@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def address(server: Server, view: str) -> str:
     store = open_store(server.database, readonly=True)
-    uids = ",".join(seeded.find(store, name).uid for name in ("demo-sft", "demo-grpo"))
+    uids = ",".join(seeded.find(store, name).uid for name in ("shapes-sft", "shapes-grpo"))
     store.close()
     return f"{server.url}/drift?runs={uids}&view={view}"
 

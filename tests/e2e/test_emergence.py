@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 def page(seeded: Server, browser_page: Page) -> Page:
     """The story of the finished GRPO run."""
     store = open_store(seeded.database, readonly=True)
-    uid = next(run.uid for run in list_runs(store) if run.name == "demo-grpo")
+    uid = next(run.uid for run in list_runs(store) if run.name == "shapes-grpo")
     store.close()
     goto(browser_page, f"{seeded.url}/emergence?run={uid}")
     expect(browser_page.locator(".live-chart .main-svg").first).to_be_visible()

@@ -142,7 +142,7 @@ def add_open_work(store: Store) -> None:
         add_to_experiment(store, made.id, runs[state].id, "arm")
     here = {"host": ELSEWHERE, "boot_id": "b", "pid": 7, "pid_started": 1.0}
     upsert_worker(store, **here)
-    job = add_job(store, find(store, "demo-sft").id, "evaluate", {"benchmark": HOSTILE})
+    job = add_job(store, find(store, "shapes-sft").id, "evaluate", {"benchmark": HOSTILE})
     start_job(store, job.id, **here, log_path=None)
     beat_job(store, job.id, "answering", 1, 8)
     begin_index(store, name="folder", path="at work", split="train", limit=9, **here)

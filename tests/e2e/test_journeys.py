@@ -78,7 +78,7 @@ def test_first_visit_says_what_this_is_and_starts_the_demo(server: browsing.Serv
     text = card.get_by_test_id("stMarkdown").all_inner_texts()
     assert len(re.findall(r"\.(?:\s|$)", " ".join(text))) == 3
     card.get_by_role("button", name="Start the demo").click()
-    for name in ("demo-grpo", "demo-sft"):
+    for name in ("shapes-grpo", "shapes-sft"):
         expect(browser_page.get_by_text(name).first).to_be_visible()
     wait_until_idle(browser_page)
     no_exception(browser_page)
@@ -119,7 +119,7 @@ def test_a_run_is_launched_watched_stopped_and_resumed(server: browsing.Server, 
 def test_a_trace_is_opened_from_a_chart(seeded: browsing.Server, browser_page: Page) -> None:
     """A click on a curve leads to the texts of that step, with their image, question and answers."""
     page = browser_page
-    goto(page, f"{seeded.url}/run?run={uid_of(seeded, 'demo-grpo')}")
+    goto(page, f"{seeded.url}/run?run={uid_of(seeded, 'shapes-grpo')}")
     click_chart(page, page.locator(".st-key-chart_reward .nsewdrag").first)
     page.get_by_role("link", name="Open its groups").click()
     page.wait_for_url("**/traces?**")
@@ -149,7 +149,7 @@ OF_ALL = (
 OF_RUNS = ("run", "traces", "find", "rewards", "emergence", "compare", "drift")
 
 
-@pytest.mark.parametrize("run", ["", "demo-grpo", "demo-sft", "smolvlm-256m-*r64*"])
+@pytest.mark.parametrize("run", ["", "shapes-grpo", "shapes-sft", "smolvlm-256m-*r64*"])
 def test_every_page_fits_its_window(seeded: browsing.Server, browser_page: Page, run: str) -> None:
     """Every page shows without an error and without a horizontal scroll bar, wide and narrow, light and dark."""
     query = f"?run={uid_of(seeded, run)}" if run else ""

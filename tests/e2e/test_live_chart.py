@@ -68,7 +68,7 @@ class Live:
         self.train = seeded.examples(store, "train", 4)
 
     def advance(self, steps: int) -> None:
-        settings = seeded.config("demo-grpo-no-steps")
+        settings = seeded.config("shapes-grpo-no-steps")
         clock = seeded.Clock(time.time())
         for _ in range(steps):
             step = get_run(self.store, self.run.id).step + 1

@@ -32,7 +32,7 @@ def test_a_phrase_is_found_and_read_with_the_keyboard(
 ) -> None:
     """From a pattern to the first match, to the trace behind it, to its neighbours, without the mouse."""
     page = browser_page
-    goto(page, f"{seeded.url}/find?run={find(reader, 'demo-grpo').uid}")
+    goto(page, f"{seeded.url}/find?run={find(reader, 'shapes-grpo').uid}")
     page.get_by_label("Text", exact=True).fill(r"there are \d+ of")
     page.get_by_label("Text", exact=True).press("Enter")
     wait_until_idle(page)
@@ -63,7 +63,7 @@ def test_a_selection_is_tagged_exported_and_trained_on(
 ) -> None:
     """What a filter finds gets a tag, leaves as JSON lines, and fills the launch form."""
     page = browser_page
-    run = find(reader, "demo-grpo")
+    run = find(reader, "shapes-grpo")
     goto(page, f"{seeded.url}/find?run={run.uid}&judged=Right&form=Well-formed&step_from=100")
     page.get_by_role("button", name="Tag", exact=False).first.click()
     page.get_by_label("Tag", exact=True).last.fill("good")
@@ -87,7 +87,7 @@ def test_a_selection_is_tagged_exported_and_trained_on(
 def test_answers_stand_side_by_side(seeded: browsing.Server, browser_page: Page, reader: Store) -> None:
     """One switch turns the rows of every group into columns with their differences marked."""
     page = browser_page
-    goto(page, f"{seeded.url}/traces?run={find(reader, 'demo-grpo').uid}&step=60")
+    goto(page, f"{seeded.url}/traces?run={find(reader, 'shapes-grpo').uid}&step=60")
     page.locator(".stCheckbox", has_text="Side by side").locator("label").first.click()
     wait_until_idle(page)
     no_exception(page)
@@ -100,7 +100,7 @@ def test_answers_stand_side_by_side(seeded: browsing.Server, browser_page: Page,
 def test_a_run_is_scored_again_under_other_weights(seeded: browsing.Server, browser_page: Page, reader: Store) -> None:
     """Without a weight for steps some groups teach nothing any more; the charts and the largest changes show it."""
     page = browser_page
-    goto(page, f"{seeded.url}/rewards?run={find(reader, 'demo-grpo').uid}&view=A+whole+run")
+    goto(page, f"{seeded.url}/rewards?run={find(reader, 'shapes-grpo').uid}&view=A+whole+run")
     page.get_by_label("steps", exact=True).fill("0")
     page.get_by_label("steps", exact=True).press("Enter")
     wait_until_idle(page)
@@ -115,7 +115,7 @@ def test_a_run_is_scored_again_under_other_weights(seeded: browsing.Server, brow
 def test_a_note_stays_with_its_trace(seeded: browsing.Server, browser_page: Page, reader: Store) -> None:
     """What somebody writes beside a trace is there when its address is opened again."""
     page = browser_page
-    row = list_groups(reader, find(reader, "demo-grpo").id, 90)[0].completions[0]
+    row = list_groups(reader, find(reader, "shapes-grpo").id, 90)[0].completions[0]
     goto(page, f"{seeded.url}/traces?completion={row.id}")
     page.get_by_label("Note").fill("counts one twice")
     page.get_by_label("Note").press("Control+Enter")

@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     database = f"sqlite:///{folder}/test.db"
     settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     for command in (
-        ["trainer", "run", "--preset", "demo-grpo", *settings, "--db", database],
+        ["trainer", "run", "--preset", "shapes-grpo", *settings, "--db", database],
         ["store", "import", "wandb", str(IMPORTED), "--name", "elsewhere", "--db", database],
         ["store", "import", "trl", str(shotgun(folder / "shotgun")), "--db", database],
     ):

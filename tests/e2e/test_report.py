@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
     folder = tmp_path_factory.mktemp("report")
     seed_database(folder / "test.db")
     store = open_store(str(folder / "test.db"))
-    run = find(store, "demo-grpo")
+    run = find(store, "shapes-grpo")
     tag_traces(store, "completion", [row.id for row in list_completions(store, run.id, limit=1)], HOSTILE)
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE run SET note = :x, model = :x"), {"x": HOSTILE})
@@ -60,7 +60,7 @@ def test_a_run_is_saved_from_its_page(
 ) -> None:
     """Curves, milestones, the tagged answer with its picture, held-out answers and conditions are in one file."""
     store = open_store(server.database, readonly=True)
-    run = find(store, "demo-grpo")
+    run = find(store, "shapes-grpo")
     store.close()
     goto(browser_page, f"{server.url}/run?run={run.uid}")
     with browser_page.expect_download() as download:
@@ -69,7 +69,7 @@ def test_a_run_is_saved_from_its_page(
     download.value.save_as(file)
     wait_until_idle(browser_page)
     page = opened(browser, file)
-    expect(page.get_by_role("heading", name="demo-grpo", exact=True).first).to_be_visible()
+    expect(page.get_by_role("heading", name="shapes-grpo", exact=True).first).to_be_visible()
     assert page.locator("figure svg path").count() >= 8
     expect(page.get_by_role("row", name="Step").first).to_be_visible()
     expect(page.get_by_text("tagged").first).to_be_visible()
@@ -83,12 +83,12 @@ def test_runs_are_saved_beside_one_another_by_the_command_line(
     server: browsing.Server, browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "both.html"
-    assert main(["demo-grpo", "demo-sft", str(file), "--db", server.database]) == 0
+    assert main(["shapes-grpo", "shapes-sft", str(file), "--db", server.database]) == 0
     page = opened(browser, file)
     expect(page.get_by_role("heading", name="What the configurations differ in")).to_be_visible()
-    expect(page.locator("figure").first.get_by_text("demo-sft", exact=False)).to_be_visible()
+    expect(page.locator("figure").first.get_by_text("shapes-sft", exact=False)).to_be_visible()
     page.context.close()
-    assert main(["demo-grpo", str(file), "--db", server.database]) == 2
+    assert main(["shapes-grpo", str(file), "--db", server.database]) == 2
     assert "name a new file" in capsys.readouterr().err
     assert main(["nobody", str(tmp_path / "other.html"), "--db", server.database]) == 2
     assert not (tmp_path / "other.html").exists()

@@ -116,11 +116,11 @@ def test_two_keys_in_quick_succession_both_count(seeded: browsing.Server, browse
 def test_what_has_left_the_page_changes_nothing(seeded: browsing.Server, browser_page: Page) -> None:
     """A run without steps is chosen in place of one with a slider, of which the browser still tells meanwhile."""
     store = open_store(seeded.database, readonly=True)
-    one, other = find(store, "demo-grpo").uid, find(store, "demo-sft").uid
+    one, other = find(store, "shapes-grpo").uid, find(store, "shapes-sft").uid
     store.close()
     line = opened(browser_page, f"{seeded.url}/traces?run={one}&step=3&group=0", "Step")
     browser_page.get_by_role("combobox", name="Run").click()
-    option = browser_page.get_by_role("option").filter(has_text="demo-sft").first
+    option = browser_page.get_by_role("option").filter(has_text="shapes-sft").first
     expect(option).to_be_visible()
     line.is_cut = True
     option.click()

@@ -48,7 +48,7 @@ def crowd(folder: Path, times: int) -> str:
     for number in range(times):
         database = folder / str(number) / "runs.db"
         environment = os.environ | {URL_VARIABLE: f"sqlite:///{database}"}
-        command = [sys.executable, "-m", "trainer", "run", "--preset", "demo-grpo", *settings]
+        command = [sys.executable, "-m", "trainer", "run", "--preset", "shapes-grpo", *settings]
         trainers = [
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for _ in range(TRAINERS)

@@ -74,7 +74,7 @@ class Scene:
         (self.folder / "witness.py").write_text(WITNESS)
         named = {f"rewards.{self.folder / 'witness.py'}:witness": "0", "optimization.steps": str(steps)}
         chosen = {name.replace("__", "."): value for name, value in settings.items()}
-        run = launch.submit(self.store, config.override(config.preset("demo-grpo"), SMALL | named | chosen))
+        run = launch.submit(self.store, config.override(config.preset("shapes-grpo"), SMALL | named | chosen))
         return list_jobs(self.store, run_id=run.id)[-1]
 
     def resume(self, job: JobRow) -> JobRow:

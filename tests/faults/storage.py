@@ -97,7 +97,7 @@ def read_only(folder: Path, times: int) -> str:
             with scene(small) as here:
                 here.finished(here.start(2))
             remount(small, "ro")
-            for command in (["app", "--port", "18765"], ["trainer", "run", "--preset", "demo-grpo"]):
+            for command in (["app", "--port", "18765"], ["trainer", "run", "--preset", "shapes-grpo"]):
                 tried = subprocess.run(
                     [sys.executable, "-m", *command, "--db", str(small / "runs.db")],
                     capture_output=True,

@@ -44,17 +44,17 @@ def only_job(store: Store) -> JobRow:
 
 
 def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.CaptureFixture[str]) -> None:
-    assert trainer("run", "--preset", "demo-sft", "--set", "lora.rank=8", "--set", "name=mine") == 0
+    assert trainer("run", "--preset", "shapes-sft", "--set", "lora.rank=8", "--set", "name=mine") == 0
     job = only_job(store)
     run = get_run(store, job.run_id)
     assert (run.name, run.method, run.lora_rank, run.max_steps, run.status) == (
         "mine",
         "sft",
         8,
-        preset("demo-sft").optimization.steps,
+        preset("shapes-sft").optimization.steps,
         "finished",
     )
-    assert run.reward_weights == {reward.label: reward.weight for reward in preset("demo-sft").rewards}
+    assert run.reward_weights == {reward.label: reward.weight for reward in preset("shapes-sft").rewards}
     assert run.output_dir == str(ownership.folder_of(store, run.uid)) and Path(run.output_dir).is_dir()
     assert (run.quantization, job.kind, job.arguments, job.log_path) == (None, "train", {}, None)
     said = capfd.readouterr().out.splitlines()
@@ -65,10 +65,10 @@ def test_run_in_the_foreground(store: Store, trainer: Main, capfd: pytest.Captur
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("run", "--preset", "demo-grpo"),
-        ("run", "--preset", "demo-grpo", "--set", "optimization.processes=2"),
+        ("run", "--preset", "shapes-grpo"),
+        ("run", "--preset", "shapes-grpo", "--set", "optimization.processes=2"),
         ("eval", "--model", "tiny"),
-        ("preflight", "--preset", "demo-grpo", "--calibrate"),
+        ("preflight", "--preset", "shapes-grpo", "--calibrate"),
     ],
 )
 def test_work_in_the_foreground_sees_no_more_gpus_than_it_uses(
@@ -104,22 +104,22 @@ def test_run_a_file(store: Store, trainer: Main, tmp_path: Path) -> None:
 
 
 def test_run_in_the_queue(store: Store, trainer: Main, capfd: pytest.CaptureFixture[str]) -> None:
-    assert trainer("run", "--preset", "demo-grpo", "--set", "name=finish", "--queue") == 0
+    assert trainer("run", "--preset", "shapes-grpo", "--set", "name=finish", "--queue") == 0
     job = only_job(store)
     assert capfd.readouterr().out == f"queued run {job.run_uid}\n"
     assert ended(store, job.uid).state == "finished"
 
 
 def test_resume(store: Store, trainer: Main) -> None:
-    assert trainer("run", "--preset", "demo-grpo") == 0
-    assert trainer("run", "--resume", "demo-grpo") == 0
+    assert trainer("run", "--preset", "shapes-grpo") == 0
+    assert trainer("run", "--resume", "shapes-grpo") == 0
     jobs = list_jobs(store)
     assert [job.arguments for job in jobs] == [{}, {"resume": True}]
     assert len({job.run_id for job in jobs}) == 1
 
 
 def test_evaluate_a_run(store: Store, trainer: Main) -> None:
-    assert trainer("run", "--preset", "demo-grpo") == 0
+    assert trainer("run", "--preset", "shapes-grpo") == 0
     uid = only_job(store).run_uid
     arguments = ("--checkpoint", "40", "--benchmark", "shapes-hard", "--limit", "7", "--forced-prefix", "<think>1.")
     assert trainer("eval", "--run", uid, *arguments) == 0
@@ -134,7 +134,7 @@ def test_evaluate_a_run(store: Store, trainer: Main) -> None:
 
 
 def test_evaluate_with_samples_a_difficulty_and_a_baseline(store: Store, trainer: Main) -> None:
-    assert trainer("run", "--preset", "demo-grpo") == 0
+    assert trainer("run", "--preset", "shapes-grpo") == 0
     uid = only_job(store).run_uid
     asked = ("--benchmark", "tallyqa-test:simple", "--samples", "8", "--baseline", "shuffled")
     assert trainer("eval", "--run", uid, *asked) == 0
@@ -208,9 +208,9 @@ def test_evaluate_a_model(store: Store, trainer: Main) -> None:
     ("arguments", "sentence"),
     [
         ("run --preset demo", "unknown preset 'demo'. Choose one of demo-grpo"),
-        ("run --preset demo-grpo --set lora.rank=0", "lora.rank must be at least 1, not 0."),
-        ("run --preset demo-grpo --set lora.rank", "--set lora.rank: write KEY=VALUE"),
-        ("run --preset demo-grpo --set rewards.nowhere.py:f=1", "there is no file nowhere.py"),
+        ("run --preset shapes-grpo --set lora.rank=0", "lora.rank must be at least 1, not 0."),
+        ("run --preset shapes-grpo --set lora.rank", "--set lora.rank: write KEY=VALUE"),
+        ("run --preset shapes-grpo --set rewards.nowhere.py:f=1", "there is no file nowhere.py"),
         ("run --config nowhere.yaml", "Cannot read nowhere.yaml: No such file"),
         ("run --resume nowhere", "There is no run 'nowhere'"),
         ("run --resume x --set seed=1", "--set cannot be used with --resume"),
@@ -243,7 +243,7 @@ def test_a_wrong_command_line_exits_with_2(trainer: Main, arguments: str) -> Non
 
 def test_an_output_folder_that_cannot_be_made(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
     (store.folder / "runs").write_text("in the way")
-    assert trainer("run", "--preset", "demo-grpo") == 2
+    assert trainer("run", "--preset", "shapes-grpo") == 2
     assert "Cannot write to" in capfd.readouterr().err
     assert list_runs(store) == []
 
@@ -262,7 +262,8 @@ def test_files_are_named_by_absolute_paths(
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("def brevity(completions, **_): ...")
     Path("model").mkdir()
-    assert trainer("run", "--preset", "demo-grpo", "--set", "rewards.mine.py:brevity=1", "--set", "model.id=model") == 0
+    settings = ("--set", "rewards.mine.py:brevity=1", "--set", "model.id=model")
+    assert trainer("run", "--preset", "shapes-grpo", *settings) == 0
     run = get_run(store, only_job(store).run_id)
     assert run.config["rewards"][-1]["name"] == f"{tmp_path}/mine.py:brevity"
     assert run.model == f"{tmp_path}/model"
@@ -284,17 +285,17 @@ def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest
         return {"checks": [{"name": "disk", "level": level, "sentence": "Plenty."}]}
 
     monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=report))
-    assert trainer("preflight", "--preset", "demo-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
-    assert asked[0][1:] == (Path("/tmp/x"), False) and asked[0][0].name == "demo-grpo"
+    assert trainer("preflight", "--preset", "shapes-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
+    assert asked[0][1:] == (Path("/tmp/x"), False) and asked[0][0].name == "shapes-grpo"
     assert capfd.readouterr().out == "ok   disk: Plenty.\n"
-    assert trainer("preflight", "--preset", "demo-grpo", "--json", "--calibrate") == 1
+    assert trainer("preflight", "--preset", "shapes-grpo", "--json", "--calibrate") == 1
     assert asked[1][2]
     assert json.loads(capfd.readouterr().out)["checks"][0]["level"] == "fail"
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_in_a_terminal_obeys_signals(store: Store, number: int, exit_code: int) -> None:
-    with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
+    with process(store, "run", "--preset", "shapes-grpo", "--set", "name=wait") as child:
         eventually(lambda: list_jobs(store) and get_run(store, 1).step > 0)
         child.send_signal(number)
         said, _ = child.communicate(timeout=120)
@@ -304,14 +305,14 @@ def test_a_run_in_a_terminal_obeys_signals(store: Store, number: int, exit_code:
 
 
 def test_a_run_in_a_terminal_is_stopped_by_the_dashboard(store: Store) -> None:
-    with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
+    with process(store, "run", "--preset", "shapes-grpo", "--set", "name=wait") as child:
         eventually(lambda: list_jobs(store) and get_run(store, 1).step > 0)
         launch.stop(store, only_job(store))
         assert child.wait(timeout=120) == 143
 
 
 def test_a_killed_run_in_a_terminal_is_closed_and_spares_its_shell(store: Store) -> None:
-    with process(store, "run", "--preset", "demo-grpo", "--set", "name=stuck") as child:
+    with process(store, "run", "--preset", "shapes-grpo", "--set", "name=stuck") as child:
         eventually(lambda: list_jobs(store) and only_job(store).state == "running")
         assert launch.stop(store, only_job(store), 3).endswith(
             "Killed on request; what came after the last checkpoint is lost."
@@ -321,7 +322,7 @@ def test_a_killed_run_in_a_terminal_is_closed_and_spares_its_shell(store: Store)
 
 
 def test_while_a_terminal_trains_the_queue_waits(store: Store) -> None:
-    with process(store, "run", "--preset", "demo-grpo", "--set", "name=wait") as child:
+    with process(store, "run", "--preset", "shapes-grpo", "--set", "name=wait") as child:
         eventually(lambda: list_jobs(store) and get_run(store, 1).step > 0)
         uid = submitted(store, "finish")
         first = list_jobs(store)[0]
@@ -332,7 +333,7 @@ def test_while_a_terminal_trains_the_queue_waits(store: Store) -> None:
 
 
 def test_submit_refuses_what_cannot_run(store: Store) -> None:
-    config = preset("demo-grpo")
+    config = preset("shapes-grpo")
     with pytest.raises(launch.ConfigError, match="there is no file"):
         launch.submit(store, launch.RunConfig.model_validate(config.model_dump() | {"rewards": [{"name": "no.py:f"}]}))
     assert list_jobs(store) == []

@@ -108,7 +108,7 @@ def test_what_is_asked_of_a_run_later_goes_where_it_began_while_that_has_a_name(
 def test_the_command_line_names_the_launcher(
     store: Store, named: list[Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", "--preset", "demo-sft", "--launcher", "ray", "--db", store.url]) == 0
+    assert main(["run", "--preset", "shapes-sft", "--launcher", "ray", "--db", store.url]) == 0
     assert capsys.readouterr().out.startswith("queued run ")
     assert main(["experiment", "demo-tables", "--queue", "--launcher", "ray", "--db", store.url]) == 0
     assert {job.launcher for job in list_jobs(store)} == {"ray"} and len(list_jobs(store)) > 5

@@ -73,8 +73,8 @@ def test_the_evidence_has_six_arms_and_answers_the_board() -> None:
 
 def test_answering_at_once_is_trained_by_a_preset_of_its_own_where_there_is_one() -> None:
     board, demo = (Matrix(arms=("GRPO direct",), models=(model,)) for model in ("tiny-board", "tiny"))
-    assert experiments.planned(board)[0].config.max_tokens == preset("board-grpo-direct").max_tokens
-    assert experiments.planned(demo)[0].config.max_tokens == preset("demo-grpo").max_tokens
+    assert experiments.planned(board)[0].config.max_tokens == preset("demo-grpo-direct").max_tokens
+    assert experiments.planned(demo)[0].config.max_tokens == preset("shapes-grpo").max_tokens
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
     found = get_experiment(store, uid)
     assert list(found.arms.values()) == ["zero-shot CoT", "SFT CoT", "SFT CoT", "GRPO CoT", "GRPO CoT"]
     asked = [(job.kind, job.arguments.get("benchmark")) for job in list_jobs(store)]
-    others = [("evaluate", "shapes-complex"), ("evaluate", "shapes-hard")]
-    assert asked == [("evaluate", "shapes-simple"), *others] + [("train", None), *others] * 4
+    others = [("evaluate", "board-complex"), ("evaluate", "board-hard")]
+    assert asked == [("evaluate", "board-simple"), *others] + [("train", None), *others] * 4
     samples = [job.arguments.get("samples") for job in list_jobs(store)]
     assert samples == [BASE_SAMPLES] * 3 + [None] * 12
     assert {get_run(store, run).max_steps for run, arm in found.arms.items() if arm != "zero-shot CoT"} == {2}

@@ -21,7 +21,7 @@ FIELDS = ("data.path", "data.traces", "data.dataset", "model.adapter", "rewards.
 def test_an_odd_path_is_refused_in_a_sentence(store: Store, field: str, text: str) -> None:
     change = {field.format(text): "1"} if "{}" in field else {field: text}
     with pytest.raises((ConfigError, StoreError)) as caught:
-        launch.create(store, config.override(config.preset("demo-grpo"), change))
+        launch.create(store, config.override(config.preset("shapes-grpo"), change))
     assert len(str(caught.value)) < 6000
 
 

@@ -159,7 +159,7 @@ def test_the_demo_on_postgresql_and_ray_is_stopped_with_a_checkpoint_and_goes_on
     ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
-    settings = config.override(config.preset("demo-grpo"), SMALL | {"optimization.steps": "400"})
+    settings = config.override(config.preset("shapes-grpo"), SMALL | {"optimization.steps": "400"})
     with (
         postgres.server() as server,
         postgres.database(server) as url,

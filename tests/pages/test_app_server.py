@@ -224,7 +224,7 @@ def test_looking_after_the_jobs_survives_an_error(monkeypatch: pytest.MonkeyPatc
         if len(calls) == 1:
             raise OSError("disk on fire")
         stopped.set()
-        return ["The process of demo-grpo is gone."]
+        return ["The process of shapes-grpo is gone."]
 
     monkeypatch.setattr(Supervisor, "look", look)
     monkeypatch.setattr(server, "RECONCILE_EVERY", 0.01)

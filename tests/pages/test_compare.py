@@ -36,7 +36,7 @@ def test_without_runs_it_points_to_the_launch(empty_store: Store, open_page: Ope
 
 
 def test_without_tests_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
-    seeded.new_run(empty_store, seeded.config("demo-grpo"))
+    seeded.new_run(empty_store, seeded.config("shapes-grpo"))
     assert "No run has been tested yet" in words(open_page("compare"))
 
 

@@ -52,7 +52,7 @@ def test_the_newest_experiment_is_shown_by_its_arms(arms: Store, open_page: Open
 
 
 def test_runs_in_the_address_are_drawn_one_by_one(seeded_store: Store, open_page: Open) -> None:
-    two = [seeded.find(seeded_store, name).uid for name in ("demo-grpo", "demo-sft")]
+    two = [seeded.find(seeded_store, name).uid for name in ("shapes-grpo", "shapes-sft")]
     app = open_page("curves", runs=",".join(two))
     assert "2 runs, chosen." in words(app) and app.multiselect(key="curves.group").value == []
     assert app.multiselect(key="curves.runs").value == two
@@ -71,8 +71,8 @@ def test_tags_and_words_choose_runs(arms: Store, open_page: Open) -> None:
 
 
 def test_runs_that_have_not_begun_are_counted_not_drawn(seeded_store: Store, open_page: Open) -> None:
-    queued = seeded.find(seeded_store, "demo-collapse")
-    finished = seeded.find(seeded_store, "demo-grpo")
+    queued = seeded.find(seeded_store, "shapes-collapse")
+    finished = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("curves", runs=f"{queued.uid},{finished.uid}")
     assert "1 run, chosen; 1 without a step is left out." in words(app)
 
@@ -113,7 +113,7 @@ def test_a_zoom_in_the_address_is_told_and_nonsense_is_not(arms: Store, open_pag
 
 
 def test_two_runs_are_told_apart(seeded_store: Store, open_page: Open) -> None:
-    two = [seeded.find(seeded_store, name).uid for name in ("demo-grpo", "demo-grpo-no-steps")]
+    two = [seeded.find(seeded_store, name).uid for name in ("shapes-grpo", "shapes-grpo-no-steps")]
     app = open_page("curves", runs=",".join(two))
     assert not app.dataframe
     app.toggle(key="difference").set_value(True).run()

@@ -34,7 +34,7 @@ from store.db.engine import open_store
 from trainer import launch
 from trainer.spec.config import ConfigError, preset
 try:
-    launch.submit(open_store(), preset("demo-sft"))
+    launch.submit(open_store(), preset("shapes-sft"))
 except ConfigError as error:
     print(error)
 """
@@ -84,7 +84,7 @@ def test_its_pins_are_those_of_the_whole() -> None:
 
 
 def test_every_page_opens_and_launching_says_what_is_missing(alone: Path, seeded_store: Store) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     done = subprocess.run(
         [str(alone), "-c", CODE, run.uid, *PAGES],
         cwd=ROOT,

@@ -124,7 +124,7 @@ def test_one_example_has_every_prediction_with_a_link(indexed: Store, open_page:
     assert {f"prediction={row.id}" for _, row in rows[:30]} <= set(re.findall(r"prediction=\d+", html(at)))
     assert example.question in html(at)
     assert "There are no completions" in "".join(caption.value for caption in at.caption)
-    assert any("demo-grpo" in element.value.replace("\\", "") for element in at.markdown)
+    assert any("shapes-grpo" in element.value.replace("\\", "") for element in at.markdown)
 
 
 def test_one_example_has_its_completions_and_shows_more_when_asked(indexed: Store, open_page: OpenPage) -> None:
@@ -148,7 +148,7 @@ def test_shared_images_are_found_and_shown_in_pairs(indexed: Store, open_page: O
 def test_accuracy_is_offered_without_shared_images(indexed: Store, open_page: OpenPage) -> None:
     at = open_page("datasets", view="Overlap", training="shapes-simple · train", benchmark="shapes-simple · val")
     (table,) = at.dataframe
-    assert set(table.value["run"]) == {"demo-grpo", "demo-sft"}
+    assert set(table.value["run"]) == {"shapes-grpo", "shapes-sft"}
     assert all("n 24" in words for words in table.value["all"])
     at.slider[0].set_value(0).run()
     assert not at.exception

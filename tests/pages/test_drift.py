@@ -71,7 +71,7 @@ SFT, GRPO, BASE = "sft-cot-tiny-r32-s0", "grpo-cot-tiny-r32-s0", "zero-shot-cot-
 
 def test_without_runs_and_without_evaluations_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
     assert "There is no run yet" in words(open_page("drift"))
-    seeded.new_run(empty_store, seeded.config("demo-grpo"))
+    seeded.new_run(empty_store, seeded.config("shapes-grpo"))
     data.forget()
     assert "Two finished evaluations on the same questions are needed" in words(open_page("drift"))
 

@@ -45,7 +45,7 @@ def embed(store: Store, *names: str, version: str = "1", spared: frozenset[str] 
 
 
 def chosen(store: Store) -> list[RunRow]:
-    return [seeded.find(store, name) for name in ("demo-sft", "demo-grpo")]
+    return [seeded.find(store, name) for name in ("shapes-sft", "shapes-grpo")]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_button_queues_one_job_a_run(
     app.button(key="embed").click().run()
     assert not app.exception
     jobs = [job for job in list_jobs(seeded_store, open_only=True) if job.kind == "embed"]
-    assert [job.run_name for job in jobs] == ["demo-sft", "demo-grpo"]
+    assert [job.run_name for job in jobs] == ["shapes-sft", "shapes-grpo"]
     assert all(job.arguments == {"encoder": ENCODER} for job in jobs)
     assert not [button for button in app.button if button.key == "embed"]
     app.button(key=f"embed-stop-{jobs[0].uid}").click().run()
@@ -84,14 +84,14 @@ def test_the_button_queues_one_job_a_run(
 
 
 def test_a_failed_job_says_why(seeded_store: Store, open_drift: OpenPage) -> None:
-    job = add_job(seeded_store, seeded.find(seeded_store, "demo-sft").id, "embed", {"encoder": ENCODER})
+    job = add_job(seeded_store, seeded.find(seeded_store, "shapes-sft").id, "embed", {"encoder": ENCODER})
     end_job(seeded_store, job.id, JobState.FAILED, error="The disk is full. Free some space.")
     app = open_drift("Map")
     assert any("The disk is full" in each.value for each in app.error)
 
 
 def test_over_training_says_what_was_measured(seeded_store: Store, open_drift: OpenPage) -> None:
-    embed(seeded_store, "demo-sft", "demo-grpo")
+    embed(seeded_store, "shapes-sft", "shapes-grpo")
     app = open_drift("Over training")
     shown = texts(app)
     assert not [button for button in app.button if button.key == "embed"]
@@ -106,8 +106,8 @@ def test_over_training_says_what_was_measured(seeded_store: Store, open_drift: O
 
 def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: OpenPage) -> None:
     """What the old version embedded counts as not embedded, and never stands beside the new one's."""
-    embed(seeded_store, "demo-sft", "demo-grpo")
-    embed(seeded_store, "demo-grpo", version="2")
+    embed(seeded_store, "shapes-sft", "shapes-grpo")
+    embed(seeded_store, "shapes-grpo", version="2")
     runs = chosen(seeded_store)
     used = vectors.encoder(seeded_store, runs)
     assert used is not None and used.version == "2"
@@ -122,7 +122,7 @@ def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: Op
 
 
 def test_vectors_are_those_of_what_each_answer_said(seeded_store: Store) -> None:
-    embed(seeded_store, "demo-sft", "demo-grpo", spared=frozenset([wording.NULL]))
+    embed(seeded_store, "shapes-sft", "shapes-grpo", spared=frozenset([wording.NULL]))
     runs = chosen(seeded_store)
     used = vectors.encoder(seeded_store, runs)
     assert used is not None
@@ -139,7 +139,7 @@ def test_vectors_are_those_of_what_each_answer_said(seeded_store: Store) -> None
 
 
 def test_the_map_states_its_axes(seeded_store: Store, open_drift: OpenPage) -> None:
-    embed(seeded_store, "demo-sft", "demo-grpo")
+    embed(seeded_store, "shapes-sft", "shapes-grpo")
     app = open_drift("Map")
     assert "two directions of largest variance (principal components)" in texts(app)
     assert "Drag a box or a lasso" in texts(app)
@@ -149,7 +149,7 @@ def test_the_map_states_its_axes(seeded_store: Store, open_drift: OpenPage) -> N
 
 
 def test_hostile_texts_and_names_have_a_map(seeded_store: Store, open_drift: OpenPage) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     describe_run(seeded_store, run.id, name="<img src=x onerror=alert(1)> **b**")
     [example, *_] = get_examples(seeded_store, range(200)).values()
     evaluation = begin_evaluation(
@@ -158,7 +158,7 @@ def test_hostile_texts_and_names_have_a_map(seeded_store: Store, open_drift: Ope
     text = "<script>alert(1)</script>\u202e\ud800 $x$"
     record_predictions(seeded_store, evaluation, [PredictionRow(example_id=example.id, text=text, wellformed=False)])
     encoder = use_encoder(seeded_store, ENCODER, "1", 16)
-    found = [*texts_of(seeded_store, run.id), *texts_of(seeded_store, seeded.find(seeded_store, "demo-sft").id)]
+    found = [*texts_of(seeded_store, run.id), *texts_of(seeded_store, seeded.find(seeded_store, "shapes-sft").id)]
     add_embeddings(seeded_store, encoder, {each: vector(each) for each in found})
     for view in ("Map", "Over training"):
         assert not open_drift(view).exception

@@ -38,7 +38,7 @@ def shown(app: AppTest) -> str:
 
 
 def test_the_page_of_a_run_that_learns(seeded_store: Store, open_page: Open) -> None:
-    app = open_page("emergence", run=seeded.find(seeded_store, "demo-grpo").uid)
+    app = open_page("emergence", run=seeded.find(seeded_store, "shapes-grpo").uid)
     text = shown(app)
     for milestone in ("Format locked in", "Accuracy begins to rise", "Numbered steps in half of the samples"):
         assert f"**{milestone}** · step" in text
@@ -49,14 +49,14 @@ def test_the_page_of_a_run_that_learns(seeded_store: Store, open_page: Open) -> 
 
 def test_a_run_read_in_part_says_so(seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emergence, "emergence", partial(emergence.emergence, most=100))
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     text = shown(open_page("emergence", run=run.uid))
     assert f"No warning sign in {run.step // 2} steps, one in 2" in text
     assert f"Of so long a run, {run.step // 2} steps, one in 2." in text
 
 
 def test_what_a_policy_wrote_is_inert_on_the_page(seeded_store: Store, open_page: Open) -> None:
-    text = shown(open_page("emergence", run=seeded.find(seeded_store, "demo-grpo").uid))
+    text = shown(open_page("emergence", run=seeded.find(seeded_store, "shapes-grpo").uid))
     assert "<script>" not in text
     assert "<img src=x" not in text
 
@@ -93,7 +93,7 @@ def padded(step: int, index: int, example_id: int) -> CompletionRow:
 
 
 def test_another_run_is_laid_over(seeded_store: Store, open_page: Open) -> None:
-    first, other = (seeded.find(seeded_store, name) for name in ("demo-grpo", "demo-grpo-no-steps"))
+    first, other = (seeded.find(seeded_store, name) for name in ("shapes-grpo", "shapes-grpo-no-steps"))
     app = open_page("emergence", run=first.uid, **{"with": other.uid})
     assert app.selectbox(key="emergence.with").value == other.uid
     app.selectbox(key="emergence.with").set_value("none").run()
@@ -102,12 +102,12 @@ def test_another_run_is_laid_over(seeded_store: Store, open_page: Open) -> None:
 
 
 def test_a_run_is_not_laid_over_itself(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     assert open_page("emergence", run=run.uid, **{"with": run.uid}).selectbox(key="emergence.with").value == "none"
 
 
 def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, open_page: Open) -> None:
-    app = open_page("emergence", run=seeded.find(seeded_store, "demo-sft").uid)
+    app = open_page("emergence", run=seeded.find(seeded_store, "shapes-sft").uid)
     assert "This run samples no completions while it trains" in shown(app)
     assert app.selectbox(key="machine.example").options
     assert "tv-question" in shown(app)
@@ -124,12 +124,12 @@ def test_a_run_that_imitates_is_told_from_its_probes(seeded_store: Store, open_p
     app = open_page("emergence", run=run.uid)
     assert "what follows are its probes" in shown(app)
     assert app.select_slider[0].options == ["0", "10"]
-    sampled = seeded.find(seeded_store, "demo-grpo")
+    sampled = seeded.find(seeded_store, "shapes-grpo")
     assert "Milestones" in shown(open_page("emergence", run=sampled.uid, **{"with": run.uid}))
 
 
 def test_the_time_machine_goes_through_the_evaluations(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("emergence", run=run.uid)
     (slider,) = app.select_slider
     assert slider.options == ["0", "50", "100", "150"]
@@ -139,7 +139,7 @@ def test_the_time_machine_goes_through_the_evaluations(seeded_store: Store, open
 
 
 def test_an_older_database_is_added_up_once(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     with writing(seeded_store) as connection:
         connection.execute(delete(StepSummary))
     assert "**Format locked in** · step" in shown(open_page("emergence", run=run.uid))
@@ -155,7 +155,7 @@ def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: O
 
 
 def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> None:
-    run = get_run(seeded_store, seeded.find(seeded_store, "demo-grpo").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "shapes-grpo").id)
     told = story.tell(run)
     assert told is not None
     texts = story.texts(told)
@@ -194,5 +194,5 @@ def test_rows_do_not_overlap_and_names_are_not_html() -> None:
 
 @pytest.mark.parametrize("step", ["abc", "-1", "99999999999"])
 def test_a_cursor_that_is_no_step_is_no_cursor(step: str, seeded_store: Store, open_page: Open) -> None:
-    app = open_page("emergence", run=seeded.find(seeded_store, "demo-grpo").uid, step=step)
+    app = open_page("emergence", run=seeded.find(seeded_store, "shapes-grpo").uid, step=step)
     assert "One axis for all rows" in shown(app)

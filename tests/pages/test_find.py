@@ -41,7 +41,7 @@ def wait_for_search(at: AppTest) -> AppTest:
 
 
 def test_the_address_decides_what_is_shown(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page(
         "find", run=run.uid, judged="Right", form="Well-formed", sort="Highest reward", step_from="20", step_to="60"
     )
@@ -85,7 +85,7 @@ SLOW_TEXT = "".join(random.Random(1).choices("ab", k=60_000))
 
 
 def test_an_expression_that_is_too_slow_ends_the_search(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
     start = time.monotonic()
     at = wait_for_search(open_page("find", q=SLOW, regex="true"))
@@ -116,7 +116,7 @@ def test_an_empty_database_offers_a_launch(empty_store: Store, open_page: Open) 
 
 
 def test_all_that_is_found_is_tagged(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("find", run=run.uid, step_to="3")
     at.text_input[-1].set_value("early")
     next(button for button in at.button if button.label == "Tag all results").click().run()
@@ -135,7 +135,7 @@ def client(seeded_store: Store) -> Iterator[TestClient]:
 
 
 def test_the_export_holds_what_the_page_finds(seeded_store: Store, client: TestClient) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     note_trace(seeded_store, "completion", 1, "first")
     wanted = TraceFilter(run_id=run.id, wellformed=False)
     answer = client.get("/api/completions.jsonl", params={"run": run.uid, "form": "Malformed", "sort": "Earliest step"})
@@ -156,7 +156,7 @@ def test_an_export_of_nonsense_is_refused_in_a_sentence(client: TestClient) -> N
 
 
 def test_an_export_that_must_end_early_says_why(seeded_store: Store, client: TestClient) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     record_step(seeded_store, run.id, 171, {}, at=1.0, completions=[make.completion(text=SLOW_TEXT)])
     answer = client.get("/api/completions.jsonl", params={"q": SLOW, "regex": "true"})
     assert "make it simpler" in json.loads(answer.text.splitlines()[-1])["error"]
@@ -168,7 +168,7 @@ def test_a_selection_becomes_a_dataset_that_the_trainer_loads(
     from trainer.datasets import load_run
     from trainer.spec.config import from_dict
 
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("find", run=run.uid, step_from="100")
     next(button for button in at.button if button.label == "Train on this selection").click().run()
     assert not at.exception
@@ -185,7 +185,7 @@ def test_a_selection_becomes_a_dataset_that_the_trainer_loads(
 
 
 def test_the_launch_form_is_filled_for_a_selection(seeded_store: Store, open_page: Open, tmp_path: Path) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("launch", folder=str(tmp_path / "chosen"), clone=run.uid)
     values = {widget.key.rpartition(".")[2]: widget.value for widget in at.text_input if widget.key}
     assert values["path"] == str(tmp_path / "chosen")

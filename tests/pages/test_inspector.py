@@ -29,7 +29,7 @@ Open = Callable[..., AppTest]
 
 def a_completion(store: Store, step: int = 60, group: int = 1) -> tuple[StoredCompletion, list[StoredCompletion]]:
     """The best of a group with rewards that differ, and its group by reward."""
-    run = seeded.find(store, "demo-grpo")
+    run = seeded.find(store, "shapes-grpo")
     ranked = sorted(list_groups(store, run.id, step)[group].completions, key=lambda row: (-(row.reward or 0), row.id))
     return ranked[0], ranked
 
@@ -54,9 +54,11 @@ def test_a_completion_has_an_address_of_its_own(seeded_store: Store, open_page: 
 
 def test_an_address_of_a_completion_decides_over_another_run(seeded_store: Store, open_page: Open) -> None:
     row, _ = a_completion(seeded_store)
-    at = open_page("traces", run=seeded.find(seeded_store, "demo-sft").uid, view="Predictions", completion=str(row.id))
+    at = open_page(
+        "traces", run=seeded.find(seeded_store, "shapes-sft").uid, view="Predictions", completion=str(row.id)
+    )
     assert f"**Completion {row.id}**" in texts(at)
-    assert at.selectbox(key="run_in_view").value == seeded.find(seeded_store, "demo-grpo").uid
+    assert at.selectbox(key="run_in_view").value == seeded.find(seeded_store, "shapes-grpo").uid
 
 
 def test_j_and_k_walk_through_the_group_by_reward(seeded_store: Store, open_page: Open) -> None:
@@ -90,7 +92,7 @@ def test_the_same_example_is_found_at_other_steps_and_in_other_runs(seeded_store
 
 
 def test_a_prediction_has_an_address_of_its_own(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     evaluation = list_evaluations(seeded_store, run.id)[0]
     wanted = list_predictions(seeded_store, evaluation.id, limit=30)[20]
     at = open_page("traces", prediction=str(wanted.id))
@@ -104,7 +106,7 @@ def test_a_prediction_has_an_address_of_its_own(seeded_store: Store, open_page: 
 
 
 def test_an_evaluation_is_paged_in_the_database(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     evaluation = list_evaluations(seeded_store, run.id)[-1]
     rows = list_predictions(seeded_store, evaluation.id, limit=1000)
     for kind, is_one in (("correct", lambda row: row.correct is True), ("wellformed", lambda row: row.wellformed)):
@@ -132,7 +134,7 @@ def test_tags_and_notes_are_kept(seeded_store: Store, open_page: Open) -> None:
 
 
 def test_side_by_side_folds_and_compares(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("traces", run=run.uid, step="160", columns="true")
     columns = [element.value for element in at.html if element.value.startswith('<div class="tv-columns')]
     assert len(columns) == seeded.GROUPS

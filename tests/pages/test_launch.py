@@ -78,12 +78,12 @@ def test_a_click_on_a_preset_fills_the_form_again_after_edits(database: Store) -
     at = page()
     field(at, "optimization.steps").set_value(3).run()
     assert "optimization.steps=3" in held(at)
-    at.button(key="preset-demo-grpo").click().run()
-    assert held(at) == " ".join(command_line(preset("demo-grpo")))
-    at.button(key="preset-demo-sft").click().run()
+    at.button(key="preset-shapes-grpo").click().run()
+    assert held(at) == " ".join(command_line(preset("shapes-grpo")))
+    at.button(key="preset-shapes-sft").click().run()
     assert not at.exception
-    assert held(at) == " ".join(command_line(preset("demo-sft")))
-    assert at.query_params["preset"] == "demo-sft"
+    assert held(at) == " ".join(command_line(preset("shapes-sft")))
+    assert at.query_params["preset"] == "shapes-sft"
 
 
 def test_an_unknown_preset_or_run_is_said_and_the_form_still_works(database: Store) -> None:
@@ -96,13 +96,13 @@ def test_an_unknown_preset_or_run_is_said_and_the_form_still_works(database: Sto
 
 
 def test_a_run_is_cloned_with_its_whole_config(database: Store) -> None:
-    original = seeded.config("demo-collapse", "seed=7", "lora.rank=8")
+    original = seeded.config("shapes-collapse", "seed=7", "lora.rank=8")
     run = seeded.new_run(database, original)
     at = page(clone=run.uid)
     assert not at.exception
     launch_button(at).click().run()
     cloned = next(row for row in list_runs(database) if row.uid != run.uid)
-    assert cloned.name == "demo-collapse-copy"
+    assert cloned.name == "shapes-collapse-copy"
     assert cloned.parent_id == run.id
     assert from_dict(get_run(database, cloned.id).config) == original.model_copy(update={"name": cloned.name})
 
@@ -127,7 +127,7 @@ def test_grpo_needs_a_reward(database: Store) -> None:
 
 
 def test_launching_writes_the_run_and_opens_it_once(database: Store) -> None:
-    at = page(preset="demo-sft")
+    at = page(preset="shapes-sft")
     field(at, "name").set_value("mine").run()
     launch_button(at).click().run()
     assert not at.exception
@@ -141,7 +141,7 @@ def test_where_a_run_goes_is_asked_where_a_cluster_is_named(database: Store, mon
     started: list[Store] = []
     monkeypatch.setenv(cluster.ADDRESS, "http://127.0.0.1:8265")
     monkeypatch.setattr(cluster, "start_watcher", started.append)
-    at = page(preset="demo-sft")
+    at = page(preset="shapes-sft")
     at.get_by_key("launch.launcher").set_value("ray").run()
     assert held(at).endswith(" --launcher ray")
     assert "It starts when a node of the cluster has room." in [caption.value for caption in at.caption]
@@ -226,7 +226,7 @@ def test_the_plan_counts_sequences_and_passes() -> None:
         "170 updates of 64 sequences: 8 prompts × groups of 8.",
         "1,360 prompts in all: 0.68 passes over the 2,000 training examples.",
     ]
-    assert plan.plan(preset("demo-sft"))[0] == "600 updates of 32 references."
+    assert plan.plan(preset("shapes-sft"))[0] == "600 updates of 32 references."
     assert plan.plan(from_dict({"method": "none"}))[0].startswith("No training")
 
 
@@ -347,7 +347,7 @@ def test_one_update_is_timed_on_request(database: Store, monkeypatch: pytest.Mon
 
 
 def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) -> None:
-    small = preset("demo-grpo")
+    small = preset("shapes-grpo")
     assert earlier.seconds_per_step(small) is None
     run = seeded.new_run(database, small)
     for step in (1, 2, 3):
@@ -355,12 +355,12 @@ def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) 
     data.forget()
     assert earlier.seconds_per_step(small) == 2.0
     assert earlier.seconds_per_step(override(small, {"optimization.accumulation": "2"})) is None
-    assert any("took 2.0 s an update" in text.value for text in page(preset="demo-grpo").text)
+    assert any("took 2.0 s an update" in text.value for text in page(preset="shapes-grpo").text)
 
 
 def test_jobs_before_it_are_counted(database: Store) -> None:
     assert any(caption.value == "It starts at once." for caption in page().caption)
-    run = seeded.new_run(database, preset("demo-grpo"))
+    run = seeded.new_run(database, preset("shapes-grpo"))
     add_job(database, run.id, "train", {})
     data.forget()
     assert any(caption.value == "It starts after 1 other job." for caption in page().caption)

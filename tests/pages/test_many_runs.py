@@ -133,7 +133,7 @@ def test_the_head_of_a_run_is_its_row_without_figures(many_runs: Store) -> None:
 
 
 def test_the_pace_of_a_new_run_is_that_of_the_newest_alike(many_runs: Store, open_page: Open) -> None:
-    app = open_page("launch", preset="demo-sft")
+    app = open_page("launch", preset="shapes-sft")
     told = [each.value for each in app.text]
     assert any("earlier runs of these settings took 1.0 s an update (median)." in text for text in told)
 

@@ -30,7 +30,7 @@ for page in pages:
 
 
 def test_no_page_loads_a_model_library(seeded_store: Store) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     command = [sys.executable, "-c", CODE % (HEAVY,), run.uid, *PAGES]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False

@@ -90,7 +90,7 @@ def test_what_embeds_is_confined(seeded_store: Store, allowed: Path) -> None:
 
 
 def test_names_of_the_hub_and_of_runs_are_no_paths(allowed: Path) -> None:
-    config = from_dict({"model": {"id": "HuggingFaceTB/SmolVLM-256M-Instruct", "adapter": "demo-grpo"}})
+    config = from_dict({"model": {"id": "HuggingFaceTB/SmolVLM-256M-Instruct", "adapter": "shapes-grpo"}})
     assert places.outside(config) == []
 
 
@@ -105,6 +105,6 @@ def test_home_the_present_and_the_databases_folder_may_be_named_where_nothing_is
 def test_an_index_and_an_evaluation_are_confined(seeded_store: Store, allowed: Path) -> None:
     with pytest.raises(ConfigError, match="lies outside of"):
         intents.index("folder", "/etc", "train", 5)
-    run = get_run(seeded_store, seeded.find(seeded_store, "demo-sft").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "shapes-sft").id)
     with pytest.raises(ConfigError, match="lies outside of"):
         intents.evaluate(run, {"benchmark": "folder", "path": "/etc"})

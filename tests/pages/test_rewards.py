@@ -42,7 +42,7 @@ def a_group(*parts: tuple[float, float, float], **fields: Any) -> list[Any]:
 
 
 def test_the_weights_of_a_run_give_what_was_recorded(seeded_store: Store) -> None:
-    run = get_run(seeded_store, seeded.find(seeded_store, "demo-grpo").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "shapes-grpo").id)
     config = from_dict(run.config)
     scores = list(rescore(iter_completions(seeded_store, run.id), config, Scheme(run.reward_weights)))
     assert [each.step for each in scores] == list(range(1, 171))
@@ -118,7 +118,7 @@ def test_a_completion_is_picked_by_its_number(seeded_store: Store, open_page: Op
 
 
 def test_a_whole_run_is_scored_again(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("rewards", run=run.uid, view="A whole run")
     next(each for each in at.number_input if each.label == "steps").set_value(0.0).run()
     next(button for button in at.button if button.label == "Score again").click().run()

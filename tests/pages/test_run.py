@@ -43,7 +43,7 @@ def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page:
 
 
 def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     app = open_page("run", run=run.uid)
     assert app.selectbox(key="run_in_view").value == run.uid
     assert "demo\\-sft" in app.title[0].value
@@ -79,7 +79,7 @@ def test_without_an_address_the_run_at_work_is_shown_not_one_that_waits(seeded_s
 
 
 def test_choosing_another_run_changes_the_address(seeded_store: Store, open_page: Open) -> None:
-    first, other = (seeded.find(seeded_store, name).uid for name in ("demo-sft", "demo-grpo"))
+    first, other = (seeded.find(seeded_store, name).uid for name in ("shapes-sft", "shapes-grpo"))
     app = open_page("run", run=first, step="3")
     app.selectbox(key="run_in_view").set_value(other).run()
     assert app.query_params["run"] == other
@@ -87,7 +87,7 @@ def test_choosing_another_run_changes_the_address(seeded_store: Store, open_page
 
 
 def test_a_live_run_says_how_it_is(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo-no-steps")
+    run = seeded.find(seeded_store, "shapes-grpo-no-steps")
     with seeded.at(seeded.NOW):
         app = open_page("run", run=run.uid)
     assert re.search(r"running · last step \d+ s ago \(typical 1\.5 s\) · generating", texts(app))
@@ -95,7 +95,7 @@ def test_a_live_run_says_how_it_is(seeded_store: Store, open_page: Open) -> None
 
 
 def test_what_a_job_counts_has_a_bar_of_its_own(seeded_store: Store, open_page: Open) -> None:
-    run = get_run(seeded_store, seeded.find(seeded_store, "demo-grpo-no-steps").id)
+    run = get_run(seeded_store, seeded.find(seeded_store, "shapes-grpo-no-steps").id)
     assert run.job is not None
     beat_job(seeded_store, run.job.id, "validating the *base*", 150, 200)
     try:
@@ -106,14 +106,14 @@ def test_what_a_job_counts_has_a_bar_of_its_own(seeded_store: Store, open_page: 
 
 
 def test_every_chart_of_a_run_is_drawn(seeded_store: Store, open_page: Open) -> None:
-    shown = texts(open_page("run", run=seeded.find(seeded_store, "demo-grpo").uid))
+    shown = texts(open_page("run", run=seeded.find(seeded_store, "shapes-grpo").uid))
     for chart in (*charts.outcome("grpo", ["format"]), *charts.optimization("grpo")):
         assert f"**{format.literal(chart.title)}**" in shown
     assert "Nothing recorded" not in shown
 
 
 def test_where_kl_is_not_computed_the_page_says_so(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-collapse")
+    run = seeded.find(seeded_store, "shapes-collapse")
     record_step(seeded_store, run.id, 1, {"reward": 0.5, "kl": None}, at=seeded.NOW)
     assert "Not computed: beta is 0" in texts(open_page("run", run=run.uid))
 
@@ -130,7 +130,7 @@ def test_a_failed_run_says_what_happened_and_what_to_do(seeded_store: Store, ope
 
 @pytest.mark.parametrize("state", [state for state in CLOSED if state not in ("finished", "stopped", "failed")])
 def test_every_bad_end_has_its_advice(seeded_store: Store, open_page: Open, state: JobState) -> None:
-    run = seeded.find(seeded_store, "demo-collapse")
+    run = seeded.find(seeded_store, "shapes-collapse")
     end_job(seeded_store, int(run.job_id or 0), state, error="**Something** happened.")
     app = open_page("run", run=run.uid)
     assert advice.ADVICE[state].label in app.error[0].value and r"\*\*Something" in app.error[0].value
@@ -159,7 +159,7 @@ def test_of_a_traceback_the_lines_that_tell_are_shown() -> None:
 
 
 def test_a_page_opened_anew_shows_the_same_progress(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo-no-steps")
+    run = seeded.find(seeded_store, "shapes-grpo-no-steps")
     with seeded.at(seeded.NOW):
         first, second = (open_page("run", run=run.uid) for _ in range(2))
     assert [bar.text for bar in first.progress] == [bar.text for bar in second.progress]
@@ -168,7 +168,7 @@ def test_a_page_opened_anew_shows_the_same_progress(seeded_store: Store, open_pa
 
 
 def test_a_run_branches_from_a_checkpoint(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("run", run=run.uid)
     assert {button.label for button in app.button if str(button.key).startswith("run_branch_")} == {
         "Best: step 150, accuracy 98 %",
@@ -176,13 +176,13 @@ def test_a_run_branches_from_a_checkpoint(seeded_store: Store, open_page: Open) 
     }
     app = open_page("launch", clone=run.uid, **{"from": "170"})
     filled = app.session_state["launch.filled"]
-    assert (filled["model.adapter"], filled["name"]) == (f"{run.uid}:170", "demo-grpo-from-170")
+    assert (filled["model.adapter"], filled["name"]) == (f"{run.uid}:170", "shapes-grpo-from-170")
     assert app.session_state["launch.parent"] == run.id
 
 
 def test_the_parent_of_a_branch_is_drawn_dim_from_where_it_began(seeded_store: Store, open_page: Open) -> None:
-    parent = seeded.find(seeded_store, "demo-grpo")
-    settings = seeded.config("demo-grpo", "name=branch", f"model.adapter={parent.uid}:50")
+    parent = seeded.find(seeded_store, "shapes-grpo")
+    settings = seeded.config("shapes-grpo", "name=branch", f"model.adapter={parent.uid}:50")
     made = seeded.new_run(seeded_store, settings)
     describe_run(seeded_store, made.id, parent_id=parent.id)
     for step in (1, 2):
@@ -196,14 +196,14 @@ def test_the_parent_of_a_branch_is_drawn_dim_from_where_it_began(seeded_store: S
         series, before = (read_series(seeded_store, each.id, ["reward"]) for each in (branch, parent))
         present = [curve for curve in reward.curves if curve.metric == "reward"]
         dim, *_ = curves.figure(branch, reward, present, series, view, before).data
-        assert dim.opacity < 0.5 and dim.name.endswith(", demo-grpo")
+        assert dim.opacity < 0.5 and dim.name.endswith(", shapes-grpo")
         steps = before["reward"].step.tolist()
         assert dim.x[steps.index(at_zero)] == 0 and dim.x[0] < 0 < dim.x[-1]
     open_page("run", run=made.uid)
 
 
 def test_a_cursor_leads_to_the_groups_of_its_step(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("run", run=run.uid, step="40")
     assert "Cursor at **step 40**" in texts(app)
     app.button(key="clear_cursor").click().run()
@@ -212,12 +212,12 @@ def test_a_cursor_leads_to_the_groups_of_its_step(seeded_store: Store, open_page
 
 @pytest.mark.parametrize("step", ["x", "-1", "9" * 30, ""])
 def test_nonsense_in_the_address_is_no_cursor(seeded_store: Store, open_page: Open, step: str) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     assert "Cursor at" not in texts(open_page("run", run=run.uid, step=step))
 
 
 def test_config_log_and_events_have_their_tabs(seeded_store: Store, open_page: Open) -> None:
-    uid = seeded.find(seeded_store, "demo-grpo").uid
+    uid = seeded.find(seeded_store, "shapes-grpo").uid
     assert "learning_rate: 0.0003" in texts(open_page("run", run=uid, tab="Config"))
     log = open_page("run", run=uid, tab="Log").code[0].value
     assert "\x1b" not in log
@@ -229,7 +229,7 @@ def test_config_log_and_events_have_their_tabs(seeded_store: Store, open_page: O
 
 
 def test_completions_of_the_policy_are_never_markdown(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     hostile = "<think>**x** ![p](http://example.org/p.png)</think>"
     row = CompletionRow(text=hostile, generation=171, group=0, index=0, wellformed=False)
     record_step(seeded_store, run.id, 171, {"reward": 1.0}, at=seeded.NOW, completions=[row])
@@ -307,7 +307,7 @@ def evaluated(store: Store, run_id: int, kind: str, step: int, n: int, score: fl
 
 
 def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("run", run=run.uid, tab="Evaluations")
     app.selectbox(key="evaluate.benchmark").set_value("shapes-complex")
     app.selectbox(key="evaluate.checkpoint").set_value("final")
@@ -320,13 +320,13 @@ def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page:
     wanted = {"benchmark": "shapes-complex", "checkpoint": "final", "limit": 400, "samples": 4, "baseline": "blind"}
     assert (asked.kind, asked.state, asked.arguments) == ("evaluate", "queued", wanted)
     assert "shapes-complex · waits its turn" in texts(app)
-    assert seeded.find(seeded_store, "demo-grpo").status == "finished"
+    assert seeded.find(seeded_store, "shapes-grpo").status == "finished"
     app.button(key=f"stop-{asked.uid}").click().run()
     assert get_job(seeded_store, asked.uid).state == "stopped"
 
 
 def test_a_benchmark_without_its_folder_is_refused(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("run", run=run.uid, tab="Evaluations")
     app.selectbox(key="evaluate.benchmark").set_value("tdiuc").run()
     app.button(key="evaluate.go").click().run()

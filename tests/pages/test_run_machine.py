@@ -23,7 +23,7 @@ def words(app: AppTest) -> str:
 
 
 def test_the_machine_tab_says_why_it_is_empty_and_then_draws(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-grpo")
+    run = seeded.find(seeded_store, "shapes-grpo")
     assert "No readings" in words(open_page("run", run=run.uid, tab="Machine"))
     for second in range(0, 300, 10):
         add_samples(seeded_store, run.id, seeded.NOW + second, {"cpu": 1.0, "gpu0/use": 0.5, "gpu1/use": 0.9})
@@ -54,7 +54,7 @@ def test_a_line_breaks_where_the_run_was_paused() -> None:
 
 
 def test_code_is_shown_and_compared(seeded_store: Store, open_page: Open) -> None:
-    first, second = (seeded.find(seeded_store, name) for name in ("demo-grpo", "demo-sft"))
+    first, second = (seeded.find(seeded_store, name) for name in ("shapes-grpo", "shapes-sft"))
     change = "diff --git a/t.py b/t.py\n--- a/t.py\n+++ b/t.py\n@@ -1 +1 @@\n-x = 1\n+x = 2"
     add_code(seeded_store, first.id, Source("a" * 40, ("t.py",), change))
     add_code(seeded_store, second.id, Source("b" * 40))

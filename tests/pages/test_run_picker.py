@@ -56,7 +56,7 @@ def test_the_run_with_most_to_see_comes_first(empty_store: Store) -> None:
 
 
 def test_the_run_that_was_looked_at_is_shown_on_the_next_page(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     app = open_page("run", run=run.uid)
     for page in ("traces", "emergence", "rewards", "datasets", "system"):
         app.query_params.clear()
@@ -66,7 +66,7 @@ def test_the_run_that_was_looked_at_is_shown_on_the_next_page(seeded_store: Stor
 
 @pytest.mark.parametrize("page", ["runs", "run", "find", "drift", "compare", "launch"])
 def test_every_link_of_the_menu_keeps_the_run_and_the_runs(seeded_store: Store, open_page: Open, page: str) -> None:
-    one, other = (seeded.find(seeded_store, name).uid for name in ("demo-sft", "demo-grpo"))
+    one, other = (seeded.find(seeded_store, name).uid for name in ("shapes-sft", "shapes-grpo"))
     app = open_page(page, run=one, runs=f"{one},{other}")
     links = app.sidebar.get("page_link")[:11]
     assert {parse_qs(link.proto.query_string)["run"][0] for link in links} == {one}
@@ -81,7 +81,7 @@ def test_a_run_without_data_is_not_kept_by_links_unless_it_was_chosen(empty_stor
 
 
 def test_another_run_in_view_replaces_what_was_chosen_with_the_last_one(seeded_store: Store, open_page: Open) -> None:
-    one, other = (seeded.find(seeded_store, name).uid for name in ("demo-sft", "demo-grpo"))
+    one, other = (seeded.find(seeded_store, name).uid for name in ("shapes-sft", "shapes-grpo"))
     app = open_page("compare", run=one, runs=one)
     app.selectbox(key="run_in_view").set_value(other).run()
     assert (app.query_params["run"], "runs" in app.query_params) == (other, False)
@@ -103,6 +103,6 @@ def test_a_page_says_that_the_run_in_its_address_is_gone(
 
 
 def test_a_run_without_samples_has_nothing_to_score(seeded_store: Store, open_page: Open) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     at = open_page("rewards", run=run.uid, view="A whole run")
     assert "demo\\-sft has sampled nothing to score: choose a GRPO run." in at.info[0].value

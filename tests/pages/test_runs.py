@@ -43,7 +43,7 @@ def test_first_visit_explains_and_offers_the_demo(empty_store: Store, open_page:
     assert "elicited by reward" in texts(app)
     assert not app.dataframe
     app.button(key="start_demo").click().run()
-    assert [run.name for run in list_runs(empty_store)] == ["demo-sft", "demo-grpo"]
+    assert [run.name for run in list_runs(empty_store)] == ["shapes-sft", "shapes-grpo"]
     assert {job.state for job in list_jobs(empty_store)} == {"queued"}
 
 
@@ -51,11 +51,11 @@ def test_the_table_shows_every_run(seeded_store: Store, open_page: Open) -> None
     table = open_page("runs").dataframe[0].value
     assert sorted(table["name"]) == sorted(run.name for run in list_runs(seeded_store))
     rows = table.set_index("name")
-    assert rows.loc["demo-grpo", "progress"] == 100
+    assert rows.loc["shapes-grpo", "progress"] == 100
     assert rows.loc["smolvlm-256m-*r64*", "status"] == ["out of memory"]
-    assert rows.loc["demo-sft", "method"] == "SFT"
-    assert rows.loc["demo-grpo", "accuracy"].startswith("0.")
-    assert len(rows.loc["demo-grpo", "reward"]) <= 40
+    assert rows.loc["shapes-sft", "method"] == "SFT"
+    assert rows.loc["shapes-grpo", "accuracy"].startswith("0.")
+    assert len(rows.loc["shapes-grpo", "reward"]) <= 40
 
 
 def test_what_runs_now_has_its_pace(seeded_store: Store, open_page: Open) -> None:
@@ -65,25 +65,25 @@ def test_what_runs_now_has_its_pace(seeded_store: Store, open_page: Open) -> Non
 def test_what_waits_shows_its_place_and_its_expected_start(
     seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=second"))
+    seeded.new_run(seeded_store, seeded.config("shapes-grpo", "name=second"))
     add_job(seeded_store, resolve_run(seeded_store, "second"), "train", {})
     monkeypatch.setattr(identity, "host", lambda: seeded.ELSEWHERE)
     shown = texts(open_page("runs"))
     assert "2 waiting; the next starts in about 2 min 6 s" in shown
-    assert "1. demo-collapse (train) · starts in about 2 min 6 s" in shown
+    assert "1. shapes-collapse (train) · starts in about 2 min 6 s" in shown
     assert "2. second (train) · starts in about" in shown
-    run = seeded.find(seeded_store, "demo-collapse")
+    run = seeded.find(seeded_store, "shapes-collapse")
     assert "Number 1 of 2 in the queue; it starts in about 2 min 6 s." in texts(open_page("run", run=run.uid))
 
 
 def test_the_queue_is_put_in_another_order_and_emptied(seeded_store: Store, open_page: Open) -> None:
     first = next(job for job in list_jobs(seeded_store, open_only=True) if job.state == "queued")
-    seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=second"))
+    seeded.new_run(seeded_store, seeded.config("shapes-grpo", "name=second"))
     second = add_job(seeded_store, resolve_run(seeded_store, "second"), "train", {})
     app = open_page("runs")
     assert app.button(key=f"earlier_{first.uid}").disabled and app.button(key=f"later_{second.uid}").disabled
     app.button(key=f"earlier_{second.uid}").click().run()
-    assert "1. second (train)" in texts(app) and "2. demo-collapse (train)" in texts(app)
+    assert "1. second (train)" in texts(app) and "2. shapes-collapse (train)" in texts(app)
     app.button(key=f"cancel_{first.uid}").click().run()
     assert get_job(seeded_store, first.uid).state == "stopped"
     assert "1 waiting" in texts(app)
@@ -92,18 +92,18 @@ def test_the_queue_is_put_in_another_order_and_emptied(seeded_store: Store, open
 def test_filters_leave_what_matches_all_of_them(seeded_store: Store, open_page: Open) -> None:
     app = open_page("runs")
     app.multiselect(key="runs_method").set_value(["GRPO"]).run()
-    assert "demo-sft" not in list(app.dataframe[0].value["name"])
+    assert "shapes-sft" not in list(app.dataframe[0].value["name"])
     app.multiselect(key="runs_status").set_value(["running"]).run()
-    assert list(app.dataframe[0].value["name"]) == ["demo-grpo-no-steps"]
+    assert list(app.dataframe[0].value["name"]) == ["shapes-grpo-no-steps"]
     app.text_input(key="runs_search").set_value("nothing like it").run()
     assert not app.dataframe
     assert "No run matches these filters" in texts(app)
 
 
 def test_a_selection_belongs_to_runs_not_to_rows(seeded_store: Store, open_page: Open) -> None:
-    app = select(open_page("runs"), "demo-sft")
+    app = select(open_page("runs"), "shapes-sft")
     before = app.session_state[runs_table.KEY]["selection"]["rows"]
-    seeded.new_run(seeded_store, seeded.config("demo-grpo", "name=newest"))
+    seeded.new_run(seeded_store, seeded.config("shapes-grpo", "name=newest"))
     data.forget()
     app.run()
     assert app.session_state[runs_table.KEY]["selection"]["rows"] == [before[0] + 1]
@@ -119,33 +119,33 @@ def test_actions_fit_the_selection(seeded_store: Store, open_page: Open) -> None
     app.run()
     assert not app.button(key="resume").disabled
     assert app.button(key="stop").disabled
-    select(app, "demo-grpo-no-steps")
+    select(app, "shapes-grpo-no-steps")
     assert app.button(key="resume").disabled
     assert app.button(key="delete").disabled
     assert not app.button(key="stop").disabled
 
 
 def test_stop_takes_a_queued_run_out_of_the_queue(seeded_store: Store, open_page: Open) -> None:
-    select(open_page("runs"), "demo-collapse").button(key="stop").click().run()
-    assert seeded.find(seeded_store, "demo-collapse").status == "stopped"
+    select(open_page("runs"), "shapes-collapse").button(key="stop").click().run()
+    assert seeded.find(seeded_store, "shapes-collapse").status == "stopped"
 
 
 def test_stop_insists_step_by_step(seeded_store: Store, open_page: Open) -> None:
     app = open_page("runs")
-    key = first = f"stop_{seeded.find(seeded_store, 'demo-grpo-no-steps').uid}"
+    key = first = f"stop_{seeded.find(seeded_store, 'shapes-grpo-no-steps').uid}"
     assert app.button(key=key).label == "Stop"
     for level, label in enumerate(("Terminate", "Kill", "Give up"), start=2):
         app.button(key=key).click().run()
-        assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "stopping"
+        assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "stopping"
         key = f"{first}_{level}"
         assert app.button(key=key).label == label
     app.button(key=key).click().run()
-    assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "lost", "its host never answered"
+    assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "lost", "its host never answered"
 
 
 def test_a_click_that_a_busy_page_takes_twice_does_not_insist(seeded_store: Store, open_page: Open) -> None:
     app = open_page("runs")
-    key = f"stop_{seeded.find(seeded_store, 'demo-grpo-no-steps').uid}"
+    key = f"stop_{seeded.find(seeded_store, 'shapes-grpo-no-steps').uid}"
     app.button(key=key).click().run()
     assert key not in {button.key for button in app.button}, "what was pressed is not what insists"
 
@@ -165,25 +165,25 @@ def test_resume_says_that_a_run_without_a_checkpoint_begins_anew(seeded_store: S
     assert not button.disabled and button.help.startswith("Begins anew, in place of the steps so far")
     button.click().run()
     assert seeded.find(seeded_store, run.name).status == "queued"
-    seeded.with_checkpoint(seeded_store, "demo-sft")
-    assert not intents.begins_anew(seeded.find(seeded_store, "demo-sft"))
+    seeded.with_checkpoint(seeded_store, "shapes-sft")
+    assert not intents.begins_anew(seeded.find(seeded_store, "shapes-sft"))
 
 
 def test_deletion_asks_first_and_takes_the_folder_along(seeded_store: Store, open_page: Open) -> None:
-    folder = seeded.with_checkpoint(seeded_store, "demo-sft")
-    app = select(open_page("runs"), "demo-sft")
+    folder = seeded.with_checkpoint(seeded_store, "shapes-sft")
+    app = select(open_page("runs"), "shapes-sft")
     app.button(key="delete").click().run()
     question = " ".join(text.value for text in app.text)
     assert f"checkpoints, and {folder} with its log" in question
     assert "evaluations with" in question
-    assert seeded.find(seeded_store, "demo-sft")
+    assert seeded.find(seeded_store, "shapes-sft")
     app.button(key="deletion_yes").click().run()
-    assert "demo-sft" not in [run.name for run in list_runs(seeded_store)]
+    assert "shapes-sft" not in [run.name for run in list_runs(seeded_store)]
     assert not folder.exists()
 
 
 def test_deletion_in_a_copied_database_spares_the_folder_of_the_original(seeded_store: Store, tmp_path: Path) -> None:
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     folder = tmp_path / "original" / "runs" / run.uid
     folder.mkdir(parents=True)
     describe_run(seeded_store, run.id, output_dir=str(folder))
@@ -194,7 +194,7 @@ def test_deletion_in_a_copied_database_spares_the_folder_of_the_original(seeded_
 def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "thesis"
     folder.mkdir()
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     describe_run(seeded_store, run.id, output_dir=str(folder))
     intents.delete(run)
     assert folder.exists()
@@ -202,7 +202,7 @@ def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store,
 
 def test_an_active_run_cannot_be_deleted(seeded_store: Store) -> None:
     with pytest.raises(StoreError, match="stop it first"):
-        intents.delete(seeded.find(seeded_store, "demo-grpo-no-steps"))
+        intents.delete(seeded.find(seeded_store, "shapes-grpo-no-steps"))
 
 
 def test_names_are_shown_as_they_stand(seeded_store: Store, open_page: Open) -> None:
@@ -214,17 +214,17 @@ def test_names_are_shown_as_they_stand(seeded_store: Store, open_page: Open) -> 
 
 
 def test_selected_runs_are_tagged_and_found_by_the_tag(seeded_store: Store, open_page: Open) -> None:
-    app = select(open_page("runs"), "demo-sft", "demo-collapse")
+    app = select(open_page("runs"), "shapes-sft", "shapes-collapse")
 
     def save(tags: list[str]) -> dict[str, tuple[str, ...]]:
         field = next(each for each in app.multiselect if str(each.key).startswith("tags_tags"))
         field.set_value(tags)
         next(each for each in app.button if each.label == "Save").click().run()
         assert not app.exception
-        return {run.name: run.tags for run in list_runs(seeded_store) if run.name in ("demo-sft", "demo-collapse")}
+        return {run.name: run.tags for run in list_runs(seeded_store) if run.name in ("shapes-sft", "shapes-collapse")}
 
-    before = {run.name: run.tags for run in list_runs(seeded_store) if run.name in ("demo-sft", "demo-collapse")}
+    before = {run.name: run.tags for run in list_runs(seeded_store) if run.name in ("shapes-sft", "shapes-collapse")}
     assert all("worth a look" in tags for tags in save(["worth a look"]).values())
     app.text_input(key="runs_search").set_value("worth a look").run()
-    assert set(app.dataframe[0].value["name"]) == {"demo-sft", "demo-collapse"}
+    assert set(app.dataframe[0].value["name"]) == {"shapes-sft", "shapes-collapse"}
     assert save([]) == before

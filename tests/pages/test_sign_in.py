@@ -267,11 +267,11 @@ def test_an_account_that_is_not_named_sees_no_run(seeded_store: Store, sign_in: 
 
 
 def test_a_reader_sees_runs_and_can_neither_stop_nor_launch(seeded_store: Store, sign_in: SignIn) -> None:
-    uid = seeded.find(seeded_store, "demo-grpo-no-steps").uid
+    uid = seeded.find(seeded_store, "shapes-grpo-no-steps").uid
     app = enter("bob@example.org")
     app.button(key=f"stop_{uid}").click().run()
     assert "change nothing" in app.toast[0].value
-    assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "running"
+    assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "running"
     before = len(list_runs(seeded_store))
     app = enter("bob@example.org").switch_page("../pages/launch.py").run()
     next(button for button in app.button if button.label == "Launch").click().run()
@@ -282,16 +282,16 @@ def test_a_reader_sees_runs_and_can_neither_stop_nor_launch(seeded_store: Store,
 
 
 def test_a_writer_may_stop(seeded_store: Store, sign_in: SignIn) -> None:
-    uid = seeded.find(seeded_store, "demo-grpo-no-steps").uid
+    uid = seeded.find(seeded_store, "shapes-grpo-no-steps").uid
     enter("ada@example.org").button(key=f"stop_{uid}").click().run()
-    assert seeded.find(seeded_store, "demo-grpo-no-steps").status == "stopping"
+    assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "stopping"
 
 
 def test_every_intent_asks_for_the_right(seeded_store: Store, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access.st, "user", type("Nobody", (), {"to_dict": lambda self: {}})())
     with pytest.raises(StoreError, match="change nothing"):
         data.writer()
-    run = seeded.find(seeded_store, "demo-sft")
+    run = seeded.find(seeded_store, "shapes-sft")
     for intent in (intents.resume, intents.delete):
         with pytest.raises(StoreError, match="change nothing"):
             intent(run)

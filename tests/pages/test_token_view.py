@@ -30,7 +30,7 @@ def by_character(text: str, entropy: float | None = 1.0, change: float = -3.0) -
 
 
 def a_completion(store: Store) -> StoredCompletion:
-    return list_groups(store, seeded.find(store, "demo-grpo").id, 60)[0].completions[0]
+    return list_groups(store, seeded.find(store, "shapes-grpo").id, 60)[0].completions[0]
 
 
 @pytest.mark.parametrize("by", ["Entropy", "Change"])

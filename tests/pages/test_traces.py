@@ -82,7 +82,7 @@ def test_the_last_step_of_the_newest_run_is_shown(database: Store) -> None:
 
 
 def test_an_address_opens_a_step_of_a_run(database: Store) -> None:
-    run = named(database, "demo-grpo")
+    run = named(database, "shapes-grpo")
     at = page(run=run.uid, step=12)
     assert not at.exception
     assert at.slider[0].value == 12
@@ -91,7 +91,7 @@ def test_an_address_opens_a_step_of_a_run(database: Store) -> None:
 
 
 def test_an_address_opens_one_completion_in_its_group(database: Store) -> None:
-    run = named(database, "demo-grpo")
+    run = named(database, "shapes-grpo")
     wanted = list_groups(database, run.id, 20)[1].completions[3]
     at = page(run=run.uid, completion=wanted.id)
     assert not at.exception
@@ -105,7 +105,7 @@ def test_an_address_opens_one_completion_in_its_group(database: Store) -> None:
 
 
 def test_an_address_opens_one_group(database: Store) -> None:
-    at = page(run=named(database, "demo-grpo").uid, step=20, group=1)
+    at = page(run=named(database, "shapes-grpo").uid, step=20, group=1)
     assert len(rows(at)) == 8
 
 
@@ -130,7 +130,7 @@ def test_an_address_that_leads_nowhere_still_shows_a_page(database: Store, param
 
 
 def test_stepping_moves_the_slider_and_the_address(database: Store) -> None:
-    at = page(run=named(database, "demo-grpo").uid, step=12)
+    at = page(run=named(database, "shapes-grpo").uid, step=12)
     at.button(key="traces.Right").click().run()
     assert (at.slider[0].value, at.query_params["step"]) == (13, "13")
     at.slider[0].set_value(40).run()
@@ -140,8 +140,8 @@ def test_stepping_moves_the_slider_and_the_address(database: Store) -> None:
 
 
 def test_choosing_another_run_starts_at_its_last_step(database: Store) -> None:
-    at = page(run=named(database, "demo-grpo").uid, step=12)
-    other = named(database, "demo-grpo-no-steps")
+    at = page(run=named(database, "shapes-grpo").uid, step=12)
+    other = named(database, "shapes-grpo-no-steps")
     at.selectbox(key="run_in_view").set_value(other.uid).run()
     assert not at.exception
     assert at.query_params["run"] == other.uid
@@ -149,7 +149,7 @@ def test_choosing_another_run_starts_at_its_last_step(database: Store) -> None:
 
 
 def test_filters_leave_what_they_say(database: Store) -> None:
-    run = named(database, "demo-grpo").uid
+    run = named(database, "shapes-grpo").uid
     assert set(chips(page(run=run, step=60, only="Right"))) == {"tv-right"}
     assert set(chips(page(run=run, step=60, only="Wrong"))) == {"tv-wrong"}
     malformed = rows(page(run=run, step=2, only="Malformed"))
@@ -171,7 +171,7 @@ def test_groups_are_filtered_and_sorted() -> None:
 
 
 def test_predictions_of_an_evaluation(database: Store) -> None:
-    run = named(database, "demo-sft")
+    run = named(database, "shapes-sft")
     at = page(run=run.uid, view="Predictions")
     assert not at.exception
     assert len(rows(at)) == 8
@@ -184,12 +184,12 @@ def test_predictions_of_an_evaluation(database: Store) -> None:
 
 
 def test_a_run_without_completions_says_why(database: Store) -> None:
-    at = page(run=named(database, "demo-sft").uid)
+    at = page(run=named(database, "shapes-sft").uid)
     assert not at.exception
     assert "under Predictions" in at.info[0].value
-    at = page(run=named(database, "demo-collapse").uid)
+    at = page(run=named(database, "shapes-collapse").uid)
     assert "waits in the queue" in at.info[0].value
-    at = page(run=named(database, "demo-collapse").uid, view="Predictions")
+    at = page(run=named(database, "shapes-collapse").uid, view="Predictions")
     assert not at.exception
     assert "not finished yet" in at.info[0].value
 
@@ -213,7 +213,7 @@ def test_hostile_texts_are_inert_on_the_page(empty: Store) -> None:
         reference="<script>alert(2)</script> ![r](http://evil.example/r.png)",
         images=(encode_png(drawn.images[0]),),
     )
-    run = seeded.new_run(empty, preset("demo-grpo"))
+    run = seeded.new_run(empty, preset("shapes-grpo"))
     [example_id] = add_examples(empty, [example])
     completions = [
         CompletionRow(

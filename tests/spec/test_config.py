@@ -240,9 +240,9 @@ def test_a_preset_is_its_own_command(name: str) -> None:
 
 
 def test_a_command_is_the_shortest_difference() -> None:
-    config = override(preset("demo-sft"), {"name": "it's mine", "lora.rank": "8", "rewards.steps": "0"})
+    config = override(preset("shapes-sft"), {"name": "it's mine", "lora.rank": "8", "rewards.steps": "0"})
     assert command_line(config)[5:] == [
-        *("demo-sft", "--set", "name=it's mine", "--set", "lora.rank=8", "--set", "rewards.steps=0.0"),
+        *("shapes-sft", "--set", "name=it's mine", "--set", "lora.rank=8", "--set", "rewards.steps=0.0"),
     ]
     assert read_back(command_line(config)) == config
 
@@ -295,5 +295,5 @@ def test_any_config_can_be_told_as_a_command(
 
 def test_a_config_written_by_hand_and_by_the_dashboard_are_the_same(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(preset("demo-collapse").model_dump(mode="json")), encoding="utf-8")
-    assert load(path) == preset("demo-collapse")
+    path.write_text(yaml.safe_dump(preset("shapes-collapse").model_dump(mode="json")), encoding="utf-8")
+    assert load(path) == preset("shapes-collapse")

@@ -52,13 +52,13 @@ def norms(preset: str, settings: dict[str, str], folder: Path) -> list[float]:
     ],
 )
 def test_grpo_updates_alike(tmp_path: Path, settings: dict[str, str]) -> None:
-    one, *more = norms("demo-grpo", settings, tmp_path)
+    one, *more = norms("shapes-grpo", settings, tmp_path)
     assert one > 0
     assert more == pytest.approx([one, one], rel=1e-3)
 
 
 @pytest.mark.parametrize("model", ["tiny", "qwen2vl", "qwen25vl", "gemma3"])
 def test_sft_updates_alike(tmp_path: Path, folders: dict[str, Path], model: str) -> None:
-    one, *more = norms("demo-sft", {"model.id": str(folders.get(model, model))}, tmp_path)
+    one, *more = norms("shapes-sft", {"model.id": str(folders.get(model, model))}, tmp_path)
     assert one > 0
     assert more == pytest.approx([one, one], rel=1e-3)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture
 def source(train: Train) -> RunDetail:
-    run = train("demo-sft", {"name": "source", "lora.rank": "8"})
+    run = train("shapes-sft", {"name": "source", "lora.rank": "8"})
     assert run.status == "finished", run.job
     return run
 
@@ -88,7 +88,7 @@ def test_a_branch_starts_from_the_checkpoint_that_was_chosen_even_when_that_is_g
 ) -> None:
     last = next(row for row in list_checkpoints(store, source.id) if row.kind == "last")
     settings = SMALL | {"model.adapter": f"{source.name}:last", "lora.rank": "8", "optimization.steps": "1"}
-    chosen = config.override(config.preset("demo-sft"), settings | {"optimization.learning_rate": "0.001"})
+    chosen = config.override(config.preset("shapes-sft"), settings | {"optimization.learning_rate": "0.001"})
     made, job = launch.create(store, chosen, parent_id=source.id)
     weights = (Path(last.path) / adapters.WEIGHTS).read_bytes()
     shutil.rmtree(last.path)
@@ -102,15 +102,15 @@ def test_a_branch_starts_from_the_checkpoint_that_was_chosen_even_when_that_is_g
 
 @pytest.mark.parametrize("name", ["7", "best"])
 def test_a_branch_needs_a_checkpoint_that_is_there(store: Store, name: str) -> None:
-    made, _ = launch.create(store, config.preset("demo-sft"))
+    made, _ = launch.create(store, config.preset("shapes-sft"))
     with pytest.raises(config.ConfigError, match=f"model.adapter: There is no checkpoint '{name}'. The run has: none"):
-        launch.create(store, config.override(config.preset("demo-sft"), {"model.adapter": f"{made.uid}:{name}"}))
+        launch.create(store, config.override(config.preset("shapes-sft"), {"model.adapter": f"{made.uid}:{name}"}))
 
 
 def trainer_from(store: Store, run: RunDetail, output: Path, steps: int) -> tuple[Any, Path]:
     """A GRPO trainer that starts from the run's adapter, and the adapter's folder."""
     settings = SMALL | {"lora.rank": "8", "grpo.beta": "0.1", "optimization.steps": str(steps)}
-    chosen = config.override(config.preset("demo-grpo"), settings)
+    chosen = config.override(config.preset("shapes-grpo"), settings)
     start = adapters.find(store, run.uid)
     examples = shapes.examples("simple", "train", 8, 0)
     return grpo.build(chosen, loading.load_base(chosen.model), examples, rewards.build(chosen), output, start), start

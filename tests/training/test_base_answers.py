@@ -38,7 +38,7 @@ def answers_at_start(store: Store, run: RunDetail, kind: str) -> list[tuple[int,
 
 
 def test_the_base_answers_as_it_was_after_the_first_update(store: Store, train: Train) -> None:
-    run = train("demo-grpo", FAST)
+    run = train("shapes-grpo", FAST)
     settings = config.from_dict(run.config)
     base = loading.load_base(settings.model)
     harness = harness_for(settings, base.model, base.processor, (), None)
@@ -53,7 +53,7 @@ def test_the_base_answers_as_it_was_after_the_first_update(store: Store, train: 
 def test_a_second_run_of_the_same_base_does_not_answer_again(
     store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = train("demo-grpo", FAST)
+    first = train("shapes-grpo", FAST)
     asked: list[Any] = []
     answer = generation._answer_batch
 
@@ -64,7 +64,7 @@ def test_a_second_run_of_the_same_base_does_not_answer_again(
     monkeypatch.setattr(generation, "_answer_batch", counting)
     for settings, batches in (({}, 0), ({"evaluation.seed": "4"}, 3)):
         asked.clear()
-        second = train("demo-sft", FAST | settings)
+        second = train("shapes-sft", FAST | settings)
         later = sum(each.kind != "probe" for each in list_evaluations(store, second.id) if each.step)
         probes = sum(each.kind == "probe" for each in list_evaluations(store, second.id) if each.step)
         assert len(asked) == later + 2 * probes + batches

@@ -20,7 +20,7 @@ from trainer.train import calibration, grpo, sft
 pytestmark = pytest.mark.training
 
 
-@pytest.mark.parametrize("preset", ["demo-grpo", "demo-sft"])
+@pytest.mark.parametrize("preset", ["shapes-grpo", "shapes-sft"])
 def test_one_update_is_timed(preset: str) -> None:
     found = calibration.calibrate(config.override(config.preset(preset), SMALL))
     assert 0 < found.seconds < 60

@@ -206,7 +206,7 @@ def test_training_probe_and_test_keep_the_tag_that_the_template_opens(
     shutil.copytree(loading.TINY_FOLDER, folder)
     path = folder / "chat_template.jinja"
     path.write_text(path.read_text().replace("%}Assistant:{%", "%}Assistant: <think>{%"))
-    run = train("demo-grpo", {"model.id": str(folder), "optimization.steps": "1", "grpo.token_samples": "2"})
+    run = train("shapes-grpo", {"model.id": str(folder), "optimization.steps": "1", "grpo.token_samples": "2"})
     assert run.status == "finished", run.job
     assert trace.opening(str(run.prompt)) == "<think>"
     rows = [row for group in list_groups(store, run.id, 1) for row in group.completions]

@@ -49,11 +49,11 @@ def test_a_model_that_is_never_right_has_nothing_to_imitate(harness: Harness) ->
 
 
 def test_the_controls_train(store: Store, train: Train) -> None:
-    own = train("demo-sft", {"imitate": "rejection samples", "data.train_examples": "60", "max_tokens": "48"})
+    own = train("shapes-sft", {"imitate": "rejection samples", "data.train_examples": "60", "max_tokens": "48"})
     assert own.status == "finished", own.job
     assert own.environment["data"]["rejection_samples"] >= 1
     unpaid = {f"rewards.{name}": "0" for name in ("format", "accuracy", "steps")}
-    coin = train("demo-grpo", unpaid | {"rewards.random": "1"})
+    coin = train("shapes-grpo", unpaid | {"rewards.random": "1"})
     assert coin.status == "finished", coin.job
     found = [c.rewards["random"] for group in list_groups(store, coin.id, 1) for c in group.completions]
     assert set(found) == {0.0, 1.0}

@@ -204,7 +204,7 @@ def test_recommendations_in_a_models_files_change_nothing(
 def test_training_samples_by_the_rules_of_evaluation(tmp_path: Path) -> None:
     """The policy's own distribution, whatever the model's files recommend."""
     settings = {"optimization.steps": "1", "optimization.batch_size": "2", "grpo.group_size": "2", "max_tokens": "6"}
-    chosen = config.override(config.preset("demo-grpo"), settings)
+    chosen = config.override(config.preset("shapes-grpo"), settings)
     base = loading.load_base(chosen.model)
     examples = shapes.examples("simple", "train", 4, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
@@ -231,7 +231,7 @@ def test_training_samples_by_the_rules_of_evaluation(tmp_path: Path) -> None:
 
 
 def test_probe_and_test_of_a_run_tell_all_their_rules(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"optimization.steps": "1", "data.test_examples": "2"})
+    run = train("shapes-grpo", {"optimization.steps": "1", "data.test_examples": "2"})
     assert run.status == "finished", run.job
     found = {each.kind: each.conditions for each in list_evaluations(store, run.id)}
     assert found.keys() == {"probe", "val", "test"}

@@ -51,19 +51,19 @@ def test_a_merged_model_says_what_base_and_adapter_say_and_is_a_base_itself(
     store: Store, train: Train, folders: dict[str, Path], tmp_path: Path, model: str, quantization: str
 ) -> None:
     base = str(folders.get(model, model))
-    run = train("demo-sft", ONE_STEP | {"model.id": base, "model.quantization": quantization})
+    run = train("shapes-sft", ONE_STEP | {"model.id": base, "model.quantization": quantization})
     export(store, run.id, "final", tmp_path / "out", merge=True)
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", dtype=torch.float32)
     processor = loading.load_processor(ModelConfig(id=str(tmp_path / "out")))
     expected = trained(store, run, base)
     assert torch.allclose(logits(merged, processor), expected, atol=1e-4)
     assert not torch.allclose(logits(loading.load_base(ModelConfig(id=base)).model, processor), expected, atol=1e-4)
-    again = train("demo-sft", ONE_STEP | {"model.id": str(tmp_path / "out")})
+    again = train("shapes-sft", ONE_STEP | {"model.id": str(tmp_path / "out")})
     assert again.status == "finished", again.job
 
 
 def test_an_exported_adapter_is_loaded_as_its_card_says(store: Store, train: Train, tmp_path: Path) -> None:
-    run = train("demo-sft", ONE_STEP)
+    run = train("shapes-sft", ONE_STEP)
     export(store, run.id, "final", tmp_path / "out", merge=False)
     base = AutoModelForImageTextToText.from_pretrained(loading.TINY_FOLDER)
     model = PeftModel.from_pretrained(base, tmp_path / "out")
@@ -72,7 +72,7 @@ def test_an_exported_adapter_is_loaded_as_its_card_says(store: Store, train: Tra
 
 
 def test_the_card_states_base_config_data_figures_and_versions(store: Store, train: Train, tmp_path: Path) -> None:
-    run = train("demo-sft", ONE_STEP | {"name": "a <b>*bold*</b> name", "instruction": "'a fence: ``` and more'"})
+    run = train("shapes-sft", ONE_STEP | {"name": "a <b>*bold*</b> name", "instruction": "'a fence: ``` and more'"})
     export(store, run.id, "best", tmp_path / "out", merge=False)
     text = (tmp_path / "out/README.md").read_text()
     front = yaml.safe_load(text.split("---\n")[1])
@@ -98,7 +98,7 @@ def test_the_card_states_base_config_data_figures_and_versions(store: Store, tra
 def test_the_command_says_what_it_cannot_do(
     store: Store, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train("demo-sft", ONE_STEP)
+    run = train("shapes-sft", ONE_STEP)
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("kept")

@@ -31,7 +31,7 @@ SETTINGS = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_trl_writes_is_read(tmp_path: Path, store: Store) -> None:
-    settings = config.override(config.preset("demo-grpo"), SETTINGS)
+    settings = config.override(config.preset("shapes-grpo"), SETTINGS)
     base = loading.load_base(settings.model)
     splits, _ = datasets.load_run(settings.data, imitates=False)
     trainer = grpo.build(settings, base, splits["train"], build(settings, None), tmp_path / "out")

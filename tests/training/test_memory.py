@@ -25,7 +25,7 @@ pytestmark = pytest.mark.training
 EXAMPLE = Workload(tokens=60, pixels=3 * 96 * 96)
 
 
-def preset(name: str = "demo-grpo", **settings: str) -> RunConfig:
+def preset(name: str = "shapes-grpo", **settings: str) -> RunConfig:
     return config.override(config.preset(name), {key.replace("__", "."): value for key, value in settings.items()})
 
 
@@ -119,7 +119,7 @@ def test_the_largest_example_is_the_one_with_most_pixels() -> None:
 
 
 def test_a_run_records_estimate_and_measurement(store: Store, train: Train) -> None:
-    run = train("demo-sft", {"optimization.steps": "1"})
+    run = train("shapes-sft", {"optimization.steps": "1"})
     assert run.status == "finished", run.job
     said, measured = run.environment["estimated_memory"], run.environment["measured_memory"]
     assert said > 100 * 1024**2

@@ -60,7 +60,7 @@ def train_through(interrupt: Callable[[], None], store: Store, run: RunRef, job:
 @pytest.mark.training
 def test_a_run_outlives_an_outage_of_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MEDIA_VARIABLE, str(tmp_path / "media"))
-    settings = config.override(config.preset("demo-grpo"), SMALL | QUIET)
+    settings = config.override(config.preset("shapes-grpo"), SMALL | QUIET)
     with postgres.startable() as (url, running):
         store = open_store(url)
         run, job = launch.create(store, settings)
@@ -89,7 +89,7 @@ def test_a_run_outlives_an_outage_of_its_images(tmp_path: Path, monkeypatch: pyt
     afar, away = tmp_path / "afar", tmp_path / "away"
     monkeypatch.setenv(MEDIA_VARIABLE, f"file://{afar}")
     store = open_store(str(tmp_path / "runs.db"))
-    run, job = launch.create(store, config.override(config.preset("demo-grpo"), SMALL | QUIET))
+    run, job = launch.create(store, config.override(config.preset("shapes-grpo"), SMALL | QUIET))
 
     def interrupt() -> None:
         while get_run(store, run.id).step < 2:

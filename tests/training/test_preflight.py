@@ -57,7 +57,7 @@ def test_a_model_that_steps_aside(folders: dict[str, Path], tmp_path: Path, mode
 
 
 def test_sft_shares_nothing_and_says_nothing(tmp_path: Path) -> None:
-    assert sharing(tmp_path, config.preset("demo-sft")) == {}
+    assert sharing(tmp_path, config.preset("shapes-sft")) == {}
 
 
 def test_every_model_gets_through_preflight(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_run_says_it_among_its_events(
     store: Store, train: Train, folders: dict[str, Path], tmp_path: Path, model: str
 ) -> None:
     settings = {"model.id": str(folders.get(model, model)), "optimization.steps": "1", "max_tokens": "12"}
-    run = train("demo-grpo", settings)
+    run = train("shapes-grpo", settings)
     assert run.status == "finished", run.job
     [event] = [event for event in list_events(store, run.id) if event.kind == "sharing"]
     assert ("computed once" in event.message) == (model == "tiny")

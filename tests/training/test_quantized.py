@@ -80,7 +80,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
 
 def test_checkpoints_starts_and_exports_keep_every_digit(store: Store, train: Train, tmp_path: Path) -> None:
-    run = train("demo-grpo", NF4 | {"optimization.steps": "2"})
+    run = train("shapes-grpo", NF4 | {"optimization.steps": "2"})
     assert run.status == "finished", run.job
     final = next(Path(row.path) for row in list_checkpoints(store, run.id) if row.kind == "final")
     saved = load_file(final / adapters.WEIGHTS)

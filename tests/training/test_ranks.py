@@ -40,7 +40,7 @@ def metric(store: Store, run: RunDetail, name: str) -> np.ndarray:
 
 
 def test_two_processes_sample_and_learn_as_one_with_the_whole_batch(store: Store, train: Train) -> None:
-    one, two = train("demo-grpo", {"evaluation.val_every": "3"}), train("demo-grpo", TWO)
+    one, two = train("shapes-grpo", {"evaluation.val_every": "3"}), train("shapes-grpo", TWO)
     alone, together = said(store, one), said(store, two)
     assert len(together) == 3 * 16
     for mine, theirs in zip(together, alone, strict=True):
@@ -66,7 +66,7 @@ def test_two_processes_sample_and_learn_as_one_with_the_whole_batch(store: Store
 
 def test_two_processes_imitate_as_one(store: Store, train: Train) -> None:
     whole_batches = {"data.train_examples": "48", "evaluation.val_every": "3"}
-    one, two = train("demo-sft", whole_batches), train("demo-sft", TWO | whole_batches)
+    one, two = train("shapes-sft", whole_batches), train("shapes-sft", TWO | whole_batches)
     for name in ("loss", "grad_norm", "tokens"):
         np.testing.assert_allclose(metric(store, two, name), metric(store, one, name), rtol=1e-4)
 
@@ -75,7 +75,7 @@ def test_all_stop_where_the_first_is_told_to_and_a_killed_one_ends_them_all(stor
     settings = (
         SMALL | TWO | {"optimization.steps": "500", "evaluation.val_every": "500", "evaluation.probe_every": "500"}
     )
-    run, job = launch.create(store, config.override(config.preset("demo-grpo"), settings))
+    run, job = launch.create(store, config.override(config.preset("shapes-grpo"), settings))
     assert get_job(store, job.uid).arguments == {"processes": 2}
 
     after(store, run.id, 2, lambda: ask_stop(store, job.id))
@@ -129,7 +129,7 @@ def kill_the_second() -> None:
 )
 def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        config.override(config.preset("demo-grpo"), {"optimization.batch_size": "16"} | settings)
+        config.override(config.preset("shapes-grpo"), {"optimization.batch_size": "16"} | settings)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], word
 )
 def test_an_unfit_vllm_is_refused_before_anything_is_loaded(settings: dict[str, str], words: str) -> None:
     with pytest.raises(TrainerError, match=words):
-        grpo.check_vllm(config.override(config.preset("demo-grpo"), settings))
+        grpo.check_vllm(config.override(config.preset("shapes-grpo"), settings))
 
 
 def test_a_run_that_asks_for_vllm_says_how_to_go_on(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"grpo.vllm": "server"})
+    run = train("shapes-grpo", {"grpo.vllm": "server"})
     assert run.job is not None and run.job.error == "grpo.vllm=server needs vLLM: pip install vllm, or set it to off."

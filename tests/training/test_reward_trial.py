@@ -126,7 +126,7 @@ def test_a_run_with_a_faulty_reward_never_loads_a_model(
 
     monkeypatch.setattr("trainer.models.loading.load_base", never)
     paying(tmp_path, "def pay(completions, **columns):\n    return [1.0]\n")
-    run = train("demo-grpo", {f"rewards.{tmp_path}/mine.py:pay": "1"})
+    run = train("shapes-grpo", {f"rewards.{tmp_path}/mine.py:pay": "1"})
     assert run.job is not None and (run.status, run.job.error_kind) == ("failed", "reward")
     assert (
         run.job.error
@@ -149,7 +149,7 @@ async def pay(prompts, completions, completion_ids, images, trainer_state, log_m
 """
     paying(tmp_path, source)
     settings = {f"rewards.{tmp_path}/mine.py:pay": "1", "optimization.steps": "2", "optimization.accumulation": "2"}
-    run = train("demo-grpo", settings)
+    run = train("shapes-grpo", settings)
     assert run.status == "finished", run.job
     kept = run.sources["pay"]
     assert kept["source"] == source and kept["helpers"] == {"helper.py": "CAP = 0.5\n"}
@@ -162,7 +162,7 @@ async def pay(prompts, completions, completion_ids, images, trainer_state, log_m
 
 
 def test_too_few_examples_for_an_update_are_refused(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"data.train_examples": "5", "optimization.batch_size": "64"})
+    run = train("shapes-grpo", {"data.train_examples": "5", "optimization.batch_size": "64"})
     assert run.job is not None and (run.status, run.job.error_kind, run.step) == ("failed", "data", 0)
     assert run.job.error == (
         "5 training examples are fewer than the 8 prompts of one update (optimization.batch_size 64 / grpo.group_size "
@@ -180,7 +180,7 @@ def test_a_training_that_ends_early_by_itself_is_not_finished(
         control.should_training_stop = True
 
     monkeypatch.setattr(Watch, "on_step_end", stop, raising=False)
-    run = train("demo-sft")
+    run = train("shapes-sft")
     assert run.job is not None and run.status == "failed"
     assert run.job.error == "Training ended at update 1 of 3, and nobody asked it to: see the log."
     assert all(evaluation.kind != "test" for evaluation in list_evaluations(store, run.id))

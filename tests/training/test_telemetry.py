@@ -36,9 +36,9 @@ sys.addaudithook(listen)
 COMMANDS = """
 import os, sys
 from trainer.__main__ import main
-run = ["run", "--preset", "demo-grpo", *sys.argv[1:]]
+run = ["run", "--preset", "shapes-grpo", *sys.argv[1:]]
 assert main(run) == 0
-assert main(["eval", "--run", "demo-grpo", "--limit", "2"]) == 0
+assert main(["eval", "--run", "shapes-grpo", "--limit", "2"]) == 0
 assert main(["embed", "--all"]) == 0
 assert "trl" in sys.modules and "huggingface_hub" in sys.modules
 from huggingface_hub.utils import build_hf_headers, send_telemetry

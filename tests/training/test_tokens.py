@@ -61,7 +61,7 @@ def figures(found: StoredTokens) -> torch.Tensor:
 
 
 def test_tokens_are_measured_while_training_and_again_later(store: Store, train: Train, base: Base) -> None:
-    run = train("demo-grpo", {"grpo.token_samples": str(SAMPLES), "optimization.learning_rate": "0.01"})
+    run = train("shapes-grpo", {"grpo.token_samples": str(SAMPLES), "optimization.learning_rate": "0.01"})
     settings = config.from_dict(run.config)
     for step in (1, 3):
         rows = [row for group in list_groups(store, run.id, step) for row in group.completions]
@@ -90,10 +90,10 @@ def test_tokens_are_measured_while_training_and_again_later(store: Store, train:
 
 
 def test_what_cannot_be_measured_says_why(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"grpo.token_samples": "0"})
+    run = train("shapes-grpo", {"grpo.token_samples": "0"})
     row = list_completions(store, run.id, limit=1)[0]
     assert get_tokens(store, row.id) is None
-    other, _ = launch.create(store, config.preset("demo-grpo"))
+    other, _ = launch.create(store, config.preset("shapes-grpo"))
     for run_id, sentence in ((other.id, "belongs to another run"), (run.id, "has no checkpoint any more")):
         for checkpoint in list_checkpoints(store, run.id):
             set_checkpoint(store, run.id, kind=checkpoint.kind, step=checkpoint.step, path="gone")

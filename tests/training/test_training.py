@@ -34,7 +34,7 @@ def curve(store: Store, run: RunDetail, name: str) -> tuple[list[int], list[floa
 
 
 def test_a_grpo_run_records_every_completion_with_its_group_rewards_and_advantage(store: Store, train: Train) -> None:
-    run = train("demo-grpo")
+    run = train("shapes-grpo")
     assert run.status == "finished", run.job
     assert run.step == 3
     for step in (1, 2, 3):
@@ -61,7 +61,7 @@ def test_a_grpo_run_records_every_completion_with_its_group_rewards_and_advantag
 
 
 def test_step_means_are_the_means_of_the_stored_completions(store: Store, train: Train) -> None:
-    run = train("demo-grpo")
+    run = train("shapes-grpo")
     steps, reward = curve(store, run, "reward")
     for step, value in zip(steps, reward, strict=True):
         stored = [c.reward for group in list_groups(store, run.id, step) for c in group.completions]
@@ -69,12 +69,12 @@ def test_step_means_are_the_means_of_the_stored_completions(store: Store, train:
 
 
 def test_gradient_accumulation_loses_no_completion(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"optimization.accumulation": "2"})
+    run = train("shapes-grpo", {"optimization.accumulation": "2"})
     assert [len(g.completions) for g in list_groups(store, run.id, 2)] == [8, 8]
 
 
 def test_an_sft_run_has_reward_curves_from_the_probe(store: Store, train: Train) -> None:
-    run = train("demo-sft", {"evaluation.probe_every": "1"})
+    run = train("shapes-sft", {"evaluation.probe_every": "1"})
     assert run.status == "finished", run.job
     assert curve(store, run, "loss")[0] == [1, 2, 3]
     for name in ("probe/reward", "probe/reward/format", "probe/reward/accuracy", "probe/reward/steps", "probe/kl"):
@@ -86,7 +86,7 @@ def test_an_sft_run_has_reward_curves_from_the_probe(store: Store, train: Train)
 
 
 def test_the_test_split_is_answered_once_after_validation_has_chosen(store: Store, train: Train) -> None:
-    run = train("demo-grpo", {"optimization.steps": "4", "evaluation.val_every": "1"})
+    run = train("shapes-grpo", {"optimization.steps": "4", "evaluation.val_every": "1"})
     found = list_evaluations(store, run.id)
     (tested,) = [each for each in found if each.kind == "test"]
     looked = [each for each in found if each.kind != "test"]
@@ -106,13 +106,13 @@ def test_the_test_split_is_answered_once_after_validation_has_chosen(store: Stor
 def test_the_time_of_a_step_holds_no_evaluation(store: Store, train: Train) -> None:
     """Every update is followed by a probe that takes far longer than the update itself."""
     run = train(
-        "demo-sft", {"evaluation.probe_every": "1", "evaluation.probe_examples": "6", "evaluation.probe_samples": "8"}
+        "shapes-sft", {"evaluation.probe_every": "1", "evaluation.probe_examples": "6", "evaluation.probe_samples": "8"}
     )
     probes = [e.ended_at - e.started_at for e in list_evaluations(store, run.id) if e.kind == "probe" and e.ended_at]
     assert max(curve(store, run, "time/step")[1][1:]) < min(probes)
 
 
-@pytest.mark.parametrize("preset", ["demo-grpo", "demo-sft"])
+@pytest.mark.parametrize("preset", ["shapes-grpo", "shapes-sft"])
 def test_the_same_seeds_give_the_same_run(store: Store, train: Train, preset: str) -> None:
     first, second = train(preset), train(preset)
     names = [n for n in list_metric_names(store, first.id) if not n.startswith("time/") and n != "tokens_per_second"]
@@ -123,7 +123,7 @@ def test_the_same_seeds_give_the_same_run(store: Store, train: Train, preset: st
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("preset", ["demo-grpo", "demo-sft"])
+@pytest.mark.parametrize("preset", ["shapes-grpo", "shapes-sft"])
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(store: Store, train: Train, preset: str) -> None:
     settings = {"optimization.steps": "4"}
     whole = train(preset, settings)
@@ -132,7 +132,7 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(store: Store, train:
     equals(store, resumed(store, stopped), whole)
 
 
-@pytest.mark.parametrize(("preset", "examples"), [("demo-grpo", "6"), ("demo-sft", "24")])
+@pytest.mark.parametrize(("preset", "examples"), [("shapes-grpo", "6"), ("shapes-sft", "24")])
 def test_a_run_resumed_in_a_later_epoch_sees_its_examples_in_that_epochs_order(
     store: Store, train: Train, preset: str, examples: str
 ) -> None:
@@ -147,12 +147,12 @@ def test_a_stop_during_a_validation_is_obeyed_after_the_batch_and_the_rest_follo
     store: Store, train: Train, step: int
 ) -> None:
     settings = {"optimization.steps": "4", "data.val_examples": "12", "evaluation.batch_size": "1"}
-    whole = train("demo-sft", settings)
+    whole = train("shapes-sft", settings)
 
     def has_begun(run: RunDetail) -> bool:
         return any((e.kind, e.step) == ("val", step) for e in list_evaluations(store, run.id))
 
-    stopped = stop_when(store, "demo-sft", settings, has_begun)
+    stopped = stop_when(store, "shapes-sft", settings, has_begun)
     (left,) = [e for e in list_evaluations(store, stopped.id) if e.ended_at is None]
     assert (left.kind, left.step, stopped.step) == ("val", step, step)
     assert 0 < len(list(iter_predictions_of(store, left.id))) < 12

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.training
 def captured(tmp_path: Path) -> tuple[Any, list[Generation], list[Any], list[Any]]:
     """One generation of a real trainer: trainer, captured generations, TRL's prompt ids, the examples."""
     settings = {"optimization.steps": "1", "optimization.batch_size": "8", "grpo.group_size": "4", "max_tokens": "24"}
-    chosen = config.override(config.preset("demo-grpo"), settings)
+    chosen = config.override(config.preset("shapes-grpo"), settings)
     base = loading.load_base(chosen.model)
     examples = shapes.examples("simple", "train", 6, 0)
     trainer = grpo.build(chosen, base, examples, rewards.build(chosen), tmp_path)
@@ -85,7 +85,7 @@ def test_an_evaluation_hands_a_reward_what_trl_hands_it(tmp_path: Path) -> None:
     """The same names, prompts, messages, ids, pictures and columns for the same completions."""
     (tmp_path / "mine.py").write_text(RECORDING, encoding="utf-8")
     chosen = config.override(
-        config.preset("demo-grpo"),
+        config.preset("shapes-grpo"),
         {
             "optimization.steps": "1",
             "optimization.batch_size": "4",

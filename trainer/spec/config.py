@@ -306,8 +306,8 @@ class RunConfig(Section):
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
-PRESETS: dict[str, dict[str, Any]] = presets.DEMOS | presets.BOARD | presets.PRESETS
-PRESET_HELP: dict[str, str] = presets.DEMO_HELP | presets.BOARD_HELP | presets.HELP
+PRESETS: dict[str, dict[str, Any]] = presets.DEMOS | presets.SHAPES | presets.PRESETS
+PRESET_HELP: dict[str, str] = presets.DEMO_HELP | presets.SHAPES_HELP | presets.HELP
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

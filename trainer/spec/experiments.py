@@ -44,7 +44,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Method of each arm, and what differs from the method's preset; the last three are controls."""
 _REAL = ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")
-MODELS = {TINY: "demo", TINY_BOARD: "board", **{name: name for name in _REAL}}
+MODELS = {TINY_BOARD: "demo", TINY: "shapes", **{name: name for name in _REAL}}
 """Model to what the names of its presets for GRPO and SFT begin with."""
 MOST_RUNS = 100
 OWN_FACTORS = {
@@ -81,7 +81,12 @@ class Planned(NamedTuple):
     config: RunConfig
 
 
-DEMO_TABLES = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
+DEMO_TABLES = Matrix(
+    arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"),
+    ranks=(32, 64),
+    models=(TINY_BOARD,),
+    benchmarks=DRAWN_DATASETS[3:],
+)
 EVIDENCE = Matrix(
     arms=("zero-shot direct", "zero-shot CoT", "SFT direct", "SFT CoT", "GRPO direct", "GRPO CoT"),
     ranks=(32, 64),

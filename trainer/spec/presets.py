@@ -13,74 +13,73 @@ VISUAL_WORDS = (
 )
 """What the keyword reward looks for."""
 _TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.25}]
-_DEMO: dict[str, Any] = {
+_TUNED: dict[str, Any] = {
     "rewards": _TRIAD,
     "optimization": {"steps": 200, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 3},
     "grpo": {"scale": "batch"},
     "evaluation": {"probe_every": 10, "val_every": 100},
 }
-DEMOS: dict[str, dict[str, Any]] = {
-    "demo-grpo": _DEMO | {"name": "demo-grpo"},
-    "demo-sft": {
-        "name": "demo-sft",
-        "method": "sft",
-        "rewards": _TRIAD,
-        "data": {"train_examples": 6000},
-        "optimization": {"steps": 600, "learning_rate": 4e-3, "batch_size": 32}
-        | {"schedule": "linear", "warmup_steps": 20},
-        "evaluation": {"probe_every": 50, "val_every": 300},
-    },
-    "demo-grpo-no-steps": _DEMO
-    | {"name": "demo-grpo-no-steps", "rewards": [*_TRIAD[:2], {"name": "steps", "weight": 0.0}]},
-    "demo-collapse": _DEMO
-    | {
-        "name": "demo-collapse",
-        "rewards": [
-            {"name": "format", "weight": 1.0},
-            {"name": "accuracy", "weight": 0.5},
-            {"name": "steps", "weight": 4.0},
-        ],
-        "optimization": {"steps": 200, "learning_rate": 1.3e-3},
-        "grpo": {"beta": 0.0},
-    },
+_IMITATED: dict[str, Any] = {
+    "method": "sft",
+    "rewards": _TRIAD,
+    "data": {"train_examples": 6000},
+    "optimization": {"learning_rate": 4e-3, "batch_size": 32, "schedule": "linear", "warmup_steps": 20},
 }
-DEMO_HELP: dict[str, str] = {
-    "demo-grpo": "Reasoning from reward alone, on the embedded model.",
-    "demo-sft": "Imitation of annotated reasoning, on the embedded model.",
-    "demo-grpo-no-steps": "As demo-grpo, but numbered steps are not paid for.",
-    "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
+_UNPAID_STEPS = [*_TRIAD[:2], {"name": "steps", "weight": 0.0}]
+_COLLAPSE: dict[str, Any] = {
+    "rewards": [
+        {"name": "format", "weight": 1.0},
+        {"name": "accuracy", "weight": 0.5},
+        {"name": "steps", "weight": 4.0},
+    ],
+    "optimization": {"steps": 200, "learning_rate": 1.3e-3},
+    "grpo": {"beta": 0.0},
 }
-
-_BOARD: dict[str, Any] = _DEMO | {
+_BOARD: dict[str, Any] = {
     "model": {"id": "tiny-board"},
     "data": {"dataset": "board-simple", "train_examples": 6000},
     "max_tokens": 136,
     "visual_words": (*VISUAL_WORDS, "upper", "lower", "far"),
 }
-BOARD: dict[str, dict[str, Any]] = {
-    "board-grpo": _BOARD | {"name": "board-grpo"},
-    "board-sft": _BOARD
-    | {
-        "name": "board-sft",
-        "method": "sft",
-        "optimization": {"steps": 300, "learning_rate": 4e-3, "batch_size": 32}
-        | {"schedule": "linear", "warmup_steps": 20},
-        "evaluation": {"probe_every": 50, "val_every": 150},
-    },
-    "board-grpo-direct": _BOARD | {"name": "board-grpo-direct", "style": "direct", "max_tokens": 24},
-    "board-grpo-no-steps": _BOARD | {"name": "board-grpo-no-steps", "rewards": DEMOS["demo-grpo-no-steps"]["rewards"]},
-    "board-collapse": _BOARD
-    | {name: DEMOS["demo-collapse"][name] for name in ("rewards", "optimization", "grpo")}
-    | {"name": "board-collapse"},
+_BOARD_SFT: dict[str, Any] = (
+    _IMITATED
+    | _BOARD
+    | {"optimization": _IMITATED["optimization"] | {"steps": 300}}
+    | {"evaluation": {"probe_every": 50, "val_every": 150}}
+)
+_DIRECT = {"style": "direct", "max_tokens": 24}
+_DEMOS: dict[str, dict[str, Any]] = {
+    "demo-grpo": _TUNED | _BOARD,
+    "demo-sft": _BOARD_SFT,
+    "demo-grpo-direct": _TUNED | _BOARD | _DIRECT,
+    "demo-sft-direct": _BOARD_SFT | _DIRECT,
+    "demo-grpo-no-steps": _TUNED | _BOARD | {"rewards": _UNPAID_STEPS},
+    "demo-collapse": _TUNED | _BOARD | _COLLAPSE,
 }
-BOARD["board-sft-direct"] = BOARD["board-sft"] | {"name": "board-sft-direct", "style": "direct", "max_tokens": 24}
-BOARD_HELP: dict[str, str] = {
-    "board-grpo": "Reasoning from reward alone, where counting at a glance fails.",
-    "board-sft": "Imitation of annotated reasoning, where counting at a glance fails.",
-    "board-grpo-direct": "As board-grpo, but the answer comes at once, without thinking.",
-    "board-grpo-no-steps": "As board-grpo, but numbered steps are not paid for.",
-    "board-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
-    "board-sft-direct": "As board-sft, but the answer comes at once, without thinking.",
+DEMOS = {name: values | {"name": name} for name, values in _DEMOS.items()}
+DEMO_HELP: dict[str, str] = {
+    "demo-grpo": "Reasoning from reward alone, where counting at a glance fails.",
+    "demo-sft": "Imitation of annotated reasoning, where counting at a glance fails.",
+    "demo-grpo-direct": "As demo-grpo, but the answer comes at once, without thinking.",
+    "demo-sft-direct": "As demo-sft, but the answer comes at once, without thinking.",
+    "demo-grpo-no-steps": "As demo-grpo, but numbered steps are not paid for.",
+    "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
+}
+
+_SHAPES: dict[str, dict[str, Any]] = {
+    "shapes-grpo": _TUNED,
+    "shapes-sft": _IMITATED
+    | {"optimization": _IMITATED["optimization"] | {"steps": 600}}
+    | {"evaluation": {"probe_every": 50, "val_every": 300}},
+    "shapes-grpo-no-steps": _TUNED | {"rewards": _UNPAID_STEPS},
+    "shapes-collapse": _TUNED | _COLLAPSE,
+}
+SHAPES = {name: values | {"name": name} for name, values in _SHAPES.items()}
+SHAPES_HELP: dict[str, str] = {
+    "shapes-grpo": "Reasoning from reward alone, in the smaller world, which can be counted at a glance.",
+    "shapes-sft": "Imitation of annotated reasoning in the smaller world.",
+    "shapes-grpo-no-steps": "As shapes-grpo, but numbered steps are not paid for.",
+    "shapes-collapse": "As demo-collapse, in the smaller world.",
 }
 
 _DATA = {"dataset": "shapes-simple", "train_examples": 5000, "val_examples": 200, "test_examples": 1000}

@@ -70,7 +70,7 @@ def one_step(folder: Path, accumulation: int) -> tuple[list[int], float]:
         "max_tokens": "16",
         "grpo.beta": "0",
     }
-    chosen = config.override(config.preset("demo-grpo"), settings)
+    chosen = config.override(config.preset("shapes-grpo"), settings)
     set_seed(0)
     base = loading.load_base(chosen.model)
     examples = shapes.examples("simple", "train", 4, 0)
