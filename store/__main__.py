@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is _restore:
             _restore(options)
             return 0
-        with closing(open_store(options.db, readonly=not options.writes)) as store:
+        with closing(open_store(options.db, readonly=not options.writes, must_exist=not options.creates)) as store:
             options.command(store, options)
             sys.stdout.flush()
     except StoreError as error:
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     parser = argparse.ArgumentParser(prog="python -m store", description=(__doc__ or "").splitlines()[0])
-    parser.set_defaults(writes=False)
+    parser.set_defaults(writes=False, creates=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("runs", parents=[common], help="all runs, newest first")
     add.add_argument("--json", action="store_true", help="as a JSON array, with everything that the runs table shows")
@@ -105,15 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("tool", choices=[*saving.READERS], help="whose files they are")
     add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
     add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
-    add.set_defaults(command=_import, writes=True)
+    add.set_defaults(command=_import, writes=True, creates=True)
     add = commands.add_parser("follow", parents=[common], help="take in what another tool writes, while it writes it")
     add.add_argument("tool", choices=[*saving.READERS], help="whose files they are")
     add.add_argument("path", metavar="PATH", help="as for `import`")
     add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
-    add.set_defaults(command=_follow, writes=True)
+    add.set_defaults(command=_follow, writes=True, creates=True)
     add = commands.add_parser("sync", parents=[common], help="take in what recorders of scripts did not deliver")
     add.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="a run's journal, or a folder above some")
-    add.set_defaults(command=_sync, writes=True)
+    add.set_defaults(command=_sync, writes=True, creates=True)
     _add_care(commands, common, of_run)
     return parser
 
@@ -140,7 +140,7 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
     add = commands.add_parser("import-run", parents=[common], help="import the runs of such a file")
     add.add_argument("file", metavar="FILE", type=Path)
     add.add_argument("--anew", action="store_true", help="under new uids, so that they can be imported twice")
-    add.set_defaults(command=_import_run, writes=True)
+    add.set_defaults(command=_import_run, writes=True, creates=True)
     add = commands.add_parser("delete", parents=[of_run], help="remove a run with all that it recorded, for good")
     add.set_defaults(command=_delete, writes=True)
     add = commands.add_parser("orphans", parents=[common], help="examples, images and folders that no run needs")

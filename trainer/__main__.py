@@ -29,7 +29,8 @@ from trainer import data_commands as data_of
 from trainer import launch
 from trainer.jobs import ranks, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import cluster, devices, experiment_commands, identity, indexing, local, threads
+from trainer.launch import cluster, devices, experiment_commands, folders, identity, indexing, local, threads
+from trainer.patches import quantized
 from trainer.spec import benchmark
 from trainer.spec import config as configs
 from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code."""
     options = parser().parse_args(arguments)
     telemetry.keep_off()
+    quantized.without_kernel_advice()
     try:
         return int(options.command(options))
     except (ConfigError, StoreError, TrainerError) as error:
@@ -183,7 +185,7 @@ def run_command(options: argparse.Namespace) -> int:
     if options.resume and options.set:
         raise ConfigError("--set cannot be used with --resume: a run keeps its configuration. Launch a new run.")
     config = None if options.resume else _config(options)
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=bool(options.resume))
     launcher = options.launcher
     launch.check(store, launcher)
     if config is None:
@@ -209,16 +211,18 @@ def eval_command(options: argparse.Namespace) -> int:
     if options.benchmark or not options.run:
         asked = options.benchmark or benchmark.drawn([options.model])[0]
         data = data_of.data_config(benchmark.split(asked)[0], options.path)
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=bool(options.run))
     if options.run:
         run_id = resolve_run(store, options.run)
+        if options.checkpoint != "0" and options.baseline != "majority":
+            _need_checkpoint(store, run_id)
         return _execute(store, run_id, add_job(store, run_id, "evaluate", arguments))
     run, job = launch.create(store, _model_only(options.model, data), arguments=arguments)
     return _execute(store, run.id, job)
 
 
 def embed_command(options: argparse.Namespace) -> int:
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=True)
     if options.all:
         runs = [run.id for run in list_runs(store) if run.style == "cot"]
     else:
@@ -262,8 +266,9 @@ def machine_command(options: argparse.Namespace) -> int:
 
 
 def export_run_command(options: argparse.Namespace) -> int:
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=True)
     run_id = resolve_run(store, options.run)
+    _need_checkpoint(store, run_id)
     folder = options.to.expanduser()
     export = import_module("trainer.train.export").export
     step = export(store, run_id, options.checkpoint, folder, merge=options.merge)
@@ -272,13 +277,14 @@ def export_run_command(options: argparse.Namespace) -> int:
 
 
 def tokens_command(options: argparse.Namespace) -> int:
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=True)
     run_id = resolve_run(store, options.run)
+    _need_checkpoint(store, run_id)
     return _execute(store, run_id, add_job(store, run_id, "tokens", {"completion": options.completion}))
 
 
 def stop_command(options: argparse.Namespace) -> int:
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=True)
     run = get_run(store, resolve_run(store, options.run))
     # The job at hand may be an evaluation of a run that was trained long ago.
     open_jobs = list_jobs(store, open_only=True, run_id=run.id)
@@ -311,6 +317,13 @@ def rank_command(options: argparse.Namespace) -> int:
     training = import_module("trainer.train.training")
     store = open_store(options.db, readonly=not ranks.is_first())
     return ranks.work(lambda: training.run_job(store, get_job(store, options.uid).id))
+
+
+def _need_checkpoint(store: Store, run_id: int) -> None:
+    """Raise ConfigError if this machine has no checkpoint of a run, before a job is made that would fail."""
+    problem = folders.why_not_evaluated(store, get_run(store, run_id))
+    if problem is not None:
+        raise ConfigError(problem)
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:

@@ -10,6 +10,7 @@ from app.shared import data, format, intents, lacking, status
 from app.shared.run_actions import attempt
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail
 from store.jobs import list_jobs
+from trainer.launch import folders
 from trainer.spec import benchmark
 from trainer.spec.config import REAL_DATASETS
 from trainer.spec.similarity import CLOSE, COS_AT
@@ -119,7 +120,8 @@ def evaluate_form(run: RunDetail) -> None:
     choices = checkpoint_choices(run, saved)
     with st.expander("Evaluate", icon=":material/fact_check:", key="evaluate", expanded=False):
         if not choices:
-            st.caption("There is no checkpoint yet: the first one is saved with the first validation.")
+            yet = "There is no checkpoint yet: the first one is saved with the first validation."
+            st.caption(format.literal(folders.why_not_evaluated(data.reader(), run) or yet))
             return
         arguments = chosen_arguments(choices)
         st.caption("It waits its turn in the queue. An interrupted evaluation continues where it stopped.")

@@ -74,18 +74,20 @@ def _absolute(path: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def open_store(url: str | None = None, *, readonly: bool = False, busy_seconds: float | None = None) -> Store:
-    """Open a database; a writer creates or upgrades it first. Raises StoreError when it cannot be used.
+def open_store(
+    url: str | None = None, *, readonly: bool = False, must_exist: bool = False, busy_seconds: float | None = None
+) -> Store:
+    """Open a database; a writer upgrades it first, or creates it unless it `must_exist`.
 
-    A read-only store can never change a row. `busy_seconds` is how long a write waits for another program's write to an
-    SQLite file; the default is 30.
+    Raises StoreError when it cannot be used. A read-only store can never change a row. `busy_seconds` is how long a
+    write waits for another program's write to an SQLite file; the default is 30.
     """
     address = database_url(url)
     parsed = make_url(address)
     path = sqlite_path(parsed)
     media = media_place(path)
     if path is not None:
-        _check_place(path, must_exist=readonly)
+        _check_place(path, must_exist=readonly or must_exist)
     if path is not None and not readonly:
         private.make_file(path)
         private.close_to_others(_ours(path))

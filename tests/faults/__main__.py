@@ -82,8 +82,8 @@ FAULTS = (
 )
 HEAD = """# Fault tests
 
-What happens to a real training of the embedded model when processes, disks, files or clocks fail. `make faults` writes this
-table, and writes none unless every row holds.
+What happens to a real training of the embedded model when processes, disks, files or clocks fail. `make faults`
+writes this table, and writes none unless every row holds.
 
 | fault | expected | observed | times tried |
 |---|---|---|---|

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from store.experiments import list_experiments
 from store.jobs import claim_job, end_job, list_jobs
 from store.runs import get_run, list_runs
 from tests.launch.processes import ended, eventually, process, queued, submitted
+from tests.store import make
 from trainer import launch
 from trainer.__main__ import main
 from trainer.launch import devices, identity, local
@@ -144,6 +146,42 @@ def test_evaluate_with_samples_a_difficulty_and_a_baseline(store: Store, trainer
         "samples": 8,
         "baseline": "shuffled",
     }
+
+
+@pytest.mark.parametrize(
+    "asked", ["eval --run away", "export --run away --to copy", "tokens --run away --completion 1"]
+)
+def test_a_run_without_a_checkpoint_here_is_refused_before_a_job_is_made(
+    store: Store, trainer: Main, capfd: pytest.CaptureFixture[str], asked: str
+) -> None:
+    make.run(store, name="away")
+    assert trainer(*asked.split()) == 2
+    assert "away has no checkpoint on this machine" in capfd.readouterr().err
+    assert not list_jobs(store)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("run --resume a", "eval --run a", "export --run a --to b", "tokens --run a --completion 1", "embed --all"),
+        *("stop a", "sweep show a", "sweep pause a", "sweep resume a", "sweep stop a", "sweep extend a --seeds 2"),
+    ],
+)
+def test_a_mistyped_database_is_not_made(tmp_path: Path, capfd: pytest.CaptureFixture[str], asked: str) -> None:
+    path = tmp_path / "typo" / "none.db"
+    assert main([*asked.split(), "--db", str(path)]) == 2
+    assert "There is no database at" in capfd.readouterr().err
+    assert not path.parent.exists()
+
+
+def test_no_command_advises_to_install_a_kernel(trainer: Main) -> None:
+    assert trainer("stop", "nobody") == 2
+    assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)
+
+
+def test_the_base_of_a_run_without_a_checkpoint_can_be_evaluated(store: Store, trainer: Main) -> None:
+    make.run(store, name="away", config=preset("demo-grpo").model_dump(mode="json"))
+    assert trainer("eval", "--run", "away", "--checkpoint", "0") == 0
 
 
 def test_an_experiment_queues_its_matrix(

@@ -332,3 +332,9 @@ def test_a_benchmark_without_its_folder_is_refused(seeded_store: Store, open_pag
     app.button(key="evaluate.go").click().run()
     assert "Set data\\.path to the folder" in app.toast[0].value
     assert [job.kind for job in list_jobs(seeded_store, run_id=run.id)] == ["train"]
+
+
+def test_a_run_without_a_checkpoint_here_says_where_to_evaluate_it(empty_store: Store, open_page: Open) -> None:
+    run = make.run(empty_store, name="away")
+    app = open_page("run", run=run.uid, tab="Evaluations")
+    assert any("has no checkpoint on this machine" in each.value for each in app.caption)

@@ -118,8 +118,9 @@ def test_faults_are_one_sentence(
 
 
 def test_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.main(["runs", "--db", str(tmp_path / "none.db")]) == 2
-    assert "There is no database at" in capsys.readouterr().err
+    for asked in (["runs"], ["delete", "a"], ["orphans", "--remove"]):
+        assert command_line.main([*asked, "--db", str(tmp_path / "none.db")]) == 2
+    assert capsys.readouterr().err.count("There is no database at") == 3
     assert not (tmp_path / "none.db").exists()
 
 

@@ -28,7 +28,6 @@ from trainer.jobs.progress import Progress
 from trainer.jobs.stopping import StopFlag
 from trainer.launch import identity, webhook
 from trainer.launch.local import JOB_VARIABLE
-from trainer.patches import quantized
 from trainer.spec.errors import NO_DISK, Stopped, classify
 
 Work = Callable[[Store, int], None]
@@ -85,7 +84,6 @@ def _work(kind: str) -> Work:
     """Return work that imports its module only when called: a failing import must fail the job, with its reason."""
 
     def run(store: Store, job_id: int) -> None:
-        quantized.without_kernel_advice()
         import_module("trainer.evaluate.embedding_job" if kind == "embed" else "trainer.train.training").run_job(
             store, job_id
         )

@@ -114,16 +114,17 @@ def _show(options: argparse.Namespace) -> str:
 
 
 def _pause(options: argparse.Namespace) -> str:
-    asked = stop_experiment(open_store(options.db), options.experiment)
+    asked = stop_experiment(open_store(options.db, must_exist=True), options.experiment)
     return f"asked {asked} jobs to pause: those at work finish their step and save; resume goes on from there"
 
 
 def _stop(options: argparse.Namespace) -> str:
-    return f"asked {stop_experiment(open_store(options.db), options.experiment, options.level)} jobs to stop"
+    store = open_store(options.db, must_exist=True)
+    return f"asked {stop_experiment(store, options.experiment, options.level)} jobs to stop"
 
 
 def _resume(options: argparse.Namespace) -> str:
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=True)
     count = resume_experiment(store, options.experiment)
     members = get_experiment(store, options.experiment).arms
     waiting = sum(job.run_id in members for job in list_jobs(store, open_only=True))
@@ -131,7 +132,7 @@ def _resume(options: argparse.Namespace) -> str:
 
 
 def _extend(options: argparse.Namespace) -> str:
-    store = open_store(options.db)
+    store = open_store(options.db, must_exist=True)
     own = experiments.from_stored(get_experiment(store, options.experiment).matrix)
     empty = replace(own, arms=(), ranks=(), rates=(), seeds=(), varied=())
     count = extend_experiment(store, options.experiment, replace(empty, **_changed(options)), launcher=options.launcher)

@@ -108,3 +108,18 @@ def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
         return None
     return f"{run.name} has no checkpoint on this machine: clone it to launch it anew."
+
+
+def why_not_evaluated(store: Store, run: RunDetail) -> str | None:
+    """Return why this machine has no checkpoint of a run to evaluate or export, in one sentence, or None if it has one.
+
+    A run in its own folder is left to the job, which knows the checkpoint that is asked for.
+    """
+    if run.method == "none" or (run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir))):
+        return None
+    folder = ownership.folder_of(store, run.uid)
+    if any(_found(row, run, folder) is not None for row in list_checkpoints(store, run.id)):
+        return None
+    if "recorded" in run.config:
+        return f"{run.name} was recorded from a script of its own: its checkpoints are where that script saved them."
+    return f"{run.name} has no checkpoint on this machine: do this where it was trained, or launch it anew."

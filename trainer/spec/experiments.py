@@ -180,7 +180,9 @@ def widened(matrix: Matrix, more: Matrix) -> Matrix:
         if field not in varied:
             raise ConfigError(f"{field} is not varied by this experiment. It varies {', '.join(varied) or 'no field'}.")
         varied[field] = _union(varied[field], values)
-    lists = {name: _union(getattr(matrix, name), getattr(more, name)) for name in ("arms", "ranks", "seeds", "rates")}
+    lists: dict[str, Any] = {
+        name: _union(getattr(matrix, name), getattr(more, name)) for name in ("arms", "ranks", "seeds", "rates")
+    }
     return replace(matrix, **lists, varied=tuple(varied.items()))
 
 
