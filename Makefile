@@ -1,5 +1,5 @@
-# Everything that is run by hand. `make demo` to try it, `make test` before a change lands.
-# PYTHON=... selects the interpreter that makes .venv (3.11 or newer).
+# Everything that is run by hand. Run `make demo` to try the project, and `make test` before a change lands.
+# PYTHON=... selects the interpreter that creates .venv (3.11 or newer).
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,20 +15,20 @@ else
 CANDIDATES := $(PYTHON)
 endif
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-# The locks hold for one platform; elsewhere, and with LOCK=no, the pins of the requirements are all that is fixed.
+# The locks are for one platform; elsewhere, and with LOCK=no, only the pins of the requirements apply.
 LOCK := yes
 FITS := import platform, sys; sys.exit((sys.implementation.name, sys.version_info[:2], sys.platform, platform.machine(), \
     platform.libc_ver()[0]) != ("cpython", (3, 11), "linux", "x86_64", "glibc"))
 
 .PHONY: demo serve dashboard install test lint bench faults screenshots lock audit clean
 
-demo: install  ## the dashboard on a demonstration of its own
+demo: install  ## install, then show the dashboard on recorded runs and train two more
 	@exec $(RUN) -m app --demo
 
-serve: install  ## the dashboard on your own runs
+serve: install  ## install, then show the dashboard on your own runs
 	@exec $(RUN) -m app
 
-dashboard:  ## the dashboard alone, without the trainer and torch, in .venv-dashboard
+dashboard:  ## install and show the dashboard without the trainer and torch, in .venv-dashboard
 	@$(MAKE) --no-print-directory VENV=.venv-dashboard .venv-dashboard/bin/python
 	@if ! cmp -s requirements-dashboard.txt .venv-dashboard/requirements-dashboard.txt; then \
 	    .venv-dashboard/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-dashboard.txt; \
@@ -36,37 +36,37 @@ dashboard:  ## the dashboard alone, without the trainer and torch, in .venv-dash
 	fi
 	@exec .venv-dashboard/bin/python -m app
 
-install: $(VENV)/requirements.txt  ## .venv with everything that running needs
+install: $(VENV)/requirements.txt  ## create .venv with everything that running needs
 
-test: lint  ## lint and all tests
+test: lint  ## check style and types, and run all tests
 	@$(RUN) -m scripts.provide_browser
 	@$(RUN) -m pytest -n 2
 
-lint: $(VENV)/requirements-dev.txt  ## style and types
+lint: $(VENV)/requirements-dev.txt  ## check style and types
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/requirements-dev.txt  ## measures what docs/measured.md states
+bench: $(VENV)/requirements-dev.txt  ## measure what docs/measured.md states
 	@$(RUN) -m scripts.provide_browser
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(RUN) -m benchmarks.$$(basename "$$script" .py); done
 
-faults: $(VENV)/requirements-dev.txt  ## an hour of accidents to real trainings, written to docs/faults.md
+faults: $(VENV)/requirements-dev.txt  ## cause faults in real trainings for an hour, and write docs/faults.md
 	@$(RUN) -m tests.faults
 
-screenshots: $(VENV)/requirements-dev.txt  ## docs/screenshots from a demonstration database
+screenshots: $(VENV)/requirements-dev.txt  ## take docs/screenshots from a demo database
 	@$(RUN) -m scripts.provide_browser
 	@$(RUN) -m scripts.screenshots
 
-lock: $(VENV)/requirements-dev.txt  ## writes the locks anew, after a requirement has changed
+lock: $(VENV)/requirements-dev.txt  ## write the locks anew after a requirement has changed
 	@$(RUN) -m scripts.lock
 
-audit: $(VENV)/requirements.txt  ## known vulnerabilities of what is installed, where their database can be reached
+audit: $(VENV)/requirements.txt  ## look for known vulnerabilities in what is installed, if their database can be reached
 	@$(RUN) -m venv --clear $(VENV)/audit >/dev/null
 	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 	@$(RUN) -m scripts.audit $(VENV)/audit/bin/pip-audit
 
-clean:  ## removes .venv and caches; runs in data/ stay
+clean:  ## remove .venv and caches; runs in data/ stay
 	rm -rf $(VENV) .venv-dashboard .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -80,12 +80,12 @@ $(RUN):
 	fi; \
 	if ! $$python -m venv $(VENV) >/dev/null; then \
 	    rm -rf $(VENV); \
-	    echo "$$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; \
+	    echo "$$python cannot create a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; \
 	    exit 1; \
 	fi
 
-# The stamp is a copy of what was installed: a new date alone installs nothing.
-# What a lock names comes from hashes; the second step adds PyTorch, which has a build for every machine.
+# The stamp is a copy of what was installed, so that a new date alone installs nothing.
+# Hashes cover what a lock names; the second step adds PyTorch, which has a different build for each machine.
 STAMPS := $(addprefix $(VENV)/,requirements.txt requirements-cluster.txt requirements-dev.txt)
 $(STAMPS): $(VENV)/%.txt: %.txt %.lock | $(RUN)
 	@if ! cat $< $*.lock | cmp -s - $@; then \
