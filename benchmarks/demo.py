@@ -38,7 +38,9 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--share", type=float, default=1.0, help="part of the updates that is done")
     parser.add_argument("--watched", action="store_true", help="a browser shows the run's page meanwhile")
     options = parser.parse_args()

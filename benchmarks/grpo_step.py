@@ -246,7 +246,9 @@ class Clock(TrainerCallback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.grpo_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", choices=("smolvlm-256m", "tiny", "qwen2-vl"), default="smolvlm-256m")
     parser.add_argument("--longest-edge", type=int, default=TILE)
     parser.add_argument("--tokens", type=int, nargs="+", default=[24, 128, 256])

@@ -48,10 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except (ConfigError, StoreError, TrainerError) as error:
-        print(shown(f"error: {error}"), file=sys.stderr)
+        print(shown(f"error: {_said(error, options)}"), file=sys.stderr)
         return BAD_CONFIG
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _said(error: Exception, options: argparse.Namespace) -> str:
+    """Return an error in terms of the command's own options: `data` and `eval` take the dataset's folder as --path."""
+    if "path" not in options:
+        return str(error)
+    return str(error).replace("data.dataset: ", "").replace("data.path: ", "").replace("data.path", "--path")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,7 +22,9 @@ from typing import Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="where the models lie; default OUT/models")
     parser.add_argument("--part", action="append", metavar="NAME", help="do only this part; may be repeated")

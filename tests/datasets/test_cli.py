@@ -39,7 +39,8 @@ def test_what_inspect_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert "32 of 32 rows are usable, 16 images" in text
     assert "64 to 64 px" in text
-    assert "traces accepted  25" in text
+    assert "references  25" in text
+    assert text.endswith("skipped  none\n")
 
 
 def test_an_exported_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +76,7 @@ def test_a_trace_is_exported_as_the_set_has_it(tmp_path: Path, capsys: pytest.Ca
     [
         (["inspect", "nope"], "unknown dataset 'nope'"),
         (["inspect", "shapes-simple"], "is drawn without end"),
-        (["inspect", "tdiuc"], "Set data.path to the folder"),
+        (["inspect", "tdiuc"], "error: tdiuc is read from this machine. Set --path to the folder"),
         (["inspect", "tdiuc", "--path", "{0}/nowhere"], "There is no folder"),
         (["inspect", "tdiuc", "--path", "{0}"], "does not hold tdiuc in its layout"),
         (
@@ -83,7 +84,7 @@ def test_a_trace_is_exported_as_the_set_has_it(tmp_path: Path, capsys: pytest.Ca
             "has no split 'test' here. Choose one of train",
         ),
         (["export", "folder", "--path", "{0}/set", "--split", "train", "--jsonl", "{0}"], "Cannot write"),
-        (["inspect", "countqa"], "cannot be reached: go online, or set data.path"),
+        (["inspect", "countqa"], "cannot be reached: go online, or set --path"),
         (["inspect", "{0}/nowhere.py:examples"], "cannot read"),
     ],
 )

@@ -122,10 +122,11 @@ def text(found: dict[str, Any]) -> str:
         for edge in ("width", "height"):
             if spread := facts[edge]:
                 lines.append(f"  {edge}  {spread['min']} to {spread['max']} px, median {spread['median']:g}")
-        lines.append(f"  traces accepted  {facts['traces_accepted']:,}")
+        lines.append(f"  references  {facts['traces_accepted']:,}")
         firsts = {reason: f" (the first is {detail})" for reason, detail in facts["first_skipped"].items()}
         for name in ("answers", "difficulty", "skipped"):
-            lines += [f"  {name}"] + [f"    {n:>9,}  {what}{firsts.get(what, '')}" for what, n in facts[name].items()]
+            rows = [f"    {n:>9,}  {what}{firsts.get(what, '')}" for what, n in facts[name].items()]
+            lines += [f"  {name}", *rows] if rows else [f"  {name}  none"]
     return "\n".join(lines)
 
 

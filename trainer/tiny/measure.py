@@ -85,7 +85,9 @@ def measure_lists(base: Any, difficulty: str, world: shapes.World, n: int) -> No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.tiny.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="tiny", help="an embedded model, or a folder")
     parser.add_argument("--world", choices=shapes.WORLDS, default=shapes.SHAPES.name)
     parser.add_argument("--examples", type=int, default=1000)

@@ -114,7 +114,11 @@ def save(folder: Path, processor: Any, model: Any, optimizer: Muon, step: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.tiny.pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--until", type=int, help="end this sitting after that step")
