@@ -71,10 +71,12 @@ def test_the_evidence_has_six_arms_and_answers_the_board() -> None:
     assert len(runs) == 2 + 3 * len(seeds)
 
 
-def test_answering_at_once_is_trained_by_a_preset_of_its_own_where_there_is_one() -> None:
-    board, demo = (Matrix(arms=("GRPO direct",), models=(model,)) for model in ("tiny-board", "tiny"))
-    assert experiments.planned(board)[0].config.max_tokens == preset("demo-grpo-direct").max_tokens
-    assert experiments.planned(demo)[0].config.max_tokens == preset("shapes-grpo").max_tokens
+def test_the_arms_that_answer_at_once_are_the_presets_of_that_name() -> None:
+    for method in ("GRPO", "SFT"):
+        (run,) = experiments.planned(Matrix(arms=(f"{method} direct",), models=("tiny-board",)))
+        own = preset(f"demo-{method.lower()}-direct")
+        assert run.config.model_copy(update={"name": own.name}) == own
+        assert own.max_tokens == preset("demo-grpo").max_tokens, "another token limit is not comparable"
 
 
 @pytest.mark.parametrize(

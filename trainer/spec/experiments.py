@@ -15,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.spec.config import (
     DRAWN_DATASETS,
-    PRESETS,
     TINY,
     TINY_BOARD,
     ConfigError,
@@ -134,9 +133,7 @@ def _config(
         raise ConfigError(f"There are no presets for the model {model!r}. Choose among {', '.join(MODELS)}.")
     method, changes = ARMS[arm]
     named = f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}"
-    direct = f"{named}-direct"
-    tuned = direct if changes.get("style") == "direct" and direct in PRESETS else named
-    values = preset(tuned).model_dump(mode="json") | changes
+    values = preset(named).model_dump(mode="json") | changes
     values["method"] = method
     values["name"] = name = f"{arm.lower().replace(' ', '-')}-{model}"
     own = dict(matrix.settings)

@@ -47,7 +47,7 @@ _BOARD_SFT: dict[str, Any] = (
     | {"optimization": _IMITATED["optimization"] | {"steps": 300}}
     | {"evaluation": {"probe_every": 50, "val_every": 150}}
 )
-_DIRECT = {"style": "direct", "max_tokens": 24}
+_DIRECT = {"style": "direct"}
 _DEMOS: dict[str, dict[str, Any]] = {
     "demo-grpo": _TUNED | _BOARD,
     "demo-sft": _BOARD_SFT,
