@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.datasets.layouts import MAKERS, SPLITS, made, put
+from tests.datasets.layouts import MAKERS, SPLITS, encoded, made, picture, put
 from trainer import datasets
 from trainer.datasets import shapes, splits
 from trainer.datasets.example import Example
@@ -195,6 +195,14 @@ def test_a_role_of_which_nothing_can_be_used_is_refused_with_the_reasons(tmp_pat
     config = DataConfig(dataset="folder", path=str(tmp_path))
     with pytest.raises(TrainerError, match=r"no usable example for train \(answer is not a whole number: 3\)"):
         datasets.load_role(config, "train", 1)
+
+
+def test_too_few_images_for_all_roles_are_said_to_be_too_few(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", encoded(picture(1, (40, 40))))
+    put(tmp_path / "examples.jsonl", '{"question": "How many?", "answer": 2, "image": "a.png"}\n')
+    config = DataConfig(dataset="folder", path=str(tmp_path))
+    with pytest.raises(TrainerError, match=r"too few images for all of train, val and test: none is left for train"):
+        datasets.load_run(config, imitates=False)
 
 
 def test_imitation_without_references_is_refused(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def _no_role(name: str, role: Role, there: tuple[str, ...]) -> str:
 
 
 def _nothing_usable(name: str, role: Role, skipped: Counter[str]) -> str:
-    reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.most_common()) or "the part is empty"
+    if not skipped:
+        return f"{name} has too few images for all of train, val and test: none is left for {role}. Add images."
+    reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.most_common())
     advice = " Choose style direct, or GRPO." if skipped[splits.NO_REFERENCE] else " Check the dataset's files."
     return f"{name} has no usable example for {role} ({reasons}).{advice}"
 
