@@ -17,6 +17,7 @@ import torch
 from trainer import datasets
 from trainer.datasets.example import Example
 from trainer.datasets.images import encode_png
+from trainer.datasets.splits import Role
 from trainer.evaluate import generation, harness, reward_trial
 from trainer.fit import memory, sharing
 from trainer.models import chat_template, loading
@@ -136,7 +137,12 @@ def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str
 
 
 def _examples(config: RunConfig, n: int) -> list[Example]:
-    return datasets.load_role(config.data, "train" if config.method != "none" else "test", n)
+    """Return examples of the role that the run begins with. Raises TrainerError if any of its roles would be empty."""
+    asked = config.data
+    if config.method == "none":
+        return datasets.load_role(asked, "test", n)
+    counts: dict[Role, int] = {"train": n, "val": min(1, asked.val_examples), "test": min(1, asked.test_examples)}
+    return datasets.load_roles(asked, counts, imitates=config.imitates).examples["train"]
 
 
 def _vllm(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 
 from store.db.engine import Store
 from store.events import list_events
+from tests.datasets.layouts import MAKERS
 from tests.training.conftest import Train
 from trainer.preflight import preflight
 from trainer.spec import config
@@ -58,6 +59,15 @@ def test_a_model_that_steps_aside(folders: dict[str, Path], tmp_path: Path, mode
 
 def test_sft_shares_nothing_and_says_nothing(tmp_path: Path) -> None:
     assert sharing(tmp_path, config.preset("shapes-sft")) == {}
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_imitation_without_references_is_refused_as_by_the_run(tmp_path: Path, method: str) -> None:
+    folder = MAKERS["tdiuc"](tmp_path)
+    settings = {"data.dataset": "tdiuc", "data.path": str(folder), "optimization.batch_size": "8"}
+    checks = preflight(config.override(config.preset(f"shapes-{method}"), settings), tmp_path)["checks"]
+    failed = [check["sentence"] for check in checks if check["level"] == "fail" and "Choose style" in check["sentence"]]
+    assert len(failed) == (method == "sft")
 
 
 def test_every_model_gets_through_preflight(folders: dict[str, Path], tmp_path: Path) -> None:
