@@ -78,7 +78,12 @@ def test_a_trace_is_exported_as_the_set_has_it(tmp_path: Path, capsys: pytest.Ca
         (["inspect", "shapes-simple"], "is drawn without end"),
         (["inspect", "tdiuc"], "error: tdiuc is read from this machine. Set --path to the folder"),
         (["inspect", "tdiuc", "--path", "{0}/nowhere"], "There is no folder"),
-        (["inspect", "tdiuc", "--path", "{0}"], "does not hold tdiuc in its layout"),
+        (
+            ["inspect", "tdiuc", "--path", "{0}"],
+            "tdiuc in its layout: there is no Questions/OpenEnded_mscoco_train2014_questions.json. Check --path.",
+        ),
+        (["inspect", "tallyqa", "--path", "{0}"], "tallyqa in its layout: there is no train.json. Check --path."),
+        (["inspect", "countqa", "--path", "{0}"], "there is no data/test-*.parquet. Check --path."),
         (
             ["inspect", "folder", "--path", "{0}/set", "--split", "test"],
             "has no split 'test' here. Choose one of train",

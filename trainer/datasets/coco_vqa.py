@@ -34,6 +34,10 @@ class CocoVqa:
     answer: Callable[[dict[str, Any]], object]
 
     @property
+    def needed(self) -> str:
+        return self.questions.format(split="train")
+
+    @property
     def splits(self) -> tuple[str, ...]:
         return tuple(s for s in ("train", "val") if (self.root / self.questions.format(split=s)).is_file())
 

@@ -48,6 +48,10 @@ class Parquet:
     trace_file: Path | None = None
 
     @property
+    def needed(self) -> str:
+        return self.pattern
+
+    @property
     def splits(self) -> tuple[str, ...]:
         return (self.split,) if self.shards else ()
 

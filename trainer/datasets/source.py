@@ -63,8 +63,16 @@ def open_source(config: DataConfig) -> Opened:
     else:
         source = _READERS[config.dataset](root)
     if not source.splits:
-        raise TrainerError("data", f"{root} does not hold {config.dataset} in its layout. Check data.path.")
+        raise TrainerError(
+            "data", f"{root} does not hold {config.dataset} in its layout{_needed(source)}. Check data.path."
+        )
     return Opened(source, revision)
+
+
+def _needed(source: Source) -> str:
+    """Return which file a published set was looked for by."""
+    name = getattr(source, "needed", "")
+    return f": there is no {name}" if name else ""
 
 
 def _fetch(config: DataConfig) -> tuple[Path, str]:

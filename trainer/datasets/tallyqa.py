@@ -17,6 +17,7 @@ from trainer.spec.errors import TrainerError
 class TallyQa:
     root: Path
     name: str = "tallyqa"
+    needed: str = "train.json"
 
     @property
     def splits(self) -> tuple[str, ...]:
