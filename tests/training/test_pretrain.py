@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
-from trainer.tiny import pretrain
+from trainer.datasets import shapes
+from trainer.models import loading
+from trainer.spec import prompt
+from trainer.spec.config import TINY_BOARD, ModelConfig
+from trainer.tiny import corpus, pretrain
 from trainer.tiny.muon import orthogonal
 
 
@@ -35,3 +43,17 @@ def test_an_update_has_singular_values_near_one(shape: tuple[int, int]) -> None:
     values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
     assert values.min() > 0.5
     assert values.max() < 1.3
+
+
+def test_echoes_meet_every_token_of_the_reference_style() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(loading.location(ModelConfig(id=TINY_BOARD)))
+
+    def tokens(texts: Iterable[str]) -> Counter[int]:
+        return Counter(id for text in texts for id in tokenizer(f" {text}", add_special_tokens=False)["input_ids"])
+
+    examples = shapes.examples("simple", "train", 500, 9, corpus.WORLD)
+    wanted = tokens(prompt.target(example.reference or "", example.answer, "cot") for example in examples)
+    met = tokens(document.assistant for document in islice(corpus.documents(4, True, True), 6000))
+    assert min(met[token] for token in wanted) >= 10
+    untagged = tokens(document.assistant for document in islice(corpus.documents(4, True), 6000))
+    assert min(untagged[token] for token in wanted) == 0

@@ -1,0 +1,164 @@
+"""Print the tables of docs/evidence.md, from the runs of an experiment.
+
+    python -m store import-run recorded/evidence/rank32.zip --db evidence.db
+    python -m scripts.evidence demo-evidence --db evidence.db
+
+One table has a line for each arm, one a line for each run; the others are those of the Compare page. Intervals and
+p-values are over seeds and images where an arm has three seeds or more (`trainer.spec.statistics`)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+
+import numpy as np
+
+from app.compare import export, groups, tables
+from app.compare.groups import Group, Member
+from app.compare.tables import Cell, Table, TableLine
+from store.db.engine import Store, open_store
+from store.db.rows import Scores
+from store.evaluations.predictions import read_scores
+from store.evaluations.records import evaluations_by_run
+from store.events import checkpoints_by_run
+from store.experiments import get_experiment
+from store.metrics import read_series
+from store.runs import get_run
+from trainer.spec import statistics
+
+LOCKED = 0.9
+"""Share of well-formed samples from which the form counts as learnt."""
+ENDS = 10
+"""Updates at either end of training over which steps are averaged."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m scripts.evidence", description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", help="its uid, or its name for the newest of that name")
+    parser.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
+    options = parser.parse_args()
+    with closing(open_store(options.db, readonly=True)) as store:
+        print(export.markdown(found(store, options.experiment)))
+
+
+def found(store: Store, experiment: str) -> list[Table]:
+    """Return the tables of an experiment. Raises StoreError if there is none of that name."""
+    arms = get_experiment(store, experiment).arms
+    evaluations, checkpoints = evaluations_by_run(store, list(arms)), checkpoints_by_run(store, list(arms))
+    members = [Member(get_run(store, id), evaluations[id], checkpoints[id]) for id in arms]
+    compared = groups.groups(members, arms)
+    names = groups.benchmarks(members)
+
+    @cache
+    def scores(evaluation_id: int) -> Scores:
+        return read_scores(store, evaluation_id)
+
+    every = (
+        arm_table(compared, names, scores),
+        emergence(store, compared),
+        against_best(compared, names, scores),
+        tables.style_drift(compared, scores),
+        tables.generalization(compared, names, scores),
+        tables.ranks(compared, scores),
+        tables.samples(compared, names, scores),
+        tables.load_bearing(compared),
+    )
+    return [table for table in every if any(line.kind == "measured" for line in table.lines)]
+
+
+def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.GetScores) -> Table:
+    """Return greedy exact match of every arm on every benchmark, with the lowest seed on its own dataset."""
+    lines = []
+    for group in compared:
+        measured = [groups.measured(group, name, scores) for name in names]
+        own = [e.metrics["exact_match"] for m in group.members if (e := groups.tested(m, group.first.dataset))]
+        form = [e.metrics["wellformed"] for m in group.members if (e := groups.tested(m, group.first.dataset))]
+        texts = (
+            *(group.label, _rank(group), str(len(group.members))),
+            *("–" if each is None else _share(each.estimate) for each in measured),
+            *(f"{min(values):.3f}" if values else "–" for values in (own, form)),
+        )
+        lines.append(TableLine(tuple(map(Cell, texts))))
+    head = ("Arm", "Rank", "Seeds", *names, "Lowest seed", "Lowest well-formed share")
+    return Table("arms", "Exact match of every arm, greedy", head, tuple(lines))
+
+
+def emergence(store: Store, compared: Sequence[Group]) -> Table:
+    """Return when the form was learnt, and what became of reasoning steps, of every run that samples."""
+    lines = []
+    for group in (group for group in compared if group.first.method == "grpo"):
+        for member in group.members:
+            series = read_series(store, member.run.id, ["wellformed_share", "reasoning_steps", "correct_share"])
+            form, steps, right = (series[n].value for n in ("wellformed_share", "reasoning_steps", "correct_share"))
+            test = groups.tested(member, member.run.dataset)
+            ends = [_mean(part) for values in (steps, right) for part in (values[:ENDS], values[-ENDS:])]
+            texts = (
+                *(group.label, _rank(group), str(member.run.seed), str(_locked(form) or "never")),
+                *(f"{value:.2f}" for value in ends),
+                *((f"{test.metrics['mean_steps']:.2f}", f"{test.metrics['mean_truth']:.2f}") if test else ("–", "–")),
+            )
+            lines.append(TableLine(tuple(map(Cell, texts))))
+    when = (f"first {ENDS} updates", f"last {ENDS}")
+    head = (
+        *("Arm", "Rank", "Seed", f"Well-formed ≥ {LOCKED} for good from update"),
+        *(f"{what}, {part}" for what in ("Steps", "Right") for part in when),
+        *("Steps on test", "True mean"),
+    )
+    return Table("emergence", "Emergence, run by run", head, tuple(lines))
+
+
+def against_best(compared: Sequence[Group], names: Sequence[str], scores: groups.GetScores) -> Table:
+    """Return what GRPO CoT gains over every other arm of its rank, with Cohen's h and p corrected by Holm's rule."""
+    pairs = [
+        (group, other, name)
+        for group in compared
+        if (group.first.method, group.first.style) == ("grpo", "cot") and group.label == "GRPO CoT"
+        for other in compared
+        if other is not group and other.first.lora_rank in (group.first.lora_rank, None)
+        for name in names
+    ]
+    contrasts = [groups.contrast(*pair, scores) for pair in pairs]
+    corrected = iter(statistics.holm([each.p for each in contrasts if each.p is not None]))
+    lines = []
+    for (group, other, name), each in zip(pairs, contrasts, strict=True):
+        if each.accuracy is None:
+            continue
+        shares = [m.estimate.value for side in (group, other) if (m := groups.measured(side, name, scores))]
+        effect = 2 * (np.arcsin(np.sqrt(shares[0])) - np.arcsin(np.sqrt(shares[1])))
+        p = "–" if each.p is None else f"{next(corrected):.2g}"
+        value, low, high = (100 * part for part in each.accuracy)
+        texts = (
+            *(f"{group.label} r{_rank(group)}", other.label, name, str(each.seeds), str(each.n)),
+            *(f"{value:+.1f} ({low:+.1f} to {high:+.1f})", f"{effect:+.2f}", p),
+        )
+        lines.append(TableLine(tuple(map(Cell, texts))))
+    head = ("Arm", "Minus", "Benchmark", "Seeds", "n", "Points", "Cohen's h", "p")
+    return Table("against", "What GRPO CoT gains", head, tuple(lines))
+
+
+def _rank(group: Group) -> str:
+    return str(group.first.lora_rank or "–")
+
+
+def _share(estimate: statistics.Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if len(values) else float("nan")
+
+
+def _locked(share: np.ndarray, window: int = 10) -> int | None:
+    """Return the first update from which the mean of `window` updates stays at LOCKED or above, or None."""
+    if len(share) < window:
+        return None
+    smooth = np.convolve(share, np.ones(window) / window, "valid")
+    below = np.flatnonzero(smooth < LOCKED)
+    first = int(below[-1]) + 1 if len(below) else 0
+    return None if first >= len(smooth) else first + window
+
+
+if __name__ == "__main__":
+    main()
