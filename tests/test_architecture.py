@@ -272,6 +272,18 @@ def test_documents_name_only_what_exists(name: str) -> None:
     assert not [module for module in modules if not is_module(module)]
 
 
+def anchors(path: Path) -> set[str]:
+    """Return the names that GitHub gives a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS], ids=describe)
+def test_links_go_to_headings_that_exist(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", path.read_text(encoding="utf-8"))
+    assert not [name for file, name in links if name not in anchors(path.parent / file if file else path)]
+
+
 def test_nothing_names_a_place_on_one_machine() -> None:
     """Paths of a developer's machine do not belong in the project."""
     texts = [
