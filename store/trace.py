@@ -28,6 +28,13 @@ BOX = "\\boxed{"
 _BRACE = re.compile("[{}]")
 _TAG = re.compile("</?(?:think|answer)>")
 _OPENED = re.compile(r"<think>\s*\Z")
+_LONGEST_BOX = 200
+_WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|boldsymbol|bm|mbox)\s*\{([^{}]*)\}")
+_SPACING = re.compile(r"\\[,;:! ]")
+_BOXED = re.compile(
+    r"(?:[A-Za-z]\s*=\s*)?([0-9]{1,9}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(?:[.]0+)?(?:\s+(?!or\b|and\b)[^\W\d_]+){0,3}[.]?"
+)
+"""`4.0`, `1,234`, `n = 4` or `4 red circles`."""
 _NEAR_THE_END = 100
 _DIGITS = re.compile("[0-9]{1,9}")
 _MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?!\S)")
@@ -147,7 +154,7 @@ def _boxed(text: str) -> Trace:
         violation = Violation(
             "a box holds the answer", len(text), f"There is no {BOX}…}}, or the last one is not closed."
         )
-    answer = None if span is None else read_count(text[slice(*span)].strip().strip("$"))
+    answer = None if span is None else read_box(text[slice(*span)])
     return Trace(text, "boxed", span is not None, None, span, answer, (), violation)
 
 
@@ -158,6 +165,17 @@ def read_count(body: str) -> int | None:
         return int(body)
     word = body.lower()
     return NUMBER_WORDS.index(word) if word in NUMBER_WORDS else None
+
+
+def read_box(body: str) -> int | None:
+    """Return the count in a box of LaTeX: a count, or a number as mathematicians write it, with a unit after it."""
+    if len(body) > _LONGEST_BOX:
+        return None
+    text = _WRAPPED.sub(r" \1 ", body)
+    text = _SPACING.sub("", text).replace("{,}", ",").strip().strip("$").strip()
+    found = read_count(text)
+    number = _BOXED.fullmatch(text) if found is None else None
+    return int(number[1].replace(",", "")) if number else found
 
 
 def _answer_span(tags: list[_Tag]) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ def inspect_command(options: argparse.Namespace) -> int:
 
 
 def index_command(options: argparse.Namespace) -> int:
-    index = import_module("trainer.datasets.index")
+    index, inspection = (import_module(f"trainer.datasets.{name}") for name in ("index", "inspect"))
     config = data_config(options.dataset, options.path)
     store = open_store(options.db)
     indexing.close_gone(store)
@@ -33,6 +33,8 @@ def index_command(options: argparse.Namespace) -> int:
         tally = index.index(store, config, split, options.limit)
         end = "" if tally.complete else f"; stopped at {options.limit:,}, choose more with --limit"
         print(f"{split}: {tally.usable:,} of {tally.rows:,} rows are usable, {len(tally.hashed):,} images{end}")
+        for line in inspection.counts(dict(tally.skipped.most_common()), tally.first):
+            print(shown(line))
     return FINISHED
 
 

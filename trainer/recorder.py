@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from store.completions import gold
 from store.db.engine import Store
 from store.db.rows import TokenRow
 from store.db.values import clean, finite
@@ -147,7 +148,7 @@ def _sampled(generation: Generation, first_group: int) -> list[Sampled]:
         Sampled(
             text=clean(text),
             row=generation.inputs[i].get("example"),
-            truth=rows.count(generation.inputs[i].get("answer")),
+            truth=gold.count(generation.inputs[i].get("answer")),
             generation=generation.number,
             group=first_group + i // size,
             index=i % size,

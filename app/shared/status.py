@@ -16,6 +16,7 @@ METHODS = {
     "sft": "SFT",
     "none": "evaluation",
     "unknown": "method unknown",
+    "rl": "RL",
     **{name: name.upper() for name in ("rloo", "dpo", "kto", "orpo", "cpo", "bco", "xpo", "ppo", "gkd")},
     "online_dpo": "online DPO",
     "nash_md": "Nash-MD",

@@ -22,6 +22,8 @@ CLOCK = ("_timestamp", "_step", "_runtime")
 END = "train_runtime"
 SUMMARY = (END, "train_samples_per_second", "train_steps_per_second", "train_tokens_per_second", "train_loss")
 """Totals of a whole training in its last entry, which are no figures of that step."""
+RLOO_SETTING = "normalize_advantages"
+"""A setting that TRL's RLOO has, and no other method."""
 DEEPEST = 6
 """Deepest nesting of figures."""
 NAMED = 6
@@ -50,6 +52,8 @@ class LoggedCompletion(NamedTuple):
     """Number within the step; None if unknown."""
     reward: float | None = None
     """Weighted sum, if the trainer logged it."""
+    gold: Any = None
+    """The gold answer, if the trainer logged it."""
 
 
 class Found(NamedTuple):
@@ -88,6 +92,10 @@ class FoundRun:
     """Steps of an earlier attempt that came after the point where the log went back."""
     told: int | None = None
     """The trainer's own step, once an entry contained it; from then on the tool's step is ignored."""
+    uid: str | None = None
+    """That of the run in the database which it is, if its identity does not say so any more."""
+    named_method: str | None = None
+    """The method that its files name."""
 
     def add(self, step: object, values: Mapping[str, object], at: object = None) -> None:
         """Add the numbers of one log entry to a step."""
@@ -219,7 +227,11 @@ class FoundRun:
 
     @property
     def method(self) -> str:
-        """Return `grpo` if groups were compared, `sft` if TRL's SFT logged, else `unknown`."""
+        """Return what the files name, else `grpo` if groups were compared, `sft` if TRL's SFT logged, or `unknown`."""
+        if self.named_method is not None:
+            return self.named_method
+        if RLOO_SETTING in self.config:
+            return "rloo"
         names = {name for row in self.metrics.values() for name in row}
         if self.completions or self.answers or "frac_reward_zero_std" in names:
             return "grpo"

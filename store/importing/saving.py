@@ -13,11 +13,12 @@ from store.db.connection import Store, StoreError, reading
 from store.db.redaction import redacted_values
 from store.db.schema import Run
 from store.events import add_event
-from store.importing import tensorboard, trackio, trl, verl, wandb
+from store.importing import known, tensorboard, trackio, trl, verl, wandb
 from store.importing.found import LAST_STEP, Found, FoundRun, counted
 from store.importing.names import printable, shortened
-from store.importing.steps import DATASET, extend, put_all, style_of
+from store.importing.steps import DATASET, extend, form_of_texts, put_all
 from store.runs import create_run, delete_run, describe_run, get_run
+from store.trace import GRAMMAR
 
 
 class Reader(NamedTuple):
@@ -90,6 +91,7 @@ def import_runs(
         run.settle()
         if followed is not None:
             _keep_identity(run, followed)
+    known.recognise(store, tool, path, found.runs, [uid_of(tool, run) for run in found.runs])
     names = [name] if name is not None else _names(store, tool, found.runs)
     imported = [_import(store, tool, path, run, own, found.unread) for run, own in zip(found.runs, names, strict=True)]
     return Report(imported, found.unread)
@@ -107,7 +109,7 @@ def _keep_identity(run: FoundRun, followed: Followed) -> None:
 
 
 def uid_of(tool: str, run: FoundRun) -> str:
-    return hashlib.sha256(f"{tool}\n{run.identity}".encode("utf-8", "replace")).hexdigest()[:10]
+    return run.uid or hashlib.sha256(f"{tool}\n{run.identity}".encode("utf-8", "replace")).hexdigest()[:10]
 
 
 def _names(store: Store, tool: str, runs: Sequence[FoundRun]) -> list[str]:
@@ -135,18 +137,18 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
     steps = run.metrics.keys() | run.completions.keys() | run.answers.keys()
     said = sum(map(len, run.completions.values()))
     with reading(store) as connection:
-        known = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
-    shown = known.name if known else _shown(name, tool)
-    if shown != printable(name) and not known:
+        here = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
+    shown = here.name if here else _shown(name, tool)
+    if shown != printable(name) and not here:
         run.notes.append(f"The name is shortened: it was {printable(name)!r}.")
     run_id, changed = (
-        (known.id, _extend(store, tool, path, run, known.id)) if known else _create(store, tool, path, run, shown)
+        (here.id, _extend(store, tool, path, run, here.id)) if here else _create(store, tool, path, run, shown)
     )
     if changed:
         what = f"{counted(len(steps), 'step')}, {counted(said, 'completion')}"
         report = [f"Imported from {tool}: {path} ({what}).", *run.notes, *unread]
         add_event(store, run_id, "imported", "\n".join(report))
-    return Imported(shown, uid, len(steps), said, known is None, changed, tuple(run.notes))
+    return Imported(shown, uid, len(steps), said, here is None, changed, tuple(run.notes))
 
 
 def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tuple[int, int]:
@@ -164,26 +166,27 @@ def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tup
 
 def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> int:
     """Update a known run to what its files say now; return how many of its steps changed."""
-    known, columns = get_run(store, run_id), _columns(tool, path, run)
-    weights = columns["reward_weights"] or known.reward_weights
-    changed = extend(store, run_id, known.uid, run, weights)
-    recorded = (known.config.get("recorded") or {}) | columns["config"]["recorded"]
+    stored, columns = get_run(store, run_id), _columns(tool, path, run)
+    weights = columns["reward_weights"] or stored.reward_weights
+    changed = extend(store, run_id, stored.uid, run, weights)
+    recorded = (stored.config.get("recorded") or {}) | columns["config"]["recorded"]
     config = columns["config"] | {"recorded": recorded}
     told = {"config": config, "reward_weights": weights, "method": run.method}
-    if changed or config["imported"]["notes"] != (known.config.get("imported") or {}).get("notes"):
-        describe_run(store, run_id, **told, max_steps=columns["max_steps"] or known.max_steps)
+    if changed or config["imported"]["notes"] != (stored.config.get("imported") or {}).get("notes"):
+        describe_run(store, run_id, **told, max_steps=columns["max_steps"] or stored.max_steps)
     return changed
 
 
 def _columns(tool: str, path: str, run: FoundRun) -> dict[str, Any]:
     """Return the columns of a run, except its name."""
+    form = form_of_texts(run)
     return {
         "method": run.method,
-        "style": style_of(run) or UNKNOWN,
-        "grammar": "ours" if style_of(run) else "none",
+        "style": form if form in GRAMMAR else UNKNOWN,
+        "grammar": "ours" if form in GRAMMAR else form,
         "model": printable(_first(run.config, MODEL_KEYS)),
         "config": {
-            "imported": {"from": tool, "path": path, "notes": run.notes},
+            "imported": {"from": tool, "path": path, **known.place_of(path, run), "notes": run.notes},
             "recorded": redacted_values(_shallow(run.config)),
         },
         "reward_weights": run.weights(),

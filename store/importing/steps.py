@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
+from store.completions import gold
 from store.db.connection import Store, reading
 from store.db.rows import CompletionRow, ExampleRow, PredictionRow
 from store.db.schema import Completion, Evaluation, Metric, MetricName, Prediction
@@ -15,7 +16,7 @@ from store.evaluations.records import record_evaluation
 from store.examples import add_examples
 from store.importing.found import FoundRun, LoggedCompletion
 from store.steps import forget_steps, record_step
-from store.trace import Form, Style, parse
+from store.trace import Form, parse
 
 DATASET = "(imported)"
 """Dataset and question of imported examples: whether two of different steps show one picture is unknown."""
@@ -61,12 +62,29 @@ def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str
     return changed
 
 
-def style_of(run: FoundRun) -> Style | None:
-    """Return the style that the completions' tags show, or None without any."""
-    texts = [each.text for said in (*run.completions.values(), *run.answers.values()) for each in said]
-    if any("<think>" in text for text in texts):
+def agrees(store: Store, run_id: int, run: FoundRun) -> bool:
+    """Return whether a run holds the same as the stored one at all steps that both have, and whether there are any."""
+    here, told = _stored(store, run_id), _told(run)
+    both = here.keys() & told.keys()
+    return bool(both) and all(_is_alike(here[step], told[step]) for step in both)
+
+
+def _is_alike(old: StepContents, new: StepContents) -> bool:
+    texts = zip((old.said, old.answered), (new.said, new.answered), strict=True)
+    shared = old.metrics.keys() & new.metrics.keys()
+    return all(one == other or not one or not other for one, other in texts) and all(
+        old.metrics[name] == new.metrics[name] for name in shared
+    )
+
+
+def form_of_texts(run: FoundRun) -> Form:
+    """Return how the completions are read: by their tags, or by the box that a prompt asks for."""
+    said = [each for part in (*run.completions.values(), *run.answers.values()) for each in part]
+    if any("<think>" in each.text for each in said):
         return "cot"
-    return "direct" if any("<answer>" in text for text in texts) else None
+    if any("<answer>" in each.text for each in said):
+        return "direct"
+    return "boxed" if any("boxed{" in each.prompt for each in said) else "none"
 
 
 def _told(run: FoundRun) -> dict[int, StepContents]:
@@ -107,7 +125,7 @@ def _put(
     store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: StepContents, weights: dict[str, float]
 ) -> None:
     """Store what the files say about a step; the texts are those that the database lacks."""
-    style: Form = style_of(run) or "none"
+    style = form_of_texts(run)
     if told.metrics or told.said:
         said = run.completions[step] if told.said else []
         ids = _examples(store, uid, step, said)
@@ -150,8 +168,16 @@ def _put_answers(
 def _examples(store: Store, uid: str, step: int, said: Sequence[LoggedCompletion], prefix: str = "") -> dict[str, int]:
     """Return the ids of a step's prompts, each as an example of its own."""
     prompts = list(dict.fromkeys(each.prompt for each in said))
+    golds = {each.prompt: each.gold for each in reversed(said)}
     examples = [
-        ExampleRow(dataset=DATASET, split=uid, key=f"{prefix}{step}-{i}", question=prompt, answer=None)
+        ExampleRow(
+            dataset=DATASET,
+            split=uid,
+            key=f"{prefix}{step}-{i}",
+            question=prompt,
+            answer=gold.count(golds[prompt]),
+            gold=golds[prompt],
+        )
         for i, prompt in enumerate(prompts)
     ]
     return dict(zip(prompts, add_examples(store, examples), strict=True)) if examples else {}
@@ -170,7 +196,9 @@ def _numbered(said: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, 
 def _trace(said: LoggedCompletion, weights: dict[str, float], style: Form) -> dict[str, Any]:
     """Return the fields that completions and predictions share."""
     trace = parse(said.text, style)
+    truth = gold.count(said.gold)
     return {
+        "correct": None if truth is None or style == "none" else trace.answer == truth,
         "text": said.text,
         "think": trace.think,
         "answer_span": trace.answer_span,

@@ -6,6 +6,7 @@ A folder may hold several attempts: what an earlier one left and the last one di
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,12 @@ from store.importing.trl_tables import add_completions, tell_groups
 
 STATE, ADAPTER, TABLES = "trainer_state.json", "adapter_config.json", "completions"
 CHECKPOINT = f"checkpoint-*/{STATE}"
+CARD = "README.md"
+METHODS = frozenset(
+    ("grpo", "rloo", "sft", "dpo", "kto", "orpo", "cpo", "bco", "xpo", "ppo", "gkd", "online_dpo", "nash_md")
+)
+"""Tags of TRL's model cards that name a method."""
+_LONGEST_CARD = 10_000
 UNTIL = 60.0
 """Seconds by which a file must be older than another to belong to an earlier attempt: copying takes a while."""
 
@@ -68,6 +75,7 @@ def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
     # `checkpoint-100` alone would be no name.
     names = places(folder, folder.parent.parent if folder.match("checkpoint-*") else root)
     run = FoundRun(identity, names[0], names[1:], config=_config(folder, last.content if last else {}))
+    run.named_method = _method(folder)
     for entry in history:
         run.add(_whole(entry.get("step")), {name: value for name, value in entry.items() if name != "step"})
     kept = _of_last_attempt(run, tables, states, last)
@@ -149,6 +157,19 @@ def _whole(step: object) -> int | float | None:
     if isinstance(step, str) and step.strip().isascii() and step.strip().isdigit():
         return int(step)
     return step if isinstance(step, int | float) else None
+
+
+def _method(folder: Path) -> str | None:
+    """Return the method that TRL's model card has among its tags, beside the tag `trl`."""
+    for card in (folder / CARD, *sorted(folder.glob(f"checkpoint-*/{CARD}"))):
+        if not card.is_file():
+            continue
+        with card.open(encoding="utf-8", errors="replace") as file:
+            _, mark, rest = file.read(_LONGEST_CARD).partition("---")
+        tags = re.findall(r"^\s*- ([\w-]+)\s*$", rest.partition("\n---")[0], re.MULTILINE) if mark else []
+        if "trl" in tags:
+            return next((tag.replace("-", "_") for tag in tags if tag.replace("-", "_") in METHODS), None)
+    return None
 
 
 def _config(folder: Path, state: dict[str, Any]) -> dict[str, Any]:

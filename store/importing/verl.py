@@ -92,7 +92,8 @@ def _said(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
     score = as_number(values.get("score"))
     prompt = values.get("input")
     text = prompt if isinstance(prompt, str) else json.dumps(prompt)
-    return LoggedCompletion(text, values["output"], rewards, None, reward=score if score == score else None)
+    reward = score if score == score else None
+    return LoggedCompletion(text, values["output"], rewards, None, reward=reward, gold=values.get("gts"))
 
 
 def _tell_groups(run: FoundRun) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from store.completions import gold
 from store.completions.scored import trace_fields
 from store.completions.summary import right_share
 from store.db.rows import CompletionRow, ExampleRow, PredictionRow, TraceFields
@@ -29,24 +30,12 @@ def example_row(record: ExampleRecord, images: Sequence[bytes]) -> ExampleRow:
         split="train",
         key=record.key,
         question=record.question,
-        answer=count(record.gold),
+        answer=gold.count(record.gold),
         gold=record.gold,
         prompt=record.prompt,
         columns=record.columns or None,
         images=tuple(images),
     )
-
-
-def count(gold: Any) -> int | None:
-    """Return a gold answer if it is a whole number of at most nine digits."""
-    if isinstance(gold, list) and len(gold) == 1:
-        gold = gold[0]
-    if isinstance(gold, bool):
-        return None
-    if isinstance(gold, float) and gold.is_integer():
-        gold = int(gold)
-    text = str(gold).strip() if isinstance(gold, int | str) else ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
 def completion_rows(

@@ -96,7 +96,9 @@ def test_the_command_line_indexes_every_split(tmp_path: Path, capsys: pytest.Cap
     assert main(["data", "index", "tdiuc", "--path", str(root), "--db", db]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "train: 24 of 36 rows are usable, 12 images",
+        "           12  not a counting question",
         "val: 8 of 12 rows are usable, 4 images",
+        "            4  not a counting question",
     ]
     assert main(["data", "index", "shapes-hard", "--split", "test", "--limit", "3", "--db", db]) == 0
     assert "stopped at 3" in capsys.readouterr().out
@@ -205,3 +207,17 @@ def test_a_process_that_never_came_up_is_given_up(store: Store, monkeypatch: pyt
     monkeypatch.setattr(indexing, "START_SECONDS", -1.0)
     assert len(indexing.close_gone(store)) == 1
     assert list_indexes(store)[0].state == "failed"
+
+
+def test_the_command_line_says_why_rows_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layouts.put(tmp_path / "set" / "a.png", layouts.encoded(layouts.picture(1)))
+    layouts.put(tmp_path / "set" / "b.png", b"nothing")
+    table = "question,answer,image,key\nHow many?,2,a.png,\nHow many?,many,a.png,\nHow many?,1,b.png,\n,1,a.png,mine\n"
+    layouts.put(tmp_path / "set" / "examples.csv", table.encode())
+    assert main(["data", "index", "folder", "--path", str(tmp_path / "set"), "--db", str(tmp_path / "a.db")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "train: 1 of 4 rows are usable, 1 images",
+        "            1  answer is not a whole number (the first is row 2: many)",
+        "            1  image cannot be decoded (the first is b.png)",
+        "            1  question is blank (the first is mine)",
+    ]

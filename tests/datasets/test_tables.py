@@ -381,7 +381,7 @@ def test_rows_that_cannot_be_read_cost_only_themselves(tmp_path: Path) -> None:
     found = inspect.inspect(DataConfig(dataset="folder", path=str(tmp_path)))["splits"]["train"]
     assert found["usable"] == 1
     assert found["skipped"] == {reading.MORE_CELLS: 1, "answer is not a whole number": 1}
-    assert found["first_skipped"] == {reading.MORE_CELLS: "row 1", "answer is not a whole number": "2-0: None"}
+    assert found["first_skipped"] == {reading.MORE_CELLS: "row 1", "answer is not a whole number": "row 3: None"}
 
 
 @pytest.mark.parametrize("name", ["examples.csv", "examples.jsonl", "examples.json"])

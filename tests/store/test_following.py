@@ -52,7 +52,8 @@ def test_rollouts_and_validations_of_verl_are_one_run(store: Store, tmp_path: Pa
     assert [len(group.completions) for group in groups] == [2, 2]
     first = groups[0].completions[0]
     assert (first.text, first.reward, first.rewards, first.advantage) == ("so 1.0", 1.0, {"acc": 1.0}, None)
-    assert groups[0].example is not None and groups[0].example.question == "a?"
+    example = groups[0].example
+    assert example is not None and (example.question, example.gold, example.answer) == ("a?", "4", 4)
     assert read_series(store, run.id, ["reward"])["reward"].value.tolist() == [0.5] * 3
     (evaluation,) = list_evaluations(store, run.id)
     assert evaluation.step == 2 and [row.text for row in iter_predictions_of(store, evaluation.id)] == ["so 1.0"]
@@ -107,6 +108,33 @@ def test_what_was_taken_in_stays_when_its_files_are_rotated_or_cut(
     report = next(reports)
     assert isinstance(report, Report) and [(run.is_new, run.changed) for run in report.runs] == [(False, 1)]
     assert [row.step for row in iter_completions(store, 1)] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+def test_what_is_imported_again_is_one_run_though_its_first_files_are_gone(store: Store, tmp_path: Path) -> None:
+    for step in (1, 2):
+        dump(tmp_path / "d", step, rollout(step))
+    (made,) = import_runs(store, "verl", str(tmp_path / "d")).runs
+    (tmp_path / "d" / "1.jsonl").unlink()
+    dump(tmp_path / "d", 3, rollout(3))
+    (again,) = import_runs(store, "verl", str(tmp_path / "d")).runs
+    assert (again.uid, again.is_new, again.changed) == (made.uid, False, 1)
+    assert [row.step for row in iter_completions(store, 1)] == [1] * 4 + [2] * 4 + [3] * 4
+    (tmp_path / "d" / "2.jsonl").unlink()
+    dump(tmp_path / "d", 3, [sample("another?", 1.0, 3)])
+    assert import_runs(store, "verl", str(tmp_path / "d")).runs[0].is_new, "another training in the same folder"
+
+
+def test_answers_in_boxes_are_judged_by_the_gold_answer(store: Store, tmp_path: Path) -> None:
+    prompt = "How many? Answer in \\boxed{}."
+    said = [
+        sample(prompt, 1.0, 1) | {"output": "It is \\boxed{4.0}"},
+        sample(prompt, 0.0, 1) | {"output": "\\boxed{5}"},
+    ]
+    dump(tmp_path / "d", 1, said)
+    import_runs(store, "verl", str(tmp_path / "d"))
+    run = get_run(store, list_runs(store)[0].id)
+    assert run.grammar == "boxed"
+    assert [(row.answer, row.correct) for row in iter_completions(store, run.id)] == [(4, True), (5, False)]
 
 
 def test_a_training_that_begins_anew_in_the_folder_is_another_run(

@@ -340,6 +340,24 @@ def test_older_tables_and_states_of_trl_are_read(store: Store, tmp_path: Path) -
     assert "columns of no reward: note" in "\n".join(run.config["imported"]["notes"])
 
 
+@pytest.mark.parametrize(
+    ("tags", "method"),
+    [
+        ("- generated_from_trainer\n- trl\n- rloo", "rloo"),
+        ("- grpo\n- trl", "grpo"),
+        ("- trl\n- online-dpo", "online_dpo"),
+        ("- rloo", "grpo"),
+    ],
+)
+def test_the_model_card_of_trl_names_the_method(store: Store, tmp_path: Path, tags: str, method: str) -> None:
+    write_state(tmp_path / "out", [{"step": 1, "reward": 0.5, "frac_reward_zero_std": 0.0}])
+    (tmp_path / "out" / "README.md").write_text(
+        f"---\nlibrary_name: transformers\ntags:\n{tags}\n---\n\n# out\n- sft\n"
+    )
+    import_runs(store, "trl", str(tmp_path / "out"))
+    assert list_runs(store)[0].method == method
+
+
 def test_a_folder_of_outputs_is_a_run_each(store: Store, tmp_path: Path) -> None:
     for name in ("one/out", "two/out"):
         for place in ("", "checkpoint-1"):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import dataclasses
+import io
 import json
 import logging
 import os
@@ -11,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -60,11 +63,44 @@ def lost(store: Store, run: RunDetail) -> list[str]:
     return [event.message for event in list_events(store, run.id) if event.kind == "recording_failed"]
 
 
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    rank: int = 8
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str
+
+
+@dataclasses.dataclass
+class Nested:
+    lora: Slotted
+    pair: Pair
+
+
+class Settings:
+    """Settings as many scripts keep them: in the class itself."""
+
+    lr = 1e-5
+    model = "tiny"
+
+    def batch(self) -> int:
+        return 8
+
+
+NESTED = {"config": {"recorded": {"lora": {"rank": 8}, "pair": {"a": 1, "b": "b"}}}}
+
+
 @pytest.mark.parametrize(
     ("told", "found"),
     [
         ({"method": "GRPO"}, {"method": "grpo"}),
         ({"method": "dr.GRPO-2"}, {"method": "dr_grpo_2"}),
+        ({"method": "REINFORCE++"}, {"method": "reinforce_pp"}),
+        ({"method": "强化"}, {"method": "unknown"}),
+        ({"config": {"algorithm": {"adv_estimator": "reinforce_plus_plus"}}}, {"method": "reinforce_pp"}),
+        ({"config": {"algorithm": " "}}, {"method": "unknown"}),
         ({"grammar": "latex"}, {"grammar": "none"}),
         ({"name": ""}, {"name": "(no name)"}),
         ({"name": None}, {"name": "None"}),
@@ -74,6 +110,12 @@ def lost(store: Store, run: RunDetail) -> list[str]:
         ({"seed": np.int64(3), "max_steps": 10.0}, {"seed": 3, "max_steps": 10}),
         ({"weights": {"a": np.float32(0.5), "b": "c"}}, {"reward_weights": {"a": 0.5, "b": None}}),
         ({"config": argparse.Namespace(lr=1)}, {"config": {"recorded": {"lr": 1}}}),
+        ({"config": Nested(Slotted(), Pair(1, "b"))}, NESTED),
+        ({"config": Settings}, {"config": {"recorded": {"lr": 1e-5, "model": "tiny"}}}),
+        ({"config": Settings()}, {"config": {"recorded": {"lr": 1e-5, "model": "tiny"}}}),
+        ({"config": Slotted()}, {"config": {"recorded": {"rank": 8}}}),
+        ({"config": Pair(1, "b")}, {"config": {"recorded": {"a": 1, "b": "b"}}}),
+        ({"config": ["a", 1]}, {"config": {"recorded": {"config": ["a", 1]}}}),
         ({"config": {"huge": 1e300, "long": 10**5000}}, {"config": {"recorded": {"huge": "1e+300", "long": "inf"}}}),
     ],
 )
@@ -94,9 +136,21 @@ def test_long_names_stay_distinct(store: Store, record: Callable[..., RunDetail]
 
 def test_a_figure_that_is_none_costs_only_itself(store: Store, record: Callable[..., RunDetail]) -> None:
     odd = {"ppl": 1e300, "n": 10**400, "inf": float("inf"), "words": "x", "several": np.zeros(3), "none": None}
-    found = curves(store, record(lambda run: run.log(1, {"loss": 0.5, "own": {"deep": {"a": np.int8(1)}}, **odd})))
+    told = {"text": "0.25", "done": True}
+    run = record(lambda run: run.log(1, {"loss": 0.5, "own": {"deep": {"a": np.int8(1), "b": "x"}}, **odd, **told}))
+    found = curves(store, run)
     assert found["loss"] == [(1, 0.5)] and found["own/deep/a"] == [(1, 1.0)]
+    assert found["text"] == [(1, 0.25)] and found["done"] == [(1, 1.0)]
     assert all(np.isnan(found[name][0][1]) for name in ("ppl", "n", "inf", "none")) and "words" not in found
+    assert lost(store, run) == ["Left out of the figures, since it is no number: own/deep/b, words, several."]
+
+
+def test_figures_without_names_are_named_as_the_fault(store: Store, record: Callable[..., RunDetail]) -> None:
+    run = record(lambda run: [run.log(1, each) for each in (None, {"loss": 0.5})])  # type: ignore
+    assert curves(store, run) == {"loss": [(1, 0.5)]}
+    assert lost(store, run) == [
+        "1 record of the training is lost: ValueError: figures come by name, as in {'loss': 0.5}."
+    ]
 
 
 def test_steps_may_go_back_and_what_is_no_step_is_said_once(
@@ -110,7 +164,7 @@ def test_steps_may_go_back_and_what_is_no_step_is_said_once(
         run = record(script)
     assert curves(store, run) == {"loss": [(3, 2.0), (5, 3.0)]} and run.step == 5
     assert sum("a step is a whole number" in entry.message for entry in caplog.records) == 1
-    assert lost(store, run) == [vr1z._lost(3)["message"]]
+    assert lost(store, run) == ["3 records of the training are lost: ValueError: a step is a whole number from 0 on."]
 
 
 def said(store: Store, run: RunDetail, step: int = 1) -> list[CompletionRow]:
@@ -175,7 +229,63 @@ def test_a_picture_that_is_none_is_said(
     with caplog.at_level(logging.WARNING, "vr1z"):
         run = record(lambda run: [run.group(step, "Q?", ["/nowhere.png"], ["a"]) for step in (1, 2)])
     assert [row.text for row in said(store, run)] == ["a"]
-    assert sum("A picture cannot be read" in entry.message for entry in caplog.records) == 1
+    assert lost(store, run) == ["A question is recorded without its picture: there is no file /nowhere.png."]
+    assert sum("without its picture" in entry.message for entry in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("https://example.org/a.png", "https://example.org/a.png is a web address: give the picture itself, or a path"),
+        ({"path": "gone.png", "bytes": None}, "there is no file gone.png"),
+        (__file__, f"{__file__} is no image file that can be read"),
+        (io.BytesIO(b"nothing"), "it is BytesIO that cannot be read as one"),
+    ],
+)
+def test_why_a_picture_is_missing_is_said(
+    given: Any, words: str, store: Store, record: Callable[..., RunDetail]
+) -> None:
+    run = record(lambda run: run.group(1, "Q?", given, ["a"]))
+    assert lost(store, run) == [f"A question is recorded without its picture: {words}."]
+
+
+def test_pictures_are_read_however_a_script_holds_them(tmp_path: Path) -> None:
+    data = picture(3)
+    (tmp_path / "a b.png").write_bytes(data)
+    written = base64.b64encode(data).decode()
+    for given, n in (
+        (io.BytesIO(data), 1),
+        ((each for each in (data, data)), 2),
+        ([[data], [None, data]], 2),
+        (written, 1),
+        (f"data:application/octet-stream;base64,{written}", 1),
+        ((tmp_path / "a b.png").as_uri(), 1),
+        ({"image": {"url": f"data:image/png;base64,{written}"}}, 0),
+    ):
+        assert vr1z.asked({"prompt": "Q?", "images": given}).images == (data,) * n
+    with (tmp_path / "a b.png").open("rb") as file:
+        assert vr1z.asked({"image": file}).images == vr1z.asked({"image": file}).images == (data,)
+
+
+def test_rewards_may_come_by_completion_or_as_text(store: Store, record: Callable[..., RunDetail]) -> None:
+    def script(run: vr1z.Run) -> None:
+        run.group(1, "Q?", None, ["a", "b"], rewards=[{"form": 1, "right": True}, {"form": "0.5"}])
+        run.group(2, "Q?", None, ["a", "b"], rewards=np.array([[1.0, 2.0], [3.0, 4.0]]))
+
+    run = record(script)
+    assert [row.rewards for row in said(store, run)] == [{"form": 1.0, "right": 1.0}, {"form": 0.5, "right": None}]
+    assert [row.reward for row in said(store, run, 2)] == [None, None]
+    assert lost(store, run) == ["reward of a completion is left out, since it is no number but ndarray."]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "config", "method"), [([1], None, "rl"), (None, None, "unknown"), ([1], {"algo": "RLOO"}, "rloo")]
+)
+def test_a_group_names_no_method_that_nobody_named(
+    rewards: Any, config: Any, method: str, store: Store, record: Callable[..., RunDetail]
+) -> None:
+    run = record(lambda run: run.group(1, "Q?", None, ["a"], rewards=rewards), config=config)
+    assert run.method == method
 
 
 @pytest.mark.parametrize("gold", [1.5, [1, 2, 3, 4], {"box": [0.1, 0.2]}, True, "four", "", [], 1e300])

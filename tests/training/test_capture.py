@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.shared.status import METHODS
-from store.recording.rows import count
+from store.completions.gold import count
 from trainer.record import vr1z
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -111,12 +111,13 @@ class FolderDataset:
                 yield Skipped(NO_SPLIT, f"row {number + 1}: {own}")
             if own != split:
                 continue
-            key = questions.identifier(item.row.get("key")) or f"{number}-0"
+            named = questions.identifier(item.row.get("key"))
+            key, place = named or f"{number}-0", "" if named else f"row {number + 1}"
             if key in seen:
                 yield Skipped(KEY_TWICE, key)
                 continue
             seen.add(key)
-            yield questions.example(self.name, split, self._asked(key, item))
+            yield questions.example(self.name, split, self._asked(key, item, place))
 
     @property
     def _is_parquet(self) -> bool:
@@ -135,7 +136,7 @@ class FolderDataset:
             assert again is not None
             yield _Item(columns.named(given), "", partial(_cell_of, again))
 
-    def _asked(self, key: str, item: _Item) -> Asked:
+    def _asked(self, key: str, item: _Item, place: str) -> Asked:
         row = item.row or {}
         return Asked(
             key,
@@ -144,6 +145,7 @@ class FolderDataset:
             pictures(cell(row), (self.root,), item.again),
             questions.identifier(row.get("difficulty")),
             questions.identifier(row.get("reference")),
+            place=place,
         )
 
 

@@ -66,6 +66,11 @@ class PictureError(TrainerError):
         super().__init__("data", f"{name}: the {reason}{f' ({detail})' if detail else ''}.{advice}")
         self.reason, self.name, self.detail = reason, name, detail
 
+    @property
+    def case(self) -> str:
+        """Return which picture it is, and what is wrong with it."""
+        return f"{self.name}: {self.detail}" if self.detail else self.name
+
 
 def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image:
     """Decode a picture as upright RGB on white, shrunk to LONGEST_EDGE; of an animation, the first frame.

@@ -22,6 +22,7 @@ from trainer.datasets.images import PictureError
 from trainer.datasets.questions import Skipped
 from trainer.datasets.source import open_source
 from trainer.datasets.storing import EXAMPLES_AT_ONCE, store_examples
+from trainer.datasets.tables.columns import printable
 from trainer.launch import identity
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError, classify
@@ -44,8 +45,10 @@ class Tally:
     usable: int = 0
     complete: bool = True
     skipped: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    """Details of the first skipped row, by reason."""
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, Skipped] = field(default_factory=dict)
     hashed: set[str] = field(default_factory=set)
 
 
@@ -118,9 +121,11 @@ def _batches(rows: Iterable[Example | Skipped], tally: Tally, limit: int) -> Ite
             tally.complete = False
             break
         tally.rows += 1
-        fault = row.reason if isinstance(row, Skipped) else splits.unfit(row) or _picture_fault(row.pictures, tally)
-        if isinstance(row, Skipped) or fault:
-            tally.skipped[str(fault)] += 1
+        fault = row if isinstance(row, Skipped) else _fault(row, tally)
+        if isinstance(row, Skipped) or fault is not None:
+            assert fault is not None
+            tally.skipped[fault.reason] += 1
+            tally.first.setdefault(fault.reason, printable(fault.detail, 200))
             continue
         tally.usable += 1
         batch.append(row)
@@ -130,7 +135,13 @@ def _batches(rows: Iterable[Example | Skipped], tally: Tally, limit: int) -> Ite
     yield batch
 
 
-def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
+def _fault(row: Example, tally: Tally) -> Skipped | None:
+    if unfit := splits.unfit(row):
+        return Skipped(unfit, row.key)
+    return _picture_fault(row.pictures, tally)
+
+
+def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> Skipped | None:
     """Return why one of the pictures cannot be used; if all can, record their sizes."""
     sizes: dict[str, tuple[int, int]] = {}
     for picture in pictures:
@@ -139,7 +150,7 @@ def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> str | None:
             try:
                 sizes[known] = images.original_size(picture.load())
             except PictureError as error:
-                tally.faults[known] = error.reason
+                tally.faults[known] = Skipped(error.reason, error.case)
         if known in tally.faults:
             return tally.faults[known]
     tally.sizes |= sizes

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
@@ -56,7 +56,7 @@ def _size(picture: Picture) -> Size | Skipped:
     try:
         image = picture.load()
     except PictureError as error:
-        return Skipped(error.reason, f"{error.name}: {error.detail}" if error.detail else error.name)
+        return Skipped(error.reason, error.case)
     return Size(*images.original_size(image), tuple(ImageStat.Stat(image).mean))
 
 
@@ -123,11 +123,17 @@ def text(found: dict[str, Any]) -> str:
             if spread := facts[edge]:
                 lines.append(f"  {edge}  {spread['min']} to {spread['max']} px, median {spread['median']:g}")
         lines.append(f"  references  {facts['traces_accepted']:,}")
-        firsts = {reason: f" (the first is {detail})" for reason, detail in facts["first_skipped"].items()}
         for name in ("answers", "difficulty", "skipped"):
-            rows = [f"    {n:>9,}  {what}{firsts.get(what, '')}" for what, n in facts[name].items()]
+            first = facts["first_skipped"] if name == "skipped" else {}
+            rows = counts(facts[name], first)
             lines += [f"  {name}", *rows] if rows else [f"  {name}  none"]
     return "\n".join(lines)
+
+
+def counts(found: Mapping[str, int], first: Mapping[str, str]) -> list[str]:
+    """Return a line for each count; `first` describes the first row of some of them."""
+    told = {what: f" (the first is {detail})" for what, detail in first.items() if detail}
+    return [f"    {n:>9,}  {what}{told.get(what, '')}" for what, n in found.items()]
 
 
 def export(config: DataConfig, split: str, out: IO[str]) -> int:

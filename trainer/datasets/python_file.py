@@ -83,11 +83,13 @@ class PythonFile:
 
 
 def _stated(number: int, item: Mapping[str, Any], shown: tuple[Any, ...]) -> Asked:
+    named = questions.identifier(item.get("key"))
     return Asked(
-        questions.identifier(item.get("key")) or f"{number}-0",
+        named or f"{number}-0",
         item.get("question"),
         item.get("answer"),
         shown,
         questions.identifier(item.get("difficulty")),
         questions.identifier(item.get("reference")),
+        place="" if named else f"row {number + 1}",
     )

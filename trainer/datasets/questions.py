@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from store.completions import gold
 from store.trace import NUMBER_WORDS
 from trainer.datasets.example import Example, Picture
 from trainer.datasets.images import MISSING
@@ -45,19 +46,22 @@ class Asked:
     difficulty: str | None = None
     reference: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
+    """Where the row is, if its key does not say it."""
 
 
 def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
     """Return the example if text and answer are usable; its pictures are not looked at."""
+    where = asked.place or asked.key
     if values.is_absent(asked.question):
-        return Skipped(BLANK, asked.key)
+        return Skipped(BLANK, where)
     if not isinstance(asked.question, str):
-        return Skipped(NO_TEXT, f"{asked.key}: {type(asked.question).__name__}")
+        return Skipped(NO_TEXT, f"{where}: {type(asked.question).__name__}")
     answer = count(asked.answer)
     if answer is None:
-        return Skipped(NO_COUNT, f"{asked.key}: {str(asked.answer)[:60]}")
+        return Skipped(NO_COUNT, f"{where}: {str(asked.answer)[:60]}")
     if not asked.pictures:
-        return Skipped(MISSING, asked.key)
+        return Skipped(MISSING, where)
     return Example(
         dataset=dataset,
         split=split,
@@ -74,7 +78,8 @@ def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
 def count(answer: object) -> int | None:
     """Return the non-negative integer that an annotation states: a number of any library, digits, a word up to twenty.
 
-    `4.0` counts, since tables write integers so when a value is missing; `4,0` counts with a decimal comma.
+    `4.0` counts, since tables write integers so when a value is missing; `4,0` counts with a decimal comma. Solutions
+    may mark it: `<answer> 4 </answer>`, `\\boxed{4}`, `#### 4`.
     """
     if isinstance(answer, str):
         text = answer.strip().lower().removesuffix(".")
@@ -82,7 +87,7 @@ def count(answer: object) -> int | None:
             return int(match[1])
         if _SCIENTIFIC.fullmatch(text):
             return count(Decimal(text))
-        return NUMBER_WORDS.index(text) if text in NUMBER_WORDS else None
+        return NUMBER_WORDS.index(text) if text in NUMBER_WORDS else gold.marked(answer)
     found = values.number(answer)
     if found is None or (isinstance(found, float) and not found.is_integer()):
         return None

@@ -24,8 +24,10 @@ later. Recording never ends, delays or changes a training: what goes wrong is sa
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import base64
+import dataclasses
 import hashlib
 import http.client
 import inspect
@@ -42,6 +44,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +53,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, NamedTuple, TypeVar
 
 __all__ = ["Run", "record", "start"]
@@ -121,22 +125,24 @@ class Asked(NamedTuple):
     columns: dict[str, Any]
     images: tuple[bytes, ...]
     """PNG, JPEG, WebP or GIF files."""
+    unread: str = ""
+    """Why a picture is missing, if one is."""
 
 
 def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
     """Return what a row asks; `encode` makes a file of a picture, replacing `encoded`."""
     prompt = row.get("prompt", row.get("messages"))
     pictures = _pictures(row, prompt)
-    images = tuple(data for picture in pictures if (data := (encode or encoded)(picture)) is not None)
-    if len(images) < len(pictures):
-        _say("A picture cannot be read as one: its question is recorded without it.")
+    files = [(encode or encoded)(picture) for picture in pictures]
+    images = tuple(data for data in files if data is not None)
+    unread = next((_why_unread(picture) for picture, data in zip(pictures, files) if data is None), "")
     gold_column = gold_name(row)
     gold = None if gold_column is None else plain(row[gold_column])
     columns = {str(name): plain(value) for name, value in row.items() if name not in (*NEVER, gold_column)}
     kept = plain(prompt)
     content = [kept, gold, columns, [hashlib.sha256(data).hexdigest() for data in images]]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-    return Asked(key, question(kept), kept, gold, columns, images)
+    return Asked(key, question(kept), kept, gold, columns, images, unread)
 
 
 def gold_name(row: Mapping[str, Any]) -> str | None:
@@ -185,12 +191,19 @@ def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
     for name in ("images", "image"):
         value = row.get(name)
         if value is not None and not (isinstance(value, (list, tuple)) and not value):
-            several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 4
-            return list(value) if several else [value]
+            return _several(value)
     turns = [prompt] if isinstance(prompt, Mapping) else _items(prompt)
     parts = [part for turn in turns for part in _items(_get(turn, "content"))]
     found = (_get(part, "image") if _get(part, "image") is not None else _get(part, "image_url") for part in parts)
     return [picture for picture in found if picture is not None]
+
+
+def _several(value: Any) -> list[Any]:
+    """Return the pictures in a list of any depth, an iterator or a stack of arrays; else the one that it is."""
+    if isinstance(value, (list, tuple)):
+        return [picture for each in value if each is not None for picture in _several(each)]
+    is_iterator = hasattr(value, "__next__") and not hasattr(value, "read")
+    return list(value) if is_iterator or getattr(value, "ndim", 0) == 4 else [value]
 
 
 def _items(value: Any) -> Sequence[Any]:
@@ -202,12 +215,42 @@ def _get(value: Any, name: str) -> Any:
 
 
 def _opened(picture: Any) -> Any:
-    """Return what a cell of 🤗 Datasets or a part of a message holds: bytes, for a data URL, or what it is."""
+    """Return what a cell of 🤗 Datasets or a part of a message holds: a picture, bytes, or a path."""
     if isinstance(picture, Mapping):
         picture = next((picture[name] for name in ("bytes", "path", "image", "url") if picture.get(name)), None)
-    if isinstance(picture, str) and picture.startswith("data:image"):
+    if callable(getattr(picture, "read", None)):
+        place = picture.tell()
+        data = picture.read()
+        picture.seek(place)
+        return data
+    if not isinstance(picture, str):
+        return picture
+    if picture.startswith("data:"):
         return base64.b64decode(picture.partition(",")[2])
-    return picture[7:] if isinstance(picture, str) and picture.startswith("file://") else picture
+    if picture.startswith("file:"):
+        return urllib.request.url2pathname(urllib.parse.urlsplit(picture).path)
+    return base64.b64decode(picture) if _BASE64.match(picture) else picture
+
+
+_BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/]{40}")
+"""How an image file begins as base64."""
+_WEB = re.compile(r"(?:https?|s3|gs|hf)://", re.IGNORECASE)
+
+
+def _why_unread(picture: Any) -> str:
+    """Return a sentence about a picture that is recorded without it."""
+    if isinstance(picture, Mapping):
+        picture = next((picture[name] for name in ("path", "image", "url") if picture.get(name)), picture)
+    is_place = isinstance(picture, (str, Path)) and len(str(picture)) < LONGEST_PATH
+    if is_place and _WEB.match(str(picture)):
+        what = f"{str(picture)[:200]} is a web address: give the picture itself, or a path"
+    elif is_place and not os.path.exists(str(picture)):
+        what = f"there is no file {str(picture)[:200]}"
+    elif is_place:
+        what = f"{str(picture)[:200]} is no image file that can be read"
+    else:
+        what = f"it is {type(picture).__name__} that cannot be read as one"
+    return f"A question is recorded without its picture: {what}."
 
 
 def encoded(picture: Any) -> bytes | None:
@@ -306,6 +349,10 @@ def plain(value: Any, depth: int = 0) -> Any:
         return f"<{len(value):,} bytes>"
     if depth >= DEEPEST:
         return "…"
+    if isinstance(value, (argparse.Namespace, SimpleNamespace)) or (_is_dataclass(value)):
+        value = _fields(value)
+    elif isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(name): plain(each, depth + 1) for name, each in list(value.items())[:MOST_ENTRIES]}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -318,16 +365,36 @@ def plain(value: Any, depth: int = 0) -> Any:
     return str(value)[:LONGEST_TEXT]
 
 
-def flattened(logs: Mapping[str, Any], before: str = "") -> list[tuple[str, float | None]]:
-    """Return names and numbers, nested ones as `outer/inner`; other values are left out."""
-    found: list[tuple[str, float | None]] = []
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of an object, or of a class that holds settings: inherited ones too, and no methods."""
+    kind = value if isinstance(value, type) else type(value)
+    found: dict[str, Any] = {}
+    for each in reversed(kind.__mro__[:-1]):
+        for name, field_ in vars(each).items():
+            is_own = not (name.startswith("_") or hasattr(field_, "__get__") or callable(field_))
+            is_slot = type(field_).__name__ == "member_descriptor" and hasattr(value, name)
+            if is_own or (is_slot and value is not kind):
+                found[name] = getattr(value, name, None)
+    return found if value is kind else {**found, **getattr(value, "__dict__", {})}
+
+
+def named_values(logs: Mapping[Any, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Return names and values, nested ones as `outer/inner`."""
+    found: list[tuple[str, Any]] = []
     for key, value in logs.items():
         name = f"{before}{key}"
-        if isinstance(value, Mapping):
-            found += flattened(value, f"{name}/")
-        elif (number := as_number(value)) is not None or value is None:
-            found.append((name, number))
+        found += named_values(value, f"{name}/") if isinstance(value, Mapping) else [(name, value)]
     return found
+
+
+def flattened(logs: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    """Return names and numbers, nested ones as `outer/inner`; other values are left out."""
+    read = ((name, value, as_number(value)) for name, value in named_values(logs))
+    return [(name, number) for name, value, number in read if number is not None or value is None]
 
 
 def _item(value: Any) -> Any:
@@ -359,10 +426,23 @@ def is_absent(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (number is not None and number != number)
 
 
-def _reward(value: Any) -> float | None:
-    """Return the number in a reward as a journal can hold it; true is 1, and false 0."""
+def told_number(value: Any) -> float | None:
+    """Return the number that a script tells, also one written as text; true is 1, and false 0."""
     value = _item(value)
-    return float(value) if isinstance(value, bool) else _finite(as_number(value))
+    if isinstance(value, str) and len(value) <= LONGEST_NAME:
+        with suppress(ValueError):
+            return float(value)
+    return float(value) if isinstance(value, bool) else as_number(value)
+
+
+def _reward(value: Any) -> float | None:
+    """Return the number in a reward as a journal can hold it."""
+    return _finite(told_number(value))
+
+
+def _is_told(value: Any, number: float | None) -> bool:
+    """Return whether a figure has a number, or is said to have none."""
+    return number is not None or is_absent(value)
 
 
 def _verdict(value: Any) -> bool | None:
@@ -399,8 +479,33 @@ def _settings(config: Any) -> dict[str, Any]:
     """Return a configuration (a mapping, or an object with fields) as JSON."""
     if config is None or isinstance(config, Mapping):
         return dict(plain(config or {}))
-    fields = getattr(config, "__dict__", None)
-    return dict(plain({"config": config} if fields is None else fields))
+    if isinstance(config, tuple) and hasattr(config, "_asdict"):
+        return dict(plain(config._asdict()))
+    has_fields = any(hasattr(config, each) for each in ("__dict__", "__slots__"))
+    return dict(plain(_fields(config) if has_fields else {"config": config}))
+
+
+_ALGORITHMS = ("method", "algorithm", "algo", "rl_algorithm", "adv_estimator", "advantage_estimator")
+"""Settings that name a method."""
+SAMPLES = "rl"
+"""Method of a run that rewards what it samples, if nothing names it."""
+_ALIASES = {"gae": "ppo", "reinforce_plus_plus": "reinforce_pp"}
+
+
+def _method_named(name: Any) -> str:
+    """Return a method's name as a journal can hold it."""
+    word = re.sub("[^a-z0-9_]+", "_", str(name or "").lower().replace("++", "_pp")).strip("_")
+    return _ALIASES.get(word, word)[:16] or "unknown"
+
+
+def _method_of_settings(settings: Any, depth: int = 0) -> str | None:
+    """Return the method that a configuration names, as those of verl and others do."""
+    if not isinstance(settings, Mapping) or depth > 2:
+        return None
+    for name in _ALGORITHMS:
+        if isinstance(settings.get(name), str) and settings[name].strip():
+            return _method_named(settings[name])
+    return next((found for each in settings.values() if (found := _method_of_settings(each, depth + 1))), None)
 
 
 def _say(text: str) -> None:
@@ -427,7 +532,9 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lost = 0
-        """Records that neither memory nor disk could hold since the last record that reported them."""
+        """Records that could not be kept since the last record that reported them."""
+        self.why = ""
+        """Why the last of them could not be made; empty if neither memory nor disk could hold it."""
         self.next = 0
         """The number of the next record."""
         self._waiting: deque[tuple[int, bytes]] = deque()
@@ -449,6 +556,7 @@ class Journal:
             size = len(text) + sum(map(len, new.values()))
             if self._size + size > MOST_MEMORY:
                 self.lost += 1
+                self.why = ""
                 return False
             self._waiting.append((self.next, f'{{"seq": {self.next}, {text[1:]}\n'.encode("ascii")))
             self._pictures.update(new)
@@ -706,7 +814,7 @@ class Courier:
             return
         if self.journal.lost:
             lost, self.journal.lost = self.journal.lost, 0
-            if not self.journal.add(_lost(lost)):
+            if not self.journal.add(_lost(lost, self.journal.why)):
                 self.journal.lost += lost - 1
         if not self.journal.add(record, images):
             self.warn("Disk and dashboard are slower than the training: some of its records are lost and counted.")
@@ -841,8 +949,9 @@ class Courier:
             path.write_text(json.dumps({"next": self.delivered, "run": self.run}), encoding="ascii")
 
 
-def _lost(count: int) -> dict[str, Any]:
-    message = f"{count} records of the training are lost: they could not be read, or neither disk nor memory held them."
+def _lost(count: int, why: str = "") -> dict[str, Any]:
+    what = "1 record of the training is" if count == 1 else f"{count} records of the training are"
+    message = f"{what} lost: {why or 'neither disk nor memory held what the script told'}."
     return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
 
 
@@ -1443,6 +1552,17 @@ class Gatherer(Guarded):
             self.take_evaluation(name, generations)
 
 
+def _components(rewards: Any) -> Mapping[Any, Any]:
+    """Return rewards by component; a dict for each completion names them, too."""
+    if rewards is None or isinstance(rewards, Mapping):
+        return rewards or {}
+    given = list(rewards) if hasattr(rewards, "__next__") else rewards
+    if isinstance(given, (list, tuple)) and given and all(isinstance(each, Mapping) for each in given):
+        names = dict.fromkeys(name for each in given for name in each)
+        return {name: [each.get(name) for each in given] for name in names}
+    return {"reward": given}
+
+
 # ---- Runs -----------------------------------------------------------------------------------------------------------
 
 
@@ -1484,14 +1604,16 @@ class Run(Guarded):
             )
             grammar = None
         self.grammar = grammar
-        self._method = method
+        settings = _settings(config)
+        method = method or _method_of_settings(settings)
+        self._is_named = method is not None
         self._weights = _numbers(weights or {})
         self._run = {
             "name": _named(name),
-            "method": re.sub("[^a-z0-9_]+", "_", str(method or "unknown").lower())[:16],
+            "method": _method_named(method),
             "model": str(model or "unknown")[:400],
             "grammar": grammar or "none",
-            "config": _settings(config),
+            "config": settings,
             "reward_weights": self._weights,
             **_columns(columns),
         }
@@ -1503,7 +1625,7 @@ class Run(Guarded):
         self._generations = 0
         self._settled = 0
         """The number after the last record whose delivery was waited for."""
-        self._has_begun = self._is_open = False
+        self._has_begun = self._is_open = self._is_blind = False
         self._process = os.getpid()
         atexit.register(self.close)
 
@@ -1519,7 +1641,16 @@ class Run(Guarded):
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Record figures of the update `step`: numbers of any kind, nested ones as `outer/inner`."""
-        self.guarded(lambda: self.record(_step(step, dict(flattened(values)))))
+
+        def take() -> None:
+            if not isinstance(values, Mapping):
+                raise ValueError("figures come by name, as in {'loss': 0.5}")
+            read = [(name, value, told_number(value)) for name, value in named_values(values)]
+            self.record(_step(step, {name: number for name, value, number in read if _is_told(value, number)}))
+            if none := [name for name, value, number in read if not _is_told(value, number)]:
+                self.mention(f"Left out of the figures, since it is no number: {', '.join(none[:10])[:500]}.")
+
+        self.guarded(take)
 
     def group(
         self,
@@ -1544,12 +1675,11 @@ class Run(Guarded):
 
         def take() -> None:
             texts = [said(each) for each in ([completions] if isinstance(completions, str) else completions)]
-            parts = rewards if isinstance(rewards, Mapping) else {} if rewards is None else {"reward": rewards}
             self._group(
                 step,
                 {"prompt": prompt, "images": images, "answer": answer, **columns},
                 texts,
-                {_named(name): [*map(_reward, self._each(name, given, texts))] for name, given in parts.items()},
+                {_named(name): self._scores(name, given, texts) for name, given in _components(rewards).items()},
                 [_finite(as_number(value)) for value in self._each("advantages", advantages, texts)],
                 [_count(value) for value in self._each("tokens", tokens, texts)],
                 [bool(_verdict(value)) for value in self._each("truncated", truncated, texts)],
@@ -1617,6 +1747,9 @@ class Run(Guarded):
             self._examples[one.key] = None
             while len(self._examples) > 10_000:
                 self._examples.popitem(last=False)
+            if one.unread and not self._is_blind:
+                self._is_blind = True
+                self.mention(one.unread)
         return one.key
 
     def tell_form(self, prompts: Sequence[Any]) -> None:
@@ -1665,6 +1798,7 @@ class Run(Guarded):
     def lose(self, error: object) -> None:
         """Count what cannot be recorded, and say so once."""
         self._courier.journal.lost += 1
+        self._courier.journal.why = str(error)
         self._courier.warn(f"Part of the training cannot be recorded ({error}); it goes on.")
 
     def close(self) -> None:
@@ -1700,9 +1834,9 @@ class Run(Guarded):
         truncated: Sequence[bool],
     ) -> None:
         one = asked({name: value for name, value in row.items() if not is_absent(value)})
-        if self._method is None:
-            self._method = "grpo"
-            self.describe({"method": "grpo"})
+        if not self._is_named and (rewards or any(value is not None for value in advantages)):
+            self._is_named = True
+            self.describe({"method": SAMPLES})
         self.tell_form([one.prompt])
         if new := {name: 1.0 for name in rewards if name not in self._weights}:
             self._weights.update(new)
@@ -1727,6 +1861,14 @@ class Run(Guarded):
         self._generations += 1
         self.record({**_step(step, {}), "completions": completions, "means": True})
 
+    def _scores(self, name: object, given: Any, texts: Sequence[str]) -> list[float | None]:
+        """Return a reward's value for each completion."""
+        values = self._each(name, given, texts)
+        numbers = [told_number(value) for value in values]
+        if none := [value for value, number in zip(values, numbers) if not _is_told(value, number)]:
+            self.mention(f"{name} of a completion is left out, since it is no number but {type(none[0]).__name__}.")
+        return [*map(_finite, numbers)]
+
     def _each(self, what: object, given: Any, texts: Sequence[str]) -> list[Any]:
         """Return what is given for each completion; nothing for any, which is said, if it is not a list of as many."""
         nothing = [None] * len(texts)
@@ -1736,10 +1878,15 @@ class Run(Guarded):
         if found is not None and len(found) == len(texts):
             return found
         told = "no list" if found is None else f"{len(found)} of {len(texts)} completions"
-        message = f"{what} of a group is left out, since it is {told}: give a list with an entry for each completion."
+        self.mention(
+            f"{what} of a group is left out, since it is {told}: give a list with an entry for each completion."
+        )
+        return nothing
+
+    def mention(self, message: str) -> None:
+        """Say once, to the script and on the run's page, what cannot be recorded."""
         if self._courier.warn(message):
             self.record({"type": "event", "kind": "recording_failed", "message": message, "at": time.time()})
-        return nothing
 
     def _evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], greedy: bool) -> None:
         told = ("completion", "correct", "rewards", "tokens", "truncated")
@@ -1828,8 +1975,9 @@ def start(
     """Begin a run of a loop of your own, named `name`.
 
     `grammar` says how texts are read: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default it
-    follows from the prompts. `method` is a short word (`sft`, `dpo`, `ppo`): by default `grpo` as soon as a group is
-    recorded. `weights` are those of the rewards, 1 by default. Its journal lies in `folder`.
+    follows from the prompts. `method` is a short word (`grpo`, `rloo`, `ppo`): by default what `config` names as its
+    `algorithm`, else `rl` as soon as a group has rewards. `weights` are those of the rewards, 1 by default. Its journal
+    lies in `folder`.
     """
     run = Run(
         name,

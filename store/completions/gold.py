@@ -1,0 +1,37 @@
+"""Read gold answers: the count that an annotation states, in whatever form datasets hold it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from store.trace import BOX, parse, read_count
+
+_WHOLE = re.compile(r"([0-9]{1,9})[.]0+")
+_LAST_LINE = re.compile(r"####\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}|[0-9]{1,9})\s*[.]?\s*\Z")
+"""How GSM8K ends its solutions; commas separate thousands there."""
+
+
+def count(gold: Any) -> int | None:
+    """Return a gold answer if it is a count of at most nine digits, as a number, a word, in a tag or in a box."""
+    if isinstance(gold, list) and len(gold) == 1:
+        gold = gold[0]
+    if isinstance(gold, bool):
+        return None
+    if isinstance(gold, float) and gold.is_integer():
+        gold = int(gold)
+    text = str(gold).strip() if isinstance(gold, int | str) else ""
+    if whole := _WHOLE.fullmatch(text):
+        return int(whole[1])
+    found = read_count(text)
+    return marked(text) if found is None else found
+
+
+def marked(text: str) -> int | None:
+    """Return the count that a solution marks as its answer: by an answer tag, a box, or `####` before the last line."""
+    if "<answer>" in text:
+        return parse(text, "direct").answer
+    if BOX in text:
+        return parse(text, "boxed").answer
+    last = _LAST_LINE.search(text[-100:])
+    return int(last[1].replace(",", "")) if last else None
