@@ -20,7 +20,7 @@ LOCK := yes
 FITS := import platform, sys; sys.exit((sys.implementation.name, sys.version_info[:2], sys.platform, platform.machine(), \
     platform.libc_ver()[0]) != ("cpython", (3, 11), "linux", "x86_64", "glibc"))
 
-.PHONY: demo serve dashboard install test lint bench faults screenshots lock audit clean
+.PHONY: demo serve dashboard install test lint bench faults screenshots lock audit clean help
 
 demo: install  ## install, then show the dashboard on recorded runs and train two more
 	@exec $(RUN) -m app --demo
@@ -69,6 +69,11 @@ audit: $(VENV)/requirements.txt  ## look for known vulnerabilities in what is in
 clean:  ## remove .venv and caches; runs in data/ stay
 	rm -rf $(VENV) .venv-dashboard .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1 \2/p' $(MAKEFILE_LIST) | while read -r make target words; do \
+	    printf '%s %-12s %s\n' "$$make" "$$target" "$$words"; \
+	done
 
 $(RUN):
 	@for candidate in $(CANDIDATES); do \

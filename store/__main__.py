@@ -216,7 +216,12 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
         return
     if options.group_by:
         raise StoreError("--group-by needs --to FILE.csv or --to FILE.parquet: the table of one run has no groups.")
-    run_id = resolve_run(store, options.run)
+    try:
+        run_id = resolve_run(store, options.run)
+    except StoreError:
+        if "," not in options.run and not options.run.startswith(("tag:", "experiment:")):
+            raise
+        raise StoreError("The curves of several runs go into a file: add --to FILE.csv or FILE.parquet.") from None
     known = list_metric_names(store, run_id)
     names = options.names or known
     if unknown := [name for name in names if name not in known]:

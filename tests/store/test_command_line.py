@@ -103,6 +103,8 @@ def test_predictions(store: Store, run: RunRef, capsys: pytest.CaptureFixture[st
     ("arguments", "sentence"),
     [
         (["metrics", "dmeo"], "There is no run 'dmeo'"),
+        (["metrics", "demo,other", "reward"], "The curves of several runs go into a file: add --to"),
+        (["metrics", "experiment:evidence"], "The curves of several runs go into a file: add --to"),
         (["completions", "nobody", "--jsonl", "-"], "There is no run 'nobody'"),
         (["predictions", "demo", "--jsonl", "/nowhere/out.jsonl"], "Cannot write /nowhere/out.jsonl"),
     ],
