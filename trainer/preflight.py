@@ -60,11 +60,19 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
     # Only GRPO gives a prompt to the model several times.
     further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
     first = [_vllm] if config.method == "grpo" and config.grpo.vllm != "off" else []
+    has_model = True
     for step in (*first, _chat_template, _data_and_prompt, _rewards, *further):
+        name = step.__name__.strip("_").replace("_", " ")
         try:
+            if step is _data_and_prompt and not has_model:
+                # Asking an unreachable hub again takes half a minute; the data can be tried without it.
+                _examples(config, 1)
+                raise TrainerError("model", "No prompt was prepared, since the model cannot be loaded.")
             check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
-            check, found = Check(step.__name__.strip("_").replace("_", " "), "fail", str(error)), {}
+            if step is _chat_template and isinstance(error, TrainerError) and error.kind == "model":
+                name, has_model = "model", False
+            check, found = Check(name, "fail", str(error)), {}
         checks.append(check)
         report |= found
     disk, found = _disk(config, folder, report.get("memory", {}).get("parts", {}).get("adapter and optimizer", 0))

@@ -70,6 +70,14 @@ def test_imitation_without_references_is_refused_as_by_the_run(tmp_path: Path, m
     assert len(failed) == (method == "sft")
 
 
+def test_a_model_that_cannot_be_loaded_is_named_once(tmp_path: Path) -> None:
+    checks = preflight(chosen(model__id=str(tmp_path / "nothing")), tmp_path)["checks"]
+    failed = {check["name"]: check["sentence"] for check in checks if check["level"] == "fail"}
+    assert [*failed] == ["model", "data and prompt", "sharing", "memory"]
+    assert failed["data and prompt"] == "No prompt was prepared, since the model cannot be loaded."
+    assert sum("nothing'" in sentence for sentence in failed.values()) == 1
+
+
 def test_every_model_gets_through_preflight(folders: dict[str, Path], tmp_path: Path) -> None:
     for folder in folders.values():
         sharing(tmp_path, chosen(model__id=str(folder)))
