@@ -75,7 +75,14 @@ def test_a_job_reports_itself_and_finishes(store: Store, job: JobRow, capfd: pyt
     ],
 )
 def test_a_job_says_why_it_failed(
-    store: Store, job: JobRow, error: BaseException, state: str, exit_code: int, kind: str, sentence: str
+    store: Store,
+    job: JobRow,
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+    state: str,
+    exit_code: int,
+    kind: str,
+    sentence: str,
 ) -> None:
     def work(store: Store, job_id: int) -> None:
         raise error
@@ -85,6 +92,7 @@ def test_a_job_says_why_it_failed(
     assert (row.state, row.exit_code, row.error_kind) == (state, exit_code, kind)
     assert str(row.error).startswith(sentence)
     assert "Traceback" in str(row.traceback) and type(error).__name__ in str(row.traceback)
+    assert ("Traceback" in capfd.readouterr().err) == (not isinstance(error, TrainerError | ConfigError))
 
 
 def test_a_stop_through_the_database_ends_it_after_the_step(store: Store, job: JobRow) -> None:

@@ -28,7 +28,8 @@ from trainer.jobs.progress import Progress
 from trainer.jobs.stopping import StopFlag
 from trainer.launch import identity, webhook
 from trainer.launch.local import JOB_VARIABLE
-from trainer.spec.errors import NO_DISK, Stopped, classify
+from trainer.spec.config import ConfigError
+from trainer.spec.errors import NO_DISK, Stopped, TrainerError, classify
 
 Work = Callable[[Store, int], None]
 FINISHED, FAILED, BAD_CONFIG = 0, 1, 2
@@ -44,6 +45,8 @@ class Outcome(NamedTuple):
     kind: str | None = None
     error: str | None = None
     traceback: str | None = None
+    is_told: bool = False
+    """Whether `error` is a sentence of ours, beside which the traceback would only frighten in a terminal."""
 
 
 def execute(
@@ -111,7 +114,8 @@ def _failure(error: BaseException) -> Outcome:
     kind, sentence = classify(error)
     state = JobState.OUT_OF_MEMORY if kind == "out_of_memory" else JobState.FAILED
     exit_code = {"config": BAD_CONFIG, "disk": NO_DISK, "database": NO_DISK}.get(kind, FAILED)
-    return Outcome(state, exit_code, kind, sentence, "".join(traceback.format_exception(error)))
+    is_told = isinstance(error, TrainerError | ConfigError | StoreError)
+    return Outcome(state, exit_code, kind, sentence, "".join(traceback.format_exception(error)), is_told)
 
 
 def _close(store: Store, job_id: int, outcome: Outcome) -> None:
@@ -129,7 +133,7 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
     except StoreError as error:
         # The worker, or the next look at this process, will close the job from its exit code.
         _say(f"The end of the job could not be recorded: {error}", sys.stderr)
-    if outcome.traceback:
+    if outcome.traceback and not outcome.is_told:
         _say(outcome.traceback, sys.stderr)
     words = outcome.state.value.replace("_", " ")
     _say(f"{words}: {outcome.error}" if outcome.error else words, sys.stdout)
