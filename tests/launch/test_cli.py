@@ -26,7 +26,7 @@ from tests.store import make
 from trainer import launch
 from trainer.__main__ import main
 from trainer.launch import devices, identity, local
-from trainer.spec.config import preset
+from trainer.spec.config import load, preset
 
 Main = Callable[..., int]
 
