@@ -27,10 +27,9 @@ from store.runs import get_run, list_runs, resolve_run
 from store.terminal import shown
 from trainer import data_commands as data_of
 from trainer import launch
-from trainer.jobs import ranks, telemetry
+from trainer.jobs import quiet, ranks, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
 from trainer.launch import cluster, devices, experiment_commands, folders, identity, indexing, local, threads
-from trainer.patches import quantized
 from trainer.spec import benchmark
 from trainer.spec import config as configs
 from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
@@ -44,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code."""
     options = parser().parse_args(arguments)
     telemetry.keep_off()
-    quantized.without_kernel_advice()
+    quiet.keep_quiet()
     try:
         return int(options.command(options))
     except (ConfigError, StoreError, TrainerError) as error:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,9 +175,23 @@ def test_a_mistyped_database_is_not_made(tmp_path: Path, capfd: pytest.CaptureFi
     assert not path.parent.exists()
 
 
-def test_no_command_advises_to_install_a_kernel(trainer: Main) -> None:
-    assert trainer("stop", "nobody") == 2
+def test_no_command_repeats_advice_for_the_makers_of_libraries(trainer: Main) -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.resetwarnings()
+        assert trainer("stop", "nobody") == 2
+        warnings.warn(
+            "`is_gradient_checkpointing` is deprecated and will be removed in v6.", FutureWarning, stacklevel=1
+        )
+        warnings.warn("`other` is deprecated.", FutureWarning, stacklevel=1)
+    assert [str(each.message) for each in heard] == ["`other` is deprecated."]
     assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)
+
+
+def test_the_configuration_in_the_documents_is_one(tmp_path: Path) -> None:
+    text = (local.ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    path = tmp_path / "run.yaml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert load(path).data.train_examples == 400
 
 
 def test_the_base_of_a_run_without_a_checkpoint_can_be_evaluated(store: Store, trainer: Main) -> None:
