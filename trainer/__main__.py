@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +28,7 @@ from store.runs import get_run, list_runs, resolve_run
 from store.terminal import shown
 from trainer import data_commands as data_of
 from trainer import launch
-from trainer.jobs import quiet, ranks, telemetry
+from trainer.jobs import quiet, ranks, results, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
 from trainer.launch import cluster, devices, experiment_commands, folders, identity, indexing, local, threads
 from trainer.spec import benchmark
@@ -333,13 +334,16 @@ def _need_checkpoint(store: Store, run_id: int) -> None:
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:
-    """Execute a job in the foreground."""
-    run = get_run(store, run_id)
+    """Execute a job in the foreground, and say what its evaluations found."""
+    run, begun = get_run(store, run_id), time.time()
     print(
         shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
         flush=True,
     )
-    return _work(store, get_job(store, job.uid))
+    code = _work(store, get_job(store, job.uid))
+    for line in results.told(store, run_id, begun) if code == FINISHED else ():
+        print(shown(line))
+    return code
 
 
 def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
