@@ -58,7 +58,7 @@ screenshots: $(VENV)/requirements-dev.txt  ## take docs/screenshots from a demo 
 	@$(RUN) -m scripts.provide_browser
 	@$(RUN) -m scripts.screenshots
 
-lock: $(VENV)/requirements-dev.txt  ## write the locks anew after a requirement has changed
+lock: $(VENV)/requirements-dev.txt  ## rewrite the locks after a requirement has changed
 	@$(RUN) -m scripts.lock
 
 audit: $(VENV)/requirements.txt  ## look for known vulnerabilities in what is installed, if their database can be reached
