@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from app.compare import export, groups, tables
+from app.compare import groups, tables
 from app.compare.groups import Group, Member
 from app.compare.tables import Cell, Table, TableLine
 from store.db.engine import Store, open_store
@@ -40,7 +40,14 @@ def main() -> None:
     parser.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
     options = parser.parse_args()
     with closing(open_store(options.db, readonly=True)) as store:
-        print(export.markdown(found(store, options.experiment)))
+        print("\n".join(markdown(table) for table in found(store, options.experiment)))
+
+
+def markdown(table: Table) -> str:
+    """Return a table with its notes; rows that others reported are left out."""
+    cells = [[cell.text for cell in line.cells] for line in table.lines if line.kind == "measured"]
+    lines = [f"| {' | '.join(row)} |" for row in (table.head, ["---"] * len(table.head), *cells)]
+    return "\n".join([f"### {table.title}", "", *lines, "", *table.notes, ""])
 
 
 def found(store: Store, experiment: str) -> list[Table]:

@@ -52,16 +52,23 @@ def forward_mean(curve: Floats, size: int) -> Floats:
 
 
 def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | None:
-    """Return the first entry from which the mean of `size` entries reaches `line`, and stays above `line - slack`.
+    """Return where the curve reaches `line`, in the first `size` entries from which means stay above `line - slack`.
 
-    None if that never happens, or if it is so from the start.
+    None if that never happens, or if it is so from the start. A rise that is shorter than `size` is found where it
+    happens: the window begins before it.
     """
     means = forward_mean(curve, size)
     below = np.flatnonzero(means < line - slack)
     start = int(below[-1]) + 1 if len(below) else 0
     above = np.flatnonzero(means[start:] >= line)
     found = start + int(above[0]) if len(above) else None
-    return found or None
+    return found + first_at(curve[found:], line, size) if found else None
+
+
+def first_at(curve: Floats, line: float, size: int) -> int:
+    """Return the first of `size` entries from which a quarter of so many average at least `line`, or 0."""
+    near = np.flatnonzero(forward_mean(curve, max(1, size // 4))[:size] >= line)
+    return int(near[0]) if len(near) else 0
 
 
 def rose(before: Level, after: Level, by: float) -> bool:

@@ -135,7 +135,7 @@ def flat(found: Emergence) -> Finding | None:
     right = found.share("right", "judged")
     if at is None or len(found.step) - at < 3 * size:
         return None
-    before, now = level(right, at, size), _now(right)
+    before, now = level(right, max(0, at - size // 2), size), _now(right)
     gain = now.mean - before.mean
     if now.mean > LEARNT or gain + 2 * np.hypot(before.error, now.error) > 2 * FLAT or gain > FLAT:
         return None

@@ -63,7 +63,7 @@ def _format(found: Emergence) -> Milestone | None:
         locked(found),
         found.share("wellformed"),
         ("format", "Format locked in", "Well-formed"),
-        "first step from which {size} steps average 90 % well-formed, never below 80 % afterwards.",
+        "where 90 % are well-formed, in the first {size} steps that average 90 %; none average below 80 % later.",
     )
 
 
@@ -74,7 +74,8 @@ def _numbered(found: Emergence) -> Milestone | None:
         emerged(stepped, STEPPED, STEPPED_SLACK),
         stepped,
         ("steps", "Numbered steps in half of the samples", "Completions with numbered steps"),
-        "first step from which {size} steps average 50 % with a counted reasoning step, never below 40 % afterwards.",
+        "where 50 % have a counted reasoning step, in the first {size} steps that average 50 %; none average "
+        "below 40 % later.",
     )
 
 
@@ -88,8 +89,8 @@ def _accuracy(found: Emergence) -> Milestone | None:
         crossings.crossed(right, start.mean + rise, size=size, slack=rise / 2),
         right,
         ("accuracy", "Accuracy begins to rise", "Right"),
-        f"first step from which {{size}} steps average {100 * rise:.0f} points above the first {{size}}, "
-        "and never lose half of that again. Sampled training answers, not held-out ones.",
+        f"where the share right is {100 * rise:.0f} points above that of the first {{size}} steps, in the first "
+        "{size} that average so much; none lose half of it later. Sampled training answers, not held-out ones.",
     )
 
 
@@ -102,14 +103,16 @@ def _length(found: Emergence) -> Milestone | None:
     at = int(outside[-1]) + 1 if len(outside) else None
     if at is None or at > len(found.step) - 3 * size or not end.mean:
         return None
+    # A rise that is shorter than a window ends within it.
+    at += crossings.first_at(-np.abs(found.mean_tokens[at:] - end.mean), -room, size)
     before = crossings.level(found.mean_tokens, 0, size)
     return Milestone(
         "length",
         "Reasoning length settles",
         int(found.step[at]),
         f"{before.mean:.0f} tokens a completion at first, {end.mean:.0f} from here on.",
-        f"first step from which every average of {size * found.every} steps is within {100 * room / end.mean:.0f} % "
-        f"of that of the last {2 * size * found.every}.",
+        f"from here on, averages are within {100 * room / end.mean:.0f} % of that of the last "
+        f"{2 * size * found.every} steps: of {size * found.every} steps, beginning at the latest here.",
         *_beside(found, at),
     )
 

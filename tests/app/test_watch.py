@@ -108,6 +108,17 @@ def test_a_run_that_learns_shows_its_milestones_and_nothing_else(seed: int) -> N
     assert by_kind["length"].step == pytest.approx(60, abs=12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rise_shorter_than_a_window_is_marked_where_it_happens(seed: int) -> None:
+    rise = {
+        name: ramp(STEPS, 10, 18, low, 0.97) for name, low in {"wellformed": 0.1, "stepped": 0.02, "right": 0.1}.items()
+    }
+    found = emerging.run(STEPS, seed=seed, tokens=ramp(STEPS, 10, 18, 30, 50), **rise)
+    steps = {one.kind: one.step for one in milestones.milestones(found)}
+    assert 12 <= steps["steps"] <= 16 and 15 <= steps["format"] <= 20
+    assert 9 <= steps["accuracy"] <= 14 and 14 <= steps["length"] <= 20
+
+
 def test_milestones_come_in_order_with_numbers_and_steps_around_them() -> None:
     found = milestones.milestones(healthy())
     assert [one.step for one in found] == sorted(one.step for one in found)
