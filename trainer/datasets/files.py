@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -46,7 +47,8 @@ def in_folder(root: Path, name: object) -> EncodedPicture:
 def find(roots: Sequence[Path], name: object) -> Path:
     """Return the file at a path, absolute or relative to the first root; it must lie below one of them, links resolved.
 
-    Slashes and backslashes separate folders, and accents may be written in either way of Unicode. Raises PictureError.
+    Slashes and backslashes separate folders, accents may be written in either way of Unicode, and characters as `%20`.
+    Raises PictureError.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise PictureError(MISSING, str(name)[:200])
@@ -55,6 +57,8 @@ def find(roots: Sequence[Path], name: object) -> Path:
     plain = text.replace("\\", "/")
     # macOS writes an accent as a character of its own in file names, and tables do not.
     forms = (str(name), text, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain))
+    # Labelling tools export paths as addresses have them.
+    forms = (*forms, unquote(plain))
     for form in dict.fromkeys(forms):
         try:
             path = (roots[0] / form).resolve()

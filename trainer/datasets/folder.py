@@ -1,4 +1,4 @@
-"""A user's own dataset: a folder with a table `examples` (JSON lines, JSON, CSV or Parquet), and images below it.
+"""A user's own dataset: a folder with a table `examples` (JSON, JSON lines, CSV, Parquet, Arrow), and images below it.
 
 Columns: `question`, `answer`, and `image` (a path relative to the folder) or `images` (a list of them); optional are
 `key`, `split` (train, val or test), `difficulty` and `reference`.
@@ -24,9 +24,27 @@ from trainer.datasets.tables.rows import rows
 from trainer.spec.errors import TrainerError
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", *parquet.ARROW)
 TABLES = frozenset(f"examples{suffix}" for suffix in SUFFIXES)
+OTHERS = (
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".numbers",
+    ".yaml",
+    ".yml",
+    ".xml",
+    ".pkl",
+    ".pickle",
+    ".h5",
+    ".hdf5",
+    ".db",
+    ".sqlite",
+)
+"""Files that may be tables, but are not read."""
 PACKED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tar", ".tgz")
+SHARDS = ("examples-*.parquet", "data-*-of-*.arrow")
+"""Names of the parts of a table; the latter are those of `Dataset.save_to_disk`."""
 NO_SPLIT = "split is none of train, val and test"
 KEY_TWICE = "key was there before"
 
@@ -50,17 +68,20 @@ class FolderDataset:
         for suffix in SUFFIXES:
             if named := [path for path in there if path.name.lower() == f"examples{suffix}"]:
                 return (named[0],)
-        if shards := [path for path in there if path.match("examples-*.parquet")]:
-            return tuple(shards)
-        found = ""
-        for suffixes, advice in (
-            ((*SUFFIXES, ".xlsx", ".xls", ".ods", ".arrow"), "rename the table, or save it as CSV"),
-            (PACKED, "unpack it"),
-        ):
-            if others := [path.name for path in there if path.suffix.lower() in suffixes]:
-                found += f" Found {columns.listed(others)}: {advice}."
+        for pattern in SHARDS:
+            if shards := [path for path in there if path.match(pattern)]:
+                return tuple(shards)
+        found = "".join(
+            f" Found {columns.listed(others)}: {advice}."
+            for suffixes, advice in ((SUFFIXES, "rename the table"), (OTHERS, "save it as CSV"), (PACKED, "unpack it"))
+            if (others := [path.name for path in there if path.suffix.lower() in suffixes])
+        )
+        below = (path for path in sorted(self.root.glob("*/*")) if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found and (path := next(below, None)) is not None:
+            found = f" Found {path.relative_to(self.root)}: name its folder, and rename the table."
         raise TrainerError(
-            "data", f"{self.root} holds no examples.jsonl, .json, .csv, .tsv or .parquet. Write one of them.{found}"
+            "data",
+            f"{self.root} holds no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Write one of them.{found}",
         )
 
     @cached_property
@@ -121,7 +142,7 @@ class FolderDataset:
 
     @property
     def _is_parquet(self) -> bool:
-        return self.list_files[0].suffix.lower() == ".parquet"
+        return self.list_files[0].suffix.lower() in (".parquet", *parquet.ARROW)
 
     @cached_property
     def _shards(self) -> Any:
@@ -152,7 +173,7 @@ class FolderDataset:
 def _split(row: Mapping[str, Any]) -> str:
     given = values.text(row.get("split"))
     own = SPLITS[0] if given is None else given.strip().lower()
-    return "val" if own == "validation" else own
+    return "val" if own in ("validation", "valid", "dev") else own
 
 
 def _cell_of(again: Callable[[], Any]) -> object:

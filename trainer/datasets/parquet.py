@@ -23,6 +23,7 @@ from trainer.datasets.tables.columns import Columns
 from trainer.datasets.traces import Traces
 from trainer.spec.errors import TrainerError
 
+ARROW = (".arrow", ".feather")
 _SHARD = re.compile(r"-(\d{5,})-of-\d{5,}")
 
 
@@ -128,31 +129,44 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
     """
     import pyarrow
     import pyarrow.parquet
-    from datasets import Dataset, Features
+    from datasets import Dataset, DatasetInfo, Features
     from datasets.exceptions import DatasetGenerationError
+    from datasets.table import InMemoryTable
 
     try:
         for path in shards:
             with path.open("rb") as file:
                 if pointer := kinds.pointer(file.read(kinds.HEAD)):
                     raise TrainerError("data", f"{path} is {pointer}.")
-        schema = pyarrow.parquet.read_schema(shards[0])
+        are_arrow = shards[0].suffix.lower() in ARROW
+        schemas = {path: _arrow(path).schema if are_arrow else pyarrow.parquet.read_schema(path) for path in shards}
+        schema = schemas[shards[0]]
         if wanted is None:
-            wanted = _of_questions({path: pyarrow.parquet.read_schema(path).names for path in shards})
+            wanted = _of_questions({path: each.names for path, each in schemas.items()})
         else:
             found = Columns(str(shards[0]), f"Is it a copy of {what}?")
             found.add(schema.names)
             found.check([(column,) for column in wanted])
         chosen = pyarrow.schema([schema.field(column) for column in wanted])
-        return Dataset.from_parquet(
-            [str(path) for path in shards],
-            # Without the hub's schema, an image cell stays bytes and a path.
-            features=Features({**Features.from_arrow_schema(chosen), **_classes(schema, chosen.names)}),
-            columns=chosen.names,
-        )
+        # Without the hub's schema, an image cell stays bytes and a path.
+        features = Features({**Features.from_arrow_schema(chosen), **_classes(schema, chosen.names)})
+        if are_arrow:
+            tables = [_arrow(path).select(chosen.names).replace_schema_metadata() for path in shards]
+            return Dataset(InMemoryTable(pyarrow.concat_tables(tables)), info=DatasetInfo(features=features))
+        return Dataset.from_parquet([str(path) for path in shards], features=features, columns=chosen.names)
     except (pyarrow.ArrowException, DatasetGenerationError, OSError, ValueError) as error:
         fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
         raise TrainerError("data", f"The shards of {what} cannot be read: {fault}.") from error
+
+
+def _arrow(path: Path) -> Any:
+    """Return the table of an Arrow file, mapped into memory: a stream, as 🤗 Datasets writes it, or a Feather file."""
+    import pyarrow
+
+    try:
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+    except pyarrow.ArrowInvalid:
+        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
 
 
 def _classes(schema: Any, names: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from PIL import Image
@@ -24,8 +26,11 @@ from trainer.datasets.images import MISSING, PictureError, Source
 from trainer.datasets.tables import values
 
 WEB = "image is a web address: download it and give its path"
+PRINTED = "image is the printed name of an object, without its pixels: save it as a file and give its path"
 MOST_TEXT = 64 * 1024**2
 _WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PRINTED = re.compile(r"\s*(?:<[\w.]+ .*at 0x[0-9A-Fa-f]+>|array\(|tensor\()", re.DOTALL)
+"""How Python prints pictures and arrays, which is all that many tables keep of them."""
 _DATA = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/]{80}")
 """How a JPEG, PNG, GIF, WebP, BMP or TIFF file begins as base64: tables of benchmarks hold pictures so."""
@@ -75,8 +80,12 @@ def source(given: object, roots: Sequence[Path]) -> Source:
         return _base64(given[match.end() :])
     if isinstance(given, str) and _BASE64.match(given):
         return _base64(given)
+    if isinstance(given, str) and given.lower().startswith("file:"):
+        given = url2pathname(urlsplit(given).path) or urlsplit(given).netloc
     if isinstance(given, str) and _WEB.match(given):
         raise PictureError(WEB, given[:200])
+    if isinstance(given, str) and _PRINTED.match(given):
+        raise PictureError(PRINTED, given[:60])
     if isinstance(given, (str, os.PathLike)):
         return files.find(roots, given)
     if callable(getattr(given, "read", None)):

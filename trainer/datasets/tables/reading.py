@@ -22,7 +22,7 @@ from trainer.spec.errors import TrainerError
 KNOWN = frozenset(("question", "answer", "image", "images", "key", "split", "difficulty", "reference"))
 NOT_JSON = "line is not valid JSON"
 NO_OBJECT = "row is not an object"
-MORE_CELLS = "row has more cells than the first line names"
+MORE_CELLS = "row has more cells than the first line names: quote what holds a delimiter"
 _DELIMITERS = (",", ";", "\t", "|")
 _LOOKED_AT = 20
 MOST_CELL = 64 * 1024**2
@@ -85,7 +85,7 @@ class Table:
             first = next(found, None)
             second = next(found, None)
             if isinstance(first, dict) and second is None and found.ended:
-                rows = by_columns({columns.name(name): cells for name, cells in first.items()})
+                rows = _rows_within({columns.name(name): cells for name, cells in first.items()})
                 yield from map(_record, rows if rows is not None else [first])
                 return
             yield from map(_record, (value for value in (first, second) if value is not None or not found.ended))
@@ -108,7 +108,7 @@ class Table:
                         yield Record(None, MORE_CELLS)
                     elif row:
                         is_blank = not any(cell.strip() for cell in row)
-                        yield Record(None if is_blank else dict(zip(names, row, strict=False)))
+                        yield Record(None if is_blank else dict.fromkeys(names) | dict(zip(names, row, strict=False)))
             except csv.Error as error:
                 fault = _fault(error, before + 1, lines)
                 raise TrainerError("data", f"{self.path} is not valid CSV ({fault}). Correct it.") from None
@@ -215,6 +215,14 @@ def _record(value: object) -> Record:
     if isinstance(value, dict):
         return Record(columns.named(value))
     return Record(None, NOT_JSON if value is _BROKEN else NO_OBJECT) if value is not _BLANK else Record(None)
+
+
+def _rows_within(given: dict[str, Any]) -> list[dict[Any, Any]] | None:
+    """Return the rows of one object: under its only key, under a key each, or by columns; None for anything else."""
+    inner = next(iter(given.values())) if len(given) == 1 else list(given.values())
+    if isinstance(inner, list) and inner and all(isinstance(row, dict) and row.keys() & {"question"} for row in inner):
+        return inner
+    return by_columns(given)
 
 
 _BROKEN = object()
