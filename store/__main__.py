@@ -176,11 +176,11 @@ def _follow(store: Store, options: argparse.Namespace) -> None:
 
 def _tell(report: saving.Report) -> None:
     for run in report.runs:
-        what = f"{run.name} ({run.uid}): {run.steps} steps, {run.completions} completions"
+        what = f"{run.name} ({run.uid}): {counted(run.steps, 'step')}, {counted(run.completions, 'completion')}"
         if run.is_new:
             print(shown(f"imported {what}"))
         elif run.changed:
-            print(shown(f"brought up to date, {run.changed} steps changed: {what}"))
+            print(shown(f"brought up to date, {counted(run.changed, 'step')} changed: {what}"))
         else:
             print(shown(f"already here, nothing new: {what}"))
         for note in run.notes:

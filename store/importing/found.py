@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +33,8 @@ NAMED = 6
 WHOLE_SECONDS = 1.0
 """Tools record their start in whole seconds."""
 _ROUNDING = 1e-3
+_WRITTEN = re.compile(r"[+-]?[0-9]{1,30}(?:[.][0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?")
+"""A number that a log holds as text."""
 
 # Reasons why a figure is not kept, or not as it was logged.
 UNTOLD = "Left out, since the trainer had not told its step yet"
@@ -54,6 +58,11 @@ class LoggedCompletion(NamedTuple):
     """Weighted sum, if the trainer logged it."""
     gold: Any = None
     """The gold answer, if the trainer logged it."""
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """Return what tells examples apart: examples of one prompt may have other pictures, and so other answers."""
+        return self.prompt, json.dumps(self.gold, sort_keys=True, default=str)
 
 
 class Found(NamedTuple):
@@ -293,8 +302,10 @@ def _with_kind(name: str, value: object) -> str:
 
 def as_number(value: object) -> float | None:
     """Return a tracker's spelling of a number, NaN included, as a float; None for anything else."""
-    if value in ("NaN", "Infinity", "-Infinity"):
-        return math.nan
+    if isinstance(value, str):
+        if value in ("NaN", "Infinity", "-Infinity"):
+            return math.nan
+        value = float(value) if _WRITTEN.fullmatch(value) else None
     if not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 else math.nan

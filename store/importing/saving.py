@@ -136,6 +136,8 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
     uid = uid_of(tool, run)
     steps = run.metrics.keys() | run.completions.keys() | run.answers.keys()
     said = sum(map(len, run.completions.values()))
+    if not steps:
+        run.notes.append("Its files hold neither figures nor completions yet.")
     with reading(store) as connection:
         here = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
     shown = here.name if here else _shown(name, tool)

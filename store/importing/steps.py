@@ -21,6 +21,8 @@ from store.trace import Form, parse
 DATASET = "(imported)"
 """Dataset and question of imported examples: whether two of different steps show one picture is unknown."""
 Texts = tuple[str, ...]
+Asked = tuple[str, str]
+"""A prompt and its gold answer."""
 
 
 class StepContents(NamedTuple):
@@ -135,7 +137,7 @@ def _put(
                 generation=step,
                 group=each.group,
                 index=index,
-                example_id=ids[each.prompt],
+                example_id=ids[each.asked],
                 advantage=each.advantage,
             )
             for each, index in _numbered(said)
@@ -156,31 +158,32 @@ def _put_answers(
 ) -> None:
     """Store the completions of a step's evaluation as sampled predictions, since sample 0 would mean greedy."""
     ids = _examples(store, uid, step, said, "eval-")
-    placed: dict[str, int] = {}
+    placed: dict[Asked, int] = {}
     rows = []
     for each in said:
-        sample = placed[each.prompt] = placed.get(each.prompt, 0) + 1
-        rows.append(PredictionRow(**_trace(each, weights, style), example_id=ids[each.prompt], sample=sample))
+        sample = placed[each.asked] = placed.get(each.asked, 0) + 1
+        rows.append(PredictionRow(**_trace(each, weights, style), example_id=ids[each.asked], sample=sample))
     conditions = {"imported": True, "style": style, "decoding": "sampled by the trainer"}
     record_evaluation(store, run_id, rows, benchmark=DATASET, split=uid, step=step, conditions=conditions)
 
 
-def _examples(store: Store, uid: str, step: int, said: Sequence[LoggedCompletion], prefix: str = "") -> dict[str, int]:
-    """Return the ids of a step's prompts, each as an example of its own."""
-    prompts = list(dict.fromkeys(each.prompt for each in said))
-    golds = {each.prompt: each.gold for each in reversed(said)}
+def _examples(
+    store: Store, uid: str, step: int, said: Sequence[LoggedCompletion], prefix: str = ""
+) -> dict[Asked, int]:
+    """Return the ids of what a step asks, each as an example of its own."""
+    asked = {each.asked: each for each in said}
     examples = [
         ExampleRow(
             dataset=DATASET,
             split=uid,
             key=f"{prefix}{step}-{i}",
-            question=prompt,
-            answer=gold.count(golds[prompt]),
-            gold=golds[prompt],
+            question=each.prompt,
+            answer=gold.count(each.gold),
+            gold=each.gold,
         )
-        for i, prompt in enumerate(prompts)
+        for i, each in enumerate(asked.values())
     ]
-    return dict(zip(prompts, add_examples(store, examples), strict=True)) if examples else {}
+    return dict(zip(asked, add_examples(store, examples), strict=True)) if examples else {}
 
 
 def _numbered(said: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, int]]:

@@ -154,8 +154,8 @@ def _is_older(table: Path, earlier: list[State], last: State) -> bool:
 
 def _whole(step: object) -> int | float | None:
     """Return the step of a log entry; older versions and other writers store it as text."""
-    if isinstance(step, str) and step.strip().isascii() and step.strip().isdigit():
-        return int(step)
+    if isinstance(step, str):
+        return as_number(step.strip())
     return step if isinstance(step, int | float) else None
 
 

@@ -15,6 +15,8 @@ from store.db.connection import StoreError
 from store.importing.found import NO_STEP, FoundRun, LoggedCompletion, as_number, as_step, counted, listed
 
 OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")
+GOLD = ("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "target", "label")
+"""Columns that may hold the gold answer, likeliest first: a reward function logs it beside its rewards."""
 DEEPEST = 4
 """Deepest nesting of messages."""
 BALANCED = 1e-3
@@ -38,7 +40,8 @@ def add_completions(run: FoundRun, path: Path) -> None:
     if missing := {"prompt", "completion"} - set(table.column_names):
         raise StoreError(f"{path} has no column {min(missing)!r}: it is not a table of TRL's log_completions.")
     components, others = _components(run, table)
-    run.left_out[NO_REWARD].update(others)
+    gold = next((name for name in GOLD if name in others), None)
+    run.left_out[NO_REWARD].update(name for name in others if name != gold)
     rows: dict[int, list[LoggedCompletion]] = {}
     for batch in table.to_batches():
         for row in batch.to_pylist():
@@ -46,7 +49,7 @@ def add_completions(run: FoundRun, path: Path) -> None:
             if step is None:
                 run.left_out[NO_STEP]["completions"] += 1
             else:
-                rows.setdefault(step, []).append(_said(row, components))
+                rows.setdefault(step, []).append(_said(row, components)._replace(gold=_plain(row.get(gold))))
     for step, said in rows.items():
         place = run.answers if _is_of_evaluation(run, step, said) else run.completions
         place.setdefault(step, []).extend(said)
@@ -118,15 +121,15 @@ def tell_groups(run: FoundRun) -> None:
         )
     if not run.completions:
         return
-    size = math.gcd(*(n for said in run.completions.values() for n in Counter(each.prompt for each in said).values()))
+    size = math.gcd(*(n for said in run.completions.values() for n in Counter(each.asked for each in said).values()))
     lost = 0
     for step, said in run.completions.items():
-        together: dict[str, list[LoggedCompletion]] = {}
+        together: dict[tuple[str, str], list[LoggedCompletion]] = {}
         for each in said:
-            together.setdefault(each.prompt, []).append(each)
-        groups = [prompt for prompt, members in together.items() if _is_group(members, size)]
+            together.setdefault(each.asked, []).append(each)
+        groups = [asked for asked, members in together.items() if _is_group(members, size)]
         run.completions[step] = [
-            each._replace(group=groups.index(each.prompt)) if each.prompt in groups else each for each in said
+            each._replace(group=groups.index(each.asked)) if each.asked in groups else each for each in said
         ]
         lost += sum(each.group is None for each in run.completions[step])
     run.notes.append(BY_PROMPT)
@@ -155,6 +158,11 @@ def _text(value: object, depth: int = 0) -> str:
     if isinstance(value, dict):
         return _text(value.get("content") or value.get("text"), depth + 1)
     return "\n".join(filter(None, (_text(each, depth + 1) for each in value))) if isinstance(value, list) else ""
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell if it is JSON, else its text."""
+    return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
 
 
 def _finite(value: object) -> float | None:

@@ -24,8 +24,8 @@ OWN = ("input", "output", "gts", "score", "step")
 NO_SAMPLE = "Left out, since they are no samples"
 NO_REWARD = "Left out of the samples, since they are no numbers"
 BY_PROMPT = (
-    "Groups are told by equal prompts, as many in each as a group has. verl keeps neither pictures nor advantages: two "
-    "examples with one prompt would look like one."
+    "Groups are told by equal prompts and gold answers, as many in each as a group has. verl keeps neither pictures "
+    "nor advantages: two examples with both alike would look like one."
 )
 
 
@@ -98,12 +98,12 @@ def _said(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
 
 def _tell_groups(run: FoundRun) -> None:
     """Number the groups of each step, where every prompt has as many samples as a group."""
-    sizes = Counter(n for said in run.completions.values() for n in Counter(each.prompt for each in said).values())
+    sizes = Counter(n for said in run.completions.values() for n in Counter(each.asked for each in said).values())
     size = min(sizes, default=0)
     if size < 2:
         return
     for step, said in run.completions.items():
-        counts = Counter(each.prompt for each in said)
-        numbers = {prompt: number for number, prompt in enumerate(p for p, n in counts.items() if n == size)}
-        run.completions[step] = [each._replace(group=numbers.get(each.prompt)) for each in said]
+        counts = Counter(each.asked for each in said)
+        numbers = {asked: number for number, asked in enumerate(each for each, n in counts.items() if n == size)}
+        run.completions[step] = [each._replace(group=numbers.get(each.asked)) for each in said]
     run.notes.append(BY_PROMPT)

@@ -184,3 +184,11 @@ def test_the_command_follows_until_it_is_interrupted(tmp_path: Path) -> None:
             process.kill()
     assert {row.step for row in iter_completions(store, 1)} == {1, 2}
     store.close()
+
+
+def test_examples_of_one_prompt_are_told_apart_by_their_gold_answers(store: Store, tmp_path: Path) -> None:
+    said = [sample("How many?", float(gold == "4"), 1) | {"gts": gold} for gold in ("4", "4", "5", "5")]
+    dump(tmp_path / "d", 1, said)
+    import_runs(store, "verl", str(tmp_path / "d"))
+    groups = list_groups(store, 1, 1)
+    assert [(group.group, group.example and group.example.answer) for group in groups] == [(0, 4), (1, 5)]

@@ -243,3 +243,27 @@ def test_numbers_that_are_no_step_are_left_out(step: object) -> None:
     run = FoundRun("x", "x")
     run.add(step, {"loss": 1.0})
     assert run.metrics == {}
+
+
+def test_a_gold_answer_beside_the_rewards_is_one(store: Store, tmp_path: Path) -> None:
+    rows = [row | {"solution": "<answer> 4 </answer>", "seen": "x"} for row in group("a <answer>", [1.0, 0.0])]
+    rows[0]["completion"] = "<answer>4</answer>"
+    run = only(store, "trl", write_tables(tmp_path / "out", {1: rows}))
+    assert [row.correct for row in list_completions(store, run.id)] == [True, False]
+    assert any(note.endswith("they are columns of no reward: seen.") for note in run.config["imported"]["notes"])
+
+
+def test_numbers_that_a_log_holds_as_text_are_numbers(store: Store, tmp_path: Path) -> None:
+    entries = [{"step": "1.0", "loss": "0.5", "learning_rate": "1e-05", "phase": "warm 2"}]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "trainer_state.json").write_text(json.dumps({"log_history": entries}))
+    run = only(store, "trl", tmp_path / "out")
+    assert (curve(store, run, "loss"), curve(store, run, "learning_rate")) == ({1: 0.5}, {1: 1e-05})
+    assert run.config["imported"]["notes"] == ["Left out, since they are no numbers: phase."]
+
+
+def test_a_folder_in_which_nothing_was_logged_is_said_to_be_one(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "trainer_state.json").write_text("{}")
+    run = only(store, "trl", tmp_path / "out")
+    assert run.config["imported"]["notes"] == ["Its files hold neither figures nor completions yet."]
