@@ -55,10 +55,9 @@ def find(roots: Sequence[Path], name: object) -> Path:
     text = str(name).strip()
     outside = False
     plain = text.replace("\\", "/")
-    # macOS writes an accent as a character of its own in file names, and tables do not.
-    forms = (str(name), text, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain))
-    # Labelling tools export paths as addresses have them.
-    forms = (*forms, unquote(plain))
+    # macOS writes an accent as a character of its own in file names, and tables do not; labelling tools write %20.
+    accents = (unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain))
+    forms = (str(name), text, plain, *accents, unquote(plain))
     for form in dict.fromkeys(forms):
         try:
             path = (roots[0] / form).resolve()
