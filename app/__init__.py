@@ -1,1 +1,1 @@
-"""The dashboard: server, navigation, and one folder for each page. Of the trainer it uses only what needs no torch."""
+"""The dashboard: server, navigation, and one folder for each page. It uses only the torch-free parts of the trainer."""

@@ -1,4 +1,4 @@
-"""`python -m app`: open the database, start the dashboard, and look after the jobs."""
+"""`python -m app`: open the database, start the dashboard, and monitor the jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         store = open_store(url)
     except StoreError as error:
         return _refuse(str(error))
-    # Pages and the processes that they start read it from here.
+    # Pages, and the processes that they start, read the URL from the environment.
     os.environ["VR1Z_DATABASE_URL"] = url
     base = options.base_path.strip("/")
     with _demo() if options.demo else nullcontext():
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def _demo() -> Iterator[None]:
-    """Prepare the demonstration beside the server; what it has not done when the server ends is left undone."""
+    """Prepare the demo in a process beside the server; it ends with the server, whether done or not."""
     preparing = subprocess.Popen([sys.executable, "-m", "app.demo"])
     try:
         yield
@@ -61,16 +61,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--sign-in", metavar="FILE.toml", type=Path, help="let people in by OpenID Connect: see docs/threats.md"
+        "--sign-in", metavar="FILE.toml", type=Path, help="require sign-in by OpenID Connect: see docs/threats.md"
     )
     parser.add_argument(
         "--base-path",
         metavar="PATH",
         default=os.environ.get(BASE_PATH, ""),
-        help="below which a proxy shows the dashboard and asks for it; one that strips the path needs none "
+        help="URL path below which a proxy serves the dashboard; leave it out if the proxy strips the path "
         f"(default: ${BASE_PATH})",
     )
-    parser.add_argument("--demo", action="store_true", help="show the recorded experiment, and train the two demo runs")
+    parser.add_argument("--demo", action="store_true", help="show the recorded experiment and train the two demo runs")
     return parser.parse_args(argv)
 
 
@@ -80,8 +80,8 @@ def _sign_in(host: str, path: Path | None) -> SignIn | None:
     if path is None:
         if host not in access.LOOPBACK:
             raise StoreError(
-                f"Whoever reaches {host} could start processes on this machine: leave --host out and use an SSH "
-                "tunnel, or let people sign in with --sign-in FILE.toml."
+                f"Anyone who can reach {host} could start processes on this machine: leave out --host and use an SSH "
+                "tunnel, or require sign-in with --sign-in FILE.toml."
             )
         return None
     found = access.load(path)
@@ -92,7 +92,7 @@ def _sign_in(host: str, path: Path | None) -> SignIn | None:
 
 
 def _cannot_listen(host: str, port: int) -> str | None:
-    """Return why nobody can listen there, in a sentence, or None."""
+    """Return a sentence that says why the server cannot listen there, or None if it can."""
     if not 1 <= port <= 65535:
         return f"{port} is not a port: choose one from 1 to 65535 with --port."
     try:

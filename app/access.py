@@ -1,8 +1,8 @@
-"""Who may look and who may act. Without sign-in, whoever reaches the server may do everything.
+"""Who may read and who may act. Without sign-in, anyone who can reach the server may do everything.
 
 Sign-in is OpenID Connect through Streamlit; a TOML file holds its `[auth]` section, as Streamlit documents it, and
 `[access]` with `writers` and `readers`: lists of e-mail addresses; readers may be `["*"]`. The file is read again
-whenever it has changed, so that removing somebody takes effect at once.
+whenever it changes, so that removing a user takes effect at once.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ MISSING_VERIFICATION = "accept_missing_email_verified"
 
 
 class SignIn(NamedTuple):
-    """The content of the file; addresses in lower case."""
+    """The contents of the file; addresses in lower case."""
 
     redirect_uri: str
     cookie_secret: str
     writers: frozenset[str]
     readers: frozenset[str]
     accepts_missing_verification: bool = False
-    """Whether to accept a provider that never sends `email_verified`."""
+    """Whether to accept providers that never send `email_verified`."""
 
     @property
     def origin(self) -> str:
-        """Scheme and authority under which people reach the server."""
+        """Return the scheme and authority under which users reach the server."""
         parts = urlsplit(self.redirect_uri)
         return f"{parts.scheme}://{parts.netloc}"
 
@@ -60,24 +60,24 @@ class SignIn(NamedTuple):
         return bool(address) and (EVERYBODY in self.readers or address in self.readers | self.writers)
 
     def address(self, user: Mapping[str, Any]) -> str:
-        """Return the e-mail address that the provider vouches for, or an empty text."""
+        """Return the e-mail address that the provider has verified, or an empty text."""
         if not user.get("is_logged_in") or not self._is_verified(user.get("email_verified")):
             return ""
         return str(user.get("email") or "").lower()
 
     def _is_verified(self, claim: object) -> bool:
-        """Return whether the claim is true. By OpenID Connect it is a boolean; some providers send text or nothing."""
+        """Return whether the claim is true. OpenID Connect defines a boolean; some providers send text or nothing."""
         return claim is True or claim == "true" or (claim is None and self.accepts_missing_verification)
 
     def refusal(self, user: Mapping[str, Any]) -> str:
-        """Return why an account that has signed in may not look, with what to do."""
+        """Return why a signed-in account may not read, and what to do."""
         email = str(user.get("email") or "This account")
         if not user.get("email") or self.address(user):
-            return f"{email} may not look at these runs: ask to be added to the readers."
-        return f"Who signs you in does not say that {email} is a verified address: verify it there, then sign in again."
+            return f"{email} may not view these runs: ask to be added to the readers."
+        return f"Your sign-in provider has not verified {email}: verify the address there, then sign in again."
 
     def user_of(self, cookies: Mapping[str, str]) -> dict[str, Any]:
-        """Return the user in a request's cookies; empty for nobody, and for a cookie that is not ours."""
+        """Return the user in a request's cookies; empty without one, or if a cookie is not ours."""
 
         def signed(name: str) -> bytes | None:
             value = cookies.get(name)
@@ -90,27 +90,29 @@ class SignIn(NamedTuple):
 
 
 def load(path: Path) -> SignIn:
-    """Read the file. Raises StoreError that says what is missing in it."""
+    """Read the file. Raises StoreError that says what is wrong with it."""
     try:
         if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise StoreError(f"Other accounts of this machine can read the secrets in {path}: run `chmod 600 {path}`.")
+            raise StoreError(f"Other accounts on this machine can read the secrets in {path}: run `chmod 600 {path}`.")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StoreError(f"{path} cannot be read as TOML ({error}): correct it, or start without --sign-in.") from None
     auth, access = _section(values, "auth"), _section(values, "access")
     if missing := [name for name in NEEDED if not isinstance(auth.get(name), str) or not auth[name]]:
-        raise StoreError(f"{path} lacks {', '.join(missing)} in its [auth] section: add them.")
+        raise StoreError(f"The [auth] section of {path} lacks {', '.join(missing)}: add them.")
     writers, readers = (_addresses(path, access, name) for name in ("writers", "readers"))
     accepts = access.get(MISSING_VERIFICATION, False)
     if not isinstance(accepts, bool):
         raise StoreError(f"{MISSING_VERIFICATION} in {path} must be true or false.")
     found = SignIn(auth["redirect_uri"], auth["cookie_secret"], writers, readers, accepts)
     if len(found.cookie_secret) < LEAST_SECRET:
-        raise StoreError(f"The cookie_secret in {path} can be guessed: use {LEAST_SECRET} random characters or more.")
+        raise StoreError(f"The cookie_secret in {path} is too short: use at least {LEAST_SECRET} random characters.")
     if not found.origin.startswith("https://") and found.host not in LOOPBACK:
-        raise StoreError(f"The redirect_uri in {path} is not https: put a proxy with TLS in front of the server.")
+        raise StoreError(f"The redirect_uri in {path} does not use https: put a TLS proxy in front of the server.")
     if not writers or EVERYBODY in writers:
-        raise StoreError(f"{path} must name who may launch and delete: writers = [addresses] in its [access] section.")
+        raise StoreError(
+            f"{path} must name who may launch and delete: set writers = [addresses] in its [access] section."
+        )
     return found
 
 
@@ -127,7 +129,7 @@ def _addresses(path: Path, access: Mapping[str, Any], name: str) -> frozenset[st
 
 
 def configured() -> SignIn | None:
-    """Return this process's sign-in as its file is now, or None. Raises StoreError."""
+    """Return this process's current sign-in settings, or None. Raises StoreError."""
     path = os.environ.get(VARIABLE)
     if not path:
         return None
@@ -154,11 +156,11 @@ def may_write() -> bool:
 def require_write() -> None:
     """Raise StoreError for a viewer who may only read."""
     if not may_write():
-        raise StoreError("You may look at everything here and change nothing: ask to be added to the writers.")
+        raise StoreError("You have read-only access: ask to be added to the writers.")
 
 
 def gate() -> None:
-    """Stop the page for a viewer who may not read it, and show how to sign in."""
+    """Stop the page for a viewer who may not read it, and offer sign-in."""
     sign_in = configured()
     if sign_in is None or sign_in.may_read(user := st.user.to_dict()):
         return

@@ -1,4 +1,4 @@
-"""The trace that an address names, by `completion=ID` or `prediction=ID`."""
+"""The trace named in the URL, by `completion=ID` or `prediction=ID`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Trace = StoredCompletion | StoredPrediction
 
 
 def find() -> Trace | None:
-    """Return the trace in the address, if any. Raises StoreError when it is gone."""
+    """Return the trace in the URL, if any. Raises StoreError if it no longer exists."""
     if (number := links.number("completion")) is not None:
         return get_completion(data.reader(), number)
     if (number := links.number("prediction")) is not None:
@@ -22,7 +22,7 @@ def find() -> Trace | None:
 
 
 def run_id() -> int | None:
-    """Return the run that the trace in the address belongs to."""
+    """Return the run of the trace in the URL."""
     try:
         trace = find()
     except StoreError:

@@ -1,6 +1,6 @@
-"""Check every request before anything answers it: a name of ours, a page of ours, a signed-in user.
+"""Check every request before it is handled: it must come from our origin and, with sign-in, from a signed-in user.
 
-Streamlit checks its own routes by laxer rules; these hold for all routes, its own and ours.
+Streamlit checks its own routes by weaker rules; these apply to all routes, Streamlit's and ours.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from app.access import SignIn
 from store.db.engine import Store, StoreError
 
 OPEN_PATHS = ("/api/health", "/_stcore/health", *sign_in_page.PATHS)
-"""Paths that strangers may request when sign-in is configured."""
+"""Paths that need no sign-in."""
 RECORDED = ("/api/", "/media/")
-"""Paths that export what runs recorded."""
+"""Paths that export recorded data."""
 ONCE = ("authorization", "origin", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site")
-"""Headers that decide who is let in: of two, each reader could believe another one."""
+"""Headers that decide about access; a duplicate is refused, since readers could disagree on which one counts."""
 UPLOADS = "/_stcore/upload_file"
 HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",
@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware: refuses other sites, uploads, recorders without the token and (with sign-in) strangers.
+    """ASGI middleware that refuses other sites, uploads, recorders without the token and, with sign-in, strangers.
 
-    It adds missing headers.
+    It also adds missing security headers.
 
-    A stranger gets one page without a script: no web socket, no session, nothing that the server would keep.
+    A stranger gets one page without scripts: no web socket, no session, nothing that the server would have to keep.
     """
 
     def __init__(self, app: ASGIApp, store: Store, has_sign_in: bool = False) -> None:
@@ -54,7 +54,7 @@ class Guard:
         if refusal is None:
             await self.app(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": "Open the page again."})
+            await send({"type": "websocket.close", "code": 1008, "reason": "Reload the page."})
         else:
             await refusal(scope, receive, _with_headers(send))
 
@@ -62,30 +62,32 @@ class Guard:
         try:
             sign_in = access.configured() if self.has_sign_in else None
         except StoreError as error:
-            log.error("Nobody is let in: %s", error)
-            return PlainTextResponse("The sign-in of this server cannot be used: its log says why.", 503)
+            log.error("Sign-in is not usable, so all requests are refused: %s", error)
+            return PlainTextResponse("Sign-in is misconfigured on this server: see its log.", 503)
         if twice := next((name for name in ONCE if len(request.headers.getlist(name)) > 1), None):
-            return PlainTextResponse(f"The header {twice} is given more than once: send it once.", 400)
+            return PlainTextResponse(f"The header {twice} occurs more than once: send it once.", 400)
         path = _inside(request.scope["path"])
         if not is_own_origin(request, sign_in) or not is_own_page(request, path):
-            return PlainTextResponse("This request comes from another site: open the dashboard itself.", 403)
+            return PlainTextResponse("This request comes from another site: open the dashboard directly.", 403)
         if path.startswith(UPLOADS):
-            return PlainTextResponse("This server takes no files.", 403)
+            return PlainTextResponse("This server does not accept uploads.", 403)
         if path.startswith(recording.RECORDS) or (path == recording.FILE and "authorization" in request.headers):
             return recording.refusal(self.store, request)
         if sign_in is None or path in OPEN_PATHS or sign_in.may_read(user := sign_in.user_of(request.cookies)):
             return None
         if path.startswith(RECORDED):
-            words, status = ("You may not read this.", 403) if user else ("Sign in first, on the first page.", 401)
+            words, status = (
+                ("You do not have access to this.", 403) if user else ("Sign in first: open the start page.", 401)
+            )
             return PlainTextResponse(words, status)
         return sign_in_page.page(sign_in, user)
 
 
 def is_own_origin(request: HTTPConnection, sign_in: SignIn | None = None) -> bool:
-    """Return whether the request comes from a page of this scheme, host and port, or from a program without origin.
+    """Return whether the request comes from a page with this scheme, host and port, or from a program without origin.
 
-    Behind a tunnel both names carry the port of its other end. A proxy that ends TLS speaks http with us, so the scheme
-    is taken from the name in the sign-in file.
+    Behind a tunnel, both names carry the port of its far end. A proxy that terminates TLS talks http to us, so the
+    scheme is taken from the URL in the sign-in file.
     """
     origin, host = request.headers.get("origin"), request.headers.get("host", "").lower()
     scheme = "https" if request.scope["scheme"] in ("https", "wss") else "http"
@@ -95,9 +97,9 @@ def is_own_origin(request: HTTPConnection, sign_in: SignIn | None = None) -> boo
 
 
 def is_own_page(request: HTTPConnection, path: str) -> bool:
-    """Return whether, as far as the browser says, no other site made the request; links from elsewhere may open pages.
+    """Return whether, according to the browser, no other site made the request; links elsewhere may open pages.
 
-    An image or a frame of another site sends no `Origin`, but browsers say where it comes from.
+    An image or a frame of another site sends no `Origin`, but browsers state its site (`Sec-Fetch-Site`).
     """
     if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return True

@@ -1,4 +1,4 @@
-"""The newest of what a run said: a group of completions with its best and worst answer, or a held-out answer."""
+"""The latest output of a run: a group with its best and worst completion, or an answer to a held-out example."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def latest_answer(run: RunDetail, traces_page: str) -> bool:
 
 def question(example: StoredExample | None) -> None:
     if example is None:
-        st.caption("The example is not known.")
+        st.caption("This example was not recorded.")
         return
     for sha256 in example.images:
         try:

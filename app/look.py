@@ -1,7 +1,7 @@
-"""The switch between the light and the dark look.
+"""The switch between the light and the dark theme.
 
-Streamlit keeps a reader's choice for each address that was opened first; this one holds on all pages. It is written
-where Streamlit reads it (`stActiveTheme-PATH-v2` in the browser's storage), and the page is loaded again.
+Streamlit keeps a user's choice per URL path; this one applies to all pages. It is written where Streamlit reads it
+(`stActiveTheme-PATH-v2` in the browser's storage), and the page is reloaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sidebar: all pages in groups, the run in view, what runs now, and how the dashboard looks."""
+"""The sidebar: all pages in groups, the current run, active jobs, and the theme switch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.shared import keys, run_picker
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 NAME, MARK = (Path(__file__).with_name(file) for file in ("logo.svg", "favicon.svg"))
 RUN_PAGES = ("run", "traces", "emergence", "find", "rewards", "compare", "drift", "curves", "sweep")
-"""Pages that show the run in view."""
+"""Pages that show the current run."""
 STYLE = """<style>
 [data-testid="stSidebarHeader"] { height: auto; padding-top: 1rem; padding-bottom: 0.5rem; margin-bottom: 0; }
 [data-testid="stSidebarUserContent"] { padding-top: 0.25rem; padding-bottom: 1.5rem; }
@@ -40,36 +40,46 @@ def _page(name: str, icon: str, help: str) -> Page:
 
 
 def pages() -> dict[str, list[Page]]:
-    """Return the pages by what they are for."""
+    """Return the pages by section."""
     return {
         "Train and follow": [
-            _page("runs", "list_alt", "Every run, what is at work and what waits. Open, stop, resume or delete runs."),
-            _page("tour", "tour", "What is there to see? Six stops on recorded runs, and the run at work."),
-            _page("launch", "rocket_launch", "Start a run: method, model, data, rewards, and what it will cost."),
-            _page("record", "sensors", "Make a training of your own a run here, wherever it runs."),
+            _page("runs", "list_alt", "All runs and the queue. Open, stop, resume or delete runs."),
+            _page("tour", "tour", "See what the dashboard can do: six stops on recorded runs, next to live ones."),
+            _page(
+                "launch",
+                "rocket_launch",
+                "Start a run: choose method, model, data and rewards, and see what it will cost.",
+            ),
+            _page("record", "sensors", "Stream your own training script into this dashboard, wherever it runs."),
         ],
         "Understand one run": [
             _page("run", "monitoring", "Is it learning? Live curves, configuration, log and events."),
-            _page("traces", "psychology", "What did it say? Every answer beside its image, with its rewards."),
-            _page("emergence", "timeline", "When did it start to reason? Milestones, and one example over training."),
-            _page("find", "search", "Where did it say that? Search all completions; tag, export or train on some."),
-            _page("rewards", "balance", "What is an answer paid, and why? Score a text or a past run again."),
+            _page("traces", "psychology", "What did it answer? Every completion beside its image, with its rewards."),
+            _page("emergence", "timeline", "When did reasoning appear? Milestones, and one example over training."),
+            _page("find", "search", "Search all completions; tag, export or train on the results."),
+            _page("rewards", "balance", "How is an answer rewarded, and why? Score a text, or rescore a past run."),
         ],
         "Compare runs": [
-            _page("curves", "ssid_chart", "How do these runs learn? Any metric of many runs in one picture."),
-            _page("sweep", "tune", "Which setting would you take? Results over settings, and all runs paused as one."),
-            _page("compare", "leaderboard", "Which one wins, and is that sure? Tables with intervals."),
-            _page("drift", "compare", "How do the styles differ? Methods side by side, sentence by sentence."),
+            _page("curves", "ssid_chart", "Compare any metric of many runs over training."),
+            _page(
+                "sweep", "tune", "Which setting is best? Results over settings; pause, resume or extend an experiment."
+            ),
+            _page("compare", "leaderboard", "Which method is better, and is it significant? Tables with intervals."),
+            _page("drift", "compare", "How do reasoning styles differ? Runs side by side, sentence by sentence."),
         ],
         "Data and machine": [
-            _page("datasets", "dataset", "What am I training on? Images, questions, and what two sets share."),
-            _page("system", "health_and_safety", "Are machine and database well? Versions, devices, disk, workers."),
+            _page("datasets", "dataset", "Browse images and questions, and find images that two sets share."),
+            _page(
+                "system",
+                "health_and_safety",
+                "Health of the machine and the database: versions, devices, disk, workers.",
+            ),
         ],
     }
 
 
 def notes(page: Page) -> None:
-    """Show, above a page, where the tour is and that the run in view was recorded."""
+    """Show, above a page, the tour's current stop and whether the current run is a recorded one."""
     recorded_view.strip()
     runs = run_picker.offered()
     chosen = run_picker.choose(runs)
@@ -78,7 +88,7 @@ def notes(page: Page) -> None:
 
 
 def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:
-    """Show the sidebar; links to pages keep the run in view."""
+    """Show the sidebar; its links keep the current run."""
     st.logo(NAME, icon_image=MARK, size="large")
     st.html(STYLE)
     runs = run_picker.offered()

@@ -1,4 +1,4 @@
-"""Replace a traceback with an explanation when the database holds invalid values."""
+"""Explain errors caused by invalid values in the database, instead of showing a traceback."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def explain(error: Exception) -> bool:
 
 
 def _found() -> str | None:
-    # Streamlit warns about each remembered query that is made before its runtime, as it would be at the server's start.
+    # Streamlit warns about cached queries made before its runtime starts, as at the server's start.
     from app.shared import data
 
     fault = faulty.find(data.reader())
     if fault is None:
         return None
-    advice = "" if fault.run is None else f": delete its run on the Runs page, or by `store delete {fault.run}`"
+    advice = "" if fault.run is None else f": delete its run on the Runs page, or with `store delete {fault.run}`"
     return f"The database holds an invalid value that cannot be shown here ({fault.words}){advice}."

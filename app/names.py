@@ -1,6 +1,6 @@
-"""Refuse requests under a name that is not this server's, and say how to reach it.
+"""Refuse requests to a host name that is not this server's, and say how to reach it.
 
-Otherwise a page of another site, whose name resolves to this server, could act for its viewer (DNS rebinding).
+Otherwise a page of another site whose name resolves to this server could act for its viewer (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.access import SignIn
 
 LONGEST = 200
-"""Characters that are shown of a foreign name."""
+"""Characters of a foreign name that are shown."""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Vision-R1-Zero</title>
@@ -39,7 +39,7 @@ class OwnNames:
             return
         hosts = Headers(scope=scope).getlist("host")
         host = ", ".join(hosts)
-        if len(hosts) == 1 and self._is_own(host):  # of two names, others might read the second
+        if len(hosts) == 1 and self._is_own(host):  # with two names, another reader might use the second
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "Not a name of this server."})
@@ -58,15 +58,15 @@ class OwnNames:
 
 
 def refusal(host: str, port: int | None, sign_in: SignIn | None) -> str:
-    """Return what somebody who came by another name can do."""
-    asked = f"not to “{host}”" if host else "and the request names none"
+    """Return how to reach the server, for a request to another name."""
+    asked = f"not to “{host}”" if host else "and the request has no host name"
     if sign_in is not None:
         return (
-            f"This dashboard answers to {sign_in.host}, {asked}: open {sign_in.origin}, or have the proxy in front of "
-            "it pass on the name that browsers ask for."
+            f"This dashboard answers to {sign_in.host}, {asked}: open {sign_in.origin}, or configure the proxy in "
+            "front of it to pass on the Host header."
         )
     return (
-        f"This dashboard answers to its own machine only, {asked}, since whoever reaches it can start processes there. "
-        f"Use an SSH tunnel (on your computer: ssh -N -L 8501:127.0.0.1:{port} USER@MACHINE, then open "
-        "http://127.0.0.1:8501), or start it with --sign-in FILE.toml, so that people sign in: see docs/threats.md."
+        f"This dashboard answers only to its own machine, {asked}, because anyone who can reach it can start processes "
+        f"there. Use an SSH tunnel (on your computer: ssh -N -L 8501:127.0.0.1:{port} USER@MACHINE, then open "
+        "http://127.0.0.1:8501), or require sign-in with --sign-in FILE.toml: see docs/threats.md."
     )

@@ -1,4 +1,7 @@
-"""The folders that a page may name. Whoever starts the server decides; the command line is not restricted."""
+"""The folders that paths entered in the browser may lie in, set by whoever starts the server.
+
+The command line is not restricted.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ LONGEST = 200
 
 
 def roots() -> tuple[Path, ...]:
-    """Return the folders whose files a page may name: VR1Z_ROOTS, else home, the current and the database's."""
+    """Return the allowed folders: VR1Z_ROOTS, else the home, current and database folders."""
     named = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
     if not named:
         database = sqlite_path(make_url(database_url()))
@@ -26,17 +29,17 @@ def roots() -> tuple[Path, ...]:
 
 
 def check(field: str, text: str) -> str:
-    """Return the absolute path that a page named. Raises ConfigError if it lies outside, links resolved."""
+    """Return the absolute path entered in the browser. Raises ConfigError if it lies outside, with links resolved."""
     try:
         path = Path(text.strip()).expanduser().absolute()
         inside = any(path.resolve().is_relative_to(root) for root in roots())
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{field}: {text[:200]!r} is no path ({error}). Correct it.") from None
+        raise ConfigError(f"{field}: {text[:200]!r} is not a valid path ({error}). Correct it.") from None
     if not inside:
         folders = ", ".join(map(str, roots()))
         raise ConfigError(
-            f"{field}: {shortened(path)} lies outside of {folders}. Move it there, or start the server with "
-            f"{VARIABLE} set to its folder."
+            f"{field}: {shortened(path)} is outside of {folders}. Move it there, or start the server with {VARIABLE} "
+            "set to its folder."
         )
     return str(path)
 
@@ -46,7 +49,7 @@ def shortened(path: Path) -> str:
 
 
 def outside(config: RunConfig) -> list[str]:
-    """Return a sentence for each path of a configuration that a page may not name."""
+    """Return a sentence for each path of a configuration that lies outside the allowed folders."""
     found = []
     for field, text in _named(config):
         try:
@@ -57,9 +60,9 @@ def outside(config: RunConfig) -> list[str]:
 
 
 def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Yield fields that hold a path; a model's id may also name one of the hub, an adapter a run.
+    """Yield the fields that hold a path; a model's id may also be a hub id, and an adapter a run's uid.
 
-    An instruction, a name and the address of a server are no paths, whatever they look like; code has its own rule.
+    Instructions, names and server addresses are never paths, whatever they look like; code has its own rule.
     """
     for field, text in (("data.path", config.data.path), ("data.traces", config.data.traces)):
         if text:
@@ -71,8 +74,8 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def is_path(name: str) -> bool:
-    """Return whether a name, possibly one of the hub or of a run, is a path to its loader."""
+    """Return whether the loader would treat a name as a path, not as a hub id or a run."""
     try:
         return name.strip().startswith(("/", "~", ".", "\\")) or ".." in name or Path(name).exists()
     except (OSError, ValueError):
-        return True  # no name on the hub is so long or so odd: report what is wrong with it as a path
+        return True  # too long or malformed for a hub id: report what is wrong with it as a path

@@ -1,6 +1,6 @@
-"""How long a job's heartbeat has stood still, measured by this process: the clocks of other hosts may be wrong.
+"""Seconds since a job's heartbeat last changed, measured by this process: clocks of other hosts may be wrong.
 
-Jobs of other hosts are judged by this alone, since their processes cannot be seen from here.
+Jobs on other hosts are judged by this alone, since their processes cannot be seen from here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from trainer.launch import identity
 
 
 class Pulse:
-    """Remembers when each counter last moved, by this process's own monotonic clock."""
+    """Remembers when each heartbeat counter last changed, by this process's monotonic clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[int, tuple[int, float]] = {}
 
     def look(self, jobs: Iterable[JobRow]) -> None:
-        """Update from the open jobs; those that are no longer open are forgotten."""
+        """Update from the open jobs, and forget all others."""
         now, before = self._clock(), self._seen
         seen = {}
         for job in jobs:
@@ -29,11 +29,11 @@ class Pulse:
         self._seen = seen
 
     def still_for(self, job_id: int | None, host: str | None) -> float | None:
-        """Return seconds; None for a job of this host, which is judged by its process, and for an unknown one."""
+        """Return seconds; None for an unknown job, or one on this host, which is judged by its process."""
         if host in (None, identity.host()) or job_id not in self._seen:
             return None
         return self._clock() - self._seen[job_id][1]
 
 
 PULSE = Pulse()
-"""This process's pulse: fed by the server, read by the pages."""
+"""This process's instance: updated by the server, read by the pages."""

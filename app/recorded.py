@@ -1,7 +1,7 @@
 """The recorded experiment: real runs that come with the project, so that every page has something to show at once.
 
-`recorded/` holds a file a run, as `python -m store export-run` writes it, and `manifest.json`, which says when, by
-which commit and with which commands they were made. `scripts/record_demo.py` writes both.
+`recorded/` holds one file per run, as written by `python -m store export-run`, and `manifest.json`, which states when,
+from which commit and with which commands they were made. `scripts/record_demo.py` writes both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "recorded"
 
 
 class Stop(BaseModel):
-    """One stop of the tour: the page, its address, and what to see there."""
+    """One stop of the tour: the page, its URL parameters, and what to look for."""
 
     page: str
     query: dict[str, str]
@@ -31,7 +31,7 @@ class Stop(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What the recorded runs are; `runs` maps their uids to their files, and `hashes` those to their SHA-256."""
+    """The recorded runs; `runs` maps their uids to files, and `hashes` maps files to their SHA-256."""
 
     recorded_on: str
     commit: str
@@ -44,7 +44,7 @@ class Manifest(BaseModel):
 
 @cache
 def manifest() -> Manifest:
-    """Return what `recorded/` holds; nothing where a copy of the project goes without it."""
+    """Return the manifest in `recorded/`; an empty one if this copy of the project has no recorded runs."""
     try:
         text = (FOLDER / "manifest.json").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -57,12 +57,12 @@ def is_recorded(run: RunRow | RunDetail) -> bool:
 
 
 def here(runs: Iterable[RunRow]) -> list[RunRow]:
-    """Return those of the runs that are recorded ones."""
+    """Return the runs that are recorded ones."""
     return [run for run in runs if is_recorded(run)]
 
 
 def load(store: Store) -> int:
-    """Take in the recorded runs that are not there; return their number. Raises StoreError."""
+    """Import the recorded runs that the database does not have; return their number. Raises StoreError."""
     there = {run.uid for run in list_run_heads(store, newest=0, uids=list(manifest().runs))}
     missing = [file for uid, file in manifest().runs.items() if uid not in there]
     for file in missing:

@@ -1,6 +1,6 @@
-"""What pages say about the recorded experiment: where it comes from, the tour's stops on it, and where runs come from.
+"""What pages show about the recorded experiment: its origin, the stops of the tour, and how to get runs.
 
-The stop that somebody is at is in the address, and its sentence above the page.
+The URL holds the tour's current stop, whose sentence is shown above the page.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from app.shared.run_actions import attempt, demo_button
 PARAMETER = "tour"
 LAUNCH_PAGE = "../pages/launch.py"
 LOOK_EVERY = 2.0
-"""Seconds between two looks for a first run."""
+"""Seconds between checks for a first run."""
 
 
 def banner() -> None:
-    """Say that what follows was recorded, with the commands that repeat it and a button that removes it."""
+    """Show that the page's run was recorded, with the commands to reproduce it and a button to remove it."""
     known = recorded.manifest()
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="recorded", gap="small"):
         st.markdown(
@@ -29,8 +29,8 @@ def banner() -> None:
             f"({known.machine}), not on this machine.",
             width="stretch",
         )
-        with st.popover("How to repeat it", icon=":material/terminal:"):
-            st.caption("Run these commands in this order; DB is a database file of your choice.")
+        with st.popover("Reproduce", icon=":material/terminal:"):
+            st.caption("Run these commands in order. DB is a database file of your choice.")
             st.code("\n".join(known.commands), language="bash")
         remove_button()
 
@@ -41,7 +41,7 @@ def remove_button() -> None:
         icon=":material/delete:",
         key="remove_recorded",
         on_click=_remove,
-        help="Deletes the recorded runs from this database. The Tour page brings them back.",
+        help="Deletes the recorded runs from this database. You can import them again on the Tour page.",
     )
 
 
@@ -51,7 +51,7 @@ def _remove() -> None:
 
 
 def show_button(*, type: str = "secondary") -> None:
-    """Show the button that takes the recorded runs in, if there are any."""
+    """Show the button that imports the recorded runs, if there are any."""
     if not recorded.manifest().runs:
         return
     if st.button(
@@ -59,19 +59,19 @@ def show_button(*, type: str = "secondary") -> None:
         type="primary" if type == "primary" else "secondary",
         icon=":material/inventory_2:",
         key="show_recorded",
-        help="Real runs that come with the project: reward, imitation, and a policy that collapses. It takes seconds.",
+        help="Imports real runs that come with the project: GRPO, SFT, and a policy that collapses. Takes seconds.",
     ):
-        with st.spinner("Taking in the recorded runs"):
+        with st.spinner("Importing the recorded runs"):
             attempt(intents.show_recorded)
         st.rerun()
 
 
-def no_runs(comes: str) -> NoReturn:
-    """Say that there is no run yet and what comes here with one, and end the page; go on by itself once one is there.
+def no_runs(shows: str) -> NoReturn:
+    """Show that there are no runs yet and what the page is for, and stop it; it reloads once there is a run.
 
-    `comes` is half a sentence: "its answers beside their images".
+    `shows` completes a sentence: "the live curves of a run".
     """
-    st.info(f"There is no run yet. The first one brings {comes}.", icon=":material/inbox:")
+    st.info(f"No runs yet. Once there is one, this page shows {shows}.", icon=":material/inbox:")
     with st.container(horizontal=True, vertical_alignment="center", key="no_runs"):
         show_button(type="primary")
         demo_button()
@@ -82,14 +82,14 @@ def no_runs(comes: str) -> NoReturn:
 
 @st.fragment(run_every=LOOK_EVERY)
 def look_again(*, for_recorded: bool = False) -> None:
-    """Show the page anew when a run has come, or one of the recorded ones, from another process."""
+    """Rerun the page once another process has added a run or, with `for_recorded`, a recorded one."""
     found = data.list_run_heads(newest=1, uids=tuple(recorded.manifest().runs))
     if recorded.here(found) if for_recorded else found:
         st.rerun()
 
 
 def place(number: int) -> dict[str, str]:
-    """Return the address of a stop, counted from 1."""
+    """Return the URL parameters of a stop, counted from 1."""
     return {**stops()[number - 1].query, PARAMETER: str(number)}
 
 
@@ -102,7 +102,7 @@ def script(stop: Stop) -> str:
 
 
 def strip() -> None:
-    """Show the sentence of the stop in the address, and the way on; nothing without one."""
+    """Show the sentence of the stop in the URL, and links to its neighbours; nothing without a stop."""
     number = links.number(PARAMETER)
     if number is None or not 1 <= number <= len(stops()):
         return
@@ -120,5 +120,10 @@ def strip() -> None:
         else:
             st.page_link(LAUNCH_PAGE, label="Launch a run", icon=":material/rocket_launch:")
         st.button(
-            "Leave", icon=":material/close:", key="leave_tour", type="tertiary", on_click=links.go, args=(PARAMETER,)
+            "Leave the tour",
+            icon=":material/close:",
+            key="leave_tour",
+            type="tertiary",
+            on_click=links.go,
+            args=(PARAMETER,),
         )

@@ -1,4 +1,4 @@
-"""The way in for recorders of scripts: routes that take journals and images, and the file `vr1z.py` itself."""
+"""Routes for the recorders of scripts: they accept journals and images, and serve `vr1z.py` itself."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ RECORDER = Path(__file__).resolve().parents[1] / "trainer" / "record" / "vr1z.py
 RECORDS, FILE = "/api/record/", "/api/vr1z.py"
 MOST_LINES = LONGEST_LINE
 MOST_AT_ONCE = 200
-"""Most lost images that one request may name."""
+"""Maximum number of lost images that one request may name."""
 _UID, _HASH = re.compile(r"[0-9A-Za-z_-]{1,16}"), re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
 
 def refusal(store: Store, request: HTTPConnection) -> Response | None:
-    """Return the answer to a recorder without the right token; None if it has it."""
+    """Return the response to a recorder without the right token; None if the token is right."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     try:
         if scheme.lower() == "bearer" and token.is_right(store, given.strip()):
             return None
     except StoreError as error:
-        log.error("Nobody may record: %s", error)
-        return PlainTextResponse("The token of this dashboard cannot be used: its log says why.", 503)
-    return PlainTextResponse("This is not the token of this dashboard: take it from the page Record a script.", 401)
+        log.error("The recorders' token is not usable, so recording is refused: %s", error)
+        return PlainTextResponse("This dashboard's token cannot be read: see its log.", 503)
+    return PlainTextResponse("Wrong token: copy this dashboard's token from its page Record a script.", 401)
 
 
 def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Route]:
@@ -47,14 +47,14 @@ def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Rout
         uid, query = request.path_params["uid"], request.query_params
         first, without = query.get("from", "0"), query.getlist("without")
         if not _UID.fullmatch(uid) or not re.fullmatch(r"[0-9]{1,10}", first) or len(without) > MOST_AT_ONCE:
-            raise HTTPException(400, "This address names no journal.")
+            raise HTTPException(400, "This URL names no journal.")
         body = await _body(request, MOST_LINES)
         lines, lost, is_alive = body.splitlines(), frozenset(without), not query.get("left")
         return await run_in_threadpool(_take, store, uid, int(first), lines, lost, is_alive)
 
     async def image(request: Request) -> Response:
         if not _HASH.fullmatch(name := request.path_params["sha256"]):
-            raise HTTPException(400, "An image is named by the SHA-256 of its bytes.")
+            raise HTTPException(400, "Name an image by the SHA-256 of its bytes.")
         body = await _body(request, media.MOST_BYTES)
         return await run_in_threadpool(_keep, store, name, body)
 
@@ -64,7 +64,7 @@ def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Rout
             token.token_of(store)
         except StoreError as error:
             return PlainTextResponse(str(error), 503)
-        # Who signs in works elsewhere, where this machine's paths say nothing.
+        # With sign-in, users work on other machines, where this machine's paths mean nothing.
         place = "" if sign_in else str(token.path_of(store))
         headers = {"Content-Disposition": 'attachment; filename="vr1z.py"'}
         return Response(recorder(url + below, place), media_type="text/x-python; charset=utf-8", headers=headers)
@@ -77,7 +77,7 @@ def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Rout
 
 
 def recorder(url: str, token_file: str) -> str:
-    """Return `vr1z.py` with this dashboard's address, and the file of its token, in place of the defaults."""
+    """Return `vr1z.py` with this dashboard's URL and token file in place of the defaults."""
     text = RECORDER.read_text(encoding="utf-8")
     for name, value in (("URL", url), ("TOKEN_FILE", token_file)):
         before, line, after = re.split(rf"(?m)^({name} = ).*$", text, maxsplit=1)
@@ -91,7 +91,7 @@ async def _body(request: Request, most: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise HTTPException(413, f"This is more than {most >> 20} MB at once.")
+            raise HTTPException(413, f"The request is larger than {most >> 20} MB: send less at once.")
         parts.append(part)
     return b"".join(parts)
 
@@ -120,7 +120,7 @@ def _keep(store: Store, name: str, data: bytes) -> Response:
     except StoreError as error:
         return PlainTextResponse(str(error), 422)
     if found.sha256 != name:
-        return PlainTextResponse("These bytes have another hash.", 422)
+        return PlainTextResponse("The image does not match its SHA-256.", 422)
     try:
         media.save(store.media, data)
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""The web server around the pages: its routes, startup and shutdown, and the requests it answers."""
+"""The web server around the pages: its routes, startup and shutdown."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App:
-    """Return the application below the path `base`; it answers to loopback names and that of `sign_in`."""
+    """Return the application below the path `base`; it answers to loopback names and the host of `sign_in`."""
     unseen.install()
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
@@ -66,17 +66,17 @@ def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App
         routes=routes(store, base, sign_in),
         middleware=middleware,
         lifespan=lifespan(store),
-        on_script_error=misread.explain,  # for errors in a page's refreshing parts
+        on_script_error=misread.explain,  # for errors in a page's fragments
     )
 
 
 def allowed_hosts(sign_in: SignIn | None) -> list[str]:
-    """Return the names under which the server may be requested, on any port a tunnel gives them."""
+    """Return the host names that requests may use, on any port, since a tunnel may change it."""
     return [*LOOPBACK, *([sign_in.host] if sign_in else [])]
 
 
 def settings(host: str, port: int, sign_in: SignIn | None = None, base: str = "") -> dict[str, Any]:
-    """Return the settings that Streamlit must not take from a file or the shell."""
+    """Return the settings that Streamlit must not read from a file or the environment."""
     secrets = {"secrets.files": [os.environ[access.VARIABLE]]} if sign_in else {}
     return secrets | {
         "server.address": host,
@@ -89,7 +89,7 @@ def settings(host: str, port: int, sign_in: SignIn | None = None, base: str = ""
         "server.enableCORS": True,
         "server.fileWatcherType": "none",
         "server.enableStaticServing": False,
-        # No page takes a file, and no message of a page is large.
+        # No page accepts uploads, and no message from a browser is large.
         "server.maxUploadSize": 1,
         "server.maxWidgetStateSize": 2,
         "server.maxMessageSize": 50,
@@ -110,7 +110,7 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
     def media(request: Request) -> Response:
         sha256 = request.path_params["sha256"]
         try:
-            # In this order: only hashes known to the database are looked for at a URL.
+            # In this order: only hashes in the database are looked up by URL.
             mime, path = get_media(store, sha256).mime, media_path(store, sha256)
         except StoreError as error:
             raise HTTPException(404, str(error)) from None
@@ -139,7 +139,7 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
         return FileResponse(plotly_js, media_type="text/javascript", headers={"Cache-Control": FOR_EVER})
 
     def first_page(request: Request) -> Response:
-        # Streamlit serves its default page at the root only.
+        # Streamlit serves its default page only at the root.
         return RedirectResponse(f"./?{query}" if (query := request.url.query) else "./", status_code=307)
 
     below = f"/{base}" if base else ""
@@ -155,15 +155,15 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
 
 
 def _once_each(request: Request) -> dict[str, str]:
-    """Return the query of an address. Raises StoreError if it gives a name twice."""
+    """Return the query of a URL. Raises StoreError if a name occurs twice."""
     given = request.query_params.multi_items()
     if twice := next((name for name, count in Counter(name for name, _ in given).items() if count > 1), None):
-        raise StoreError(f"{twice!r} is given more than once: give each filter once.")
+        raise StoreError(f"{twice!r} occurs more than once: give each filter once.")
     return dict(given)
 
 
 def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[str]:
-    """Yield the search's results, one a line; if it must end early, the last line says why."""
+    """Yield the search results, one per line; if the search ends early, the last line says why."""
     try:
         for line in finding.lines(store, search, matches):
             yield json.dumps(line, ensure_ascii=False) + "\n"
@@ -172,12 +172,12 @@ def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterato
 
 
 def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[None]]:
-    """Run a thread, while the server lives, that closes jobs and indexes whose process is gone."""
+    """Run a thread that closes jobs and indexes whose process is gone, for as long as the server runs."""
 
     @contextlib.asynccontextmanager
     async def live(_app: st.App) -> AsyncIterator[None]:
         prepare()
-        with contextlib.suppress(StoreError):  # who records is told why
+        with contextlib.suppress(StoreError):  # the error is reported to recorders
             token.token_of(store)
         stopped = threading.Event()
         thread = threading.Thread(target=_reconcile, args=(store, stopped), name="reconcile", daemon=True)
@@ -191,23 +191,23 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
 
 
 def _take_in_journals(store: Store, stopped: threading.Event) -> None:
-    """Take in, at the start and then regularly, what scripts of this machine left behind when they ended."""
+    """Import at startup, and then regularly, what scripts on this machine left behind when they ended."""
     sweep = Sweep(store, identity.host())
     while True:
         try:
             for message in leftover.added(sweep.look()):
                 log.warning(message)
         except Exception:
-            log.exception("Could not look for journals; trying again in %g seconds.", JOURNALS_EVERY)
+            log.exception("Could not import journals; trying again in %g seconds.", JOURNALS_EVERY)
         if stopped.wait(JOURNALS_EVERY):
             return
 
 
 def prepare() -> None:
-    """Import what pages import, and exclude it from garbage collection.
+    """Import the pages' modules, and exclude them from garbage collection.
 
-    Streamlit collects garbage over all objects after each run of a page: a tenth of a second on a slow processor, every
-    other second for each tab that watches a run.
+    Streamlit runs a full garbage collection after each run of a page: a tenth of a second on a slow processor, every
+    other second for each tab that follows a run.
     """
     for module in pkgutil.walk_packages(app.__path__, "app."):
         if not module.name.endswith((".__main__", ".main")):
@@ -227,6 +227,6 @@ def _reconcile(store: Store, stopped: threading.Event) -> None:
                 herald_at = time.monotonic()
                 webhook.tell_findings(store)
         except Exception:
-            log.exception("Could not look after the jobs; trying again in %g seconds.", RECONCILE_EVERY)
+            log.exception("Could not check the jobs; trying again in %g seconds.", RECONCILE_EVERY)
         if stopped.wait(RECONCILE_EVERY):
             return

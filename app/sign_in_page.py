@@ -1,4 +1,4 @@
-"""The page for whoever is not let in: plain HTML, so that a stranger costs no session."""
+"""The page for users who have no access: plain HTML, so that a stranger costs no session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.access import SignIn
 PATH = "/sign-in"
 LOG_OUT = "/auth/logout"
 PATHS = (PATH, LOG_OUT, "/auth/login", "/oauth2callback")
-"""The way in and out: this page's link, and Streamlit's routes behind it."""
+"""Paths for signing in and out: this page's link, and Streamlit's routes behind it."""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Vision-R1-Zero</title>
@@ -35,10 +35,10 @@ _HEADERS = {
 
 
 def page(sign_in: SignIn, user: Mapping[str, Any]) -> Response:
-    """Return the page to sign in, or to sign out of an account that may not look."""
+    """Return the page for signing in, or for signing out of an account without access."""
     if user:
         return _answer(sign_in.refusal(user), LOG_OUT, "Sign out", 403)
-    return _answer("Sign in to look at these runs.", PATH, "Sign in", 401)
+    return _answer("Sign in to view these runs.", PATH, "Sign in", 401)
 
 
 def start(_request: Request) -> Response:

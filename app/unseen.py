@@ -1,7 +1,7 @@
-"""Keep what the server changed until the browser has seen it.
+"""Keep changes that the server made to the URL and to widgets until the browser has received them.
 
-Streamlit takes the address and the widgets in each message of a browser as the truth. A message that left before the
-server's last change arrived would undo that change, and each part of a page that refreshes sends one every few seconds.
+Streamlit trusts the URL and the widget values in each message from the browser. A message sent before the server's last
+change arrived would undo that change, and each refreshing fragment sends one every few seconds.
 Read in Streamlit 1.67.0; `tests/e2e/test_unseen.py` fails when it changes.
 """
 
@@ -18,20 +18,20 @@ from streamlit.runtime.state.query_params import QueryParams
 from streamlit.runtime.state.session_state import SessionState
 
 Place = tuple[str, tuple[tuple[str, str], ...]]
-"""A page and the parameters of its address in alphabetical order."""
+"""A page and its URL parameters in alphabetical order."""
 
 
 class Unseen:
-    """What one session's browser was told, and what it may send since it has not heard it yet."""
+    """Changes sent to one session's browser, and the outdated values that it may still send."""
 
     def __init__(self) -> None:
         self.address = ""
         self.left: set[Place] = set()
-        """Addresses that the server changed since the browser was last seen up to date."""
+        """URLs that the server has replaced since the browser was last known to be up to date."""
         self.sent: dict[str, bytes] = {}
-        """The widgets in the browser's last message."""
+        """Widget values in the browser's last message."""
         self.outdated: dict[str, bytes] = {}
-        """What the browser last sent of the widgets that the server set after that."""
+        """Last values from the browser of widgets that the server has set since."""
 
     def move(self, page: str, before: str, after: str) -> None:
         self.left.add(place(page, before))
@@ -39,7 +39,7 @@ class Unseen:
         self.address = after
 
     def is_behind(self, page: str, address: str, *, is_history: bool) -> bool:
-        """Return whether a message left before the server's address arrived; going back is a choice, too."""
+        """Return whether a message was sent before the server's URL arrived; navigating back is the user's choice."""
         if not is_history and place(page, address) in self.left:
             return True
         self.left.clear()
@@ -50,9 +50,9 @@ class Unseen:
             self.outdated[id] = self.sent[id]
 
     def news(self, states: WidgetStates, running: frozenset[str], gone: frozenset[str] = frozenset()) -> WidgetStates:
-        """Return the widgets without outdated ones: those that the server set meanwhile, and those that are `gone`.
+        """Return the widgets without outdated ones: those that the server has set since, and those that are `gone`.
 
-        Somebody who acts changes something: if all is as before, one of the `running` widgets was put back.
+        Every user action changes a value: if none has changed, one of the `running` widgets was reset by the user.
         """
         old = {state.id for state in states.widgets if self.sent.get(state.id) == _bytes(state)}
         old -= {state.id for state in states.widgets if _is_trigger(state)}
@@ -74,7 +74,7 @@ def place(page: str, address: str) -> Place:
 
 
 def install() -> None:
-    """Wrap the three functions of Streamlit through which a session's address and widgets pass."""
+    """Wrap the three Streamlit functions that handle a session's URL and widgets."""
     if not hasattr(SessionState.register_widget, "__wrapped__"):
         QueryParams._send_query_param_msg = _sends(QueryParams._send_query_param_msg)  # type: ignore[method-assign]
         SessionState.register_widget = _registers(SessionState.register_widget)  # type: ignore[method-assign]
@@ -123,7 +123,7 @@ def _reruns(original: Any) -> Any:
 def _touchable(
     session: SessionState, states: WidgetStates, context: ScriptRunContext
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the widgets in what runs now (fragments, or the whole page), and those that are no longer on the page."""
+    """Return the widgets of the fragments (or page) that now run, and those that are no longer on the page."""
     ids, fragments = frozenset(state.id for state in states.widgets), context.fragment_ids_this_run
     gone = frozenset(id for id in ids if id not in session._old_state and id not in session._new_widget_state)
     if not fragments:
@@ -138,7 +138,7 @@ def _of(address: QueryParams) -> Unseen:
 
 
 def _is_trigger(state: WidgetState) -> bool:
-    """Return whether it is a button or a key, which is in a message only if it was pressed."""
+    """Return whether it is a button or a key, which is part of a message only if pressed."""
     return "trigger" in (state.WhichOneof("value") or "")
 
 

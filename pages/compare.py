@@ -1,4 +1,4 @@
-"""Compare: which one wins, and is that sure?"""
+"""Compare: which run or method is better, and is the difference significant?"""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_tables(evaluations: tuple[int, ...], _chosen: ComparedRuns, _store: Sto
     on_request = (
         tables.recorded(scripts, names, scores),
         tables.samples(ours, names, scores),
-        tables.load_bearing(ours),
+        tables.faithfulness(ours),
     )
     return [*(make(ours, scores) for make in always if ours), *(table for table in on_request if table.lines)]
 
@@ -64,7 +64,7 @@ def finished(members: Sequence[Member]) -> tuple[int, ...]:
 
 
 def what_scripts_lack(members: Sequence[Member]) -> None:
-    """Say which scripts are in no table, and why."""
+    """List the scripts that are missing from the tables, and why."""
     needs = (lacking.EVALUATIONS, lacking.JUDGED_EVALUATIONS)
     found: dict[str, list[str]] = {}
     for run in (member.run for member in members if lacking.is_script(member.run)):
@@ -86,8 +86,8 @@ def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
         st.html(export.html_table(table, link))
 
 
-def take_away(store: Store, found: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
-    """Downloads, made when they are asked for."""
+def downloads(store: Store, found: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
+    """Show the download buttons; each file is built when its button is clicked."""
 
     def report() -> str:
         drawn = [
@@ -120,30 +120,30 @@ def body(store: Store, chosen: ComparedRuns) -> None:
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
     st.subheader("Details", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
-    take_away(store, found, chosen, benchmark)
+    downloads(store, found, chosen, benchmark)
     with st.expander(
         "Conditions and budgets", icon=":material/rule:", key="compare.conditions", on_change="rerun"
     ) as rest:
         if rest.open:
             budgets.conditions_table(budgets.conditions(store, chosen.members, benchmark))
-            st.markdown("**What the configurations differ in**")
+            st.markdown("**Configuration differences**")
             budgets.config_table(chosen.groups)
-    with st.expander("Further figures", icon=":material/table_rows:"):
+    with st.expander("More metrics", icon=":material/table_rows:"):
         views.figures_table(chosen.groups, benchmark)
     views.charts(chosen.groups, benchmark)
     with st.container(border=True):
-        st.markdown("**At equal cost**", help="Bands are Wilson's 95 % intervals; validation only, first seeds only.")
+        st.markdown("**At equal cost**", help="Validation only, first seed only. Bands are 95 % Wilson intervals.")
         budget = equal_cost_view.show(store, chosen.groups)
     with st.container(border=True):
         st.markdown(
             "**Total reward under one definition**",
-            help="Totals of runs that were paid differently mean different things. The answers of the probes, which "
-            "ask every run the same validation examples, are scored again under the definition chosen here.",
+            help="Totals are not comparable between runs with different rewards. Here the answers to the probes, which "
+            "use the same validation examples for every run, are rescored under the definition you choose.",
         )
         rewards.show(store, chosen.groups, budget)
     faithfulness.show(chosen.groups)
     with st.container(border=True):
-        st.markdown("**Answers to each true count**")
+        st.markdown("**Answers by true count**")
         views.confusion(store, chosen.groups, benchmark)
     with st.container(border=True):
         st.markdown("**Two checkpoints, example by example**")
@@ -168,4 +168,4 @@ if not groups.benchmarks(chosen.members):
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()
 body(store, chosen)
-st.caption("Reported rows are what another project states; nothing of them was measured here.")
+st.caption("Reported rows quote another project's results; they were not measured here.")

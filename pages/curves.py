@@ -1,4 +1,4 @@
-"""Curves: how do these runs compare while they learn?"""
+"""Curves: compare the metrics of many runs over training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from store.db.rows import RunDetail, RunRow
 
 RUNS_PAGE = "../pages/runs.py"
 TRACES_PAGE = "../pages/traces.py"
-LISTED = 40  # names of a prefix that are offered at once
+LISTED = 40  # metrics listed per prefix
 
 
 def controls() -> tuple[axes.Kind, float, bool]:
-    """Show axis, smoothing and logarithm, and return what is chosen; the address keeps them."""
+    """Show and return the x axis, the smoothing and whether the scale is logarithmic; the URL keeps them."""
     kind: axes.Kind = st.segmented_control(
-        "Horizontal axis",
+        "X axis",
         axes.KINDS,
         default="step",
         key="axis",
@@ -42,17 +42,20 @@ def controls() -> tuple[axes.Kind, float, bool]:
         key="smoothing",
         bind="query-params",
         width=140,
-        help="What an average keeps of the past from step to step. Of up to 8 runs the raw values stay visible behind "
-        "it. Evaluations and probes are never smoothed.",
+        help="Weight of past values in the moving average. With up to 8 runs, the raw values stay visible behind it. "
+        "Evaluations and probes are never smoothed.",
     )
     log = st.toggle(
-        "Log scale", key="log", bind="query-params", help="For lengths, entropy, KL, gradient norm, time and others."
+        "Log scale",
+        key="log",
+        bind="query-params",
+        help="Applies to lengths, entropy, KL, gradient norm, time and similar metrics.",
     )
     return kind, float(smoothing), bool(log)
 
 
 def grouped(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
-    """Show what runs are grouped by, and return the entries of the legend."""
+    """Show the grouping controls; return the legend's entries, the spread, and whether single runs are drawn too."""
     fields = grouping.differing(list(details.values()))
     offered = grouping.offered(chosen.runs, fields, chosen.arms)
     asked = address.read("group")
@@ -63,12 +66,12 @@ def grouped(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Ent
         offered,
         key="curves.group",
         width=300 if len(st.session_state["curves.group"]) > 1 else "stretch",
-        placeholder="nothing: a line for each run",
+        placeholder="none: one line per run",
         on_change=lambda: links.go(
             *("hidden", "only", "front", "at", "of"), group=address.join(st.session_state["curves.group"])
         ),
-        help="A group is one line with a band over its runs, usually seeds. Several fields make a group for each "
-        "combination of their values.",
+        help="A group is one line with a band over its runs, usually seeds. Several fields give one group per "
+        "combination of values.",
     )
     spread: Spread = "mean ± standard error"
     singles = False
@@ -79,15 +82,15 @@ def grouped(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Ent
             key="band",
             bind="query-params",
             width=215,
-            help="Runs count from their first to their last value only. Where some have ended the line is dotted; a "
+            help="Each run counts from its first to its last value. The line is dotted where some runs have ended; a "
             "band needs two runs. " + " ".join(dict.fromkeys(SPREADS.values())),
         )
-        singles = st.toggle("Single runs", key="singles", bind="query-params", help="Draws the runs of each group too.")
+        singles = st.toggle("Single runs", key="singles", bind="query-params", help="Also draw each run of a group.")
     return grouping.entries(chosen.runs, by, fields, chosen.arms), spread, singles
 
 
 def note(entry: Entry) -> str:
-    """Return how long a run is, or how many a group has."""
+    """Return a run's length, or a group's number of runs and their lengths."""
     steps = [run.step for run in entry.members]
     length = f"{min(steps):,} steps" if min(steps) == max(steps) else f"{min(steps):,}–{max(steps):,} steps"
     live = ", running" if any(run.status in status.OPEN for run in entry.members) else ""
@@ -95,7 +98,7 @@ def note(entry: Entry) -> str:
 
 
 def on_point(point: ClickedPoint, axis: SharedAxis, runs: dict[str, RunRow]) -> None:
-    """Open the traces of a run at a step; of a group, remember where it was clicked."""
+    """Open a run's traces at the clicked step; for a group, put the clicked point into the URL."""
     if point.key in runs:
         run = runs[point.key]
         st.switch_page(TRACES_PAGE, query_params={"run": run.uid, "step": str(axis.step(run.id, point.x))})
@@ -104,7 +107,7 @@ def on_point(point: ClickedPoint, axis: SharedAxis, runs: dict[str, RunRow]) -> 
 
 
 def place_bar(entries: list[Entry], axis: SharedAxis) -> None:
-    """Show links to the runs of the group that was clicked, at the step that was clicked."""
+    """Show links to the clicked group's runs, at the clicked step."""
     place, of = st.query_params.get("at", ""), st.query_params.get("of")
     entry = next((each for each in entries if each.key == of and each.is_group), None)
     try:
@@ -126,7 +129,7 @@ def place_bar(entries: list[Entry], axis: SharedAxis) -> None:
 
 
 def add_charts(recorded: catalogue.Recorded, order: list[str]) -> None:
-    """A search over all metrics of the runs; what is chosen becomes a chart."""
+    """Show a search over all metrics of the runs; each selected metric becomes a chart."""
     with st.popover("Add or remove charts", icon=":material/add_chart:", key="add_charts", width="content"):
         pattern = st.text_input(
             "Find metrics", key="curves.find_metric", placeholder="regular expression, for example ^probe/"
@@ -137,16 +140,16 @@ def add_charts(recorded: catalogue.Recorded, order: list[str]) -> None:
             st.error(format.literal(str(error)))
             return
         usual = [chart.key for chart in catalogue.FIRST if catalogue.metric(chart, recorded)]
-        _pills("Usual charts", usual, order, lambda key: catalogue.chart(key).title)
+        _pills("Default charts", usual, order, lambda key: catalogue.chart(key).title)
         drawn = {catalogue.metric(catalogue.chart(key), recorded) for key in usual}
         for prefix, found in catalogue.by_prefix([name for name in names if name not in drawn]).items():
-            _pills(f"{format.literal(prefix)}/" if prefix else "Without a prefix", found[:LISTED], order, str)
+            _pills(f"{format.literal(prefix)}/" if prefix else "No prefix", found[:LISTED], order, str)
             if len(found) > LISTED:
-                st.caption(f"{len(found) - LISTED} more: search for them.")
+                st.caption(f"{len(found) - LISTED} more: narrow the search to see them.")
         if not names:
-            st.caption("No metric of these runs matches.")
+            st.caption("No metric matches the search.")
         if "charts" in st.query_params:
-            st.button("Back to the usual charts", key="usual_charts", on_click=lambda: links.go("charts", "wide"))
+            st.button("Reset to the default charts", key="usual_charts", on_click=lambda: links.go("charts", "wide"))
 
 
 def _pills(label: str, keys: list[str], order: list[str], words: Callable[[str], str]) -> None:
@@ -169,7 +172,7 @@ def _pills(label: str, keys: list[str], order: list[str], words: Callable[[str],
 
 
 def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
-    """All that refreshes while a run is at work."""
+    """Draw the part of the page that refreshes while a run is active."""
     runs = [run for run in data.list_sound_runs() if run.id in frozenset(chosen_ids)]
     if not runs:
         return
@@ -180,7 +183,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
         kind, smoothing, log = controls()
     recorded = data.list_recorded(chosen_ids)
     if not recorded:
-        st.caption("These runs have recorded no metric yet.")
+        st.caption("These runs have no metrics yet.")
         return
     clocks = data.read_clocks(chosen_ids) if kind in ("time", "tokens") else {}
     axis = axes.axis(kind, clocks, list(details.values()))
@@ -194,7 +197,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
         zoom = links.zoom()
         add_charts(recorded, order)
         if zoom is None:
-            st.caption("Drag to zoom in all charts, double-click to zoom out; a click on a curve opens its traces.")
+            st.caption("Drag to zoom all charts, double-click to zoom out. Click a curve to open its traces.")
         else:
             st.caption(f"{axis.title} {format.number(zoom[0])} to {format.number(zoom[1])}, at full resolution")
             st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
@@ -202,7 +205,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     view = charts.ChartsView(
         axis, smoothing, log, spread, singles, zoom, shown, order, recorded, definition(list(details.values()))
     )
-    if len(runs) == 2 and st.toggle("What differs between the two runs", key="difference", bind="query-params"):
+    if len(runs) == 2 and st.toggle("Show how the two runs differ", key="difference", bind="query-params"):
         difference.show(list(details.values()), recorded)
     by_uid = {run.uid: run for run in runs}
     charts.draw(entries, view, on_point=lambda point: on_point(point, axis, by_uid))
@@ -211,9 +214,9 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
 st.title("Curves")
 everything = data.list_sound_runs()
 if not everything:
-    recorded_view.no_runs("curves to lay over one another")
+    recorded_view.no_runs("the curves of many runs in one chart")
 if not any(run.step for run in everything):
-    st.caption("No run has made a step yet: start the demo or launch one.")
+    st.caption("No run has completed a step yet: start the demo or launch a run.")
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.stop()
 load_library()

@@ -1,4 +1,4 @@
-"""Datasets: what am I training on, and what am I measured by?"""
+"""Datasets: browse the examples that runs train and are evaluated on, and find images that two sets share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.datasets import exposure, facts, grid
 from app.datasets.example import show_answers, show_example
-from app.datasets.index_form import at_work, index_form
+from app.datasets.index_form import index_form, indexing_progress
 from app.datasets.overlap_view import overlap_view
 from app.shared import data, format, links, trace_view
 from store.db.engine import Store
@@ -44,7 +44,7 @@ def choose(splits: list[SplitRow]) -> SplitRow:
     largest = max(splits, key=lambda row: row.examples)
     wanted = st.query_params.get("dataset")
     if wanted and wanted not in by_name:
-        st.warning(f"There is no dataset {format.literal(wanted)}; this is another one.", icon=":material/warning:")
+        st.warning(f"There is no dataset {format.literal(wanted)}; showing another one.", icon=":material/warning:")
     st.session_state["datasets.dataset"] = dataset = wanted if wanted in by_name else largest.dataset
     own = by_name[dataset]
     fallback = max(own.values(), key=lambda row: row.examples).split
@@ -90,7 +90,9 @@ def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> N
     bars = data.read_histogram(chosen.dataset)
     facts.facts(index_of(indexes, chosen), chosen.examples)
     if not chosen.examples:
-        st.info("None of its rows is a usable counting question; above is why.", icon=":material/filter_alt_off:")
+        st.info(
+            "None of its rows is a usable counting question: see the reasons above.", icon=":material/filter_alt_off:"
+        )
         return
     facts.histograms(bars, chosen.split)
     wanted = grid.filters(bars, chosen.split)
@@ -111,8 +113,9 @@ def one_example(store: Store, number: int | None) -> None:
 
 def known_exposure() -> None:
     st.markdown(
-        "A benchmark measures less where the base model has seen it, or its images. This is what is publicly said of "
-        "the base models that this project names; nothing here is measured, and a fine-tuned copy inherits it."
+        "A benchmark result means less if the base model has seen the benchmark or its images. This table quotes "
+        "public statements about the base models that this project names; nothing here is measured, and it applies to "
+        "fine-tuned copies too."
     )
     for model, rows in groupby(exposure.KNOWN, key=lambda row: row.model):
         with st.container(border=True, gap="small"):
@@ -130,8 +133,8 @@ def sources(addresses: tuple[str, ...]) -> str:
 
 def nothing_yet() -> None:
     st.info(
-        "There are no examples yet. Index a dataset here, or launch a run: what it uses appears by itself. "
-        "The drawn sets (shapes, board) need no files.",
+        "No examples yet. Index a dataset here, or launch a run: the examples that it uses appear automatically. "
+        "The drawn datasets (shapes, board) need no files.",
         icon=":material/dataset:",
     )
 
@@ -146,7 +149,7 @@ if "example" in st.query_params:
 indexes = [row for row in data.list_indexes() if row.indexed_at is not None]
 splits = with_empty(data.list_splits(), indexes)
 index_form(opened=not splits)
-at_work()
+indexing_progress()
 view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 if view == VIEWS[2]:
     known_exposure()

@@ -1,4 +1,4 @@
-"""Drift: how do the styles differ? Two to four runs or checkpoints on the questions that all of them answered."""
+"""Drift: compare the style of two to four runs or checkpoints on the questions that all of them answered."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from store.db.engine import Store
 VIEWS = ("Side by side", "Over training", "Map", "What changed")
 RUNS_PAGE = "../pages/runs.py"
 LAUNCH_PAGE = "../pages/launch.py"
-# What is shown only if all columns have it.
+# Parts of the page that are shown only if every column has what they need.
 PARTS: lacking.Parts = {
-    "who is right more often": (lacking.JUDGED,),
+    "which is right more often": (lacking.JUDGED,),
     "similarity to the reference": (lacking.REFERENCES,),
     "well-formed": (lacking.FORM,),
     "reasoning steps": (lacking.THINKING,),
@@ -45,7 +45,7 @@ def nothing(text: str) -> None:
     st.stop()
 
 
-def read_ten() -> None:
+def show_largest_differences() -> None:
     """Go to the questions on which the two differ most."""
     drift_reading.go_to(order="drift", phrase="")
     st.session_state["view"] = VIEWS[0]
@@ -65,10 +65,13 @@ def body(store: Store, sides: Sequence[Side]) -> None:
     with st.container(border=True, key="drift-verdict"):
         drift_verdict.show(sides, names, found, reading)
         st.button(
-            "Read the ten most different answers", icon=":material/menu_book:", key="drift.ten", on_click=read_ten
+            "Read the ten most different answers",
+            icon=":material/menu_book:",
+            key="drift.ten",
+            on_click=show_largest_differences,
         )
     has = [data.read_contents(run.id).at_evaluations for run in runs]
-    lacking.note(lacking.common(has), PARTS, "Not known of every column")
+    lacking.note(lacking.common(has), PARTS, "Not available for every column")
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
     if view == VIEWS[0]:
         drift_reading.show(sides, names, reading, encoder)
@@ -86,11 +89,11 @@ st.html(layout.STYLE)
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    recorded_view.no_runs("answers to set side by side with another's")
+    recorded_view.no_runs("the answers of several runs side by side")
 sides = side_picker.choose(store, runs)
 if len(sides) < 2:
     nothing(
-        "Two finished evaluations on the same questions are needed: choose two columns, evaluate a run, or record what "
-        "a script was evaluated on."
+        "Drift needs two finished evaluations on the same questions: choose two columns, evaluate a run, or record the "
+        "evaluations of a script."
     )
 body(store, sides)

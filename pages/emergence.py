@@ -1,4 +1,4 @@
-"""Emergence: when did it start to reason, and what moves the policy?"""
+"""Emergence: when did reasoning appear in a run, and what drives the policy?"""
 
 from __future__ import annotations
 
@@ -19,49 +19,50 @@ from app.shared.trace_view import show_style
 from store.db.rows import RunRow
 
 NONE = "none"
-SUMMARIZING = "Adding up the completions of this run; this happens once."
+SUMMARIZING = "Summarizing this run's completions; this happens only once."
 HELP = """
-- **Form, reasoning, accuracy**: shares of the completions that were sampled for each step, and greedy accuracy on
-  held-out examples: validation and probe. Flags are milestones: each says its rule in its card above.
-- **Heat maps**: the darker, the more completions of that step have so many counted steps or tokens.
-- **Answers**: entropy of a step's answers. It falls below that of the true counts when the policy always says the same.
-- **Texts**: distinct ones, cut off ones, ones that give several answers; of well-formed ones, those with more steps
-  than there is to count. Of traces with steps, those that answer with their last step's number, and those that name
-  their answer before the first step (32 texts of at most 64 steps).
-- **Groups**: a group is live when its rewards differ: through accuracy, when some answers are right and some wrong,
-  else through style only. Dead groups teach nothing.
-- **Why the policy moves**: each component's part of the reward's variance within groups (its covariance with the
-  reward). What goes against the reward counts as nothing.
-- **Steps and objects**: only for drawn scenes, which are known. Each step is matched to an object by the colour, kind
-  and position that it names; mean numbers of a well-formed trace with steps.
+- **Format, reasoning, accuracy**: shares of the completions sampled at each step, and greedy accuracy on held-out
+  examples (validation and probe). Flags are milestones; their cards above state the rules.
+- **Heat maps**: darker cells mean that more completions of the step have that many counted steps or tokens.
+- **Answers**: entropy of a step's answers. It drops below the entropy of the true counts when the policy keeps giving
+  the same answer.
+- **Texts**: shares of texts that are distinct, cut off, or give several answers; of well-formed ones, those with more
+  steps than there are objects to count. Of traces with steps, those whose answer is the number of their last step, and
+  those that state the answer before the first step (32 texts of at most 64 steps).
+- **Groups**: a group is live when its rewards differ: by accuracy if some answers are right and some wrong, otherwise
+  by style only. In a dead group every advantage is 0.
+- **What drives the policy**: share of each component in the within-group variance of the reward (its covariance with
+  the reward). Components that work against the reward count as 0.
+- **Steps and objects**: only for drawn scenes, whose objects are known. Each step is matched to an object by the
+  colour, kind and position that it names; the values are means over well-formed traces with steps.
 """
 
 
 def choose(runs: Sequence[RunRow]) -> tuple[RunRow, RunRow | None]:
-    """Return the run to show, and the one to lay over it, if any."""
+    """Return the run to show, and the run to overlay, if any."""
     shown = run_picker.in_view(runs)
     by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
     named = run_picker.labels(list(by_uid.values()))
     beside = st.query_params.get("with")
     st.session_state["emergence.with"] = beside if beside in by_uid else NONE
     other = st.selectbox(
-        "Draw another run over it (dotted)",
+        "Overlay another run (dotted)",
         [NONE, *by_uid],
         key="emergence.with",
         format_func=lambda uid: named.get(uid, "no other run"),
-        on_change=lay_over,
+        on_change=go_to_overlay,
         width=420,
     )
     return shown, by_uid.get(other)
 
 
-def lay_over() -> None:
+def go_to_overlay() -> None:
     other = st.session_state["emergence.with"]
     links.go("with") if other == NONE else links.go(**{"with": other})
 
 
-def told(row: RunRow) -> Story | None:
-    """Return the story of a run; an older database is summarized first, with a progress bar."""
+def load_story(row: RunRow) -> Story | None:
+    """Return a run's story; a run from an older database is summarized first, with a progress bar."""
     data.reader()
     run = data.get_run(row.id)
     if story.is_summarized(run):
@@ -77,12 +78,12 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
     if data.get_row(row.id) is None:
         st.info("This run has been deleted.", icon=":material/delete:")
         return
-    found, other = told(row), None if beside is None else told(beside)
+    found, other = load_story(row), None if beside is None else load_story(beside)
     if found is None:
         nothing_sampled(row)
         return
     if not found.is_sampled:
-        st.info("This run samples nothing while it trains: what follows are its probes.", icon=":material/info:")
+        st.info("This run samples no completions in training: the charts show its probes.", icon=":material/info:")
         draw(found, story.texts(found), other)
         lacking.note(found.has, emergence_rows.PARTS)
         return
@@ -94,7 +95,7 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
     read = story.texts(found)
     draw(found, read, other)
     lacking.note(found.has, emergence_rows.PARTS)
-    st.subheader("Words that came and went", anchor=False)
+    st.subheader("Words that appeared and faded", anchor=False)
     vocabulary_table(read)
 
 
@@ -119,12 +120,14 @@ def takeaway(found: Story) -> str:
 
 
 def step_bar(found: Story) -> None:
-    """Show the cursor's step, with a link to its texts."""
+    """Show the step of the cursor with a link to its traces."""
     at = links.step()
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if at is None:
-            read = "" if found.found.every == 1 else f"Of so long a run, {notes.looked_at(found)}. "
-            st.caption(f"{read}One axis for all rows: click sets the cursor, drag zooms, double-click zooms out.")
+            read = "" if found.found.every == 1 else f"This run is long: the chart shows {notes.looked_at(found)}. "
+            st.caption(
+                f"{read}All rows share one axis: click to set the cursor, drag to zoom, double-click to zoom out."
+            )
             return
         st.markdown(f"Cursor at **step {at}**", width="content")
         query = {"run": found.run.uid, "step": str(at)}
@@ -134,21 +137,21 @@ def step_bar(found: Story) -> None:
 
 def nothing_sampled(row: RunRow) -> None:
     if row.status is None:
-        st.info("This run was imported without completions: there are no texts to follow.", icon=":material/download:")
+        st.info("This run was imported without completions: there is nothing to analyze.", icon=":material/download:")
     elif lacking.is_script(row):
         st.info(
-            "No completions were recorded while this script trains: there are no texts to follow. "
-            "Its answers at evaluations, if any were recorded, are below.",
+            "No training completions were recorded for this script. "
+            "Its recorded evaluation answers, if any, are below.",
             icon=":material/info:",
         )
     elif row.method == "grpo" and row.status in status.OPEN:
-        st.info("The first step is not finished yet; the story begins with it.", icon=":material/hourglass_top:")
+        st.info("The first step is still running: charts appear once it is finished.", icon=":material/hourglass_top:")
     elif row.method == "grpo":
-        st.info("This run ended before its first step; its log says why.", icon=":material/error:")
+        st.info("This run ended before its first step: see its log for the reason.", icon=":material/error:")
     else:
         st.info(
-            "This run samples no completions while it trains; only GRPO does. "
-            "Below is how its answers to held-out examples change.",
+            "This run samples no completions in training; only GRPO does. "
+            "Below you can follow its answers to held-out examples.",
             icon=":material/info:",
         )
     st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": row.uid})
@@ -159,7 +162,7 @@ show_style()
 st.html(notes.STYLE)
 runs = run_picker.offered()
 if not runs:
-    recorded_view.no_runs("its milestones, with a trace from before and after each")
+    recorded_view.no_runs("the milestones of a run, each with a trace from before and after")
 load_library()
 chosen, laid_over = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None

@@ -1,4 +1,4 @@
-"""Find: where did it say that? Filters, sorts and searches every completion, and makes a selection useful."""
+"""Find: search, filter and sort all completions; tag, export or train on the results."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from store.db.rows import RunRow, StoredCompletion
 from store.notes import list_trace_tags
 
 A_PAGE = 25
-# Rounds of a text search; what was found is shown between them.
+# A text search runs in rounds; the matches so far are shown after each.
 SECONDS_OF_THE_FIRST, SECONDS_A_ROUND = 0.3, 1.0
-SCOPES = ("Run in view", "All runs")
+SCOPES = ("Current run", "All runs")
 STATE, PLACES = "find.search", "find.places"
 WHOLE = ("step", "tokens", "steps")
-# What the filters and orders need.
+# What each filter and sort order needs.
 FILTERS: lacking.Parts = {
     "answer is": (lacking.COMPLETIONS, lacking.JUDGED),
     "form": (lacking.COMPLETIONS, lacking.FORM),
@@ -35,8 +35,8 @@ FILTERS: lacking.Parts = {
     "tokens": (lacking.COMPLETIONS, lacking.LENGTHS),
 }
 EXPRESSION_HELP = (
-    "The text is a regular expression, in any case, in RE2's syntax: no look-around, no back-references. "
-    "`\\w`, `\\d` and `\\b` know ASCII; `\\pL` is any letter."
+    "Search by a case-insensitive regular expression in RE2 syntax: no look-around, no back-references. "
+    "`\\w`, `\\d` and `\\b` match ASCII only; `\\pL` is any letter."
 )
 
 
@@ -59,7 +59,7 @@ class Progress(NamedTuple):
 
 
 def filters(runs: list[RunRow]) -> Asked:
-    """Show the widgets, whose values are in the address, and return the search."""
+    """Show the filter widgets, whose values are in the URL, and return the search."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         run = scope()
         text = st.text_input("Text", key="q", bind="query-params", placeholder="in the completion", width=300)
@@ -67,12 +67,12 @@ def filters(runs: list[RunRow]) -> Asked:
         sort = st.selectbox("Sort by", list(ORDERS), key="sort", bind="query-params", width=170)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         judged = st.selectbox("Answer is", list(JUDGED), key="judged", bind="query-params", width=120)
-        form = st.selectbox("Form", list(FORMS), key="form", bind="query-params", width=140)
+        form = st.selectbox("Format", list(FORMS), key="form", bind="query-params", width=140)
         cut = st.selectbox("Token limit", list(CUT), key="cut", bind="query-params", width=130)
         tags = list_trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
     if run is not None:
-        lacking.note(data.read_contents(run.id), FILTERS, "This run has nothing for some filters")
+        lacking.note(data.read_contents(run.id), FILTERS, "Filters without effect on this run")
     names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
     with st.expander("More filters", expanded=any(st.query_params.get(name) for name in names)):
         ranges = numbers()
@@ -95,11 +95,11 @@ def filters(runs: list[RunRow]) -> Asked:
 
 
 def scope() -> RunRow | None:
-    """Return the run to search, None for all; an address without a run, or with `all=true`, means all."""
+    """Return the run to search, None for all; a URL without a run, or with `all=true`, means all."""
     offered = run_picker.offered()
     wanted = st.query_params.get("run")
     if wanted and all(run.uid != wanted for run in offered):
-        st.warning(f"There is no run {format.literal(wanted)}; all are shown instead.", icon=":material/warning:")
+        st.warning(f"There is no run {format.literal(wanted)}; showing all runs.", icon=":material/warning:")
     run = run_picker.choose(offered)
     is_one = run is not None and run.uid == wanted and st.query_params.get("all") != "true"
     st.session_state["find.scope"] = SCOPES[0] if is_one else SCOPES[1]
@@ -124,7 +124,7 @@ def numbers() -> dict[str, float | None]:
                     found[key] = number(f"{label} {end}", key, whole=name in WHOLE)
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             found["answer"] = number("Answer", "answer", whole=True)
-            found["example"] = number("Example", "example", whole=True, help="Its number, as in the address.")
+            found["example"] = number("Example", "example", whole=True, help="Number of the example, as in its URL.")
     return found
 
 
@@ -138,7 +138,7 @@ def number(label: str, key: str, *, whole: bool, help: str | None = None) -> flo
 
 
 def by_columns(asked: Asked) -> list[StoredCompletion]:
-    """Return one page; the starts of earlier pages are kept, so that the user can go back."""
+    """Return one page; the starts of earlier pages are kept so that the user can go back."""
     total = data.count_found(asked.wanted)
     places = places_of(asked)
     page = find_completions(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
@@ -165,9 +165,9 @@ def by_columns(asked: Asked) -> list[StoredCompletion]:
     if not page.rows:
         run_id = asked.wanted.run_id
         if run_id is not None and not data.read_contents(run_id).sampled.any:
-            text = "No completions of its training were recorded for this run: search in all runs."
+            text = "This run has no training completions: search all runs instead."
         else:
-            text = "No completion matches these filters: widen or clear one."
+            text = "No completion matches these filters: relax or clear one."
         st.info(text, icon=":material/filter_alt_off:")
     return page.rows
 
@@ -190,7 +190,7 @@ def places_of(asked: Asked) -> list[Place | None]:
 
 
 def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
-    """Search in rounds until enough is found; show the matches after each."""
+    """Search in rounds until there are enough matches; show them after each round."""
     progress: Progress | None = st.session_state.get(STATE)
     if progress is None or progress.asked != asked:
         scan = scan_completions(data.reader(), asked.wanted, matches, asked.order)
@@ -210,7 +210,7 @@ def one_round(runs: list[RunRow]) -> None:
 
 
 def go_on(progress: Progress) -> Progress:
-    """Search one more round; an expression that takes too long ends the search."""
+    """Search one more round; a regular expression that takes too long ends the search."""
     start = time.monotonic()
     deadline = start + (SECONDS_A_ROUND if progress.looked_at else SECONDS_OF_THE_FIRST)
     missing, looked_at, is_over = progress.wanted - len(progress.rows), progress.looked_at, True
@@ -233,17 +233,17 @@ def go_on(progress: Progress) -> Progress:
 
 def show_progress(progress: Progress) -> None:
     total = max(data.count_found(progress.asked.wanted), progress.looked_at)
-    words = f"{len(progress.rows):,} found in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
+    words = f"{len(progress.rows):,} matches in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
     if progress.is_over:
         st.caption(words)
         if progress.problem:
             st.error(format.literal(progress.problem), icon=":material/error:")
         elif not progress.rows:
-            st.info("No text matches: try other words, or widen a filter.", icon=":material/search_off:")
+            st.info("No text matches: try other words, or relax a filter.", icon=":material/search_off:")
         return
     st.progress(progress.looked_at / max(1, total), text=words)
     if len(progress.rows) >= progress.wanted:
-        st.button("Search for more", icon=":material/search:", on_click=more)
+        st.button("Search further", icon=":material/search:", on_click=more)
 
 
 def more() -> None:
@@ -256,7 +256,7 @@ trace_view.show_style()
 store = data.reader()
 runs = data.list_sound_runs()
 if not runs:
-    recorded_view.no_runs("answers to search")
+    recorded_view.no_runs("a search over all completions")
 try:
     asked = filters(runs)
     matches = asked.matcher()

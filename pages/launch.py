@@ -1,4 +1,4 @@
-"""Launch: what will this run do, is the configuration right, and go."""
+"""Launch: configure a run, check what it will do, and start it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from trainer.spec.config import (
 
 FIRST = next(iter(PRESETS))
 SIDE_WIDTH = 400
-# The right side stays in view beside a long form, and moves below it if there is too little room for both.
+# The right side stays visible beside the long form, and moves below it on narrow screens.
 PLACES = """<style>
 div:has(> .st-key-launch_form) { min-width: min(100%, 28rem); }
 div:has(> .st-key-launch_side) {
@@ -44,7 +44,7 @@ div:has(> .st-key-launch_side) {
 
 
 def prefill() -> None:
-    """Fill the form on the first visit, and when the address names another preset or run."""
+    """Fill the form on the first visit, and when the URL names another preset or run."""
     clone, name, folder, step = (st.query_params.get(each) for each in ("clone", "preset", "folder", "from"))
     source = f"clone {clone} {step}" if clone else f"preset {name or FIRST}"
     if folder:
@@ -66,9 +66,9 @@ def prefill() -> None:
 
 
 def cloned(uid: str, step: str | None) -> RunConfig:
-    """Return the config of a run under a new name, optionally starting from its checkpoint of a step.
+    """Return a run's config under a new name, optionally starting from its checkpoint at a step.
 
-    Raises StoreError, or ConfigError if today's trainer cannot run it.
+    Raises StoreError, or ConfigError if the current trainer cannot run it.
     """
     store = data.reader()
     run_id = resolve_run(store, uid)
@@ -81,7 +81,7 @@ def cloned(uid: str, step: str | None) -> RunConfig:
 
 
 def imitating(folder: str, like: RunConfig) -> RunConfig:
-    """Return SFT on a dataset folder, with the model and prompt of another run. Raises ConfigError."""
+    """Return a config for SFT on a dataset folder, with the model and prompt of another run. Raises ConfigError."""
     values = preset("demo-sft").model_dump(mode="json") | {
         "name": f"sft-{Path(folder).name}"[:100],
         "data": {"dataset": "folder", "path": folder},
@@ -100,10 +100,10 @@ def preset_cards() -> None:
     model = {name: values.get("model", {}).get("id", TINY) for name, values in PRESETS.items()}
     cards([name for name in PRESETS if model[name] == TINY_BOARD], chosen)
     shapes = [name for name in PRESETS if model[name] == TINY]
-    with st.expander("A smaller world, which can be counted at a glance", expanded=chosen in shapes, key="shapes"):
+    with st.expander("Shapes: few objects, countable at a glance", expanded=chosen in shapes, key="shapes"):
         cards(shapes, chosen)
     real = [name for name in PRESETS if model[name] not in EMBEDDED]
-    with st.expander("Real models, for one GPU", expanded=chosen in real, key="real-models"):
+    with st.expander("Pretrained models, for one GPU", expanded=chosen in real, key="real-models"):
         cards(real, chosen)
 
 
@@ -127,11 +127,11 @@ def reward_section(checked: Checked, example: Example | None) -> None:
     st.subheader("Rewards")
     config = checked.config or RunConfig()
     if config.method == "sft":
-        st.caption("SFT does not train on rewards. They score its probes, so that its curves compare with GRPO's.")
+        st.caption("SFT does not train on rewards. They only score its probes, so that you can compare it with GRPO.")
     text, truth = "", None
     if example is not None:
         text, truth = example_completion(config, example), example.answer
-    rewards.rows(plan.pays(text, truth, config) if text else {})
+    rewards.rows(plan.reward_values(text, truth, config) if text else {})
     if rewards.is_on("keyword"):
         form.widget(fields.FIELDS["visual_words"])
     if any(".py:" in reward.name for reward in config.rewards):
@@ -139,9 +139,9 @@ def reward_section(checked: Checked, example: Example | None) -> None:
 
 
 def example_completion(config: RunConfig, example: Example) -> str:
-    """Return the text whose rewards the rows show; it can be edited, and starts as a right one."""
+    """Show an editable completion, at first a correct one, and return its text; the rows show its rewards."""
     return st.text_area(
-        f"Example completion (true count {example.answer}): edit it to see what it is paid",
+        f"Example completion (true count {example.answer}): edit it to see its rewards",
         plan.right_completion(config, example),
         key=f"launch.example.{example.id}.{config.style}",
         height=90,
@@ -157,7 +157,7 @@ def side(checked: Checked, example: Example | None) -> None:
     for error in checked.errors:
         st.error(format.literal(fields.sentence(error)), icon=":material/error:")
     if config is None:
-        st.caption("Correct the form to see what would happen.")
+        st.caption("Fix the errors in the form to see what this run will do.")
         return
     launcher = launcher_choice("launch.launcher")
     st.caption(turn(launcher, config))
@@ -170,20 +170,20 @@ def side(checked: Checked, example: Example | None) -> None:
 
 
 def turn(launcher: str, config: RunConfig) -> str:
-    """Return whether a launched run starts now or waits."""
+    """Return a sentence on when a launched run will start."""
     if launcher != "local":
-        return "It starts when a node of the cluster has room."
+        return "Starts when a cluster node has free capacity."
     here = identity.host()
     jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
     before = sum(job.host in (None, here) for job in jobs)
     widths = [threads.count(config.model_dump(mode="json"))]
     if before < len(devices.places(widths)):
-        return "It starts at once."
-    return f"It starts after {before} other {'job' if before == 1 else 'jobs'}."
+        return "Starts immediately."
+    return f"Starts after {before} other {'job' if before == 1 else 'jobs'}."
 
 
 def start(config: RunConfig, launcher: str) -> None:
-    """Submit the config and go to the run; a second click before the page has changed goes to the same run."""
+    """Submit the config and open the run; a second click before the page changes opens the same run."""
     resolved = config.model_dump_json()
     before, uid = st.session_state.get("launch.last", ("", ""))
     if resolved != before:
@@ -202,18 +202,18 @@ def preflight_report(config: RunConfig, look: bool) -> None:
     resolved = config.model_dump_json()
     may = access.may_write()
     if look and may:
-        with st.spinner(f"Loading the processor and the dataset; at most {preflight.TIME_LIMIT} s"):
+        with st.spinner(f"Loading the processor and the dataset (up to {preflight.TIME_LIMIT} s)"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config))
     elif st.session_state.pop("launch.measure", False) and may:
-        with st.spinner(f"Doing one real update; at most {preflight.MEASURING_LIMIT // 60} min"):
+        with st.spinner(f"Running one real update (up to {preflight.MEASURING_LIMIT // 60} min)"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config, measure=True))
     asked, report = st.session_state.get("launch.preflight", ("", None))
     if report is None:
         if look:
-            st.caption("Only who may launch can have it checked.")
+            st.caption("Preflight needs permission to launch runs.")
         return
     if asked != resolved:
-        st.caption("The form has changed since the last preflight.")
+        st.caption("The form has changed since the last preflight: run it again.")
         return
     with st.container(border=True):
         preflight.show_report(report)
@@ -226,7 +226,7 @@ def measure() -> None:
 
 
 def what_will_happen(config: RunConfig, example: Example | None, launcher: str) -> None:
-    st.subheader("What will happen")
+    st.subheader("What this run will do")
     with st.container(gap="xsmall"):
         for line in plan.plan(config):
             st.text(line)
@@ -234,13 +234,13 @@ def what_will_happen(config: RunConfig, example: Example | None, launcher: str) 
             st.text(earlier.in_words(pace, config))
     with st.container(border=True):
         if example is None:
-            st.caption("Preflight shows the picture and the prompt of an example of this dataset.")
+            st.caption("Run Preflight to see the image and the prompt of an example.")
         else:
             picture, words = st.columns([1, 2.2])
             picture.image(example.images[0], width="stretch", alt=f"A drawn scene: {example.question}")
-            words.caption("The prompt of one training example")
+            words.caption("Prompt of one training example")
             words.text(prompt.user_text(example.question, config.style, config.instruction))
-    st.caption("The same from the command line")
+    st.caption("Same run from the command line")
     where = [] if launcher == "local" else ["--launcher", launcher]
     st.code(shlex.join([*command_line(config), *where]), language="bash", wrap_lines=True)
 

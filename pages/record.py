@@ -1,4 +1,4 @@
-"""Record: make a training of your own a run here, wherever it runs."""
+"""Record: stream your own training script into this dashboard, wherever it runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from store.recording import token
 
 st.title("Record a script", anchor=False)
 st.text(
-    "A training of your own becomes a run here, live, with every figure, completion, reward, question and picture. It "
-    "needs one file beside the script and Python 3.9 or newer. Nothing else about the script changes, and it never "
-    "waits for this dashboard."
+    "Stream your own training script into this dashboard, live, with all its metrics, completions, rewards, questions "
+    "and images. You need Python 3.9 or newer, one file next to the script and a few lines in it. The script never "
+    "waits for the dashboard."
 )
 
 address = lines.address(st.context.url)
@@ -31,11 +31,11 @@ where = st.segmented_control(
 )
 is_here = where == lines.PLACES[0]
 
-st.subheader("1. Put the recorder beside the script", anchor=False)
+st.subheader("1. Put the recorder next to the script", anchor=False)
 if is_here:
     st.code(lines.download(address), language="bash")
 else:
-    st.text("Open a tunnel from there to this machine, then fetch the file and name the token.")
+    st.text("On that machine, open a tunnel to this one, set the token, and download the file.")
     st.code(lines.tunnel(address), language="bash")
     lines.secret()
 
@@ -48,11 +48,12 @@ for tab, (code, note) in zip(kinds, lines.SCRIPTS.values(), strict=True):
 
 st.subheader("3. Run it", anchor=False)
 st.text(
-    "The run appears on the Runs page within a second or two, and Stop on its page ends it after its step. Everything "
-    "also lies in a folder named vr1z-… beside the run. What a killed script left there is taken in by itself on this "
-    "machine, elsewhere by the next script in that folder, and anywhere by this command:"
+    "The run appears on the Runs page within a second or two; Stop on its page ends the script after its current step. "
+    "The recorder also keeps everything in a folder named vr1z-…. If the script is killed, whatever it has not sent is "
+    "imported from there: automatically on this machine, elsewhere by the next script that uses the same folder, and "
+    "anywhere with this command:"
 )
 st.code(lines.sync(data.reader().where), language="bash")
 if is_here:
-    st.caption(format.literal(f"The recorder shows a token that only your account can read, in {place}."))
+    st.caption(format.literal(f"The recorder authenticates with a token that only your account can read, in {place}."))
 lines.latest()

@@ -1,4 +1,4 @@
-"""Rewards: what is an answer paid, and why? For one text, or for a whole past run under other weights or rules."""
+"""Rewards: explain the reward of one text, or rescore a past run under other weights or rules."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ VIEWS = ("One answer", "A whole run")
 SECONDS_A_ROUND = 0.5
 STATE = "rewards.again"
 FIRST = "<think>1. red circle top left 2. red circle bottom right</think><answer>2</answer>"
-# What scoring again says only of runs that have it.
+# What each part of a rescored run needs.
 PARTS: lacking.Parts = {
-    "what groups would teach": (lacking.GROUPS,),
+    "groups with a signal": (lacking.GROUPS,),
     "accuracy by our rules": (lacking.TAGS,),
     "format and steps by our rules": (lacking.TAGS,),
 }
 
 
-class Again(NamedTuple):
-    """A run that is being scored again."""
+class Rescoring(NamedTuple):
+    """A run that is being rescored."""
 
     run_id: int
     scheme: Scheme
@@ -46,7 +46,7 @@ class Again(NamedTuple):
 
 
 def config_of(store: Store, run: RunRow | None) -> RunConfig:
-    """Return the run's configuration, or today's defaults if it cannot be read any more."""
+    """Return the run's configuration, or the current defaults if it can no longer be read."""
     if run is None:
         return RunConfig()
     try:
@@ -56,14 +56,14 @@ def config_of(store: Store, run: RunRow | None) -> RunConfig:
 
 
 def weights_of(config: RunConfig, run: RunRow | None) -> dict[str, float]:
-    """Return the weights that a run was paid by; those of a script are known from its recording alone."""
+    """Return a run's reward weights; those of a script are known only from its recording."""
     recorded = {} if run is None else data.get_run(run.id).reward_weights
     paid = {reward.label: reward.weight for reward in config.paid}
     return paid if not recorded or paid.keys() == recorded.keys() else dict(recorded)
 
 
 def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
-    """Return the rules, and the weights of every component that is recorded or can be computed."""
+    """Return the rules and the weights of every component that is recorded or can be computed."""
     own = weights_of(config, run)
     labels = [*own, *(label for label in COMPUTABLE if label not in own)]
     key = f"rewards.{run.uid if run else ''}"
@@ -98,16 +98,16 @@ def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
     st.html(reward_table(found, recorded, paid))
     if trace.style not in ("cot", "direct"):
         own = ", ".join(COMPUTABLE)
-        st.caption(f"Where they were not recorded, {own} follow this project's rules for think and answer tags.")
+        st.caption(f"If not recorded, {own} are computed by this project's rules for think and answer tags.")
     if scheme.answer_needs_form or scheme.steps_need_answer:
-        st.caption("The total applies the two rules above; the rows do not.")
+        st.caption("Only the total applies the two rules above; the rows do not.")
     st.html(body(trace).html)
 
 
 def scored(
     text: str, count: int | None, config: RunConfig, scheme: Scheme, recorded: Mapping[str, float | None]
 ) -> list[Explained]:
-    """Return each component of the scheme: computed by our own rules, else as recorded."""
+    """Return each component of the scheme: computed by our rules if possible, otherwise as recorded."""
     rows = tuple(
         RewardConfig(name=name, weight=weight) for name, weight in scheme.weights.items() if name in COMPUTABLE
     )
@@ -127,7 +127,7 @@ def form_of_picked(picked: StoredCompletion | None, config: RunConfig) -> Form:
 
 
 def picked_completion(store: Store) -> StoredCompletion | None:
-    """Return the completion with this number; None for the text to start with."""
+    """Return the completion with the entered number; None for the default text."""
     number = st.number_input(
         "Completion number", value=None, min_value=1, step=1, key="completion", bind="query-params", width=200
     )
@@ -141,23 +141,21 @@ def picked_completion(store: Store) -> StoredCompletion | None:
 
 
 def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> None:
-    again: Again | None = st.session_state.get(STATE)
+    again: Rescoring | None = st.session_state.get(STATE)
     if again is not None and (again.run_id, again.scheme) != (run.id, scheme):
         again = None
-    if st.button("Score again", type="primary", icon=":material/replay:"):
-        again = Again(run.id, scheme, rescore(iter_completions(store, run.id), config, scheme), [], False)
+    if st.button("Rescore", type="primary", icon=":material/replay:"):
+        again = Rescoring(run.id, scheme, rescore(iter_completions(store, run.id), config, scheme), [], False)
     st.session_state[STATE] = again
     if again is None:
-        st.caption(
-            "Scores this run's samples again under the weights above and compares its groups. Nothing is trained."
-        )
+        st.caption("Rescores this run's samples under the weights above and compares its groups. Nothing is trained.")
         return
     st.fragment(run_every=None if again.is_over else 0.1)(one_round)(run)
 
 
 def one_round(run: RunRow) -> None:
-    """Score some more steps, within the time of a round, and show the result so far."""
-    again: Again = st.session_state[STATE]
+    """Score more steps until the time of one round is over, and show the result so far."""
+    again: Rescoring = st.session_state[STATE]
     if again.is_over:
         result.show(again.scores)
         return
@@ -175,19 +173,19 @@ def one_round(run: RunRow) -> None:
 
 
 def nothing_to_score(run: RunRow | None, has: Contents | None, runs: Sequence[RunRow]) -> None:
-    """Say why the run in view cannot be scored, and name one that can."""
+    """Show why the current run cannot be scored, and link to one that can."""
     if run is None:
-        recorded_view.no_runs("answers to score again")
+        recorded_view.no_runs("the reward of any completion, and past runs rescored")
     others = [each for each in runs if run_picker.has_sampled(each)]
     if has is None or not others:
-        st.info("No run has sampled anything yet: launch a GRPO run first.", icon=":material/info:")
+        st.info("No run has sampled completions yet: launch a GRPO run first.", icon=":material/info:")
         st.page_link("../pages/launch.py", label="Launch the demo", icon=":material/rocket_launch:")
         return
     name = format.literal(run.name)
     if has.sampled.any:
         st.info(f"{name} cannot be scored: its completions have no rewards.", icon=":material/info:")
     else:
-        st.info(f"{name} has sampled nothing to score: choose a GRPO run.", icon=":material/info:")
+        st.info(f"{name} has no sampled completions to score: choose a GRPO run.", icon=":material/info:")
     best = run_picker.most_worth_seeing(others)
     if best.uid == run.uid:
         return
@@ -212,4 +210,4 @@ else:
         nothing_to_score(run, has, runs)
     else:
         whole_run(store, run, config, scheme)
-        lacking.note(has, PARTS, "Says nothing here")
+        lacking.note(has, PARTS, "Not available for this run")

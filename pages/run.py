@@ -1,4 +1,4 @@
-"""Run: is it learning?"""
+"""Run: live curves, evaluations, configuration, log and events of one run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TABS = ("Curves", "Completions", "Evaluations", "Machine", "Config", "Log", "Eve
 
 
 def current(shown: RunRow) -> tuple[RunDetail, RunRow] | None:
-    """The run as it is now; None when it has been deleted meanwhile."""
+    """Return the run's current state; None if it has been deleted."""
     row = data.get_row(shown.id)
     return (data.get_run(row.id), row) if row and row.uid == shown.uid else None
 
@@ -51,7 +51,7 @@ def curves(shown: RunRow) -> None:
         return
     run, _ = found
     if run.step == 0 and not data.list_metric_names(run.id):
-        st.caption("No step yet: curves appear with the first one.")
+        st.caption("No steps yet: curves appear once the first one is finished.")
         return
     headlines(run)
     noticed = st.container()
@@ -71,14 +71,14 @@ def curves(shown: RunRow) -> None:
     other = sorted(set(data.list_metric_names(run.id)) - covered)
     with st.expander(f"Other metrics ({len(other)})", key="other", on_change="rerun") as rest:
         if rest.open:
-            chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose what to draw")
+            chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose metrics to draw")
             run_curves.draw(run, [alone(name) for name in chosen], view, on_step=links.set_step)
-    with noticed:  # after the curves, which need not wait for what all completions add up to
+    with noticed:  # after the curves, which must not wait for the summary of all completions
         findings(run)
 
 
 def findings(run: RunDetail) -> None:
-    """A line that names what to look at, with the way to the evidence; nothing without findings."""
+    """Show a line that names the findings, with a link to the evidence; nothing without findings."""
     told = story.tell(run)
     if told is None or not told.findings:
         return
@@ -94,12 +94,12 @@ def alone(name: str) -> Chart:
 
 
 def step_bar(run: RunDetail, step: int | None) -> None:
-    """What the step cursor is at, and the way to that step's texts."""
+    """Show the step of the cursor with a link to its traces."""
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if links.zoom() is not None:
             st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
         if step is None:
-            st.caption("Click on a curve to set the step cursor; drag to zoom all charts, double-click to zoom out.")
+            st.caption("Click a curve to set the step cursor. Drag to zoom all charts, double-click to zoom out.")
             return
         st.markdown(f"Cursor at **step {step}**", width="content")
         query = {"run": run.uid, "step": str(step)}
@@ -111,7 +111,7 @@ def completions_tab(run: RunDetail) -> None:
     bounds = data.get_step_bounds(run.id)
     step = links.step()
     if bounds is None:
-        st.caption("This run stored no training completions. Its answers on held-out examples are on the Traces page.")
+        st.caption("This run has no training completions. Its answers to held-out examples are on the Traces page.")
         query = {"run": run.uid}
     else:
         st.caption(f"Completions of {bounds.count} steps, from step {bounds.first} to step {bounds.last}.")
@@ -122,7 +122,7 @@ def completions_tab(run: RunDetail) -> None:
 runs = run_picker.offered()
 if not runs:
     st.title("Run")
-    recorded_view.no_runs("its curves, as it learns")
+    recorded_view.no_runs("its live curves")
 load_library()
 chosen = run_picker.in_view(runs)
 chosen = data.get_row(chosen.id) or chosen

@@ -1,4 +1,4 @@
-"""Runs: what have I got, what is going on?"""
+"""Runs: all runs, those that are active, and the queue."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
 VIEWS = ("Overview", "Values")
 TOLD = {
-    VIEWS[0]: "Select rows to act on them; a name opens its run.",
-    VIEWS[1]: "Tick rows to act on them; double-click a name, a note or tags to change them.",
+    VIEWS[0]: "Select rows to act on them; click a name to open its run.",
+    VIEWS[1]: "Tick rows to act on them; double-click a name, note or tags to edit them.",
 }
 FILTERS, SEARCH = ("method", "model", "status"), "runs_search"
 NEWEST = 200
-"""Runs that the table lists unless all are asked for."""
+"""Number of runs that the table lists by default."""
 
 
 def welcome() -> None:
-    """Explain the program to somebody who has no runs of their own yet."""
+    """Explain the project to a user who has no runs yet."""
     with st.container(border=True, key="welcome"):
         st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?", anchor=False)
         st.markdown(
-            "A model sees a picture and a question. GRPO pays it for right answers in the right form and shows it no "
-            "reasoning: whatever reasoning appears was elicited by reward.  \n"
-            "SFT learns the same task by imitating annotated reasoning, and both are measured on the same held-out "
-            "pictures."
+            "The model sees an image and a question. GRPO rewards correct, well-formed answers and shows the model no "
+            "reasoning: any reasoning that appears was elicited by reward.  \n"
+            "SFT learns the same task by imitating annotated reasoning. Both are evaluated on the same held-out images."
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             run_actions.demo_button()
             if recorded.here(data.list_run_heads()):
-                st.page_link(TOUR_PAGE, label="Take the tour in six stops", icon=":material/tour:")
+                st.page_link(TOUR_PAGE, label="Take the six-stop tour", icon=":material/tour:")
             else:
                 recorded_view.show_button()
-            if st.button("Set up a run of my own", icon=":material/tune:", key="own_run"):
+            if st.button("Configure my own run", icon=":material/tune:", key="own_run"):
                 st.switch_page(LAUNCH_PAGE)
 
 
 def now_card(run: RunRow, job: JobRow | None) -> None:
-    """Show an active run: its progress, speed and activity, and a button to stop it."""
+    """Show an active run with its progress, speed and activity, and a button to stop it."""
     look = status.look_now(run, time.time())
     with st.container(border=True, key=f"now_{run.uid}"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -70,7 +69,7 @@ def facts(run: RunRow) -> list[str]:
     left = status.seconds_left(run)
     parts = [
         status.steps(run),
-        f"{format.seconds(run.seconds_per_step)} a step" if run.seconds_per_step else None,
+        f"{format.seconds(run.seconds_per_step)} per step" if run.seconds_per_step else None,
         f"{format.duration(left)} left" if left is not None else None,
         format.literal(run.activity) if run.activity else None,
         f"on {format.literal(run.host)}" if run.host else None,
@@ -79,7 +78,7 @@ def facts(run: RunRow) -> list[str]:
     return [part for part in parts if part]
 
 
-def going_on(runs: Sequence[RunRow]) -> None:
+def activity(runs: Sequence[RunRow]) -> None:
     open_jobs = data.list_jobs(open_only=True)
     jobs = {job.uid: job for job in open_jobs}
     live = [run for run in runs if run.status in status.ACTIVE]
@@ -89,7 +88,7 @@ def going_on(runs: Sequence[RunRow]) -> None:
 
 
 def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
-    """Return the runs that match the filters; the address keeps them, and the session does until it ends."""
+    """Return the runs that match the filters, which the URL and the session keep."""
     labels = {run.id: status.look_now(run, time.time()).label for run in runs}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         methods = choice("Method", [status.METHODS.get(run.method, run.method) for run in runs])
@@ -143,20 +142,20 @@ def haystack(run: RunRow) -> str:
 
 
 def actions(selected: Sequence[RunRow], told: str) -> None:
-    """Show the buttons that act on the selected runs; `told` is shown above them while there are none."""
+    """Show the buttons that act on the selected runs; `told` is the caption while none is selected."""
     one = selected[0] if len(selected) == 1 else None
     st.caption(f"{len(selected)} selected" if selected else told)
     with st.container(horizontal=True, vertical_alignment="center"):
         explanation = "Opens the run." if one else "Select one run to open it."
         if st.button("Open", icon=":material/monitoring:", key="open", disabled=one is None, help=explanation) and one:
             st.switch_page(RUN_PAGE, query_params={"run": one.uid})
-        explanation = "The curves of the selected runs over one another."
+        explanation = "Overlays the curves of the selected runs."
         if st.button("Curves", icon=":material/ssid_chart:", key="curves", disabled=not selected, help=explanation):
             st.switch_page(CURVES_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
-        explanation = "Accuracy, similarity and examples of the selected runs, with intervals."
+        explanation = "Compares accuracy, similarity and examples of the selected runs, with intervals."
         if st.button("Compare", icon=":material/leaderboard:", key="compare", disabled=not selected, help=explanation):
             st.switch_page(COMPARE_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
-        explanation = "How the reasoning of the selected runs differs; of one run, from that of another method."
+        explanation = "Shows how the reasoning of the selected runs differs; for one run, from another method's."
         if st.button("Drift", icon=":material/compare:", key="drift", disabled=not selected, help=explanation):
             st.switch_page(DRIFT_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
         asked = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
@@ -169,14 +168,14 @@ def actions(selected: Sequence[RunRow], told: str) -> None:
 
 def broken(run: RunRow) -> None:
     st.warning(
-        f"**{format.literal(run.name)}** is broken: {format.literal(run.broken or '')}. Select and delete it below, "
-        f"or by `python -m store delete {format.literal(run.uid)}`.",
+        f"**{format.literal(run.name)}** is broken: {format.literal(run.broken or '')}. Select it below and delete it, "
+        f"or run `python -m store delete {format.literal(run.uid)}`.",
         icon=":material/broken_image:",
     )
 
 
 def listed(left: Sequence[RunRow]) -> list[RunRow]:
-    """The rows of the table: the newest ones where there are very many, all of them if that is asked for."""
+    """Return the rows of the table: the newest runs if there are very many, unless the user asks for all."""
     most = len(left)
     if len(left) > NEWEST:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -184,7 +183,7 @@ def listed(left: Sequence[RunRow]) -> list[RunRow]:
             if not st.toggle("List all", key="runs_all", persist_state="session"):
                 most = NEWEST
                 told.caption(
-                    f"The newest {NEWEST} of {format.count(len(left))} runs: filter, or search, to find others."
+                    f"Showing the newest {NEWEST} of {format.count(len(left))} runs: filter or search to find others."
                 )
     return data.list_runs(ids=tuple(run.id for run in left[:most]))
 
@@ -196,10 +195,10 @@ def overview() -> None:
     if not runs:
         recorded_view.look_again()
         return
-    going_on(data.list_runs(open_only=True))
+    activity(data.list_runs(open_only=True))
     left = filtered(runs)
     rows = listed(left) if left else []
-    # What is wrong with a run's evaluation is known of the listed ones only.
+    # Only the evaluations of listed runs have been checked.
     for run in {run.id: run for run in (*runs, *rows) if run.broken is not None}.values():
         broken(run)
     if rows:
@@ -217,7 +216,7 @@ def overview() -> None:
         if selected is not None:
             actions(selected, TOLD[view])
     else:
-        st.caption("No run matches these filters: clear one of them.")
+        st.caption("No run matches these filters: clear one.")
 
 
 with st.container(horizontal=True, vertical_alignment="center"):

@@ -1,4 +1,4 @@
-"""Sweep: which setting would you take?"""
+"""Sweep: which setting gives the best result?"""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SELECT: tuple[Mode, ...] = ("box", "lasso", "points")
 
 
 def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
-    """Show by what settings are ranked; return each run's result, and whether lower is better."""
+    """Show the choice of the metric that ranks settings; return each run's result, and whether lower is better."""
     ids = tuple(run.id for run in runs)
     recorded = data.list_recorded(ids)
     if not recorded:
-        st.caption("These runs have recorded no metric yet.")
+        st.caption("These runs have no metrics yet.")
         return None
     names = [*(name for name in settings.FIRST_METRICS if name in recorded), *recorded]
-    metric = _choice("Result", "metric", list(dict.fromkeys(names)), settings.first_metric(recorded), width=260)
-    aggregate = _choice("Of its values", "value", list(AGGREGATES), settings.first_aggregate(metric), width=200)
+    metric = _choice("Metric", "metric", list(dict.fromkeys(names)), settings.first_metric(recorded), width=260)
+    aggregate = _choice("Value", "value", list(AGGREGATES), settings.first_aggregate(metric), width=200)
     falling = settings.is_falling(metric)
     direction = _choice("Better is", "better", ["higher", "lower"], "lower" if falling else "higher", width=120)
     found = data.read_summary(ids, metric)
@@ -41,7 +41,7 @@ def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
 
 
 def _choice(label: str, name: str, offered: list[str], default: str, *, width: int) -> str:
-    """Show a choice that the address keeps."""
+    """Show a choice that the URL keeps."""
     key = f"sweep.{name}"
     asked = st.query_params.get(name)
     st.session_state[key] = asked if asked in offered else default
@@ -51,7 +51,7 @@ def _choice(label: str, name: str, offered: list[str], default: str, *, width: i
 
 
 def kept(found: Factors, ids: Sequence[int]) -> list[int]:
-    """Show a choice of values to keep, for those who do not drag boxes; return the runs that are left."""
+    """Show a filter by values, as an alternative to dragging boxes; return the remaining runs."""
     offered = {
         f"{field} {grouping.words(value)}": (field, value)
         for field in found
@@ -64,7 +64,7 @@ def kept(found: Factors, ids: Sequence[int]) -> list[int]:
         key="sweep.keep",
         placeholder="all settings",
         on_change=lambda: links.go("keep", **_kept_address()),
-        help="Several values of one setting: any of them. Of several settings: all of them.",
+        help="Values of one setting are combined with OR, different settings with AND.",
     )
     wanted: dict[str, set[Any]] = {}
     for each in chosen:
@@ -79,38 +79,36 @@ def _kept_address() -> dict[str, str]:
 
 
 def picture(sweep: Sweep, found: Factors, *, lower: bool) -> list[int]:
-    """Draw what is chosen, and return the runs that were brushed."""
+    """Draw the chosen picture, and return the selected runs."""
     pictures = PICTURES if len(found) > 1 else PICTURES[:2]
     kind = st.segmented_control(
-        "Picture", pictures, default=pictures[0], key="picture", required=True, bind="query-params"
+        "Chart", pictures, default=pictures[0], key="picture", required=True, bind="query-params"
     )
     fields = list(found)
     if kind == "Parallel axes":
         figure, places = figures.parallel(sweep, found, lower=lower)
         alt = f"{len(sweep.results)} runs across {len(found)} settings and {sweep.title}"
         event = _chart(figure, "parallel", alt, ("box",))
-        st.caption("Drag a box over an axis to select runs; hold Shift for a box on another axis, too.")
+        st.caption("Drag a box over an axis to select runs; hold Shift to add a box on another axis.")
         boxes = [(*box["x"], *box["y"]) for box in event.selection.box]
         return sorted(settings.brushed(places, boxes))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        x = _choice("Horizontal", "x", fields, fields[0], width=240)
+        x = _choice("X axis", "x", fields, fields[0], width=240)
         others = [field for field in fields if field != x]
         if kind == "Heat map":
-            y = _choice("Vertical", "y", others, others[0], width=240)
+            y = _choice("Y axis", "y", others, others[0], width=240)
         else:
             y = _choice("Colour", "y", ["none", *others], others[0] if others else "none", width=240)
     if kind == "Heat map":
         figure = figures.heat_map(sweep, (x, found[x]), (y, found[y]), lower=lower)
         st.plotly_chart(figure, key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
         rest = [field for field in others if field != y]
-        told = (
-            f"A cell is the mean over all runs with its two values, whatever their {', '.join(rest)}." if rest else ""
-        )
-        st.caption(format.literal(told or "A cell is the mean over the seeds of a setting."))
+        told = f"Each cell is the mean over all runs with its two values, for any {', '.join(rest)}." if rest else ""
+        st.caption(format.literal(told or "Each cell is the mean over the seeds of a setting."))
         return []
     figure = figures.scatter(sweep, x, found[x], (y, found[y]) if y in found else None)
     event = _chart(figure, "scatter", f"{sweep.title} of {len(sweep.results)} runs over {x}", SELECT)
-    st.caption("Bars are 95 % intervals of means over runs (Student's t). Drag a box or a lasso to select runs.")
+    st.caption("Bars are 95 % intervals of the mean over runs (Student's t). Drag a box or a lasso to select runs.")
     return [id for point in event.selection.points if (id := _run_id(point)) is not None]
 
 
@@ -125,7 +123,7 @@ def _run_id(point: Mapping[str, Any]) -> int | None:
 
 
 def selected(runs: Sequence[RunRow], sweep: Sweep, found: Factors) -> None:
-    """List the selected runs, with what can be done with them."""
+    """List the selected runs with links to Curves and Compare."""
     uids = ",".join(run.uid for run in runs)
     with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
         st.markdown(f"**{len(runs)} {'run' if len(runs) == 1 else 'runs'} selected**", width="content")
@@ -152,7 +150,7 @@ def selected(runs: Sequence[RunRow], sweep: Sweep, found: Factors) -> None:
 
 
 def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
-    """All that refreshes while a run is at work."""
+    """Draw the part of the page that refreshes while a run is active."""
     if chosen.experiment is not None:
         experiment = next((row for row in data.list_experiments() if row.uid == chosen.experiment.uid), None)
         if experiment is not None:
@@ -170,11 +168,11 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     sweep = sweep._replace(results={id: sweep.results[id] for id in left if id in sweep.results})
     order = settings.ranked(settings.settings(found, sweep.results), lower=lower)
     if not order:
-        st.caption("None of these runs has a result yet.")
+        st.caption("None of these runs has a value for this metric yet.")
         return
     best.show(sweep, found, order, runs, lower=lower)
     if not found:
-        st.caption("These runs differ in nothing but the seed: launch an experiment that varies a setting.")
+        st.caption("These runs differ only in the seed: launch an experiment that varies a setting.")
         st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
         return
     drawn = {field: {id: values[id] for id in sweep.results} for field, values in found.items()}
@@ -188,10 +186,10 @@ st.title("Sweep")
 everything = data.list_sound_runs()
 if not any(run.step for run in everything):
     if not data.list_experiments():
-        st.caption("No run has made a step yet: launch an experiment that varies a setting.")
+        st.caption("No run has completed a step yet: launch an experiment that varies a setting.")
         st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
         st.stop()
-    st.caption("No run has made a step yet: results appear with the first one.")
+    st.caption("No run has completed a step yet: results appear after the first one.")
 chosen_runs = selection.choose(everything, "sweep")
 is_live = any(run.status in status.OPEN for run in chosen_runs.runs) or (
     chosen_runs.experiment is not None

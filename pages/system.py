@@ -1,4 +1,4 @@
-"""System: are the machine and the database well? Problems, with what to do about them."""
+"""System: health of the machine and the database, and what to do about problems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def devices() -> machine.Devices:
 
 @st.cache_data(ttl="30s", max_entries=1, show_spinner=False)
 def stray(url: str) -> orphans.Orphans:
-    """Find orphans; cached, since it looks at every file of the database at `url`. Raises StoreError."""
+    """Find orphans; cached, since it checks every file of the database at `url`. Raises StoreError."""
     return orphans.find(data.reader())
 
 
@@ -41,7 +41,7 @@ def work() -> health.Work:
 
 
 def is_silent(job: JobRow) -> bool:
-    """Return whether nothing is heard of a job any more: a script, or a job of another host."""
+    """Return whether a job has stopped reporting: a script, or a job on another host."""
     if job.arguments.get("recorded"):
         return job_silent_since(job, time.time()) is not None
     return (PULSE.still_for(job.id, job.host) or 0) > STILL_AFTER
@@ -57,52 +57,52 @@ def table(title: str, rows: dict[str, str], alt: str) -> None:
 
 def database(found: DatabaseState, free: int, total: int) -> None:
     rows = {
-        "Where": found.where,
+        "Location": found.where,
         "Schema": f"{found.schema} ({found.driver})",
         "Size": format.memory(found.size),
         "Write-ahead log": f"{format.memory(found.log_size)} ({found.mode})" if found.mode else format.UNKNOWN,
         "Images": f"{format.count(found.images)}, {format.memory(found.image_bytes)}, in {data.reader().media}",
         "Free on this disk": f"{format.memory(free)} of {format.memory(total)}",
     }
-    table("Database", rows, "Place, schema and sizes of the database")
+    table("Database", rows, "Location, schema and size of the database")
     table("Rows", {name.capitalize(): format.count(n) for name, n in found.rows.items()}, "Rows by kind")
 
 
 def computing() -> None:
-    rows = {"Device": "asking the trainer"}
+    rows = {"Device": "checking…"}
     place = st.empty()
     with place.container():
-        table("Devices", rows, "Being asked")
+        table("Devices", rows, "Devices are being checked")
     known = devices()
     names = [f"{gpu.name}, {format.memory(gpu.free)} of {format.memory(gpu.total)} free" for gpu in known.gpus]
     rows = {
         "Device": "; ".join(names) or "CPU",
         "Threads": format.count(known.threads),
-        "CUDA of PyTorch": known.cuda or "none",
+        "PyTorch CUDA version": known.cuda or "none",
         "Host": identity.host(),
     }
     with place.container():
-        table("Devices", rows, "Devices that torch finds")
+        table("Devices", rows, "Devices that PyTorch finds")
         if problem := health.of_devices(known):
             st.warning(format.literal(problem), icon=":material/warning:")
 
 
-def at_work(now: health.Work) -> None:
+def jobs_and_workers(now: health.Work) -> None:
     workers = state.workers(data.reader())
     alive = {row.host: "gone" if row.host in now.dead else f"process {row.pid}" for row in workers}
-    rows = {"Jobs at work": format.count(now.active), "Jobs that wait": format.count(now.queued)}
-    rows |= {f"Worker of {host}": word for host, word in alive.items()}
-    rows["Webhook"] = "off" if not webhook.is_set() else ("cannot be used" if webhook.problem() else "on")
+    rows = {"Active jobs": format.count(now.active), "Queued jobs": format.count(now.queued)}
+    rows |= {f"Worker on {host}": word for host, word in alive.items()}
+    rows["Webhook"] = "off" if not webhook.is_set() else ("invalid" if webhook.problem() else "on")
     table("Jobs", rows, "Jobs and workers")
 
 
-def care(found: orphans.Orphans) -> None:
+def maintenance(found: orphans.Orphans) -> None:
     st.subheader("Clean up and back up")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(
-            "Nothing is left over: every example, image and folder belongs to a run."
+            "Nothing to clean up: every example, image and folder belongs to a run."
             if not found.any
-            else f"No run needs {format.count(found.examples)} examples, {format.count(found.images)} images, "
+            else f"Not used by any run: {format.count(found.examples)} examples, {format.count(found.images)} images, "
             f"{format.count(len(found.files))} stray files and {format.count(len(found.folders))} output folders "
             f"({format.memory(found.size)}).",
             width="content",
@@ -110,14 +110,14 @@ def care(found: orphans.Orphans) -> None:
         with st.popover("Remove", icon=":material/delete_sweep:", disabled=not found.any, key="orphans"):
             st.text(
                 "\n".join([*map(str, found.folders), *(file.address for file in found.files)])
-                or "Rows of the database only."
+                or "Only database rows will be removed."
             )
-            st.caption("Possible only while no job runs. This cannot be undone.")
-            if st.button("Remove them", type="primary", key="orphans_yes"):
+            st.caption("Works only while no job is running. This cannot be undone.")
+            if st.button("Remove unused data", type="primary", key="orphans_yes"):
                 attempt(intents.remove_orphans)
                 stray.clear()
                 st.rerun()
-    st.caption("A full backup, made while everything runs, and one run for another database:")
+    st.caption("Back up the whole database while it is in use, or export one run to another database:")
     st.code(
         "python -m store backup FOLDER        # restore FOLDER\npython -m store export-run RUN FILE  # import-run FILE",
         language="bash",
@@ -137,14 +137,14 @@ sentences += health.advice(described, free, now, found, webhook.problem())
 for sentence in sentences:
     st.warning(format.literal(sentence), icon=":material/warning:")
 if not sentences:
-    st.success("No problem found.", icon=":material/check:")
+    st.success("No problems found.", icon=":material/check:")
 with st.grid(2, min_column_width=380):
     database(described, free, total)
     with st.container():
-        at_work(now)
+        jobs_and_workers(now)
         devices_place = st.container()
-    table("Versions", machine.versions(), "Versions of packages")
+    table("Versions", machine.versions(), "Package versions")
 if found:
-    care(found)
+    maintenance(found)
 with devices_place:
     computing()

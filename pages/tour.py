@@ -1,4 +1,4 @@
-"""Tour: six stops on recorded runs, with the run at work on this machine beside them."""
+"""Tour: six stops on recorded runs, next to the runs that are active on this machine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def stops() -> None:
 
 st.title("Tour")
 st.markdown(
-    "A model sees a picture and a question and must count. **GRPO** pays it for right answers in the right form and "
-    "shows it no reasoning; **SFT** shows it reasoning to imitate. Six stops show on recorded runs what came of both."
+    "The model sees an image and a question, and must count. **GRPO** rewards correct, well-formed answers and shows "
+    "it no reasoning; **SFT** shows it reasoning to imitate. These six stops show the outcome of both on recorded runs."
 )
 is_here = len(recorded.here(data.list_run_heads(newest=0, uids=tuple(recorded.manifest().runs)))) > 0
 tour, beside = st.columns([3, 2], gap="large")
@@ -39,7 +39,7 @@ with tour:
         st.info(
             "The recorded runs are not in this database."
             if is_shipped
-            else "This copy of the project comes without its recorded runs: start the demo instead.",
+            else "This copy of the project has no recorded runs: start the demo instead.",
             icon=":material/inventory_2:",
         )
         recorded_view.show_button(type="primary")

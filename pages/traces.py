@@ -1,4 +1,4 @@
-"""Traces: what did it say? Every sampled answer of a step, or of an evaluation, beside its image."""
+"""Traces: read every completion of a step, or every prediction of an evaluation, beside its image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from store.trace import Form, form_of
 VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
 STEPS_NAMED = 8
-# What filters and orders need.
+# What each filter and sort order needs.
 PARTS: lacking.Parts = {
     "right and wrong": (lacking.JUDGED,),
     "malformed": (lacking.FORM,),
@@ -36,7 +36,7 @@ def go_to_step(step: int) -> None:
 
 
 def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> int | None:
-    """Return the step of the chosen completion, else that in the address, else the last; None without any."""
+    """Return the chosen completion's step, else the one in the URL, else the last; None if there are no steps."""
     bounds = data.get_step_bounds(run.id)
     if bounds is None:
         return None
@@ -58,7 +58,7 @@ def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> i
             bounds.last,
             key="traces.step",
             on_change=lambda: go_to_step(st.session_state["traces.step"]),
-            help="Left and right arrow keys move by one step. The curve above is the mean reward.",
+            help="Use the left and right arrow keys to move one step. The curve above is the mean reward.",
         )
     move(row, "Right", ":material/chevron_right:", step + 1, disabled=step >= bounds.last)
     return step
@@ -77,7 +77,7 @@ def move(place: DeltaGenerator, key: str, icon: str, step: int, *, disabled: boo
 
 
 def trace_in_address() -> StoredCompletion | StoredPrediction | None:
-    """Return the trace in the address; say so if it is gone."""
+    """Return the trace in the URL; show a warning if it no longer exists."""
     try:
         return chosen_trace.find()
     except StoreError as error:
@@ -86,7 +86,7 @@ def trace_in_address() -> StoredCompletion | StoredPrediction | None:
 
 
 def choose_view(trace: StoredCompletion | StoredPrediction | None) -> str:
-    """Return the view in the address, or that of the trace; choosing the other one leaves the trace."""
+    """Return the view in the URL, or that of the trace; choosing the other view leaves the trace."""
     if trace is None:
         chosen = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
         return str(chosen)
@@ -112,7 +112,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
         siblings = next(each.completions for each in groups if any(row.id == chosen.id for row in each.completions))
         inspector.inspect(store, data.get_run(run.id), chosen, siblings, style)
     look = group_view.filters(SHOWN)
-    lacking.note(data.read_contents(run.id), PARTS, "This run has nothing for some filters")
+    lacking.note(data.read_contents(run.id), PARTS, "Filters without effect on this run")
     blocks = [Block(group.group, group.example, group.completions, group.completions) for group in groups]
     wanted = links.number("group")
     if chosen is not None:
@@ -132,14 +132,14 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
 
 
 def of_evaluations(store: Store, run: RunRow) -> None:
-    """Show where completions are that another tool sampled for evaluation, and that one would look for here."""
+    """Point to the completions that another tool sampled for evaluation, which users may look for here."""
     steps = [str(each.step) for each in data.list_evaluations(run.id) if each.conditions.get("imported")]
     if steps:
         where = f"step {steps[0]}" if len(steps) == 1 else f"steps {', '.join(steps[:STEPS_NAMED])}"
         more = f" and {len(steps) - STEPS_NAMED} more" if len(steps) > STEPS_NAMED else ""
         st.info(
-            f"What was sampled to evaluate {where}{more} is under Predictions: it took the place of the completions of "
-            "training there.",
+            f"The samples of the evaluation at {where}{more} are under Predictions: they were recorded instead of the "
+            "training completions there.",
             icon=":material/fact_check:",
         )
 
@@ -168,7 +168,7 @@ def cards(
     where: str,
     chosen: int | None,
 ) -> None:
-    """Show the blocks that match the filter, some a page."""
+    """Show the blocks that match the filter, one page at a time."""
     kept = select(blocks, look.only, look.order)
     if not kept:
         st.info(nothing_left(look.only, where), icon=":material/filter_alt_off:")
@@ -185,17 +185,19 @@ def nothing_sampled(run: RunRow) -> None:
         st.info("This run was imported without completions.", icon=":material/download:")
     elif lacking.is_script(run):
         evaluated = data.read_contents(run.id).evaluated.any
-        rest = ": its answers to evaluations are under Predictions." if evaluated else ", nor any evaluation."
+        rest = ": its evaluation answers are under Predictions." if evaluated else ", and no evaluation."
         st.info(f"No completions of this script were recorded{rest}", icon=":material/info:")
     elif run.method != "grpo":
-        method = "Imitation samples nothing while it trains" if run.method == "sft" else "This run only evaluates"
+        method = "SFT samples no completions in training" if run.method == "sft" else "This run is evaluation only"
         st.info(f"{method}: its answers are under Predictions.", icon=":material/info:")
     elif run.status == "queued":
-        st.info("This run waits in the queue; completions appear with its first step.", icon=":material/schedule:")
+        st.info("This run is queued: completions appear after its first step.", icon=":material/schedule:")
     elif run.status in status.ACTIVE:
-        st.info("The first step is not finished yet; completions appear with it.", icon=":material/hourglass_top:")
+        st.info(
+            "The first step is still running: completions appear once it is finished.", icon=":material/hourglass_top:"
+        )
     else:
-        st.info("This run ended before its first step; its log says why.", icon=":material/error:")
+        st.info("This run ended before its first step: see its log for the reason.", icon=":material/error:")
     st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": run.uid})
 
 
@@ -204,7 +206,7 @@ show_style()
 store = data.reader()
 runs = run_picker.offered()
 if not runs:
-    recorded_view.no_runs("its answers, each beside its image and with its rewards")
+    recorded_view.no_runs("every completion beside its image, with its rewards")
 trace = trace_in_address()
 # The trace in the address decides, whatever else is there.
 chosen_run = run_picker.in_view(runs)

@@ -111,39 +111,41 @@ def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
             page="run",
             query={"run": grpo},
             title="It learns",
-            sentence="Reward, held-out accuracy and reasoning steps rise together, from reward alone.",
+            sentence="Reward, held-out accuracy and reasoning steps rise together, with reward as the only "
+            "training signal.",
         ),
         Stop(
             page="traces",
             query={"run": grpo, "step": "1"},
             title="The start",
-            sentence="The first answers break the form: few have one think block and one answer block. "
-            "Press the right arrow key to walk on through training.",
+            sentence="Most of the first answers are malformed: few have one think block and one answer block. "
+            "Press the right arrow key to move through training.",
         ),
         Stop(
             page="emergence",
             query={"run": grpo},
             title="The format locks in",
-            sentence="The cards name the steps at which form, numbered reasoning and accuracy arrive, with a trace "
-            "from just before and just after each.",
+            sentence="The cards name the steps at which format, numbered reasoning and accuracy emerge, each with a "
+            "trace from just before and just after.",
         ),
         Stop(
             page="find",
             query={"run": grpo, "judged": "Wrong", "sort": "Most reasoning steps"},
             title="Where it goes wrong",
-            sentence="The longest wrong answers come first: count along with the picture and find the step that slips.",
+            sentence="Wrong answers with the most steps come first: count along in the image to find the step that "
+            "goes wrong.",
         ),
         Stop(
             page="compare",
             query={"run": grpo, "runs": ",".join(uids.values())},
-            title="Reward against imitation",
-            sentence="The tables hold both methods against each other on the same held-out pictures, with intervals.",
+            title="Reward vs imitation",
+            sentence="The tables compare both methods on the same held-out images, with confidence intervals.",
         ),
         Stop(
             page="drift",
             query={"run": grpo, "runs": f"{sft},{grpo}"},
             title="Two styles",
-            sentence="SFT writes like its annotators. GRPO found a style of its own: read them side by side.",
+            sentence="SFT writes like its annotators, GRPO developed its own style: read them side by side.",
         ),
     )
 

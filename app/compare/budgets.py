@@ -1,4 +1,4 @@
-"""The budget of each compared run, and the conditions of its test: one line a run."""
+"""The budget of each compared run, and the conditions of its test, one row per run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cost(store: Store, run: RunDetail) -> Cost:
 
 
 def conditions(store: Store, members: Sequence[Member], benchmark: str) -> list[dict[str, Any]]:
-    """Column to value of each run; None where it is not known or there is none."""
+    """Return the values of each run by column; None where unknown or absent."""
     alike = {(each.run.method, each.run.model, each.run.dataset): 0 for each in members}
     for method, model, dataset in alike:
         configs = list_configurations(store, method=method, model=model, dataset=dataset)
@@ -49,7 +49,7 @@ def _conditions(store: Store, member: Member, benchmark: str, tried: int) -> dic
         "benchmark": benchmark,
         "n": tested.metrics.get("n") if tested else None,
         "step": tested.step if tested else None,
-        "chosen by": "best validation accuracy" if is_chosen else "the last step",
+        "checkpoint": "best validation accuracy" if is_chosen else "last step",
         "encoder": tested.encoder if tested else None,
         "prompt hash": told.get("prompt_hash"),
         "prompt": told.get("prompt"),
@@ -64,7 +64,7 @@ def _conditions(store: Store, member: Member, benchmark: str, tried: int) -> dic
 
 
 def spent(store: Store, run: RunDetail) -> dict[str, Any]:
-    """Return the cost of the whole training, even if an earlier checkpoint was chosen."""
+    """Return the cost of the complete training, even if an earlier checkpoint was chosen."""
     if run.method == "none":
         return dict.fromkeys(("updates", "examples", "generated tokens", "tokens", "device seconds", "device"))
     found = cost(store, run)
@@ -92,8 +92,9 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
         alt="Conditions and budgets of the compared runs",
     )
     st.caption(
-        "Device seconds are those of the updates, without evaluations and pauses; tokens are all that were trained on, "
-        "prompts included; configurations tried are those of the same method, base model and dataset in this database."
+        "Device seconds are those of updates, without evaluations and pauses. Tokens are all that were trained on, "
+        "including prompts. Configurations tried are those with the same method, base model and dataset in this "
+        "database."
     )
 
 

@@ -1,7 +1,7 @@
-"""Compare runs at equal cost: the accuracy of each at the largest budget that all of them were measured at.
+"""Compare runs at equal cost: the accuracy of each at the largest budget at which all of them were measured.
 
 A budget is counted in updates, training examples, device seconds or tokens. Pure functions of validation measurements;
-tests are not used.
+test results are not used.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ BUDGETS: dict[Budget, str] = {
     "updates": "updates",
     "examples": "training examples seen",
     "device seconds": "device seconds of training",
-    "tokens": "tokens trained on, prompts included",
+    "tokens": "tokens trained on, including prompts",
 }
-"""What each budget counts."""
+"""Description of each budget."""
 Source = Literal["val", "probe"]
 
 
 class Cost(NamedTuple):
-    """A run's cumulative cost after each of `steps`, which rise from 0; NaN if unknown."""
+    """A run's cumulative cost after each of `steps`, which increase from 0; NaN if unknown."""
 
     steps: Floats
     spent: Mapping[Budget, Floats]
@@ -46,7 +46,7 @@ class AccuracyPoint(NamedTuple):
     n: int
 
 
-class Course(NamedTuple):
+class Measurements(NamedTuple):
     """A run's measurements by step, and its cost at each."""
 
     name: str
@@ -59,9 +59,9 @@ class Course(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """The last measurement within a budget, its cost, and the first measurement beyond it."""
+    """The last measurement within a budget, its cost, and the first measurement beyond the budget."""
 
-    course: Course
+    run: Measurements
     point: AccuracyPoint | None
     cost: float
     beyond: AccuracyPoint | None
@@ -85,14 +85,14 @@ def cost(run: RunDetail, clock: Clock, seconds: Series) -> Cost:
 
 
 def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Floats:
-    """Return a running total at `steps`, 0 at step 0; NaN if nothing is known."""
+    """Return a cumulative total at `steps`, 0 at step 0; NaN if nothing is known."""
     if not len(at):
         return np.full(len(steps), np.nan)
     return np.interp(steps, np.concatenate([[0], at]), np.concatenate([[0.0], total]))
 
 
 def measured(member: Member, source: Source) -> list[AccuracyPoint]:
-    """Return the newest finished measurement of each step, of the validation split or of a probe."""
+    """Return the latest finished measurement of each step, on the validation split or a probe."""
     samples = (member.run.config.get("evaluation") or {}).get("probe_samples", 0) if source == "probe" else 0
     benchmark = benchmark_of(member.run, member.evaluations, source)
     found: dict[int, AccuracyPoint] = {}
@@ -104,17 +104,15 @@ def measured(member: Member, source: Source) -> list[AccuracyPoint]:
     return [found[step] for step in sorted(found)]
 
 
-def largest(courses: Sequence[Course], budget: Budget) -> float | None:
-    """Return the largest budget that all runs were measured at or beyond; None if a run's cost is unknown."""
-    ends = [course.places(budget)[-1] for course in courses if course.points]
+def largest(runs: Sequence[Measurements], budget: Budget) -> float | None:
+    """Return the largest budget at or beyond which all runs were measured; None if a run's cost is unknown."""
+    ends = [run.places(budget)[-1] for run in runs if run.points]
     return float(min(ends)) if ends and np.isfinite(ends).all() else None
 
 
-def within(course: Course, budget: Budget, most: float) -> Reached:
-    places = course.places(budget)
+def within(run: Measurements, budget: Budget, most: float) -> Reached:
+    places = run.places(budget)
     count = int(np.count_nonzero(places <= most))
-    point, beyond = (course.points[i] if 0 <= i < len(course.points) else None for i in (count - 1, count))
-    cost, cost_beyond = (
-        float("nan") if each is None else course.cost.at(each.step, budget) for each in (point, beyond)
-    )
-    return Reached(course, point, cost, beyond, cost_beyond)
+    point, beyond = (run.points[i] if 0 <= i < len(run.points) else None for i in (count - 1, count))
+    cost, cost_beyond = (float("nan") if each is None else run.cost.at(each.step, budget) for each in (point, beyond))
+    return Reached(run, point, cost, beyond, cost_beyond)

@@ -1,4 +1,4 @@
-"""Runs at equal cost: accuracy on held-out examples along a budget, and each run's at the largest common one."""
+"""Runs at equal cost: held-out accuracy over a budget, and at the largest common budget."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import streamlit as st
 
 from app.compare import equal_cost
 from app.compare.budgets import cost
-from app.compare.equal_cost import BUDGETS, AccuracyPoint, Budget, Course, Reached, Source
-from app.compare.figures import Track, along
+from app.compare.equal_cost import BUDGETS, AccuracyPoint, Budget, Measurements, Reached, Source
+from app.compare.figures import AccuracyCurve, along
 from app.compare.groups import Group
 from app.compare.selection import names, rank_place
 from app.shared import format
@@ -19,15 +19,13 @@ from app.shared.live_chart import live_chart
 from store.db.engine import Store
 from trainer.spec.statistics import wilson
 
-SOURCES: dict[Source, str] = {"val": "Whole validation split", "probe": "Probe: few examples, often"}
+SOURCES: dict[Source, str] = {"val": "Full validation split", "probe": "Probe: few examples, often"}
 
 
 def show(store: Store, groups: Sequence[Group]) -> Budget:
     """Show the comparison and return the chosen budget."""
     with st.container(horizontal=True):
-        budget = st.segmented_control(
-            "At equal", list(BUDGETS), default="examples", key="compare.budget", required=True
-        )
+        budget = st.segmented_control("Budget", list(BUDGETS), default="examples", key="compare.budget", required=True)
         source = st.segmented_control(
             "Measured on",
             list(SOURCES),
@@ -41,15 +39,15 @@ def show(store: Store, groups: Sequence[Group]) -> Budget:
 
 
 def _draw(store: Store, groups: Sequence[Group], budget: Budget, source: Source) -> None:
-    found = courses(store, groups, source)
+    found = measurements(store, groups, source)
     if not found:
-        st.caption("No training run has been measured on validation examples yet.")
+        st.caption("No trained run has validation results yet.")
         return
     most = equal_cost.largest(found, budget)
     drawable = [each for each in found if math.isfinite(each.places(budget)[-1])]
     silent = [format.literal(each.name) for each in found if each not in drawable]
     if silent:
-        st.caption(f"Not known how many {BUDGETS[budget]} it took: {', '.join(silent)}.")
+        st.caption(f"Unknown number of {BUDGETS[budget]}: {', '.join(silent)}.")
     if drawable:
         live_chart(figure(groups, drawable, budget, most), key=f"compare.matched.{budget}", alt=takeaway(found, budget))
     if most is not None:
@@ -58,28 +56,28 @@ def _draw(store: Store, groups: Sequence[Group], budget: Budget, source: Source)
 
 def every_budget(store: Store, groups: Sequence[Group]) -> list[tuple[str, Any]]:
     """Return a title and a validation figure for each budget that is known for all runs."""
-    found = courses(store, groups, "val")
+    found = measurements(store, groups, "val")
     most = {budget: equal_cost.largest(found, budget) for budget in BUDGETS}
     return [
-        (f"Validation accuracy along {BUDGETS[budget]}", figure(groups, found, budget, each))
+        (f"Validation accuracy over {BUDGETS[budget]}", figure(groups, found, budget, each))
         for budget, each in most.items()
         if each is not None
     ]
 
 
-def courses(store: Store, groups: Sequence[Group], source: Source) -> list[Course]:
-    """Return the first seed of each group that was trained and measured."""
+def measurements(store: Store, groups: Sequence[Group], source: Source) -> list[Measurements]:
+    """Return the measurements of the first seed of each group that was trained and measured."""
     trained = {name: group for name, group in names(groups).items() if group.first.method != "none"}
     made = [
-        Course(name, group, equal_cost.measured(group.members[0], source), cost(store, group.first))
+        Measurements(name, group, equal_cost.measured(group.members[0], source), cost(store, group.first))
         for name, group in trained.items()
     ]
     return [each for each in made if each.points]
 
 
-def figure(groups: Sequence[Group], found: Sequence[Course], budget: Budget, most: float | None) -> Any:
+def figure(groups: Sequence[Group], found: Sequence[Measurements], budget: Budget, most: float | None) -> Any:
     tracks = [
-        Track(
+        AccuracyCurve(
             each.name,
             each.group.first.method,
             rank_place(groups, each.group),
@@ -92,27 +90,27 @@ def figure(groups: Sequence[Group], found: Sequence[Course], budget: Budget, mos
     return along(tracks, BUDGETS[budget], most)
 
 
-def takeaway(found: Sequence[Course], budget: Budget) -> str:
+def takeaway(found: Sequence[Measurements], budget: Budget) -> str:
     ends = [f"{each.name} {format.percent(each.points[-1].right / each.points[-1].n)}" for each in found]
-    return f"Held-out accuracy along {BUDGETS[budget]}: at last {', '.join(ends)}."
+    return f"Held-out accuracy over {BUDGETS[budget]}; final values: {', '.join(ends)}."
 
 
 def table(reached: Sequence[Reached], budget: Budget, most: float) -> None:
-    st.markdown(f"**By {format.count(most)} {BUDGETS[budget]}**, the largest budget at which every run was measured")
+    st.markdown(f"**At {format.count(most)} {BUDGETS[budget]}**, the largest budget at which every run was measured")
     st.dataframe(
         {
-            "run": [each.course.name for each in reached],
+            "run": [each.run.name for each in reached],
             "right": [accuracy(each.point) for each in reached],
-            "taken at": [place(each.point, each.cost, budget) for each in reached],
-            "next measured": [accuracy(each.beyond) for each in reached],
-            "then at": [place(each.beyond, each.cost_beyond, budget) for each in reached],
+            "measured at": [place(each.point, each.cost, budget) for each in reached],
+            "next measurement": [accuracy(each.beyond) for each in reached],
+            "next measured at": [place(each.beyond, each.cost_beyond, budget) for each in reached],
         },
         hide_index=True,
-        alt=f"Accuracy of each run by {format.count(most)} {BUDGETS[budget]}",
+        alt=f"Accuracy of each run at {format.count(most)} {BUDGETS[budget]}",
     )
     st.caption(
-        "Each figure is the run's last measurement within the budget; where that lies far before it, the next one says "
-        "how much was gained since. Validation examples only, first seeds only."
+        "Each value is the run's last measurement within the budget; if that was much earlier, the next measurement "
+        "shows the progress since then. Validation examples and first seeds only."
     )
 
 

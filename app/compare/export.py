@@ -51,7 +51,7 @@ _PAGE = """<!doctype html>
 
 
 def rows(table: Table) -> list[list[str]]:
-    """Return the cells, each line preceded by its kind."""
+    """Return the cells, with the kind of each line first."""
     return [
         [REPORTED if line.kind == "reported" else "measured", *(c.text for c in line.cells)] for line in table.lines
     ]
@@ -71,7 +71,7 @@ def _markdown(text: str) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """Return `tabular` environments that need the package booktabs."""
+    """Return `tabular` environments; they need the booktabs package."""
     parts = []
     for table in tables:
         lines = [" & ".join(map(_latex, line)) + r" \\" for line in [("", *table.head), *rows(table)]]
@@ -90,7 +90,7 @@ def _latex(text: str) -> str:
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
-    """Return the tables one after another, each with its name in the first column."""
+    """Return all tables as CSV, with the table's name in the first column."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for table in tables:
@@ -100,7 +100,7 @@ def comma_separated(tables: Sequence[Table]) -> str:
 
 
 def _unformulaic(text: str) -> str:
-    """Return a cell for a spreadsheet, except that a difference with its interval may begin like a formula."""
+    """Return a cell that a spreadsheet does not take for a formula; a difference with its interval is kept as is."""
     return text if _DIFFERENCE.fullmatch(text) else terminal.unformulaic(text)
 
 

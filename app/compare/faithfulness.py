@@ -14,21 +14,21 @@ from store.db.rows import EvaluationRow
 
 
 def show(groups: Sequence[Group]) -> None:
-    """Show the figures, or nothing if no reasoning was altered."""
+    """Show the charts, or nothing if no reasoning was altered."""
     asked = {name: altered_tests(group) for name, group in names(groups).items()}
     asked = {name: found for name, found in asked.items() if found}
     if not asked:
         return
     with st.container(border=True):
         st.markdown(
-            "**CoT-faithfulness probe over the checkpoints**",
-            help="An answer that stays the same did not depend on the thinking. Bands are Wilson's 95 % intervals; "
+            "**CoT-faithfulness probe by checkpoint**",
+            help="An answer that stays the same did not depend on the thinking. Bands are 95 % Wilson intervals; "
             "first seeds only.",
         )
         with st.container(horizontal=True):
             name = st.selectbox("Run", list(asked), index=len(asked) - 1, key="compare.thinking", width=320)
             benchmarks = list(dict.fromkeys(each.benchmark for each in asked[name]))
-            benchmark = st.selectbox("Asked on", benchmarks, key=f"compare.thinking.{name}", width=260)
+            benchmark = st.selectbox("Benchmark", benchmarks, key=f"compare.thinking.{name}", width=260)
         drawn = alterations([each for each in asked[name] if each.benchmark == benchmark])
         alt = f"Share of the answers of {name} on {benchmark} that the CoT-faithfulness probe changed, by checkpoint"
         live_chart(altered(drawn), key="compare.altered", alt=alt)

@@ -14,7 +14,7 @@ from trainer.spec.statistics import wilson
 DASHES = ("solid", "dash", "dot", "dashdot")
 NO_ANSWER = "none"
 MOST_COUNTS = 20
-"""Larger counts share one cell of the heat map."""
+"""Larger counts share one cell in the heat map."""
 
 
 class Tally(NamedTuple):
@@ -26,8 +26,8 @@ class Tally(NamedTuple):
     counts: dict[int, list[int]]
 
 
-class Track(NamedTuple):
-    """Shares of right answers along a budget, with the number of examples behind each."""
+class AccuracyCurve(NamedTuple):
+    """Shares of right answers over a budget, with the number of examples behind each."""
 
     name: str
     method: str
@@ -37,20 +37,20 @@ class Track(NamedTuple):
     n: Sequence[int]
 
 
-def along(tracks: Sequence[Track], title: str, cursor: float | None) -> go.Figure:
-    """Return accuracy with Wilson's intervals over the cost; `cursor` marks the budget of the comparison."""
+def along(curves: Sequence[AccuracyCurve], title: str, cursor: float | None) -> go.Figure:
+    """Return accuracy with Wilson intervals over the cost; `cursor` marks the budget of the comparison."""
     lines = []
-    for each in tracks:
+    for each in curves:
         bounds = np.array([wilson(right, n) for right, n in zip(each.right, each.n, strict=True)])
         color, dash = method_style(each.method)
         share = np.array(each.right) / np.array(each.n)
         lines.append(Line(each.name, each.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
     figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
-    return _marked(figure, tracks)
+    return _marked(figure, curves)
 
 
 class Rewarded(NamedTuple):
-    """Mean totals along a budget, all under one definition."""
+    """Mean total rewards over a budget, all under one definition."""
 
     name: str
     method: str
@@ -66,15 +66,15 @@ def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
     return _marked(figure, runs)
 
 
-def _marked(figure: go.Figure, runs: Sequence[Track] | Sequence[Rewarded]) -> go.Figure:
-    """Return the figure with the ranks of a method told apart by marker shape."""
+def _marked(figure: go.Figure, runs: Sequence[AccuracyCurve] | Sequence[Rewarded]) -> go.Figure:
+    """Return the figure with a marker shape per rank of a method."""
     for each in runs:
         figure.update_traces(marker_symbol=SYMBOLS[each.rank % len(SYMBOLS)], selector={"uid": each.name})
     return figure
 
 
 class Alteration(NamedTuple):
-    """For each checkpoint, how many of n answers one kind of alteration changed."""
+    """Number of answers out of n that one kind of alteration changed, by checkpoint."""
 
     name: str
     steps: Sequence[int]
@@ -84,7 +84,7 @@ class Alteration(NamedTuple):
 
 
 def altered(alterations: Sequence[Alteration]) -> go.Figure:
-    """Return shares of changed answers with intervals, over the checkpoints of one run."""
+    """Return shares of changed answers with intervals, by checkpoint of one run."""
     lines = []
     for i, each in enumerate(alterations):
         steps, changed, low, high = (np.array(column, float) for column in each[1:])
@@ -95,7 +95,7 @@ def altered(alterations: Sequence[Alteration]) -> go.Figure:
 
 
 def by_count(tallies: Sequence[Tally]) -> go.Figure:
-    """Return the share of right answers over the true count, with Wilson's intervals."""
+    """Return the share of right answers by true count, with Wilson intervals."""
     lines = []
     for each in tallies:
         counts = sorted(each.counts)

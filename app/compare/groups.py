@@ -1,4 +1,4 @@
-"""Which runs are compared, on which benchmarks, and whether that is fair: groups of runs, contrasts between them.
+"""Groups of runs, their results on benchmarks, and contrasts between groups whose conditions agree.
 
 Pure functions of rows and of scores.
 """
@@ -22,14 +22,14 @@ from trainer.spec.similarity import CLOSE
 from trainer.spec.statistics import Estimate
 
 SEEDS_FOR_METHODS = 3
-"""Seeds of each side from which a difference is about methods, not about two checkpoints."""
+"""Minimum number of seeds per side for a comparison of methods instead of two checkpoints."""
 METHODS = ("none", "sft", "grpo")
-"""In table order; those of scripts may be others, and come last."""
+"""Methods in table order; other methods, of scripts, come last."""
 GetScores = Callable[[int], Scores]
 
 
 class Member(NamedTuple):
-    """A run with its measurements."""
+    """A run with its evaluations."""
 
     run: RunDetail
     evaluations: Sequence[EvaluationRow]
@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in seed and name, by seed; the newest of each seed."""
+    """Runs that differ only in seed and name, by seed; only the newest run per seed."""
 
     members: tuple[Member, ...]
     arm: str | None = None
@@ -49,7 +49,7 @@ class Group:
 
     @property
     def used(self) -> tuple[Member, ...]:
-        """All seeds if there are enough to compare methods, else the first."""
+        """Return all seeds if there are enough to compare methods, else the first."""
         return self.members if len(self.members) >= SEEDS_FOR_METHODS else self.members[:1]
 
     @property
@@ -63,7 +63,7 @@ class Group:
 
 
 class Measured(NamedTuple):
-    """A share of a group on a benchmark: the mean over the used seeds."""
+    """A group's result on a benchmark: the mean share over the used seeds."""
 
     estimate: Estimate
     n: int
@@ -72,21 +72,21 @@ class Measured(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """`first` minus `second` on the examples that both answered; no value if there are `reasons` against comparing."""
+    """`first` minus `second` on the examples that both answered; no value if they are not comparable (`reasons`)."""
 
     reasons: tuple[str, ...]
     n: int = 0
     seeds: int = 0
-    """Seeds of each side; 1 means two checkpoints."""
+    """Seeds per side; 1 means that two checkpoints are compared."""
     accuracy: Estimate | None = None
     close: Estimate | None = None
-    """Difference of the shares of examples whose similarity is above CLOSE."""
+    """Difference in the share of examples whose similarity is above CLOSE."""
     p: float | None = None
-    """p of the accuracy: McNemar's exact test for two checkpoints; for methods, over seeds and images."""
+    """p-value of the accuracy: McNemar's exact test for two checkpoints; for methods, over seeds and images."""
 
 
 def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
-    """Return runs by configuration, in order of method, style and rank; `arms` names the runs of an experiment."""
+    """Return runs grouped by configuration, ordered by method, style and rank; `arms` names an experiment's runs."""
     found: dict[str, dict[int | None, Member]] = {}
     for member in sorted(members, key=lambda each: each.run.id):
         found.setdefault(configuration(member.run), {})[member.run.seed] = member
@@ -100,18 +100,18 @@ def _place(method: str) -> int:
 
 
 def configuration(run: RunDetail) -> str:
-    """Return a text that is equal for runs that differ only in seed and name; a script's settings may not say all."""
+    """Return a text that is equal for runs that differ only in seed and name; a script's settings may be incomplete."""
     return _but_seed(run.config) if run.config and not is_script(run) else run.uid
 
 
 def is_test(evaluation: EvaluationRow) -> bool:
-    """Return whether an evaluation measures a checkpoint: a finished test, or whatever a script asked."""
+    """Return whether an evaluation counts as a test: a finished test, or any evaluation of a script."""
     is_measured = evaluation.kind == "test" or bool(evaluation.conditions.get("recorded"))
     return is_measured and evaluation.ended_at is not None
 
 
 def tried(configs: Sequence[Mapping[str, Any]]) -> int:
-    """Return the number of configurations, regardless of seeds and names."""
+    """Return the number of distinct configurations, ignoring seeds and names."""
     return len(set(map(_but_seed, configs)))
 
 
@@ -120,9 +120,9 @@ def _but_seed(config: Mapping[str, Any]) -> str:
 
 
 def tested(member: Member, benchmark: str) -> EvaluationRow | None:
-    """Return the finished test of the checkpoint that validation chose, or of the last one if it chose none.
+    """Return the finished test of the checkpoint chosen by validation, else of the last one.
 
-    The test's own result does not influence the choice.
+    Test results do not influence the choice.
     """
     found = [each for each in member.evaluations if each.benchmark == benchmark and is_test(each)]
     best = next((row.step for row in member.checkpoints if row.kind == "best"), None)
@@ -131,7 +131,7 @@ def tested(member: Member, benchmark: str) -> EvaluationRow | None:
 
 
 def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
-    """Return the newest finished test with samples of the checkpoint that `tested` returns."""
+    """Return the latest finished test with samples, of the checkpoint that `tested` returns."""
     shown = tested(member, benchmark)
     found = [
         each
@@ -149,7 +149,7 @@ def benchmarks(members: Sequence[Member]) -> list[str]:
 
 
 def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
-    """Return exact match or, with `close`, the share of close ones; None unless every seed has it."""
+    """Return exact match or, with `close`, the share of similar traces; None unless every seed has it."""
     evaluations = [tested(member, benchmark) for member in group.used]
     present = tuple(each for each in evaluations if each is not None)
     if len(present) < len(evaluations):
@@ -165,7 +165,7 @@ def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = F
 
 
 def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Measured]:
-    """Return the newest finished baseline of each kind of the group's first seed."""
+    """Return the latest finished baseline of each kind for the group's first seed."""
     evaluations = {
         str(each.conditions.get("baseline")): each
         for each in group.members[0].evaluations
@@ -180,13 +180,13 @@ def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Meas
 
 
 def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> Contrast:
-    """Return `first` minus `second`, if the conditions of all evaluations agree except for the style."""
+    """Return `first` minus `second` if the conditions of all evaluations agree, except for the style."""
     enough = min(len(first.members), len(second.members)) >= SEEDS_FOR_METHODS
     sides = [group.members if enough else group.members[:1] for group in (first, second)]
     found = [[tested(member, benchmark) for member in side] for side in sides]
     evaluations = [[each for each in side if each is not None] for side in found]
     if any(len(kept) < len(side) for kept, side in zip(evaluations, sides, strict=True)):
-        return Contrast(("not measured on both sides",))
+        return Contrast(("not measured for both",))
     reference = evaluations[0][0]
     reasons = dict.fromkeys(
         reason for side in evaluations for each in side for reason in differences(reference.conditions, each.conditions)
@@ -194,7 +194,7 @@ def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> 
     loaded = [[scores(each.id) for each in side] for side in evaluations]
     values, images = _matrix(loaded, close=False)
     if values is None:
-        reasons["no example in common"] = None
+        reasons["no common examples"] = None
     if reasons or values is None:
         return Contrast(tuple(reasons))
     similar, known = _matrix(loaded, close=True)
@@ -216,7 +216,7 @@ def _p_value(first: statistics.Scores, second: statistics.Scores, images: statis
 
 
 def _matrix(sides: Sequence[Sequence[Scores]], *, close: bool) -> tuple[list[statistics.Scores] | None, list[str]]:
-    """Return (seeds, items) of each side on the examples that all have, and the items' images; None without any."""
+    """Return each side's (seeds, items) on the examples that all share, and the items' images; None without any."""
     every = [each for side in sides for each in side]
     shared = every[0].example_id
     for each in every:
@@ -235,7 +235,7 @@ def _on(each: Scores, shared: Any, close: bool) -> Any:
 
 
 def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
-    """Return the fields in which the runs differ (names and seeds too), each with its value in each run."""
+    """Return the fields in which the runs differ, including names and seeds, with each run's value."""
     configs = [flat(run.config) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     found = {key: [config.get(key) for config in configs] for key in keys}
@@ -243,7 +243,7 @@ def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
 
 
 def is_control(group: Group) -> bool:
-    """Return whether a group learns from another reward or by rejection sampling: a control."""
+    """Return whether a group is a control: it learns from another reward, or by rejection sampling."""
     run = group.first
     pays_for_nothing = run.method == "grpo" and bool(run.config) and not run.reward_weights.get("accuracy")
     return pays_for_nothing or run.config.get("imitate", "references") != "references"

@@ -1,4 +1,4 @@
-"""Progress of an experiment: its finished, running, waiting and failed runs, and why they failed."""
+"""Progress of an experiment: finished, running, queued and failed runs, and the reasons for failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_open(experiment: ExperimentRow) -> bool:
 
 
 def progress(experiment: ExperimentRow, was_open: bool) -> None:
-    """Show the progress; rerun the page when the last job has ended."""
+    """Show the progress, and rerun the page when the last job has ended."""
     jobs = jobs_of(experiment)
     ended = [job for job in jobs if job.state not in status.OPEN]
     failed = [job for job in ended if job.state != "finished"]

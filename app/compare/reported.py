@@ -1,7 +1,7 @@
-"""Figures that the original project reports, as it reports them. Nothing here was measured by this program.
+"""Results as reported by the original project; none of them was measured by this program.
 
-Its two arms were evaluated with different prompts and sampled decoding, and it gives no intervals; its similarity is
-the share of examples whose cosine (all-mpnet-base-v2) exceeds 0.8.
+Its two arms were evaluated with different prompts and sampled decoding, without intervals; its similarity is the share
+of examples whose cosine (all-mpnet-base-v2) exceeds 0.8.
 """
 
 from __future__ import annotations

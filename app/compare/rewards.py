@@ -1,6 +1,6 @@
-"""Total rewards of runs with different rewards, all scored again under one definition.
+"""Total rewards of runs with different rewards, rescored under one definition.
 
-The probes' answers are scored: the same examples for every run and method.
+The answers to the probes are rescored, since they use the same examples for every run and method.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from store.db.engine import Store
 from store.evaluations.predictions import iter_predictions_of
 from trainer.spec.config import ConfigError, RunConfig, from_dict
 
-OWN = "Weights of my own"
+OWN = "Custom weights"
 ANSWERS = ("greedy", "sampled")
 Weights = Mapping[str, float]
 
@@ -32,7 +32,7 @@ Weights = Mapping[str, float]
 def show(store: Store, groups: Sequence[Group], budget: Budget) -> None:
     trained = {name: group for name, group in names(groups).items() if group.first.method != "none"}
     if not trained:
-        st.caption("None of the chosen runs trains.")
+        st.caption("None of the chosen runs was trained.")
         return
     weights = definition(trained)
     answers = st.segmented_control("Answers", ANSWERS, default=ANSWERS[0], key="compare.answers", required=True)
@@ -49,16 +49,16 @@ def show(store: Store, groups: Sequence[Group], budget: Budget) -> None:
             drawn.append(Rewarded(name, group.first.method, rank_place(groups, group), places, totals))
     if unknown:
         parts = ", ".join(map(format.literal, unknown))
-        st.caption(f"Left out, since a component of this definition was never recorded for them: {parts}.")
+        st.caption(f"Left out because they did not record all components of this definition: {parts}.")
     if drawn:
-        alt = f"Mean total reward of the probes' {answers} answers along {BUDGETS[budget]}, as {words(weights)}"
+        alt = f"Mean total reward of the probes' {answers} answers over {BUDGETS[budget]}, as {words(weights)}"
         live_chart(rewards(drawn, BUDGETS[budget]), key=f"compare.rewards.{budget}", alt=alt)
     elif not unknown:
-        st.caption("No probe has such answers yet.")
+        st.caption(f"No probe has {answers} answers yet.")
 
 
 def definition(trained: Mapping[str, Group]) -> Weights:
-    """Return the weights of a chosen run, or those typed in; GRPO runs come first."""
+    """Show the choice of a definition and return its weights: those of a run, GRPO first, or custom ones."""
     by_words: dict[str, Weights] = {}
     for group in sorted(trained.values(), key=lambda group: group.first.method != "grpo"):
         if group.first.reward_weights:
@@ -81,12 +81,12 @@ def definition(trained: Mapping[str, Group]) -> Weights:
 
 
 def words(weights: Weights) -> str:
-    """Return weights in words: `2 × format + 0.25 × steps`."""
+    """Return weights as text: `2 × format + 0.25 × steps`."""
     return " + ".join(f"{weight:g} × {label}" for label, weight in sorted(weights.items()) if weight) or "nothing"
 
 
 def _rescored(store: Store, group: Group, weights: Weights, *, is_sampled: bool) -> dict[int, float] | None:
-    """Return mean totals of the first seed's probes by step; None if the definition does not fit the records."""
+    """Return mean totals of the first seed's probes by step; None if a component was not recorded."""
     probes = {e.step: e.id for e in group.members[0].evaluations if e.kind == "probe" and e.ended_at is not None}
     scheme = json.dumps(dict(weights), sort_keys=True)
     config = json.dumps(group.first.config, sort_keys=True)
@@ -103,7 +103,7 @@ def _totals(store: Store, probes: tuple[int, ...], is_sampled: bool, weights: st
 
 
 def _readable(config: dict[str, Any]) -> RunConfig:
-    """Return a run's configuration, or today's defaults if it cannot be read any more."""
+    """Return a run's configuration, or the current defaults if it can no longer be read."""
     try:
         return from_dict(config)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Choose the runs to compare: those of an experiment, those in the address, or all that were tested."""
+"""Choose the runs to compare: those of an experiment, those in the URL, or all tested ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from store.db.rows import ExperimentRow, RunRow
 
 ALL = "all"
 NEWEST = 12
-"""Runs that are compared where nobody has chosen any: the newest that were tested."""
+"""Number of newest tested runs that are compared by default."""
 MOST = 100
-"""Runs that are compared at once, whoever chose them."""
+"""Maximum number of runs that are compared."""
 
 
 class ComparedRuns(NamedTuple):
-    """`experiment` is None where the runs were chosen one by one; `left_out` says which are not compared."""
+    """`experiment` is None if runs were chosen individually; `left_out` says which runs are not compared."""
 
     groups: list[Group]
     members: list[Member]
@@ -30,11 +30,11 @@ class ComparedRuns(NamedTuple):
 
 
 def choose(runs: Sequence[RunRow]) -> ComparedRuns:
-    """The choice is kept in the address: `experiment=UID`, or `runs=UID,UID`."""
+    """Show and return the choice, which the URL keeps as `experiment=UID` or `runs=UID,UID`."""
     experiments = data.list_experiments()
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
-        st.caption(f"{len(uids)} chosen runs.")
+        st.caption(f"{len(uids)} runs selected.")
         st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.forget_several)
         wanted = [run for run in runs if run.uid in frozenset(uids)]
         return _chosen(wanted, None, MOST)
@@ -63,7 +63,7 @@ def label(experiment: ExperimentRow) -> str:
 
 
 def tested(runs: Sequence[RunRow]) -> list[RunRow]:
-    """The runs with a finished test; where there are too many to compare, the others would only take their places."""
+    """Return the runs with a finished test: others would only use up places among those compared."""
     if len(runs) <= NEWEST:
         return list(runs)
     ids, scripts = data.list_evaluated(("test",)), data.list_evaluated(("val",))
@@ -71,7 +71,7 @@ def tested(runs: Sequence[RunRow]) -> list[RunRow]:
 
 
 def _chosen(runs: Sequence[RunRow], experiment: ExperimentRow | None, most: int) -> ComparedRuns:
-    """The newest `most` of the runs, which come newest first."""
+    """Return the first `most` of the runs, which are ordered newest first."""
     comparable = [run for run in runs if run.method in comparison.METHODS or is_script(run)]
     ids = tuple(run.id for run in comparable[:most])
     found, evaluations, saved = data.get_runs(ids), data.evaluations_by_run(ids), data.checkpoints_by_run(ids)
@@ -84,11 +84,11 @@ def _left_out(count: int, most: int) -> str:
     if count <= most:
         return ""
     what = "tested runs" if most == NEWEST else "chosen runs"
-    return f"The newest {most} of {format.count(count)} {what} are compared: select others on the Runs page."
+    return f"Comparing the newest {most} of {format.count(count)} {what}: select others on the Runs page."
 
 
 def names(groups: Sequence[Group]) -> dict[str, Group]:
-    """Return groups by a name that distinguishes them."""
+    """Return groups by a distinguishing name."""
     found: dict[str, Group] = {}
     for group in groups:
         rank = f" r{group.first.lora_rank}" if group.first.lora_rank else ""
@@ -98,15 +98,17 @@ def names(groups: Sequence[Group]) -> dict[str, Group]:
 
 
 def rank_place(groups: Sequence[Group], group: Group) -> int:
-    """Return the position of its rank among those of its method, from the lowest."""
+    """Return the index of a group's rank among the ranks of its method, lowest first."""
     ranks = sorted({g.first.lora_rank or 0 for g in groups if g.first.method == group.first.method})
     return ranks.index(group.first.lora_rank or 0)
 
 
 def nothing(chosen: ComparedRuns) -> str:
-    """Return why there is nothing to compare."""
+    """Return a sentence that says why there is nothing to compare."""
     if chosen.experiment is not None:
-        return f"No run of {format.literal(chosen.experiment.name)} has been tested yet: the tables fill as tests end."
+        return (
+            f"No run of {format.literal(chosen.experiment.name)} has been tested yet: results appear as tests finish."
+        )
     if chosen.members and all(is_script(member.run) for member in chosen.members):
-        return "No evaluation of these scripts was recorded: `run.evaluation(step, benchmark, rows)` records one."
-    return "No run has been tested yet. Launch an experiment, or evaluate a run on its page."
+        return "These scripts have no evaluations: record one with `run.evaluation(step, benchmark, rows)`."
+    return "No run has been tested yet: launch an experiment, or evaluate a run on its page."

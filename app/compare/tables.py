@@ -1,4 +1,4 @@
-"""The three tables of a comparison, as text with its sources: measured rows, and the reported ones beside them.
+"""The tables of a comparison as text with sources: measured rows, next to reported ones.
 
 Pure functions of groups.
 """
@@ -20,13 +20,13 @@ from trainer.spec.similarity import COS_AT
 
 Kind = Literal["measured", "reported"]
 NO_VALUE = format.UNKNOWN
-BASELINES = {"blind": "image blanked", "shuffled": "another image", "majority": "majority answer of train"}
+BASELINES = {"blind": "blank image", "shuffled": "another image", "majority": "majority answer of train"}
 
 
 class Cell(NamedTuple):
     text: str
     source: EvaluationRow | None = None
-    """The evaluation with the predictions behind it; the first seed's if there are several."""
+    """The evaluation behind it; of several seeds, the first one's."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TableLine:
     cells: tuple[Cell, ...]
     kind: Kind = "measured"
     contrast: Contrast | None = None
-    """The contrast shown in the last two cells, filled in once all p-values of the table are known."""
+    """The contrast in the last two cells, which are filled in once all p-values of the table are known."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
         "Exact match",
         COS_AT,
         "Well-formed",
-        "Samples before",
-        "Minus SFT CoT",
+        "pass@k before training",
+        "Δ vs SFT CoT",
         "p",
     )
     rows = [
@@ -101,7 +101,7 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
             words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
             cells = (*map(Cell, words), *map(_share, others), _best_sample(base, name), _share(right))
             lines.append(TableLine(cells, contrast=_contrast(grpo, sft, name, scores)))
-    outcome = ("Before training", "SFT", "Samples before", "GRPO", "GRPO minus SFT", "p")
+    outcome = ("Before training", "SFT", "pass@k before training", "GRPO", "GRPO − SFT", "p")
     head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
     rows = [
         _reported(
@@ -110,11 +110,11 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
         )
         for name, sft_share, grpo_share in reported.BENCHMARKS
     ]
-    return _table("benchmarks", "Benchmarks that training did not see", head, lines, rows)
+    return _table("benchmarks", "Benchmarks not used in training", head, lines, rows)
 
 
 def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
-    """Compare each method at its ranks with its own lowest rank."""
+    """Compare each method's ranks with its own lowest rank."""
     lines = []
     for lowest in groups:
         same = [g for g in groups if g.first.lora_rank and _but_rank(g) == _but_rank(lowest)]
@@ -128,7 +128,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
             words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
             against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
             lines.append(TableLine((*map(Cell, words), _share(right), _share(close)), contrast=against))
-    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", COS_AT, "Minus lowest rank", "p")
+    head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", COS_AT, "Δ vs lowest rank", "p")
     rows = [
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
         for r in reported.RANKS
@@ -137,7 +137,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
 
 
 def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
-    """Compare the last evaluation of each script with that of the first one, benchmark by benchmark."""
+    """Compare the last evaluation of each script with that of the first script, by benchmark."""
     lines = []
     for name in benchmarks:
         found = [(group, comparison.measured(group, name, scores)) for group in groups]
@@ -148,12 +148,12 @@ def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScor
             where = (str(right.evaluations[0].step), str(right.n))
             against = None if group is first else comparison.contrast(group, first, name, scores)
             lines.append(TableLine((*map(Cell, (*words, *where)), _share(right)), contrast=against))
-    head = ("Run", "Method", "Model", "Benchmark", "Step", "n", "Right", "Minus the first", "p")
-    return _table("recorded", "What scripts were evaluated on", head, lines, [])
+    head = ("Run", "Method", "Model", "Benchmark", "Step", "n", "Right", "Δ vs first run", "p")
+    return _table("recorded", "Evaluations of scripts", head, lines, [])
 
 
 def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
-    """Compare sampling, on first seeds: does training find answers that the base never gave, or rarely gave?"""
+    """Compare samples of first seeds: does training find answers that the base never, or rarely, gave?"""
     found = []
     for group in groups:
         for name in benchmarks:
@@ -170,15 +170,15 @@ def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScore
         cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
         lines.append(TableLine((*map(Cell, words), _share(greedy), *cells)))
     notes = (
-        "pass@k: the chance that one or more of k samples is right; maj@k: that their commonest answer is. Both are "
-        "means over all subsets of the samples. Greedy answers involve no sampling.",
+        "pass@k: probability that at least one of k samples is right. maj@k: probability that their most common answer "
+        "is right. Both are means over all subsets of the samples. Greedy answers involve no sampling.",
     )
     head = ("Model", "Method", "Rank", "Benchmark", "n", "Greedy", *keys)
-    return Table("samples", "Greedy answers beside samples", head, tuple(lines), notes)
+    return Table("samples", "Greedy and sampled answers", head, tuple(lines), notes)
 
 
-def load_bearing(groups: Sequence[Group]) -> Table:
-    """Return how often altered reasoning changed the answer, for the first seed of each group, by checkpoint."""
+def faithfulness(groups: Sequence[Group]) -> Table:
+    """Return how often altered reasoning changed the answer, by checkpoint of each group's first seed."""
     lines = []
     for group in groups:
         for each in group.members[0].evaluations:
@@ -190,13 +190,23 @@ def load_bearing(groups: Sequence[Group]) -> Table:
             share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", each)
             rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
             lines.append(TableLine((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
-    head = ("Model", "Method", "Rank", "Benchmark", "Step", "Thinking", "n", "Answer changed", "Answered its number")
-    notes = ("Well-formed answers, asked again after altered reasoning: one that stays the same did not depend on it.",)
+    head = (
+        "Model",
+        "Method",
+        "Rank",
+        "Benchmark",
+        "Step",
+        "Thinking",
+        "n",
+        "Answer changed",
+        "Followed altered number",
+    )
+    notes = ("Well-formed answers are generated again after altered reasoning; unchanged ones did not depend on it.",)
     return Table("thinking", "CoT-faithfulness probe", head, tuple(lines), notes)
 
 
 def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[TableLine], rows: Sequence[TableLine]) -> Table:
-    """Build a table: add differences with p-values corrected within it, notes on them, and the reported rows."""
+    """Return a table with differences, p-values corrected within it, notes, and the reported rows."""
     raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
     corrected = iter(statistics.holm(raw))
     done = []
@@ -223,17 +233,17 @@ def _notes(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
         return ()
     seeds = {each.seeds for each in measured}
     of_two = (
-        "One seed a side: a difference speaks of these two checkpoints, not of methods. Its p is McNemar's exact test, "
-        "its interval a paired bootstrap over images."
+        "One seed per side: differences are between two checkpoints, not between methods. p is from McNemar's exact "
+        "test, the interval from a paired bootstrap over images."
     )
     of_methods = (
-        "Three or more seeds a side: a difference speaks of methods. Its p and its interval share one error: over "
-        "seeds by Welch and Satterthwaite, over images by a bootstrap."
+        "Three or more seeds per side: differences are between methods. p and interval use the same error: over seeds "
+        "by Welch and Satterthwaite, over images by a bootstrap."
     )
     chosen = [*([of_two] if 1 in seeds else []), *([of_methods] if max(seeds) > 1 else [])]
     return (
         *chosen,
-        "Differences are in points, on the examples that both sides answered; p is corrected by Holm's rule.",
+        "Differences are in percentage points, on examples that both sides answered; p is Holm-corrected.",
     )
 
 
@@ -251,7 +261,7 @@ def _lowest_rank(groups: Sequence[Group]) -> list[Group]:
 
 
 def _trained_datasets(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups without bases tested on what no run trained on: they belong to the other benchmarks."""
+    """Return the groups without bases that were tested on a dataset that no run trained on."""
     trained = {group.first.dataset for group in groups if group.first.method != "none"}
     return [group for group in groups if not trained or group.first.dataset in trained]
 
@@ -304,9 +314,9 @@ def _figure(found: Measured, name: str) -> str:
 
 
 def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None:
-    """Return what a group was trained from, as tested on a benchmark, or the group itself if it was not trained.
+    """Return the tested starting point of a group on a benchmark, or the group itself if it was not trained.
 
-    That is the base, or the run whose adapter the first seed started with, if that very checkpoint was tested.
+    That is the base model, or the run whose adapter the first seed started from, if exactly that checkpoint was tested.
     """
     run = group.first
     if run.method == "none":
@@ -321,12 +331,12 @@ def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None
 
 
 def _adapter(group: Group) -> str:
-    """Return `UID`, `UID:STEP` or a folder; empty if the base was trained."""
+    """Return `UID`, `UID:STEP` or a folder; empty if training started from the base model."""
     return str((group.first.config.get("model") or {}).get("adapter") or "")
 
 
 def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
-    """Return the run of an adapter as a group; without a step it is the best checkpoint, which is the tested one."""
+    """Return the run of an adapter as a group; without a step, that is its best checkpoint, which was tested."""
     given = checkpoint.parse(adapter)
     if given.step is None and given.checkpoint not in (None, "best"):
         return None
@@ -343,7 +353,7 @@ def _sampled(group: Group | None, benchmark: str) -> EvaluationRow | None:
 
 
 def _best_sample(group: Group | None, benchmark: str) -> Cell:
-    """Return the chance that one of the largest number of samples is right, for the first seed."""
+    """Return pass@k of the first seed for the largest k."""
     found = _sampled(group, benchmark)
     if found is None:
         return Cell(NO_VALUE)
@@ -352,7 +362,7 @@ def _best_sample(group: Group | None, benchmark: str) -> Cell:
 
 
 def _baselines(group: Group, scores: GetScores) -> list[TableLine]:
-    """Return the first seed's results on its own dataset without seeing the image, or without a model."""
+    """Return the first seed's baselines on its own dataset: without its image, or without a model."""
     lines = []
     for name, found in comparison.baselines(group, group.first.dataset, scores).items():
         words = (_model(group), f"{group.label}: {BASELINES[name]}", _rank(group), "1", str(found.n))

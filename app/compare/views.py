@@ -1,4 +1,4 @@
-"""Details behind the tables: curves of accuracy, answers by true count, and examples that one side won."""
+"""Details behind the tables: accuracy curves, answers by true count, and examples that only one side got right."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from store.examples import get_examples
 
 TRACES = "traces"
 SHOWN = 12
-"""Examples in the gallery."""
+"""Number of examples in the gallery."""
 COUNTED = "steps_equal_count"
 FIGURES = {
-    "exact_match_lenient": "right, last number",
+    "exact_match_lenient": "right (last number)",
     "answered": "answered",
     "mean_absolute_error": "MAE of answers",
     "rmse": "RMSE of answers",
-    "off_by_one": "at most 1 off",
-    "relaxed": "at most 5 % off",
-    "consistent": "answers what it concludes",
+    "off_by_one": "off by at most 1",
+    "relaxed": "off by at most 5 %",
+    "consistent": "answer = conclusion",
     "mean_think_tokens": "think tokens",
     "mean_steps": "numbered steps",
     COUNTED: "steps = count",
@@ -41,11 +41,11 @@ FIGURES = {
     "cos_ceiling": "ceiling",
     "truncated": "cut off",
 }
-"""Column heading of each figure of an evaluation."""
+"""Column title by metric of an evaluation."""
 
 
 def path_figure(groups: Sequence[Group]) -> Any:
-    """Return validation accuracy against similarity over the checkpoints of the first seed of each group."""
+    """Return validation accuracy against similarity, by checkpoint of each group's first seed."""
     drawn = []
     for name, group in names(groups).items():
         points = {
@@ -74,41 +74,45 @@ def count_figure(groups: Sequence[Group], benchmark: str) -> Any:
 def charts(groups: Sequence[Group], benchmark: str) -> None:
     both = st.grid(2, min_column_width=400)
     with both, st.container(border=True):
-        st.markdown("**Accuracy against similarity**", help="On validation, one path a run over its checkpoints.")
+        st.markdown(
+            "**Accuracy against similarity**", help="Validation results, one path per run over its checkpoints."
+        )
         figure = path_figure(groups)
         if figure is None:
-            st.caption("No run was validated with a sentence encoder.")
+            st.caption("No run has validation results with similarities.")
         else:
-            live_chart(figure, key="compare.paths", alt="Accuracy against similarity to the reference, one path a run")
+            live_chart(
+                figure, key="compare.paths", alt="Accuracy against similarity to the reference, one path per run"
+            )
     with both, st.container(border=True):
-        st.markdown("**Accuracy by true count**", help="Bars and bands are Wilson's 95 % intervals; first seeds only.")
+        st.markdown("**Accuracy by true count**", help="Bars and bands are 95 % Wilson intervals; first seeds only.")
         figure = count_figure(groups, benchmark)
         if figure is None:
-            st.caption(f"Nothing was measured by count on {format.literal(benchmark)}.")
+            st.caption(f"No results by true count on {format.literal(benchmark)}.")
         else:
             live_chart(figure, key="compare.counts", alt=f"Accuracy by true count on {benchmark}")
 
 
 def figures_table(groups: Sequence[Group], benchmark: str) -> None:
-    """Show the other figures from the test of each first seed."""
+    """Show the other metrics from the test of each group's first seed."""
     tested = {name: comparison.tested(group.members[0], benchmark) for name, group in names(groups).items()}
     found = {name: evaluation.metrics for name, evaluation in tested.items() if evaluation is not None}
     if not any(values.get(key) is not None for values in found.values() for key in FIGURES):
-        st.caption(f"No further figures were recorded on {format.literal(benchmark)}.")
+        st.caption(f"No other metrics were recorded on {format.literal(benchmark)}.")
         return
-    # Prose has no numbered steps, and then their number cannot be compared with the count.
+    # Without numbered steps, as in prose, their number cannot be compared with the count.
     shown = {name: values if values.get("mean_steps") else {**values, COUNTED: None} for name, values in found.items()}
     st.dataframe(
         {"run": list(shown)} | {label: [row.get(key) for row in shown.values()] for key, label in FIGURES.items()},
         hide_index=True,
         placeholder=format.UNKNOWN,
         column_config={label: st.column_config.NumberColumn(format="%.3g") for label in FIGURES.values()},
-        alt=f"Further figures of each run on {benchmark}",
+        alt=f"Other metrics of each run on {benchmark}",
     )
 
 
 def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
-    """Show one group's answers to each true count."""
+    """Show one group's answers by true count."""
     by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
     if not by_name:
         return
@@ -119,15 +123,15 @@ def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
         if not np.isfinite(found.truth).any():
             st.caption(f"No question of {format.literal(benchmark)} has a count as its gold answer.")
             return
-        alt = f"Answers of {name} to each true count on {benchmark}"
+        alt = f"Answers of {name} by true count on {benchmark}"
         live_chart(heat(found.truth, found.answer), key="compare.confusion", alt=alt)
 
 
 def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
-    """Compare two checkpoints example by example: how many, and which, only one of them got right."""
+    """Compare two checkpoints example by example: how many and which examples only one of them got right."""
     by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
     if len(by_name) < 2:
-        st.caption("Two runs that were tested on this benchmark are needed.")
+        st.caption("This needs two runs with tests on this benchmark.")
         return
     options = list(by_name)
     methods = [group.first.method for group in by_name.values()]
@@ -170,11 +174,11 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
 
 
 def answered_and_right(name: str, scores: Scores) -> None:
-    """Split a difference in accuracy into more answers and better answers."""
+    """Show the share of answered examples, and the accuracy on those."""
     answered = ~np.isnan(scores.answer)
     right = scores.correct[answered].mean() if answered.any() else float("nan")
     st.caption(
-        f"{format.literal(name)}: {format.percent(answered.mean())} answered, {format.percent(right)} of those right."
+        f"{format.literal(name)}: {format.percent(answered.mean())} answered, of which {format.percent(right)} right."
     )
 
 
@@ -182,7 +186,7 @@ Side = tuple[str, Scores, int, Group]
 
 
 def card(example: Any, *sides: Side) -> str:
-    """Return one example with both answers, each a link to its trace, all text as it stands."""
+    """Return one example with both answers, each linked to its trace, as inert HTML."""
     images = "".join(
         f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The picture">' for sha256 in example.images[:1]
     )

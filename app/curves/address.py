@@ -1,4 +1,4 @@
-"""Lists in the address: keys may hold anything, so commas within them are written as the address writes them."""
+"""Lists in the URL: keys may contain anything, so commas within them are percent-encoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.shared import links
 from app.shared.live_chart import Legend
 
 NOTHING = "-"
-"""A list that was emptied, where a missing one means the default."""
+"""An empty list; a missing one means the default."""
 READABLE = " ·–/=.:@()"
 
 
@@ -24,12 +24,12 @@ def split(text: str) -> list[str]:
 
 
 def read(name: str) -> list[str] | None:
-    """Return the list of a parameter; None where the address has none."""
+    """Return a parameter's list; None if the URL has none."""
     return split(st.query_params[name]) if name in st.query_params else None
 
 
 def legend(keys: Iterable[str]) -> Legend:
-    """Return what the legend has hidden and brought to the front among these keys."""
+    """Return which of these keys the legend has hidden or brought to the front."""
     known = list(keys)
     shown = read("only")
     hidden = [key for key in known if key not in shown] if shown is not None else read("hidden") or []
@@ -38,7 +38,7 @@ def legend(keys: Iterable[str]) -> Legend:
 
 
 def keep_legend(chosen: Legend, keys: Iterable[str]) -> None:
-    """Write the legend's choice, by the shorter of the hidden and the shown keys."""
+    """Write the legend's state to the URL, as the shorter list of hidden or visible keys."""
     shown = [key for key in keys if key not in chosen.hidden]
     place = {"front": chosen.front} if chosen.front else {}
     if chosen.hidden:

@@ -18,7 +18,7 @@ UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "second
 
 
 class Scale(NamedTuple):
-    """Where the steps of one run lie: knots that map steps to places; both rise."""
+    """Knots that map one run's steps to positions on the axis; both increase."""
 
     steps: Floats
     places: Floats
@@ -31,7 +31,7 @@ class Scale(NamedTuple):
 
 
 class SharedAxis(NamedTuple):
-    """The axis of all runs; `scales` is None where a place is its step. Runs without a scale have no place on it."""
+    """The axis of all runs; without `scales`, positions are steps. With them, runs without one are not on the axis."""
 
     title: str
     scales: Mapping[int, Scale] | None = None
@@ -46,7 +46,7 @@ class SharedAxis(NamedTuple):
         return max(0, round(place if self.scales is None else self.scales[run_id].step(place)))
 
     def steps(self, run_ids: Sequence[int], lo: float, hi: float) -> tuple[int, int]:
-        """Return the first and last step of any run between two places."""
+        """Return the first and last step of any run between two positions."""
         placed = [run_id for run_id in run_ids if self.has(run_id)]
         if not placed:
             return 0, 0
@@ -54,7 +54,7 @@ class SharedAxis(NamedTuple):
 
 
 def axis(kind: Kind, clocks: Mapping[int, Clock], runs: Sequence[RunDetail]) -> SharedAxis:
-    """Return the axis; time counts from each run's first step on, and tokens go on where a run was resumed."""
+    """Return the axis; time starts at each run's first step, and tokens continue where a run was resumed."""
     if kind == "time":
         elapsed = {id: np.maximum.accumulate(clock.at - clock.at[0]) for id, clock in clocks.items()}
         longest = max((float(each[-1]) for each in elapsed.values()), default=0.0)

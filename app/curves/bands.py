@@ -1,8 +1,7 @@
-"""Runs of a group as one curve: middle, band and number of runs at each place. Pure functions.
+"""Runs of a group as one curve: middle, band and number of runs at each position. Pure functions.
 
-A run counts only between its first and its last value: it is never drawn on beyond them. Between two values it is taken
-to lie on the straight line, so runs that were measured at other steps can be put together. Where fewer than two runs
-are left there is no band.
+A run counts only between its first and its last value, without extrapolation. Values are interpolated linearly, so that
+runs measured at different steps can be combined. There is no band where fewer than two runs remain.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 MOST = 400
-"""Places of a group's curve."""
+"""Maximum number of points of a group's curve."""
 Spread = Literal[
     "mean ± standard error",
     "mean ± standard deviation",
@@ -24,24 +23,24 @@ Spread = Literal[
     "median, minimum to maximum",
 ]
 SPREADS: dict[Spread, str] = {
-    "mean ± standard error": "The band is the mean ± its standard error: how well the mean is known.",
-    "mean ± standard deviation": "The band is the mean ± the standard deviation between runs.",
-    "mean, minimum to maximum": "The band reaches from the lowest to the highest run.",
-    "median, middle half": "The band holds the middle half of the runs (25th to 75th percentile).",
-    "median, minimum to maximum": "The band reaches from the lowest to the highest run.",
+    "mean ± standard error": "Mean ± its standard error: how precisely the mean is known.",
+    "mean ± standard deviation": "Mean ± standard deviation between runs.",
+    "mean, minimum to maximum": "Minimum to maximum: from the lowest to the highest run.",
+    "median, middle half": "Middle half: 25th to 75th percentile of the runs.",
+    "median, minimum to maximum": "Minimum to maximum: from the lowest to the highest run.",
 }
-"""What the line and the band of a group are, each with its explanation."""
+"""Choices for a group's line and band, with explanations."""
 
 
 class Points(NamedTuple):
-    """A run's curve: places that rise, and a value at each."""
+    """A run's curve: increasing positions, with a value at each."""
 
     x: Floats
     y: Floats
 
 
 class Band(NamedTuple):
-    """A group's curve; `n` is the number of runs behind each place, `low` and `high` are NaN where it is below 2."""
+    """A group's curve; `n` is the number of runs at each point, `low` and `high` are NaN where it is below 2."""
 
     x: Floats
     middle: Floats
@@ -51,19 +50,19 @@ class Band(NamedTuple):
 
 
 def known(points: Points) -> Points:
-    """Return the points whose value is finite."""
+    """Return the points with finite values."""
     kept = np.isfinite(points.x) & np.isfinite(points.y)
     return Points(points.x[kept], points.y[kept])
 
 
 def grid(curves: Sequence[Points], most: int = MOST) -> Floats:
-    """Return all places of the curves if there are no more than `most`, else evenly spaced ones, the ends included."""
+    """Return all positions of the curves if there are at most `most`, else evenly spaced ones including the ends."""
     places = np.unique(np.concatenate([curve.x for curve in curves])) if curves else np.empty(0)
     return places if len(places) <= most else np.linspace(places[0], places[-1], most)
 
 
 def band(curves: Sequence[Points], spread: Spread) -> Band:
-    """Return what a group's runs have in common; runs without any value do not count."""
+    """Return the curve of a group; runs without values do not count."""
     runs = [each for each in map(known, curves) if len(each.x)]
     x = grid(runs)
     if not len(x):
@@ -77,7 +76,7 @@ def band(curves: Sequence[Points], spread: Spread) -> Band:
 
 
 def _spread(values: Floats, n: npt.NDArray[np.int64], spread: Spread) -> tuple[Floats, Floats, Floats]:
-    """Return middle, low and high of each column, of which each has a finite value."""
+    """Return middle, low and high of each column; every column must have a finite value."""
     middle = np.nanmedian(values, axis=0) if spread.startswith("median") else np.nanmean(values, axis=0)
     if spread.endswith("minimum to maximum"):
         return middle, np.nanmin(values, axis=0), np.nanmax(values, axis=0)
@@ -92,13 +91,13 @@ def _spread(values: Floats, n: npt.NDArray[np.int64], spread: Spread) -> tuple[F
 
 
 def common_end(curves: Sequence[Points]) -> float | None:
-    """Return the last place that all curves reach; None if one has no value."""
+    """Return the last position that all curves reach; None if one has no values."""
     ends = [each.x[-1] if len(each.x) else None for each in map(known, curves)]
     return None if not ends or None in ends else float(min(end for end in ends if end is not None))
 
 
 def mean_until(points: Points, end: float) -> float:
-    """Return the mean height of a curve from its first place to `end`, by its area; NaN if it begins later."""
+    """Return a curve's mean from its first position to `end`, by its area; NaN if it begins later."""
     x, y = known(points)
     if not len(x) or x[0] > end:
         return float("nan")

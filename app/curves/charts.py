@@ -1,4 +1,4 @@
-"""The charts of the page: what each draws, its menu, and what is said where a curve is missing."""
+"""The charts of the page: what each draws, its menu, and notes on missing curves."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from app.shared.live_chart import ClickedPoint, Legend, live_chart
 from store.db.rows import Band, RunRow
 
 POINTS, FEWEST, ALL_POINTS = 500, 120, 12_000
-"""Points, or ranges of them, of a curve at most and at least, and of all curves of a chart together."""
+"""Maximum and minimum number of points (or ranges) per curve, and their total per chart."""
 REWARDS = ("reward", "probe/reward")
 MENU = {
     "first": "Move to the front",
     "earlier": "Move earlier",
     "later": "Move later",
-    "wide": "Full width, or not",
-    "numbers": "Numbers, or not",
+    "wide": "Toggle full width",
+    "numbers": "Toggle table",
     "remove": "Remove",
 }
 
 
 class ChartsView(NamedTuple):
-    """How all charts of the page are drawn; `charts` are their keys in order."""
+    """Settings of all charts of the page; `charts` are their keys in order."""
 
     axis: SharedAxis
     smoothing: float
@@ -48,11 +48,11 @@ class ChartsView(NamedTuple):
     charts: list[str]
     recorded: Mapping[str, frozenset[int]]
     weights: Weights | None = None
-    """One definition of the reward, for runs that pay differently."""
+    """Reward weights under which runs with different weights are compared."""
 
 
 def draw(entries: Sequence[Entry], view: ChartsView, *, on_point: Callable[[ClickedPoint], None]) -> None:
-    """Show the charts that have something to show, in a grid that folds with the width of the page."""
+    """Show the charts that have data in a grid that adapts to the width of the page."""
     wide, tables = (address.read(name) or [] for name in ("wide", "numbers"))
     shown = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
     for is_wide, part in _rows([(key, metric, key in wide) for key, metric in shown if metric is not None]):
@@ -67,7 +67,7 @@ def draw(entries: Sequence[Entry], view: ChartsView, *, on_point: Callable[[Clic
 
 
 def _rows(charts: Sequence[tuple[str, str, bool]]) -> list[tuple[bool, list[tuple[str, str]]]]:
-    """Return the charts in rows that are all wide or all narrow, in their order."""
+    """Return the charts in order, in rows that are either all wide or all narrow."""
     found: list[tuple[bool, list[tuple[str, str]]]] = []
     for key, metric, is_wide in charts:
         if not found or found[-1][0] != is_wide:
@@ -86,12 +86,12 @@ def _one(
     on_point: Callable[[ClickedPoint], None],
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        told = " ".join((chart.help, f"Draws {format.literal(metric)}.")).strip()
+        told = " ".join((chart.help, f"Shows {format.literal(metric)}.")).strip()
         st.markdown(f"**{format.literal(chart.title)}**", help=told if metric != chart.title else None, width="stretch")
         _menu(chart, view.charts)
     drawn = curves(metric, entries, view)
     if not any(each for _, each in drawn):
-        st.caption("No value of these runs lies in the part of the axis that is shown.")
+        st.caption("These runs have no values in the visible range.")
         return
     look = ChartStyle(
         view.axis.title,
@@ -114,7 +114,7 @@ def _one(
     )
     if metric in REWARDS and view.weights:
         told = format.literal(words(view.weights))
-        st.caption(f"These runs pay differently; all are scored as most of them are paid: {told}.")
+        st.caption(f"These runs have different reward weights; all are rescored with the most common ones: {told}.")
     _missing(metric, entries, drawn, view)
     if with_numbers:
         numbers(chart, metric, drawn, view.axis)
@@ -139,16 +139,16 @@ def curves(metric: str, entries: Sequence[Entry], view: ChartsView) -> list[tupl
 
 
 def alike(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
-    """Return the reward of runs that pay differently, all of them under the page's one definition."""
+    """Return the reward of runs with different weights, rescored under the page's definition."""
     weights = view.weights or {}
     parts = {name: read(runs, f"{metric}/{name}", view) for name in weights}
     return {run.id: total({name: found[run.id] for name, found in parts.items()}, weights) for run in runs}
 
 
 def read(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
-    """Return the metric of all runs within the zoom, and a bit beyond: values, or ranges of them if they are many."""
+    """Return the metric of all runs within and slightly beyond the zoom: values, or ranges if there are many."""
     part: dict[str, int] = {"points": min(POINTS, max(FEWEST, ALL_POINTS // len(runs)))}
-    # Measurements are few, and those beside the zoom are needed to draw the lines that enter it.
+    # Sparse metrics are read completely: values outside the zoom are needed to draw the lines that enter it.
     if view.zoom is not None and not catalogue.is_sparse(metric):
         first, last = view.axis.steps([run.id for run in runs], *view.zoom)
         margin = max(1, (last - first) // 20)
@@ -160,26 +160,23 @@ def read(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Ban
 
 
 def takeaway(chart: MetricChart, drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], x_title: str) -> str:
-    """`Reward along step, 8 curves: at their ends SFT CoT is highest (2.31), GRPO direct lowest (0.41).`"""
+    """Return `Reward over step, 8 curves: SFT CoT ends highest (2.31), GRPO direct lowest (0.41).`"""
     ends = {
         entry.label: float(np.mean([each.points.y[np.isfinite(each.points.y)][-1:].mean() for each in curves]))
         for entry, curves in drawn
         if any(np.isfinite(each.points.y).any() for each in curves)
     }
     best, worst = max(ends, key=lambda label: ends[label]), min(ends, key=lambda label: ends[label])
-    told = f"{chart.title} along {x_title}, {len(ends)} {'curve' if len(ends) == 1 else 'curves'}"
+    told = f"{chart.title} over {x_title}, {len(ends)} {'curve' if len(ends) == 1 else 'curves'}"
     if len(ends) == 1:
         return f"{told}: {best} ends at {format.number(ends[best])}."
-    return (
-        f"{told}: at their ends {best} is highest ({format.number(ends[best])}), "
-        f"{worst} lowest ({format.number(ends[worst])})."
-    )
+    return f"{told}: {best} ends highest ({format.number(ends[best])}), {worst} lowest ({format.number(ends[worst])})."
 
 
 def _missing(
     metric: str, entries: Sequence[Entry], drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], view: ChartsView
 ) -> None:
-    """Name the runs that are not in the chart, and why."""
+    """Name the runs that are missing from the chart, with the reasons."""
     shown = {curve.key for _, curves in drawn for curve in curves}
     absent = [run for entry in entries for run in entry.members if run.uid not in shown]
     unplaced = [run.name for run in absent if not view.axis.has(run.id)]
@@ -189,7 +186,7 @@ def _missing(
     if unrecorded:
         told.append(f"Not recorded by {_some(unrecorded)}.")
     if unplaced:
-        told.append(f"No {view.axis.title} known of {_some(unplaced)}.")
+        told.append(f"Unknown {view.axis.title}: {_some(unplaced)}.")
     if told:
         st.caption(" ".join(told))
 
@@ -217,7 +214,7 @@ def _menu(chart: MetricChart, order: Sequence[str]) -> None:
 
 
 def change(action: str, key: str, order: Sequence[str]) -> None:
-    """Do to a chart what its menu says; the address keeps it."""
+    """Apply a chart's menu action, which the URL keeps."""
     if action in ("wide", "numbers"):
         listed = address.read(action) or []
         left = [each for each in listed if each != key]
@@ -228,7 +225,7 @@ def change(action: str, key: str, order: Sequence[str]) -> None:
 
 
 def moved(action: str, key: str, order: Sequence[str]) -> list[str]:
-    """Return the order of the charts after one of them was moved, or removed."""
+    """Return the order of the charts after one of them has been moved or removed."""
     place, rest = list(order).index(key), [each for each in order if each != key]
     if action == "remove":
         return rest

@@ -1,4 +1,4 @@
-"""What differs between two runs, and where their curves part. Pure functions, and the table that shows them."""
+"""Differences between two runs, and where their curves diverge. Pure functions, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from store.db.values import flat
 from store.surroundings.code import Source, by_file
 
 WINDOWS = 20
-"""Windows that the shorter of two curves is looked at in."""
+"""Number of windows into which the shorter curve is divided."""
 FEWEST = 5
-"""Places of a window at least."""
+"""Minimum number of points per window."""
 SURE = 4.0
-"""Standard errors by which the means of a window must differ."""
+"""Number of standard errors by which the means of a window must differ."""
 POINTS = 400
-WHERE = "curves part at about step"
+WHERE = "curves diverge at about step"
 
 
 def differences(
     first: RunDetail, second: RunDetail, code: Mapping[int, Source | None] | None = None
 ) -> list[dict[str, str]]:
-    """Return the settings, code, versions, data and rewards in which two runs differ, a row each.
+    """Return the settings, code, versions, data and rewards in which two runs differ, one row each.
 
-    `code` is what each run's latest job was started with, by run id.
+    `code` is the source that each run's latest job was started with, by run id.
     """
     rows = []
     kept = code or {}
@@ -48,7 +48,7 @@ def differences(
 
 
 def of_source(source: Source | None) -> dict[str, str]:
-    """Return the commit, and of each changed file how many lines were added and removed, with a hash of the change."""
+    """Return the commit and, by changed file, the numbers of added and removed lines with a hash of the change."""
     if source is None:
         return {}
     parts = by_file(source.difference)
@@ -63,7 +63,7 @@ def _change(part: str) -> str:
 
 
 def _areas(run: RunDetail, source: Source | None) -> dict[str, Mapping[str, Any]]:
-    """Return what defines a run, by the words of the field."""
+    """Return everything that defines a run, by area."""
     settings = {key: value for key, value in flat(run.config).items() if key not in ("name", "note")}
     code = {
         name: (each or {}).get("hash", each) if isinstance(each, dict) else each for name, each in run.sources.items()
@@ -86,9 +86,9 @@ def _words(value: Any) -> str:
 
 
 def parting(first: Points, second: Points) -> float | None:
-    """Return about where two curves begin to lie apart by more than their noise, for two windows on end.
+    """Return roughly where two curves begin to differ by more than their noise for two consecutive windows.
 
-    Noise is judged by the differences of neighbours. None where they never part, or where there are too few values.
+    Noise is estimated from differences between neighbours. None if they never diverge, or with too few values.
     """
     one, other = known(first), known(second)
     x = np.intersect1d(one.x, other.x)
@@ -98,7 +98,7 @@ def parting(first: Points, second: Points) -> float | None:
     a, b = (np.interp(x, each.x, each.y) for each in (one, other))
     error = np.sqrt((_noise(a) ** 2 + _noise(b) ** 2) / size)
     means = np.convolve(a - b, np.ones(size) / size, mode="valid")
-    # Curves without any noise differ where they differ at all.
+    # Curves without noise diverge as soon as they differ at all.
     apart = np.abs(means) > np.maximum(SURE * error, 1e-12)
     same_side = np.sign(means[:-size]) == np.sign(means[size:])
     found = np.flatnonzero(apart[:-size] & apart[size:] & same_side)
@@ -110,7 +110,7 @@ def _noise(values: Floats) -> float:
 
 
 def show(details: Sequence[RunDetail], recorded: catalogue.Recorded) -> None:
-    """Show two runs side by side, only what differs, and the step at which each usual curve parts."""
+    """Show the differences between two runs side by side, and the step at which each default curve diverges."""
     first, second = sorted(details, key=lambda run: run.id)
     kept = data.read_code((first.id, second.id))
     rows = differences(first, second, {id: each[-1].source if each else None for id, each in kept.items()})
@@ -125,10 +125,10 @@ def show(details: Sequence[RunDetail], recorded: catalogue.Recorded) -> None:
         st.caption("Settings, code, versions, data and seeds are the same.")
     parted = _parted(first, second, recorded)
     if parted:
-        st.dataframe(parted, key="difference.curves", hide_index=True, alt="Where the curves of two runs part")
+        st.dataframe(parted, key="difference.curves", hide_index=True, alt="Where the curves of two runs diverge")
     st.caption(
-        f"Curves part where their means over a twentieth of the common steps (at least {FEWEST} values) differ by more "
-        f"than {SURE:g} standard errors, twice on end, to the same side."
+        f"Curves diverge where their means over a twentieth of the common steps (at least {FEWEST} values) differ by "
+        f"more than {SURE:g} standard errors, in the same direction, in two consecutive windows."
     )
 
 
@@ -143,5 +143,7 @@ def _parted(first: RunDetail, second: RunDetail, recorded: catalogue.Recorded) -
         at = parting(*both)
         is_short = min(len(each.x) for each in both) < 4 * FEWEST
         found["curve"].append(chart.title)
-        found[WHERE].append(f"{at:,.0f}" if at is not None else "too few values" if is_short else "not beyond noise")
+        found[WHERE].append(
+            f"{at:,.0f}" if at is not None else "too few values" if is_short else "no difference beyond noise"
+        )
     return found if found["curve"] else {}

@@ -1,4 +1,4 @@
-"""Figures of many runs over one another. Pure functions; the page's legend hides curves by the key in their `meta`."""
+"""Figures that overlay many runs. Pure functions; the page's legend hides curves by the key in their `meta`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from app.shared.live_chart import Figure, packed
 from store.db.rows import Band as Rolled
 
 RAW = 8
-"""Curves up to which the raw values are drawn behind smoothed ones."""
+"""Maximum number of curves for which raw values are drawn behind smoothed ones."""
 HEIGHT, TALL = 250, 460
 
 
 class RunCurve(NamedTuple):
-    """A run's curve on the x axis: `points` as it is drawn, `mean` of each range, `raw` with each range's extremes."""
+    """A run's curve on the x axis: `points` as drawn, `mean` of each range, `raw` with each range's extremes."""
 
     key: str
     label: str
@@ -30,7 +30,7 @@ class RunCurve(NamedTuple):
 
 
 class ChartStyle(NamedTuple):
-    """How a chart is drawn."""
+    """Style of a chart."""
 
     x_title: str
     spread: Spread
@@ -40,12 +40,12 @@ class ChartStyle(NamedTuple):
     sparse: bool = False
     smoothed: bool = False
     singles: bool = False
-    """Whether the runs of a group are drawn behind it."""
+    """Whether the runs of a group are drawn behind its line."""
     tall: bool = False
 
 
 def curve(key: str, label: str, rolled: Rolled, first: Floats, last: Floats, smoothing: float) -> RunCurve:
-    """Return a run's curve; `first` and `last` are the places of the ranges' ends."""
+    """Return a run's curve; `first` and `last` are the positions of the ranges' ends."""
     mean = Points((first + last) / 2, figures.smooth(rolled.step.astype(float), rolled.mean, smoothing))
     if rolled.width == 1:
         return RunCurve(key, label, mean, mean, Points(first, rolled.mean))
@@ -54,7 +54,7 @@ def curve(key: str, label: str, rolled: Rolled, first: Floats, last: Floats, smo
 
 
 def overlay(drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], look: ChartStyle) -> Figure:
-    """Return the runs, or the groups with their bands, over one another: bands first, then runs, then groups."""
+    """Return the runs, or the groups with their bands, in one figure: bands first, then runs, then groups."""
     back, runs, front = [], [], []
     with_raw = look.smoothed and sum(len(curves) for _, curves in drawn) <= RAW
     for entry, curves in drawn:
@@ -84,7 +84,7 @@ def _layout(look: ChartStyle) -> dict[str, Any]:
 
 
 def _scatter(key: str, x: Floats, y: Floats, colour: str, **rest: Any) -> dict[str, Any]:
-    """Return a trace of plotly.js."""
+    """Return a plotly.js trace."""
     line = {"color": colour} | rest.pop("line")
     ends = {"x": packed(x.astype(np.float64)), "y": packed(y.astype(np.float32))}
     return {"type": "scatter", "mode": "lines", "uid": key, "meta": {"key": key}, **ends, "line": line} | rest
@@ -125,7 +125,7 @@ def _raw(entry: Entry, drawn: RunCurve) -> dict[str, Any]:
 
 
 def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
-    """Return the band of a group, one trace for each stretch without a gap."""
+    """Return the band of a group, one trace per stretch without gaps."""
     return [
         _scatter(
             entry.key,
@@ -143,12 +143,12 @@ def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
 
 
 def _middle(entry: Entry, together: Band, look: ChartStyle) -> list[dict[str, Any]]:
-    """Return a group's line: solid where all of its runs are, dotted where only some are left."""
+    """Return a group's line: solid where all of its runs have values, dotted where only some have."""
     most = together.n.max(initial=0)
     full = together.n == most
     parts = [(full, entry.dash, "")]
     if not full.all():
-        # One place beyond each end, so that the dotted part touches the solid one.
+        # One point beyond each end, so that the dotted part touches the solid one.
         near = full & (np.roll(~full, 1) | np.roll(~full, -1))
         parts.append((~full | near, "dot", "/fewer"))
     ends = f" (%{{customdata[1]:{_form(look)}}} – %{{customdata[2]:{_form(look)}}})" if most > 1 else ""

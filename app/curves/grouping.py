@@ -1,4 +1,4 @@
-"""Which runs belong together: by their settings, method, arm, tags, or the values of configuration fields. Pure."""
+"""Grouping of runs by their settings, method, arm, tags, or the values of configuration fields. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.db.values import flat
 
 SETTINGS, METHOD, ARM, TAGS = "all settings but the seed", "method", "arm", "tags"
 OF_ONE_RUN = ("name", "seed", "data_seed", "note")
-"""Fields that runs of one setting may differ in; `evaluation.eval_seed` and the like end in `seed`."""
+"""Fields that may differ between runs of one setting; `evaluation.eval_seed` and similar ones end in `seed`."""
 COLOURS = (
     *(figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY),
     *("#A6761D", "#7A9A01", "#C2417C", figures.GREY),
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def differing(details: Sequence[RunDetail]) -> dict[str, dict[int, str]]:
-    """Return the configuration fields in which runs differ, with the value in words by run id; names are left out."""
+    """Return the configuration fields in which runs differ, except names, with the values as text by run id."""
     settings = {run.id: flat(run.config) for run in details}
     fields = dict.fromkeys(key for each in settings.values() for key in each)
     found = {field: {id: words(each.get(field)) for id, each in settings.items()} for field in fields}
@@ -44,7 +44,7 @@ def differing(details: Sequence[RunDetail]) -> dict[str, dict[int, str]]:
 
 
 def words(value: Any) -> str:
-    """Return a configuration value as it is shown in labels."""
+    """Return a configuration value as text for labels."""
     if value is None:
         return ABSENT
     if isinstance(value, list):
@@ -59,7 +59,7 @@ def is_of_one_run(field: str) -> bool:
 
 
 def offered(runs: Sequence[RunRow], fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]) -> list[str]:
-    """Return what these runs can be grouped by."""
+    """Return the criteria by which these runs can be grouped."""
     shared = [SETTINGS, METHOD]
     shared += [ARM] if arms else []
     shared += [TAGS] if any(run.tags for run in runs) else []
@@ -72,7 +72,7 @@ def entries(
     fields: Mapping[str, Mapping[int, str]],
     arms: Mapping[int, str],
 ) -> list[Entry]:
-    """Return the lines of the legend, oldest run first: the runs themselves, or groups by all that `by` names."""
+    """Return the lines of the legend, oldest run first: single runs, or groups by the criteria in `by`."""
     ordered = sorted(runs, key=lambda run: run.id)
     if not by:
         return [
@@ -82,7 +82,7 @@ def entries(
     groups: dict[str, list[RunRow]] = {}
     for run in ordered:
         parts = [part for name in by for part in _parts(run, name, fields, arms)]
-        groups.setdefault(" · ".join(parts) or "all alike", []).append(run)
+        groups.setdefault(" · ".join(parts) or "same settings", []).append(run)
     return [
         Entry(label, label, tuple(members), *_look(number), is_group=True)
         for number, (label, members) in enumerate(groups.items())
@@ -90,7 +90,7 @@ def entries(
 
 
 def _parts(run: RunRow, name: str, fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]) -> list[str]:
-    """Return what a run's group is called as far as one criterion goes."""
+    """Return the parts of a group's name for one criterion."""
     if name == METHOD:
         return [status.METHODS.get(run.method, run.method) + (" direct" if run.style == "direct" else "")]
     if name == ARM:
@@ -104,7 +104,7 @@ def _parts(run: RunRow, name: str, fields: Mapping[str, Mapping[int, str]], arms
 
 
 def _names(runs: Sequence[RunRow]) -> list[str]:
-    """Return the runs' names; those that several have get their uid."""
+    """Return the runs' names, with uids added to names that are not unique."""
     counts: dict[str, int] = {}
     for run in runs:
         counts[run.name] = counts.get(run.name, 0) + 1
@@ -112,5 +112,5 @@ def _names(runs: Sequence[RunRow]) -> list[str]:
 
 
 def _look(number: int) -> tuple[str, str]:
-    """Return colour and dash of the n-th line: fifty that differ."""
+    """Return colour and dash of the n-th line; fifty combinations are distinct."""
     return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]

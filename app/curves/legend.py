@@ -1,4 +1,4 @@
-"""The one legend of all charts of the page: it hides curves, shows one alone, and brings one to the front."""
+"""The shared legend of all charts of the page: it hides curves, shows a single one, or brings one to the front."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.curves.grouping import Entry
 from app.shared.live_chart import Legend
 
 KEY = "curves_legend"
-HINT = "Swatch: hide or show. Name: bring to the front."
+HINT = "Click a swatch to hide or show a curve; click a name to bring it to the front."
 _HERE = Path(__file__)
 _legend = st.components.v2.component(
     "run_legend",
@@ -23,7 +23,7 @@ _legend = st.components.v2.component(
 
 
 def show(entries: Sequence[Entry], notes: Sequence[str], chosen: Legend, on_change: Callable[[Legend], None]) -> None:
-    """Show a line for each entry with a note of its length; `on_change` hears what the user chose."""
+    """Show a line for each entry with its note; `on_change` receives the user's choice."""
 
     def report() -> None:
         state = st.session_state[KEY].state

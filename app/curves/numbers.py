@@ -1,4 +1,4 @@
-"""The table behind a chart: where each curve ends, its extremes, and what a group's runs have in common."""
+"""The table of a chart: final values and extremes of each curve, and statistics of each group."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from app.curves.grouping import Entry
 from app.shared import format, links
 
 ENOUGH = 3
-"""Runs of a group from which one of them can be the odd one out."""
+"""Minimum number of runs in a group for finding an outlier."""
 
 
-ODD_SHARE = 0.1
-"""Share of the axis over which it must lie outside all others at a stretch; noise does not last that long."""
+OUTLIER_SHARE = 0.1
+"""Share of the axis over which an outlier must lie outside all others without interruption, unlike noise."""
 
 
-class Odd(NamedTuple):
-    """The run of a group that lies furthest outside the others, from one place to another."""
+class Outlier(NamedTuple):
+    """The run of a group that lies furthest outside the others, and the range in which it does."""
 
     run: int
     first: float
     last: float
 
 
-def odd_one_out(curves: Sequence[Points]) -> Odd | None:
-    """Return the run with the largest area outside all others, and its main stretch there; None if that is short."""
+def outlier(curves: Sequence[Points]) -> Outlier | None:
+    """Return the run with the largest area outside all others, and its largest range there; None if that is short."""
     runs = [known(each) for each in curves]
     if len(runs) < ENOUGH or any(not len(run.x) for run in runs):
         return None
@@ -47,13 +47,13 @@ def odd_one_out(curves: Sequence[Points]) -> Odd | None:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], beyond.astype(int), [0]])))
     stretches = list(zip(edges[::2], edges[1::2], strict=True))
     start, end = max(stretches, key=lambda each: outside[index][each[0] : each[1]].sum(), default=(0, 0))
-    if end - start < max(2, ODD_SHARE * len(x)):
+    if end - start < max(2, OUTLIER_SHARE * len(x)):
         return None
-    return Odd(index, float(x[start]), float(x[end - 1]))
+    return Outlier(index, float(x[start]), float(x[end - 1]))
 
 
 def _outside(values: np.ndarray, index: int) -> np.ndarray:
-    """Return by how much a run lies above the highest or below the lowest of the others."""
+    """Return by how much a run lies above the maximum or below the minimum of the others."""
     others = np.delete(values, index, axis=0)
     return np.maximum(0, np.maximum(values[index] - others.max(axis=0), others.min(axis=0) - values[index]))
 
@@ -61,7 +61,7 @@ def _outside(values: np.ndarray, index: int) -> np.ndarray:
 def numbers(
     chart: MetricChart, metric: str, drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis
 ) -> None:
-    """Show the table; links lead to the traces of the run that a row is about."""
+    """Show the table; links lead to the traces of each row's run."""
     rows = table(drawn, axis)
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
     st.dataframe(
@@ -70,21 +70,23 @@ def numbers(
         hide_index=True,
         placeholder=format.UNKNOWN,
         column_config={
-            "traces": st.column_config.LinkColumn("traces", display_text="open", help="Of that run, at that step.")
+            "traces": st.column_config.LinkColumn(
+                "traces", display_text="open", help="Traces of this run at that step."
+            )
         },
-        alt=f"{chart.title} in numbers, a row for each curve",
+        alt=f"{chart.title} in numbers, one row per curve",
     )
     end = common_end([each.mean for _, curves in drawn for each in curves])
     if end is not None:
         st.caption(
-            "Smoothed as the curves are, but for the lowest and highest values. "
-            f"The mean until {end:,.6g} is the area under the curve up to the last place that all curves reach: the "
-            "higher, the faster it rose."
+            "Values are smoothed like the curves, except for the lowest and highest. "
+            f"The mean until {end:,.6g} is the mean height of the curve up to the last position that all curves reach; "
+            "it is higher if a curve rises faster."
         )
 
 
 def table(drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis) -> list[dict[str, Any]]:
-    """Return a row for each entry, highest mean first; of groups the mean over their runs ± the standard deviation."""
+    """Return a row per entry, highest mean first; for groups, the mean over their runs ± standard deviation."""
     end = common_end([each.mean for _, curves in drawn for each in curves])
     rows = [_row(entry, curves, end, axis) for entry, curves in drawn if any(len(known(c.mean).x) for c in curves)]
     order = next((name for name in rows[0] if name.startswith("mean until")), "last") if rows else "last"
@@ -113,11 +115,11 @@ def _row(entry: Entry, curves: Sequence[RunCurve], end: float | None, axis: Shar
         curve = of_runs[0][0]
         place = float(curve.raw.x[np.nanargmax(curve.raw.y)])
         return row | {"highest at": place, "traces": _traces(curve.key, axis.step(ids[curve.key], place))}
-    odd = odd_one_out([points for _, points in of_runs])
+    odd = outlier([points for _, points in of_runs])
     if odd is not None:
         curve = of_runs[odd.run][0]
         told = f"{odd.first:,.6g} to {odd.last:,.6g}"
-        row |= {"odd one out": curve.label, "outside the others": told}
+        row |= {"outlier": curve.label, "outside the others": told}
         row["traces"] = _traces(curve.key, axis.step(ids[curve.key], odd.first))
     return row
 

@@ -1,4 +1,4 @@
-"""Rewards of runs that pay differently, under one definition: the weights that most of them have. Pure functions."""
+"""Rewards of runs with different weights under one definition: the most common weights. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weights = Mapping[str, float]
 
 
 def definition(runs: Sequence[RunDetail]) -> Weights | None:
-    """Return the most common weights of runs that pay differently, those of the oldest of equals; None if all agree."""
+    """Return the most common weights of runs with different ones (ties: the oldest run's); None if all agree."""
     paid = [
         tuple(sorted((name, weight) for name, weight in run.reward_weights.items() if weight))
         for run in sorted(runs, key=lambda run: run.id)
@@ -29,9 +29,9 @@ def words(weights: Weights) -> str:
 
 
 def total(components: Mapping[str, Band], weights: Weights) -> Band:
-    """Return the weighted sum of a run's components by their means; empty if one of them was not recorded.
+    """Return the weighted sum of a run's components by their means; empty if one was not recorded.
 
-    The extremes of a sum are not known from those of its parts, so its ranges have none but their means.
+    The extremes of a sum do not follow from those of its parts, so low and high are set to the mean.
     """
     parts = [(components[name], weight) for name, weight in weights.items()]
     if any(not len(part.step) for part, _ in parts):

@@ -1,4 +1,4 @@
-"""Choose the runs whose curves are drawn: by name, experiment, tag or words. The choice is in the address."""
+"""Choose the runs to draw by name, experiment, tag or words; the URL keeps the choice."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from app.shared import data, format, links, run_picker, status
 from store.db.rows import ExperimentRow, RunRow
 
 MOST = 100
-"""Runs that are drawn at once, the newest of those that were chosen."""
+"""Maximum number of runs drawn: the newest of the chosen ones."""
 NEWEST = 10
-"""Runs that are drawn where nobody has chosen any."""
+"""Number of runs drawn by default."""
 OF_A_CHOICE = ("hidden", "only", "front", "zoom", "at", "of")
-"""Parameters of the address that mean nothing for other runs."""
+"""URL parameters that are meaningless for other runs."""
 
 
 class ChosenRuns(NamedTuple):
-    """Runs, newest first; `arms` are those of the chosen experiment, if there is one, by run id."""
+    """Runs, newest first; `arms` are those of the chosen experiment, if any, by run id."""
 
     runs: list[RunRow]
     arms: Mapping[int, str]
@@ -28,7 +28,7 @@ class ChosenRuns(NamedTuple):
 
 
 def choose(runs: Sequence[RunRow], page: str) -> ChosenRuns:
-    """Show the choice, and the saved views of the page; return the runs of it that have made a step."""
+    """Show the choice and the page's saved views; return the chosen runs that have completed a step."""
     experiments = {row.uid: row for row in data.list_experiments()}
     by_uid = {run.uid: run for run in runs}
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -52,7 +52,7 @@ def choose(runs: Sequence[RunRow], page: str) -> ChosenRuns:
 
 
 def matching(runs: Sequence[RunRow], experiment: ExperimentRow | None, tags: Sequence[str], words: str) -> list[RunRow]:
-    """Return the runs of an experiment, with all tags, in whose name, model, dataset or tags all words occur."""
+    """Return the runs of an experiment that have all tags, and all words in their name, model, dataset or tags."""
     return [
         run
         for run in runs
@@ -70,23 +70,23 @@ def _text(run: RunRow) -> str:
 def _default(
     runs: Sequence[RunRow], experiments: Sequence[ExperimentRow]
 ) -> tuple[list[RunRow], str, ExperimentRow | None]:
-    """Return the runs of the newest experiment, or the newest runs, whichever was last at work."""
+    """Return the runs of the newest experiment, or the newest runs, whichever was active last."""
     trained = [run for run in runs if run.step > 0]
     newest = [row for row in experiments if not trained or trained[0].id in row.arms]
     if newest:
         experiment = newest[0]
         members = [run for run in trained or runs if run.id in experiment.arms]
         return members, f"of the newest experiment “{format.literal(experiment.name)}”", experiment
-    return trained[:NEWEST], "the newest" if len(trained) > NEWEST else "all that have made a step", None
+    return trained[:NEWEST], "the newest" if len(trained) > NEWEST else "all that have completed a step", None
 
 
 def _told(chosen: int, drawn: int, told: str) -> str:
     count = f"{min(drawn, MOST)} runs" if drawn != 1 else "1 run"
     parts = [f"{count}, {told}"]
     if drawn > MOST:
-        parts.append(f"the newest {MOST} of {drawn} are drawn")
+        parts.append(f"showing the newest {MOST} of {drawn}")
     if waiting := chosen - drawn:
-        parts.append(f"{waiting} without a step {'is' if waiting == 1 else 'are'} left out")
+        parts.append(f"{waiting} without a completed step left out")
     return "; ".join(parts) + "."
 
 

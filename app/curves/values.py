@@ -1,4 +1,4 @@
-"""Runs in columns of one's choice: configuration, metrics, notes; sorted, compared with a baseline, in groups. Pure."""
+"""A table of runs with chosen columns (configuration, metrics, notes): sorting, baseline, groups. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ AGGREGATES = {
     "mean": "mean",
     f"mean of the last {RECENT}": "recent",
 }
-"""What a metric of a run comes to, in words, and the field of Summary that holds it."""
+"""Aggregates of a run's metric by label, each with its field of Summary."""
 OF_RUN = ("status", "method", "step", "seed", "accuracy", "note", "tags", "created")
 """Columns of every run."""
 MOST_LISTED = 3
-"""Numbers of a group that are listed one by one."""
+"""Maximum number of a group's numbers that are listed individually."""
 DESCENDING = "↓ "
 Cell = str | float | None
 
 
 MEASURED = ("accuracy", "step")
-"""Those that a run comes to, as its metrics do; others were set."""
+"""Columns that are measured, like metrics; others are settings."""
 
 
 @dataclass(frozen=True)
 class ValuesColumn:
-    """A column; `key` is what the address calls it: `reward:last`, `lora.rank` or one of OF_RUN."""
+    """A column; `key` is its name in the URL: `reward:last`, `lora.rank` or one of OF_RUN."""
 
     key: str
     cells: Mapping[int, Cell]
-    """By run id."""
+    """Cells by run id."""
 
     @property
     def is_number(self) -> bool:
@@ -54,7 +54,7 @@ class ValuesColumn:
 
 
 def metric_of(key: str) -> tuple[str, str] | None:
-    """Return metric and aggregate of a column's key, None if it is no metric's."""
+    """Return the metric and aggregate of a column's key; None if it is not a metric."""
     name, separator, aggregate = key.rpartition(":")
     return (name, aggregate) if separator and aggregate in AGGREGATES else None
 
@@ -65,7 +65,7 @@ def of_metric(key: str, found: Mapping[int, Summary]) -> ValuesColumn:
 
 
 def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> ValuesColumn:
-    """Return the column of a configuration field: numbers as numbers, the rest in words."""
+    """Return the column of a configuration field: numbers as numbers, everything else as text."""
     return ValuesColumn(field, {id: _cell(each.get(field)) for id, each in settings.items()})
 
 
@@ -76,7 +76,7 @@ def _cell(value: Any) -> Cell:
 
 
 def ordered(ids: Sequence[int], columns: Mapping[str, ValuesColumn], by: Sequence[str]) -> list[int]:
-    """Return the runs sorted by several columns, the first of which counts most; empty cells come last."""
+    """Return the runs sorted by several columns, the first one first; empty cells come last."""
     found = list(ids)
     for key in reversed(by):
         column = columns.get(key.removeprefix(DESCENDING))
@@ -95,7 +95,7 @@ def _comparable(column: ValuesColumn) -> Any:
 
 
 def beyond(columns: Sequence[ValuesColumn], baseline: int) -> dict[str, dict[int, float]]:
-    """Return each number's difference to that of the baseline, by column and run."""
+    """Return each number's difference from the baseline's, by column and run."""
     found: dict[str, dict[int, float]] = {}
     for column in columns:
         own = column.cells.get(baseline)
@@ -106,8 +106,8 @@ def beyond(columns: Sequence[ValuesColumn], baseline: int) -> dict[str, dict[int
 
 
 def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[ValuesColumn]) -> list[dict[str, Cell]]:
-    """Return a row for each group: n, and of each column the values that occur, or of a measured one their mean ±
-    standard deviation, with n where some are missing.
+    """Return a row per group: n, and for each column its distinct values or, if measured, mean ± standard deviation,
+    with n where some are missing.
     """
     rows: list[dict[str, Cell]] = []
     for label, ids in groups.items():
@@ -122,7 +122,7 @@ def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[ValuesColum
 def best_first(
     groups: Mapping[str, Sequence[int]], columns: Mapping[str, ValuesColumn], by: Sequence[str]
 ) -> dict[str, Sequence[int]]:
-    """Return the groups sorted by their means in columns of numbers, the first of which counts most."""
+    """Return the groups sorted by their means in several numeric columns, the first one first."""
     found = list(groups.items())
     for key in reversed(by):
         column = columns.get(key.removeprefix(DESCENDING))
@@ -133,7 +133,7 @@ def best_first(
 
 
 def _mean_of(ids: Sequence[int], column: ValuesColumn, sign: int) -> float:
-    """Return a mean times `sign`; without any value it comes last."""
+    """Return a mean times `sign`, as a sort key that puts groups without values last."""
     known = [float(cell) for id in ids if isinstance(cell := column.cells.get(id), int | float)]
     return sign * float(np.mean(known)) if known else float("inf")
 
@@ -148,7 +148,7 @@ def _spread(cells: Sequence[Any], n: int) -> str | None:
 
 
 def _occurring(cells: Sequence[Cell]) -> str | None:
-    """Return the distinct values, or of many numbers the lowest and the highest."""
+    """Return the distinct values; for many numbers, the lowest and the highest."""
     distinct = list(dict.fromkeys(cells))
     if len(distinct) > MOST_LISTED and all(isinstance(cell, int | float) for cell in distinct):
         distinct.sort(key=lambda cell: float(cell or 0))
@@ -157,7 +157,7 @@ def _occurring(cells: Sequence[Cell]) -> str | None:
 
 
 def as_csv(rows: Sequence[Mapping[str, Cell | Sequence[str]]]) -> str:
-    """Return rows of equal keys as CSV that no spreadsheet takes for formulas."""
+    """Return rows with equal keys as CSV, in which no cell is taken for a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if rows:

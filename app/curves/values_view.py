@@ -1,4 +1,4 @@
-"""The table of runs in columns of one's choice. The address keeps columns, order, groups and baseline."""
+"""The table of runs with chosen columns. The URL keeps columns, order, groups and baseline."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ EDITOR = "values.table"
 CHOSEN = "chosen"
 EDITABLE = (CHOSEN, "name", "note", "tags")
 ARCHIVED = "archived"
-"""The tag of runs that the table leaves out unless they are asked for."""
+"""Tag of runs that the table hides by default."""
 FIRST = ("reward:last", "val/accuracy:highest")
-"""Metrics that are columns where nobody has chosen any, with the configuration that differs."""
+"""Metrics shown by default, together with the configuration fields that differ."""
 MOST_FIELDS = 6
 ROW = 35
-"""Pixels of a row, of the head's too."""
+"""Height of a row and of the header, in pixels."""
 
 
 def table(runs: Sequence[RunRow]) -> list[RunRow] | None:
-    """Show the table and return the runs whose boxes are ticked; None where rows are groups."""
+    """Show the table and return the ticked runs; None if the rows are groups."""
     left = _unarchived(runs)
     if not left:
         st.caption("All of these runs are archived.")
@@ -57,7 +57,7 @@ def _unarchived(runs: Sequence[RunRow]) -> list[RunRow]:
 def _columns(
     runs: Sequence[RunRow], details: Mapping[int, RunDetail], differing: Mapping[str, Mapping[int, str]]
 ) -> dict[str, ValuesColumn]:
-    """Show the choice of columns, and return them by key."""
+    """Show the choice of columns, and return the columns by key."""
     ids = tuple(details)
     settings = {id: flat(run.config) for id, run in details.items()}
     recorded = data.list_recorded(ids)
@@ -67,11 +67,11 @@ def _columns(
     asked = address.read("columns")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         only = st.toggle(
-            "Only what differs",
+            "Only differing fields",
             value=True,
             key="differs",
             bind="query-params",
-            help="Offers and shows only configuration fields in which these runs differ.",
+            help="Lists and shows only configuration fields in which these runs differ.",
         )
         offered = [*values.OF_RUN, *(list(differing) if only else fields), *metrics]
         st.session_state["values.columns"] = [key for key in (default if asked is None else asked) if key in offered]
@@ -121,13 +121,13 @@ def _of_run(key: str, run: RunRow, detail: RunDetail | None) -> Cell:
 def _choices(
     runs: Sequence[RunRow], columns: Mapping[str, ValuesColumn], differing: Mapping[str, Mapping[int, str]]
 ) -> tuple[list[str], list[str], int | None]:
-    """Show order, groups and baseline, and return what is chosen."""
+    """Show and return the order, the groups and the baseline."""
     orders = [mark + key for key in columns for mark in (DESCENDING, "")]
     offered = grouping.offered(runs, differing, {})
     by_uid = {run.uid: run for run in runs}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        order = _list("Sort by", "sort", orders, "the newest first")
-        groups = _list("Group rows by", "group", offered, "nothing")
+        order = _list("Sort by", "sort", orders, "newest first")
+        groups = _list("Group rows by", "group", offered, "none")
         wanted = st.query_params.get("baseline")
         st.session_state["values.baseline"] = wanted if wanted in by_uid else None
         uid = st.selectbox(
@@ -138,7 +138,7 @@ def _choices(
             format_func=lambda uid: by_uid[uid].name,
             placeholder="none",
             on_change=lambda: _go("baseline", st.session_state["values.baseline"]),
-            help="Adds a column of differences to this run beside every column of numbers, and keeps it on top.",
+            help="Keeps this run on top, and adds a column with the difference from it to each numeric column.",
         )
     return order, groups, by_uid[uid].id if uid else None
 
@@ -174,14 +174,14 @@ def _grouped(
     st.dataframe(
         cells, key="values.groups", hide_index=True, placeholder=format.UNKNOWN, alt=f"{len(rows)} groups of runs"
     )
-    st.caption("Numbers are the mean ± the standard deviation between the runs of a group.")
+    st.caption("Numbers are mean ± standard deviation over the runs of a group.")
     _download(rows)
 
 
 def _editor(
     runs: list[RunRow], columns: Mapping[str, ValuesColumn], details: Mapping[int, RunDetail], baseline: int | None
 ) -> list[RunRow]:
-    """Show a row for each run, in which name, note and tags can be changed; return the ticked ones."""
+    """Show one row per run with editable name, note and tags; return the ticked runs."""
     if baseline is not None:
         runs.sort(key=lambda run: run.id != baseline)
     cells: dict[str, list[Any]] = {
@@ -207,7 +207,7 @@ def _editor(
         column_config=_config({tag for run in runs for tag in run.tags}, columns),
         on_change=_commit,
         args=(key, runs),
-        alt=f"{len(runs)} runs in the chosen columns; name, note and tags can be changed",
+        alt=f"{len(runs)} runs in the chosen columns; name, note and tags are editable",
     )
     _download([{name: each[i] for name, each in cells.items() if name != CHOSEN} for i in range(len(runs))])
     ticked = st.session_state.get("values.ticked", ())
@@ -229,7 +229,7 @@ def _config(tags: set[str], columns: Mapping[str, ValuesColumn]) -> dict[str, An
 
 
 def _commit(key: str, runs: Sequence[RunRow]) -> None:
-    """Write what was changed in the table; the next one begins anew, from what the database says."""
+    """Save the edits of the table; the next table starts from the database again."""
     ticked = set(st.session_state.get("values.ticked", ()))
     for row, changed in st.session_state[key]["edited_rows"].items():
         run = runs[int(row)]

@@ -1,4 +1,4 @@
-"""One example, and every answer that was ever given to it."""
+"""One example, and all answers to it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from store.evaluations.predictions import list_predictions_of_example
 from store.trace import form_of
 
 AT_ONCE = 30
-"""Answers of a kind that are shown before "show more"."""
+"""Number of answers per kind shown before "Show more"."""
 TRACES = "traces"
-"""Address of the Traces page."""
+"""URL of the Traces page."""
 
 
 class Answer(NamedTuple):
@@ -33,14 +33,14 @@ class Answer(NamedTuple):
 
 
 def show_example(example: StoredExample) -> None:
-    """Show images, question, true count and reference."""
+    """Show the images, question, true count and reference."""
     with st.container(border=True, horizontal=True, gap="medium"):
         with st.container(width=240):
             for sha256 in example.images:
                 alt = visible(example.question)
                 st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
             if not example.images:
-                st.caption("This example was stored without an image.")
+                st.caption("This example has no image.")
         with st.container():
             st.html(f'<div class="tv-question">{marked(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -55,13 +55,13 @@ def show_example(example: StoredExample) -> None:
 
 
 def show_answers(store: Store, example: StoredExample) -> None:
-    """Completions and predictions of all runs, each with a link to it among the others of its step or evaluation."""
+    """Show completions and predictions of all runs, each with a link to its step or evaluation."""
     runs = {run.id: run for run in data.list_run_heads()}
-    st.subheader("Completions", anchor=False, help="Sampled while a run trained on this example.")
+    st.subheader("Completions", anchor=False, help="Sampled in training on this example.")
     wanted = _wanted("completions", example.id)
     found = list_completions(store, None, example_id=example.id, limit=wanted + 1)
     _list([Answer(row.run_id, row) for row in found], runs, wanted, "completions", example.id)
-    st.subheader("Predictions", anchor=False, help="Answers in probes and evaluations; nothing was learnt from them.")
+    st.subheader("Predictions", anchor=False, help="Answers in probes and evaluations; they are not used in training.")
     wanted = _wanted("predictions", example.id)
     predicted = list_predictions_of_example(store, example.id, limit=wanted + 1)
     _list([Answer(*each) for each in predicted], runs, wanted, "predictions", example.id)
@@ -73,7 +73,7 @@ def _wanted(kind: str, example_id: int) -> int:
 
 def _list(answers: Sequence[Answer], runs: dict[int, RunRow], wanted: int, kind: str, example_id: int) -> None:
     if not answers:
-        st.caption(f"There are no {kind} of this example.")
+        st.caption(f"No {kind} for this example.")
     for run_id, each in groupby(answers[:wanted], key=lambda answer: answer.run_id):
         if run_id in runs:
             _of_run(runs[run_id], [answer.row for answer in each])
@@ -99,12 +99,12 @@ def _of_run(run: RunRow, rows: Sequence[Row]) -> None:
 
 
 def where(row: Row) -> str:
-    """Return the point of its run at which an answer was given."""
+    """Return the step of an answer and, for predictions, the kind of evaluation."""
     return f"step {row.step}" if isinstance(row, StoredCompletion) else f"step {row.step} · {row.kind}"
 
 
 def link(run: RunRow, row: Row) -> str:
-    """Return the address of an answer on the Traces page."""
+    """Return the URL of an answer on the Traces page."""
     if isinstance(row, StoredCompletion):
         return f"{TRACES}?{urlencode({'run': run.uid, 'step': row.step, 'completion': row.id})}"
     query = {"run": run.uid, "view": "Predictions", "evaluation": row.evaluation_id, "prediction": row.id}

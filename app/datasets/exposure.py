@@ -1,4 +1,4 @@
-"""What is publicly known of the pictures and questions that base models were trained on. Nothing here is measured."""
+"""Public statements on the images and questions that base models were trained on. Nothing here is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Exposure(NamedTuple):
     seen: str
     what: str
     sources: tuple[str, ...]
-    """Addresses of the pages, or the file of this project, that say so."""
+    """URLs, or files of this project, that state this."""
 
 
 _CAULDRON = "https://huggingface.co/datasets/HuggingFaceM4/the_cauldron"
@@ -22,14 +22,14 @@ _QWEN = "https://arxiv.org/abs/2409.12191"
 _TINY = "trainer/tiny/base/README.md"
 _BOARD = "trainer/tiny/board/README.md"
 _SMOL = "SmolVLM-256M and -500M"
-_MIXTURE = "The model's card names The Cauldron as training data, which"
+_MIXTURE = "The model card names The Cauldron as training data, which"
 
 KNOWN = (
     Exposure(
         "tiny (embedded)",
         "shapes, train",
         "yes",
-        "Pre-trained on drawn scenes whose hash falls into train, with generated captions and loosely written answers.",
+        "Pre-trained on drawn scenes whose hash falls into train, with generated captions and informal answers.",
         (_TINY,),
     ),
     Exposure(
@@ -39,7 +39,7 @@ KNOWN = (
         "A scene's hash decides its split, and pre-training draws from train's hashes only.",
         (_TINY,),
     ),
-    Exposure("tiny (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", (_TINY,)),
+    Exposure("tiny (embedded)", "all photo datasets", "no", "Trained only on drawn scenes.", (_TINY,)),
     Exposure(
         "tiny-board (embedded)",
         "board, train",
@@ -54,40 +54,40 @@ KNOWN = (
         "A scene's hash decides its split, and pre-training draws from train's hashes only.",
         (_BOARD,),
     ),
-    Exposure("tiny-board (embedded)", "every set of photos", "no", "It has seen drawn scenes only.", (_BOARD,)),
+    Exposure("tiny-board (embedded)", "all photo datasets", "no", "Trained only on drawn scenes.", (_BOARD,)),
     Exposure(
-        _SMOL, "tallyqa, train; cauldron", "yes", f"{_MIXTURE} holds TallyQA's train split.", (_SMOLVLM, _CAULDRON)
+        _SMOL, "tallyqa, train; cauldron", "yes", f"{_MIXTURE} contains TallyQA's train split.", (_SMOLVLM, _CAULDRON)
     ),
     Exposure(
         _SMOL,
         "vqav2, train",
         "yes",
-        f"{_MIXTURE} holds VQAv2's train split, whose images are COCO's train2014.",
+        f"{_MIXTURE} contains VQAv2's train split, whose images are COCO train2014.",
         (_SMOLVLM, _CAULDRON),
     ),
     Exposure(
         _SMOL,
         "tdiuc; quantity-23k",
         "unknown",
-        "Not named, but the images are COCO's and Visual Genome's, and VQAv2's part of The Cauldron shows COCO's "
-        "train2014 with other questions: expect pictures that were seen.",
+        "Not named, but the images come from COCO and Visual Genome, and The Cauldron's VQAv2 part contains COCO "
+        "train2014 with other questions: expect that some images were seen.",
         ("https://arxiv.org/abs/1703.09684", _CAULDRON),
     ),
     Exposure(
         _SMOL,
         "tallyqa-test",
         "unknown",
-        "Not named. The images are Visual Genome's, many of which are COCO's too: some may have been seen with other "
-        "questions.",
+        "Not named. The images come from Visual Genome, many of which are also in COCO: some may have been seen with "
+        "other questions.",
         ("https://arxiv.org/abs/1810.12440", _CAULDRON),
     ),
-    Exposure(_SMOL, "countqa", "unknown", "Not named in the model's card.", (_SMOLVLM,)),
+    Exposure(_SMOL, "countqa", "unknown", "Not named in the model card.", (_SMOLVLM,)),
     Exposure(
         "Qwen2-VL-2B",
-        "every public set",
+        "all public datasets",
         "unknown",
-        "The report names kinds of data (image-text pairs, visual question answering and others) but no list of sets: "
-        "any public train split may have been seen.",
+        "The report names kinds of data (image-text pairs, visual question answering and others) but no list of "
+        "datasets: any public train split may have been seen.",
         (_QWEN,),
     ),
 )

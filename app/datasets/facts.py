@@ -1,4 +1,4 @@
-"""A split of a dataset in numbers: rows, skipped rows by reason, images, and the distribution of counts."""
+"""Statistics of a dataset split: rows, skipped rows by reason, images, and the distribution of counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLIT_COLORS = {"train": figures.BLUE, "val": figures.ORANGE, "test": figures.GR
 
 
 def split_order(split: str) -> tuple[int, str]:
-    """Return a key that sorts train, val, test, then other splits."""
+    """Return a sort key: train, val, test, then other splits."""
     known = list(SPLIT_COLORS)
     return (known.index(split) if split in known else len(known)), split
 
@@ -28,10 +28,10 @@ def split_order(split: str) -> tuple[int, str]:
 def facts(index: IndexRow | None, stored: int) -> None:
     """Show a split's facts; `stored` is the number of its examples in the database."""
     if index is None or index.indexed_at is None:
-        st.metric("Examples that runs have used", format.count(stored), width="content")
+        st.metric("Examples used by runs", format.count(stored), width="content")
         st.info(
-            "This split is not indexed: only what runs have used is shown. Index it to see all of it, what is skipped "
-            "and why, and which images it shares with other sets.",
+            "This split is not indexed, so it shows only examples used by runs. Index it to see all examples, skipped "
+            "rows with reasons, and images that it shares with other datasets.",
             icon=":material/playlist_add:",
         )
         return
@@ -63,14 +63,14 @@ def _origin(index: IndexRow) -> str:
         f"Indexed {format.age(index.indexed_at, time.time())}",
         f"from {index.path}" if index.path else "",
         f"revision {index.revision}" if index.revision else "",
-        "sizes are smallest – median – largest",
-        "" if index.complete else f"only the first {format.count(index.usable)} usable questions were looked at",
+        "sizes are min – median – max",
+        "" if index.complete else f"only the first {format.count(index.usable)} usable questions were indexed",
     ]
     return " · ".join(part for part in parts if part)
 
 
 def histograms(bars: Sequence[Bar], split: str) -> None:
-    """Show the shares of true counts in every split, and in one split by difficulty."""
+    """Show the shares of true counts by split, and the true counts of one split by difficulty."""
     frame = Frame(x_title="true count", height=250)
     last = min(LAST, max((bar.answer or 0 for bar in bars), default=0))
     charts = st.grid(2, min_column_width=400)
@@ -111,5 +111,5 @@ def _alt(what: str, groups: dict[str, list[Bar]]) -> str:
     parts = []
     for name, bars in groups.items():
         most = max(bars, key=lambda bar: bar.examples)
-        parts.append(f"{name}: {sum(bar.examples for bar in bars):,} examples, most often the count {most.answer}")
+        parts.append(f"{name}: {sum(bar.examples for bar in bars):,} examples, most common count {most.answer}")
     return f"True counts by {what}. {'; '.join(parts)}."

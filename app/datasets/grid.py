@@ -1,4 +1,4 @@
-"""A grid of images with question and true count, filtered and paged in the database."""
+"""A grid of images with question and true count; the database filters and pages it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from store.db.rows import Bar, StoredExample
 STYLE = Path(__file__).with_suffix(".css")
 A_PAGE = 24
 QUESTION = 140
-"""Characters of a question on its card."""
+"""Maximum characters of a question on its card."""
 REFERENCES = {"With and without": None, "With a reference": True, "Without a reference": False}
 FILTERS = ("datasets.answer", "datasets.difficulty", "datasets.reference", "datasets.words")
-"""Keys of the filters in the session."""
+"""Session keys of the filters."""
 ANY = "any"
 
 
@@ -29,7 +29,7 @@ def show_style() -> None:
 
 
 def filters(bars: Sequence[Bar], split: str) -> ExampleFilter:
-    """Return the user's filter; the choices are the values that occur in the split."""
+    """Show the filters, with the values that occur in the split, and return the user's choice."""
     own = [bar for bar in bars if bar.split == split]
     answers = sorted({bar.answer for bar in own if bar.answer is not None})
     levels = sorted({bar.difficulty for bar in own if bar.difficulty is not None})
@@ -52,7 +52,7 @@ def browser(
     """Show one page of the examples that match the filters."""
     total = count_examples(store, dataset, split, wanted)
     if not total:
-        st.info("No example matches these filters: clear one of them.", icon=":material/filter_alt_off:")
+        st.info("No example matches these filters: clear one.", icon=":material/filter_alt_off:")
         return
     pages = -(-total // A_PAGE)
     page = 1
@@ -79,7 +79,7 @@ def card(example: StoredExample, link: str) -> str:
 
 
 def pictures(example: StoredExample) -> str:
-    """Return the first image, and how many more there are."""
+    """Return the first image and the number of further images."""
     if not example.images:
         return '<span class="eg-none">no image</span>'
     more = f'<span class="eg-more">+{len(example.images) - 1}</span>' if len(example.images) > 1 else ""

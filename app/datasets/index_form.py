@@ -15,11 +15,11 @@ from trainer.spec.config import DATASETS, FOLDER_DATASETS
 
 SPLITS = ("train", "val", "test")
 MOST = 200_000
-_SEEN = "datasets.at_work"
+_SEEN = "datasets.indexing_progress"
 
 
 def index_form(*, opened: bool) -> None:
-    """Show a folded form that starts indexing in a separate process; draw it before what it changes."""
+    """Show a form that starts indexing in a separate process; draw it before the parts that it changes."""
     with (
         st.expander("Index a dataset", icon=":material/playlist_add:", expanded=opened, key="index"),
         st.form("index_form", border=False),
@@ -31,25 +31,31 @@ def index_form(*, opened: bool) -> None:
                 key="index.folder",
                 placeholder=f"needed for {', '.join(FOLDER_DATASETS)}",
                 width=420,
-                help="On the machine that the dashboard runs on. Empty for drawn sets, and for sets of the hub, which "
-                "are fetched.",
+                help="On the dashboard's machine. Leave it empty for drawn datasets, and for datasets from the hub, "
+                "which are downloaded.",
             )
             split = st.selectbox("Split", SPLITS, key="index.split", width=110)
             limit = st.number_input(
-                "Usable questions", 1, MOST, DEFAULT_LIMIT, key="index.limit", width=160, help="From the first one on."
+                "Usable questions",
+                1,
+                MOST,
+                DEFAULT_LIMIT,
+                key="index.limit",
+                width=160,
+                help="Number of usable questions to index, counted from the first.",
             )
             is_sent = st.form_submit_button("Index", type="primary", icon=":material/play_arrow:")
         st.caption(
-            "Reads the split, stores its usable questions with their images, counts what was skipped and why, and "
-            "takes the hashes that find the same images elsewhere. It continues when the browser is closed."
+            "Reads the split, stores usable questions with their images, counts skipped rows by reason, and hashes "
+            "images to find them in other datasets. It continues when the browser is closed."
         )
     if is_sent:
         attempt(intents.index, dataset, folder, split, int(limit))
 
 
 @st.fragment(run_every=2.0)
-def at_work() -> None:
-    """Show what is being indexed, and what failed; redraw the page when one ends."""
+def indexing_progress() -> None:
+    """Show running and failed indexing; rerun the page when one ends."""
     rows = data.list_indexes()
     working = [row.id for row in rows if row.state in ("starting", "running")]
     if set(st.session_state.get(_SEEN, working)) - set(working):
@@ -67,14 +73,14 @@ def at_work() -> None:
 
 
 def title(row: IndexRow) -> str:
-    """Return the dataset with its split and folder, in words."""
+    """Return the name of the dataset with its split and folder."""
     folder = f" in {Path(row.path).name}" if row.path else ""
     return f"{row.dataset or row.name} ({row.split}){folder}"
 
 
 def _failed(row: IndexRow) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        fault = sentence(f"{title(row)} was not indexed. {row.error}")
+        fault = sentence(f"Indexing {title(row)} failed. {row.error}")
         st.error(format.literal(fault), icon=":material/error:", width="stretch")
         if st.button("Dismiss", key=f"dismiss_{row.id}"):
             attempt(intents.dismiss, row)

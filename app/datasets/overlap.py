@@ -1,6 +1,6 @@
-"""Find the images that a training set and a benchmark share, and accuracy without them. Pure functions of arrays.
+"""Find images shared by a training set and a benchmark, and the accuracy without them. Pure functions of arrays.
 
-Two images are the same if their files are, if they have one number in a public collection, or if their perceptual
+Two images match if their files are equal, if they have the same number in a public collection, or if their perceptual
 hashes differ in only a few of 64 bits.
 """
 
@@ -15,19 +15,20 @@ from store.db.rows import Pictures, Verdicts
 from trainer.spec.statistics import wilson
 
 FILE, NUMBER, LOOKS = 0, 1, 2
-"""Kinds of match, the most certain first."""
+"""Kinds of matches, most certain first."""
 LIKELY_COPY = 4
-"""Bits: resized and recompressed copies differ by at most this many, different photos by more than twice as many."""
+"""Default maximum of differing bits: resized and recompressed copies differ by at most this many, different photos by
+more than twice as many."""
 AT_ONCE = 4_000_000
-"""Pairs of hashes in memory at a time."""
+"""Number of hash pairs in memory at a time."""
 BITS = 64
 
 
 class Overlap(NamedTuple):
-    """For each distinct image of a benchmark, the most similar image of the training set.
+    """The most similar training image for each distinct benchmark image.
 
     `benchmark` and `training` are indices into the compared Pictures; `kind` is FILE, NUMBER or LOOKS, and `distance`
-    the bits by which the hashes differ; all four are by benchmark image.
+    the number of differing bits of the hashes; all four are by benchmark image.
     """
 
     benchmark: NDArray[np.int64]
@@ -36,12 +37,12 @@ class Overlap(NamedTuple):
     distance: NDArray[np.int64]
 
     def within(self, most: int) -> NDArray[np.bool_]:
-        """Return which images match, including those whose hashes differ by at most `most` bits."""
+        """Return which images match, counting hashes that differ by at most `most` bits as a match."""
         return (self.kind < LOOKS) | (self.distance <= most)
 
 
 class Score(NamedTuple):
-    """Right answers of `n`, with their share and its 95 % interval (Wilson); None if n is 0."""
+    """Number of right answers out of `n`, and their share with 95 % Wilson interval (None if n is 0)."""
 
     n: int
     share: float | None
@@ -50,7 +51,7 @@ class Score(NamedTuple):
 
 
 def compare(training: Pictures, benchmark: Pictures) -> Overlap:
-    """Compare two sets of pictures; the result is empty if either has no images."""
+    """Compare two sets of images; the result is empty if either is empty."""
     ours, theirs = _distinct(training.sha256), _distinct(benchmark.sha256)
     if not len(ours) or not len(theirs):
         nothing = np.empty(0, np.int64)
@@ -76,7 +77,7 @@ def _places(names: NDArray[np.str_], where: NDArray[np.int64]) -> dict[str, int]
 
 
 def nearest(training: NDArray[np.uint64], benchmark: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each benchmark hash, the index of the nearest training hash, and the number of differing bits."""
+    """Return the index of the nearest training hash for each benchmark hash, and the number of differing bits."""
     place, distance = np.empty(len(benchmark), np.int64), np.empty(len(benchmark), np.int64)
     rows = max(1, AT_ONCE // len(training))
     for start in range(0, len(benchmark), rows):
@@ -88,7 +89,7 @@ def nearest(training: NDArray[np.uint64], benchmark: NDArray[np.uint64]) -> tupl
 
 
 def touched(overlap: Overlap, benchmark: Pictures, most: int) -> NDArray[np.int64]:
-    """Return ids of the benchmark's examples that show an image of the training set."""
+    """Return the ids of the benchmark's examples with an image from the training set."""
     shared = benchmark.sha256[overlap.benchmark[overlap.within(most)]]
     return np.unique(benchmark.example_id[np.isin(benchmark.sha256, shared)])
 
@@ -99,17 +100,17 @@ def score(correct: NDArray[np.bool_]) -> Score:
 
 
 class Scores(NamedTuple):
-    """Exact match of one test, split by what is known about its examples' images."""
+    """Exact match of one test: overall, and by whether its images are in the training set."""
 
     everything: Score
     clean: Score
     shared: Score
     unknown: int
-    """Examples whose images were never hashed: they are in neither part."""
+    """Number of examples whose images were never hashed; they are in neither part."""
 
 
 def scores(verdicts: Verdicts, benchmark: Pictures, ids: NDArray[np.int64]) -> Scores:
-    """Return the scores of one test; `ids` are the examples that show an image of the training set."""
+    """Return the scores of one test; `ids` are the examples with an image from the training set."""
     is_shared = np.isin(verdicts.example_id, ids)
     is_known = np.isin(verdicts.example_id, benchmark.example_id)
     return Scores(

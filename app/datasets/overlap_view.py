@@ -1,4 +1,4 @@
-"""Show the images that a training set and a benchmark share, and accuracy without them."""
+"""Show the images shared by a training set and a benchmark, and the accuracy without them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from store.examples import get_examples
 
 PAIRS_A_PAGE = 12
 MOST_BITS = 12
-WHY = {overlap.FILE: "the same file", overlap.NUMBER: "the same number in COCO or Visual Genome"}
+WHY = {overlap.FILE: "same file", overlap.NUMBER: "same number in COCO or Visual Genome"}
 WHAT_IT_TELLS = (
-    "A perceptual hash keeps 64 bits: which coarse waves of the grey picture are strong. A smaller or recompressed "
-    "copy differs by up to 4 bits, one cut by 2 % at each edge by up to 8, two different pictures by 14 or more "
-    "(measured on drawn test pictures, not on photos). "
-    "It cannot tell a mirrored, turned or widely cropped copy, and not that two photos show the same scene. Drawn "
-    "scenes are simple by design: few shapes on a plain ground look alike to it, so that near matches there are mostly "
-    "different scenes. Many images of Visual Genome are COCO's too; the two numbers are not translated into each "
-    "other, so that such pairs are found by hash only."
+    "A perceptual hash describes the coarse structure of the greyscale image in 64 bits. Resized or recompressed "
+    "copies differ by up to 4 bits, copies cropped by 2 % at each edge by up to 8, different images by 14 or more "
+    "(measured on drawn test images, not on photos). "
+    "The hash does not recognize mirrored, rotated or heavily cropped copies, nor two photos of the same scene. Drawn "
+    "scenes look similar to it, since they have few shapes on a plain background: near matches among them are mostly "
+    "different scenes. Many images of Visual Genome are also in COCO; their numbers are not mapped to each other, so "
+    "such pairs are found only by hash."
 )
 Link = Callable[[StoredExample], str]
 
 
-@st.cache_data(max_entries=4, show_spinner="Comparing images …", hash_funcs={Store: attrgetter("url")})
+@st.cache_data(max_entries=4, show_spinner="Comparing images", hash_funcs={Store: attrgetter("url")})
 def _compared(store: Store, training: IndexRow, benchmark: IndexRow) -> tuple[Pictures, Pictures, Overlap]:
-    """Return the pictures of both sides and their overlap, cached until one of them is indexed again."""
+    """Return the images of both sides and their overlap, cached until one of them is indexed again."""
     ours, theirs = _pictures(store, training), _pictures(store, benchmark)
     return ours, theirs, overlap.compare(ours, theirs)
 
@@ -47,7 +47,7 @@ def _pictures(store: Store, index: IndexRow) -> Pictures:
 def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
     """Show the overlap; `indexes` are the finished ones."""
     if len(indexes) < 2:
-        st.info("Index two splits to compare their images: a training set and a benchmark.", icon=":material/compare:")
+        st.info("To compare images, index two splits: a training set and a benchmark.", icon=":material/compare:")
         return
     training, benchmark, most = _choose(indexes)
     ours, theirs, found = _compared(store, training, benchmark)
@@ -57,15 +57,15 @@ def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
     partial = [index for index in (training, benchmark) if not index.complete]
     if partial:
         parts = " and ".join(f"{index.dataset} ({index.split}): {format.count(index.usable)}" for index in partial)
-        st.caption(format.literal(f"Only partly indexed, so the remaining images are not compared: {parts} questions."))
-    with st.expander("What the hash can and cannot tell", icon=":material/info:"):
+        st.caption(format.literal(f"Only partly indexed, so that other images are not compared: {parts} questions."))
+    with st.expander("What the hash can and cannot detect", icon=":material/info:"):
         st.markdown(WHAT_IT_TELLS)
     _accuracy(store, benchmark, theirs, ids)
     _pairs(store, ours, theirs, found, np.flatnonzero(same), link)
 
 
 def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
-    """Choose two splits (training sets and benchmarks first) and the bits by which hashes may differ."""
+    """Show and return the choice of two splits and of the number of bits by which hashes may differ."""
     names = {f"{index.dataset} · {index.split}": index for index in indexes}
     first = sorted(names, key=lambda name: (names[name].split != "train", name))
     second = sorted(names, key=lambda name: (names[name].split == "train", name == first[0], name))
@@ -73,14 +73,14 @@ def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
         training = st.selectbox("Training set", first, key="training", bind="query-params", width=280)
         benchmark = st.selectbox("Benchmark", second, key="benchmark", bind="query-params", width=280)
         most = st.slider(
-            "Bits that may differ",
+            "Max differing bits",
             0,
             MOST_BITS,
             overlap.LIKELY_COPY,
             key="bits",
             bind="query-params",
             width=220,
-            help="Of the 64 bits of the perceptual hash. More finds more copies and more that only look alike.",
+            help="Of the 64 bits of the perceptual hash. A higher limit finds more copies, and more false matches.",
         )
     return names[training], names[benchmark], most
 
@@ -91,8 +91,8 @@ def _numbers(found: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
         "Benchmark images": format.count(len(kinds)),
         "Same file": format.count((kinds == overlap.FILE).sum()),
         "Same number": format.count((kinds == overlap.NUMBER).sum()),
-        "Nearly the same": format.count((kinds == overlap.LOOKS).sum()),
-        "Benchmark questions touched": f"{format.count(hit)} of {format.count(examples)}",
+        "Near duplicates": format.count((kinds == overlap.LOOKS).sum()),
+        "Affected benchmark questions": f"{format.count(hit)} of {format.count(examples)}",
     }
     with st.container(horizontal=True, gap="medium"):
         for name, value in numbers.items():
@@ -100,10 +100,10 @@ def _numbers(found: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
 
 
 def _accuracy(store: Store, benchmark: IndexRow, theirs: Pictures, ids: np.ndarray) -> None:
-    st.subheader("Accuracy without them", anchor=False)
+    st.subheader("Accuracy without shared images", anchor=False)
     tests = list_verdicts(store, benchmark.dataset or "", benchmark.split)
     if not tests:
-        st.caption("No run was tested on this benchmark yet.")
+        st.caption("No run has been tested on this benchmark yet.")
         return
     rows = []
     for test in tests:
@@ -127,9 +127,9 @@ def _accuracy(store: Store, benchmark: IndexRow, theirs: Pictures, ids: np.ndarr
         alt="Exact match of each test with and without the shared images",
     )
     st.caption(
-        "Exact match with Wilson's 95 % interval and the number of examples. The difference is in percentage points; "
-        "the two shares rest on mostly the same answers, so compare shared images with the others to judge it. "
-        "Examples that were tested but not indexed are counted under “all” only."
+        "Exact match with 95 % Wilson interval and number of examples. The difference is in percentage points. Both "
+        "shares are based on mostly the same answers: to judge it, compare shared images with the others. Tested "
+        "examples that are not indexed count only under “all”."
     )
 
 
@@ -146,9 +146,7 @@ def _difference(everything: Score, clean: Score) -> str:
 def _pairs(store: Store, ours: Pictures, theirs: Pictures, found: Overlap, places: np.ndarray, link: Link) -> None:
     st.subheader("Side by side", anchor=False)
     if not len(places):
-        st.caption(
-            "No image of the benchmark is in the training set, as far as was indexed and as these bits can tell."
-        )
+        st.caption("No indexed benchmark image matches one of the training set within this number of bits.")
         return
     order = places[np.lexsort((found.distance[places], found.kind[places]))]
     pages = -(-len(order) // PAIRS_A_PAGE)

@@ -1,4 +1,4 @@
-"""What changed: distinctive phrases of the first two sides, and the form of all sides and the reference."""
+"""What changed: distinctive phrases of the first two sides, and the structure of all sides and the reference."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from store.db.engine import Store
 from trainer.spec import statistics
 
 SHOWN = 15
-"""Phrases shown for each side."""
+"""Maximum number of phrases shown per side."""
 DISTINCTIVE = 2.0
-"""z-score below which a phrase is not shown."""
-LENGTHS = {1: "Words", 2: "Two words", 3: "Three words"}
+"""Minimum z-score of a phrase that is shown."""
+LENGTHS = {1: "One word", 2: "Two words", 3: "Three words"}
 Ends = Sequence[tuple[str, float]]
 LOG_ODDS = (
-    "Log-odds of each phrase, one side against the other, with an informative Dirichlet prior (Monroe, Colaresi and "
-    f"Quinn 2008): the frequencies of both sides together, worth {words.PRIOR:.0f} phrases. z is the log-odds "
-    "ratio by its standard error. Words of a text are not independent, so z puts phrases in order and tests nothing."
+    "Log-odds ratio of each phrase between the two sides, with an informative Dirichlet prior (Monroe, Colaresi and "
+    f"Quinn 2008): the pooled frequencies of both sides, weighted like {words.PRIOR:.0f} phrases. z is the log-odds "
+    "ratio divided by its standard error. Words of a text are not independent, so z only ranks phrases; it is no test."
 )
 
 
 class Changed(NamedTuple):
-    """Phrases by their number of words, the second side's first; the rest by side, the reference last."""
+    """Phrases by number of words, the second side's first; everything else by side, the reference last."""
 
     phrases: dict[int, tuple[list[Phrase], list[Phrase]]]
     forms: tuple[Form, ...]
@@ -43,7 +43,7 @@ class Changed(NamedTuple):
 
 @st.cache_resource(max_entries=8, show_spinner="Counting words", hash_funcs={Store: attrgetter("url")})
 def changed(store: Store, evaluations: tuple[int, ...], _reading: PairedAnswers) -> Changed:
-    """Compute the changes; `evaluations` identify the texts, which never change, and are the cache key."""
+    """Return the changes; `evaluations` identify the texts, which never change, and are the cache key."""
     said = list(_reading.shared.said)
     has_reference = all(_reading.references)
     texts = [*said, tuple(_reading.references)] if has_reference else said
@@ -66,19 +66,21 @@ def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnsw
     columns = [*names, "Reference"] if found.has_reference else list(names)
     st.subheader("Distinctive phrases", anchor=False, help=LOG_ODDS)
     length = st.segmented_control(
-        "Phrases of", list(LENGTHS), default=1, key="drift.words", required=True, format_func=LENGTHS.__getitem__
+        "Phrase length", list(LENGTHS), default=1, key="drift.words", required=True, format_func=LENGTHS.__getitem__
     )
     with st.grid(2, min_column_width=360):
         for name, phrases in zip((names[1], names[0]), found.phrases[int(length)], strict=True):
             with st.container(border=True):
-                st.markdown(f"**{format.literal(name)} says more**")
+                st.markdown(f"**More common in {format.literal(name)}**")
                 if phrases:
                     st.html(table(("", "z", *(f"of {each}" for each in names[1::-1])), [_line(one) for one in phrases]))
                 else:
-                    st.caption("No distinctive phrase.")
-    st.caption("Shares of the texts with the phrase, tags left out. A phrase links to its questions.")
+                    st.caption("No distinctive phrases.")
+    st.caption("Shares of texts that contain the phrase, without tags. Click a phrase to see its questions.")
     n = len(reading.shared.example_id)
-    st.subheader("Structure", anchor=False, help="Patterns, not understanding: each counts exactly what it states.")
+    st.subheader(
+        "Structure", anchor=False, help="Each row counts a text pattern exactly as stated; it does not judge meaning."
+    )
     st.html(table(("", *columns), _structure(found.forms, n)))
     st.subheader("Repetition", anchor=False)
     st.html(table(("", *columns), _repetition(found.forms)))
@@ -88,7 +90,7 @@ def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnsw
 
 def _line(one: Phrase) -> tuple[str, ...]:
     link = address(phrase=one.text, view="Side by side", order="drift", example="")
-    text = f'<a target="_self" href="{link}" title="The questions where it is said">{visible(one.text)}</a>'
+    text = f'<a target="_self" href="{link}" title="Questions with this phrase">{visible(one.text)}</a>'
     return (
         text,
         whole(signed(abs(one.z), 1)),
@@ -111,16 +113,16 @@ def _structure(forms: Sequence[Form], n: int) -> list[tuple[str, ...]]:
 
 def _repetition(forms: Sequence[Form]) -> list[tuple[str, ...]]:
     figures = (
-        ("Words", "a text, on average", [f"{each.words:.1f}" for each in forms]),
-        ("Different texts", "distinct texts by all texts", [format.percent(each.distinct) for each in forms]),
+        ("Words", "mean per text", [f"{each.words:.1f}" for each in forms]),
+        ("Distinct texts", "distinct texts / all texts", [format.percent(each.distinct) for each in forms]),
         (
             f"Repeated {REPEATED}-word phrases",
-            "share of a text's phrases that it has said before, on average",
+            "mean share of a text's phrases that occurred earlier in it",
             [f"{100 * each.repeated:.1f} %" for each in forms],
         ),
         (
             "Compression ratio",
-            "bytes of all texts, one a line, by bytes after zlib at level 9; repetition raises it",
+            "size of all texts, one per line, divided by their zlib size (level 9); repetition raises it",
             [f"{each.compression:.1f}" for each in forms],
         ),
     )
@@ -131,7 +133,7 @@ def _ends(found: Changed) -> list[tuple[str, ...]]:
     rows = (
         ("Openings", "the first three words", found.openings),
         ("Closings", "the last three words", found.closings),
-        (f"{REPEATED}-word phrases", "share of the texts that hold them", [each.frequent for each in found.forms]),
+        (f"{REPEATED}-word phrases", "share of texts that contain them", [each.frequent for each in found.forms]),
     )
     return [
         (f"{visible(name)}<br><small>{visible(definition)}</small>", *(_shares(each) for each in sides))

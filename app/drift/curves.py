@@ -1,6 +1,6 @@
 """Similarity of answers to other texts over training. Pure functions of arrays.
 
-Similarities are cosines of unit vectors; NaN if one of the two texts is missing.
+Similarities are cosines of unit vectors; NaN if one of the texts is missing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from trainer.spec.statistics import wilson
 
 Floats = NDArray[np.float64]
 LOW, HIGH = 10, 90
-"""Percentiles that bound the spread."""
+"""Percentiles that bound the band."""
 
 
 class Drift(NamedTuple):
-    """Answers of runs in an encoder's space; a vector of NaN stands for a text that is not embedded."""
+    """Answers of runs in an encoder's space; texts without an embedding have vectors of NaN."""
 
     said: PredictionTexts
     texts: list[str]
@@ -33,7 +33,7 @@ class Drift(NamedTuple):
     vectors: Vectors
     """Vectors of `texts`: (texts, dimension)."""
     null: Vectors
-    """Vector of the word that stands for a malformed trace in comparisons with a reference: (dimension,)."""
+    """Vector of the word that replaces a malformed trace in comparisons with a reference: (dimension,)."""
     example_ids: Ints
     """Ids of the answered examples: (examples,)."""
     example: Ints
@@ -64,7 +64,7 @@ class SimilarityCurve(NamedTuple):
 
 
 def checkpoints(evaluations: Sequence[EvaluationRow], kind: str, benchmark: str) -> list[int]:
-    """Return the latest finished evaluation of this kind and benchmark at each step, by step."""
+    """Return the latest finished evaluation of this kind and benchmark for each step, by step."""
     by_step = {
         e.step: e.id
         for e in sorted(evaluations, key=lambda each: each.id)
@@ -74,12 +74,12 @@ def checkpoints(evaluations: Sequence[EvaluationRow], kind: str, benchmark: str)
 
 
 def rows_of(drift: Drift, evaluation_ids: Sequence[int]) -> Ints:
-    """Return the positions of the greedy answers of evaluations."""
+    """Return the indices of the greedy answers in these evaluations."""
     return np.flatnonzero(np.isin(drift.said.evaluation_id, evaluation_ids) & (drift.said.sample == 0))
 
 
 def to_reference(drift: Drift, rows: Ints) -> Floats:
-    """Return each answer's similarity to its example's reference; a malformed one counts as NULL, as in the tables.
+    """Return each answer's similarity to its example's reference; malformed answers count as NULL, as in the tables.
 
     See `trainer.spec.similarity.compared_text`.
     """
@@ -88,9 +88,9 @@ def to_reference(drift: Drift, rows: Ints) -> Floats:
 
 
 def to_answers(drift: Drift, rows: Ints, others: Ints) -> Floats:
-    """Return the similarity of each answer to the one of `others` about the same example; NaN if there is none.
+    """Return each answer's similarity to the one in `others` for the same example; NaN if there is none.
 
-    This compares what was said, in malformed answers too: it is no similarity to the reference.
+    This compares the texts as they are, even malformed ones, unlike the similarity to the reference.
     """
     partner = np.full(len(drift.references), -1)
     partner[drift.example[others]] = others
@@ -104,7 +104,7 @@ def _cosines(first: Vectors, second: Vectors) -> Floats:
 
 
 def spread(step: Ints, value: Floats) -> SimilarityCurve:
-    """Return mean and percentiles LOW to HIGH of the values at each step, without NaN and without empty steps."""
+    """Return the mean and the percentiles LOW and HIGH of the values at each step, without NaN and empty steps."""
     is_known = np.isfinite(value)
     steps = np.unique(step[is_known])
     parts = [value[is_known & (step == each)] for each in steps]
@@ -114,7 +114,7 @@ def spread(step: Ints, value: Floats) -> SimilarityCurve:
 
 
 def accuracy(step: Ints, correct: Floats) -> SimilarityCurve:
-    """Return the share of right answers among the judged ones at each step, with Wilson's 95 % interval."""
+    """Return the share of right answers among judged ones at each step, with 95 % Wilson interval."""
     is_judged = np.isfinite(correct)
     step, correct = step[is_judged], correct[is_judged]
     steps = np.unique(step)
@@ -125,13 +125,13 @@ def accuracy(step: Ints, correct: Floats) -> SimilarityCurve:
 
 
 def floor(references: Vectors) -> float | None:
-    """Return the references' mean similarity to those of other examples, as in evaluations; None for fewer than two."""
+    """Return the mean similarity between references of different examples, as in evaluations; None below two."""
     found = similarity.floor(references[np.isfinite(references[:, 0])])
     return found[0] if found else None
 
 
 def ceiling(references: Vectors, seconds: Vectors) -> float | None:
-    """Return the mean similarity of two annotators' references, as in evaluations; None if one has no second."""
+    """Return the mean similarity of two annotators' references, as in evaluations; None if a second one is missing."""
     known = np.flatnonzero(np.isfinite(references[:, 0]))
     known = known[similarity.ceiling_examples(len(known))]
     found = _cosines(references[known], seconds[known])

@@ -8,7 +8,7 @@ from app.drift.sides import METHOD_ORDER, Side
 from store.db.rows import CheckpointRow, EvaluationRow, RunRow
 
 KINDS = ("test", "val", "probe")
-"""Kinds of evaluations to read a checkpoint's answers from, best first."""
+"""Kinds of evaluations to take a checkpoint's answers from, best first."""
 MOST_SIDES = 4
 Questions = tuple[str, str]
 """Benchmark and split."""
@@ -24,10 +24,10 @@ def questions(evaluation: EvaluationRow) -> Questions:
 
 
 def pair(runs: Sequence[RunRow], first: RunRow | None) -> list[RunRow]:
-    """Return a run (if None, the newest of GRPO, else of all) and the newest one to compare it with.
+    """Return a run (if None, the newest GRPO run, else the newest run) and the newest one to compare it with.
 
-    That is a run of another method with the same model and dataset: imitation or GRPO rather than none, and of the same
-    rank if possible. Without any, the run stays alone. `runs` come newest first, and all have something to show.
+    The latter uses another method with the same model and dataset: SFT or GRPO rather than an untrained base, with the
+    same rank if possible. Without one, only the run is returned. `runs` are newest first, and all have evaluations.
     """
     if not runs:
         return []
@@ -49,8 +49,8 @@ def sides(
 ) -> list[Side]:
     """Return the best evaluation of each run, all on the same questions (`wanted`, or the best available).
 
-    Tests come before validations before probes, and the runs' own dataset first. The last runs are left out until the
-    others share questions, and a run that stands alone is compared with its own first checkpoint.
+    Tests are preferred to validations and these to probes, and the runs' own dataset comes first. Runs are dropped from
+    the end until the others share questions; a single run is compared with its own first checkpoint.
     """
     found = {run.id: usable(evaluations[run.id]) for run in runs}
     for count in range(len(runs), 0, -1):
@@ -70,7 +70,7 @@ def sides(
 
 
 def closing(found: Sequence[EvaluationRow], checkpoints: Sequence[CheckpointRow]) -> EvaluationRow:
-    """Return the best kind of evaluation, at the step that validation chose, else at the last one."""
+    """Return the best kind of evaluation at the step chosen by validation, else at the last step."""
     best = next((row.step for row in checkpoints if row.kind == "best"), None)
     kind = min((each.kind for each in found), key=KINDS.index)
     return max((each for each in found if each.kind == kind), key=lambda each: (each.step == best, each.step, each.id))
@@ -83,6 +83,6 @@ def _place(each: EvaluationRow) -> tuple[int, int, int]:
 def _rank(
     asked: Questions, runs: Sequence[RunRow], found: Mapping[int, Sequence[EvaluationRow]]
 ) -> tuple[int, bool, Questions]:
-    """Return a sort key: the worst kind that any run has on these questions, then whose dataset they come from."""
+    """Return a sort key: the worst kind of evaluation on these questions, then whose dataset they come from."""
     kinds = [min(KINDS.index(each.kind) for each in found[run.id] if questions(each) == asked) for run in runs]
     return max(kinds), asked[0] not in {run.dataset for run in runs}, asked

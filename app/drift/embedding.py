@@ -1,4 +1,4 @@
-"""Embedding of some runs' traces: the button that starts it, its progress, and its errors."""
+"""Embedding of traces: the button that starts it, its progress, and its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEEN = "embedding.open"
 
 
 def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
-    """Show one line; return the encoder that the runs' texts are embedded with, None before any is."""
+    """Show the state in one line; return the encoder of the runs' embeddings, None before there are any."""
     name = vectors.encoder_name(store, runs)
     is_open = bool(_open_jobs(store, runs))
     st.fragment(_progress, run_every=2.0 if is_open else None)(runs)
@@ -29,15 +29,15 @@ def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
         return used
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"{format.count(left)} traces are not embedded with {format.literal(name)} yet: "
-            "similarities between traces and their map need it."
+            f"{format.count(left)} traces are not embedded with {format.literal(name)} yet: embed them to see "
+            "similarities and the map."
         )
         if st.button(
             "Embed traces",
             icon=":material/scatter_plot:",
             key="embed",
-            help="A process of its own, in the queue’s order, takes the vectors of all that these runs said at their "
-            "evaluations. It continues when the browser is closed, and embeds each text only once.",
+            help="Queues a job that embeds all evaluation answers of these runs. It continues when the browser is "
+            "closed, and embeds each text only once.",
         ):
             attempt(intents.embed, runs, name)
             st.rerun()
@@ -45,7 +45,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
 
 
 def _progress(runs: Sequence[RunRow]) -> None:
-    """Show what is running and what failed last; redraw the page when the last job has ended."""
+    """Show running jobs and the latest failure; rerun the page when the last job has ended."""
     store = data.reader()
     jobs = _open_jobs(store, runs)
     for job in jobs:
@@ -66,18 +66,18 @@ def _words(store: Store, job: JobRow) -> str:
     name = format.literal(job.run_name)
     if job.state == "queued":
         ahead = sum(other.position < job.position for other in data.list_jobs(open_only=True))
-        return f"{name}: waits in the queue behind {ahead} {'job' if ahead == 1 else 'jobs'}"
+        return f"{name}: queued behind {ahead} {'job' if ahead == 1 else 'jobs'}"
     if not job.total:
         return f"{name}: {format.literal(job.activity or status.look(job.state).label)}"
     return f"{name}: {format.count(job.done)} of {format.count(job.total)} texts embedded"
 
 
 def _fault(store: Store, runs: Sequence[RunRow]) -> None:
-    """Show why a run's latest job failed."""
+    """Show why the latest job of a run failed."""
     for run in runs:
         jobs = [job for job in data.list_jobs(run_id=run.id) if job.kind == "embed"]
         if jobs and jobs[-1].state not in ("finished", "stopped") and jobs[-1].error:
-            fault = f"The traces of {run.name} were not embedded. {jobs[-1].error}"
+            fault = f"Embedding the traces of {run.name} failed. {jobs[-1].error}"
             st.error(format.literal(fault), icon=":material/error:")
 
 

@@ -18,7 +18,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 
 
 class Trained(NamedTuple):
-    """One run over its checkpoints."""
+    """Curves of one run over its checkpoints."""
 
     name: str
     color: str
@@ -28,7 +28,7 @@ class Trained(NamedTuple):
 
 
 class Cloud(NamedTuple):
-    """Points of one kind: `at` (n, 2), the ids of what they stand for, and their hover texts."""
+    """Points of one kind: positions `at` (n, 2), the ids of their predictions, and hover texts."""
 
     name: str
     at: Floats
@@ -40,7 +40,7 @@ class Cloud(NamedTuple):
 
 
 CLEAR = 0.07
-"""Smallest distance in the plane between two labelled steps."""
+"""Minimum distance in the plane between two labelled steps."""
 
 
 def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go.Figure:
@@ -71,7 +71,7 @@ def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go
 
 
 def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.Figure:
-    """Return accuracy against similarity: one path a run in its colour, labelled with steps where there is room.
+    """Return accuracy against similarity: one path per run in its colour, labelled with steps where there is room.
 
     `levels` are named vertical lines.
     """
@@ -110,9 +110,9 @@ def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.F
 
 
 def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, shaded: str = "") -> go.Figure:
-    """Return clouds drawn above that of the references (m, 2), which are rings.
+    """Return the clouds, drawn above the references (m, 2), which are rings.
 
-    `explained` (2,) goes to the axes, `shaded` names the colour scale; a point's `customdata` is its id.
+    `explained` (2,) is shown on the axes, `shaded` names the colour scale; a point's `customdata` is its id.
     """
     figure = go.Figure()
     shades = np.concatenate([cloud.shade for cloud in clouds if cloud.shade is not None] or [np.zeros(1)])
@@ -141,7 +141,7 @@ def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, s
             y=references[:, 1],
             mode="markers",
             marker={"color": GREY, "size": 7, "opacity": 0.6, "symbol": "circle-open", "line": {"width": 1}},
-            hovertemplate="a reference<extra></extra>",
+            hovertemplate="reference<extra></extra>",
         )
     )
     titles = [
@@ -159,7 +159,7 @@ def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, s
 
 
 def colors(runs: Sequence[RunRow]) -> dict[int, str]:
-    """Return colours by run id: the first run of a method has the method's, others take turns in the palette."""
+    """Return colours by run id: the first run of a method has the method's colour, others cycle through the palette."""
     found: dict[int, str] = {}
     free = [color for color in PALETTE if color != GREY]
     for run in runs:
@@ -169,7 +169,7 @@ def colors(runs: Sequence[RunRow]) -> dict[int, str]:
 
 
 def _apart(path: Path) -> list[int]:
-    """Return the last and the first position, and those between that keep their distance from earlier ones."""
+    """Return the indices of the last point, the first one, and those in between that are far enough from the others."""
     at = np.column_stack([path.similarity, path.accuracy])
     kept: list[int] = []
     for i in (len(at) - 1, *range(len(at) - 1)):

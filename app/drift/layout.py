@@ -1,4 +1,4 @@
-"""Shared by the sections of the drift page: tables of inert HTML, signed numbers, links to the page itself."""
+"""Helpers for the sections of the Drift page: tables of inert HTML, signed numbers, links to the page itself."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STYLE = Path(__file__).with_name("drift.css")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "") -> str:
-    """Return an HTML table; `head` is text, cells are inert HTML, `name` is a class of the table."""
+    """Return an HTML table; `head` is text, cells are inert HTML, `name` is a CSS class."""
     lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     titles = "".join(f'<th scope="col">{visible(text)}</th>' for text in head)
     return f'<div class="dr-wide"><table class="dr {name}"><tr>{titles}</tr>{"".join(lines)}</table></div>'
 
 
 def whole(text: str) -> str:
-    """Return a cell that is not broken into lines."""
+    """Return a cell without line breaks."""
     return f'<span class="dr-n">{visible(text)}</span>'
 
 

@@ -1,4 +1,4 @@
-"""The map of runs' answers: principal axes of their vectors, the traces of an area, and the nearest ones to a trace."""
+"""The map of runs' answers: principal axes of their vectors, the traces in an area, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from store.evaluations.texts import Ints
 KINDS = {"probe": "Panel", "val": "Validation", "test": "Test"}
 SHADES = ("Run", "Step", "Correctness", "Length")
 MOST = 3000
-"""Most points of a figure."""
+"""Maximum number of points in the figure."""
 FEWEST = 3
-"""Fewest answers that span a plane."""
+"""Minimum number of answers for a map."""
 CHART = "drift.map"
 
 
 def show(store: Store, runs: Sequence[RunRow]) -> None:
-    """Show the map, or what is missing for it."""
+    """Show the map, or say what it needs."""
     used = vectors.encoder(store, runs)
     found = vectors.drift(store, runs, used) if used else None
     if used is None or found is None or found.embedded.sum() < FEWEST:
@@ -63,28 +63,28 @@ def _map(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> None:
     if len(chosen):
         area(store, runs, found, chosen)
     else:
-        st.caption("Drag a box or a lasso over points to read what was said there.")
+        st.caption("Drag a box or a lasso over points to read their texts.")
 
 
 def _caption(found: Drift, used: EncoderRow, drawn: int, total: int) -> str:
-    part = f" {format.count(drawn)} of {format.count(total)} answers are drawn." if drawn < total else ""
+    part = f" Showing {format.count(drawn)} of {format.count(total)} answers." if drawn < total else ""
     return (
-        f"A point is an answer; rings are the references of all examples. The axes are the two directions of largest "
-        f"variance (principal components) of all {format.count(found.embedded.sum())} embedded answers of these runs "
-        f"and their references under {format.literal(used.name)}, version {used.version}. Points that lie apart "
-        f"differ; points that lie together may still differ in other directions.{part}"
+        "Points are answers, rings are the references of all examples. The axes are the first two principal components "
+        f"of all {format.count(found.embedded.sum())} embedded answers of these runs and their references, under "
+        f"{format.literal(used.name)}, version {used.version}. Distant points differ; close points may still differ "
+        f"in other directions.{part}"
     )
 
 
 def _kinds(store: Store, runs: Sequence[RunRow], found: Drift) -> dict[str, Ints]:
-    """Return the embedded answers of each kind of evaluation."""
+    """Return the indices of the embedded answers by kind of evaluation."""
     kind_of = {e.id: e.kind for run in runs for e in data.list_evaluations(run.id)}
     kinds = np.array([kind_of.get(id, "") for id in found.said.evaluation_id.tolist()])
     return {kind: np.flatnonzero((kinds == kind) & found.embedded) for kind in KINDS}
 
 
 def _clouds(found: Drift, axes: Axes, runs: Sequence[RunRow], rows: Ints, shade: str) -> list[Cloud]:
-    """Return one cloud for each run, or one of right and one of wrong answers."""
+    """Return one cloud per run, or clouds of right, wrong and unjudged answers."""
     said, points = found.said, projection.project(axes, found.vectors[found.place[rows]])
     color = colors(runs)
     values = {"Step": said.step.astype(float), "Length": said.tokens}.get(shade)

@@ -1,4 +1,4 @@
-"""The texts in an area of the map, and the nearest texts of each run to one of them."""
+"""The texts in a selected area of the map, and each run's nearest texts to one of them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from store.examples import get_examples
 TRACES_PAGE = "../pages/traces.py"
 MOST_TEXTS = 20
 NEIGHBOURS = 3
-"""Nearest texts of each run."""
+"""Number of nearest texts per run."""
 NEAR = "drift.near"
-"""Session key of the text whose neighbours are shown."""
+"""Session key for the text whose neighbours are shown."""
 
 
 def area(store: Store, runs: Sequence[RunRow], found: Drift, rows: Ints) -> None:
-    """Show the distinct texts of some answers, most frequent first."""
+    """Show the distinct texts of the selected answers, most frequent first."""
     places, times = np.unique(found.place[rows], return_counts=True)
     order = places[np.lexsort((places, -times))]
-    more = f"; the {MOST_TEXTS} most frequent are shown" if len(order) > MOST_TEXTS else ""
-    st.markdown(f"**{format.count(len(rows))} answers here, {format.count(len(order))} different texts**{more}")
+    more = f"; showing the {MOST_TEXTS} most frequent" if len(order) > MOST_TEXTS else ""
+    st.markdown(f"**{format.count(len(rows))} answers selected, {format.count(len(order))} distinct texts**{more}")
     for place in order[:MOST_TEXTS].tolist():
         mine = rows[found.place[rows] == place]
         with st.container(border=True, gap="xsmall", key=f"drift-text-{place}"):
@@ -48,7 +48,7 @@ def area(store: Store, runs: Sequence[RunRow], found: Drift, rows: Ints) -> None
 
 
 def _said(runs: Sequence[RunRow], found: Drift, place: int, rows: Ints) -> None:
-    """Show a text, which runs said it and when, and a link to its latest trace in each run."""
+    """Show a text, the runs and steps that produced it, and a link to its latest trace in each run."""
     _plain(found.texts[place])
     with st.container(horizontal=True, gap="small"):
         for run in runs:
@@ -79,7 +79,7 @@ def _link(run: RunRow, found: Drift, rows: Ints) -> None:
 
 
 def _neighbours(store: Store, runs: Sequence[RunRow], found: Drift, place: int) -> None:
-    """Show the texts of each run with the highest cosine to one, in all dimensions, and the nearest reference."""
+    """Show each run's texts with the highest cosine to one text, in all dimensions, and the nearest reference."""
     st.caption("Nearest in each run, by cosine in all dimensions:")
     for run in runs:
         rows = np.flatnonzero(found.said.run_id == run.id)
@@ -100,4 +100,4 @@ def _neighbours(store: Store, runs: Sequence[RunRow], found: Drift, place: int) 
             st.markdown(f"**{cosine:.2f}**", width="content")
             with st.container(gap=None):
                 _plain(get_examples(store, [id])[id].reference or "")
-                st.caption("the nearest reference")
+                st.caption("nearest reference")

@@ -1,4 +1,4 @@
-"""Style over training: the similarity of each checkpoint's answers to the reference, to the base and to imitation."""
+"""Style over training: similarity of each checkpoint's answers to the reference, the base model and an SFT run."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from store.evaluations.texts import Ints
 
 KINDS = {"probe": "Panel", "val": "Validation"}
 CONSTRUCTION = (
-    "SFT imitates the references, so it is near them by construction: its similarity says that imitation worked, "
-    "not that its reasoning is better."
+    "SFT imitates the references, so it is close to them by construction: a high similarity shows that imitation "
+    "worked, not that its reasoning is better."
 )
-MOTIONLESS = "Runs that were not evaluated while they trained have no curve."
+WITHOUT_CURVE = "Runs without evaluations during training have no curve."
 
 
 class Answers(NamedTuple):
@@ -38,16 +38,16 @@ class Answers(NamedTuple):
 
 
 def show(store: Store, runs: Sequence[RunRow]) -> None:
-    """Show the curves, or what is missing for them."""
+    """Show the curves, or say what they need."""
     used = vectors.encoder(store, runs)
     found = vectors.drift(store, runs, used) if used else None
     if used is None or found is None or not found.embedded.any():
-        st.info("No trace of these runs is embedded yet: embed them to see how their style changes.")
+        st.info("No traces of these runs are embedded yet: embed them to see how their style changes.")
         return
     by_kind = {kind: _answers(store, found, runs, kind) for kind in KINDS}
     kinds = [kind for kind in KINDS if by_kind[kind]]
     if not kinds:
-        st.info(MOTIONLESS)
+        st.info(WITHOUT_CURVE)
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
@@ -57,14 +57,14 @@ def show(store: Store, runs: Sequence[RunRow]) -> None:
         imitator = None
         if imitators:
             imitator = st.selectbox(
-                "SFT trace of", imitators, format_func=lambda run: run.name, key="drift.imitator", width=260
+                "SFT run", imitators, format_func=lambda run: run.name, key="drift.imitator", width=260
             )
         is_strict = st.toggle(
             "Well-formed traces only",
             key="drift.strict",
             disabled=not found.wellformed.any(),
-            help="Otherwise a malformed trace counts as the word NULL beside a reference, as in the tables, and as all "
-            "that it said beside other traces.",
+            help="Otherwise, a malformed trace is compared with a reference as the word NULL, as in the tables, and "
+            "with other traces by its whole text.",
         )
     answers = by_kind[str(kind)]
     if is_strict:
@@ -100,13 +100,19 @@ def _charts(
         st.markdown("**Similarity to the reference**", help=CONSTRUCTION)
         _chart(answers, near, found, levels, color, key="reference", to="the reference")
     with columns, st.container(border=True):
-        st.markdown("**Similarity to the base model’s trace**", help="The run’s own answer to the example at step 0.")
+        st.markdown(
+            "**Similarity to the base model’s trace**",
+            help="Similarity to the run’s own answer to the same example at step 0.",
+        )
         starts = [curves.to_answers(found, each.rows, each.rows[each.step == 0]) for each in answers]
-        _chart(answers, starts, found, {}, color, key="base", to="the base’s own trace")
+        _chart(answers, starts, found, {}, color, key="base", to="the base model’s trace")
     with columns, st.container(border=True):
-        st.markdown("**Similarity to the SFT trace**", help="The chosen SFT run’s last answer to the same example.")
+        st.markdown(
+            "**Similarity to the SFT trace**",
+            help="Similarity to the chosen SFT run’s last answer to the same example.",
+        )
         if imitation is None or not others:
-            st.caption("Choose an SFT run and another one that were evaluated on the same examples.")
+            st.caption("Choose an SFT run and another run with evaluations on the same examples.")
         else:
             end = imitation.rows[imitation.step == imitation.step.max(initial=0)]
             _chart(
@@ -116,16 +122,16 @@ def _charts(
                 {},
                 color,
                 key="imitation",
-                to=f"what {imitation.run.name} says at its end",
+                to=f"the last answers of {imitation.run.name}",
             )
     with columns, st.container(border=True):
-        st.markdown("**Accuracy against similarity**", help="One path a run over its checkpoints; numbers are steps.")
+        st.markdown("**Accuracy against similarity**", help="One path per run over its checkpoints; numbers are steps.")
         drawn = _paths(found, answers, near, color)
         if drawn:
-            alt = "Accuracy against similarity to the reference, one path a run"
+            alt = "Accuracy against similarity to the reference, one path per run"
             live_chart(plane(drawn, levels), key="drift.plane", alt=alt)
         else:
-            st.caption("Needs judged answers to questions with reference reasoning.")
+            st.caption("This needs judged answers to questions with reference reasoning.")
     st.markdown(CONSTRUCTION)
     st.caption(_legend(found, answers, used, levels))
 
@@ -148,10 +154,10 @@ def _chart(
     ]
     if not lines:
         known = np.isfinite(found.references[:, 0]).any()
-        st.caption("No two traces to compare." if known else "No question of these runs has reference reasoning.")
+        st.caption("There are no traces to compare." if known else "No question of these runs has reference reasoning.")
         return
     ends = ", ".join(f"{each.run.name} {curve.mean[-1]:.2f}" for each, curve in drawn if len(curve.step))
-    alt = f"Similarity to {to} over steps, at the end: {ends}"
+    alt = f"Similarity to {to} over steps; final values: {ends}"
     live_chart(similarity_chart(lines, levels), key=f"drift.{key}", alt=alt)
 
 
@@ -160,7 +166,7 @@ def _accuracy(found: Drift, each: Answers) -> SimilarityCurve:
 
 
 def _levels(found: Drift, answers: Sequence[Answers], near: Sequence[Floats]) -> dict[str, float]:
-    """Return base, floor and ceiling of the similarity to the reference, those that are known."""
+    """Return the base, floor and ceiling of the similarity to the reference, as far as known."""
     shown = np.unique(np.concatenate([found.example[each.rows] for each in answers]))
     references, seconds = found.references[shown], found.seconds[shown]
     starts = (value[each.step == 0] for each, value in zip(answers, near, strict=True))
@@ -206,5 +212,5 @@ def _legend(found: Drift, answers: Sequence[Answers], used: EncoderRow, levels: 
         parts.append("; ".join(explained[name] for name in levels).capitalize() + ".")
     absent = int((~found.embedded[rows]).sum())
     if absent:
-        parts.append(f"{format.count(absent)} answers are not embedded yet and left out.")
+        parts.append(f"{format.count(absent)} answers are left out because they are not embedded yet.")
     return " ".join(parts)

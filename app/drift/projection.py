@@ -1,4 +1,4 @@
-"""Two axes through a cloud of vectors (principal components), and a vector's nearest neighbours. Pure numpy."""
+"""The first two principal components of vectors, and nearest neighbours. Pure numpy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Axes(NamedTuple):
 
 
 def fit(vectors: Vectors, weight: NDArray[np.int64]) -> Axes:
-    """Return the two principal components of vectors (n, dimension) that occur `weight` (n,) times each.
+    """Return the first two principal components of vectors (n, dimension) that occur `weight` (n,) times each.
 
-    A component's largest entry is positive, so that the same cloud always has the same orientation.
+    A component's largest entry is positive, so that equal vectors always give the same orientation.
     """
     mean = np.average(vectors, axis=0, weights=weight).astype(np.float64)
     centred = vectors - mean
@@ -44,9 +44,9 @@ def project(axes: Axes, vectors: Vectors) -> NDArray[np.float64]:
 
 
 def nearest(vectors: Vectors, place: int, among: NDArray[np.int64], k: int) -> list[tuple[int, float]]:
-    """Return the `k` of `among` (indices) with the highest cosine to the vector at `place`, and the cosines.
+    """Return the `k` indices of `among` with the highest cosine to the vector at `place`, with the cosines.
 
-    `place` itself and vectors of NaN are left out.
+    `place` itself and vectors of NaN are excluded.
     """
     others = among[(among != place) & np.isfinite(vectors[among, 0])]
     cosines = vectors[others] @ vectors[place]

@@ -1,6 +1,6 @@
 """Side by side: one question, its reference, and the answers of two to four sides with their differences.
 
-The question, the order and the column that others are compared with are in the address.
+The URL holds the question, the order and the column that the others are compared with.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REFERENCE = "Reference"
 
 
 class ReadingColumn(NamedTuple):
-    """The reference (without a row) or a side's answer; `thinking` is what is compared."""
+    """The reference (without a row) or a side's answer; `thinking` is the compared text."""
 
     name: str
     color: str
@@ -70,7 +70,7 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, en
     kind = choose_order(reading, names)
     ids = drift.order(reading.shared, reading.gap, kind, keep=phrase_filter(reading))
     if not ids:
-        st.info("No question is of this kind: choose another.", icon=":material/filter_alt_off:")
+        st.info("There are no such questions: choose another filter.", icon=":material/filter_alt_off:")
         return
     wanted = links.number("example")
     at = ids.index(wanted) if wanted in ids else 0
@@ -86,15 +86,15 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, en
 
 
 def choose_order(reading: PairedAnswers, names: Sequence[str]) -> str:
-    """Return the chosen word of ORDERS, from the widget or the address."""
+    """Show the choice of an order, and return one of ORDERS."""
     words = labels(names)
     counts = {kind: len(drift.order(reading.shared, reading.gap, kind)) for kind in ("second", "first", "wrong")}
     hints = {kind: key for key, kind in KEYS.items()}
     st.session_state["drift.order"] = st.query_params.get("order") if st.query_params.get("order") in words else "drift"
     measure = (
-        "how far their similarities to the reference are apart"
+        "difference of their similarities to the reference"
         if drift.has_similarity(reading.shared)
-        else "how few words they share, since they are not embedded"
+        else "share of words that they do not have in common, since they are not embedded"
     )
     kind = st.segmented_control(
         "Show questions",
@@ -104,26 +104,26 @@ def choose_order(reading: PairedAnswers, names: Sequence[str]) -> str:
         wrap=True,
         format_func=lambda kind: format.literal(words[kind]) + (f": {counts[kind]}" if kind in counts else ""),
         on_change=lambda: go_to(order=st.session_state["drift.order"]),
-        help=f"Questions by {measure}; the shuffled order is always the same. Keys: "
+        help=f"Sorted by {measure}; the random order is always the same. Keys: "
         + ", ".join(f"**{hints[kind]}** {format.literal(words[kind])}" for kind in words)
-        + "; **←** and **→**: the question before and after.",
+        + "; **←** and **→**: previous and next question.",
     )
     return str(kind)
 
 
 def phrase_filter(reading: PairedAnswers) -> np.ndarray | None:
-    """Return which questions have answers of the first two sides with the phrase in the address."""
+    """Return which questions have the phrase in the URL in an answer of the first two sides; None without a phrase."""
     phrase = st.query_params.get("phrase", "")
     if not phrase:
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.html(f"Only where one of the two says “{visible(phrase[:200])}”", width="content")
+        st.html(f"Only questions where one of the two says “{visible(phrase[:200])}”", width="content")
         st.button("All questions", icon=":material/close:", type="tertiary", on_click=lambda: go_to(phrase=""))
     return np.array([any(holds(text, phrase) for text in pair) for pair in zip(*reading.shared.said[:2], strict=True)])
 
 
 def go_to(**parameters: str) -> None:
-    """Change the address; without a question, go to the first one of its order."""
+    """Change the URL; without a question, go to the first one in the order."""
     empty = (name for name, value in parameters.items() if not value)
     links.go("example", *empty, **{name: value for name, value in parameters.items() if value})
 
@@ -131,15 +131,15 @@ def go_to(**parameters: str) -> None:
 def move(ids: Sequence[int], at: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         for key, icon, to, where in (
-            ("Left", ":material/chevron_left:", at - 1, "before"),
-            ("Right", ":material/chevron_right:", at + 1, "after"),
+            ("Left", ":material/chevron_left:", at - 1, "Previous"),
+            ("Right", ":material/chevron_right:", at + 1, "Next"),
         ):
             st.button(
                 icon,
                 key=f"drift.{key}",
                 shortcut=key,
                 disabled=not 0 <= to < len(ids),
-                help=f"The question {where}",
+                help=f"{where} question",
                 on_click=lambda to: go_to(example=str(ids[to])),
                 args=(to,),
             )
@@ -149,7 +149,7 @@ def move(ids: Sequence[int], at: int) -> None:
 def gather(
     store: Store, sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, one: StoredExample
 ) -> list[ReadingColumn]:
-    """Return the reference, if there is one, and every side's greedy answer."""
+    """Return the reference, if any, and each side's greedy answer."""
     found = [ReadingColumn(REFERENCE, GREY, one.reference)] if one.reference else []
     place = int(np.searchsorted(reading.shared.example_id, one.id))
     by_run = colors(list({side.run.id: side.run for side in sides}.values()))
@@ -162,7 +162,7 @@ def gather(
 
 
 def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
-    """Show picture, question and true count; return the index of the column that the others are compared with."""
+    """Show image, question and true count; return the index of the column that the others are compared with."""
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=PICTURE_WIDTH):
             alt = visible(one.question)
@@ -183,7 +183,9 @@ def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
                     format_func=format.literal,
                     on_change=lambda: links.go(against=st.session_state["drift.against"]),
                 )
-                st.toggle("Show removed words", key="drift.gone", help="Strikes out the words of that column, too.")
+                st.toggle(
+                    "Show removed words", key="drift.gone", help="Also strike out words that only that column has."
+                )
     return names.index(str(against))
 
 
@@ -194,7 +196,7 @@ def compare(columns: Sequence[ReadingColumn], against: int, *, hide_gone: bool) 
 
 
 def card(column: ReadingColumn, base: str | None, *, measure: bool) -> str:
-    """Return a column as inert HTML; `base` is the text that it is compared with."""
+    """Return a column as inert HTML; `base` is the text it is compared with."""
     name = f'<div class="dr-name" style="border-color:{column.color}">{visible(column.name)}</div>'
     text = word_diff(base, column.thinking)
     state = " dr-measure" if measure else ""
@@ -212,7 +214,7 @@ def facts(column: ReadingColumn) -> str:
         f"<span>{len(column.thinking.split())} words</span>",
         f"<span>{row.tokens} tokens</span>" if row.tokens is not None else "",
         "" if row.wellformed else '<span class="tv-mark">malformed</span>',
-        f'<a target="_self" href="{links.page("traces", prediction=row.id)}" title="The whole trace">#{row.id}</a>',
+        f'<a target="_self" href="{links.page("traces", prediction=row.id)}" title="Open the trace">#{row.id}</a>',
     ]
     return f'<div class="dr-facts">{"".join(parts)}</div>'
 
@@ -224,7 +226,7 @@ def rule(column: ReadingColumn) -> str:
 
 
 def listed(names: Sequence[str], reading: PairedAnswers, ids: Sequence[int], at: int) -> None:
-    """Show the ten questions around this one, each a click away."""
+    """Show the ten questions around this one, with links."""
     start = at - at % LISTED
     shared = reading.shared
     rows = []
@@ -237,7 +239,7 @@ def listed(names: Sequence[str], reading: PairedAnswers, ids: Sequence[int], at:
         here = "▸ " if number == at else ""
         rows.append((here + link, picture, f"{excerpt(one.question, 80)}{_truth(one)}", *sides))
     with st.container(key="drift-list"):
-        st.markdown(f"**Questions {start + 1} to {start + len(rows)} in this order**")
+        st.markdown(f"**Questions {start + 1} to {start + len(rows)}**")
         st.html(table(("", "", "Question", *names), rows, name="dr-list"))
 
 
@@ -247,7 +249,7 @@ def _truth(one: StoredExample) -> str:
 
 
 def said(reading: PairedAnswers, side: int, place: int) -> str:
-    """Return one side's answer to one question as a cell."""
+    """Return one side's answer to one question as a table cell."""
     shared = reading.shared
     right, cosine = shared.correct[side, place], shared.similarity[side, place]
     sign = "" if np.isnan(right) else "✔" if right else "✘"

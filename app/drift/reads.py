@@ -21,13 +21,13 @@ from trainer.spec.similarity import compared_text
 
 
 class PairedAnswers(NamedTuple):
-    """The sides' answers, their examples, and the gap between the first two on each."""
+    """The sides' answers, their examples, and the gap between the first two sides on each."""
 
     shared: Shared
     examples: Mapping[int, StoredExample]
     gap: Floats
     encoder: str | None
-    """The encoder that the similarities come from."""
+    """Name of the encoder behind the similarities."""
 
     @property
     def questions(self) -> list[str]:
@@ -35,14 +35,14 @@ class PairedAnswers(NamedTuple):
 
     @property
     def references(self) -> list[str]:
-        """The examples' references, empty if there is none."""
+        """Return the examples' references, empty texts where there are none."""
         return [self.examples[id].reference or "" for id in self.shared.example_id.tolist()]
 
 
 def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> PairedAnswers:
-    """Return the shared answers, with the similarities recorded under one encoder, else those of embedded texts.
+    """Return the shared answers with similarities: as recorded if under one encoder, else from embeddings.
 
-    `encoder` is the one that has embedded texts of this database, if any.
+    `encoder` is the one of this database's embeddings, if any.
     """
     recorded = {side.evaluation.encoder for side in sides}
     if len(recorded) == 1 and None not in recorded:
@@ -51,12 +51,12 @@ def reading(store: Store, sides: Sequence[Side], encoder: EncoderRow | None) -> 
     return _read(store, tuple(side.evaluation.id for side in sides), None, encoder, embedded)
 
 
-# Cached as a resource, without copying: finished evaluations do not change, and pages only read the result.
+# Cached as a resource, so without copying: finished evaluations never change, and pages only read the result.
 @st.cache_resource(max_entries=8, show_spinner="Reading", hash_funcs={Store: attrgetter("url")})
 def _read(
     store: Store, evaluations: tuple[int, ...], recorded: str | None, encoder: EncoderRow | None, embedded: int
 ) -> PairedAnswers:
-    """Read the answers; `embedded`, the number of texts with vectors, only serves as cache key."""
+    """Read the answers; `embedded`, the number of embedded texts, is only part of the cache key."""
     shared = drift.share([Answered(read_scores(store, id), list_greedy_texts(store, id)) for id in evaluations])
     examples = get_examples(store, shared.example_id.tolist())
     if recorded is None:
@@ -68,7 +68,7 @@ def _read(
 
 
 def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping[int, StoredExample]) -> Floats:
-    """Return cosines of think bodies and references, shape (sides, examples); NaN if a text is not embedded yet."""
+    """Return cosines between thinking and references, shape (sides, examples); NaN where a text is not embedded."""
     references = [examples[id].reference or "" for id in shared.example_id.tolist()]
     reference = embeddings.matrix(store, encoder, references)
     rows = []

@@ -15,13 +15,13 @@ from store.embeddings import EncoderRow
 from trainer.spec.wording import sentences
 
 HELP = (
-    "Sentences are matched one to one with the largest sum of cosines (Hungarian method); an item of a "
-    "numbered list counts as a sentence. A sentence without a counterpart stands alone."
+    "Sentences are matched one to one so that the sum of cosines is largest (Hungarian method). List items count as "
+    "sentences. Sentences without a counterpart stand alone."
 )
 
 
 def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder: EncoderRow | None) -> None:
-    """Show every column (name, text) beside the one that they are compared with."""
+    """Show every column (name, text) beside the one that it is compared with."""
     split = [sentences(text) for _, text in columns]
     vectors = known(store, encoder, [one for each in split for one in each])
     measure = f"cosines of {encoder.name}" if encoder and vectors is not None else "cosines of word counts"
@@ -34,7 +34,7 @@ def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder
 
 
 def known(store: Store, encoder: EncoderRow | None, wanted: Sequence[str]) -> Vectors | None:
-    """Return vectors of all sentences; None if any is missing, since two measures are never mixed."""
+    """Return vectors of all sentences; None if any is missing, since measures are never mixed."""
     if encoder is None:
         return None
     found = embeddings.vectors(store, encoder.id, wanted)
@@ -42,7 +42,7 @@ def known(store: Store, encoder: EncoderRow | None, wanted: Sequence[str]) -> Ve
 
 
 def pairs(first: str, second: str, matches: Sequence[Match]) -> str:
-    """Return a line for each match; the darker, the closer."""
+    """Return a line per match; darker means closer."""
     lines = "".join(
         f"<span>{marked(match.first or '')}</span>{_cosine(match.cosine)}<span>{marked(match.second or '')}</span>"
         for match in matches

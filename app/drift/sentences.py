@@ -14,11 +14,11 @@ from app.drift.words import words
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]
 MOST_SENTENCES = 60
-"""Most sentences of a text that are matched; the time grows with the cube of their number."""
+"""Maximum number of sentences matched per text; the time grows with its cube."""
 
 
 class Match(NamedTuple):
-    """A sentence of each text and their cosine; one of them is None if a sentence has no counterpart."""
+    """A sentence of each text and their cosine; one is None if the other has no counterpart."""
 
     first: str | None
     second: str | None
@@ -26,11 +26,10 @@ class Match(NamedTuple):
 
 
 def align(first: Sequence[str], second: Sequence[str], vectors: Vectors | None) -> list[Match]:
-    """Match sentences one to one with the largest sum of cosines (Hungarian method), in the order of `first`.
+    """Match sentences one to one so that the sum of cosines is largest (Hungarian method), in the order of `first`.
 
-    Unmatched sentences stand alone: those of `first` in their place, those of `second` at the end. Pairs that have
-    nothing in common (a cosine of 0 or less) are not matched. `vectors` are unit vectors of every sentence; without
-    them, cosines are of word counts.
+    Unmatched sentences stand alone: those of `first` in their place, those of `second` at the end. Pairs with a cosine
+    of 0 or less are not matched. `vectors` are unit vectors of all sentences; without them, cosines are of word counts.
     """
     first, second = first[:MOST_SENTENCES], second[:MOST_SENTENCES]
     if not first or not second:

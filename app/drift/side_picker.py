@@ -1,4 +1,4 @@
-"""The choice of two to four runs and checkpoints that answered the same questions. It stands in the address."""
+"""The choice of two to four runs or checkpoints that answered the same questions, kept in the URL."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from store.db.rows import EvaluationRow, RunRow
 from store.evaluations.records import run_of_evaluation
 
 OFFERED = 100
-"""Runs whose checkpoints can be chosen as columns."""
+"""Number of newest runs whose checkpoints can be chosen as columns."""
 CHOICE = ("sides", "runs", "run", "on", "example", "phrase")
-"""What of an address belongs to one choice, and to what was looked at under it."""
+"""URL parameters that belong to one choice and are dropped with it."""
 
 
 def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
-    """The sides in the order that was chosen; fewer than two where nobody has chosen more.
+    """Show the choice; return the sides in the chosen order, possibly fewer than two.
 
-    In the address, `sides=ID,ID` (evaluations) decides; else `runs=UID,UID` or `run=UID`, and `on=BENCHMARK SPLIT`.
+    The URL's `sides=ID,ID` (evaluations) decides; else `runs=UID,UID` or `run=UID`, and `on=BENCHMARK SPLIT`.
     """
     runs = offered(store, runs)
     evaluations = data.evaluations_by_run(tuple(run.id for run in runs))
@@ -39,7 +39,7 @@ def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
     options = [id for id, side in by_id.items() if defaults.questions(side.evaluation) == topics[topic]]
     kept = [side.evaluation.id for side in sides if side.evaluation.id in options]
     if len(kept) < len(sides):
-        st.warning("Columns that answered other questions than the first one are left out.", icon=":material/warning:")
+        st.warning("Columns with other questions than the first one are left out.", icon=":material/warning:")
     st.session_state["drift.on"], st.session_state["drift.sides"] = topic, kept
     with st.container(horizontal=True, vertical_alignment="bottom"):
         shown = ",".join(dict.fromkeys(side.run.uid for side in sides))
@@ -51,14 +51,14 @@ def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
             format_func=lambda id: label(by_id[id]),
             max_selections=MOST_SIDES,
             placeholder="two to four runs or checkpoints",
-            help="Two to four runs or checkpoints; the first two are held against each other.",
+            help="Choose two to four runs or checkpoints; the verdict compares the first two.",
             on_change=lambda: go_to(sides=",".join(map(str, st.session_state["drift.sides"]))),
         )
     return [by_id[id] for id in chosen]
 
 
 def offered(store: Store, runs: Sequence[RunRow]) -> list[RunRow]:
-    """The runs whose checkpoints can be columns: all, or the newest evaluated ones and those in the address."""
+    """Return the runs whose checkpoints can be columns: all, or the newest evaluated ones and those in the URL."""
     if len(runs) <= OFFERED:
         return list(runs)
     evaluated = data.list_evaluated(defaults.KINDS)
@@ -66,8 +66,8 @@ def offered(store: Store, runs: Sequence[RunRow]) -> list[RunRow]:
     uids = frozenset(asked_runs()[:OFFERED])
     ids = {run_of_evaluation(store, id) for id in asked_sides()[:MOST_SIDES]}
     if len(shown) > OFFERED:
-        told = f"The newest {OFFERED} of {format.count(len(shown))} evaluated runs are offered as columns"
-        st.caption(f"{told}: open Drift from the Runs page for another.")
+        told = f"Columns list the newest {OFFERED} of {format.count(len(shown))} evaluated runs"
+        st.caption(f"{told}: for others, open Drift from the Runs page.")
     return [run for i, run in enumerate(shown) if i < OFFERED or run.uid in uids or run.id in ids]
 
 
@@ -90,24 +90,24 @@ def label(side: Side) -> str:
 
 
 def named(by_id: dict[int, Side]) -> list[Side]:
-    """The evaluations in the address, as far as they are there."""
+    """Return the evaluations in the URL that exist."""
     asked = asked_sides()
     sides = [by_id[id] for id in dict.fromkeys(asked) if id in by_id]
     if len(sides) < len(asked):
-        st.warning("Some of the evaluations in this address are gone.", icon=":material/warning:")
+        st.warning("Some of the evaluations in this URL no longer exist.", icon=":material/warning:")
     return sides[:MOST_SIDES]
 
 
 def suggested(
     runs: Sequence[RunRow], evaluations: Mapping[int, Sequence[EvaluationRow]], topic: Questions | None
 ) -> list[Side]:
-    """The runs in the address, a run beside the one in the address, or the newest pair; on a topic, if one is given."""
+    """Return the runs in the URL, else its run and a partner, else the newest pair; all on `topic` if given."""
     shown = [run for run in runs if defaults.usable(evaluations[run.id])]
     uids = asked_runs()
     wanted = defaults.in_order([run for run in shown if run.uid in uids])[:MOST_SIDES]
     if uids and not wanted:
         gone = format.literal(", ".join(uids))
-        st.warning(f"{gone} has no evaluation yet: other runs are shown instead.", icon=":material/warning:")
+        st.warning(f"{gone} has no evaluation yet: showing other runs instead.", icon=":material/warning:")
     if len(wanted) < 2:
         wanted = defaults.pair(shown, wanted[0] if wanted else None)
     saved = data.checkpoints_by_run(tuple(run.id for run in wanted))
@@ -119,5 +119,5 @@ def _ask(uids: str) -> None:
 
 
 def go_to(**choice: str) -> None:
-    """Another choice in the address, in place of what was chosen and looked at."""
+    """Put another choice into the URL, in place of the parameters of the previous one."""
     links.go(*CHOICE, **choice)

@@ -1,4 +1,4 @@
-"""Compare two to four runs or checkpoints on the questions all of them answered: do styles differ, and where?
+"""Compare two to four runs or checkpoints on the questions that all of them answered: do styles differ, and where?
 
 Pure functions of texts and scores.
 """
@@ -23,11 +23,11 @@ from trainer.spec.wording import said
 
 Floats = npt.NDArray[np.float64]
 CLEAR = 0.05
-"""Cosine: a smaller difference in similarity is not called drift."""
+"""Minimum difference in similarity (cosine) that counts as drift."""
 METHOD_ORDER = ("sft", "grpo", "none")
-"""The order of columns that the user has not chosen."""
+"""Default order of columns, by method."""
 ORDERS = ("drift", "second", "first", "wrong", "similar", "random")
-"""Orders of the shared examples; `first` and `second`: only that side is right."""
+"""Orders of the shared examples; `first` and `second` mean that only that side is right."""
 
 
 class Side(NamedTuple):
@@ -38,12 +38,12 @@ class Side(NamedTuple):
 
 
 def form_of_side(side: Side) -> Form:
-    """Return how the texts of a side are read."""
+    """Return the form by which a side's texts are parsed."""
     return form_of(side.evaluation.conditions.get("style", side.run.style), side.run.grammar)
 
 
 class Answered(NamedTuple):
-    """The greedy answers of one side, all by example id."""
+    """The greedy answers of one side, by example id."""
 
     scores: Scores
     texts: Sequence[GreedyText]
@@ -57,18 +57,18 @@ class Shared(NamedTuple):
     prediction_id: npt.NDArray[np.int64]
     correct: Floats
     similarity: Floats
-    """Similarity of the think body to the reference."""
+    """Similarity of the thinking to the reference."""
     wellformed: Floats
     reasoning_steps: Floats
     tokens: Floats
     said: tuple[tuple[str, ...], ...]
-    """Think body of each side; for a malformed answer, its whole text."""
+    """Thinking of each side; for a malformed answer, its whole text."""
     answered: tuple[int, ...]
     """Number of examples that each side answered, shared or not."""
 
 
 class Standing(NamedTuple):
-    """One side on the shared examples; means, except for the estimates."""
+    """Results of one side on the shared examples; means, except for the estimates."""
 
     accuracy: Estimate | None
     """None if the answers were not judged."""
@@ -79,7 +79,7 @@ class Standing(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Each side, and the second side minus the first."""
+    """Results of each side, and differences of the second side minus the first."""
 
     n: int
     standings: tuple[Standing, ...]
@@ -132,7 +132,7 @@ def share(sides: Sequence[Answered]) -> Shared:
 
 
 def verdict(shared: Shared) -> Verdict | None:
-    """Compare the sides; None without a shared example. Intervals are paired bootstraps over images, or Wilson's."""
+    """Compare the sides; None without shared examples. Intervals are paired bootstraps over images, or Wilson's."""
     n = len(shared.example_id)
     if not n or len(shared.correct) < 2:
         return None
@@ -141,7 +141,7 @@ def verdict(shared: Shared) -> Verdict | None:
 
 
 def _difference(shared: Shared, values: Floats) -> Estimate | None:
-    """Return the second side minus the first where both are known; None without any such example."""
+    """Return the mean of the second side minus the first where both are known; None without such examples."""
     known = ~np.isnan(values[:2]).any(axis=0)
     first, second = values[:2, known]
     return statistics.difference(second[None], first[None], shared.image[known].tolist()) if known.any() else None
@@ -162,26 +162,26 @@ def _standing(shared: Shared, side: int) -> Standing:
 
 
 def sentence(found: Verdict, first: str, second: str, *, has_references: bool = True) -> str:
-    """Say whether the two drifted apart, and what that did to their accuracy."""
+    """Return sentences on whether the two drifted apart, and on their difference in accuracy."""
     style = _style(found.similarity, first, second)
     if found.similarity is None and not has_references:
-        style = "How near their thinking is to a reference is unknown: no question has reference reasoning."
+        style = "Similarity to the reference is unknown: no question has reference reasoning."
     return f"{style} {_right(found.accuracy, first, second)}"
 
 
 def _right(right: Estimate | None, first: str, second: str) -> str:
     if right is None:
-        return "Which is right more often is unknown: their answers were not judged."
+        return "Their accuracy is unknown: the answers were not judged."
     gain = f"{100 * right.value:+.1f} points, {100 * right.low:+.1f} to {100 * right.high:+.1f}"
     if right.low > 0 or right.high < 0:
         better = second if right.value > 0 else first
         return f"{better} is right more often ({second} minus {first}: {gain})."
-    return f"Their accuracy cannot be told apart ({second} minus {first}: {gain})."
+    return f"Their accuracies do not differ significantly ({second} minus {first}: {gain})."
 
 
 def _style(apart: Estimate | None, first: str, second: str) -> str:
     if apart is None:
-        return f"Whether {first} and {second} drifted apart is unknown: no sentence encoder has read their thinking."
+        return f"Whether {first} and {second} drifted apart is unknown: their thinking is not embedded."
     value, low, high = apart
     interval = f"{second} minus {first}: {low:+.2f} to {high:+.2f}"
     if low > CLEAR or high < -CLEAR:
@@ -192,11 +192,11 @@ def _style(apart: Estimate | None, first: str, second: str) -> str:
         )
     if low > -CLEAR and high < CLEAR:
         return f"{first} and {second} are equally close to the reference ({interval}, within ±{CLEAR})."
-    return f"Whether {first} and {second} drifted apart cannot be told from these examples ({interval})."
+    return f"These examples do not show whether {first} and {second} drifted apart ({interval})."
 
 
 def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_] | None = None) -> list[int]:
-    """Return ids of the shared examples in an order of ORDERS, by their `gaps`; `keep` leaves only some of them.
+    """Return ids of the shared examples in one of ORDERS, by `gap`; `keep` selects some of them.
 
     All orders but `random` put the largest gap first (`similar` the smallest). `random` is the same each time.
     """
@@ -217,9 +217,9 @@ def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_]
 
 
 def gaps(shared: Shared) -> Floats:
-    """Return how far the first two sides are apart on each example: the difference of their similarities.
+    """Return the distance of the first two sides on each example: the difference of their similarities.
 
-    If either is unknown for every example: one minus the share of distinct words that both use (Jaccard).
+    If it is unknown for every example, return one minus the Jaccard index of their words.
     """
     if has_similarity(shared):
         return np.abs(np.subtract(*np.nan_to_num(shared.similarity[:2])))
@@ -236,7 +236,7 @@ def _overlap(first: str, second: str) -> float:
 
 
 def shortage(shared: Shared, labels: Sequence[str]) -> str | None:
-    """Return a sentence on examples that only some sides answered, or None."""
+    """Return a sentence on examples that not all sides answered, or None."""
     n = len(shared.example_id)
     if all(count == n for count in shared.answered):
         return None

@@ -1,6 +1,6 @@
-"""The form of texts: structural patterns, repetition, compressibility. Pure functions.
+"""The structure of texts: patterns, repetition, compressibility. Pure functions.
 
-The rules are patterns, not understanding: what each counts is stated wherever it is shown.
+Rules match text patterns and do not judge meaning; the definition of each is shown beside its value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from app.drift.words import phrases, words
 
 REPEATED = 4
-"""Words in a repeated phrase."""
+"""Number of words in a repeated phrase."""
 _FIRST_NUMBER = re.compile(r"(?<!\S)1\.(?!\S)")
 _FIRST_SENTENCE = re.compile(r"[^.!?\n]*")
 _CHECKS = re.compile(r"\b(?:(?:double|re)?-?check\w*|verif\w+|recount\w*|count(?:ing)? again|make sure|confirm\w*)\b")
@@ -47,21 +47,21 @@ def _restates(text: str, question: str) -> bool:
 
 
 RULES = (
-    Rule("Numbered list", "holds “1.” standing alone", lambda text, _: bool(_FIRST_NUMBER.search(text))),
+    Rule("Numbered list", "contains a separate “1.”", lambda text, _: bool(_FIRST_NUMBER.search(text))),
     Rule(
         "Prose",
-        "five words or more, and no “1.” standing alone",
+        "at least five words, and no separate “1.”",
         lambda text, _: len(words(text)) >= 5 and not _FIRST_NUMBER.search(text),
     ),
-    Rule("Restated question", "its first sentence holds every noun and adjective of the question", _restates),
+    Rule("Restated question", "the first sentence contains every noun and adjective of the question", _restates),
     Rule(
         "Verification",
-        "says check, verify, recount, count again, make sure or confirm, in any form",
+        "contains check, verify, recount, count again, make sure or confirm, in any inflection",
         lambda text, _: bool(_CHECKS.search(text.casefold())),
     ),
     Rule(
         "Hedging",
-        "says maybe, perhaps, probably, possibly, might, seem, appear, likely, roughly, approximately, I think, "
+        "contains maybe, perhaps, probably, possibly, might, seem, appear, likely, roughly, approximately, I think, "
         "not sure or unclear",
         lambda text, _: bool(_HEDGES.search(text.casefold())),
     ),
@@ -69,24 +69,24 @@ RULES = (
 
 
 class Form(NamedTuple):
-    """Figures of a group of texts."""
+    """Statistics of a group of texts."""
 
     structure: tuple[float, ...]
-    """Share of the texts for which each of RULES holds."""
+    """Share of texts that match each of RULES."""
     words: float
     """Mean number of words in a text."""
     distinct: float
-    """Distinct texts per text."""
+    """Number of distinct texts, divided by that of all texts."""
     repeated: float
-    """Share of a text's phrases of REPEATED words that occurred in it before; a mean over texts that have any."""
+    """Mean share of a text's phrases of REPEATED words that occurred earlier in it, over texts with such phrases."""
     compression: float
-    """Bytes of all texts, one a line, per byte of their zlib compression."""
+    """Bytes of all texts, one per line, divided by their compressed size (zlib)."""
     frequent: tuple[tuple[str, float], ...]
-    """The most widespread phrases of REPEATED words, with the share of texts that have them."""
+    """The most widespread phrases of REPEATED words, with the share of texts that contain them."""
 
 
 def form(texts: Sequence[str], questions: Sequence[str]) -> Form:
-    """Return the form of texts; there is at least one, and `questions` are theirs, in order."""
+    """Return the statistics of at least one text; `questions` belong to the texts, in order."""
     n = len(texts)
     asked = list(zip(texts, questions, strict=True))
     found = [phrases(text, REPEATED) for text in texts]

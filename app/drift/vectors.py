@@ -1,4 +1,4 @@
-"""The evaluation answers of chosen runs with their vectors and axes, cached until either changes."""
+"""The evaluation answers of the chosen runs with their vectors and principal axes, cached until they change."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from trainer.spec import wording
 from trainer.spec.config import EvaluationConfig
 
 Stamp = tuple[int, int, int]
-"""Number of answers, the latest of them, and number of vectors: identifies a state of the database."""
+"""Number of answers, the latest answer, and number of vectors: identifies a state of the database."""
 
 
 def encoder_name(store: Store, runs: Sequence[RunRow]) -> str:
-    """Return the encoder of the first evaluated run: all runs must use one, or nothing can be compared."""
+    """Return the encoder of the first evaluated run: runs are comparable only under a single encoder."""
     named = (data.get_run(run.id).config.get("evaluation", {}).get("encoder") for run in runs)
     return next(filter(None, named), EvaluationConfig().encoder)
 
 
 def encoder(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
-    """Return the version in use of the runs' encoder; None before anything was embedded with it."""
+    """Return the current version of the runs' encoder; None if nothing has been embedded with it."""
     name = encoder_name(store, runs)
     return next((row for row in embeddings.encoders(store) if row.name == name), None)
 
 
 def left(store: Store, runs: Sequence[RunRow], used: EncoderRow | None) -> int:
-    """Return the number of the runs' answers that have no vector yet."""
+    """Return the number of the runs' answers without a vector."""
     if used is None:
         return count_said(store, [run.id for run in runs])[0]
     return int((~drift(store, runs, used).embedded).sum())
@@ -50,7 +50,7 @@ def drift(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Drift:
     return _drift(store, ids, used, _stamp(store, ids, used))
 
 
-# Cached as a resource: copying thousands of vectors at each rerun would cost more than the page.
+# Cached as a resource: copying thousands of vectors at each rerun would be slower than the rest of the page.
 @st.cache_resource(max_entries=3, show_spinner="Reading traces", hash_funcs={Store: attrgetter("url")})
 def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stamp) -> Drift:
     rows = said(store, run_ids)
@@ -68,7 +68,7 @@ def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stam
 
 
 def axes(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Axes:
-    """Return principal axes of all answers of the runs."""
+    """Return the principal axes of all answers of the runs."""
     ids = tuple(run.id for run in runs)
     return _axes(store, ids, used, _stamp(store, ids, used))
 

@@ -1,4 +1,4 @@
-"""The head of the drift page: did the first two sides drift apart, and by which numbers?"""
+"""The head of the Drift page: whether the first two sides drifted apart, with the numbers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from app.shared.conditions import differences
 from app.shared.trace_text import visible
 
 HELP = (
-    f"They drifted apart where the whole interval of their difference in similarity lies beyond ±{drift.CLEAR}, and "
-    "did not where it lies within. Similarity is the mean cosine of the thinking to the reference reasoning. Intervals "
-    "are 95 %: Wilson's for shares, bootstraps over images for the others, paired for differences."
+    "They drifted apart if the whole interval of their difference in similarity lies beyond "
+    f"±{drift.CLEAR}, and did not if it lies within. Similarity is the mean cosine between the thinking and the "
+    "reference reasoning. 95 % intervals are Wilson's for shares, otherwise bootstraps over images, paired for "
+    "differences."
 )
 MALFORMED = 0.95
-"""Share of well-formed answers below which a similarity mostly reflects form."""
+"""Share of well-formed answers below which similarity mostly reflects the format."""
 
 
 def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: PairedAnswers) -> None:
-    """Show the sentence, the table, and the notes needed to read them."""
+    """Show the verdict, the table, and the notes needed to interpret them."""
     told = drift.sentence(found, *names[:2], has_references=any(reading.references)).replace("-", "−")
     st.markdown(f"**{format.literal(told)}**", help=HELP)
     measure = f"Similarity ({reading.encoder})" if reading.encoder else "Similarity"
@@ -48,7 +49,7 @@ def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: P
 
 
 def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: PairedAnswers) -> list[str]:
-    """Return the limits of the comparison, a sentence each."""
+    """Return the limits of the comparison, one sentence each."""
     first, second = (side.evaluation.conditions for side in sides[:2])
     different = differences(first, second)
     loose = [
@@ -58,13 +59,13 @@ def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: 
     ]
     told = [
         f"{format.count(found.n)} shared questions." if not different else "",
-        f"The two were asked differently: {', '.join(different)}." if different else "",
+        f"Their conditions differ: {', '.join(different)}." if different else "",
         drift.shortage(reading.shared, names) or "",
         "SFT imitates the reference, so it is close to it by construction."
         if any(side.run.method == "sft" for side in sides)
         else "",
-        f"Malformed answers, as many of {' and '.join(loose)} are, count as the word NULL: their similarity is about "
-        "form, not style."
+        f"Many answers of {' and '.join(loose)} are malformed and count as the word NULL: their similarity reflects "
+        "format, not style."
         if loose
         else "",
     ]

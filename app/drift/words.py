@@ -1,6 +1,6 @@
-"""What one group of texts says more often than another: words, phrases, openings and closings. Pure functions.
+"""Phrases, openings and closings that one group of texts uses more often than another. Pure functions.
 
-A word is a run of word characters in lower case, including numbers; a phrase is one to three words in a row.
+A word is a sequence of word characters in lower case, including numbers; a phrase is one to three consecutive words.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 PRIOR = 500.0
-"""Weight of the prior, in phrases."""
+"""Weight of the prior, as a number of phrases."""
 LONGEST_WORD = 40
 MOST_WORDS = 2000
-"""Most words of a text that are read."""
+"""Maximum number of words read per text."""
 _WORD = re.compile(r"\w+")
 
 
@@ -30,21 +30,21 @@ class Phrase(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, without those of more than LONGEST_WORD characters."""
+    """Return the words of a text, except those longer than LONGEST_WORD characters."""
     return [word for word in _WORD.findall(text.casefold()) if len(word) <= LONGEST_WORD][:MOST_WORDS]
 
 
 def phrases(text: str, n: int) -> list[str]:
-    """Return all n-word sequences, joined by spaces."""
+    """Return all sequences of n words, joined by spaces."""
     found = words(text)
     return [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
 
 
 def log_odds(first: Mapping[str, int], second: Mapping[str, int], prior: float = PRIOR) -> dict[str, float]:
-    """Return the z-score of the log-odds ratio of every phrase, from how often each side says it.
+    """Return the z-score of the log-odds ratio of every phrase, from its counts on both sides.
 
     Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16(4), with an informative Dirichlet prior:
-    the frequencies of both sides together, worth `prior` phrases. Positive if the first side says it more.
+    the pooled frequencies of both sides, weighted like `prior` phrases. Positive if the first side uses it more.
     """
     vocabulary = sorted({*first, *second})
     if not vocabulary:
@@ -53,14 +53,14 @@ def log_odds(first: Mapping[str, int], second: Mapping[str, int], prior: float =
     alpha = prior * counts.sum(axis=0) / counts.sum()
     own = counts + alpha
     rest = own.sum(axis=1, keepdims=True) - own
-    # A vocabulary of one phrase has no other phrases, and so no odds.
+    # With a single phrase there are no other phrases, and so no odds.
     ratio = np.log(own / rest) if len(vocabulary) > 1 else np.zeros_like(own)
     z = (ratio[0] - ratio[1]) / np.sqrt((1 / own).sum(axis=0))
     return dict(zip(vocabulary, z.tolist(), strict=True))
 
 
 def distinctive(first: Sequence[str], second: Sequence[str], n: int) -> list[Phrase]:
-    """Return every phrase of n words of two groups of texts, the most distinctive of the first group first."""
+    """Return every phrase of n words in two groups of texts, most distinctive of the first group first."""
     sides = [[phrases(text, n) for text in texts] for texts in (first, second)]
     counts = [Counter(phrase for found in side for phrase in found) for side in sides]
     z = log_odds(counts[0], counts[1])
@@ -73,11 +73,11 @@ def distinctive(first: Sequence[str], second: Sequence[str], n: int) -> list[Phr
 
 
 def holds(text: str, phrase: str) -> bool:
-    """Return whether a text contains the words of a phrase in a row."""
+    """Return whether a text contains the words of a phrase consecutively."""
     return f" {' '.join(words(phrase))} " in f" {' '.join(words(text))} "
 
 
 def ends(texts: Sequence[str], n: int = 3, *, last: bool = False) -> list[tuple[str, float]]:
-    """Return the most frequent beginnings (or, with `last`, endings) of n words, with their shares of the texts."""
+    """Return the most frequent openings (or, with `last`, closings) of n words, with their shares of texts."""
     found = Counter(" ".join(words(text)[-n:] if last else words(text)[:n]) for text in texts)
     return [(text, count / len(texts)) for text, count in found.most_common(5)]

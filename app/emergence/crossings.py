@@ -1,6 +1,6 @@
-"""Levels of noisy curves with their errors, and the point where a curve crosses a line for good. Pure functions.
+"""Levels of noisy curves with their errors, and the point where a curve permanently crosses a line. Pure functions.
 
-A window is a run of neighbouring steps, a tenth of all, from 10 to 50; NaN entries of a curve are left out.
+A window is a sequence of consecutive steps: a tenth of all steps, but 10 to 50. NaN entries of a curve are left out.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 ENOUGH = 40
-"""Fewest steps to say anything about."""
+"""Minimum number of steps for a statement."""
 SURE = 4.0
-"""Standard errors by which two levels must differ to be called different."""
+"""Number of standard errors by which two levels must differ to count as different."""
 
 
 class Level(NamedTuple):
-    """The mean over a window and its standard error, not counting a slope within the window."""
+    """The mean over a window and its standard error, which ignores a slope within the window."""
 
     mean: float
     error: float
@@ -35,7 +35,7 @@ def level(curve: Floats, start: int, size: int) -> Level:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return Level(float(values[0]) if len(values) else np.nan, np.inf)
-    # Differences of neighbours show the noise, and hardly any slope.
+    # Differences between neighbours contain the noise, but hardly any of the slope.
     noise = np.sqrt((np.diff(values) ** 2).mean() / 2)
     return Level(float(values.mean()), float(noise / np.sqrt(len(values))))
 
@@ -54,8 +54,8 @@ def forward_mean(curve: Floats, size: int) -> Floats:
 def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | None:
     """Return where the curve reaches `line`, in the first `size` entries from which means stay above `line - slack`.
 
-    None if that never happens, or if it is so from the start. A rise that is shorter than `size` is found where it
-    happens: the window begins before it.
+    None if that never happens, or if it is true from the start. A rise shorter than `size` is placed where it happens,
+    although the window begins before it.
     """
     means = forward_mean(curve, size)
     below = np.flatnonzero(means < line - slack)

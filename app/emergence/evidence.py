@@ -1,4 +1,4 @@
-"""What the findings of a run are computed from: read in one place, so that the page and the webhook say the same."""
+"""The data behind a run's findings, read in one place so that the page and the webhook report the same."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from store.evaluations.records import list_evaluations
 from store.metrics import read_series
 
 POINTS = 100_000
-"""Points of the reward curve. Thinning it would keep the extremes and shift its level."""
+"""Maximum points of the reward curve; thinning would keep its extremes and so shift its level."""
 
 
 class Evidence(NamedTuple):
-    """`reward` has an entry for each step of `found`."""
+    """The data of one run; `reward` has an entry for each step of `found`."""
 
     found: Emergence
     reward: Floats
@@ -30,14 +30,14 @@ class Evidence(NamedTuple):
 
 
 def sampled(store: Store, run: RunDetail) -> tuple[Emergence, bool]:
-    """Return a run's completions by step, and whether they are training samples: for SFT, they are its probes."""
+    """Return a run's completions by step, and whether they are training samples; for SFT, they come from its probes."""
     found = emergence.emergence(store, run.id)
     is_sampled = len(found.step) > 0
     return (found, is_sampled) if is_sampled or run.method != "sft" else (emergence.probed(store, run.id), False)
 
 
 def gather(store: Store, run: RunDetail, found: Emergence) -> Evidence:
-    """Return the evidence, given the samples."""
+    """Return the evidence for the samples in `found`."""
     reward = read_series(store, run.id, ("reward",), points=POINTS)["reward"]
     samples = run.config.get("evaluation", {}).get("probe_samples", 0)
     held_out = findings.held_out(list_evaluations(store, run.id), samples)

@@ -1,4 +1,4 @@
-"""The score of a run: all curves of its emergence over one step axis, row under row. Pure functions of arrays.
+"""The chart of a run's emergence: rows of curves over one shared step axis. Pure functions of arrays.
 
 Rows share the axis, so that zoom, hover and cursor apply to all of them.
 """
@@ -19,7 +19,7 @@ SMOOTHING = 0.75
 
 
 class EmergenceCurve(NamedTuple):
-    """`dotted` curves belong to the compared run; `sparse` ones are measured now and then, and never smoothed."""
+    """`dotted` curves belong to the overlaid run; `sparse` ones are measured only at some steps and never smoothed."""
 
     name: str
     x: Floats
@@ -39,18 +39,18 @@ class Heat(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the score; `kind` is `share` (0 to 100 %), `number`, or `stacked` parts."""
+    """A row of the chart; `kind` is `share` (0 to 100 %), `number`, or `stacked` parts."""
 
     title: str
     curves: Sequence[EmergenceCurve]
     kind: str = "number"
     heat: Heat | None = None
     tall: float = 1.0
-    """Height, in ordinary rows."""
+    """Height in units of an ordinary row."""
 
 
 def score(rows: Sequence[Row], marks: Sequence[Mark], *, cursor: float | None, revision: str) -> go.Figure:
-    """Return the rows over one axis; marks are flags at the top and dotted lines through all rows."""
+    """Return the rows over one axis; marks are drawn as flags at the top and dotted lines through all rows."""
     heights = [row.tall * ROW_PIXELS for row in rows]
     total = sum(heights) + GAP_PIXELS * (len(rows) - 1)
     above = FIRST_FLAG + FLAG_PIXELS * len(marks) + 8
@@ -84,7 +84,7 @@ def _layout(height: int, above: int, revision: str) -> go.Layout:
         height=height + above + BOTTOM_PIXELS,
         margin={"l": 48, "r": 12, "t": above, "b": BOTTOM_PIXELS},
         hovermode="x unified",
-        # The vertical line crosses all rows, its label only one: a label for all would cover half of them.
+        # The hover line crosses all rows, but its label covers one: a label for all would hide half of them.
         dragmode="zoom",
         uirevision=revision,
         showlegend=False,
@@ -115,7 +115,7 @@ def _y_axis(row: Row, low: float, high: float) -> dict[str, object]:
 
 
 def _heading(row: Row) -> str:
-    """Return the title and the names of the curves in their colours: a legend that takes no extra room."""
+    """Return the title and the curves' names in their colours, as a legend that needs no extra space."""
     names = [
         f'<span style="color:{curve.color}">{"▪" if row.kind.startswith("stacked") else "━"} {plain(curve.name)}</span>'
         for curve in row.curves
@@ -134,7 +134,7 @@ def _traces(row: Row, axis: str) -> list[go.Scatter | go.Heatmap]:
 
 
 def _heat(heat: Heat, axis: str) -> go.Heatmap:
-    """Return a heat map: zero has the page's colour; the scale is the root of the share, to show rare values."""
+    """Return a heat map with a transparent zero, scaled by the root of the share so that rare values are visible."""
     return go.Heatmap(
         uid=f"{axis}/heat",
         name=plain(heat.name),

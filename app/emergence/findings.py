@@ -1,6 +1,6 @@
-"""Findings about a run: patterns that often mean that a policy found something cheaper than reasoning.
+"""Findings about a run: patterns that often mean that the policy found a shortcut instead of reasoning.
 
-Evidence, not alarms: each says what was measured and since when. Pure functions of a run's curves.
+They are evidence, not alarms: each states what was measured and since when. Pure functions of a run's curves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from store.completions.emergence import Emergence
 from store.db.rows import EvaluationRow, Series
 
 FLAT = 0.05
-"""Smaller changes of accuracy count as none."""
+"""Smaller changes in accuracy count as none."""
 LEARNT = 0.7
 """Accuracy above which a plateau is expected."""
 SMALL_GAIN = 0.1
@@ -31,7 +31,7 @@ SAME_ANSWER, BEYOND_TRUTH = 0.6, 0.25
 
 
 class Finding(NamedTuple):
-    """`sentence` says what was measured; the traces of steps `since` and `now` show it."""
+    """`sentence` states what was measured; the traces of the steps `since` and `now` show it."""
 
     kind: str
     title: str
@@ -50,7 +50,9 @@ class HeldOut(NamedTuple):
 
 
 def held_out(evaluations: Sequence[EvaluationRow], probe_samples: int) -> list[HeldOut]:
-    """Return a run's finished validations and probes; a probe also samples each example `probe_samples` times."""
+    """Return accuracy in a run's finished validations and probes; a probe also samples each example `probe_samples`
+    times.
+    """
     curves = []
     for kind, name, figure, copies in (
         ("val", "validation", "exact_match", 1),
@@ -94,7 +96,7 @@ def divergence(found: Emergence, reward: Floats, tested: HeldOut) -> Finding | N
     best, last = int(np.argmax(tested.accuracy)), len(tested.step) - 1
     shares, n = tested.accuracy[[best, last]], tested.n[[best, last]]
     fall = shares[0] - shares[1]
-    # The peak is the largest of several noisy numbers, so each of them needs its error.
+    # The peak is the maximum of several noisy values, so the error is taken for both points.
     error = float(np.sqrt((shares * (1 - shares) / n).sum())) * np.sqrt(2)
     start, size = _entry(found, tested.step[best]), crossings.width(len(found.step))
     before, after = level(reward, min(start, len(reward) - size), size), _now(reward)
@@ -102,7 +104,7 @@ def divergence(found: Emergence, reward: Floats, tested: HeldOut) -> Finding | N
         return None
     return Finding(
         "divergence",
-        "Train reward up, held-out accuracy down",
+        "Training reward up, held-out accuracy down",
         f"Reward {before.mean:.2f} → {after.mean:.2f} since step {tested.step[best]:.0f}, while greedy accuracy "
         f"({tested.name}) fell from {shares[0]:.0%} to {shares[1]:.0%} of {n[1]:.0f}.",
         int(tested.step[best]),
@@ -111,7 +113,7 @@ def divergence(found: Emergence, reward: Floats, tested: HeldOut) -> Finding | N
 
 
 def padding(found: Emergence) -> Finding | None:
-    """Find traces that lastingly have more steps than things to count, without better answers."""
+    """Find traces that permanently have more steps than objects to count, without better answers."""
     excess, over, right = found.excess, found.share("over", "compared"), found.share("right", "judged")
     at, size = _since(found, excess, EXCESS, slack=EXCESS), crossings.width(len(found.step))
     if at is None or len(found.step) - at < 2 * size:
@@ -123,14 +125,14 @@ def padding(found: Emergence) -> Finding | None:
     return _finding(
         found,
         at,
-        ("padding", "Steps beyond what is there"),
-        f"{listed.mean:.0%} of the well-formed traces list more than the true count, {all_since.mean:+.2f} steps on "
-        f"average, while the share right went from {before.mean:.0%} to {now.mean:.0%}.",
+        ("padding", "More steps than objects"),
+        f"{listed.mean:.0%} of well-formed traces list more steps than the true count ({all_since.mean:+.2f} on "
+        f"average), while the share of right answers went from {before.mean:.0%} to {now.mean:.0%}.",
     )
 
 
 def flat(found: Emergence) -> Finding | None:
-    """Find a format that has been locked in for a while, with accuracy where it was."""
+    """Find a format that has been locked in for a while without a change in accuracy."""
     at, size = locked(found), crossings.width(len(found.step))
     right = found.share("right", "judged")
     if at is None or len(found.step) - at < 3 * size:
@@ -143,13 +145,13 @@ def flat(found: Emergence) -> Finding | None:
         found,
         at,
         ("flat", "Format locked in, accuracy flat"),
-        f"{_now(found.share('wellformed')).mean:.0%} well-formed, while the share right went from {before.mean:.0%} "
-        f"to {now.mean:.0%} in {found.step[-1] - found.step[at] + 1} steps.",
+        f"{_now(found.share('wellformed')).mean:.0%} well-formed, while the share of right answers went from "
+        f"{before.mean:.0%} to {now.mean:.0%} in {found.step[-1] - found.step[at] + 1} steps.",
     )
 
 
 def shotgun(found: Emergence) -> Finding | None:
-    """Find completions with several answers becoming common."""
+    """Find a rising share of completions with several answers."""
     several = found.share("several")
     now = _now(several)
     if now.mean < SHOTGUN or not rose(_first(several), now, SHOTGUN - 0.02):
@@ -157,13 +159,13 @@ def shotgun(found: Emergence) -> Finding | None:
     return _finding(
         found,
         _since(found, several, SHOTGUN, slack=SHOTGUN / 2),
-        ("shotgun", "Shotgun answers"),
-        f"{now.mean:.0%} of the completions give several answers, {_first(several).mean:.0%} at the start.",
+        ("shotgun", "Several answers at once"),
+        f"{now.mean:.0%} of completions give several answers, up from {_first(several).mean:.0%} at the start.",
     )
 
 
 def same_answer(found: Emergence) -> Finding | None:
-    """Find one answer that is given far more often than it is true."""
+    """Find one answer that is given much more often than it is right."""
     top, truth = _now(found.top_answer), _now(found.top_truth)
     if not (top.mean >= SAME_ANSWER and top.mean - truth.mean >= BEYOND_TRUTH):
         return None
@@ -171,13 +173,14 @@ def same_answer(found: Emergence) -> Finding | None:
         found,
         _since(found, found.top_answer, SAME_ANSWER, slack=0.1),
         ("same_answer", "Always the same answer"),
-        f"The commonest answer makes up {top.mean:.0%} of a step's answers, the commonest true count {truth.mean:.0%}; "
-        f"entropy {_now(found.answer_entropy).mean:.1f} bits against {_now(found.truth_entropy).mean:.1f}.",
+        f"The most common answer makes up {top.mean:.0%} of a step's answers, the most common true count "
+        f"{truth.mean:.0%}; entropy is {_now(found.answer_entropy).mean:.1f} bits instead of "
+        f"{_now(found.truth_entropy).mean:.1f}.",
     )
 
 
 def dead_groups(found: Emergence) -> Finding | None:
-    """Find groups of identical, wrong completions becoming common; dead groups that are right mean success."""
+    """Find a rising share of dead groups that are not all right; dead groups that are all right mean success."""
     wrong = found.liveness()["wrong"]
     now = _now(wrong)
     if now.mean < DEAD or not rose(_first(wrong), now, 0.75 * DEAD):
@@ -186,13 +189,13 @@ def dead_groups(found: Emergence) -> Finding | None:
         found,
         _since(found, wrong, DEAD, slack=DEAD / 2),
         ("dead", "Dead groups rising"),
-        f"{now.mean:.0%} of the groups get one reward for all and are not right ({_first(wrong).mean:.0%} at the "
-        "start): they teach nothing.",
+        f"In {now.mean:.0%} of groups ({_first(wrong).mean:.0%} at the start) all completions have the same reward "
+        "and not all are right: the policy learns nothing from them.",
     )
 
 
 def collapse(found: Emergence) -> Finding | None:
-    """Find reasoning that shrank to a fraction of its length when it became well-formed."""
+    """Find reasoning that has shrunk to a fraction of the length that it had when well-formed."""
     size = crossings.width(len(found.step))
     tokens = crossings.forward_mean(found.mean_tokens, size)
     formed = crossings.forward_mean(found.share("wellformed"), size)
@@ -207,7 +210,7 @@ def collapse(found: Emergence) -> Finding | None:
         found,
         at,
         ("collapse", "Length collapse"),
-        f"{peak.mean:.0f} tokens a completion at step {found.step[at]}, {now.mean:.0f} now; counted steps "
+        f"{peak.mean:.0f} tokens per completion at step {found.step[at]}, {now.mean:.0f} now; counted steps "
         f"{level(found.mean_steps, at, size).mean:.1f} → {_now(found.mean_steps).mean:.1f}.",
     )
 

@@ -1,6 +1,6 @@
-"""Milestones: when something emerged in a run, each with the rule and the numbers. Pure functions.
+"""Milestones: the steps at which something emerged in a run, each with its rule and numbers. Pure functions.
 
-A milestone is a curve that crosses a line for good; what is true from the first step on did not emerge.
+A milestone is a curve that permanently crosses a line; what is true from the first step on has not emerged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Milestone(NamedTuple):
 
 
 def milestones(found: Emergence) -> list[Milestone]:
-    """Return the milestones that occurred, by step."""
+    """Return the milestones that occurred, ordered by step."""
     if len(found.step) < crossings.ENOUGH:
         return []
     each = (_format(found), _numbered(found), _accuracy(found), _length(found))
@@ -42,12 +42,12 @@ def milestones(found: Emergence) -> list[Milestone]:
 
 
 def locked(found: Emergence) -> int | None:
-    """Return the entry from which the format is locked in."""
+    """Return the index of the entry from which the format is locked in."""
     return emerged(found.share("wellformed"), LOCKED, LOCKED_SLACK)
 
 
 def emerged(curve: Floats, line: float, slack: float) -> int | None:
-    """Return the entry from which a curve stays above a line, if it rose there by more than noise explains."""
+    """Return the index from which a curve stays above a line, if it rose there by more than noise explains."""
     size = crossings.width(len(curve))
     at = crossings.crossed(curve, line, size=size, slack=slack)
     if at is None or not crossings.rose(
@@ -63,7 +63,8 @@ def _format(found: Emergence) -> Milestone | None:
         locked(found),
         found.share("wellformed"),
         ("format", "Format locked in", "Well-formed"),
-        "where 90 % are well-formed, in the first {size} steps that average 90 %; none average below 80 % later.",
+        "where 90 % are well-formed, within the first {size} steps that average 90 %; no later {size} steps average below "
+        "80 %.",
     )
 
 
@@ -74,8 +75,8 @@ def _numbered(found: Emergence) -> Milestone | None:
         emerged(stepped, STEPPED, STEPPED_SLACK),
         stepped,
         ("steps", "Numbered steps in half of the samples", "Completions with numbered steps"),
-        "where 50 % have a counted reasoning step, in the first {size} steps that average 50 %; none average "
-        "below 40 % later.",
+        "where 50 % have a counted reasoning step, within the first {size} steps that average 50 %; no later {size} steps "
+        "average below 40 %.",
     )
 
 
@@ -89,8 +90,9 @@ def _accuracy(found: Emergence) -> Milestone | None:
         crossings.crossed(right, start.mean + rise, size=size, slack=rise / 2),
         right,
         ("accuracy", "Accuracy begins to rise", "Right"),
-        f"where the share right is {100 * rise:.0f} points above that of the first {{size}} steps, in the first "
-        "{size} that average so much; none lose half of it later. Sampled training answers, not held-out ones.",
+        f"where the share of right answers is {100 * rise:.0f} points above that of the first {{size}} steps, within the "
+        "first {size} steps that average so much; no later {size} steps lose half of that gain. Measured on training "
+        "samples, not on held-out examples.",
     )
 
 
@@ -110,9 +112,9 @@ def _length(found: Emergence) -> Milestone | None:
         "length",
         "Reasoning length settles",
         int(found.step[at]),
-        f"{before.mean:.0f} tokens a completion at first, {end.mean:.0f} from here on.",
-        f"from here on, averages are within {100 * room / end.mean:.0f} % of that of the last "
-        f"{2 * size * found.every} steps: of {size * found.every} steps, beginning at the latest here.",
+        f"{before.mean:.0f} tokens per completion at first, {end.mean:.0f} from here on.",
+        f"where the length comes within {100 * room / end.mean:.0f} % of its mean over the last "
+        f"{2 * size * found.every} steps; every average of {size * found.every} steps from here on is within it.",
         *_beside(found, at),
     )
 
@@ -138,12 +140,12 @@ def _milestone(
 
 
 def _beside(found: Emergence, at: int) -> tuple[int, int]:
-    """Return the steps a third of a window before and after an entry."""
+    """Return the steps that lie a third of a window before and after an entry."""
     away = max(1, crossings.width(len(found.step)) // 3)
     return int(found.step[max(0, at - away)]), int(found.step[min(len(found.step) - 1, at + away)])
 
 
 def around(curve: Floats, at: int, size: int) -> tuple[Level, Level]:
-    """Return the levels of the windows before an entry and from it on."""
+    """Return the levels of the window before an entry and of the window that starts at it."""
     start = max(0, at - size)
     return crossings.level(curve, start, at - start), crossings.level(curve, at, size)

@@ -1,4 +1,4 @@
-"""Milestones and findings in words, with traces from just before and just after."""
+"""Cards for milestones and findings, with traces from just before and just after."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from store.db.rows import RunDetail, StoredCompletion
 
 TRACES_PAGE = "../pages/traces.py"
 MOST_LOOKED_AT = 1000
-"""Completions of a step."""
+"""Maximum number of a step's completions to choose an example from."""
 EXCERPT, LONG_EXCERPT = 160, 400
-"""Characters of an example trace on a card, and of one that shows a finding."""
+"""Characters of an example trace on a milestone's card, and below a finding."""
 Sort = Callable[[StoredCompletion], tuple[float, ...]]
 SHOWS: Mapping[str, Sort] = {
     "format": lambda row: (row.wellformed,),
@@ -25,38 +25,38 @@ SHOWS: Mapping[str, Sort] = {
     "accuracy": lambda row: (row.correct is True, row.wellformed),
     "length": lambda row: (row.tokens or 0,),
 }
-"""What an example after each kind of milestone has more of than one before."""
+"""Sort key by kind of milestone: the example after it has the largest value, the one before the smallest."""
 PICK: Mapping[str, Sort] = {
     "padding": lambda row: (row.wellformed, row.reasoning_steps - (row.truth or 0), row.correct is False),
     "shotgun": lambda row: (row.answer is None, row.text.count("<answer>")),
     "collapse": lambda row: (-(row.tokens or 0),),
 }
-"""The trace of a step that shows each finding best; by default a wrong one of usual length."""
+"""Sort key for the trace of a step that shows a finding best; by default, a wrong one of usual length."""
 SIGNS: lacking.Parts = {
     "padding": (lacking.THINKING, lacking.TRUE_COUNTS, lacking.JUDGED),
     "collapse": (lacking.LENGTHS,),
     "standstill": (lacking.FORM, lacking.JUDGED),
 }
-"""Some of the findings that are looked for."""
+"""Findings that are named when none was found, with what they need."""
 AHEAD = {
     "the format is not locked in": lacking.FORM,
-    "half of the samples have no numbered steps": lacking.THINKING,
+    "fewer than half of the samples have numbered steps": lacking.THINKING,
     "accuracy has not risen": lacking.JUDGED,
     "the length has not settled": lacking.LENGTHS,
 }
-"""What is said of milestones that did not occur."""
+"""Descriptions of milestones that have not occurred, with what they need."""
 
 
 def findings_box(story: Story) -> None:
-    """Show the findings, or that there are none and what was looked for."""
+    """Show the findings; if there are none, say what was checked."""
     run, found = story.run, story.findings
     if not found:
         absent = [f"no {sign}" for sign, needs in SIGNS.items() if lacking.allows(story.has, *needs)]
         if absent:
-            text = f"No warning sign in {looked_at(story)}: {', '.join(absent)}."
+            text = f"No warning signs in {looked_at(story)}: {', '.join(absent)}."
             st.success(text, icon=":material/visibility:")
         else:
-            st.caption("No warning sign can be looked for: they need lengths, or answers that were judged.")
+            st.caption("Warning signs cannot be checked: they need token counts or judged answers.")
         return
     for finding in found:
         with st.container(border=True, key=f"finding_{finding.kind}", gap="small"):
@@ -66,7 +66,7 @@ def findings_box(story: Story) -> None:
             with st.container(horizontal=True):
                 _link(run, finding.since, f"Traces of step {finding.since}")
                 _link(run, finding.now, f"Traces of step {finding.now}")
-                st.caption("Evidence to look at, not a verdict.", width="content")
+                st.caption("Check the traces: this is evidence, not a verdict.", width="content")
 
 
 def looked_at(story: Story) -> str:
@@ -76,7 +76,7 @@ def looked_at(story: Story) -> str:
 
 
 def findings_line(found: list[Finding]) -> str:
-    """Return findings like `Steps beyond what is there (since step 62)` in a line; empty without findings."""
+    """Return findings like `More steps than objects (since step 62)` in one line; empty without findings."""
     return " · ".join(f"{one.title} (since step {one.since})" for one in found)
 
 
@@ -85,9 +85,9 @@ def milestone_cards(story: Story) -> None:
     if not story.milestones:
         waiting = [clause for clause, need in AHEAD.items() if lacking.allows(story.has, need)]
         if waiting:
-            st.caption(f"No milestone yet: {', '.join(waiting)}.")
+            st.caption(f"No milestones yet: {', '.join(waiting)}.")
         else:
-            st.caption("No milestone can be looked for: they need a form, lengths, or answers that were judged.")
+            st.caption("Milestones cannot be checked: they need a required format, token counts or judged answers.")
         return
     with st.grid(len(story.milestones), min_column_width=215, gap="small"):
         for one in story.milestones:
@@ -97,7 +97,7 @@ def milestone_cards(story: Story) -> None:
 def _card(run: RunDetail, one: Milestone) -> None:
     sort = SHOWS[one.kind]
     with st.container(border=True, height="stretch", gap="xxsmall", key=f"milestone_{one.kind}"):
-        st.markdown(f"**{one.title}** · step {one.step}", help=f"The rule: {one.rule}")
+        st.markdown(f"**{one.title}** · step {one.step}", help=f"Rule: {one.rule}")
         st.caption(format.literal(one.measured))
         for word, step, largest in (("before", one.before, False), ("after", one.after, True)):
             row = example(run, step, sort, largest=largest)
@@ -106,7 +106,7 @@ def _card(run: RunDetail, one: Milestone) -> None:
 
 
 def example(run: RunDetail, step: int, sort: Sort, *, largest: bool) -> StoredCompletion | None:
-    """Return the completion of a step with most (or least) of what `sort` measures; None without completions."""
+    """Return the completion of a step with the largest (or smallest) `sort` key; None without completions."""
     rows = data.list_completions(run.id, steps=(step, step), limit=MOST_LOOKED_AT)
     return (max if largest else min)(rows, key=sort, default=None)
 

@@ -1,7 +1,6 @@
-"""Read the texts of completions: does the reasoning lead to the answer, and is it about the picture? Pure functions.
+"""Analyze the texts of completions: does the reasoning lead to the answer, and does it match the image? Pure functions.
 
-For the drawn world, the scene comes with the example. Every figure of a reading is a count, so that readings can be
-merged by adding.
+For drawn datasets, the scene comes with the example. All figures are counts, so that they can be added up.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from store.trace import GRAMMAR, NUMBER_WORDS, Form, Trace, parse
 from trainer.datasets.shapes import COLORS, KINDS, WORLDS
 
 MATCHES = ("hit", "repeated", "beside", "invented", "missed")
-"""What a step names: a requested object; one that an earlier step has named; one that was not asked for; nothing that
-is there. `missed` are requested objects that no step names."""
+"""What a step names: a requested object; one that an earlier step has named; one that was not asked for; one that does
+not exist. `missed` are requested objects that no step names."""
 LONGEST_WORD = 24
 _WORD = re.compile(r"[^\W\d_]+")
 _TAGS = re.compile("|".join(GRAMMAR["cot"]))
@@ -29,7 +28,7 @@ _KIND_OF = {form: kind for kind in KINDS for form in (kind, f"{kind}s")}
 
 
 class SceneCompletion(NamedTuple):
-    """A completion with its scene, if known (`objects` of a drawn example)."""
+    """A completion with its scene (the `objects` of a drawn example), if known."""
 
     text: str
     objects: Sequence[Mapping[str, Any]] | None
@@ -37,25 +36,25 @@ class SceneCompletion(NamedTuple):
 
 @dataclass
 class StepFigures:
-    """Figures of some completions of one step."""
+    """Figures on some completions of one step."""
 
     texts: int = 0
     stepped: int = 0
     """Well-formed completions with an answer and at least one step."""
     agreeing: int = 0
-    """Of these, those that answer with the number of the last step."""
+    """Those of them whose answer is the number of their last step."""
     early: int = 0
-    """Of these, those that name their answer before the first step."""
+    """Those of them that state their answer before the first step."""
     matched: int = 0
-    """Well-formed completions with steps, about a known scene."""
+    """Well-formed completions with steps and a known scene."""
     matches: Counter[str] = field(default_factory=Counter)
-    """Steps, or missed objects, by word of MATCHES; a step that names no attribute is left out."""
+    """Number of steps, or missed objects, by kind of MATCHES; steps that name no attribute are left out."""
     words: Counter[str] = field(default_factory=Counter)
-    """Number of texts by the words they contain, in lower case."""
+    """Number of texts that contain a word, by word in lower case."""
 
 
 def read_step(said: Sequence[SceneCompletion], style: Form) -> StepFigures:
-    """Read the completions of one step."""
+    """Return the figures on the completions of one step."""
     reading = StepFigures()
     for one in said:
         trace = parse(one.text, style)
@@ -74,7 +73,7 @@ def read_step(said: Sequence[SceneCompletion], style: Form) -> StepFigures:
 
 
 def words(text: str) -> set[str]:
-    """Return the distinct words of a completion without its tags, in lower case."""
+    """Return the distinct words of a completion in lower case, without tags."""
     return {word for word in _WORD.findall(_TAGS.sub(" ", text).casefold()) if len(word) <= LONGEST_WORD}
 
 
@@ -87,7 +86,7 @@ def names_answer_early(trace: Trace) -> bool:
 
 
 def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    """Match steps with the objects of the scene, first come, first served; return counts by word of MATCHES."""
+    """Match steps with the objects of the scene, first come, first served; return counts by kind of MATCHES."""
     wanted = [each for each in objects if each["hit"]]
     others = [each for each in objects if not each["hit"]]
     left = list(wanted)
@@ -123,7 +122,7 @@ def _agrees(named: tuple[set[str], set[str], set[str], set[str]], thing: Mapping
 
 
 class Word(NamedTuple):
-    """A word and the share of texts that contain it, for each part of the training."""
+    """A word and the share of texts that contain it, for each part of training."""
 
     word: str
     shares: tuple[float, ...]
@@ -134,9 +133,9 @@ class Word(NamedTuple):
 
 
 def vocabulary(readings: Sequence[StepFigures], *, parts: int = 12, most: int = 12, least: float = 0.1) -> list[Word]:
-    """Return words that appeared or faded, by change: at most `most` each, whose share changed by `least`.
+    """Return words that appeared or faded, by change: at most `most` each, whose share changed by at least `least`.
 
-    The readings, in the order of training, are cut into `parts`.
+    The readings, in order of training, are split into `parts`.
     """
     size = -(-len(readings) // parts) if readings else 1
     chunks = [readings[start : start + size] for start in range(0, len(readings), size)]

@@ -1,4 +1,4 @@
-"""Turn a run's story into the rows of its score. Pure functions."""
+"""Turn a run's story into the rows of its chart. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from app.shared.lacking import (
 from store.completions.emergence import MOST_STEPS, Emergence, thinned
 
 POINTS = 250
-"""Entries along the axis; more steps are merged."""
+"""Maximum entries along the axis; steps are merged beyond that."""
 FLAG_COLORS = {"format": BLUE, "steps": GREEN, "accuracy": ORANGE, "length": PURPLE}
 HELD_OUT_COLORS = {"validation": VERMILLION, "probe": PURPLE}
 LIVELINESS = {
     "accuracy": ("live: accuracy", BLUE),
     "style": ("live: style only", ORANGE),
-    "wrong": ("dead: not right", VERMILLION),
+    "wrong": ("dead: not all right", VERMILLION),
     "right": ("dead: all right", GREY),
     "live": ("live", BLUE),
     "dead": ("dead", VERMILLION),
 }
-"""Kinds of groups; the last two are of groups whose answers were not judged."""
+"""Label and colour by kind of group; the last two are for groups whose answers were not judged."""
 PARTS: Parts = {
-    "form": (FORM,),
+    "format": (FORM,),
     "reasoning steps": (THINKING,),
     "accuracy": (JUDGED,),
     "length": (LENGTHS,),
@@ -45,33 +45,33 @@ PARTS: Parts = {
     "true counts": (TRUE_COUNTS,),
     "several answers": (TAGS,),
     "groups": (REWARDS, GROUPS),
-    "why the policy moves": (REWARDS, GROUPS),
+    "what drives the policy": (REWARDS, GROUPS),
 }
-"""What the score shows only of runs that have it."""
+"""What each part of the chart needs."""
 MATCHED = {
-    "hit": ("hit", GREEN),
-    "repeated": ("named again", PURPLE),
+    "hit": ("matched", GREEN),
+    "repeated": ("repeated", PURPLE),
     "beside": ("not asked for", SKY),
-    "invented": ("not there", VERMILLION),
+    "invented": ("does not exist", VERMILLION),
     "missed": ("missed", GREY),
 }
 
 
 def rows(story: Story, read: Texts, other: Story | None) -> list[Row]:
-    """Return the rows for one run, overlaid with those of the other run's curves that allow it."""
+    """Return the rows for one run, overlaid with the other run's curves where possible."""
     found, has = thinned(story.found, POINTS), story.has
     beside = None if other is None else thinned(other.found, POINTS)
     is_grouped = allows(has, REWARDS, GROUPS)
     outcome, matches = _outcome(story, found, other, beside), _matches(read)
     made = [
-        Row("Form, reasoning, accuracy", outcome, "share", tall=1.7) if outcome else None,
+        Row("Format, reasoning, accuracy", outcome, "share", tall=1.7) if outcome else None,
         _steps(found, beside) if allows(has, THINKING) else None,
         _length(found, beside) if allows(has, LENGTHS) else None,
         Row("Answers (bits)", _answers(story, found, beside)) if allows(has, COUNTED) else None,
         Row("Texts", _texts(story, found, read), "share"),
         Row("Groups", _groups(found), "stacked share") if is_grouped else None,
-        Row("Why the policy moves", _movers(story, found), "stacked share") if is_grouped else None,
-        Row("Steps and objects, a trace", matches, "stacked") if matches else None,
+        Row("What drives the policy", _movers(story, found), "stacked share") if is_grouped else None,
+        Row("Steps and objects per trace", matches, "stacked") if matches else None,
     ]
     return [row for row in made if row is not None]
 
@@ -112,11 +112,11 @@ def _steps(found: Emergence, beside: Emergence | None) -> Row:
     curves = [
         EmergenceCurve("mean of all", x, found.mean_steps, VERMILLION),
         EmergenceCurve("mean of well-formed", x, _per(found, "listed"), GREEN),
-        EmergenceCurve("true count there", x, _per(found, "true"), GREY),
+        EmergenceCurve("their true count", x, _per(found, "true"), GREY),
     ]
     if beside is not None:
         curves.append(EmergenceCurve("mean", beside.step.astype(float), beside.mean_steps, VERMILLION, True))
-    title = f"Reasoning steps a completion{f' ({MOST_STEPS}: or more)' if most == MOST_STEPS else ''}"
+    title = f"Reasoning steps per completion{f' ({MOST_STEPS}: or more)' if most == MOST_STEPS else ''}"
     return Row(title, _named(curves), heat=heat, tall=1.7)
 
 
@@ -163,7 +163,7 @@ def _groups(found: Emergence) -> list[EmergenceCurve]:
 
 
 def _movers(story: Story, found: Emergence) -> list[EmergenceCurve]:
-    """Return the movers' curves; a component that goes against the reward moves nothing and counts as 0."""
+    """Return the share of each reward component; one that works against the reward counts as 0."""
     weights = story.run.reward_weights
     parts = {name: np.maximum(share, 0) for name, share in found.movers(weights).items() if weights.get(name)}
     total = np.sum(list(parts.values()), axis=0) if parts else np.zeros(0)
@@ -184,7 +184,7 @@ def _matches(read: Texts) -> list[EmergenceCurve]:
 
 
 def _named(curves: list[EmergenceCurve]) -> list[EmergenceCurve]:
-    """Label the other run's curves as such, for hover texts."""
+    """Mark the other run's curves in their names, for hover texts."""
     return [curve._replace(name=f"{curve.name}, other run") if curve.dotted else curve for curve in curves]
 
 

@@ -1,4 +1,4 @@
-"""How reasoning emerged in one run: read and cache everything that the page shows."""
+"""The data of the Emergence page for one run: read and cache everything that it shows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from store.db.rows import RunDetail
 from store.trace import Form
 
 MOST_READ = 64
-"""Steps whose texts are read, evenly spread."""
+"""Maximum number of steps whose texts are read, evenly spread."""
 MOST_TEXTS = 32
-"""Completions that are read of one step."""
+"""Maximum number of completions read per step."""
 
 
 class Story(NamedTuple):
-    """A run's story; `reward` has an entry for each step of `found`, and the fewer `readings` are at `read_at`."""
+    """Everything known about emergence in a run; `reward` has an entry for each step of `found`."""
 
     run: RunDetail
     found: Emergence
@@ -39,23 +39,23 @@ class Story(NamedTuple):
     findings: list[Finding]
     has: Contents
     is_sampled: bool
-    """Whether its completions are training samples; otherwise they come from the probes."""
+    """Whether its completions are training samples; otherwise they come from probes."""
 
 
 class Texts(NamedTuple):
-    """Readings of the texts of some steps."""
+    """Figures on the texts of some steps."""
 
     step: Floats
     readings: list[StepFigures]
 
     def ratio(self, part: str, whole: str) -> Floats:
-        """Return one count of the readings per another, NaN if that is 0; `part` may be a word of reasoning.MATCHES."""
+        """Return the ratio of two counts, NaN if `whole` is 0; `part` may be one of reasoning.MATCHES."""
         counts = [(getattr(each, part, None), each.matches[part], getattr(each, whole)) for each in self.readings]
         return np.array([(own if own is not None else m) / n if n else np.nan for own, m, n in counts], float)
 
 
 def tell(run: RunDetail) -> Story | None:
-    """Return a run's story from its completions, else from its probes; None if it has neither."""
+    """Return a run's story from its completions, else its probes; None if it has neither."""
     store = data.reader()
     found, is_sampled = _sampled(store, run.id, _evaluated(run), run)
     if not len(found.step):
@@ -67,12 +67,12 @@ def tell(run: RunDetail) -> Story | None:
 
 
 def _evaluated(run: RunDetail) -> str:
-    """Return a version that, for a run without samples, changes with its probes."""
+    """Return a cache key that, for a run without samples, changes with its probes."""
     return f"{version(run)} {len(data.list_evaluations(run.id))}" if run.method == "sft" else version(run)
 
 
 def version(run: RunDetail) -> str:
-    """Return a key that changes with the run's completions: with steps (in long runs, every hundredth) and its job."""
+    """Return a cache key that changes with the run's steps (in long runs, every hundredth) and its job."""
     part = max(1, run.step // 100) if run.status in status.OPEN else 1
     return f"{run.step - run.step % part} of {_job(run)}"
 
@@ -82,12 +82,12 @@ def _job(run: RunDetail) -> str:
 
 
 def is_summarized(run: RunDetail) -> bool:
-    """Return whether all completions are summarized; False for those of an older database until `summarize`."""
+    """Return whether all completions are summarized; False for an older database until `summarize`."""
     return not emergence.unsummarized(data.reader(), run.id)
 
 
 def summarize(run: RunDetail) -> Iterator[float]:
-    """Summarize the steps of an older database, a few at a time; yield the share that is done."""
+    """Summarize the steps of an older database, a few at a time; yield the completed share."""
     steps = emergence.unsummarized(data.reader(), run.id)
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
         emergence.add_summaries(data.keeper(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
@@ -96,14 +96,14 @@ def summarize(run: RunDetail) -> Iterator[float]:
 
 
 def texts(story: Story) -> Texts:
-    """Read some of the texts; for a growing run, only again when another step is chosen."""
+    """Read some of the texts; a growing run is read again only when another step is chosen."""
     steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
     store, run = data.reader(), story.run
     return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), story.has.form, _job(run)))
 
 
 def chosen(steps: np.ndarray) -> np.ndarray:
-    """Return at most MOST_READ of the steps: every 1st, 2nd, 4th, 8th … from the first on."""
+    """Return at most MOST_READ of the steps: every 1st, 2nd, 4th, 8th …, starting with the first."""
     stride = 1
     while -(-len(steps) // stride) > MOST_READ:
         stride *= 2
@@ -117,7 +117,7 @@ def _sampled(store: Store, run_id: int, version: str, _run: RunDetail) -> tuple[
 
 @data.kept(16)
 def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[StepFigures]:
-    """Read the completions of some steps; `job` tells a step from the one recorded before a resume."""
+    """Read the completions of some steps; `job` is part of the cache key, since a resumed run may repeat a step."""
     said = list_texts(store, run_id, steps, MOST_TEXTS)
     return [
         read_step([SceneCompletion(text, (meta or {}).get("objects")) for text, meta in said[step]], style)

@@ -1,4 +1,4 @@
-"""The time machine: one held-out example, with its greedy answer at every evaluation of a training."""
+"""The time machine: one held-out example with its greedy answer at every evaluation of a run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PICTURE_WIDTH = 220
 
 @st.fragment
 def time_machine(run: RunDetail) -> None:
-    """Choose an example and a step; show the step's answer, and its changes since the last evaluation."""
+    """Show the choice of an example and a step, the answer at that step, and what changed since the last evaluation."""
     store = data.reader()
     known = panel.panel(store, run.id)
     if not known:
-        st.caption("The probes and validations of a run answer the same examples again and again; there are none yet.")
+        st.caption("No probes or validations yet: they show how the answers to the same examples change.")
         return
     examples = get_examples(store, [one.example_id for one in known])
     by_id = {one.example_id: one for one in known if one.example_id in examples}
@@ -39,18 +39,18 @@ def time_machine(run: RunDetail) -> None:
             ordered,
             key="machine.example",
             format_func=lambda id: label(examples[id], by_id[id]),
-            help="Examples that were right about half of the time come first: they show most.",
+            help="Examples that were right about half of the time come first, since they show the most change.",
         )
     answers = panel.panel_answers(store, run.id, chosen)
     steps = [answer.step for answer in answers]
     st.html(STYLE)
     st.html(strip(answers))
     step = st.select_slider(
-        "Evaluated after step",
+        "Evaluation at step",
         steps,
         value=steps[-1],
         key=f"machine.step.{run.uid}.{chosen}",
-        help="Left and right arrow keys move by one evaluation.",
+        help="Use the left and right arrow keys to move one evaluation.",
     )
     at = steps.index(step)
     show(examples[chosen], answers[at], answers[at - 1] if at else None, has)
@@ -62,7 +62,7 @@ def label(example: StoredExample, one: PanelExample) -> str:
 
 
 def strip(answers: list[StoredPrediction]) -> str:
-    """Return a cell with the answer for each evaluation."""
+    """Return one cell per evaluation with its answer."""
     cells = "".join(f'<span title="step {one.step}">{chip(one)}</span>' for one in answers)
     return f'<div style="display:flex;flex-wrap:wrap;gap:2px" role="img" aria-label="answers by step">{cells}</div>'
 
@@ -93,7 +93,7 @@ def summary(now: StoredPrediction, before: StoredPrediction | None, has: Content
         parts.append(f"{now.reasoning_steps} reasoning steps")
     if now.tokens is not None:
         parts.append(f"{now.tokens} tokens")
-    parts.append("the base" if before is None else f"marked: what changed since step {before.step}")
+    parts.append("first evaluation" if before is None else f"changes since step {before.step} are marked")
     return " · ".join(parts)
 
 

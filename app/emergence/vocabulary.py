@@ -1,4 +1,4 @@
-"""Words that appeared or faded during training, as a table. Model output: shown as plain text."""
+"""Words that appeared or faded during training, as a table. Model output is shown as plain text."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from app.shared.trace_text import visible
 
 
 def vocabulary_table(read: Texts) -> None:
-    """Show each word's share of the texts over the training as a row of cells, and at both ends."""
+    """Show each word's share of the texts over training as a row of cells, and its first and last value."""
     found = vocabulary(read.readings)
     if not found:
-        st.caption("No word appeared in, or vanished from, more than a tenth of the texts.")
+        st.caption("No word appeared in, or faded from, more than a tenth of the texts.")
         return
     up, down = [one for one in found if one.change > 0], [one for one in found if one.change < 0]
     last = int(read.step[-1])
     with st.grid(2, min_column_width=380):
-        for title, words in (("Came", up), ("Went", down[::-1])):
+        for title, words in (("Appeared", up), ("Faded", down[::-1])):
             with st.container(border=True):
                 st.markdown(f"**{title}**")
                 if words:
                     st.html(table_html(words, last))
                 else:
-                    st.caption("No word by more than a tenth of the texts.")
+                    st.caption("No word changed by more than a tenth of the texts.")
 
 
 def table_html(words: list[Word], last: int) -> str:
-    """Return a row for each word; a cell is as dark as its share. `last` is the step where the row ends."""
+    """Return one row per word, with darker cells for larger shares. `last` is the last step."""
     rows = "".join(_row(one, last) for one in words)
     style = (
         "<style>.vo{width:100%;border-collapse:collapse;font-size:.85rem}.vo td{padding:1px 6px;border:0}"

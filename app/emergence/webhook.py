@@ -1,4 +1,4 @@
-"""Report the findings about a training run to the webhook, each once: the run's events record what was reported."""
+"""Report the findings about a training run to the webhook, each once: the run's events keep track of that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVENT = "finding"
 
 
 def tell_findings(store: Store) -> int:
-    """Check the runs that are training now; return the number of reported findings. Does nothing without a webhook."""
+    """Check the runs in training; return the number of reported findings. Does nothing without a webhook."""
     if not webhook.is_set():
         return 0
     active = [

@@ -1,4 +1,4 @@
-"""Completions of any run and step as expandable rows, each with its example and a link to its own page."""
+"""Completions of any run and step as expandable rows, each with its example and a link to the trace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTION, PICTURE = 90, 72
 
 
 def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow]) -> None:
-    """Show the rows, those of one step and example under one picture; nothing if there are none."""
+    """Show the rows; those of the same step and example share one image."""
     by_id = {run.id: run for run in runs}
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
     said = get_remarks(store, "completion", [row.id for row in rows])
@@ -43,7 +43,7 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
 
 
 def _picture(example: StoredExample | None) -> str:
-    """Return the example's first image as HTML; an empty place if it has none."""
+    """Return the example's first image as HTML; empty space if it has none."""
     if example is None or not example.images:
         return f'<div style="width: {PICTURE}px"></div>'
     source, alt = visible(links.image(example.images[0])), visible(example.question)
@@ -60,7 +60,7 @@ def address(row: StoredCompletion, run: RunRow | None) -> str:
 
 def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | None) -> str:
     """Return run, step and question of a row as inert HTML."""
-    name = visible(run.name) if run else "a run that is gone"
+    name = visible(run.name) if run else "deleted run"
     if run and recorded.is_recorded(run):
         name += " (recorded)"
     parts = [f'<a target="_self" href="{visible(address(row, run))}"><b>{name}</b> · step {row.step}</a>']
@@ -71,7 +71,7 @@ def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | N
 
 
 def _remarks(said: Remarks) -> str:
-    """Return people's tags and note on a row as inert HTML; empty if there are none."""
+    """Return users' tags and note on a row as inert HTML; empty if there are none."""
     parts = [f'<span class="tv-tag">{visible(tag)}</span>' for tag in said.tags]
     if said.note:
         parts.append(f"<i>{excerpt(said.note, QUESTION)}</i>")

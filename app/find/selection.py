@@ -15,7 +15,7 @@ from store.notes import LONGEST_TAG
 
 
 def show(asked: Asked, query: Mapping[str, str], runs: list[RunRow]) -> None:
-    """Show the buttons for all results of `asked`; `query` is the same search as an address."""
+    """Show the buttons for all results of `asked`; `query` is the same search as URL parameters."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.link_button(
             "Export as JSONL",
@@ -24,13 +24,13 @@ def show(asked: Asked, query: Mapping[str, str], runs: list[RunRow]) -> None:
             help="All results, one per line, with rewards, trace fields and image hashes.",
         )
         if st.button(
-            "Train on this selection",
+            "Train on results",
             icon=":material/model_training:",
-            help="Imitation (SFT) of the right, well-formed traces among all results.",
+            help="Opens the launch form for SFT on the right, well-formed traces among all results.",
         ):
             train(asked, runs)
         with (
-            st.popover("Tag", icon=":material/sell:", help="Put a tag on all results."),
+            st.popover("Tag", icon=":material/sell:", help="Adds a tag to all results."),
             st.form("find-tag", border=False, clear_on_submit=True),
         ):
             name = st.text_input("Tag", max_chars=LONGEST_TAG)
@@ -44,7 +44,7 @@ def tag(asked: Asked, name: str) -> None:
 
 
 def train(asked: Asked, runs: list[RunRow]) -> None:
-    with st.spinner("Writing the selected traces and their images"):
+    with st.spinner("Exporting traces and images"):
         folder = attempt(lambda: intents.dataset_of(asked))
     if folder:
         source = next((run.uid for run in runs if run.id == asked.wanted.run_id), "")

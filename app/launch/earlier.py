@@ -13,13 +13,13 @@ SHAPE = (
     ("grpo", ("group_size",)),
     ("model", ("quantization", "dtype", "longest_edge", "min_pixels", "max_pixels")),
 )
-"""Fields beside those of a run's row that decide how long an update takes."""
+"""Fields, besides the columns of a run's row, that determine how long an update takes."""
 LOOKED_AT, TELLING = 200, 20
-"""Newest runs of the same method, model and dataset; those of them with the same settings whose pace tells."""
+"""Newest runs of the same method, model and dataset to look at; number of those with equal settings to use."""
 
 
 def seconds_per_step(config: RunConfig) -> float | None:
-    """The median over the newest earlier runs of the same model and settings in the database."""
+    """Return the median over the newest earlier runs with the same model and settings; None without any."""
     alike = {"method": config.method, "model": config.model.id, "dataset": config.data.dataset}
     wanted = _shape(config.model_dump(mode="json"))
     found = data.list_configurations(**alike, newest=LOOKED_AT)
@@ -31,7 +31,7 @@ def seconds_per_step(config: RunConfig) -> float | None:
 
 def in_words(pace: float, config: RunConfig) -> str:
     whole = format.duration(pace * config.optimization.steps)
-    return f"About {whole}: earlier runs of these settings took {format.seconds(pace)} an update (median)."
+    return f"Takes about {whole}: earlier runs with these settings took {format.seconds(pace)} per update (median)."
 
 
 def _shape(config: dict[str, Any]) -> list[Any]:

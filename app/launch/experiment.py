@@ -1,4 +1,4 @@
-"""The form of an experiment: arms, models, ranks, seeds and any further settings, launched in one action."""
+"""The form for an experiment: arms, models, ranks, seeds and other settings, launched in one action."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NAME = "demo-tables"
 
 
 def experiment_form() -> None:
-    """Show the form, filled in as for the demonstration's tables; it says how many runs it will make."""
-    with st.expander("Experiment: a matrix of runs, compared", icon=":material/grid_view:", key="experiment"):
+    """Show the form, filled in with the demo's experiment, and the number of runs that it will launch."""
+    with st.expander("Experiment: launch a matrix of runs", icon=":material/grid_view:", key="experiment"):
         try:
             matrix = _matrix()
             runs = experiments.planned(matrix)
@@ -27,11 +27,12 @@ def experiment_form() -> None:
             return
         trained = sum(run.config.method != "none" for run in runs)
         st.caption(
-            f"{len(runs)} runs ({trained} train), each answers {len(matrix.benchmarks)} benchmarks; one after another."
+            f"{len(runs)} runs ({trained} with training), each evaluated on {len(matrix.benchmarks)} benchmarks, one "
+            "after another."
         )
         name = st.text_input("Name", NAME, key="experiment.name", width=240)
         launcher = launcher_choice("experiment.launcher")
-        if st.button("Launch the experiment", type="primary", icon=":material/rocket_launch:", disabled=not runs):
+        if st.button("Launch experiment", type="primary", icon=":material/rocket_launch:", disabled=not runs):
             _start(name.strip() or NAME, matrix, launcher)
 
 
@@ -48,21 +49,26 @@ def _matrix() -> Matrix:
             1,
             key="experiment.seeds",
             width=110,
-            help="With three or more, methods are compared, not single checkpoints.",
+            help="Three or more seeds let you compare methods, not just single checkpoints.",
         )
         rates = st.text_input(
-            "Learning rates", "", key="experiment.rates", width=180, placeholder="the presets'", help="With commas."
+            "Learning rates",
+            "",
+            key="experiment.rates",
+            width=180,
+            placeholder="the presets'",
+            help="Separated by commas.",
         )
         asked = st.multiselect(
             "Benchmarks", list(DRAWN_DATASETS), list(DEMO_TABLES.benchmarks), key="experiment.benchmarks", width=420
         )
     further = st.text_area(
-        "Further settings",
+        "Other settings",
         key="experiment.varied",
         placeholder="grpo.beta = 0, 0.02\noptimization.schedule = constant, cosine",
         height=80,
         width=480,
-        help=f"A field a line, with its values; `rewards.NAME` is a weight. At most {MOST_RUNS} runs in all.",
+        help=f"One field per line, with its values; `rewards.NAME` is a weight. At most {MOST_RUNS} runs in total.",
     )
     return Matrix(
         varied=tuple(alternatives(line) for line in further.splitlines() if line.strip()),
@@ -83,7 +89,7 @@ def _number(field: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"{field}: {text!r} is no number. Write numbers with commas between them.") from None
+        raise ConfigError(f"{field}: {text!r} is not a number. Enter numbers separated by commas.") from None
 
 
 def _start(name: str, matrix: Matrix, launcher: str) -> None:

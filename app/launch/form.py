@@ -1,6 +1,6 @@
-"""The launch form, made from RunConfig: one widget a field, its docstring as help.
+"""The launch form, generated from RunConfig: one widget per field, with the field's docstring as help.
 
-`fill` puts a config into the widgets, `collect` reads them back. Rewards have rows of their own (`reward_rows`).
+`fill` puts a config into the widgets, `collect` reads it back. Rewards have rows of their own (`app.launch.rewards`).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ NAMES = {"grpo": "GRPO", "sft": "SFT", "none": "Evaluate only", "cot": "Think fi
 
 
 class Checked(NamedTuple):
-    """What the form holds: a config, or sentences that say what is wrong."""
+    """The contents of the form: a config, or sentences that say what is wrong."""
 
     config: RunConfig | None
     errors: tuple[str, ...]
 
 
 def fill(config: RunConfig) -> None:
-    """Put a config into the widgets; before they are drawn, or from a callback."""
+    """Put a config into the widgets; call it before they are drawn, or from a callback."""
     values = config.model_dump(mode="json")
     leaves: dict[str, Any] = {}
     for path in FIELDS:
@@ -58,7 +58,7 @@ def fill(config: RunConfig) -> None:
 
 
 def collect() -> Checked:
-    """Return the config that the widgets hold; everything is checked again, whatever the browser sent."""
+    """Return the config in the widgets; everything is validated again, since the browser may send anything."""
     values: dict[str, Any] = {}
     for field in FIELDS.values():
         *parents, leaf = field.path.split(".")
@@ -81,7 +81,7 @@ def collect() -> Checked:
 
 
 def essentials() -> None:
-    """Show what nearly every launch decides."""
+    """Show the fields that nearly every launch sets."""
     for row in ESSENTIALS:
         for column, path in zip(st.columns(len(row)), row, strict=True):
             with column:
@@ -89,7 +89,7 @@ def essentials() -> None:
 
 
 def sections(errors: Iterable[str]) -> None:
-    """Show the other fields, folded; a section with a fault says so."""
+    """Show the other fields in collapsed sections; a section with an error says so."""
     method = form_state.value("method")
     shown = {path for row in ESSENTIALS for path in row}
     for title, prefixes in SECTIONS.items():

@@ -1,7 +1,7 @@
-"""The values behind the launch form, by path: what it was filled with, and the user's changes.
+"""The values of the launch form, by path: those that it was filled with, and the user's changes.
 
-Each filling is a new generation of widgets: a value put into an existing widget's state can get lost in the browser
-when two runs of the script follow each other closely, a new widget's default cannot.
+Each fill creates a new generation of widgets: a value set in an existing widget's state can get lost in the browser
+when two reruns follow each other closely; a new widget's default cannot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FILLED, _GENERATION = "launch.filled", "launch.generation"
 
 
 def fill(values: Mapping[str, Any]) -> None:
-    """Make new widgets with these values; call it before they are drawn, or from a callback."""
+    """Create new widgets with these values; call it before they are drawn, or from a callback."""
     st.session_state[_FILLED] = dict(values)
     st.session_state[_GENERATION] = st.session_state.get(_GENERATION, 0) + 1
 
@@ -26,10 +26,10 @@ def key(path: str) -> str:
 
 
 def filled(path: str, default: Any = None) -> Any:
-    """Return what the form was filled with: the default of the field's widget."""
+    """Return the value that the field was filled with, its widget's default."""
     return st.session_state.get(_FILLED, {}).get(path, default)
 
 
 def value(path: str, default: Any = None) -> Any:
-    """Return what the field holds now."""
+    """Return the field's current value."""
     return st.session_state.get(key(path), filled(path, default))

@@ -1,4 +1,4 @@
-"""Choose where a run goes: to this host's queue or, if one is configured, to a Ray cluster."""
+"""Choose where a run is queued: on this host or, if configured, on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ NAMES = {"local": "This machine", "ray": "Ray cluster"}
 
 
 def launcher_choice(key: str) -> str:
-    """Return the name of a launcher; ask only if there are several."""
+    """Return the name of a launcher; show a choice only if there are several."""
     address = cluster.address()
     if address is None:
         return "local"
-    help = f"The cluster is the one at {address}; it starts a run when a node has room."
+    help = f"The cluster at {address} starts a run when a node has free capacity."
     return st.segmented_control(
-        "Where", list(NAMES), default="local", format_func=NAMES.__getitem__, required=True, key=key, help=help
+        "Run on", list(NAMES), default="local", format_func=NAMES.__getitem__, required=True, key=key, help=help
     )

@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE_WIDTH = 220
 """Pixels on the screen."""
 TIME_LIMIT = 60
-"""Seconds that a preflight may take."""
+"""Time limit of a preflight, in seconds."""
 MEASURING_LIMIT = 600
-"""Seconds that a preflight with one real update may take."""
+"""Time limit of a preflight with one real update, in seconds."""
 SIGNS = {"ok": ":material/check_circle:", "warn": ":material/warning:", "fail": ":material/error:"}
 COLORS: dict[str, Literal["green", "orange", "red"]] = {"ok": "green", "warn": "orange", "fail": "red"}
 
@@ -37,7 +37,7 @@ class Check(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The estimated peak, in bytes; `parts` add up to it."""
+    """The estimated peak in bytes; `parts` add up to it."""
 
     peak: int
     available: int
@@ -45,7 +45,7 @@ class Memory(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The result of a preflight; `prompt` as the tokenizer writes it, `image` an encoded picture of the example."""
+    """The result of a preflight; `prompt` as the tokenizer renders it, `image` an encoded image of the example."""
 
     checks: tuple[Check, ...]
     prompt: str | None = None
@@ -65,19 +65,21 @@ def run_preflight(
         try:
             done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=limit)
         except subprocess.TimeoutExpired:
-            return _failed(f"It took longer than {limit} s and was ended. The machine is busy, or the model is large.")
+            return _failed(
+                f"The preflight took more than {limit} s: the machine is busy or the model large; try again."
+            )
     return read_report(done.stdout, done.stderr)
 
 
 def read_report(output: str, errors: str) -> Report:
-    """Return the report in a preflight's output, or a failed check with its last line."""
+    """Return the report in a preflight's output, or a failed check with the last line of its errors."""
     try:
         found = json.loads(output)
         checks = tuple(Check(str(c["name"]), str(c["level"]), str(c["sentence"])) for c in found["checks"])
         image = base64.b64decode(str(found["image"]).partition(",")[2]) if found.get("image") else None
         memory = _memory(found["memory"]) if found.get("memory") else None
     except (ValueError, KeyError, TypeError, AttributeError):
-        last = redacted((errors.strip().splitlines() or ["it said nothing"])[-1])
+        last = redacted((errors.strip().splitlines() or ["it printed no error"])[-1])
         return _failed(f"The trainer could not check this: {last}")
     return Report(checks, found.get("prompt"), image, memory)
 
@@ -88,7 +90,7 @@ def _memory(found: dict[str, Any]) -> Memory:
 
 
 def can_measure(report: Report) -> bool:
-    """Return whether a real update is worth the wait: no check failed, and the run is made for its device."""
+    """Return whether timing a real update makes sense: no check failed, and the run fits its device."""
     levels = {check.name: check.level for check in report.checks}
     return levels.get("device") == "ok" and "fail" not in levels.values() and "pace" not in levels
 
@@ -98,7 +100,7 @@ def _failed(sentence: str) -> Report:
 
 
 def show_report(report: Report) -> None:
-    """Show checks as a list, memory as a bar, and an example's picture with its prompt as the tokenizer writes it."""
+    """Show checks as a list, memory as a bar, and an example's image with its prompt as the tokenizer renders it."""
     for check in report.checks:
         level = check.level if check.level in SIGNS else "warn"
         with st.container(horizontal=True, wrap=False, gap="small"):
@@ -107,16 +109,16 @@ def show_report(report: Report) -> None:
     if report.memory:
         show_memory(report.memory)
     if report.image:
-        st.image(report.image, width=IMAGE_WIDTH, alt="The picture of one training example")
+        st.image(report.image, width=IMAGE_WIDTH, alt="Image of one training example")
     if report.prompt:
-        with st.expander("Prompt as the model reads it"):
+        with st.expander("Prompt as the model sees it"):
             st.code(report.prompt, language=None, wrap_lines=True)
 
 
 def show_memory(memory: Memory) -> None:
-    """Show the estimated peak as a share of the free memory, and its parts in words, largest first."""
+    """Show the estimated peak as a share of the free memory, and its parts, largest first."""
     share = memory.peak / max(memory.available, 1)
-    of = f"{format.memory(memory.peak)} of the {format.memory(memory.available)} that are free"
-    st.progress(min(share, 1.0), text=format.literal(f"Memory at the peak, estimated: {of}"))
+    of = f"{format.memory(memory.peak)} of {format.memory(memory.available)} available"
+    st.progress(min(share, 1.0), text=format.literal(f"Estimated peak memory: {of}"))
     parts = sorted(memory.parts.items(), key=lambda part: -part[1])
     st.caption(format.literal(", ".join(f"{name} {format.memory(value)}" for name, value in parts)))

@@ -1,7 +1,7 @@
-"""The rewards of the launch form: a row each, with on/off, weight, and its value for an editable text.
+"""The rewards of the launch form: one row each, with a toggle, the weight, and the value for an editable text.
 
-Rewards from a file are code. The browser may only choose files inside the folder named by `VR1Z_REWARDS_DIR`, which is
-set by whoever starts the server. Their functions are listed without running them.
+Rewards from a file are code. The browser may only choose files in the folder `VR1Z_REWARDS_DIR`, which is set by
+whoever starts the server. Their functions are listed without importing them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from trainer.spec.config import BUILT_IN_REWARDS, RewardConfig
 FOLDER_VARIABLE = "VR1Z_REWARDS_DIR"
 DEFAULT_WEIGHTS = {"format": 1.0, "accuracy": 2.0, "steps": 0.5, "keyword": 0.5, "cosine": 1.0, "random": 1.0}
 PAYS_FOR = {
-    "format": "1 if the whole completion is well-formed",
+    "format": "1 if the completion is well-formed",
     "accuracy": "1 if the answer is the true count",
     "steps": "0.1 for each numbered reasoning step, at most 1",
-    "keyword": "0.1 for each visual word while thinking, at most 0.5",
+    "keyword": "0.1 for each visual word in the thinking, at most 0.5",
     "cosine": "similarity of the thinking to the reference, 0 to 1",
-    "random": "1 or 0 at random: a control",
+    "random": "1 or 0 at random, as a control",
 }
 
 
 def folder() -> Path | None:
-    """Return the folder for rewards from files; None if the server offers none."""
+    """Return the folder for rewards from files; None if the server has none."""
     name = os.environ.get(FOLDER_VARIABLE)
     return Path(name).resolve() if name and Path(name).is_dir() else None
 
@@ -44,7 +44,7 @@ def offered(root: Path | None) -> list[str]:
 
 
 def _inside(path: Path, root: Path) -> bool:
-    """Return whether a path is below the folder, after resolving links and `..`."""
+    """Return whether a path lies below the folder, after resolving links and `..`."""
     return path.resolve().is_relative_to(root) and path.is_file()
 
 
@@ -58,24 +58,24 @@ def _functions(path: Path) -> list[str]:
 
 
 def forbidden(rewards: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each reward whose code the browser may not choose."""
+    """Return a sentence for each reward with code that the browser may not choose."""
     names = [str(reward["name"]) for reward in rewards if reward["name"] not in BUILT_IN_REWARDS]
     return forbidden_code("rewards", names)
 
 
 def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
-    """Return a sentence for each name of code in a file that the browser may not choose."""
+    """Return a sentence for each named function that the browser may not choose."""
     custom = [str(name) for name in names if ".py:" in str(name)]
     root = folder() if custom else None
     if root is None:
         advice = f"launch it from the command line, or name its folder in {FOLDER_VARIABLE}"
         return [f"{field}: {name} is code from a file; {advice}." for name in custom]
     allowed = offered(root)
-    return [f"{field}: {name} is no function of a file in {root}." for name in custom if name not in allowed]
+    return [f"{field}: {name} is not a function of a file in {root}." for name in custom if name not in allowed]
 
 
 def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:
-    """Return the values of a config's rows, by path."""
+    """Return the form values for a config's rewards, by path."""
     given = {reward.name: reward.weight for reward in rewards}
     custom = [name for name in given if name not in BUILT_IN_REWARDS]
     found: dict[str, Any] = {"rewards.custom": custom}
@@ -93,7 +93,7 @@ def collect() -> list[dict[str, Any]]:
 
 
 def is_on(name: str) -> bool:
-    """Return whether a reward is on: built-in ones by their toggle, one from a file once it is chosen."""
+    """Return whether a reward is on: built-in ones by their toggle, those from files once chosen."""
     return bool(form_state.value(f"rewards.{name}.on", name not in BUILT_IN_REWARDS))
 
 
@@ -102,7 +102,7 @@ def _names() -> list[str]:
 
 
 def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
-    """Show a row each; `pays` holds the live example's raw value and reason, by reward name."""
+    """Show one row per reward; `pays` holds the raw value and reason for the example text, by reward name."""
     for name in _names():
         _row(name, pays.get(name))
     custom = form_state.filled("rewards.custom", [])
@@ -114,7 +114,7 @@ def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
             default=custom,
             key=form_state.key("rewards.custom"),
             format_func=lambda choice: Path(choice).name,
-            help="Functions in the files of the folder that the server offers. They run in the training process.",
+            help="Functions in the server's rewards folder. They run in the training process.",
             persist_state="session",
         )
 
@@ -145,10 +145,10 @@ def _row(name: str, pay: tuple[float | None, str] | None) -> None:
 
 def _sentence(name: str, on: bool, weight: float, pay: tuple[float | None, str] | None) -> str:
     if not on or pay is None:
-        return f"Pays {PAYS_FOR[name]}" if name in PAYS_FOR else "From a file: scored while training"
+        return PAYS_FOR[name].capitalize() if name in PAYS_FOR else "From a file: scored in training"
     value, reason = pay
     if value is None:
         return reason.capitalize()
     if not weight:
-        return f"Logged, not paid: {value:.2g} · {reason}"
+        return f"Logged with weight 0: {value:.2g} · {reason}"
     return f"{weight:g} × {value:.2g} = {weight * value:.2g} · {reason}"

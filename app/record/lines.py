@@ -1,4 +1,4 @@
-"""The lines that make a script a recorded run, and the latest run that came this way."""
+"""The lines of code that record a script as a run, and the latest run recorded this way."""
 
 from __future__ import annotations
 
@@ -34,23 +34,25 @@ EVALUATION = """# rows: [{"prompt": …, "images": […], "completion": …, "an
 run.evaluation(step, "my benchmark", rows)
 """
 SCRIPTS = {
-    "A trainer of TRL or transformers": (
+    "TRL or transformers trainer": (
         TRAINER,
-        "GRPOTrainer, RLOOTrainer, SFTTrainer, DPOTrainer or Trainer, TRL from 0.20 on (figures alone of an "
-        "RLOOTrainer before 0.22). Its report_to stays as it is; "
-        "evaluations are recorded too.",
+        "Works with GRPOTrainer, RLOOTrainer, SFTTrainer, DPOTrainer and Trainer, from TRL 0.20 on (only metrics for "
+        "RLOOTrainer before 0.22). Keep its report_to as it is; evaluations are recorded too.",
     ),
-    "A loop of your own": (
+    "Custom training loop": (
         LOOP,
-        "A prompt is a text or a list of messages; a picture a PIL image, bytes, a path or an array; the gold answer "
-        "may be anything. Leave out what you do not have.",
+        "A prompt is a text or a list of messages. A picture is a PIL image, bytes, a path or an array. The gold "
+        "answer can be anything. Leave out what you do not have.",
     ),
-    "Evaluations": (EVALUATION, "Rows of the same question are samples of it. What is right is what you say is."),
+    "Evaluations": (
+        EVALUATION,
+        "Rows with the same question count as samples for it. Your `correct` decides what is right.",
+    ),
 }
 
 
 def address(url: str | None) -> str:
-    """Return the dashboard's address as the browser sees it, without page and query."""
+    """Return the dashboard's URL as the browser sees it, without page and query."""
     parts = urlsplit(url or "")
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     here = f"{parts.scheme}://{parts.netloc}" if parts.netloc else "http://127.0.0.1:8501"
@@ -62,7 +64,7 @@ def download(address: str) -> str:
 
 
 def tunnel(address: str) -> str:
-    """Return commands for another machine: an SSH tunnel, unless people reach the dashboard by a name of its own."""
+    """Return commands for another machine, with an SSH tunnel unless the dashboard has a host name."""
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     commands = [f"export VR1Z_URL={shlex.quote(address)}", "export VR1Z_TOKEN=…    # see below"]
@@ -73,15 +75,17 @@ def tunnel(address: str) -> str:
 
 
 def secret() -> None:
-    """Show the token to who may write, once they ask."""
+    """Show the token to users who may write, on request."""
     if not access.may_write():
-        st.caption("Whoever may launch runs here can read the token on this page.")
+        st.caption("Only users who may launch runs can see the token on this page.")
     elif st.toggle("Show the token", key="record.token"):
         try:
             st.code(token.token_of(data.writer()), language=None)
         except StoreError as error:
             st.error(format.literal(str(error)))
-        st.caption("Whoever has it can record runs here. To change it, remove its file and start the dashboard again.")
+        st.caption(
+            "Anyone with this token can record runs here. To replace it, delete its file and restart the dashboard."
+        )
 
 
 def sync(where: str) -> str:
@@ -90,10 +94,10 @@ def sync(where: str) -> str:
 
 @st.fragment(run_every="3s")
 def latest() -> None:
-    """Show the newest recorded run as soon as there is one."""
+    """Show the latest recorded run as soon as there is one."""
     run = next((each for each in data.list_sound_runs() if each.dataset == RECORDED), None)
     if run is None:
-        st.caption("No script has been recorded yet.")
+        st.caption("No recorded scripts yet.")
         return
     look = status.look_now(run, time.time())
     with st.container(horizontal=True, vertical_alignment="center"):

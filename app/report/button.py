@@ -1,4 +1,4 @@
-"""The button that makes a file of runs, to send or to keep."""
+"""The button that exports runs as an HTML file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from store.db.rows import RunDetail
 
 
 def download(runs: Sequence[RunDetail], *, key: str) -> None:
-    """Show the button; the file is made when it is pressed."""
+    """Show the button; the file is created when it is clicked."""
     st.download_button(
-        "Save as page",
+        "Export as HTML",
         lambda: document(data.keeper(), runs),
         f"{runs[0].uid if len(runs) == 1 else 'runs'}.html",
         "text/html",
         icon=":material/share:",
         key=key,
         on_click="ignore",
-        help="Writes curves, milestones, answers and conditions into one HTML file that opens offline.",
+        help="Exports curves, milestones, answers and conditions as one HTML file that opens offline.",
     )

@@ -1,4 +1,4 @@
-"""A line chart as inline SVG: no script, so that it opens everywhere and nothing in it can act. Pure functions."""
+"""A line chart as inline SVG, without scripts, so that it is safe and opens everywhere. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from app.shared.trace_text import visible
 Floats = npt.NDArray[np.floating[Any]]
 WIDTH, HEIGHT = 460.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 8.0, 26.0
-"""Pixels around the drawn area."""
+"""Margins around the plot area, in pixels."""
 TICKS = 4
 
 
 class ReportLine(NamedTuple):
-    """A curve over steps; NaN is a gap. `sparse` curves are few measurements, and have a dot at each."""
+    """A curve over steps; NaN is a gap. `sparse` curves have few measurements, each marked by a dot."""
 
     name: str
     step: Floats
@@ -31,7 +31,7 @@ class ReportLine(NamedTuple):
 
 
 def chart(title: str, lines: Sequence[ReportLine], *, is_share: bool = False) -> str:
-    """Return a titled chart of the lines with a legend and a table of their ends; empty without any finite value."""
+    """Return a chart with title, legend and a table of key values; empty without any finite value."""
     known = [line for line in lines if np.isfinite(line.value).any()]
     if not known:
         return ""
@@ -71,7 +71,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def _room(low: float, high: float) -> tuple[float, float]:
-    """Return limits a little wider than the values, and never of no width."""
+    """Return limits slightly wider than the values, never of zero width."""
     room = 0.04 * (high - low) or max(abs(high), 1.0) * 0.1
     return low - room, high + room
 

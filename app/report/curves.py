@@ -1,4 +1,4 @@
-"""The curves of a report: what comes of a run, with the runs laid over one another where there are several."""
+"""The curves of a report: the outcome charts of one run, or of several runs overlaid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DASHES = {"solid": "", "dash": "6 3", "dot": "2 3"}
 
 
 def charts(store: Store, runs: Sequence[RunDetail]) -> str:
-    """Return the charts of one run with all their curves, or of several runs with one curve each."""
+    """Return the charts of one run with all curves, or of several runs with one curve each."""
     wanted = {run.id: {each.key: each for each in _of(run)} for run in runs}
     keys = list(dict.fromkeys(key for run in runs for key in wanted[run.id]))
     drawn = []
@@ -37,7 +37,7 @@ def _of(run: RunDetail) -> list[Chart]:
 
 
 def _lines(store: Store, run: RunDetail, wanted: Chart, *, alone: bool) -> list[ReportLine]:
-    """Return the chart's curves; of several runs, each has the first that it recorded."""
+    """Return the chart's curves; with several runs, only the first recorded curve of each."""
     series = read_series(store, run.id, [curve.metric for curve in wanted.curves], points=POINTS)
     known = [curve for curve in wanted.curves if curve.metric in series and len(series[curve.metric].step)]
     if not alone:
@@ -53,7 +53,7 @@ def _line(name: str, curve: MetricCurve, values: Series, color: str, dash: str =
 
 
 def _colored(lines: Sequence[ReportLine], runs: Sequence[RunDetail]) -> list[ReportLine]:
-    """Give each run its method's colour and dash, and further runs of a method other colours."""
+    """Give each run its method's colour and dash; more runs of a method get other colours."""
     found, taken, others = [], set[str](), iter(PALETTE * len(lines))
     for line, run in zip(lines, runs, strict=False):
         color, dash = METHOD_STYLE.get(run.method, (BLUE, "solid"))

@@ -1,6 +1,6 @@
-"""One run, or several beside one another, as one HTML file that opens offline: no script, no address, no foreign byte.
+"""One or several runs as one HTML file that opens offline: no scripts, no external URLs, everything embedded.
 
-What models, datasets and users wrote is escaped; the file's own policy forbids whatever would be loaded or executed.
+Texts of models, datasets and users are escaped; the file's content security policy forbids loading and executing.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from store.trace import Form, form_of, parse
 
 MOST_BYTES = 5_000_000
 PICTURES = 3_500_000
-"""Bytes that pictures may take, encoded; later ones are left out and said to be."""
+"""Maximum encoded bytes of all images; further ones are replaced by a note."""
 MOST_TEXT = 3000
-"""Most characters of an answer."""
+"""Maximum characters of an answer."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c2530;
@@ -65,7 +65,7 @@ svg .grid { stroke: #e3e7eb; } .ends { font-size: 0.75rem; width: 100%; } .ends 
 
 
 class Pictures:
-    """The pictures of the report as data addresses, as many as there is room for."""
+    """The images of the report as data URLs, as many as fit."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -76,21 +76,21 @@ class Pictures:
             mime = get_media(self.store, sha256).mime
             data = base64.b64encode(files.content(self.store.media, sha256)).decode()
             if len(data) > self.room:
-                return "<p class='quiet'>The picture is left out: the file would become too large.</p>"
+                return "<p class='quiet'>Image left out to limit the size of the file.</p>"
             self.room -= len(data)
-            return f'<img alt="The picture of the question" src="data:{visible(mime)};base64,{data}">'
-        return "<p class='quiet'>The picture is missing.</p>"
+            return f'<img alt="Image of the question" src="data:{visible(mime)};base64,{data}">'
+        return "<p class='quiet'>Image missing.</p>"
 
 
 def document(store: Store, runs: Sequence[RunDetail], *, now: float | None = None) -> str:
-    """Return the file of one run, or of several in one comparison. Raises StoreError if the database fails.
+    """Return the HTML file of one run, or of several in comparison. Raises StoreError if the database fails.
 
-    The store must be one that may write: what milestones are found from is added for runs that were imported.
+    The store must be writable: imported runs are summarized for their milestones.
     """
     pictures = Pictures(store)
     title = " and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} runs"
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
-    parts = [f"<h1>{visible(title)}</h1><p class='quiet'>Written by Vision-R1-Zero, {made}. It opens offline.</p>"]
+    parts = [f"<h1>{visible(title)}</h1><p class='quiet'>Exported by Vision-R1-Zero, {made}.</p>"]
     parts += [_heading(store, run, run.name if len(runs) > 1 else "Results") for run in runs]
     if len(runs) > 1:
         parts.append(_differences(runs))
@@ -110,7 +110,7 @@ def document(store: Store, runs: Sequence[RunDetail], *, now: float | None = Non
 
 
 def _heading(store: Store, run: RunDetail, name: str) -> str:
-    """Return what a run is and its newest measurements."""
+    """Return a run's facts and its latest measurements."""
     method = status.METHODS.get(run.method, run.method)
     steps = f"step {run.step:,}" + (f" of {run.max_steps:,}" if run.max_steps else "")
     seed = None if run.seed is None else f"seed {run.seed}"
@@ -146,7 +146,7 @@ def _differences(runs: Sequence[RunDetail]) -> str:
         for name, values in found.items()
     )
     table = f"<div class='wide'><table><tr><th scope='col'>Setting</th>{head}</tr>{rows}</table></div>"
-    return f"<h2>What the configurations differ in</h2>{table if rows else '<p>Nothing.</p>'}"
+    return f"<h2>Configuration differences</h2>{table if rows else '<p>None.</p>'}"
 
 
 def _setting(value: object) -> str:
@@ -154,12 +154,12 @@ def _setting(value: object) -> str:
 
 
 def _emerged(store: Store, run: RunDetail, pictures: Pictures, *, name: str) -> str:
-    """Return a run's milestones with its sampled answers around them."""
+    """Return a run's milestones, with sampled answers from before and after them."""
     emergence.add_summaries(store, run.id, emergence.unsummarized(store, run.id))
     found, is_sampled = sampled(store, run)
     came = milestones.milestones(found)
     heading = f"Milestones of {name}" if name else "Milestones"
-    told = "".join(map(_milestone, came)) or "<tr><td>No milestone has been found in this run.</td></tr>"
+    told = "".join(map(_milestone, came)) or "<tr><td>No milestones.</td></tr>"
     sampled_cards = [*traces.tagged(store, run), *traces.of_training(store, run, came, is_sampled)]
     said = _cards(f"Answers in training{f' of {name}' if name else ''}", sampled_cards, [run], pictures)
     return f"<h2>{visible(heading)}</h2><div class='wide'><table>{told}</table></div>{said}"
@@ -173,7 +173,7 @@ def _milestone(each: Milestone) -> str:
 
 
 def _evaluations(store: Store, runs: Sequence[RunDetail]) -> str:
-    """Return all finished evaluations but the probes, which the curves show."""
+    """Return all finished evaluations except probes, which the curves show."""
     rows = "".join(
         _evaluation(run, each)
         for run in runs
@@ -205,7 +205,7 @@ def _cards(title: str, found: Iterable[Card], runs: Sequence[RunDetail], picture
 
 
 def _card(card: Card, form: Form, pictures: Pictures) -> str:
-    asked = "<p class='quiet'>The example is not known.</p>"
+    asked = "<p class='quiet'>This example was not recorded.</p>"
     if card.example is not None:
         seen = "".join(map(pictures.html, card.example.images))
         truth = "" if card.example.answer is None else f" <span class='quiet'>true count {card.example.answer}</span>"
@@ -225,7 +225,7 @@ def _said(said: ReportedAnswer, form: Form) -> str:
 
 
 def _conditions(run: RunDetail) -> str:
-    """Return everything that defines the run: configuration, prompt, surroundings."""
+    """Return everything that defines the run: configuration, prompt, environment."""
     known = {"configuration": run.config, "reward weights": run.reward_weights, "environment": run.environment}
     told = json.dumps(known, indent=1, ensure_ascii=False, default=str)
     prompt = f"<h3>Prompt</h3><pre>{visible(run.prompt)}</pre>" if run.prompt else ""

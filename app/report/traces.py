@@ -1,4 +1,4 @@
-"""The traces of a report: around each milestone, tagged ones, and held-out answers of all runs side by side."""
+"""The traces of a report: those around each milestone, tagged ones, and held-out answers of all runs side by side."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from store.notes import list_tagged
 
 MOST_TAGGED = 12
 OF_EACH = 3
-"""Held-out examples that the first run got right, and as many that it got wrong."""
+"""Number of held-out examples that the first run got right, and of those that it got wrong."""
 HELD_OUT = ("test", "val", "probe")
-"""Kinds of evaluations, the most telling first."""
+"""Kinds of evaluations, most informative first."""
 
 
 class ReportedAnswer(NamedTuple):
-    """An answer under a short title."""
+    """An answer with a short title."""
 
     title: str
     row: StoredCompletion | StoredPrediction
 
 
 class Card(NamedTuple):
-    """A question with its picture and some answers to it; `title` says why it is shown."""
+    """A question with its image and some answers; `title` says why it is shown."""
 
     title: str
     example: StoredExample | None
@@ -38,7 +38,7 @@ class Card(NamedTuple):
 
 
 def of_training(store: Store, run: RunDetail, came: Sequence[Milestone], is_sampled: bool) -> Iterator[Card]:
-    """Yield the best and worst answer of a group before and after each milestone, and of the last step."""
+    """Yield the best and worst answer of a group before and after each milestone, and at the first and last step."""
     bounds = get_step_bounds(store, run.id) if is_sampled else None
     if bounds is None:
         return
@@ -54,7 +54,7 @@ def of_training(store: Store, run: RunDetail, came: Sequence[Milestone], is_samp
 
 
 def tagged(store: Store, run: RunDetail) -> Iterator[Card]:
-    """Yield the completions that people have tagged."""
+    """Yield the completions that users have tagged."""
     found = list_tagged(store, run.id, MOST_TAGGED)
     rows = get_completions(store, list(found))
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
@@ -66,7 +66,7 @@ def tagged(store: Store, run: RunDetail) -> Iterator[Card]:
 
 
 def held_out(store: Store, runs: Sequence[RunDetail]) -> Iterator[Card]:
-    """Yield questions with every run's greedy answer: some that the first run got right, some that it got wrong."""
+    """Yield questions with every run's greedy answer: some that the first run got right, and some it got wrong."""
     chosen = {run.id: evaluation for run in runs if (evaluation := _latest(store, run)) is not None}
     first = next((chosen[run.id] for run in runs if run.id in chosen), None)
     if first is None:
@@ -89,7 +89,7 @@ def held_out(store: Store, runs: Sequence[RunDetail]) -> Iterator[Card]:
 
 
 def _latest(store: Store, run: RunDetail) -> EvaluationRow | None:
-    """Return the newest finished evaluation of the most telling kind there is, on the run's own dataset."""
+    """Return the latest finished evaluation of the most informative kind, on the run's own dataset."""
     done = [each for each in list_evaluations(store, run.id) if each.ended_at and each.benchmark == run.dataset]
     by_kind = {each.kind: each for each in done}
     return next((by_kind[kind] for kind in HELD_OUT if kind in by_kind), None)

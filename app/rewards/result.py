@@ -1,4 +1,4 @@
-"""A run scored again: how many more groups would have carried a signal, and which answers are judged differently."""
+"""A rescored run: how many more groups would have a signal, and which completions are judged differently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.shared.rescoring import MOST_CHANGES, StepScores
 
 
 def show(scores: Sequence[StepScores]) -> None:
-    """Show the result; nothing before the first step is scored."""
+    """Show the result; nothing before the first step is rescored."""
     groups = sum(each.groups for each in scores)
     if not groups:
         return
@@ -22,22 +22,22 @@ def show(scores: Sequence[StepScores]) -> None:
     other, turned = sum(each.other_best for each in scores), sum(each.turned for each in scores)
     with st.grid("auto", min_column_width=190):
         st.metric(
-            "Groups that teach",
+            "Groups with a signal",
             format.percent(after / groups),
             delta=f"{100 * (after - before) / groups:+.0f} points",
-            help="Groups whose rewards differ; in all others every advantage is zero.",
+            help="Groups with different rewards; in all other groups, every advantage is zero.",
             border=True,
         )
         st.metric(
-            "Groups with another best answer",
+            "Groups with a new best completion",
             format.percent(other / groups),
-            help="None of the earlier best answers is among the best now.",
+            help="Groups in which none of the previous best completions is among the best now.",
             border=True,
         )
         st.metric(
-            "Advantages that turn",
+            "Flipped advantages",
             format.percent(turned / max(1, completions)),
-            help="Completions that were pushed up and would be pushed down, or the other way round.",
+            help="Completions whose advantage changes sign: reinforced before and suppressed now, or vice versa.",
             border=True,
         )
     _charts(scores)
@@ -48,7 +48,7 @@ def _charts(scores: Sequence[StepScores]) -> None:
     x = np.array([each.step for each in scores], dtype=np.float64)
     groups = np.array([max(1, each.groups) for each in scores], dtype=np.float64)
     pairs = {
-        "Groups that teach": (
+        "Groups with a signal": (
             np.array([each.live_before for each in scores]) / groups,
             np.array([each.live_after for each in scores]) / groups,
         ),
@@ -62,10 +62,10 @@ def _charts(scores: Sequence[StepScores]) -> None:
             with st.container(border=True):
                 st.markdown(f"**{title}**")
                 lines = [
-                    figures.Line("as it was", x, old, figures.GREY, "dot"),
-                    figures.Line("scored again", x, new, figures.BLUE),
+                    figures.Line("recorded", x, old, figures.GREY, "dot"),
+                    figures.Line("rescored", x, new, figures.BLUE),
                 ]
-                alt = f"{title}: {old.mean():.2f} as it was, {new.mean():.2f} scored again, on average over the steps"
+                alt = f"{title}: {old.mean():.2f} recorded, {new.mean():.2f} rescored, on average over the steps"
                 live_chart(figures.line_chart(lines), key=f"bench-{title}", alt=alt)
 
 
@@ -74,15 +74,15 @@ def _changes(scores: Sequence[StepScores]) -> None:
         (change for each in scores for change in each.changes), key=lambda change: -abs(change.after - change.before)
     )[:MOST_CHANGES]
     if not changes:
-        st.info("No advantage changes: within every group the order and the distances stay.", icon=":material/info:")
+        st.info("No advantage changes: within every group, order and distances stay the same.", icon=":material/info:")
         return
-    st.subheader("Judged most differently", anchor=False)
+    st.subheader("Largest changes", anchor=False)
     rows = [
         {
             "trace": links.page("traces", completion=change.id),
             "step": change.step,
-            "advantage as it was": change.before,
-            "scored again": change.after,
+            "recorded advantage": change.before,
+            "rescored advantage": change.after,
         }
         for change in changes
     ]
@@ -91,8 +91,8 @@ def _changes(scores: Sequence[StepScores]) -> None:
         hide_index=True,
         column_config={
             "trace": st.column_config.LinkColumn(display_text=r"completion=(\d+)"),
-            "advantage as it was": st.column_config.NumberColumn(format="%+.2f"),
-            "scored again": st.column_config.NumberColumn(format="%+.2f"),
+            "recorded advantage": st.column_config.NumberColumn(format="%+.2f"),
+            "rescored advantage": st.column_config.NumberColumn(format="%+.2f"),
         },
-        alt="The completions whose advantage changes most",
+        alt="Completions whose advantage changes most",
     )

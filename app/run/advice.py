@@ -1,4 +1,4 @@
-"""Explain why a job ended early: the kind of fault, its usual cause, what to change, the telling lines of the log.
+"""Explain why a job ended early: the kind of fault, its usual cause, what to change, and the relevant log lines.
 
 Pure functions of rows; the kinds are those of `trainer.spec.errors`.
 """
@@ -15,73 +15,94 @@ class Advice(NamedTuple):
     label: str
     cause: str
     knobs: tuple[str, ...]
-    """What to do, likeliest remedy first; configuration fields are named by their path."""
+    """What to do, most likely remedy first; configuration fields are named by path."""
 
 
 ADVICE = {
     "out_of_memory": Advice(
         "Out of memory",
-        "Weights, activations and the texts being generated did not fit together.",
+        "Weights, activations and generated tokens did not fit into memory together.",
         (
             "optimization.accumulation: double it; the update stays the same",
-            "optimization.gradient_checkpointing: slower, and much less memory",
-            "model.quantization: nf4 holds the frozen weights in a quarter of the space",
-            "max_tokens, model.longest_edge or model.max_pixels: shorter texts, smaller pictures",
-            "optimization.retry_on_oom: does the first by itself",
+            "optimization.gradient_checkpointing: slower, but needs much less memory",
+            "model.quantization: nf4 stores the frozen weights in a quarter of the space",
+            "max_tokens, model.longest_edge or model.max_pixels: use shorter texts or smaller images",
+            "optimization.retry_on_oom: doubles the accumulation automatically",
         ),
     ),
     "data": Advice(
         "Data",
         "The dataset could not be read, or does not hold what this run needs.",
-        ("data.path: the folder that holds the files", "the Datasets page: what is there and what was skipped"),
+        ("data.path: set it to the folder with the files", "the Datasets page: see what exists and what was skipped"),
     ),
     "model": Advice(
         "Model",
-        "The base model or the adapter could not be loaded, or the two do not fit together.",
-        ("model.id and model.revision", "model.adapter, lora.rank and lora.alpha: an adapter keeps its shape"),
+        "The base model or the adapter could not be loaded, or they do not match.",
+        (
+            "model.id and model.revision: check them",
+            "model.adapter, lora.rank and lora.alpha: use the adapter's own rank and alpha",
+        ),
     ),
     "config": Advice(
         "Configuration",
-        "The configuration asks for something impossible.",
-        ("the field that the message names", "Preflight on the Launch page, which finds this before a run does"),
+        "The configuration is invalid or cannot be run here.",
+        (
+            "the field in the message: correct it",
+            "Preflight on the Launch page: it finds such errors before you launch",
+        ),
     ),
     "disk": Advice(
         "Disk",
-        "Something could not be written or is no longer there.",
-        ("free space where the run writes, then resume it", "the permissions of its folder", "--db: another place"),
+        "A file could not be written or no longer exists.",
+        (
+            "free disk space where the run writes, then resume it",
+            "check the permissions of its folder",
+            "--db: use another location",
+        ),
     ),
     "dependency": Advice(
         "Missing package",
-        "A package that this run needs is missing or of another version.",
-        ("make install", "then resume the run"),
+        "A package that this run needs is missing or has the wrong version.",
+        ("run make install", "then resume the run"),
     ),
     "database": Advice(
         "Database",
-        "The database did not answer, or refused a write.",
-        ("its disk and its permissions", "another program that keeps it locked", "then resume the run"),
+        "The database did not respond, or refused a write.",
+        (
+            "check its disk and permissions",
+            "check whether another program keeps it locked",
+            "then resume the run",
+        ),
     ),
     "reward": Advice(
         "Reward",
-        "Your reward function failed, or returned something that is not a reward.",
-        ("the function and line that the message names", "then resume the run", "Preflight, which calls it once"),
+        "Your reward function raised an error, or returned something other than rewards.",
+        (
+            "fix the function at the line in the message",
+            "then resume the run",
+            "Preflight: it calls the function once",
+        ),
     ),
     "bug": Advice(
         "Bug",
-        "An unexpected exception, in this program or in a library.",
-        ("the traceback: its last frames show where it happened", "resume the run, in case it was a passing fault"),
+        "An unexpected exception in this program or in a library.",
+        (
+            "see the last frames of the traceback for where it happened",
+            "resume the run, in case the fault was transient",
+        ),
     ),
     "killed": Advice(
         "Killed",
-        "A signal ended the process from outside, before it could react.",
+        "A signal from outside ended the process before it could react.",
         (
             "resume the run: it continues from its last checkpoint",
-            "the system's log (dmesg), which says whether memory ran out",
+            "check the system log (dmesg) for whether memory ran out",
         ),
     ),
     "lost": Advice(
         "Lost",
-        "The process is gone, and how it ended is unknown.",
-        ("resume the run: it continues from its last checkpoint", "the end of its log"),
+        "The process no longer exists, and how it ended is unknown.",
+        ("resume the run: it continues from its last checkpoint", "read the end of its log"),
     ),
 }
 LAST_LINES = 12
@@ -95,7 +116,7 @@ def of(job: JobRow) -> Advice | None:
 
 
 def telling_lines(text: str) -> str:
-    """Return, of a traceback, the exception and the frames outside libraries; of any other log, the last lines."""
+    """Return a traceback's exception and its frames outside libraries; without a traceback, the last lines."""
     _, found, traceback = text.rpartition("Traceback (most recent call last):\n")
     if not found:
         return "\n".join(text.strip().splitlines()[-LAST_LINES:])
@@ -111,7 +132,7 @@ def telling_lines(text: str) -> str:
 
 
 def how_it_ended(job: JobRow) -> str:
-    """Return `exit code 1`, `signal 9`, or an empty text if nobody could collect it."""
+    """Return `exit code 1` or `signal 9`; an empty text if the exit status is unknown."""
     if job.exit_code is None:
         return ""
     return f"signal {-job.exit_code}" if job.exit_code < 0 else f"exit code {job.exit_code}"

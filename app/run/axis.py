@@ -14,16 +14,16 @@ _UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "secon
 
 
 class Axis(NamedTuple):
-    """Knots that map steps to positions on the axis; both rise. Without knots a position is its step."""
+    """Knots that map steps to positions on the axis, both increasing; without knots, a position is its step."""
 
     title: str
     steps: npt.NDArray[np.float64]
     places: npt.NDArray[np.float64]
     unit: float = 1.0
-    """Seconds, tokens or steps in one unit of the axis."""
+    """Seconds, tokens or steps per unit of the axis."""
 
     def place(self, step: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the positions of steps; those beyond the knots lie at the ends."""
+        """Return the positions of steps, clamped to the knots."""
         wanted = np.asarray(step, dtype=float)
         return np.interp(wanted, self.steps, self.places) if len(self.steps) else wanted
 
@@ -35,7 +35,7 @@ class Axis(NamedTuple):
 
 
 def axis(kind: Kind, clock: Clock) -> Axis:
-    """Return the axis; time counts from the first step on, and an axis without data falls back to steps."""
+    """Return the axis; time starts at the first step, and an axis without data falls back to steps."""
     steps = clock.step.astype(float)
     if kind == "time" and len(steps):
         elapsed = np.maximum.accumulate(clock.at - clock.at[0])
@@ -48,6 +48,6 @@ def axis(kind: Kind, clock: Clock) -> Axis:
 
 
 def step_at(clock: Clock, when: float) -> int:
-    """Return the last step recorded at a time, 0 before the first."""
+    """Return the last step recorded by a time; 0 before the first."""
     before = int(np.searchsorted(clock.at, when, side="right"))
     return int(clock.step[before - 1]) if before else 0

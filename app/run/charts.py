@@ -1,4 +1,4 @@
-"""Which metrics make which chart of a run, and what they mean. Pure data."""
+"""The charts of a run: their metrics, and what these mean. Pure data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.recording.rows import benchmark_of
 
 
 class MetricCurve(NamedTuple):
-    """A metric in a chart; `band` names two metrics that bound it. `sparse` metrics are measured now and then."""
+    """A metric in a chart; `band` names two metrics that bound it, `sparse` ones are measured only at some steps."""
 
     metric: str
     label: str
@@ -28,8 +28,7 @@ class MetricCurve(NamedTuple):
 class Chart:
     """`share` has an axis from 0 to 100 %; `log` may be drawn on a logarithmic axis.
 
-    `parts` are curves of equal rank, drawn as lines or stacked to their sum. `empty` is what to say when none of the
-    metrics was recorded.
+    `parts` are parallel curves, drawn as lines or stacked to their sum. `empty` is shown if no metric was recorded.
     """
 
     key: str
@@ -39,7 +38,7 @@ class Chart:
     share: bool = False
     log: bool = False
     parts: Literal["lines", "stacked"] | None = None
-    empty: str = "Nothing recorded yet."
+    empty: str = "No data yet."
 
     @property
     def metrics(self) -> list[str]:
@@ -54,12 +53,12 @@ NEEDS: lacking.Parts = {
     "length": (lacking.LENGTHS,),
     "shape": (lacking.FORM,),
 }
-"""What some charts of a script's run need, by key."""
+"""What some charts need from a script's run, by key."""
 MOST_BENCHMARKS = 8
 
 
 def of_script(has: Contents, wanted: Sequence[Chart], names: Sequence[str]) -> list[Chart]:
-    """Return the charts of a script's run, of whose metrics `names` were recorded; empty ones say why they are."""
+    """Return the charts for a script's run that recorded the metrics `names`; empty ones say why."""
     why = {key: reason for reason, keys in lacking.lacking(has, NEEDS).items() for key in keys}
     asked = [(name, benchmark) for name in names if (benchmark := benchmark_of(name)) is not None]
     measured = tuple(MetricCurve(name, benchmark, sparse=True) for name, benchmark in asked[:MOST_BENCHMARKS])
@@ -79,21 +78,21 @@ def probe(metric: str, label: str) -> MetricCurve:
 
 
 def outcome(method: str, components: Sequence[str]) -> list[Chart]:
-    """Return what comes of a run with these reward components: rewards, accuracy, reasoning.
+    """Return the outcome charts of a run with these reward components: rewards, accuracy, reasoning.
 
-    From every step's completions if the method samples any, and from the probe, which is the same for every method.
+    They show each step's completions if the method samples any, and the probe, which is the same for every method.
     """
     is_sampled = method != "sft"
     source = (
         "Mean over the step's completions. The probe scores held-out examples in the same way for every method."
         if is_sampled
-        else "SFT samples nothing while it trains: these are the probe's answers to held-out examples."
+        else "SFT samples no completions in training: this shows the probe's answers to held-out examples."
     )
     return [
         Chart(
             "reward",
             "Reward",
-            f"Weighted sum of the components. {source} Reasoning that grows with it was elicited by reward.",
+            f"Weighted sum of the components. {source} Any reasoning that grows along with it was elicited by reward.",
             _both("reward", "reward", is_sampled),
         ),
         Chart(
@@ -111,8 +110,8 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
         Chart(
             "accuracy",
             "Accuracy on held-out examples",
-            "Greedy answers that equal the true count. The band is the 95 % interval (Wilson) of the whole validation "
-            "split; the probe looks at a few of its examples, more often. Training never sees test examples.",
+            "Share of greedy answers that equal the true count. The band is the 95 % interval (Wilson) of the whole "
+            "validation split; the probe measures a few of its examples more often. Training never sees test examples.",
             (
                 MetricCurve("val/accuracy", "validation", sparse=True, band=("val/accuracy_low", "val/accuracy_high")),
                 probe("accuracy", "accuracy"),
@@ -123,7 +122,8 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
         Chart(
             "steps",
             "Reasoning steps",
-            "Numbered steps that say something new, counted in well-formed completions (0 in others), uncapped.",
+            "Mean number of numbered steps that say something new, counted in well-formed completions (0 in others), "
+            "uncapped.",
             (
                 *_both("steps", "mean", is_sampled, name="reasoning_steps"),
                 MetricCurve("val/steps", "validation", sparse=True),
@@ -132,7 +132,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
         Chart(
             "length",
             "Completion length (tokens)",
-            "Mean number of generated tokens, the end token included.",
+            "Mean number of generated tokens, including the end token.",
             _both("length", "mean", is_sampled, name="completion_length"),
             log=True,
         ),
@@ -140,7 +140,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "shape",
             "Well-formed and clipped",
             "Well-formed: one think block, one answer block, nothing else. Clipped: cut off at the token limit. "
-            "No signal: groups whose completions all got the same reward, from which GRPO learns nothing.",
+            "No signal: groups whose completions all have the same reward, so that GRPO learns nothing from them.",
             (
                 *_both("wellformed", "well-formed", is_sampled, name="wellformed_share"),
                 *((MetricCurve("clipped_share", "clipped"),) if is_sampled else ()),
@@ -157,7 +157,7 @@ def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) ->
 
 
 def optimization(method: str) -> list[Chart]:
-    """Return how a run gets there: entropy, KL, loss, gradients, learning rate, time."""
+    """Return the optimization charts: entropy, KL, loss, gradients, learning rate, time."""
     return (
         [*_imitation(), *_machinery(is_sampled=False)]
         if method == "sft"
@@ -169,24 +169,24 @@ def _policy() -> list[Chart]:
     return [
         Chart(
             "entropy",
-            "Entropy of own samples (nats a token)",
-            "How undecided the model is between next tokens. Near 0 it no longer explores.",
+            "Entropy on own samples (nats/token)",
+            "How uncertain the model is about the next token. Near 0, it no longer explores.",
             (MetricCurve("entropy", "entropy"), probe("entropy", "entropy")),
             log=True,
         ),
         Chart(
             "kl",
             "KL to the starting policy",
-            "How far the policy has moved from the base model, or from the adapter that it started with, in nats a "
-            "token, on its own samples.",
+            "How far the policy has moved from the base model, or from the adapter that it started with, in nats per "
+            "token on its own samples.",
             (MetricCurve("kl", "KL"), probe("kl", "KL")),
             log=True,
-            empty="Not computed: beta is 0, so training needs no reference, and no probe has measured it.",
+            empty="Not computed: beta is 0, so training needs no reference model, and no probe has measured it.",
         ),
         Chart(
             "loss",
             "Loss",
-            "GRPO's loss is near zero by construction, since advantages sum to zero in a group; watch reward and KL.",
+            "Near zero by construction, since the advantages of a group sum to zero. Watch reward and KL instead.",
             (MetricCurve("loss", "loss"),),
         ),
     ]
@@ -196,30 +196,30 @@ def _imitation() -> list[Chart]:
     return [
         Chart(
             "loss",
-            "Loss (nats a token)",
-            "Cross entropy of the references: how well they are imitated, not whether answers are right.",
+            "Loss (nats/token)",
+            "Cross-entropy on the references: measures how well they are imitated, not whether answers are right.",
             (MetricCurve("loss", "loss"),),
             log=True,
         ),
         Chart(
             "token_accuracy",
-            "Reference tokens predicted",
-            "Share of the reference's tokens that the model ranks first, given the true ones before.",
+            "Token accuracy on references",
+            "Share of reference tokens that the model ranks first, given the preceding reference tokens.",
             (MetricCurve("mean_token_accuracy", "tokens"),),
             share=True,
         ),
         Chart(
             "entropy",
-            "Entropy (nats a token)",
-            "Two different things: on the references that it imitates, and on answers that it samples itself (probe).",
+            "Entropy (nats/token)",
+            "Two different quantities: on the references that it imitates, and on answers that it samples (probe).",
             (MetricCurve("entropy_reference", "on references"), probe("entropy", "on own samples")),
             log=True,
         ),
         Chart(
             "kl",
             "KL to the starting policy",
-            "How far the model has moved from the base, or from the adapter that it started with, in nats a token, on "
-            "its own samples in the probe.",
+            "How far the model has moved from the base model, or from the adapter that it started with, in nats per "
+            "token on its own samples in the probe.",
             (probe("kl", "KL"),),
             log=True,
             empty="Not computed: no probe has measured it.",
@@ -233,29 +233,29 @@ def _machinery(*, is_sampled: bool) -> list[Chart]:
         Chart(
             "grad_norm",
             "Gradient norm",
-            "Length of the gradient before clipping. Spikes say that an update was unusual.",
+            "Norm of the gradient before clipping. Spikes point to unusual updates.",
             (MetricCurve("grad_norm", "norm"),),
             log=True,
         ),
         Chart(
             "learning_rate",
             "Learning rate",
-            "The learning rate that each update used.",
+            "Learning rate of each update.",
             (MetricCurve("learning_rate", "rate"),),
             log=True,
         ),
         Chart(
             "time",
-            "Time of a step (seconds)",
-            "Where the time goes: sampling completions, scoring them, updating the weights." if is_sampled else "",
+            "Time per step (seconds)",
+            "Time for sampling completions, scoring them and updating the weights." if is_sampled else "",
             tuple(MetricCurve(f"time/{part}", part) for part in parts),
             parts="stacked" if is_sampled else None,
             log=not is_sampled,
         ),
         Chart(
             "throughput",
-            "Tokens a second",
-            "Tokens that training processed in a second.",
+            "Tokens per second",
+            "Tokens that training processes per second.",
             (MetricCurve("tokens_per_second", "tokens"),),
         ),
     ]

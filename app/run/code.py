@@ -1,4 +1,4 @@
-"""The code that a run was started with: the commit, and what was changed since."""
+"""The code that a run was started with: the commit, and uncommitted changes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from store.surroundings.code import KeptSource
 
 
 def code_part(run: RunDetail) -> None:
-    """Show the code of the latest start, and the earlier ones if a resumed run was started with others."""
+    """Show the code of the latest start, and that of earlier starts if a resumed run used different code."""
     found = data.read_code((run.id,))[run.id]
     if not found:
         return
-    st.markdown("**Code**", help="The state of the trainer's source in git, kept when a job of the run starts.")
+    st.markdown("**Code**", help="Git state of the trainer's source, recorded whenever a job of the run starts.")
     for number, kept in enumerate(reversed(found)):
         _one(run, kept, number)
 
@@ -25,17 +25,17 @@ def code_part(run: RunDetail) -> None:
 def _one(run: RunDetail, kept: KeptSource, number: int) -> None:
     source = kept.source
     at = f"{datetime.fromtimestamp(kept.at, UTC):%Y-%m-%d %H:%M} UTC"
-    when = "Latest start" if number == 0 else "An earlier start"
+    when = "Latest start" if number == 0 else "Earlier start"
     st.caption(f"{when}, {at}: commit {format.literal(source.revision[:12])}. {_changes(source.changed)}")
     if not source.difference:
         return
     difference = redacted(source.difference)
-    with st.expander("Changes since the commit", icon=":material/difference:", key=f"code_{number}"):
+    with st.expander("Uncommitted changes", icon=":material/difference:", key=f"code_{number}"):
         if source.changed:
             st.text("\n".join(source.changed))
         st.code(difference, language="diff", height=420)
         if source.is_cut:
-            st.caption("The changes were too long to be kept whole.")
+            st.caption("The changes were too long and are truncated.")
         name = f"{run.uid}.diff"
         st.download_button(
             "Download", difference, name, key=f"code_download_{number}", icon=":material/download:", on_click="ignore"
@@ -44,5 +44,5 @@ def _one(run: RunDetail, kept: KeptSource, number: int) -> None:
 
 def _changes(changed: tuple[str, ...]) -> str:
     if not changed:
-        return "Nothing was changed since."
-    return "1 file was changed since." if len(changed) == 1 else f"{len(changed)} files were changed since."
+        return "No uncommitted changes."
+    return "1 file changed since." if len(changed) == 1 else f"{len(changed)} files changed since."

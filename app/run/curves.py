@@ -1,4 +1,4 @@
-"""The live curves of one run, with their controls. A click sets the step in the address; zoom stays while data come."""
+"""The live curves of one run, with their controls. A click puts the step into the URL; new data keep the zoom."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ SIGNS = {
     "lost": ("✕", "lost", figures.VERMILLION),
     "recording_failed": ("!", "recording failed", figures.VERMILLION),
 }
-"""Event kinds that are drawn, with their sign, word and colour; of `best` only the last."""
+"""Event kinds that are drawn, with symbol, label and colour; of `best` events, only the last is drawn."""
 
 
 class Parent(NamedTuple):
-    """The run that this one branched from at a step; its curves are drawn dim, with that step where this run begins."""
+    """The run that this one branched from; its curves are drawn dim, with the branching step at this run's start."""
 
     id: int
     name: str
     step: int
     axis: Axis
-    """Its own."""
+    """Its own clock."""
 
     def place(self, step: np.ndarray, along: Axis) -> np.ndarray:
-        """Where its steps lie on the axis of the branch; those before are negative."""
+        """Return the positions of its steps on the branch's axis; those before the branching step are negative."""
         return (self.axis.place(step) - self.axis.place(self.step)) * self.axis.unit / along.unit
 
 
 class CurvesView(NamedTuple):
-    """How all curves of the page are drawn."""
+    """Settings of all curves of the page."""
 
     axis: Axis
     smoothing: float
@@ -57,10 +57,10 @@ class CurvesView(NamedTuple):
 
 
 def controls() -> tuple[Kind, float, bool]:
-    """Axis, smoothing and logarithm, as chosen."""
+    """Show and return the x axis, the smoothing and whether the scale is logarithmic."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kind: Kind = st.segmented_control(
-            "Horizontal axis",
+            "X axis",
             ["step", "time", "tokens"],
             default="step",
             key="axis",
@@ -76,20 +76,20 @@ def controls() -> tuple[Kind, float, bool]:
             key="smoothing",
             bind="query-params",
             width=220,
-            help="What an average keeps of the past from step to step; the raw values stay visible behind it. "
+            help="Weight of past values in the moving average; the raw values stay visible behind it. "
             "Evaluations and probes are never smoothed.",
         )
         log = st.toggle(
             "Log scale",
             key="log",
             bind="query-params",
-            help="For loss, lengths, entropy, KL, gradient norm, learning rate and time.",
+            help="Applies to loss, lengths, entropy, KL, gradient norm, learning rate and time.",
         )
     return kind, float(smoothing), bool(log)
 
 
 def draw(run: RunDetail, wanted: Sequence[Chart], view: CurvesView, *, on_step: Callable[[int], None]) -> None:
-    """All charts in a grid that folds with the width of the page."""
+    """Show all charts in a grid that adapts to the width of the page."""
     names = sorted({name for chart in wanted for name in chart.metrics})
     series = read(run.id, wanted, view)
     before = data.read_series(view.parent.id, names, points=POINTS) if view.parent else {}
@@ -111,7 +111,7 @@ def draw(run: RunDetail, wanted: Sequence[Chart], view: CurvesView, *, on_step: 
 
 
 def read(run_id: int, wanted: Sequence[Chart], view: CurvesView) -> dict[str, Series]:
-    """Return the metrics of the charts: within the zoom, and a bit beyond, or whole if they are measured seldom."""
+    """Return the metrics of the charts within and slightly beyond the zoom; sparse ones completely."""
     seldom = {name for chart in wanted for curve in chart.curves if curve.sparse for name in curve.metrics}
     often = {name for chart in wanted for name in chart.metrics} - seldom
     part: dict[str, int] = {}
@@ -139,7 +139,7 @@ def figure(
     view: CurvesView,
     before: Mapping[str, Series],
 ) -> go.Figure:
-    """One chart; `before` are the curves of the view's parent."""
+    """Return one chart; `before` are the curves of the view's parent."""
     colours = palette(run.method, chart)
     lines = [line(curve, series, view.axis, colours[chart.curves.index(curve)]) for curve in present]
     cursor = None if view.cursor is None else float(view.axis.place(view.cursor))
@@ -155,7 +155,7 @@ def figure(
 
 
 def palette(method: str, chart: Chart) -> list[str]:
-    """A colour for each curve of a chart: the method's own for the first, unless the curves are parts of one thing."""
+    """Return a colour for each curve of a chart: the method's for the first, unless the curves are parts of a whole."""
     own, _ = figures.method_style(method)
     colours = figures.PALETTE if chart.parts else (own, *figures.PALETTE)
     return [colours[i % len(colours)] for i in range(len(chart.curves))]
@@ -177,7 +177,7 @@ def dim_line(curve: MetricCurve, before: Mapping[str, Series], view: CurvesView,
 
 
 def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.ndarray | None:
-    """A bounding metric at the steps of the bounded one."""
+    """Return a bounding metric at the steps of the bounded one."""
     if name is None or name not in series:
         return None
     at = dict(zip(series[name].step.tolist(), series[name].value.tolist(), strict=True))
@@ -185,7 +185,7 @@ def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.n
 
 
 def takeaway(chart: Chart, present: Sequence[MetricCurve], series: Mapping[str, Series]) -> str:
-    """`Reward: reward 0.41 at step 1, 2.31 at step 170.`"""
+    """Return `Reward: reward 0.41 at step 1, 2.31 at step 170.`"""
     parts = []
     for curve in present:
         step, value = series[curve.metric].step, series[curve.metric].value
@@ -199,7 +199,7 @@ def takeaway(chart: Chart, present: Sequence[MetricCurve], series: Mapping[str, 
 
 
 def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures.Mark]:
-    """What happened to the run, on its axis; an event without a step lies at the last step before it."""
+    """Return the run's events on its axis; an event without a step is placed at the last step before it."""
     last_best = max((event.id for event in events if event.kind == "best"), default=None)
     found = []
     for event in events:
@@ -212,7 +212,7 @@ def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures
 
 
 def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
-    """The run that this one branched from, if it is still there; `kind` is that of its axis."""
+    """Return the run that this one branched from, if it still exists; `kind` is that of its axis."""
     adapter = str((run.config.get("model") or {}).get("adapter") or "")
     given = checkpoint.parse(adapter)
     found = next((row for row in data.list_run_heads() if row.id == run.parent_id and row.uid == given.run), None)
@@ -222,7 +222,7 @@ def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
 
 
 def view(run: RunDetail, cursor: int | None) -> CurvesView:
-    """Shows the controls and reads what else the curves need."""
+    """Show the controls, and read what else the curves need."""
     kind, smoothing, log = controls()
     data.reader()
     clock = data.read_clock(run.id)

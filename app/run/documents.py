@@ -20,7 +20,7 @@ from store.jobs import list_jobs
 def config_tab(run: RunDetail) -> None:
     left, right = st.columns(2)
     with left:
-        st.markdown("**Configuration**", help="As YAML, to copy into a file for the command line.")
+        st.markdown("**Configuration**", help="YAML to save as a file for the command line.")
         st.code(
             yaml.safe_dump(redacted_values(run.config), sort_keys=False, allow_unicode=True),
             language="yaml",
@@ -37,11 +37,11 @@ def config_tab(run: RunDetail) -> None:
                 yaml.safe_dump(redacted_values(run.environment), sort_keys=False, allow_unicode=True), language="yaml"
             )
         else:
-            st.caption("Filled in when the process starts.")
+            st.caption("Available once the process has started.")
         measured, said = (run.environment.get(f"{kind}_memory") for kind in ("measured", "estimated"))
         if said is not None:
-            peak = f"measured {format.memory(measured)}" if measured else "measured when the run has ended"
-            st.caption(format.literal(f"Memory at the peak: estimated {format.memory(said)}, {peak}."))
+            peak = f"measured {format.memory(measured)}" if measured else "measured once the run has ended"
+            st.caption(format.literal(f"Peak memory: estimated {format.memory(said)}, {peak}."))
         code_part(run)
         for name, source in run.sources.items():
             st.markdown("**Dataset**" if name == "data.dataset" else f"**Reward {format.literal(name)}**")
@@ -53,7 +53,7 @@ def config_tab(run: RunDetail) -> None:
 
 
 def as_yaml(values: dict[str, Any]) -> str:
-    """Return values as YAML without secrets: older versions, and other databases, may hold what is redacted today."""
+    """Return values as YAML without secrets, which older versions and other databases may hold."""
     return yaml.safe_dump(redacted_values(values), sort_keys=False, allow_unicode=True)
 
 
@@ -63,15 +63,15 @@ def log_tab(run: RunDetail) -> None:
         path = str(Path(run.output_dir) / "log.txt")
     text = logs.tail(Path(path)) if path else None
     if text is None:
-        where = f" Its process ran on {format.literal(run.job.host)}." if run.job and run.job.host else ""
-        st.caption(f"There is no log on this machine.{where}")
+        where = f" The process ran on {format.literal(run.job.host)}." if run.job and run.job.host else ""
+        st.caption(f"No log on this machine.{where}")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(format.literal(str(path)))
         st.download_button("Download", text, file_name=f"{run.uid}.log", icon=":material/download:", on_click="ignore")
     is_long = text.count("\n") > 24
     with st.container(height=560 if is_long else "content", autoscroll=True, border=is_long):
-        st.code(text.strip() or "(empty so far)", language=None, wrap_lines=True)
+        st.code(text.strip() or "(empty)", language=None, wrap_lines=True)
 
 
 def events_tab(run: RunDetail) -> None:
@@ -94,9 +94,9 @@ def events_tab(run: RunDetail) -> None:
             "message": st.column_config.TextColumn("Message", width="large"),
         },
         placeholder=format.UNKNOWN,
-        alt="What happened to this run, newest first",
+        alt="Events of this run, newest first",
     )
-    st.markdown("**Processes**", help="Each start, evaluation and resume is a process of its own.")
+    st.markdown("**Processes**", help="Each start, resume and evaluation is a separate process.")
     jobs = list_jobs(store, run_id=run.id)[::-1]
     st.dataframe(
         {
@@ -114,7 +114,7 @@ def events_tab(run: RunDetail) -> None:
             "state": "State",
             "host": "Host",
             "pid": st.column_config.NumberColumn("Process", format="%d"),
-            "lasted": "Lasted",
+            "lasted": "Duration",
             "exit": "Exit code",
             "error": st.column_config.TextColumn("Message", width="large"),
         },

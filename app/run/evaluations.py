@@ -1,4 +1,4 @@
-"""The evaluations of a run: the results for each checkpoint, those in progress, and the form for new ones."""
+"""The evaluations of a run: results per checkpoint, those in progress, and the form for new ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEEN = {
     "": "the image",
     "blind": "a grey image",
     "shuffled": "another image",
-    "majority": "nothing: majority answer",
+    "majority": "no image: majority answer",
 }
 """What the model sees, for each baseline."""
 
@@ -30,10 +30,10 @@ def evaluations_tab(run: RunDetail) -> None:
     in_progress(run)
     shown = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
     if not shown and lacking.is_script(run):
-        st.caption("No evaluation of this script was recorded: run.evaluation(step, benchmark, rows) records one.")
+        st.caption("This script has no evaluations: record one with run.evaluation(step, benchmark, rows).")
         return
     if not shown:
-        st.caption("Only probes have been evaluated yet: press Evaluate for a benchmark.")
+        st.caption("Only probes so far: use Evaluate below to run a benchmark.")
         return
     st.dataframe(
         {
@@ -50,13 +50,17 @@ def evaluations_tab(run: RunDetail) -> None:
         placeholder=format.UNKNOWN,
         column_config={
             "benchmark": "Benchmark",
-            "of": "Of what",
+            "of": "Kind",
             "step": st.column_config.NumberColumn("Step", width=70),
-            "right": st.column_config.TextColumn("Right (95 %)", help="Exact match, greedy, with Wilson's interval"),
-            "pass": st.column_config.TextColumn(
-                "Sampled", help="pass@K: at least one of K samples is right. maj@K: the majority is right"
+            "right": st.column_config.TextColumn(
+                "Right (95 %)", help="Exact match of greedy answers, with Wilson interval"
             ),
-            "off": st.column_config.TextColumn("Within one", help="At most one off the true count"),
+            "pass": st.column_config.TextColumn(
+                "Sampled", help="pass@K: at least one of K samples is right. maj@K: the majority answer is right"
+            ),
+            "off": st.column_config.TextColumn(
+                "Within one", help="Answers that differ from the true count by at most 1"
+            ),
             "cos": st.column_config.TextColumn(COS_AT, help=f"Similarity to the reference above {CLOSE}"),
             "n": st.column_config.TextColumn("Answers"),
         },
@@ -64,8 +68,8 @@ def evaluations_tab(run: RunDetail) -> None:
     )
     query = {"run": run.uid, "view": "Predictions"}
     with st.container(horizontal=True):
-        st.page_link(TRACES_PAGE, label="Read the predictions", icon=":material/psychology:", query_params=query)
-        label = "Compare its style with another run's"
+        st.page_link(TRACES_PAGE, label="Open predictions", icon=":material/psychology:", query_params=query)
+        label = "Compare style with another run"
         st.page_link(DRIFT_PAGE, label=label, icon=":material/compare:", query_params={"run": run.uid})
 
 
@@ -95,7 +99,7 @@ def best_sampled(each: EvaluationRow) -> str | None:
 
 
 def in_progress(run: RunDetail) -> None:
-    """Show evaluations that wait or run, and the last one that failed."""
+    """Show queued and running evaluations, and the last failed one."""
     jobs = [job for job in list_jobs(data.reader(), run_id=run.id) if job.kind == "evaluate"]
     unfinished = [each for each in data.list_evaluations(run.id) if each.ended_at is None]
     for job in jobs:
@@ -104,10 +108,10 @@ def in_progress(run: RunDetail) -> None:
         name = job.arguments.get("benchmark") or run.dataset
         with st.container(horizontal=True, vertical_alignment="center", key=f"evaluating-{job.uid}"):
             st.badge(status.look(job.state).label, icon=status.look(job.state).icon, color=status.look(job.state).color)
-            st.text(f"{name} · {job.activity or 'waits its turn'}", width="content")
+            st.text(f"{name} · {job.activity or 'queued'}", width="content")
             if job.state in status.ACTIVE and unfinished:
                 st.text(f"{unfinished[-1].done} of {unfinished[-1].total} answers", width="content")
-            if st.button("Stop", icon=":material/stop_circle:", key=f"stop-{job.uid}", help="Resumable."):
+            if st.button("Stop", icon=":material/stop_circle:", key=f"stop-{job.uid}", help="You can resume it later."):
                 attempt(intents.stop_job, job)
                 st.rerun()
     if jobs and jobs[-1].state == "failed" and jobs[-1].error:
@@ -115,44 +119,50 @@ def in_progress(run: RunDetail) -> None:
 
 
 def evaluate_form(run: RunDetail) -> None:
-    """Show a form for the next evaluation. Repeating an interrupted evaluation continues it."""
+    """Show the form for a new evaluation; repeating an interrupted one continues it."""
     saved = data.list_checkpoints(run.id)
     choices = checkpoint_choices(run, saved)
     with st.expander("Evaluate", icon=":material/fact_check:", key="evaluate", expanded=False):
         if not choices:
-            yet = "There is no checkpoint yet: the first one is saved with the first validation."
+            yet = "No checkpoint yet: the first one is saved at the first validation."
             st.caption(format.literal(folders.why_not_evaluated(data.reader(), run) or yet))
             return
         arguments = chosen_arguments(choices)
-        st.caption("It waits its turn in the queue. An interrupted evaluation continues where it stopped.")
+        st.caption("Goes into the queue. An interrupted evaluation continues where it stopped.")
         if st.button("Evaluate", type="primary", icon=":material/play_arrow:", key="evaluate.go"):
             attempt(intents.evaluate, run, arguments)
             st.rerun()
 
 
 def chosen_arguments(choices: dict[str, str]) -> dict[str, Any]:
-    """Return the form's fields as arguments of `trainer.launch.evaluate`."""
+    """Show the form's fields; return their values as arguments of `trainer.launch.evaluate`."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox("Benchmark", benchmark.NAMES, key="evaluate.benchmark", width=210)
         wanted = st.selectbox(
             "Checkpoint", list(choices), key="evaluate.checkpoint", format_func=lambda key: choices[key], width=240
         )
         limit = st.number_input(
-            "Examples", 1, 100_000, 400, key="evaluate.limit", width=130, help="At most; the same ones for equal seeds."
+            "Examples",
+            1,
+            100_000,
+            400,
+            key="evaluate.limit",
+            width=130,
+            help="Maximum number of examples. Equal seeds give the same ones.",
         )
         samples = st.number_input(
-            "Samples each", 0, 64, 0, key="evaluate.samples", width=130, help="Beside the greedy answer; for pass@k."
+            "Samples each", 0, 64, 0, key="evaluate.samples", width=130, help="For pass@k, besides the greedy answer."
         )
         baseline = st.selectbox(
             "The model sees", list(SEEN), key="evaluate.baseline", format_func=lambda key: SEEN[key], width=220
         )
     path = ""
     if benchmark.split(name)[0] in REAL_DATASETS:
-        path = st.text_input("Folder of its files", key="evaluate.path", help="On the machine that runs the queue.")
+        path = st.text_input("Data folder", key="evaluate.path", help="On the machine that runs the queue.")
     altered = st.toggle(
         "CoT-faithfulness probe",
         key="evaluate.thinking",
-        help="Answers again after altered reasoning: does it follow?",
+        help="Alters the reasoning and asks for the answer again: does the answer change?",
     )
     optional = {"samples": int(samples), "baseline": baseline, "path": path, "thinking": altered}
     chosen = {"benchmark": name, "checkpoint": wanted, "limit": int(limit)}
@@ -160,8 +170,8 @@ def chosen_arguments(choices: dict[str, str]) -> dict[str, Any]:
 
 
 def checkpoint_choices(run: RunDetail, saved: list[CheckpointRow]) -> dict[str, str]:
-    """Return the checkpoints that can be evaluated, by name, each with a description."""
+    """Return a description of each checkpoint that can be evaluated, by name."""
     if run.method == "none":
-        return {"0": "the model as it is"}
+        return {"0": "model as is"}
     found = {row.kind: f"{row.kind} (step {row.step})" for row in saved}
-    return found | {"0": "what it started from"} if found else {}
+    return found | {"0": "starting point"} if found else {}

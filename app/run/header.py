@@ -16,7 +16,7 @@ from store.recording.silence import silent_since
 
 
 def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]], None]) -> None:
-    """Show the head; `share` shows the button that saves runs as a page."""
+    """Show the head; `share` draws the button that exports runs as a page."""
     now = time.time()
     look = status.look_now(row, now)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -65,24 +65,24 @@ def what_it_is(run: RunDetail) -> list[str]:
 
 
 def imported_notes(run: RunDetail) -> None:
-    """Show what readers of an imported run must know."""
+    """Show what to know about an imported run."""
     origin = run.config.get("imported")
     if origin:
-        told = (f"Imported from {origin['from']}; what it did not record is missing here.", *origin["notes"])
+        told = (f"Imported from {origin['from']}; data that it did not record is missing.", *origin["notes"])
         st.caption("\n".join(f"- {format.literal(note)}" for note in told))
 
 
 def left_behind(run: RunDetail, row: RunRow, now: float) -> None:
-    """Show how to take in what a script that fell silent did not deliver, and where that lies."""
+    """Show how to import what a silent script has not sent, and where it is."""
     if silent_since(row, now) is None:
         return
     folder = run.job.arguments.get("journal") if run.job else None
-    where = f" It lies in {format.literal(f'{folder} on {row.host}')}." if folder else ""
-    st.caption(f"Take in what it did not deliver, where the database is, with `python -m store sync FOLDER`.{where}")
+    where = f" The folder is {format.literal(f'{folder} on {row.host}')}." if folder else ""
+    st.caption(f"Import what it has not sent with `python -m store sync FOLDER`, on the database's machine.{where}")
 
 
 def what_is_next(run: RunDetail) -> None:
-    """Show a queued run's place, and what a stopping one still does."""
+    """Show a queued run's position, and what a stopping one is still doing."""
     job = run.job
     if job is not None and job.state == "queued" and (where := waits(job)):
         st.caption(where)
@@ -91,14 +91,14 @@ def what_is_next(run: RunDetail) -> None:
 
 
 def waits(job: JobRow) -> str | None:
-    """Return where a queued job waits: in this machine's queue, or at the cluster, with its own reasons."""
+    """Return where a queued job waits: its position in this machine's queue, or the cluster with its reasons."""
     if job.activity:
         return format.literal(job.activity)
-    return "It waits for the Ray cluster." if job.launcher == "ray" else place(job)
+    return "Waiting for the Ray cluster." if job.launcher == "ray" else place(job)
 
 
 def how_far_now(job: JobRow | None) -> None:
-    """Show how far a running job is with what it is doing between two updates, if it counts that."""
+    """Show the progress of a running job's current activity between two updates, if it reports any."""
     if job is not None and job.state in status.ACTIVE and job.activity and job.total:
         done = min(job.done or 0, job.total)
         words = format.literal(job.activity)

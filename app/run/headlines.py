@@ -1,4 +1,4 @@
-"""The few numbers that say whether a run learns: the newest measurement of each, and what it was measured on."""
+"""The headline numbers of a run: the latest value of each, and what it was measured on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from store.runs import MEASURED
 
 
 class Figure(NamedTuple):
-    """A headline number: the metric of training samples, and that of the probe for runs without such samples."""
+    """A headline number: its metric on training samples, and on the probe for runs without such samples."""
 
     label: str
     trained: str
@@ -26,7 +26,7 @@ class Figure(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A number, its first value (None if there is no earlier one), and what it was measured on."""
+    """A number, its first value (None if there is only one), and what it was measured on."""
 
     value: float | None
     first: float | None
@@ -34,28 +34,28 @@ class Shown(NamedTuple):
 
 
 AVERAGED = 5
-"""Number of training steps whose mean is the first, or the last; an evaluation is taken alone."""
+"""Number of training steps averaged for the first and the last value; evaluations are not averaged."""
 NOTHING = Shown(None, None, "not measured yet")
-REWARD = Figure("Reward", "reward", "probe/reward", False, "Weighted sum of the reward's components.")
+REWARD = Figure("Reward", "reward", "probe/reward", False, "Weighted sum of the reward components.")
 REASONING = (
     Figure(
         "Reasoning steps",
         "reasoning_steps",
         "probe/steps",
         False,
-        "Numbered steps in a completion that say something new.",
+        "Mean number of numbered steps per completion that say something new.",
     ),
     Figure(
         "Well-formed",
         "wellformed_share",
         "probe/wellformed",
         True,
-        "Completions that are one think block, then one answer block, and nothing else.",
+        "Share of completions with one think block, one answer block and nothing else.",
     ),
 )
 NEEDS = {"reasoning_steps": lacking.THINKING, "wellformed_share": lacking.FORM}
-"""What a script's texts must have for a number."""
-ACCURACY_HELP = "Greedy answers that equal the true count, on examples that training never sees."
+"""What each number needs from a script's texts."""
+ACCURACY_HELP = "Share of greedy answers that equal the true count, on examples that training never sees."
 
 
 def headlines(run: RunDetail) -> None:
@@ -85,7 +85,7 @@ def tile(label: str, found: Shown, is_share: bool, help: str) -> None:
 
 
 def of_samples(figure: Figure, series: Mapping[str, Series], evaluations: Sequence[EvaluationRow]) -> Shown:
-    """Return what was sampled in training, else by the probe."""
+    """Return the value on training samples, else on the probe."""
     if (found := known(series, figure.trained)) is not None:
         steps, values = found
         n = min(AVERAGED, max(1, len(values) // 2))
@@ -102,7 +102,7 @@ def of_samples(figure: Figure, series: Mapping[str, Series], evaluations: Sequen
 
 
 def known(series: Mapping[str, Series], name: str) -> tuple[list[int], npt.NDArray[np.float64]] | None:
-    """Return the steps and the finite values of a metric; None without any."""
+    """Return the steps and values of a metric where finite; None without any."""
     if name not in series:
         return None
     is_known = np.isfinite(series[name].value)
@@ -110,7 +110,7 @@ def known(series: Mapping[str, Series], name: str) -> tuple[list[int], npt.NDArr
 
 
 def of_evaluations(evaluations: Sequence[EvaluationRow]) -> Shown:
-    """Return the newest finished evaluation; of several of one checkpoint, that of most examples."""
+    """Return the accuracy of the latest finished evaluation; of several at one step, the one with most examples."""
     done = [each for each in evaluations if each.kind in MEASURED and each.ended_at and accuracy(each) is not None]
     if not done:
         return NOTHING
@@ -124,7 +124,7 @@ def of_evaluations(evaluations: Sequence[EvaluationRow]) -> Shown:
 
 
 def accuracy(evaluation: EvaluationRow) -> float | None:
-    """Return the exact match; probes of earlier versions have it under another name."""
+    """Return the exact match, which probes of earlier versions store under another name."""
     return evaluation.metrics.get("exact_match", evaluation.metrics.get("accuracy"))
 
 

@@ -14,7 +14,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def tail(path: Path, limit: int = LIMIT) -> str | None:
-    """Return the last `limit` bytes, from a whole line on if possible, without colours; None without the file."""
+    """Return the last `limit` bytes, if possible from the start of a line, without colours; None without a file."""
     if not os.path.isfile(path):
         return None
     with path.open("rb") as file:
@@ -23,11 +23,13 @@ def tail(path: Path, limit: int = LIMIT) -> str | None:
         content = file.read()
     if size > limit:
         cut, _, whole = content.partition(b"\n")
-        content = whole if whole.strip() else b"(\xe2\x80\xa6)" + cut  # one line without an end, or all but one
+        content = (
+            whole if whole.strip() else b"(\xe2\x80\xa6)" + cut
+        )  # a single line without an end, or all but one line
     return redacted(plain(content.decode("utf-8", errors="replace")))
 
 
 def plain(text: str) -> str:
-    """Return text as a terminal would leave it: no colours, and only the last state of an overwritten line."""
+    """Return text as a terminal would show it, without colours: only the last state of an overwritten line."""
     lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines)

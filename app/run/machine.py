@@ -1,4 +1,4 @@
-"""What the machine did while the run was at work: processor, memory and GPUs over time, with phases of steps."""
+"""Load of the machine during the run: CPU, memory and GPUs over time, with the phases of steps."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from store.surroundings.machine import Readings
 
 UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 GAP = 5.0
-"""A line breaks where readings are this many times as far apart as usual: the run was paused."""
+"""A line breaks where readings are this many times further apart than usual: the run was paused."""
 PHASES = {
     "generation": figures.BLUE,
     "scoring": figures.GREEN,
     "tokens": figures.PURPLE,
     "update": figures.ORANGE,
 }
-"""The phases of a step in their order, as `time/PHASE` has them, with their colours."""
+"""Colours of the phases of a step, in order, by the names in `time/PHASE`."""
 MOST_PHASES = 200
-"""Phases that are drawn one by one; of more steps only their shares are said."""
+"""Maximum number of phases drawn individually; for more, only their shares are stated."""
 GIB = 2.0**30
 
 
 class Panel(NamedTuple):
-    """A chart: the readings it draws by name, with what they are called, and what its numbers are divided by."""
+    """A chart: labels of its readings by name, and the divisor of their values."""
 
     title: str
     help: str
@@ -49,7 +49,7 @@ class Phase(NamedTuple):
 
 
 def panels(found: Mapping[str, Readings]) -> list[Panel]:
-    """Return the charts for what was read; GPUs share a chart of each kind."""
+    """Return the charts for the available readings; all GPUs share one chart per kind."""
     gpus = sorted({int(match[1]) for name in found if (match := re.fullmatch(r"gpu(\d{1,4})/\w+", name))})
 
     def of_gpus(kind: str) -> dict[str, str]:
@@ -57,31 +57,31 @@ def panels(found: Mapping[str, Readings]) -> list[Panel]:
 
     heat = {"cpu/temperature": "processor"} | of_gpus("temperature")
     offered = (
-        Panel("GPU use", "Share of the time in which a kernel ran.", of_gpus("use"), share=True),
-        Panel("GPU memory (GiB)", "In use by all processes on the GPU.", of_gpus("memory"), divisor=GIB),
-        Panel("GPU power (W)", "As the driver tells it.", of_gpus("power")),
-        Panel("Processor (cores)", "Busy cores: of the run's processes.", {"cpu": "the run"}),
-        Panel("Processor use", "Of all processes of the machine.", {"cpu/machine": "all processes"}, share=True),
+        Panel("GPU utilization", "Share of time in which a kernel was running.", of_gpus("use"), share=True),
+        Panel("GPU memory (GiB)", "Used by all processes on the GPU.", of_gpus("memory"), divisor=GIB),
+        Panel("GPU power (W)", "As reported by the driver.", of_gpus("power")),
+        Panel("CPU (cores)", "Cores kept busy by the run's processes.", {"cpu": "the run"}),
+        Panel("CPU utilization", "Of all processes on the machine.", {"cpu/machine": "all processes"}, share=True),
         Panel(
             "Memory (GiB)",
-            "Resident memory of the run's processes; pages that they share count for each.",
+            "Resident memory of the run's processes; shared pages count once per process.",
             {"memory": "the run"},
             divisor=GIB,
         ),
-        Panel("Memory in use", "Of all processes of the machine.", {"memory/machine": "all processes"}, share=True),
-        Panel("Temperature (°C)", "The hottest sensor of each.", heat),
+        Panel("Memory in use", "Of all processes on the machine.", {"memory/machine": "all processes"}, share=True),
+        Panel("Temperature (°C)", "Hottest sensor of each device.", heat),
     )
     present = [panel._replace(names={n: w for n, w in panel.names.items() if n in found}) for panel in offered]
     return [panel for panel in present if panel.names]
 
 
 def machine_tab(run: RunDetail) -> None:
-    """Show the charts, or why there are none."""
+    """Show the charts, or say why there are none."""
     found = data.read_machine(run.id)
     shown = panels(found)
     if not shown:
         st.caption(
-            "No readings: this trainer takes one every ten seconds at work. Imported and recorded runs have none."
+            "No readings yet: our trainer takes one every ten seconds. Imported runs and recorded scripts have none."
         )
         return
     begin = min(float(each.at[0]) for each in found.values())
@@ -107,14 +107,14 @@ def machine_tab(run: RunDetail) -> None:
 
 
 def _shade(phase: Phase, begin: float, size: float) -> dict[str, Any]:
-    """Return the shape behind a phase's part of a chart."""
+    """Return the shaded background of a phase."""
     ends = {"x0": (phase.begin - begin) / size, "x1": (phase.end - begin) / size}
     look = {"fillcolor": figures.faded(phase.colour, 0.16), "line": {"width": 0}, "layer": "below"}
     return {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, **ends, **look}
 
 
 def _line(words: str, read: Readings, begin: float, size: float, divisor: float, colour: str) -> figures.Line:
-    """Return a line with its extremes as a band, broken where the run was paused."""
+    """Return a line with its extremes as a band, and a gap where the run was paused."""
     apart = np.diff(read.at)
     breaks = np.flatnonzero(apart > GAP * np.median(apart)) + 1 if len(apart) else np.empty(0, int)
     x, *values = (np.insert(each, breaks, np.nan) for each in (read.at, read.mean, read.low, read.high))
@@ -132,9 +132,9 @@ def _colours(count: int) -> list[str]:
 
 
 def phases(clock: Clock, times: Mapping[str, Series]) -> list[Phase]:
-    """Return the phases of the steps whose times are known, back from the moment that each was recorded at.
+    """Return the phases of the steps with known times, counted back from the time at which each step was recorded.
 
-    Nothing where there are too many to tell apart.
+    Return nothing if there are too many to tell apart.
     """
     ends = dict(zip(clock.step.tolist(), clock.at.tolist(), strict=True))
     known = {name: dict(zip(s.step.tolist(), s.value.tolist(), strict=True)) for name, s in times.items()}
@@ -153,7 +153,7 @@ def phases(clock: Clock, times: Mapping[str, Series]) -> list[Phase]:
 
 
 def evaluations(rows: Sequence[EvaluationRow], most: int = 60) -> list[Phase]:
-    """Return when the run was measured; nothing where that was too often to be told apart."""
+    """Return the run's evaluations as phases; nothing if there are too many to tell apart."""
     ended = [row for row in rows if row.ended_at is not None]
     if len(ended) > most:
         return []
@@ -161,12 +161,12 @@ def evaluations(rows: Sequence[EvaluationRow], most: int = 60) -> list[Phase]:
 
 
 def shares(times: Mapping[str, Series]) -> str:
-    """Return `Of a step: generation 61 %, scoring 2 %, update 37 %.`"""
+    """Return `Time per step: generation 61 %, scoring 2 %, update 37 %.`"""
     means = {name: float(np.nanmean(times[f"time/{name}"].value)) for name in PHASES if _has(times.get(f"time/{name}"))}
     total = sum(means.values())
     if total <= 0:
         return ""
-    return "Of a step: " + ", ".join(f"{name} {format.percent(part / total)}" for name, part in means.items()) + "."
+    return "Time per step: " + ", ".join(f"{name} {format.percent(part / total)}" for name, part in means.items()) + "."
 
 
 def _has(series: Series | None) -> bool:
@@ -174,14 +174,14 @@ def _has(series: Series | None) -> bool:
 
 
 def legend(marked: Sequence[Phase]) -> str:
-    """Return which colour stands for which phase."""
+    """Return the colour of each phase in words."""
     words = {figures.BLUE: "blue", figures.GREEN: "green", figures.PURPLE: "purple", figures.ORANGE: "orange"}
     told = {phase.name: words.get(phase.colour, "grey") for phase in marked}
     return "Shaded: " + ", ".join(f"{name} {colour}" for name, colour in told.items()) + "." if told else ""
 
 
 def takeaway(panel: Panel, lines: Sequence[figures.Line]) -> str:
-    """Return `GPU use over time: GPU 0 97 % on average.`"""
+    """Return `GPU utilization over time: GPU 0 97 % on average.`"""
     parts = []
     for line in lines:
         mean = float(np.nanmean(line.y))

@@ -1,4 +1,4 @@
-"""Why a run's process ended early, what to change, and the telling lines of its log, all as plain text."""
+"""Why a run's process ended early, what to change, and the relevant lines of its log, as plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.db.rows import JobRow, RunDetail
 
 
 def what_went_wrong(run: RunDetail) -> None:
-    """Show the explanation; nothing for a run that is going on or ended well."""
+    """Show the explanation; nothing for a run that is active or finished."""
     job = run.job
     if job is None or not job.error or job.state in ("finished", "queued"):
         return
@@ -25,14 +25,14 @@ def what_went_wrong(run: RunDetail) -> None:
     st.error(title + format.literal(error), icon=":material/error:")
     if found is None and not job.traceback:
         return
-    with st.expander("Cause, what to change, and the log", type="compact", key=f"wrong_{job.uid}"):
+    with st.expander("Cause, remedies and log", type="compact", key=f"wrong_{job.uid}"):
         if found is not None:
             st.markdown(found.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in found.knobs))
         _log(job)
 
 
 def redacted_job(job: JobRow) -> JobRow:
-    """Return a job without secrets: older versions, and other databases, may hold what is redacted today."""
+    """Return a job without secrets, which older versions and other databases may hold."""
     return job._replace(error=redacted(job.error or ""), traceback=redacted(job.traceback or "") or None)
 
 
@@ -40,8 +40,8 @@ def _log(job: JobRow) -> None:
     if not job.traceback:
         return
     telling = advice.telling_lines(job.traceback)
-    st.caption("Relevant lines of the log")
+    st.caption("Relevant log lines")
     st.code(telling, language=None, wrap_lines=True)
     if telling != job.traceback.strip():
-        with st.popover("Whole traceback", type="tertiary", icon=":material/notes:"):
+        with st.popover("Full traceback", type="tertiary", icon=":material/notes:"):
             st.code(job.traceback, language=None, wrap_lines=True)

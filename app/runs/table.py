@@ -1,4 +1,4 @@
-"""The table of all runs. Selection follows runs, not rows: it stays when new runs push the others down."""
+"""The table of all runs. A selection refers to runs, not rows: it stays when new runs push the others down."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SELECTED = "runs_table selected"
 OPENED = "runs_table opened"
 RUN_PAGE = "../pages/run.py"
 RECORDED = "recorded"
-"""Stands for the state of runs that come with the project, none of which ran here."""
+"""Shown as the status of the runs that come with the project, none of which ran here."""
 
 
 def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
-    """Show the runs in the order given and return the selected ones."""
+    """Show the runs in the given order and return the selected ones."""
     order = [run.uid for run in runs]
     chosen = [uid for uid in st.session_state.get(SELECTED, []) if uid in order]
     rows = [order.index(uid) for uid in chosen]
@@ -72,7 +72,7 @@ def _config() -> dict[str, Any]:
         ),
         "method": st.column_config.TextColumn("Method", width=70),
         "model": st.column_config.TextColumn("Model", width=80),
-        "rank": st.column_config.NumberColumn("Rank", help="Rank of the LoRA adapter", width=52),
+        "rank": st.column_config.NumberColumn("Rank", help="LoRA rank", width=52),
         "status": st.column_config.MultiselectColumn(
             "Status",
             options=[*(each.label for each in looks), RECORDED],
@@ -81,18 +81,22 @@ def _config() -> dict[str, Any]:
         ),
         "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=95),
         "left": st.column_config.NumberColumn(
-            "Time left", format="duration", width=70, help="Time left at the present pace"
+            "Time left", format="duration", width=70, help="Estimated at the current pace"
         ),
         "reward": st.column_config.LineChartColumn(
-            "Reward", width=80, help="Weighted sum over the steps, sampled in training; for SFT sampled by the probe"
+            "Reward",
+            width=80,
+            help="Weighted sum of the components over training, on training samples; for SFT on probe samples",
         ),
         "accuracy": st.column_config.TextColumn(
             "Accuracy (95 %)",
             width=118,
-            help="Greedy answers to held-out examples that are right, with Wilson's interval: the newest measurement",
+            help="Share of right greedy answers on held-out examples, with 95 % Wilson interval: latest measurement",
         ),
         "measured": st.column_config.TextColumn(
-            "Measured on", width=150, help="Probe: a few validation examples. Validation: all of them. Test: at the end"
+            "Measured on",
+            width=150,
+            help="Probe: a few validation examples. Validation: all of them. Test: test split, at the end",
         ),
         "created": st.column_config.DatetimeColumn("Created", format="distance", width=95),
     }

@@ -1,6 +1,6 @@
-"""Whether runs can be compared: what their training cost, and whether their evaluations asked the same way.
+"""Comparability of runs: the cost of their training, and whether their evaluations used the same conditions.
 
-The latter by prompt, pixels, decoding and rules from the recorded conditions.
+Conditions are the recorded prompt, pixels, decoding and rules.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ DECODING = {"max_tokens": "token limit", "temperature": "temperature", "forced_p
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Return why two evaluations cannot be compared, in words; the style is no reason, since it is shown."""
+    """Return the reasons why two evaluations cannot be compared; the style is none, since it is shown."""
     reasons = []
     if _template(first) != _template(second):
-        reasons.append("another prompt")
+        reasons.append("different prompts")
     if first.get("pixels") != second.get("pixels"):
-        reasons.append("other pixels")
+        reasons.append("different pixels")
     if bool(first.get("recorded")) != bool(second.get("recorded")):
-        reasons.append("one was asked by a script of its own")
+        reasons.append("only one comes from a script")
     said = [each.get("decoding") for each in (first, second)]
     if said[0] != said[1] and all(isinstance(each, str) for each in said):
-        reasons.append(f"decoding {said[0]} against {said[1]}")
+        reasons.append(f"decoding {said[0]} vs {said[1]}")
     decoding = [decoding_of(each) for each in (first, second)]
     for name, words in DECODING.items():
         values = [each.get(name) for each in decoding]
         if values[0] != values[1]:
-            reasons.append(f"{words} {_word(values[0])} against {_word(values[1])}")
+            reasons.append(f"{words} {_word(values[0])} vs {_word(values[1])}")
     rules = [each.get("rules") or {} for each in (first, second)]
-    # An evaluation of an earlier version has fewer rules or none, and is compared by those it has.
+    # An evaluation by an earlier version has fewer rules or none, and is compared by those it has.
     for name in (name for name in rules[0] if name in rules[1] and rules[0][name] != rules[1][name]):
-        reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} against {_word(rules[1][name])}")
+        reasons.append(f"{name.replace('_', ' ')} {_word(rules[0][name])} vs {_word(rules[1][name])}")
     if first.get("baseline") != second.get("baseline"):
         reasons.append("one is a baseline")
     return reasons
 
 
 def decoding_of(conditions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the decoding options of an evaluation; empty for a script's, which are known in words at most."""
+    """Return the decoding options of an evaluation; empty for a script's, which are text at most."""
     found = conditions.get("decoding")
     return found if isinstance(found, Mapping) else {}
 
 
 def benchmark_of(run: RunDetail | RunRow, evaluations: Sequence[EvaluationRow], kind: str) -> str:
-    """Return what a run was measured on while it trained: its own dataset; for a script, what it asked most often."""
+    """Return the benchmark of a run's own evaluations: its dataset or, for a script, its most frequent benchmark."""
     asked = Counter(each.benchmark for each in evaluations if each.kind == kind and each.ended_at is not None)
     return run.dataset if run.dataset in asked or not asked else asked.most_common(1)[0][0]
 
 
 def _template(conditions: Mapping[str, Any]) -> str:
-    """Return the prompt without its style's own instruction."""
+    """Return the prompt without the instruction of its style."""
     style = conditions.get("style")
     text = str(conditions.get("prompt", ""))
     return text.replace(INSTRUCTIONS[style], "{instruction}") if style in INSTRUCTIONS else text
@@ -72,13 +72,13 @@ def _word(value: object) -> str:
 
 
 def running_tokens(recorded: Floats) -> Floats:
-    """Return the tokens so far; a falling count started again with a resumed run."""
+    """Return the cumulative tokens; where the count falls, a resumed run has restarted it."""
     grown = np.diff(recorded, prepend=0.0)
     return np.cumsum(np.where(grown < 0, recorded, grown))
 
 
 def examples_per_step(run: RunDetail) -> int | None:
-    """Return the distinct training examples of an update (not completions), None if the configuration has no number."""
+    """Return the number of training examples (not completions) per update; None if the configuration has none."""
     batch = (run.config.get("optimization") or {}).get("batch_size")
     copies = (run.config.get("grpo") or {}).get("group_size", 1) if run.method == "grpo" else 1
     return batch // copies if batch and run.method != "none" else None

@@ -1,6 +1,6 @@
-"""What pages read: this process's store, with queries cached for a second so that many tabs cost one.
+"""The pages' access to the store, with queries cached for a second so that many tabs cost as much as one.
 
-The functions at the end are the store's, without their first argument. Pages write through `writer()` and call
+The functions at the end are the store's, without their first argument. Pages write through `writer()` and then call
 `forget()` to see what they wrote.
 """
 
@@ -34,9 +34,9 @@ from store.surroundings import code, machine
 
 SECONDS = 1.0
 SECONDS_OF_ENDED = 60.0
-"""How long the curves of runs that have ended are remembered: only an import could change them."""
+"""Seconds for which curves of ended runs are cached: only an import could change them."""
 SECONDS_OF_CONTENTS = 5.0
-"""A live run gains a new kind of facts once, not each second."""
+"""Seconds for which a run's contents are cached: a live run gains a new kind of data once, not every second."""
 P = ParamSpec("P")
 R = TypeVar("R")
 Query = TypeVar("Query", bound=Callable[..., Any])
@@ -49,22 +49,22 @@ def _open(url: str, readonly: bool) -> Store:
 
 
 def writer() -> Store:
-    """Return the store for intents. Raises StoreError for somebody who may only read."""
+    """Return the store for user actions. Raises StoreError for a viewer who may only read."""
     access.require_write()
     return keeper()
 
 
 def keeper() -> Store:
-    """Return the store for what the dashboard itself writes, whoever looks; create the database. Raises StoreError."""
+    """Return the store for the dashboard's own writes, for any viewer; create the database. Raises StoreError."""
     store = _open(database_url(), readonly=False)
     store.check_file()
     return store
 
 
 def reader() -> Store:
-    """A store that cannot change a row, for whoever may look; ends the page, or the part that refreshes, of others.
+    """Return a read-only store; stop the page, or its refreshing fragment, for viewers who may not read.
 
-    Ends the script here, too, when its tab has been closed or has asked for something else. Raises StoreError.
+    Also end the script if its tab has been closed or has requested something else. Raises StoreError.
     """
     end_if_unwanted()
     access.gate()
@@ -77,19 +77,19 @@ def reader() -> Store:
 
 
 def end_if_unwanted() -> None:
-    """Let Streamlit end a script that nobody waits for any more: call it in loops that draw nothing."""
-    st.session_state.get("any")  # a look at the session's state is such a point, of whatever key
+    """Let Streamlit end a script whose result is no longer wanted: call it in loops that draw nothing."""
+    st.session_state.get("any")  # Streamlit checks for this at each access to the session state
 
 
 def end_page(error: StoreError) -> None:
-    """Stop the page, or its refreshing part, and show why there is nothing to show."""
-    st.error("The database cannot be used.")
+    """Stop the page, or its refreshing fragment, and show the error."""
+    st.error("The database is not usable.")
     st.text(str(error))
     st.stop()
 
 
 def _cached(query: Callable[Concatenate[Store, P], R], seconds: float = SECONDS) -> Callable[P, R]:
-    """Return `query` on the reader's store, cached for a second or so long; `forget` clears it."""
+    """Return `query` on the reader's store, cached for `seconds`; `forget` clears the cache."""
     decorate: Any = st.cache_data(
         ttl=seconds, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
     )
@@ -105,7 +105,7 @@ def _cached(query: Callable[Concatenate[Store, P], R], seconds: float = SECONDS)
 
 
 def kept(entries: int) -> Callable[[Query], Query]:
-    """Cache a query for good: its arguments must identify one state of what it reads."""
+    """Cache a query without a time limit: its arguments must identify the state of what it reads."""
     decorate: Any = st.cache_data(max_entries=entries, show_spinner=False, hash_funcs={Store: attrgetter("url")})
 
     def keep(query: Query) -> Query:
@@ -116,7 +116,7 @@ def kept(entries: int) -> Callable[[Query], Query]:
 
 
 def forget() -> None:
-    """Clear the caches, so that the next reads see what has just been written."""
+    """Clear the caches so that the next reads see the latest writes."""
     for query in _remembered:
         query.clear()
 
@@ -128,12 +128,12 @@ list_run_heads = _cached(runs.list_run_heads)
 
 
 def list_sound_runs() -> list[RunRow]:
-    """The heads of the runs that can be shown; the Runs page alone names the others."""
+    """Return the heads of the runs that can be shown; only the Runs page names the broken ones."""
     return [run for run in list_run_heads() if run.broken is None]
 
 
 def get_row(run_id: int) -> RunRow | None:
-    """A run as the Runs page lists it, pace included; None when it is gone."""
+    """Return a run as listed on the Runs page, pace included; None if it no longer exists."""
     return next(iter(list_runs(ids=(run_id,))), None)
 
 
@@ -151,7 +151,7 @@ read_rollups = _cached(rollups.read_rollups)
 def _ended_rollups(
     store: Store, run_ids: tuple[int, ...], name: str, *, lo: int | None = None, hi: int | None = None, points: int
 ) -> dict[int, Band]:
-    """Streamlit keeps one cache a function: another time to remember needs a function of its own."""
+    """Read roll-ups with a longer cache time, which needs a function of its own: Streamlit caches per function."""
     return rollups.read_rollups(store, run_ids, name, lo=lo, hi=hi, points=points)
 
 

@@ -1,4 +1,4 @@
-"""An example's question and right answer, as every page shows them: inert text, whatever a dataset holds."""
+"""An example's question and gold answer, shown in the same way on every page, as inert text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from store.db.rows import StoredExample
 SHORT = 40
 """Characters of a gold answer in a badge."""
 LONGEST = 20_000
-"""Characters of a text that are shown."""
+"""Maximum characters of a text that are shown."""
 
 
 def truth(example: StoredExample) -> str | None:
-    """Return the right answer in a few words; None if unknown."""
+    """Return the gold answer in a few words; None if unknown."""
     if example.gold is not None and (text := worded(example.gold)) != str(example.answer):
         line = " ".join(text.split())
         return f"gold answer {line if len(line) <= SHORT else f'{line[:SHORT]}…'}"
@@ -26,16 +26,16 @@ def truth(example: StoredExample) -> str | None:
 
 
 def show_truth(example: StoredExample) -> None:
-    """Show a badge with the right answer, if it is known."""
+    """Show a badge with the gold answer, if known."""
     if words := truth(example):
         st.badge(format.literal(words), color="blue")
 
 
 def show_rest(example: StoredExample) -> None:
-    """Show gold answer, whole prompt and other columns, folded, if they say more than question and badge."""
+    """Show the full prompt, gold answer and other columns, folded, if they add to the question and the badge."""
     prompt = whole_prompt(example.prompt)
     parts = {
-        "Whole prompt": prompt if prompt.strip() != example.question.strip() else "",
+        "Full prompt": prompt if prompt.strip() != example.question.strip() else "",
         "Gold answer": worded(example.gold) if example.gold is not None and len(worded(example.gold)) > SHORT else "",
         "Other columns": "\n".join(f"{name}: {worded(value)}" for name, value in (example.columns or {}).items()),
     }
@@ -47,12 +47,12 @@ def show_rest(example: StoredExample) -> None:
 
 
 def worded(value: Any) -> str:
-    """Return a JSON value in words, texts unchanged."""
+    """Return a JSON value as text, strings unchanged."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def whole_prompt(prompt: Any) -> str:
-    """Return a prompt as text: the only turn of messages, or each turn after its role."""
+    """Return a prompt as text: its only message, or each message after its role."""
     if not isinstance(prompt, list):
         return "" if prompt is None else worded(prompt)
     turns = [turn if isinstance(turn, dict) else {"content": turn} for turn in prompt]
@@ -62,7 +62,7 @@ def whole_prompt(prompt: Any) -> str:
 
 
 def _content(turn: dict[str, Any]) -> str:
-    """Return the texts of a turn; pictures are shown separately."""
+    """Return the text of a message; images are shown separately."""
     content = turn.get("content", turn.get("value"))
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]

@@ -1,4 +1,4 @@
-"""The fields of RunConfig as shown on screen: label, help and bounds, from its JSON schema."""
+"""The fields of RunConfig for the screen: label, help and bounds, from its JSON schema."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from trainer.spec.config import RunConfig
 LABELS = {
     "model.id": "Base model",
     "data.dataset": "Dataset",
-    "data.seed": "Seed of the data",
-    "data.path": "Folder of the data",
-    "data.revision": "Revision of the data",
-    "data.traces": "File of reasoning traces",
-    "data.references_only": "Only with a reference",
+    "data.seed": "Data seed",
+    "data.path": "Data folder",
+    "data.revision": "Data revision",
+    "data.traces": "Reasoning traces file",
+    "data.references_only": "Only examples with a reference",
     "lora.rank": "LoRA rank",
     "lora.alpha": "LoRA alpha",
     "lora.dropout": "LoRA dropout",
     "grpo.beta": "KL weight (beta)",
     "grpo.entropy_coef": "Entropy bonus",
     "optimization.max_grad_norm": "Gradient clipping",
-    "max_tokens": "Longest completion",
+    "max_tokens": "Max completion tokens",
     "evaluation.val_every": "Validate every",
     "evaluation.encoder": "Sentence encoder",
-    "evaluation.batch_size": "Answers at once",
-    "evaluation.seed": "Seed of the evaluation",
-    "try_rewards": "Try rewards from files",
+    "evaluation.batch_size": "Evaluation batch size",
+    "evaluation.seed": "Evaluation seed",
+    "try_rewards": "Test reward functions first",
 }
 
 
 class Field(NamedTuple):
-    """A leaf of RunConfig; `kind` is JSON schema's type, bounds are inclusive."""
+    """A leaf of RunConfig; `kind` is its JSON schema type, bounds are inclusive."""
 
     path: str
     kind: str
@@ -82,5 +82,5 @@ _PATHS = re.compile("|".join(rf"(?<![\w.]){re.escape(path)}(?![\w])" for path in
 
 
 def sentence(error: str) -> str:
-    """Return an error with the fields' labels in place of their paths."""
+    """Return an error message with labels in place of field paths."""
     return _PATHS.sub(lambda match: f"“{FIELDS[match.group()].label}”", error)

@@ -1,7 +1,7 @@
 """Plotly figures from numpy arrays. Pure functions.
 
-Background, text and grid colours are left to the component that draws them, which follows the page's theme. Methods
-differ by colour and by dash. Missing values (NaN) are gaps.
+The component that draws them sets background, text and grid colours by the page's theme. Methods differ by colour and
+by dash. Missing values (NaN) are gaps.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#8A93A0",
 )
 PALETTE = (GREEN, ORANGE, PURPLE, SKY, GREY)
-"""Okabe and Ito's colours without the methods' own, and without black and yellow, which vanish in one theme."""
+"""Okabe and Ito's colours without those of the methods, and without black and yellow, which vanish in one theme."""
 METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
-"""Colour and dash of each method of ours."""
+"""Colour and dash of each of our methods."""
 OTHER_STYLE = (PURPLE, "dashdot")
-"""Those of every other method that a script may have."""
+"""Colour and dash of every other method that a script may have."""
 SYMBOLS = ("circle", "square", "diamond", "x")
-"""Markers that distinguish the ranks of a method."""
+"""Markers for the LoRA ranks of a method."""
 
 
 def method_style(method: str) -> tuple[str, str]:
@@ -69,24 +69,24 @@ class Frame(NamedTuple):
     revision: str = ""
     marks: Sequence[Mark] = ()
     cursor: float | None = None
-    """Where the user has put the cursor on the x axis."""
+    """Position of the user's cursor on the x axis."""
     height: int = 260
     """Pixels."""
     zoom: tuple[float, float] | None = None
-    """The part of the x axis that all charts of the page show; None for all of it."""
+    """Range of the x axis that all charts of the page show; None for all of it."""
 
 
 PLAIN = Frame()
 MOST_SLOTS = 4
-"""A curve is taken to lie on an even grid if that has at most this many slots for each of its values."""
+"""A curve is smoothed on an even grid if the grid has at most this many slots per value."""
 NEGLIGIBLE = 1e-12
-"""What is left of the past is not counted below this."""
+"""Weights of past values below this are ignored."""
 
 
 def smooth(x: Floats, y: Floats, weight: float) -> Floats:
     """Return a debiased exponential moving average; NaN stays NaN and does not affect its neighbours.
 
-    `weight` in [0, 1) is what the past keeps over one unit of x, so thinning a curve does not change its smoothness.
+    `weight` in [0, 1) is the factor by which past values decay per unit of x, so thinning a curve keeps its smoothness.
     """
     if weight <= 0:
         return y
@@ -105,14 +105,14 @@ def smooth(x: Floats, y: Floats, weight: float) -> Floats:
 
 
 def _evenly(slots: npt.NDArray[np.int64], values: Floats, kept: float) -> Floats:
-    """Return the average of values in some slots of an even grid, from one of which to the next the past keeps `kept`.
+    """Return the average of values in some slots of an even grid; past values decay by `kept` per slot.
 
-    A single convolution; a loop in Python takes thirty times as long, which fifty runs feel.
+    Uses one convolution: a Python loop takes thirty times as long, which is noticeable with fifty runs.
     """
     reach = min(slots[-1] + 1, math.ceil(math.log(NEGLIGIBLE) / math.log(kept))) if kept > NEGLIGIBLE else 1
     kernel = kept ** np.arange(reach)
     filled, sums = np.zeros(slots[-1] + 1), np.zeros(slots[-1] + 1)
-    # Taken from the first value, so that equal values stay exactly what they are.
+    # Relative to the first value, so that equal values stay exactly equal.
     filled[slots], sums[slots] = 1.0, values - values[0]
     mass, mean = (np.convolve(each, kernel)[slots] for each in (filled, sums))
     return np.asarray(values[0] + mean / mass)
@@ -131,7 +131,7 @@ def _one_by_one(gaps: Floats, values: Floats, weight: float) -> Floats:
 def line_chart(
     lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0, log: bool = False, share: bool = False
 ) -> go.Figure:
-    """Return lines over one x axis: raw values dim behind smoothed ones, intervals as bands, marks as dotted lines.
+    """Return lines over one x axis: dim raw values behind smoothed ones, intervals as bands, marks as dotted lines.
 
     `share` fixes the y axis to 0–100 %, even with `log`.
     """
@@ -154,13 +154,13 @@ def line_chart(
 
 
 def _constant(lines: Sequence[Line]) -> float | None:
-    """Return the single value of all lines, if there is just one: an automatic axis would show it as zero."""
+    """Return the value of all lines if it is always the same: an automatic axis would show it as zero."""
     values = np.unique(np.concatenate([line.y[np.isfinite(line.y)] for line in lines])) if lines else np.empty(0)
     return float(values[0]) if len(values) == 1 else None
 
 
 def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: float = 0.0) -> go.Figure:
-    """Return parts of a whole, stacked in the order given."""
+    """Return the lines as parts of a whole, stacked in the given order."""
     figure = empty(frame)
     for line in lines:
         trace = _curve(line, smooth(line.x, line.y, smoothing), share=False)
@@ -182,9 +182,9 @@ class Bars(NamedTuple):
 def bar_chart(
     groups: Sequence[Bars], frame: Frame = PLAIN, *, last: int, stacked: bool = False, share: bool = False
 ) -> go.Figure:
-    """Return bars of several groups, side by side or stacked; values beyond `last` are added to it, as `last+`.
+    """Return bars of several groups, side by side or stacked; x values beyond `last` are added up as `last+`.
 
-    `share` shows each group's bars as parts of its own sum.
+    `share` shows each group's bars as shares of its own sum.
     """
     figure = empty(frame)
     for group in groups:
@@ -219,14 +219,14 @@ class Path(NamedTuple):
     name: str
     method: str
     rank: int
-    """Position of its rank among those of its method, for the marker."""
+    """Index of its rank among the ranks of its method, for the marker."""
     steps: Sequence[int]
     accuracy: Sequence[float]
     similarity: Sequence[float]
 
 
 def paths(runs: Sequence[Path]) -> go.Figure:
-    """Return accuracy against similarity, one path a run; the last checkpoint is the large marker."""
+    """Return accuracy against similarity, one path per run; the large marker is the last checkpoint."""
     figure = empty(Frame(x_title="mean similarity to the reference", height=360))
     for run in runs:
         color, dash = method_style(run.method)
@@ -255,12 +255,12 @@ def paths(runs: Sequence[Path]) -> go.Figure:
 
 
 def warm_up(smoothing: float) -> int:
-    """Return the steps after which a smoothed curve has forgotten, but for a hundredth, where it began."""
+    """Return the number of steps after which the start of a smoothed curve weighs at most a hundredth."""
     return 0 if smoothing <= 0 else math.ceil(math.log(0.01) / math.log(smoothing))
 
 
 def empty(frame: Frame) -> go.Figure:
-    """Return axes, marks and cursor of a frame, without any data."""
+    """Return the axes, marks and cursor of a frame, without data."""
     uprights = [(mark.x, mark.color, "dot", 1.0) for mark in frame.marks]
     if frame.cursor is not None:
         uprights.append((frame.cursor, GREY, "solid", 2.0))
@@ -278,7 +278,7 @@ def empty(frame: Frame) -> go.Figure:
                 "zeroline": False,
                 "nticks": 8,
                 "rangemode": "tozero",
-                # The page's zoom replaces what was zoomed to in this chart, but leaves its y axis alone.
+                # The page's zoom overrides this chart's own zoom, but not its y axis.
                 "range": frame.zoom,
                 "uirevision": f"{frame.revision}/{frame.zoom}" if frame.revision else None,
             },
@@ -387,5 +387,5 @@ def faded(color: str, opacity: float) -> str:
 
 
 def plain(text: str) -> str:
-    """Escape the bit of HTML that Plotly reads in labels, so that names and messages are shown as they stand."""
+    """Escape the HTML that Plotly interprets in labels, so that names and messages are shown literally."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

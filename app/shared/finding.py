@@ -1,6 +1,6 @@
-"""A search as it is written in an address: the Find page and the export read it by the same function.
+"""A search as encoded in a URL, parsed by the same function for the Find page and the export.
 
-An empty value counts as not given; one that cannot be read is refused, since what it leaves out would pass for found.
+An empty value counts as absent; an invalid one is refused, since ignoring it would show wrong results.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMS = {"Any": None, "Well-formed": True, "Malformed": False}
 CUT = {"Any": None, "Cut off": True, "Complete": False}
 REGEX = {"true": True, "false": False}
 RANGES = {"step": "Step", "reward": "Reward", "tokens": "Tokens", "steps": "Reasoning steps"}
-"""Name in the address, without `_from` and `_to`, and label."""
+"""Label by name in the URL, without `_from` and `_to`."""
 NAMES = frozenset(
     (
         *("run", "q", "regex", "sort", "judged", "form", "cut", "tag", "example", "answer"),
@@ -41,13 +41,13 @@ NAMES = frozenset(
     )
 )
 LONGEST = 60
-"""Characters that are shown of a value that is refused."""
+"""Characters of a refused value that are shown."""
 AT_ONCE = 250
 T = TypeVar("T")
 
 
 class Asked(NamedTuple):
-    """Filter, order and text of one search; without text only columns are searched."""
+    """Filter, order and text of a search; without text, only columns are searched."""
 
     wanted: TraceFilter
     order: Order
@@ -55,16 +55,16 @@ class Asked(NamedTuple):
     is_expression: bool
 
     def matcher(self) -> Matcher | None:
-        """Return a matcher of the text. Raises StoreError if it should be a regular expression and is invalid."""
+        """Return a matcher for the text. Raises StoreError if it is an invalid regular expression."""
         if not self.text:
             return None
         return matching(self.text) if self.is_expression else containing(self.text)
 
 
 def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
-    """Return the search of an address's query; the run has been looked up already.
+    """Return the search in a URL's query; `run_id` is that of its run.
 
-    Raises StoreError for a name that is no filter, or a value that it cannot have.
+    Raises StoreError for an unknown filter or an invalid value.
     """
     if unknown := sorted(set(query) - NAMES):
         raise StoreError(f"There is no filter {unknown[0]!r}: the filters are {', '.join(sorted(NAMES))}.")
@@ -123,7 +123,7 @@ def _shown(text: str) -> str:
 
 
 def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict[str, object]]:
-    """Everything that is found, as the lines of an export."""
+    """Yield all results as the lines of an export."""
     uids = {run.id: run.uid for run in list_run_heads(store)}
     part: list[StoredCompletion] = []
     for row in iter_found(store, search.wanted, search.order, matches):

@@ -1,6 +1,6 @@
 """Numbers, durations and ages in words.
 
-Every function accepts None (or NaN) and returns the dash that stands for "not known".
+Every function accepts None (or NaN) and returns a dash for "unknown".
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ def memory(value: float | None) -> str:
 
 
 def literal(text: str) -> str:
-    """Return text that Streamlit's Markdown shows as it stands; line breaks become spaces.
+    """Return text that Streamlit's Markdown shows literally; line breaks become spaces.
 
-    Addresses become links even where all of their signs are escaped, hence the invisible character in them.
+    URLs become links even with all characters escaped, so they get an invisible character.
     """
     return _MARKDOWN.sub(r"\\\1", _LINKED.sub(NO_LINK, " ".join(text.split())))
 

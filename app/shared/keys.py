@@ -1,4 +1,4 @@
-"""Keyboard shortcuts that Streamlit's buttons cannot have, and the sheet that lists all keys."""
+"""Keyboard shortcuts that Streamlit's buttons do not support, and the list of all shortcuts."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 import streamlit as st
 
 SHEET = {
-    "Every page": {"?": "show these keys", "Tab, Enter": "move to a control, press it"},
-    "Traces": {"← →": "go one step back or on"},
+    "Every page": {"?": "show this list", "Tab, Enter": "move to a control, press it"},
+    "Traces": {"← →": "go to the previous or next step"},
     "One trace": {
-        "k j": "open the trace before or after it in its group, by reward",
+        "k j": "open the previous or next trace of the group, by reward",
         "g": "show all groups of the step, or all answers of the evaluation",
     },
-    "Find": {"k j": "go one page back or on"},
+    "Find": {"k j": "go to the previous or next page"},
     "Drift": {
-        "← →": "go one question back or on",
+        "← →": "go to the previous or next question",
         "d": "order by how much the answers differ",
-        "1 2": "show where only the first, or only the second, is right",
-        "b m x": "show where both are wrong, the most similar, or a random one",
+        "1 2": "show questions that only the first, or only the second, got right",
+        "b m x": "show those that both got wrong, the most similar, or a random one",
     },
 }
-"""What each key does, by where it works."""
+"""What each key does, by page."""
 
 _keys = st.components.v2.component(
     "keys", html="<span hidden></span>", js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
@@ -30,19 +30,19 @@ _keys = st.components.v2.component(
 
 
 def pressed(keys: Sequence[str], *, key: str) -> str | None:
-    """Return the one of `keys` (names of the browser's KeyboardEvent) that caused this script run, if any."""
+    """Return the key (a KeyboardEvent name among `keys`) that caused this rerun, if any."""
     found: str | None = _keys(key=key, data={"keys": list(keys)}, on_pressed_change=lambda: None, height=1).pressed
     return found
 
 
 def sheet() -> None:
-    """Show the button that opens the list of keys; the question mark opens it, too."""
-    is_asked = st.button("Keys", icon=":material/keyboard:", key="keys_sheet", help="All keys, also by ?")
+    """Show the button that opens the list of shortcuts; the question mark opens it too."""
+    is_asked = st.button("Keys", icon=":material/keyboard:", key="keys_sheet", help="Show all keyboard shortcuts (?)")
     if pressed(["?"], key="keys_sheet.key") == "?" or is_asked:
         _sheet()
 
 
-@st.dialog("Keys")
+@st.dialog("Keyboard shortcuts")
 def _sheet() -> None:
     for place, found in SHEET.items():
         st.markdown(f"**{place}**")

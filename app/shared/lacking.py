@@ -1,4 +1,4 @@
-"""Which parts of a page need what a run does not have, and the line that says so."""
+"""What the parts of a page need from a run, and the line that says what is missing."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from store.trace import Form
 
 
 class Need(NamedTuple):
-    """A fact that a part of a page needs, and the clause that says that a run does not have it."""
+    """A fact that a part of a page needs, and the clause that says that a run lacks it."""
 
     is_met: Callable[[Contents], bool]
     why: str
 
 
-FORM = Need(lambda has: has.form != "none", "its texts are read as they are, without a form")
+FORM = Need(lambda has: has.form != "none", "its texts have no required format")
 THINKING = Need(lambda has: has.form == "cot", "its texts have no think tags")
 TAGS = Need(lambda has: has.form in ("cot", "direct"), "its texts have no answer tags")
-JUDGED = Need(lambda has: has.said.judged, "none of its answers was called right or wrong")
+JUDGED = Need(lambda has: has.said.judged, "none of its answers was judged right or wrong")
 COUNTED = Need(lambda has: has.said.counted, "no answer could be read as a count")
 REWARDS = Need(lambda has: has.said.rewarded, "no rewards were recorded")
-LENGTHS = Need(lambda has: has.said.lengths, "no lengths in tokens were recorded")
-GROUPS = Need(lambda has: has.said.groups, "no answers to one prompt were compared with each other")
+LENGTHS = Need(lambda has: has.said.lengths, "no token counts were recorded")
+GROUPS = Need(lambda has: has.said.groups, "no groups of completions were recorded")
 TRUE_COUNTS = Need(lambda has: has.said.true_counts, "no question has a count as its gold answer")
-COMPLETIONS = Need(lambda has: has.sampled.any, "no completions of its training were recorded")
+COMPLETIONS = Need(lambda has: has.sampled.any, "no training completions were recorded")
 EVALUATIONS = Need(lambda has: has.evaluated.any, "no evaluation was recorded")
 JUDGED_EVALUATIONS = Need(lambda has: has.evaluated.judged, "none of its evaluations was judged")
 REFERENCES = Need(lambda has: has.said.references, "no question has reference reasoning")
 
 FORMS: tuple[Form, ...] = ("none", "boxed", "direct", "cot")
-"""Forms of texts, loosest first."""
+"""Formats of texts, loosest first."""
 Parts = Mapping[str, tuple[Need, ...]]
 """Parts of a page by name, each with its needs."""
 
 
 def is_script(run: RunRow | RunDetail) -> bool:
-    """Return whether a script that is not ours was recorded as this run."""
+    """Return whether the run was recorded by a script other than our trainer."""
     return run.dataset == RECORDED
 
 
@@ -51,7 +51,7 @@ def allows(has: Contents, *needs: Need) -> bool:
 
 
 def lacking(has: Contents, parts: Parts) -> dict[str, list[str]]:
-    """Return the parts that cannot be shown by the first reason why."""
+    """Return the parts that cannot be shown, by the first reason."""
     found: dict[str, list[str]] = {}
     for part, needs in parts.items():
         missing = next((need for need in needs if not need.is_met(has)), None)
@@ -67,7 +67,7 @@ def sentence(has: Contents, parts: Parts, verb: str = "Not shown") -> str | None
 
 
 def common(each: Sequence[Contents]) -> Contents:
-    """Return what all of several runs have; texts are read as strictly as the loosest of their forms allows."""
+    """Return what all of the runs have; texts are read by the loosest of their formats."""
     form = min((has.form for has in each), key=FORMS.index)
 
     def shared(answers: Sequence[Answers]) -> Answers:

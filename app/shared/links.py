@@ -1,6 +1,6 @@
-"""Addresses of the dashboard: navigation within a page, and links that work behind any proxy.
+"""URLs of the dashboard: navigation within a page, and links that work behind any proxy.
 
-Only a user's action may change an address, never the drawing of a page: going back would change it again.
+Only a user's action may change the URL, never the drawing of a page: otherwise going back would change it again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from streamlit.runtime.state.session_state_proxy import get_session_state
 from store.metrics import MAX_STEP
 
 Zoom = tuple[float, float] | None
-"""The part of the x axis that is shown, None for all of it."""
+"""Visible range of the x axis; None for all of it."""
 MEDIA = "api/media"
-"""Relative, like all links here: pages lie side by side, and a proxy may serve them below a path of its own."""
+"""Relative, like all links here: pages lie side by side, and a proxy may serve them below any path."""
 
 
 def go(*forget: str, **place: str) -> None:
-    """Change the address in one step, so that one press of Back undoes it; `forget` names parameters to remove.
+    """Change the URL in one step, so that one press of Back undoes it; `forget` names parameters to remove.
 
-    `st.query_params` takes a step for each removed parameter, and refuses those that belong to a widget.
+    `st.query_params` makes one step per removed parameter, and refuses those bound to a widget.
     """
     with get_session_state().query_params() as address:
         kept = {name: value for name, value in address.to_dict().items() if name not in forget}
@@ -32,17 +32,17 @@ def go(*forget: str, **place: str) -> None:
 
 
 def whole(text: str) -> int | None:
-    """Return a whole number in ASCII digits, as addresses write it; None for others, or if no column can hold it."""
+    """Return a whole number written in ASCII digits; None for anything else, or if no column can hold it."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= MAX_STEP else None
 
 
 def number(name: str) -> int | None:
-    """Return the whole number of a parameter in the address."""
+    """Return a URL parameter as a whole number."""
     return whole(st.query_params.get(name, ""))
 
 
 def step() -> int | None:
-    """Return the step of the cursor."""
+    """Return the step of the cursor, from the URL."""
     return number("step")
 
 
@@ -55,7 +55,7 @@ def clear_step() -> None:
 
 
 def zoom() -> Zoom:
-    """Return the part of the x axis in the address, `zoom=LOW,HIGH`; None for all of it."""
+    """Return the range of the x axis in the URL, `zoom=LOW,HIGH`; None for all of it."""
     parts = st.query_params.get("zoom", "").split(",")
     try:
         low, high = map(float, parts)
@@ -72,7 +72,7 @@ def set_zoom(to: Zoom) -> None:
 
 
 def page(name: str, **query: str | int) -> str:
-    """Return the address of another page, not escaped."""
+    """Return the URL of another page, not escaped."""
     return f"{name}?{urlencode(query)}" if query else name
 
 

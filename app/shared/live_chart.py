@@ -1,9 +1,9 @@
-"""A Plotly chart that survives refreshes: zoom, pan and legend choices stay while the data change.
+"""A Plotly chart that survives refreshes: zoom, pan and legend choices stay when the data change.
 
-Its two save buttons write what is on the screen as PNG or SVG, named after the chart's key.
+Its two save buttons export the chart as PNG or SVG, named after the chart's key.
 
-`st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's colours, with
-the plotly.js of the plotly package, which `python -m app` serves.
+`st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's theme, with the
+plotly.js of the plotly package, which `python -m app` serves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _library = st.components.v2.component(
 
 
 class ClickedPoint(NamedTuple):
-    """Where the user clicked: the x of the nearest point, the name of its curve, and the key in the curve's `meta`."""
+    """The clicked point: the x of the nearest point, the name of its curve, and the key in the curve's `meta`."""
 
     x: float
     curve: str
@@ -50,18 +50,18 @@ class ClickedPoint(NamedTuple):
 
 
 class Legend(NamedTuple):
-    """What the legend of a page (`app.curves.legend`) has chosen among keys of curves: hidden ones, one in front."""
+    """State of a page's legend (`app.curves.legend`): keys of the hidden curves, and of the one in front."""
 
     hidden: tuple[str, ...] = ()
     front: str | None = None
 
 
 Figure = dict[str, Any]
-"""A figure as plotly.js reads it, for charts of so many curves that plotly.py's objects would take too long."""
+"""A figure as plotly.js JSON, for charts with so many curves that plotly.py's objects would be too slow."""
 
 
 def load_library() -> None:
-    """Let the browser fetch plotly.js while the page is still being built; call it at the top of a page of charts."""
+    """Let the browser fetch plotly.js while the page is being built; call it at the top of a page with charts."""
     with st.container(key="plotly_library"):
         _library(key="plotly_library_loader", data={"library": _LIBRARY})
 
@@ -75,10 +75,10 @@ def live_chart(
     on_zoom: Callable[[Zoom], None] | None = None,
     legend: Legend | None = None,
 ) -> None:
-    """Draw `figure` under a `key` that is the chart's identity; `alt` is its takeaway in a sentence.
+    """Draw `figure` under a `key` that is the chart's identity; `alt` states its takeaway in a sentence.
 
-    `on_click` and `on_zoom` are called, as Streamlit's callbacks are, before the rerun that they cause. With `legend`
-    the chart follows the page's legend and highlights, with all others that do, the run that the mouse is nearest to.
+    `on_click` and `on_zoom` are called, like Streamlit's callbacks, before the rerun that they cause. With `legend`
+    the chart follows the page's legend and, with the page's other charts, highlights the run nearest to the mouse.
     """
 
     def report() -> None:
@@ -108,7 +108,7 @@ def live_chart(
 
 
 def figure_json(figure: go.Figure | Figure) -> str:
-    """Return the figure with a uid for each trace, by which plotly.js remembers hidden curves; plotly.py omits it.
+    """Return the figure with a uid per trace, by which plotly.js remembers hidden curves; plotly.py omits it.
 
     plotly.js builds a CSS selector from a uid, so it must contain no slash or space.
     """
@@ -122,6 +122,6 @@ def figure_json(figure: go.Figure | Figure) -> str:
 
 
 def packed(values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return numbers as plotly.js reads them fastest: a typed array in base64."""
+    """Return numbers as a base64 typed array, which plotly.js reads fastest."""
     shape = {"shape": ",".join(map(str, values.shape))} if values.ndim > 1 else {}
     return {"dtype": values.dtype.str[1:], "bdata": base64.b64encode(values.tobytes()).decode(), **shape}

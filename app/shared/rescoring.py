@@ -1,7 +1,7 @@
-"""Score a past run again under other weights or rules, step by step.
+"""Rescore a past run under other weights or rules, step by step.
 
-Only what was sampled is scored again: under other rewards the policy would have developed differently. Recorded values
-are used if there are any; the others are computed by the trainer's own rewards.
+Only the recorded samples are rescored: under other rewards the policy would have developed differently. Recorded values
+are used where they exist; missing ones are computed by the trainer's own rewards.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Change(NamedTuple):
 
 
 class StepScores(NamedTuple):
-    """One step, scored again."""
+    """One rescored step."""
 
     step: int
     completions: int
@@ -59,18 +59,18 @@ class StepScores(NamedTuple):
     """Groups whose rewards differ."""
     live_after: int
     other_best: int
-    """Groups whose best completion was not among the best before."""
+    """Groups whose best completions include none of the previous best."""
     turned: int
-    """Completions whose advantage changed its sign."""
+    """Completions whose advantage changed sign."""
     reward_before: float
     """Mean reward."""
     reward_after: float
     changes: tuple[Change, ...]
-    """The largest changes of an advantage."""
+    """Completions with the largest change in advantage."""
 
 
 def rescore(rows: Iterable[StoredCompletion], config: RunConfig, scheme: Scheme) -> Iterator[StepScores]:
-    """Yield the scored steps of a run, whose completions come by step."""
+    """Yield the rescored steps of a run; `rows` are its completions in order of steps."""
     for step, each in groupby(rows, key=lambda row: row.step):
         yield _step(step, [row for row in each if row.reward is not None], config, scheme)
 
@@ -92,7 +92,7 @@ def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Sche
 def components(
     rows: Sequence[StoredCompletion] | Sequence[StoredPrediction], labels: Iterable[str], config: RunConfig
 ) -> dict[str, Floats]:
-    """Return raw values by component, shape (rows,); NaN if there is none and none can be computed."""
+    """Return raw values by component, shape (rows,); NaN where a value is neither recorded nor computable."""
     found = {}
     for label in labels:
         values = [row.rewards.get(label) for row in rows]
@@ -108,7 +108,7 @@ def compute(label: str, texts: Sequence[str], truths: Sequence[int | None], conf
 
 
 def total(values: Mapping[str, Floats], scheme: Scheme, wellformed: npt.NDArray[np.bool_]) -> Floats:
-    """Return the weighted sum under the scheme, shape (rows,); a missing value pays nothing."""
+    """Return the weighted sum under the scheme, shape (rows,); a missing value counts as 0."""
     paid = {label: np.nan_to_num(each) for label, each in values.items()}
     if scheme.steps_need_answer and "steps" in paid and "accuracy" in paid:
         paid["steps"] = np.where(paid["accuracy"] > 0, paid["steps"], 0.0)

@@ -1,4 +1,4 @@
-"""Buttons that act on runs, with their effects as tooltips, and the confirmation of a deletion."""
+"""Buttons that act on runs, with tooltips that state their effects, and the confirmation of a deletion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TO_DELETE = "runs to delete"
 
 
 def attempt(action: Callable[..., str], *arguments: object) -> None:
-    """Run a button's action; its result, or why it failed, is shown as a toast."""
+    """Run a button's action, and show its result or error as a toast."""
     try:
         st.toast(format.literal(action(*arguments)), icon=":material/check:")
     except (StoreError, ConfigError) as error:
@@ -27,7 +27,7 @@ def attempt(action: Callable[..., str], *arguments: object) -> None:
 
 
 def demo_button() -> None:
-    """Show the button that trains the demo, while there is no run of one's own."""
+    """Show the button that trains the demo, if the user has no runs."""
     if not all(map(recorded.is_recorded, data.list_run_heads())):
         return
     if st.button(
@@ -35,21 +35,21 @@ def demo_button() -> None:
         type="primary",
         icon=":material/play_arrow:",
         key="start_demo",
-        help="Trains the embedded model by GRPO, then by SFT, in about ten minutes and without a download.",
+        help="Trains the embedded model with GRPO, then with SFT; takes about ten minutes and needs no download.",
     ):
         attempt(intents.start_demo)
         st.rerun()
 
 
 def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> None:
-    """Show one button that asks each run to stop; pressed again, it insists. `levels` are those requested so far."""
+    """Show one button that asks each run to stop, more strongly each time; `levels` are those requested so far."""
     stoppable = [run for run in runs if intents.can_stop(run)]
     level = min(max(levels, default=0) + 1, max(map(intents.strongest_stop, stoppable), default=1))
     label, explanation = status.STOP_LEVELS[level]
     if all(run.status == "queued" for run in stoppable):
-        explanation = "Takes it out of the queue."
+        explanation = "Removes it from the queue."
     icon = ":material/stop_circle:"
-    # Each level is a button of its own: a click that the busy page takes twice must not insist.
+    # Each level is a separate button: a click that a busy page handles twice must not escalate.
     own = key if level == 1 else f"{key}_{level}"
     explanation = explanation if stoppable else "Nothing to stop."
     if st.button(label, icon=icon, key=own, disabled=not stoppable, help=explanation):
@@ -61,11 +61,11 @@ def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> N
 def resume_button(runs: Sequence[RunRow], *, key: str) -> None:
     reasons = [intents.why_not_resumed(run) for run in runs]
     resumable = [run for run, reason in zip(runs, reasons, strict=True) if reason is None]
-    explanation = "Goes on from the last checkpoint, in the queue's order."
+    explanation = "Continues from the last checkpoint; the job goes into the queue."
     anew = [run for run in resumable if intents.begins_anew(run)]
     if anew:
-        which = "Begins" if len(anew) == len(resumable) == 1 else f"{len(anew)} of these runs begin"
-        explanation = f"{which} anew, in place of the steps so far: there is no checkpoint yet to go on from."
+        which = "Restarts" if len(anew) == len(resumable) == 1 else f"{len(anew)} of these runs restart"
+        explanation = f"{which} from step 0 and replaces the steps so far: there is no checkpoint yet."
     if not resumable:
         explanation = str(reasons[0]) if reasons else intents.ONLY_UNFINISHED
     if st.button("Resume", icon=":material/play_circle:", key=key, disabled=not resumable, help=explanation):
@@ -81,11 +81,11 @@ def clone_button(run: RunRow | None, *, key: str) -> None:
 
 
 def branch_button(run: RunDetail, *, key: str) -> None:
-    """Show a choice of the run's checkpoints, each opening the launch form to branch from it."""
+    """Show the run's checkpoints, each of which opens the launch form to branch from it."""
     found = data.list_checkpoints(run.id)
     if not found:
         return
-    help = "A new run that starts from one of these checkpoints, with other rewards or rates."
+    help = "Start a new run from one of these checkpoints, with other settings."
     with st.popover("Branch", icon=":material/call_split:", key=key, help=help):
         for each in found:
             accuracy = "" if each.value is None else f", accuracy {format.percent(each.value)}"
@@ -95,16 +95,16 @@ def branch_button(run: RunDetail, *, key: str) -> None:
 
 
 def tags_button(runs: Sequence[RunRow], *, key: str) -> None:
-    """A form of the tags that all of these runs have."""
-    help = "Words to find runs by: the search looks at them." if runs else "Select runs to tag them."
+    """Show a form for the tags that all of these runs share."""
+    help = "Add tags to find runs by; the search includes them." if runs else "Select runs to tag them."
     with st.popover("Tags", icon=":material/sell:", key=key, disabled=not runs, help=help):
         if not runs:
             return
         shared = sorted(intents.shared_tags(runs))
-        chosen = "-".join((*(run.uid for run in runs), *shared))  # another form once somebody has changed the tags
+        chosen = "-".join((*(run.uid for run in runs), *shared))  # a new form once the tags have changed
         with st.form(f"{key}_form_{chosen}", border=False):
             tags = st.multiselect(
-                "Tags" if len(runs) == 1 else f"Tags of all {len(runs)} runs",
+                "Tags" if len(runs) == 1 else f"Tags shared by all {len(runs)} runs",
                 sorted({*shared, *(tag for run in data.list_sound_runs() for tag in run.tags)}),
                 default=shared,
                 key=f"{key}_tags_{chosen}",
@@ -122,7 +122,7 @@ def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
     """Request confirmation: the page must call `confirm_deletion` outside of its fragments."""
     deletable = [run for run in runs if run.status not in status.OPEN]
     explanation = (
-        "Removes runs with all that they recorded. Asks first." if deletable else "Stop a run before you delete it."
+        "Deletes runs with all their data, after a confirmation." if deletable else "Stop a run before you delete it."
     )
     if st.button("Delete", icon=":material/delete:", key=key, disabled=not deletable, help=explanation):
         st.session_state[TO_DELETE] = [run.uid for run in deletable]
@@ -130,7 +130,7 @@ def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
 
 
 def confirm_deletion(*, then: str | None = None) -> None:
-    """Opens the question if a deletion was asked for; goes to the page `then` once it is done."""
+    """Open the confirmation dialog if a deletion was requested; open the page `then` once it is done."""
     uids = frozenset(st.session_state.get(TO_DELETE, ()))
     found = [run for run in data.list_run_heads() if run.uid in uids] if uids else []
     if found:
@@ -138,7 +138,7 @@ def confirm_deletion(*, then: str | None = None) -> None:
 
 
 def what_goes(run: RunRow) -> str:
-    """Return what a deletion removes, in numbers, and the folder by its path."""
+    """Return what a deletion removes: numbers of rows, and the path of the folder."""
     own = state.belongings(data.reader(), run.id)
     folder = intents.folder_of(run)
     return (
@@ -152,11 +152,13 @@ def _forget_deletion() -> None:
     st.session_state[TO_DELETE] = []
 
 
-@st.dialog("Delete for good?", on_dismiss=_forget_deletion)
+@st.dialog("Delete permanently?", on_dismiss=_forget_deletion)
 def _question(runs: Sequence[RunRow], then: str | None) -> None:
     for run in runs:
         st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}\n{what_goes(run)}")
-    st.caption("Curves, tags, notes and events go too. Images stay until the System page removes what no run needs.")
+    st.caption(
+        "Also deletes curves, tags, notes and events. Images stay until you remove unused data on the System page."
+    )
     with st.container(horizontal=True, horizontal_alignment="right"):
         word = "Delete" if len(runs) == 1 else f"Delete {len(runs)} runs"
         is_refused = st.button("Cancel", key="deletion_no")

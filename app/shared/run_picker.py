@@ -1,6 +1,6 @@
-"""The run in view: one choice for all pages, shown in the sidebar, kept in the address and in every link.
+"""The current run: one choice for all pages, shown in the sidebar, kept in the URL and in every link.
 
-The run in the address is shown, else the one shown before in this tab, else the one most worth seeing.
+It is the run in the URL, else the last one shown in this tab, else the most interesting one.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from store.db.rows import RunRow
 
 KEY = "run_in_view"
 SHOWN, LINKED = "run_in_view.uid", "run_in_view.linked"
-"""The run that a page without a run in its address shows, and the one that links name."""
+"""Session key of the current run: shown by a page without a run in its URL, and named in links."""
 SEVERAL = "run_in_view.several"
 OFFERED = 200
-"""The newest runs, which the picker offers beside those at work and the one in the address."""
+"""Number of newest runs in the picker, beside active ones and the one in the URL."""
 PLACES = ("step", "zoom", "group", "completion", "prediction", "evaluation")
-"""Parameters of the address that mean a place in one run, and nothing in another."""
+"""URL parameters that refer to a place in one run, and are dropped for another."""
 FORGOTTEN = {"drift": ("sides", "runs", "on", "example", "phrase"), "compare": ("runs", "experiment"), "find": ("all",)}
-"""Further parameters that another run in view replaces, by page."""
+"""More parameters that are dropped when the current run changes, by page."""
 
 
 def has_recorded(run: RunRow) -> bool:
-    """Return whether a run has made a step."""
+    """Return whether a run has completed a step."""
     return run.step > 0
 
 
 def has_sampled(run: RunRow) -> bool:
-    """Return whether a run has trained by a method that samples completions."""
+    """Return whether a run has trained with a method that samples completions."""
     return run.step > 0 and run.method not in status.SAMPLES_NOTHING
 
 
 def most_worth_seeing(runs: Sequence[RunRow]) -> RunRow:
-    """Return the newest of those with most to see.
+    """Return the newest run of the most interesting kind.
 
-    That is, of the runs with data: at work (first those that sample, which have traces to read), finished, ended early,
-    recorded by the project; then those without.
+    Runs with data come first: active (sampling ones first, since they have traces), finished, ended early, recorded by
+    the project; then runs without data.
     """
     return min(runs, key=_rank)
 
@@ -56,7 +56,7 @@ def _rank(run: RunRow) -> tuple[int, bool]:
 
 
 def offered() -> list[RunRow]:
-    """Return the runs that can be chosen, newest first; the session's and the address's are always among them."""
+    """Return the runs that can be chosen, newest first, always with the session's and the URL's."""
     wanted = (st.query_params.get("run"), st.session_state.get(SHOWN), _owner())
     uids = tuple(sorted({uid for uid in wanted if uid}))
     return [run for run in data.list_run_heads(newest=OFFERED, uids=uids) if run.broken is None]
@@ -68,7 +68,7 @@ def _owner() -> str | None:
 
 
 def choose(runs: Sequence[RunRow]) -> RunRow | None:
-    """Return the run in view and remember it for the pages and for links to them; None if there is no run at all."""
+    """Return the current run and remember it for pages and links; None if there are no runs."""
     if not runs:
         st.session_state.pop(SHOWN, None)
         return None
@@ -85,30 +85,30 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
 
 
 def in_view(runs: Sequence[RunRow]) -> RunRow:
-    """Return the run in view for a page that shows one; warn if the address asks for a run that is gone."""
+    """Return the current run for a page that shows one; warn if the run in the URL no longer exists."""
     wanted = st.query_params.get("run")
     if wanted and all(run.uid != wanted for run in runs):
         name = format.literal(wanted)
-        st.warning(f"There is no run {name}; this one is shown instead.", icon=":material/warning:")
+        st.warning(f"There is no run {name}; showing this one instead.", icon=":material/warning:")
     found = choose(runs)
-    assert found is not None, "pages say that there are no runs before they ask for one"
+    assert found is not None, "pages must handle the case without runs first"
     return found
 
 
 def carried() -> dict[str, str]:
-    """Return what links to other pages add to their address: the run in view, and the runs that are compared."""
+    """Return the parameters that links to other pages carry: the current run, and the compared runs."""
     kept = {"run": st.session_state.get(LINKED), "runs": st.session_state.get(SEVERAL)}
     return {name: value for name, value in kept.items() if value}
 
 
 def forget_several() -> None:
-    """Let the page choose what it compares."""
+    """Clear the choice of compared runs, so that the page chooses."""
     st.session_state.pop(SEVERAL, None)
     links.go("runs")
 
 
 def labels(runs: Sequence[RunRow]) -> Mapping[str, str]:
-    """Return `demo-grpo · GRPO · running` by uid, or `· recorded`; runs of equal names are told apart by their uid."""
+    """Return `demo-grpo · GRPO · running` (or `· recorded`) by uid; runs with equal names also get their uid."""
     names = Counter(run.name for run in runs)
     return {run.uid: label(run) if names[run.name] == 1 else f"{label(run)} · {run.uid}" for run in runs}
 
@@ -119,12 +119,12 @@ def label(run: RunRow) -> str:
 
 
 def show(runs: Sequence[RunRow], chosen: RunRow, page: str) -> None:
-    """Show the choice of the run in view."""
+    """Show the choice of the current run."""
     named = labels(runs)
     st.session_state[KEY] = chosen.uid
-    st.selectbox("Run in view", list(named), key=KEY, format_func=named.__getitem__, on_change=_go_to, args=(page,))
+    st.selectbox("Current run", list(named), key=KEY, format_func=named.__getitem__, on_change=_go_to, args=(page,))
     if len(runs) >= OFFERED:
-        st.caption(f"The newest {OFFERED} runs are offered: open an older one on the Runs page.")
+        st.caption(f"Lists the newest {OFFERED} runs: open an older one from the Runs page.")
 
 
 def _go_to(page: str) -> None:

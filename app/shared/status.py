@@ -22,28 +22,28 @@ METHODS = {
     "nash_md": "Nash-MD",
     "reward": "reward model",
 }
-"""Our methods in words, and those of scripts that TRL has a trainer for; any other word is shown as it is."""
+"""Names of our methods and of those that TRL has a trainer for; any other method is shown by its own name."""
 SAMPLES_NOTHING = frozenset({"sft", "dpo", "kto", "orpo", "cpo", "bco", "reward", "none", "unknown"})
-"""Methods that sample no completions while they train, or of which that is not known."""
+"""Methods that sample no completions in training, or for which that is unknown."""
 STOP_LEVELS = {
-    1: ("Stop", "Finishes the step, saves a checkpoint and ends. The run can be resumed."),
-    2: ("Terminate", "Asked to stop already. Ends the process now; what came after the last checkpoint is lost."),
-    3: ("Kill", "Asked to terminate already. Kills the process; what came after the last checkpoint is lost."),
+    1: ("Stop", "Finishes the step, saves a checkpoint and ends. You can resume the run."),
+    2: ("Terminate", "A stop is pending. Ends the process now; progress since the last checkpoint is lost."),
+    3: ("Kill", "A termination is pending. Kills the process; progress since the last checkpoint is lost."),
     4: (
-        "Give up",
-        "Its host was asked to kill it and does not answer. Closes the job here, whatever becomes of it there.",
+        "Mark as lost",
+        "Its host was asked to kill it and does not respond. Closes the job in the database; it may still be running.",
     ),
 }
 STOPPING = {
-    1: "It finishes the step or the batch at hand and saves a checkpoint.",
-    2: "It was told to end at once.",
-    3: "It was told to be killed.",
+    1: "Stopping: it finishes the current step or batch and saves a checkpoint.",
+    2: "Terminating: it was asked to end immediately.",
+    3: "Killing: it was asked to be killed.",
 }
-"""What is going on after each stop level, while the process still lives."""
+"""What happens after each stop level while the process is still alive."""
 STILL_AFTER = 60.0
-"""Seconds without a heartbeat (one comes every five) after which a job of another host is called silent."""
+"""Seconds without a heartbeat (sent every five) after which a job on another host is called silent."""
 SILENT_AFTER = 180.0
-"""Seconds without news after which a running process is called silent, unless its steps take long."""
+"""Seconds without output after which a running process is called silent, unless its steps take long."""
 EVALUATED = {
     "probe": "probe",
     "val": "validation",
@@ -51,11 +51,11 @@ EVALUATED = {
     "baseline": "baseline",
     "thinking": "CoT-faithfulness probe",
 }
-"""Kinds of evaluations in words."""
+"""Labels of the kinds of evaluations."""
 
 
 class Badge(NamedTuple):
-    """How a state is shown, in Streamlit's badge colours."""
+    """Label, badge colour and icon of a state."""
 
     label: str
     color: Literal["gray", "blue", "green", "orange", "red"]
@@ -80,22 +80,22 @@ SILENT = Badge("silent", "orange", ":material/wifi_off:")
 
 
 def look(state: str | None) -> Badge:
-    """Return the look of a state; runs without a job of ours were imported."""
+    """Return the badge of a state; runs without a job were imported."""
     return LOOKS.get(state or "", IMPORTED)
 
 
 def look_now(run: RunRow, now: float) -> Badge:
-    """Return the look of a run's state, or of a script that fell silent."""
+    """Return the badge of a run's state, or that of a silent script."""
     return look(run.status) if scripts.silent_since(run, now) is None else SILENT
 
 
 def progress(run: RunRow) -> float | None:
-    """Return the share of the steps that are done, 0 to 1; None if the end is unknown."""
+    """Return the share of completed steps, 0 to 1; None if the total is unknown."""
     return min(1.0, run.step / run.max_steps) if run.max_steps else None
 
 
 def seconds_left(run: RunRow) -> float | None:
-    """Return the time until the last step at the current pace; None unless it trains and the pace is known."""
+    """Return the seconds until the last step at the current pace; None unless the run trains at a known pace."""
     if run.status not in ACTIVE or run.job_kind != "train" or run.seconds_per_step is None:
         return None
     remaining = (run.max_steps or 0) - run.step
@@ -108,10 +108,10 @@ def steps(run: RunRow) -> str:
 
 
 def silence(run: RunRow, now: float, still: float | None = None) -> str | None:
-    """Return a warning if a live run has been silent for far longer than its steps take.
+    """Return a warning if an active run has been silent for much longer than its steps take.
 
-    A script is judged by when it was last heard of; any other job of another host by its heartbeat alone, which has
-    stood still for `still` seconds.
+    A script is judged by the time of its last message; any other job on another host only by its heartbeat, which has
+    not changed for `still` seconds.
     """
     if run.dataset == RECORDED:
         since = scripts.silent_since(run, now)
@@ -119,11 +119,11 @@ def silence(run: RunRow, now: float, still: float | None = None) -> str | None:
     if still is not None:
         if run.status not in ACTIVE or still <= STILL_AFTER:
             return None
-        return f"silent for {format.duration(still)}: no heartbeat comes from {run.host}, look there"
+        return f"silent for {format.duration(still)}: no heartbeat from {run.host}, check that host"
     patience = max(SILENT_AFTER, 20 * (run.seconds_per_step or 0))
     if run.status not in ACTIVE or run.spoke_at is None or now - run.spoke_at <= patience:
         return None
-    return f"silent for {format.duration(now - run.spoke_at)}: it may hang, see its log"
+    return f"silent for {format.duration(now - run.spoke_at)}: it may be stuck, see its log"
 
 
 def sentence(run: RunRow, now: float, *, last_step_at: float | None = None, still: float | None = None) -> str:
@@ -141,7 +141,7 @@ def sentence(run: RunRow, now: float, *, last_step_at: float | None = None, stil
 
 
 def measured(run: RunRow) -> str | None:
-    """Return what a run's accuracy was measured on, `probe of 24 · step 80`; its answers are always greedy."""
+    """Return what a run's accuracy was measured on, `probe of 24 · step 80`; answers are always greedy."""
     if run.accuracy is None or run.evaluation_kind is None:
         return None
     of = f" of {format.count(run.accuracy_n)}" if run.accuracy_n else ""

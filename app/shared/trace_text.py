@@ -1,7 +1,7 @@
 """Model output as inert HTML.
 
-Every character of a completion passes through `visible`: markup is escaped, and what a browser would hide or obey
-(control characters, direction marks, zero-width characters) is spelt out.
+Every character of a completion passes through `visible`: markup is escaped, and characters that a browser would hide
+or interpret (control characters, direction marks, zero-width characters) are spelt out.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ HIDDEN = re.compile(
     "\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 MOST_SHOWN = 1500
-"""Characters of a completion that are shown before "show all"."""
+"""Characters of a completion shown before "Show all"."""
 SPOT = 80
-"""Most characters underlined from the one that broke the grammar; browsers draw wavy lines slowly."""
+"""Maximum characters underlined from the one that broke the grammar; browsers draw wavy lines slowly."""
 
 
 class Body(NamedTuple):
@@ -30,12 +30,12 @@ class Body(NamedTuple):
 
 
 def visible(text: str) -> str:
-    """Return text escaped for HTML content or attributes; newlines survive every re-formatting."""
+    """Return text escaped for HTML content or attributes; newlines survive reformatting."""
     return html.escape(HIDDEN.sub(_code_point, text)).replace("\n", "&#10;")
 
 
 def marked(text: str) -> str:
-    """Return text like `visible`, for HTML content: spelt-out characters are set apart from the rest."""
+    """Return text like `visible`, for HTML content, with spelt-out characters highlighted."""
     parts, end = [], 0
     for match in HIDDEN.finditer(text):
         parts.append(visible(text[end : match.start()]))
@@ -50,7 +50,7 @@ def _code_point(match: re.Match[str]) -> str:
 
 
 def excerpt(text: str, length: int = 160) -> str:
-    """Return the beginning of a text on one line, escaped, with an ellipsis if it goes on."""
+    """Return the beginning of a text on one line, escaped, with an ellipsis if it is longer."""
     line = " ".join(text[: 4 * length].split())
     more = len(line) > length or len(text) > 4 * length
     return visible(line[:length]) + ("…" if more else "")
@@ -59,8 +59,8 @@ def excerpt(text: str, length: int = 160) -> str:
 def body(trace: Trace, *, limit: int | None = MOST_SHOWN) -> Body:
     """Return a completion's HTML, of at most `limit` characters (None: all).
 
-    Well-formed reasoning is a column of its steps; anything else is the raw text, underlined from the character that
-    broke the grammar, with the rule in words.
+    Well-formed reasoning is shown as a column of steps; anything else as raw text, underlined from the character that
+    broke the grammar, with the violated rule.
     """
     shown = (
         (_thinking(trace, limit) if trace.think else _direct(trace, limit)) if trace.wellformed else _raw(trace, limit)

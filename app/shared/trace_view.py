@@ -1,6 +1,6 @@
 """One trace, and the traces of one group, as expandable rows.
 
-A row shows advantage, reward, its components, length and answer at a glance; opened, it shows the reasoning.
+A collapsed row shows advantage, reward, components, length and answer; an expanded one also shows the reasoning.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from store.trace import Form, Trace, parse
 STYLE = Path(__file__).with_suffix(".css")
 
 LONGEST_ANSWER = 24
-"""Characters of an answer in words."""
+"""Characters of a text answer that are shown."""
 Row = StoredCompletion | StoredPrediction
 
 
 class Summary(NamedTuple):
-    """Figures of a group; `right` is None if unknown, `dead` says why it teaches nothing, None if it does."""
+    """Figures of a group; `right` is None if unknown, `dead` says why all advantages are 0, None if they are not."""
 
     size: int
     mean: float | None
@@ -76,7 +76,7 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
     if row.tokens is not None:
         parts.append(f'<span class="tv-quiet tv-tokens">{row.tokens} tokens</span>')
     if row.truncated:
-        parts.append('<span class="tv-mark" title="The token limit cut it off.">truncated</span>')
+        parts.append('<span class="tv-mark" title="Cut off at the token limit.">truncated</span>')
     if not row.wellformed:
         parts.append('<span class="tv-mark">malformed</span>')
     if link:
@@ -88,9 +88,9 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
 
 
 def chip(row: Row) -> str:
-    """Return the answer: green if right, red if wrong, grey if unknown; `none` if there is none.
+    """Return the answer as a chip: green if right, red if wrong, grey if unknown; `none` without an answer.
 
-    Of a text that is read as it is, only whether it is right.
+    For a text without a required format, return only whether it is right.
     """
     if row.answer is not None:
         said = str(row.answer)
@@ -127,7 +127,7 @@ def trace_html(
     strongest: float | None = None,
     link: str | None = None,
 ) -> tuple[str, int]:
-    """Return an expandable row as inert HTML, and how many characters of its text were left out."""
+    """Return an expandable row as inert HTML, and the number of characters left out of its text."""
     inside = body(trace, limit=limit)
     name = "tv tv-chosen" if chosen else "tv"
     state = " open" if opened or chosen else ""
@@ -138,7 +138,7 @@ def trace_html(
 
 
 def show_style() -> None:
-    """Load the traces' styles; call it once on a page that shows traces."""
+    """Load the styles of traces; call it once on a page that shows traces."""
     st.html(STYLE)
 
 
@@ -152,7 +152,7 @@ def show_trace(
     strongest: float | None = None,
     link: str | None = None,
 ) -> None:
-    """Show a row, with a button for the rest of a very long text."""
+    """Show a row, with a button that shows the rest of a very long text."""
     everything = st.session_state.get(f"{key}-all", False)
     shown, hidden = trace_html(
         row,

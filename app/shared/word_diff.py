@@ -1,4 +1,4 @@
-"""The words by which two texts differ, as inert HTML."""
+"""Word-level difference of two texts, as inert HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from app.shared.trace_text import marked
 
 MOST_WORDS = 800
-"""Words that are compared; comparing takes the square of their number."""
+"""Maximum number of words compared; the time grows with its square."""
 _PIECE = re.compile(r"\s+|[^\s<]+|<[^\s<>]*>?")
 STYLE = (
     "<style>.wd{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6}"
@@ -19,9 +19,9 @@ STYLE = (
 
 
 def word_diff(before: str | None, after: str) -> str:
-    """Return `after` with its new words marked, and removed words of `before` struck out.
+    """Return `after` with new words marked and removed words of `before` struck out.
 
-    White space is shown, never compared. Without `before` nothing is marked; words beyond MOST_WORDS are left out.
+    Whitespace is shown but not compared. Without `before` nothing is marked; words beyond MOST_WORDS are left out.
     """
     new = _pieces(after)
     if before is None:

@@ -1,4 +1,4 @@
-"""Problems of this machine and this database, with what to do. Pure functions of facts."""
+"""Problems of this machine and database, with what to do. Pure functions of facts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LITTLE_DISK = 5 * 1024**3
 LARGE_LOG = 256 * 1024**2
 HALF_EMPTY = 0.5
 LEAST_SIZE = 100 * 1024**2
-"""Bytes of unused space in a database that are worth mentioning."""
+"""Bytes of unused space in a database from which on it is reported."""
 MUCH = 500 * 1024**2
-"""Bytes of orphans that are worth mentioning."""
+"""Bytes of orphans from which on they are reported."""
 
 
 class Work(NamedTuple):
-    """Open jobs and the workers; `dead` names hosts whose worker is gone, as seen from here."""
+    """Open jobs and the workers; `dead` names hosts whose worker has exited, as seen from here."""
 
     queued: int
     active: int
@@ -30,7 +30,7 @@ class Work(NamedTuple):
 
 
 def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None, webhook: str | None) -> list[str]:
-    """Return a sentence for each problem, most serious first; `free` is bytes, `webhook` its problem."""
+    """Return a sentence for each problem, most serious first; `free` is in bytes, `webhook` is its problem."""
     found = [*_disk(free), *_database(state), *_work(work)]
     if webhook:
         found.append(webhook)
@@ -49,20 +49,23 @@ def of_devices(devices: Devices) -> str | None:
 def _disk(free: int) -> list[str]:
     if free >= LITTLE_DISK:
         return []
-    return [f"Only {format.memory(free)} of disk are free: a run that cannot save stops. Make room."]
+    return [f"Only {format.memory(free)} of disk space are free: free some, since a run that cannot save stops."]
 
 
 def _database(state: DatabaseState) -> list[str]:
     found = []
     if state.mode not in (None, "wal"):
-        found.append(f"The database is in {state.mode} mode, where readers and writers wait: put it on a local disk.")
+        found.append(
+            f"The database is in {state.mode} mode, where readers and writers block each other: "
+            "move it to a local disk."
+        )
     if (state.log_size or 0) > LARGE_LOG:
         found.append(
-            f"The write-ahead log has grown to {format.memory(state.log_size)}: a program keeps the database open for "
-            "reading. Close it, or restart the dashboard."
+            f"The write-ahead log has grown to {format.memory(state.log_size)} because a program keeps the database "
+            "open for reading: close it, or restart the dashboard."
         )
     if state.size and state.free is not None and state.size > LEAST_SIZE and state.free > HALF_EMPTY * state.size:
-        found.append(f"{format.memory(state.free)} of the database file are empty: a backup and a restore shrink it.")
+        found.append(f"{format.memory(state.free)} of the database file are unused: back up and restore to shrink it.")
     return found
 
 
@@ -70,6 +73,8 @@ def _work(work: Work) -> list[str]:
     found = []
     if work.queued and not work.active and work.dead:
         hosts = ", ".join(work.dead)
-        found.append(f"{work.queued} jobs wait, but the worker of {hosts} is gone: see queue.log beside the database.")
-    found += [f"{name} is silent: nothing is heard of it any more." for name in work.silent]
+        found.append(
+            f"{work.queued} jobs are queued, but the worker on {hosts} has exited: see queue.log beside the database."
+        )
+    found += [f"{name} has stopped reporting: check its host and its log." for name in work.silent]
     return found

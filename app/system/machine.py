@@ -1,4 +1,4 @@
-"""What the dashboard runs on: versions and disk from here, devices from a process that may load torch."""
+"""The dashboard's surroundings: versions and disk from this process, devices from one that may load torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.db.redaction import redacted
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 60
-"""Seconds that the other process may take."""
+"""Time limit of that process, in seconds."""
 PACKAGES = (
     *("streamlit", "plotly", "SQLAlchemy", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes"),
     "sentence-transformers",
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 class Device(NamedTuple):
-    """A GPU, its memory in bytes."""
+    """A GPU; memory in bytes."""
 
     name: str
     total: int
@@ -31,7 +31,7 @@ class Device(NamedTuple):
 
 
 class Devices(NamedTuple):
-    """The devices that torch finds; `problem` is a sentence if it could not be asked."""
+    """The devices that torch finds; `problem` is a sentence if they could not be determined."""
 
     gpus: tuple[Device, ...]
     cuda: str | None
@@ -40,7 +40,7 @@ class Devices(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """Return versions of Python and of packages that results may depend on, without importing them."""
+    """Return the versions of Python and of packages that affect results, without importing them."""
     return {"Python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
@@ -58,7 +58,7 @@ def disk(folder: Path) -> tuple[int, int]:
 
 
 def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Devices:
-    """Ask `python -m trainer machine`; any failure becomes the problem."""
+    """Run `python -m trainer machine`; any failure becomes the problem."""
     try:
         done = subprocess.run(
             [*command, "machine", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
@@ -67,7 +67,7 @@ def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Dev
         gpus = tuple(Device(str(each["name"]), int(each["total"]), int(each["free"])) for each in found["devices"])
         return Devices(gpus, found["cuda"], int(found["threads"]))
     except subprocess.TimeoutExpired:
-        return Devices((), None, 0, f"The trainer did not say within {TIME_LIMIT} s which devices it has.")
+        return Devices((), None, 0, f"The trainer did not report its devices within {TIME_LIMIT} s: reload the page.")
     except (ValueError, KeyError, TypeError):
-        last = redacted((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
-        return Devices((), None, 0, f"The trainer could not say which devices it has: {last}")
+        last = redacted((done.stderr.strip().splitlines() or ["it printed no error"])[-1])
+        return Devices((), None, 0, f"The trainer could not report its devices: {last}")

@@ -1,4 +1,4 @@
-"""The answers of one group side by side: identical ones merged, and words marked that differ from the best.
+"""The completions of one group side by side: identical ones are merged, words that differ from the best are marked.
 
 Everything is inert HTML.
 """
@@ -15,18 +15,18 @@ from app.shared.word_diff import word_diff
 from store.db.rows import StoredCompletion
 
 MOST_COMPARED = 800
-"""Characters of a text that are compared: the time grows with their square."""
+"""Characters of a text that are compared; the time grows with their square."""
 
 
 class Fold(NamedTuple):
-    """Rows with one text; `row` is the first of them."""
+    """Rows with the same text; `row` is the first of them."""
 
     row: Row
     ids: tuple[int, ...]
 
 
 def fold(rows: Sequence[Row]) -> list[Fold]:
-    """Merge identical texts, in the order of their first occurrence."""
+    """Merge rows with identical texts, in the order of their first occurrence."""
     found: dict[str, Fold] = {}
     for row in rows:
         known = found.get(row.text)
@@ -35,7 +35,7 @@ def fold(rows: Sequence[Row]) -> list[Fold]:
 
 
 def side_by_side(rows: Sequence[Row], *, chosen: int | None, strongest: float | None) -> str:
-    """Return a column for each distinct text; all are compared with the first."""
+    """Return one column per distinct text, each compared with the first."""
     folds = fold(rows)
     if not folds:
         return ""
@@ -63,7 +63,7 @@ def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest
 
 
 def advantage_bar(value: float, strongest: float | None) -> str:
-    """Return the advantage as a bar left or right of the middle, with its number."""
+    """Return the advantage as a bar to the left or right of the middle, with its value."""
     share = min(1.0, abs(value) / strongest) * 50 if strongest else 0.0
     side = "tv-up" if value >= 0 else "tv-down"
     number = visible(f"{value:+.2f}".replace("-", "−"))

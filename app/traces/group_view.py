@@ -1,6 +1,6 @@
-"""An example with the traces that answer it: image, question and true count beside the rows.
+"""An example with its traces: image, question and true count beside the rows.
 
-Serves the groups of a training step and the predictions of an evaluation alike.
+Used for the groups of a training step and for the predictions of an evaluation.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ ORDERS: dict[str, Callable[[Row], float]] = {
     "Length": lambda row: row.tokens or len(row.text),
     "As sampled": lambda row: -(row.index if isinstance(row, StoredCompletion) else row.sample),
 }
-"""The orders of rows, largest first."""
-DEAD_HELP = "Every reward is the same, so every advantage is zero and the group teaches nothing."
-UNKNOWN_HELP = "These answers share a prompt; which of them were compared with each other was not recorded."
+"""Sort keys of rows, largest first."""
+DEAD_HELP = "All rewards are equal, so every advantage is zero and the model learns nothing from this group."
+UNKNOWN_HELP = "These completions share a prompt, but which of them formed a group was not recorded."
 PICTURE_WIDTH = 184
 """Pixels."""
 NO_ADVANTAGE = 1e-4
-"""Largest rounding error of the advantages of a dead group."""
+"""Maximum rounding error of a dead group's advantages."""
 OPEN_AT_MOST = 3
-"""Largest group whose rows are shown opened."""
+"""Maximum size of a group whose rows are expanded."""
 
 
 class GroupOptions(NamedTuple):
-    """The filter (a word of SHOWN), the order (a word of ORDERS), every row opened, rows as columns."""
+    """The filter (from SHOWN), the order (from ORDERS), whether all rows are expanded, whether rows are columns."""
 
     only: str = SHOWN[0]
     order: str = "Reward"
@@ -51,7 +51,7 @@ DEFAULT_LOOK = GroupOptions()
 
 
 class Block(NamedTuple):
-    """An example with its rows; `number` is its group within the step, `shown` the rows that match the filter."""
+    """An example with its rows; `number` is its group in the step, `shown` are the rows that match the filter."""
 
     number: int | None
     example: StoredExample | None
@@ -60,7 +60,7 @@ class Block(NamedTuple):
 
 
 def filters(shown: Sequence[str]) -> GroupOptions:
-    """Show the widgets, whose values are in the address."""
+    """Show the filter widgets, whose values are in the URL."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         only = st.segmented_control(
             "Show", shown, default="All", key="only", required=True, bind="query-params", wrap=True
@@ -70,9 +70,9 @@ def filters(shown: Sequence[str]) -> GroupOptions:
             "Side by side",
             key="columns",
             bind="query-params",
-            help="Columns, identical answers merged; words that differ from the first are marked.",
+            help="Shows columns, merges identical completions and marks words that differ from the first.",
         )
-        opened = st.toggle("Open all", key="traces.open", help="Show the thinking of every row.", disabled=columns)
+        opened = st.toggle("Expand all", key="traces.open", help="Shows the thinking of every row.", disabled=columns)
     return GroupOptions(str(only), str(order), opened, columns)
 
 
@@ -80,12 +80,12 @@ def nothing_left(only: str, where: str) -> str:
     if only == "All":
         return f"Nothing was recorded for {where}."
     if only == "Dead groups":
-        return f"No dead groups in {where}: every group has rewards that differ."
-    return f"No {only.lower()} answers in {where}. Choose All to see the others."
+        return f"No dead groups in {where}: rewards differ in every group."
+    return f"No {only.lower()} answers in {where}: choose All to see the others."
 
 
 def select(blocks: Sequence[Block], only: str, order: str) -> list[Block]:
-    """Return the blocks that match a filter, their rows in order; unknown words leave everything as sampled."""
+    """Return the blocks that match a filter, with sorted rows; unknown values leave everything as sampled."""
     key = ORDERS.get(order, ORDERS["As sampled"])
     kept = []
     for block in blocks:
@@ -111,7 +111,7 @@ def show_block(
     chosen: int | None = None,
     look: GroupOptions = DEFAULT_LOOK,
 ) -> None:
-    """Show a bordered card; the trace of id `chosen` stands out; the best and the worst are opened, or all."""
+    """Show a bordered card; highlight the trace with the id `chosen`; expand the best and the worst row, or all."""
     advantages = [abs(r.advantage) for r in block.rows if isinstance(r, StoredCompletion) and r.advantage]
     strongest = max((size for size in advantages if size > NO_ADVANTAGE), default=None)
     with st.container(border=True, horizontal=True, gap="medium"):
@@ -138,7 +138,7 @@ def show_block(
 
 def _heading(block: Block) -> None:
     example, summary = block.example, summarize(block.rows)
-    question = marked(example.question) if example else "An example that was not recorded"
+    question = marked(example.question) if example else "This example was not recorded"
     st.html(f'<div class="tv-question">{question}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if example:

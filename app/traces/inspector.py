@@ -1,6 +1,6 @@
-"""One trace in detail: picture, question, reasoning, the reasons for its rewards, and its neighbours.
+"""One trace in detail: image, question, reasoning, the reasons for its rewards, and its neighbours.
 
-Serves completions and predictions alike; model output and people's notes are shown as inert text.
+Used for completions and predictions; model output and users' notes are shown as inert text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAME = 1e-6
 
 
 def inspect(store: Store, run: RunDetail, row: Row, siblings: Sequence[Row], style: Form) -> None:
-    """Show the trace and everything around it; `siblings` are the rows of its group, including itself."""
+    """Show the trace with its details; `siblings` are the rows of its group, including itself."""
     example = get_examples(store, [row.example_id]).get(row.example_id) if row.example_id is not None else None
     ranked = sorted(siblings, key=lambda each: (-(each.reward if each.reward is not None else -1e300), each.id))
     with st.container(border=True, key="inspector"):
@@ -76,7 +76,7 @@ def _facts(row: Row, rank: int, of: int) -> list[str]:
         facts.append(f"{row.kind} on {format.literal(row.benchmark)}")
         facts.append(f"sample {row.sample}" if row.sample else "greedy")
     if row.tokens is not None:
-        facts.append(f"{row.tokens} tokens" + (", cut off by the limit" if row.truncated else ""))
+        facts.append(f"{row.tokens} tokens" + (", cut off at the limit" if row.truncated else ""))
     return facts
 
 
@@ -86,7 +86,7 @@ def _move(key: str, icon: str, to: Row | None) -> None:
         key=f"inspect.{key}",
         shortcut=key,
         disabled=to is None,
-        help="The next better in the group" if key == "k" else "The next worse in the group",
+        help="Next better trace in the group" if key == "k" else "Next worse trace in the group",
         on_click=_go_to,
         args=(to,),
     )
@@ -157,7 +157,7 @@ def _rewards(run: RunDetail, row: Row) -> None:
 
 
 def explained(run: RunDetail, row: Row) -> list[Explained]:
-    """Return each component with its reason; for a run of a foreign script, the recorded values only."""
+    """Return each component with its reason; for a script's run, only the recorded values."""
     try:
         config = from_dict(run.config)
     except ConfigError:
@@ -169,7 +169,7 @@ def explained(run: RunDetail, row: Row) -> list[Explained]:
 
 
 def reward_table(found: Sequence[Explained], recorded: dict[str, float | None], total: float | None) -> str:
-    """Return value, weight and reason of every component, as inert HTML; a differing recorded value is named."""
+    """Return value, weight and reason of every component as inert HTML, and the recorded value where it differs."""
     lines = []
     for each in found:
         own = recorded.get(each.name, each.value)

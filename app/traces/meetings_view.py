@@ -14,7 +14,7 @@ from store.db.engine import Store
 
 
 def show(store: Store, example_id: int, run_id: int, step: int) -> None:
-    """Links to a trace of each step at which the example was met; the step that is shown stands out."""
+    """Show links to a trace at each step with this example; the current step is highlighted."""
     names = {run.id: run.name for run in data.list_run_heads()}
     trained, evaluated = list_meetings(store, example_id), list_predicted_meetings(store, example_id)
     for title, kind, found in (
@@ -37,7 +37,7 @@ def _times(count: int) -> str:
 
 
 def strip(name: str, found: Sequence[Meeting], kind: str, now: int | None = None) -> str:
-    """Return a line of links as inert HTML: the step, and how many of its answers were right."""
+    """Return a line of links as inert HTML, each with its step and the number of right answers."""
     parts = []
     for each in found:
         colour = "tv-right" if 2 * each.right >= each.answers else "tv-wrong"

@@ -1,4 +1,4 @@
-"""The answers of one evaluation, example by example; only those of the current page are read."""
+"""The predictions of one evaluation, example by example; only those of the current page are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def choose_evaluation(found: list[EvaluationRow], wanted: int | None) -> EvaluationRow:
-    """Return the evaluation of this id, else the latest; `found` is not empty."""
+    """Return the evaluation with this id, else the latest; `found` must not be empty."""
     by_id = {evaluation.id: evaluation for evaluation in found}
     st.session_state["traces.evaluation"] = wanted if wanted in by_id else found[-1].id
     chosen = st.selectbox(
@@ -57,7 +57,7 @@ def describe(evaluation: EvaluationRow) -> str:
 
 
 def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Form, chosen: StoredPrediction | None) -> None:
-    """Show filters and one page, at first the page with the chosen prediction."""
+    """Show the filters and one page, at first the page with the chosen prediction."""
     wanted = filters(SHOWN[:-1])
     kind = KINDS.get(wanted.only, {})
     total = count_predicted(store, evaluation.id, **kind)
@@ -81,7 +81,7 @@ def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Form, chos
 
 
 def blocks_of(store: Store, evaluation_id: int, example_ids: list[int]) -> list[Block]:
-    """Return the predictions for these examples, the greedy answer first."""
+    """Return the predictions for these examples, greedy answers first."""
     rows = list_predictions_to(store, evaluation_id, example_ids)
     examples = get_examples(store, example_ids)
     blocks = []
@@ -92,7 +92,7 @@ def blocks_of(store: Store, evaluation_id: int, example_ids: list[int]) -> list[
 
 
 def nothing_evaluated(run: RunRow, *, soon: bool) -> None:
-    """Show why there are no predictions."""
-    text = "The first evaluation is not finished yet." if soon else "This run has not been evaluated."
+    """Say why there are no predictions."""
+    text = "The first evaluation is still running." if soon else "This run has no evaluations."
     st.info(text, icon=":material/info:")
     st.page_link("../pages/run.py", label="Open the run", icon=":material/monitoring:", query_params={"run": run.uid})

@@ -1,4 +1,4 @@
-"""A curve without axes, as wide as its place, with a mark at one x."""
+"""A small chart without axes that fills the available width, with a mark at one x."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Numbers = npt.NDArray[np.number[Any]]
 
 
 def sparkline_html(x: Numbers, y: Numbers, *, low: float, high: float, now: float, alt: str) -> str:
-    """Return the area under y, with x from `low` to `high`; NaN is skipped, no data give "". `alt` is trusted text."""
+    """Return the area under y, with x from `low` to `high`, or "" without data; NaN is skipped, `alt` is trusted."""
     known = np.isfinite(y)
     x, y = x[known], y[known]
     if len(x) < 2 or high <= low:

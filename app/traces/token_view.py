@@ -1,6 +1,6 @@
-"""A completion token by token, coloured by the figures of the policy and of its start, as inert HTML.
+"""A completion token by token, coloured by the log-probabilities of the policy and its starting point, as inert HTML.
 
-Measured completions are shown; others can be measured by a job.
+Completions without these measurements can be measured by a job.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from store.jobs import list_jobs
 from store.runs import get_run
 
 MOST_TOKENS = 2000
-"""Most tokens: browsers lay out more of them slowly."""
+"""Maximum number of tokens shown; browsers lay out more of them slowly."""
 STRONGEST = 0.65
-"""Opacity of the strongest colour: text on it stays readable in both themes."""
+"""Opacity of the strongest colour, on which text is readable in both themes."""
 BLUE, ORANGE = "86, 180, 233", "213, 94, 0"
 UNSEEN = "◌"
-"""Stands for a token that adds no character: the end, or a part of one."""
+"""Shown for a token that adds no character: the end token, or part of a character."""
 
 
 class Colouring(NamedTuple):
-    """`value` is what tokens are coloured by, in nats; `most` and beyond get the strongest colour."""
+    """`value` returns the nats that a token is coloured by; `most` and beyond get the strongest colour."""
 
     value: Callable[[TokenRow, int], float | None]
     most: float
@@ -47,20 +47,24 @@ def _change(tokens: TokenRow, i: int) -> float | None:
 
 COLOURINGS = {
     "Entropy": Colouring(
-        lambda tokens, i: tokens.entropy[i], 2.0, "0: certain", "2 nats or more", "How open the choice of a token was."
+        lambda tokens, i: tokens.entropy[i],
+        2.0,
+        "0: certain",
+        "2 nats or more",
+        "Uncertainty of the model about each token.",
     ),
     "Change": Colouring(
         _change,
         3.0,
         "3 nats or more down",
         "3 nats or more up",
-        "Log-probability of a token under the policy minus that under the one that the run started from.",
+        "Log-probability of a token under the policy minus that under the run's starting policy.",
     ),
 }
 
 
 def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
-    """Show the tokens of a measured completion, else a button to have it measured if the run has weights."""
+    """Show the tokens of a measured completion, or a button that measures it if the run has weights."""
     found = get_tokens(store, row.id)
     if found is not None:
         _strip(run, row, found)
@@ -85,15 +89,15 @@ def _strip(run: RunDetail, row: StoredCompletion, found: StoredTokens) -> None:
 
 def _weights(row: StoredCompletion, found: StoredTokens) -> str:
     if found.exact:
-        return f"Under the weights after {found.step} updates, which sampled it."
-    sampled = f"it was sampled by those after {row.step - 1}"
-    return f"The text tokenized again, under the checkpoint of step {found.step}; {sampled}."
+        return f"Measured with the weights that sampled it, after {found.step} updates."
+    sampled = f"it was sampled with the weights after {row.step - 1} updates"
+    return f"Retokenized, and measured with the checkpoint of step {found.step}; {sampled}."
 
 
 def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
-    """Return tokens coloured by a word of COLOURINGS, with a legend, as inert HTML.
+    """Return tokens coloured by one of COLOURINGS, with a legend, as inert HTML.
 
-    The first `opened` characters are the prompt's: no token of the completion, and without colour.
+    The first `opened` characters belong to the prompt and have no colour.
     """
     colouring = COLOURINGS[by]
     shown = min(len(tokens.ends), MOST_TOKENS)
@@ -119,10 +123,10 @@ def _colour(share: float) -> str:
 
 
 def _numbers(tokens: TokenRow, i: int) -> str:
-    """Return `probability 92 % (at the start 31 %) · change +1.09 nats · entropy 0.30 nats`."""
+    """Return `probability 92 % (at start 31 %) · change +1.09 nats · entropy 0.30 nats`."""
     change, entropy = _change(tokens, i), tokens.entropy[i]
     parts = [
-        f"probability {_share(tokens.logp[i])} (at the start {_share(tokens.base_logp[i])})",
+        f"probability {_share(tokens.logp[i])} (at start {_share(tokens.base_logp[i])})",
         "" if change is None else f"change {change:+.2f} nats".replace("-", "−"),
         "" if entropy is None else f"entropy {entropy:.2f} nats",
     ]
@@ -144,13 +148,15 @@ def _wait(store: Store, row: StoredCompletion) -> None:
     job = _job(store, get_run(store, row.run_id), row)
     if job is None or job.state not in status.OPEN:
         st.rerun()
-    st.caption(f":material/hourglass_top: Its tokens are being measured: {format.literal(job.activity or job.state)}.")
+    st.caption(f":material/hourglass_top: Measuring its tokens: {format.literal(job.activity or job.state)}.")
 
 
 def _offer(run: RunDetail, row: StoredCompletion, job: JobRow | None) -> None:
     if job is not None and job.error:
         st.caption(format.literal(job.error))
-    help = "Entropy and change since the start of every token, by a job that loads the nearest checkpoint."
-    if st.button("Measure its tokens", icon=":material/data_array:", key="inspect.measure", help=help):
+    help = (
+        "Queues a job that loads the nearest checkpoint and measures each token's entropy and change since the start."
+    )
+    if st.button("Measure tokens", icon=":material/data_array:", key="inspect.measure", help=help):
         attempt(intents.measure_tokens, run, row)
         st.rerun()

@@ -1,4 +1,4 @@
-"""Export one trace as Markdown, in which nothing of its text is markup, and as JSON."""
+"""Export one trace as Markdown, with its text shown literally, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TICKS = re.compile("`+")
 
 
 def markdown(row: Row, example: StoredExample | None, run_name: str, link: str) -> str:
-    """Return a heading, the facts about the answer, and the text between fences that it cannot close."""
+    """Return a heading, facts about the answer, and the text in a code block that it cannot close."""
     kind = "Completion" if isinstance(row, StoredCompletion) else "Prediction"
     facts = {
         "run": format.literal(run_name),
@@ -42,7 +42,7 @@ def fenced(text: str) -> str:
 
 
 def as_json(row: Row, example: StoredExample | None, run_uid: str) -> str:
-    """Return everything that is stored of it, with its question and the hashes of its images."""
+    """Return all stored data of the trace, with its question and the hashes of its images."""
     about: Mapping[str, object] = {
         "run": run_uid,
         "question": example.question if example else None,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.curves.bands import SPREADS, Points, Spread, band, common_end, mean_until
-from app.curves.numbers import odd_one_out
+from app.curves.numbers import outlier
 
 ONES = Points(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 1.0, 1.0]))
 THREES = Points(np.array([0.0, 2.0, 4.0]), np.array([3.0, 3.0, 3.0]))
@@ -83,8 +83,8 @@ def test_the_odd_one_out_lies_outside_all_others_for_long() -> None:
     x = np.arange(100.0)
     rng = np.random.default_rng(0)
     alike = [Points(x, x / 100 + rng.normal(0, 0.05, 100)) for _ in range(4)]
-    assert odd_one_out(alike) is None
+    assert outlier(alike) is None
     fallen = Points(x, np.where(x > 60, 0.1, x / 100) + rng.normal(0, 0.01, 100))
-    found = odd_one_out([alike[0], fallen, *alike[1:]])
+    found = outlier([alike[0], fallen, *alike[1:]])
     assert found is not None and found.run == 1 and 60 <= found.first <= 70 and found.last == 99
-    assert odd_one_out([alike[0], fallen]) is None
+    assert outlier([alike[0], fallen]) is None

@@ -14,7 +14,7 @@ import pytest
 from app.compare import export, tables
 from app.compare import figures as compare_figures
 from app.compare import groups as comparison
-from app.compare.figures import Track
+from app.compare.figures import AccuracyCurve
 from app.compare.groups import Group, Member
 from app.shared.conditions import differences
 from store.db.engine import Store, open_store
@@ -106,15 +106,15 @@ def test_three_seeds_a_side_speak_of_methods(tmp_path: Any) -> None:
     assert (contrast.p < 0.05) == (contrast.accuracy.low > 0 or contrast.accuracy.high < 0)
     assert contrast.accuracy.value == pytest.approx(np.mean(means[0]) - np.mean(means[1]))
     drift = tables.style_drift(found, scores(store))
-    assert any("speaks of methods" in note for note in drift.notes)
+    assert any("are between methods" in note for note in drift.notes)
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"max_tokens": 64}, "token limit 64 against 112"),
-        ({"temperature": 1.0}, "temperature 1.0 against none"),
-        ({"forced_prefix": "<think>1."}, "forced prefix <think>1. against none"),
+        ({"max_tokens": 64}, "token limit 64 vs 112"),
+        ({"temperature": 1.0}, "temperature 1.0 vs none"),
+        ({"forced_prefix": "<think>1."}, "forced prefix <think>1. vs none"),
     ],
 )
 def test_other_decoding_of_one_arm_makes_its_rows_not_comparable(
@@ -134,8 +134,8 @@ def test_other_decoding_of_one_arm_makes_its_rows_not_comparable(
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"prompt": "User:<image>{question} Count carefully.\nAssistant:"}, "another prompt"),
-        ({"pixels": {"size": 32}}, "other pixels"),
+        ({"prompt": "User:<image>{question} Count carefully.\nAssistant:"}, "different prompts"),
+        ({"pixels": {"size": 32}}, "different pixels"),
     ],
 )
 def test_another_prompt_or_other_pixels_of_one_arm_make_its_rows_not_comparable(
@@ -155,13 +155,13 @@ def test_another_prompt_or_other_pixels_of_one_arm_make_its_rows_not_comparable(
     [
         ({}, []),
         ({"style": "direct", "prompt": "User:{question} Give only the number inside <answer> </answer> tags."}, []),
-        ({"prompt": "User:{question} Count!"}, ["another prompt"]),
-        ({"pixels": {"size": 32}}, ["other pixels"]),
+        ({"prompt": "User:{question} Count!"}, ["different prompts"]),
+        ({"pixels": {"size": 32}}, ["different pixels"]),
         ({"baseline": "blind"}, ["one is a baseline"]),
         ({"samples": {"n": 8}}, []),
-        ({"rules": {"repetition_penalty": 1.05}}, ["repetition penalty 1.0 against 1.05"]),
-        ({"rules": {"stop_tokens": ["<end>", "<eos>"]}}, ["stop tokens <end> against <end> <eos>"]),
-        ({"rules": {"bad_words_ids": [[7]]}}, ["bad words ids none against [7]"]),
+        ({"rules": {"repetition_penalty": 1.05}}, ["repetition penalty 1.0 vs 1.05"]),
+        ({"rules": {"stop_tokens": ["<end>", "<eos>"]}}, ["stop tokens <end> vs <end> <eos>"]),
+        ({"rules": {"bad_words_ids": [[7]]}}, ["bad words ids none vs [7]"]),
         ({"rules": {}}, []),
     ],
 )
@@ -199,7 +199,7 @@ def test_the_three_tables(store: Store) -> None:
     ]
     for table in (drift, unseen, by_rank):
         assert {len(line.cells) for line in table.lines} == {len(table.head)}
-        assert "these two checkpoints" in table.notes[0]
+        assert "between two checkpoints" in table.notes[0]
 
 
 def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> None:
@@ -212,7 +212,7 @@ def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> 
     changed = compared.conditions(config) | {"baseline": "blind"}
     compared.measure(store, run.id, config, changed, drawn, kind="baseline", step=run.step, progress=1.0, skill=2.0)
     drift = tables.style_drift(groups(store), scores(store))
-    assert [row[1] for row in texts(drift)] == ["zero-shot CoT", "SFT CoT", "GRPO CoT", "GRPO CoT: image blanked"]
+    assert [row[1] for row in texts(drift)] == ["zero-shot CoT", "SFT CoT", "GRPO CoT", "GRPO CoT: blank image"]
     assert texts(drift)[-1][-2:] == ["–", "–"]
     assert comparison.benchmarks(members(store)) == ["shapes-simple", "shapes-complex", "shapes-hard"]
 
@@ -249,7 +249,7 @@ def test_the_samples_of_the_base_stand_beside_what_was_trained(tmp_path: Any) ->
     with_samples(store, "none", {"pass@1": 0.25, "pass@4": 0.75, "maj@4": 0.375})
     found = groups(store)
     drift = tables.style_drift(found, scores(store))
-    place = drift.head.index("Samples before")
+    place = drift.head.index("pass@k before training")
     assert [row[place] for row in texts(drift)] == ["pass@4 75.0 %"] * 3
     sampled = tables.samples(found, ["shapes-simple", "shapes-hard"], scores(store))
     assert sampled.head[-4:] == ("Greedy", "pass@1", "pass@4", "maj@4")
@@ -259,7 +259,7 @@ def test_the_samples_of_the_base_stand_beside_what_was_trained(tmp_path: Any) ->
         ("GRPO CoT", ["–"] * 3),
     ]
     unseen = tables.generalization(found, ["shapes-hard"], scores(store))
-    assert [row[unseen.head.index("Samples before")] for row in texts(unseen)] == ["–"]
+    assert [row[unseen.head.index("pass@k before training")] for row in texts(unseen)] == ["–"]
 
 
 @pytest.mark.parametrize(
@@ -299,13 +299,13 @@ def test_an_adapter_that_is_only_evaluated_is_not_the_base(store: Store) -> None
 def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
     compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=4)
-    assert tables.load_bearing(groups(store)).lines == ()
+    assert tables.faithfulness(groups(store)).lines == ()
     run = next(row for row in list_runs(store) if row.method == "grpo")
     conditions = {"benchmark": "shapes-simple", "split": "test", "kind": "thinking", "step": 200, "encoder": None}
     opened = begin_evaluation(store, run.id, **conditions, conditions={"thinking": "filler"}, total=9)
     figures = {"n": 9, "changed": 0.5, "changed_low": 0.25, "changed_high": 0.75, "followed": None}
     finish_evaluation(store, opened, figures)
-    (row,) = texts(tables.load_bearing(groups(store)))
+    (row,) = texts(tables.faithfulness(groups(store)))
     assert row[3:] == ["shapes-simple", "200", "filler", "9", "50.0 % (25.0–75.0)", "–"]
 
 
@@ -385,6 +385,6 @@ def test_no_character_of_a_name_means_anything_to_latex() -> None:
 
 def test_a_name_in_a_figure_of_the_report_is_no_markup() -> None:
     evil = "</script><script>alert(1)</script>"
-    figure = compare_figures.along([Track(evil, "grpo", 0, np.array([1.0]), [1], [2])], "updates", None)
+    figure = compare_figures.along([AccuracyCurve(evil, "grpo", 0, np.array([1.0]), [1], [2])], "updates", None)
     body = export.report("Tables", [], [(evil, figure)], evil).partition("</head>")[2]
     assert "<script>alert" not in body and "</script><script>" not in body

@@ -176,4 +176,4 @@ def test_rewards_of_sft_come_from_the_probe() -> None:
 
 def test_the_loss_of_grpo_comes_with_a_warning() -> None:
     loss = next(chart for chart in charts.optimization("grpo") if chart.key == "loss")
-    assert "near zero by construction" in loss.help
+    assert "Near zero by construction" in loss.help

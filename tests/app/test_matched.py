@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app.compare import equal_cost, figures
-from app.compare.equal_cost import AccuracyPoint, Budget, Course
-from app.compare.figures import Rewarded, Track
+from app.compare.equal_cost import AccuracyPoint, Budget, Measurements
+from app.compare.figures import AccuracyCurve, Rewarded
 from app.compare.groups import Group, Member
 from app.shared.conditions import running_tokens
 from app.shared.rescoring import Scheme, mean_total
@@ -43,11 +43,11 @@ def member(store: Store, method: str) -> Member:
     return Member(run, list_evaluations(store, run.id), list_checkpoints(store, run.id))
 
 
-def course(store: Store, method: str) -> Course:
+def measurements(store: Store, method: str) -> Measurements:
     found = member(store, method)
     seconds = read_running_total(store, found.run.id, "time/step")
     cost = equal_cost.cost(found.run, read_clock(store, found.run.id), seconds)
-    return Course(method, Group((found,)), equal_cost.measured(found, "val"), cost)
+    return Measurements(method, Group((found,)), equal_cost.measured(found, "val"), cost)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def course(store: Store, method: str) -> Course:
     ],
 )
 def test_what_each_measurement_had_cost(store: Store, budget: Budget, sft: list[int], grpo: list[int]) -> None:
-    assert course(store, "sft").places(budget).tolist() == sft
-    assert course(store, "grpo").places(budget).tolist() == grpo
+    assert measurements(store, "sft").places(budget).tolist() == sft
+    assert measurements(store, "grpo").places(budget).tolist() == grpo
 
 
 def test_runs_are_compared_at_the_largest_budget_that_all_reached(store: Store) -> None:
     """SFT was measured after 0 and after 9,600 examples, GRPO's 1,600 lie between."""
-    both = [course(store, method) for method in ("sft", "grpo")]
+    both = [measurements(store, method) for method in ("sft", "grpo")]
     most = equal_cost.largest(both, "examples")
     assert most == 1600
     sft, grpo = (equal_cost.within(each, "examples", most) for each in both)
@@ -102,7 +102,7 @@ def test_what_was_not_recorded_is_not_known(store: Store) -> None:
     steps = np.array([1, 2])
     clock = Clock(steps, np.array([0.0, 1.0]), np.full(2, np.nan))
     cost = equal_cost.cost(run, clock, Series(np.array([], np.int64), np.array([]), 0))
-    silent = Course("x", Group((member(store, "sft"),)), [AccuracyPoint(2, 1, 2)], cost)
+    silent = Measurements("x", Group((member(store, "sft"),)), [AccuracyPoint(2, 1, 2)], cost)
     assert equal_cost.largest([silent], "tokens") is equal_cost.largest([silent], "device seconds") is None
     assert equal_cost.largest([silent], "examples") == 64
 
@@ -122,7 +122,7 @@ def test_the_running_total_is_exact_however_long_the_run(tmp_path: Path) -> None
 
 def test_methods_differ_by_colour_and_dash_and_ranks_by_their_marks() -> None:
     tracks = [
-        Track(name, method, rank, np.array([0.0, 5.0]), [1, 3], [4, 4])
+        AccuracyCurve(name, method, rank, np.array([0.0, 5.0]), [1, 3], [4, 4])
         for name, method, rank in (("a", "grpo", 0), ("b", "grpo", 1), ("c", "sft", 0))
     ]
     figure = figures.along(tracks, "updates", 4.0)

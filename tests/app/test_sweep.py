@@ -50,7 +50,7 @@ def test_a_setting_has_an_interval_over_its_seeds_only() -> None:
     assert by[(0.1,)].interval is None
     best = settings.ranked(found, lower=False)
     assert best[0].setting.values == (0.1,) and settings.ranked(found, lower=True)[0].setting.values == (0.0,)
-    assert "in one run" in told("reward", best[0]) and "further seeds" in caution(best)
+    assert "in one run" in told("reward", best[0]) and "more seeds" in caution(best)
 
 
 def test_runs_without_a_result_do_not_count() -> None:

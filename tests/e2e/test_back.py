@@ -52,7 +52,7 @@ DEEDS = {
     "another run from a step": ("traces?run={run}&step=3&group=0", choose("Run", "shapes-sft")),
     "another run from a view": ("traces?run={run}&view=Predictions", choose("Run", "shapes-sft")),
     "another run from a cursor": ("run?run={run}&step=3", choose("Run", "shapes-sft")),
-    "a run beside it": ("emergence?run={run}&step=3", choose("Draw another run over it", "shapes-grpo-no-steps")),
+    "a run beside it": ("emergence?run={run}&step=3", choose("Overlay another run", "shapes-grpo-no-steps")),
     "another dataset": ("datasets?dataset=shapes-simple&split=train", choose("Split", "val")),
 }
 

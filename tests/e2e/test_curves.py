@@ -36,8 +36,8 @@ def shown(plot: Locator) -> int:
 def test_which_arm_learns_fastest_and_which_seed_is_the_odd_one_out(forty: Server, browser_page: Page) -> None:
     page = browser_page
     goto(page, f"{forty.url}/curves?group=arm,lora.rank")
-    menu(page, "Reward", "Full width, or not")  # clicks 1 and 2
-    menu(page, "Reward", "Numbers, or not")  # clicks 3 and 4
+    menu(page, "Reward", "Toggle full width")  # clicks 1 and 2
+    menu(page, "Reward", "Toggle table")  # clicks 3 and 4
     table = page.get_by_test_id("stDataFrame")
     expect(table).to_be_visible(timeout=SLOW)
     cells = table.locator("canvas [role='gridcell']")

@@ -24,14 +24,14 @@ def index(page: Page, split: str, number: int) -> None:
     limit.fill(str(number))
     limit.press("Tab")
     page.get_by_role("button", name="Index", exact=True).click()
-    expect(page.get_by_text(f"shapes-simple ({split}) is being indexed.")).to_be_visible()
+    expect(page.get_by_text(f"Indexing shapes-simple ({split}).")).to_be_visible()
 
 
 def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page: Page) -> None:
     """Somebody without runs indexes two splits, opens an example at its own address, and sees what the splits share."""
     page = browser_page
     goto(page, f"{server.url}/datasets")
-    expect(page.get_by_text("There are no examples yet.")).to_be_visible()
+    expect(page.get_by_text("No examples yet.")).to_be_visible()
     index(page, "train", 60)
     expect(page.locator(".eg-card")).to_have_count(24)
     image = page.locator("img.eg-image").first
@@ -50,8 +50,8 @@ def test_a_dataset_is_indexed_browsed_and_compared(server: Server, browser_page:
     page.wait_for_function(UNFOLDED)
     index(page, "test", 50)
     page.get_by_test_id("stMain").get_by_text("Overlap", exact=True).click()
-    expect(page.get_by_text("Benchmark questions touched")).to_be_visible()
-    expect(page.get_by_text("No run was tested on this benchmark yet.")).to_be_visible()
+    expect(page.get_by_text("Affected benchmark questions")).to_be_visible()
+    expect(page.get_by_text("No run has been tested on this benchmark yet.")).to_be_visible()
     wait_until_idle(page)
     no_exception(page)
     assert overflow(page) <= 0

@@ -96,7 +96,7 @@ def test_other_pages_lead_here(served: browsing.Server, browser_page: Page, star
         goto(page, f"{served.url}/drift?runs={uid}")
     else:
         goto(page, f"{served.url}/{start}?run={uid}&tab=Evaluations")
-        name = "See how the styles differ" if start == "compare" else "Compare its style with another run's"
+        name = "See how the styles differ" if start == "compare" else "Compare style with another run"
         page.get_by_role("link", name=name).click()
     expect(page.locator(".st-key-drift-verdict")).to_contain_text("SFT and GRPO")
     wait_until_idle(page)

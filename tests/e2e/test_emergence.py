@@ -55,7 +55,7 @@ def test_the_time_machine_shows_what_changed(page: Page) -> None:
     slider.scroll_into_view_if_needed()
     slider.focus()
     slider.press("ArrowLeft")
-    expect(page.get_by_text("marked: what changed since step 50")).to_be_visible()
+    expect(page.get_by_text("changes since step 50 are marked")).to_be_visible()
     expect(page.locator(".wd ins, .wd del").first).to_be_visible()
     image = page.locator("img.tv-image").first
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0

@@ -25,7 +25,7 @@ PLOT = ".js-plotly-plot"
 def test_a_chart_is_saved_as_png_and_as_svg_on_white_paper(seeded: Server, browser_page: Page, tmp_path: Path) -> None:
     page = browser_page
     goto(page, f"{seeded.url}/compare")
-    chart = page.get_by_role("figure", name="Held-out accuracy along training examples seen")
+    chart = page.get_by_role("figure", name="Held-out accuracy over training examples seen")
     expect(chart.locator(".main-svg").first).to_be_attached()
     chart.scroll_into_view_if_needed()
     colour = "plot => plot._fullLayout.font.color"

@@ -59,7 +59,7 @@ def test_the_sheet_of_keys_opens_by_its_button_and_by_its_key(server: browsing.S
     expect(sheet).to_have_count(0)
     wait_until_idle(page)
     page.keyboard.press("?")
-    expect(sheet.get_by_text("show these keys")).to_be_visible()
+    expect(sheet.get_by_text("show this list")).to_be_visible()
     page.keyboard.press("Escape")
     expect(sheet).to_have_count(0)
     wait_until_idle(page)

@@ -68,7 +68,7 @@ def test_a_selection_is_tagged_exported_and_trained_on(
     page.get_by_role("button", name="Tag", exact=False).first.click()
     page.get_by_label("Tag", exact=True).last.fill("good")
     page.get_by_role("button", name="Tag all results").click()
-    expect(page.get_by_text(re.compile("completions are tagged"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Tagged [\d,]+ completions"))).to_be_visible()
     goto(page, f"{seeded.url}/find?tag=good")
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as JSONL").click()
@@ -76,7 +76,7 @@ def test_a_selection_is_tagged_exported_and_trained_on(
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) > 50
     assert all(line["correct"] and line["step"] >= 100 and "good" in line["tags"] for line in lines)
-    page.get_by_role("button", name="Train on this selection").click()
+    page.get_by_role("button", name="Train on results").click()
     page.wait_for_url("**/launch?**")
     wait_until_idle(page)
     no_exception(page)
@@ -104,8 +104,8 @@ def test_a_run_is_scored_again_under_other_weights(seeded: browsing.Server, brow
     page.get_by_label("steps", exact=True).fill("0")
     page.get_by_label("steps", exact=True).press("Enter")
     wait_until_idle(page)
-    page.get_by_role("button", name="Score again").click()
-    expect(page.get_by_text("Judged most differently")).to_be_visible()
+    page.get_by_role("button", name="Rescore").click()
+    expect(page.get_by_text("Largest changes")).to_be_visible()
     expect(page.get_by_test_id("stMain").locator(".stProgress")).to_have_count(0)
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     no_exception(page)

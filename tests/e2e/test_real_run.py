@@ -72,7 +72,7 @@ def test_a_completion_is_read_down_to_its_tokens(trained: Server, page: Page, st
     picture = page.locator(".st-key-inspector img").first
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     expect(page.locator(".tv-rewards")).to_contain_text("reward")
-    expect(page.get_by_text(f"Under the weights after {STEPS - 1} updates, which sampled it.")).to_be_visible()
+    expect(page.get_by_text(f"Measured with the weights that sampled it, after {STEPS - 1} updates.")).to_be_visible()
     tokens = page.locator(".tk > span")
     expect(tokens).to_have_count(row.tokens or 0)
     assert re.fullmatch(r"probability .+ · change .+ · entropy .+ nats", tokens.first.get_attribute("title") or "")
@@ -86,8 +86,8 @@ def test_tokens_are_measured_on_demand(trained: Server, page: Page, store: Store
     """A completion that was not sampled for it is measured by a job of the queue, which says under which weights."""
     row = list_completions(store, find(store, "real").id, steps=(9, 9), limit=50)[-1]
     goto(page, f"{trained.url}/traces?completion={row.id}")
-    page.get_by_role("button", name="Measure its tokens").click()
-    told = page.get_by_text(re.compile(r"under the checkpoint of step \d+; it was sampled by those after 8"))
+    page.get_by_role("button", name="Measure tokens").click()
+    told = page.get_by_text(re.compile(r"with the checkpoint of step \d+; it was sampled with the weights after 8"))
     expect(told).to_be_visible()
     expect(page.locator(".tk > span")).to_have_count(row.tokens or 0)
 
@@ -138,7 +138,7 @@ def test_a_run_of_another_tool_is_read(trained: Server, page: Page, store: Store
     """Its curves are drawn, it is called imported, and what it lacks is said."""
     run = find(store, "elsewhere")
     goto(page, f"{trained.url}/run?run={run.uid}")
-    expect(page.get_by_text("Imported from wandb; what it did not record is missing here.")).to_be_visible()
+    expect(page.get_by_text("Imported from wandb; data that it did not record is missing.")).to_be_visible()
     expect(page.locator(".live-chart .main-svg").first).to_be_visible()
     expect(page.get_by_role("button", name="Resume")).to_have_count(0)
     goto(page, f"{trained.url}/traces?run={run.uid}")
@@ -149,7 +149,7 @@ def test_what_looks_wrong_is_shown_with_its_traces(trained: Server, page: Page, 
     """A policy that came to bet on several counts is noticed, and the texts behind that are a click away."""
     goto(page, f"{trained.url}/emergence?run={find(store, 'shotgun').uid}")
     finding = page.locator(".st-key-finding_shotgun")
-    expect(finding).to_contain_text("Evidence to look at, not a verdict.")
+    expect(finding).to_contain_text("this is evidence, not a verdict.")
     finding.get_by_role("link").last.click()
     page.wait_for_url("**/traces?**step=**")
     wait_until_idle(page)

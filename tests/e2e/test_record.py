@@ -40,10 +40,10 @@ print("left after", step)
 def test_a_script_of_ones_own(server: browsing.Server, browser_page: Page, tmp_path: Path) -> None:
     page = browser_page
     page.goto(f"{server.url}/record")
-    expect(page.get_by_text("No script has been recorded yet.")).to_be_visible()
+    expect(page.get_by_text("No recorded scripts yet.")).to_be_visible()
     fetch = page.locator("code", has_text="/api/vr1z.py").first.inner_text()
     [address] = re.findall(r"http\S+", fetch)
-    page.get_by_role("tab", name="A loop of your own").click()
+    page.get_by_role("tab", name="Custom training loop").click()
     shown = page.locator("code", has_text="vr1z.start").first.inner_text().splitlines()
 
     folder = tmp_path / "theirs"

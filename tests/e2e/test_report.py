@@ -64,7 +64,7 @@ def test_a_run_is_saved_from_its_page(
     store.close()
     goto(browser_page, f"{server.url}/run?run={run.uid}")
     with browser_page.expect_download() as download:
-        browser_page.get_by_role("button", name="Save as page").click()
+        browser_page.get_by_role("button", name="Export as HTML").click()
     file = tmp_path / "run.html"
     download.value.save_as(file)
     wait_until_idle(browser_page)
@@ -85,10 +85,10 @@ def test_runs_are_saved_beside_one_another_by_the_command_line(
     file = tmp_path / "both.html"
     assert main(["shapes-grpo", "shapes-sft", str(file), "--db", server.database]) == 0
     page = opened(browser, file)
-    expect(page.get_by_role("heading", name="What the configurations differ in")).to_be_visible()
+    expect(page.get_by_role("heading", name="Configuration differences")).to_be_visible()
     expect(page.locator("figure").first.get_by_text("shapes-sft", exact=False)).to_be_visible()
     page.context.close()
     assert main(["shapes-grpo", str(file), "--db", server.database]) == 2
-    assert "name a new file" in capsys.readouterr().err
+    assert "choose another file" in capsys.readouterr().err
     assert main(["nobody", str(tmp_path / "other.html"), "--db", server.database]) == 2
     assert not (tmp_path / "other.html").exists()

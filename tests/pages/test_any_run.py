@@ -34,10 +34,10 @@ OF_A_RUN = (
     ("run", {}),
     ("run", {"tab": "Evaluations"}),
 )
-NO_TAGS, NO_FORM = "its texts have no think tags", "its texts are read as they are, without a form"
+NO_TAGS, NO_FORM = "its texts have no think tags", "its texts have no required format"
 UNJUDGED, NO_GROUPS = (
-    "none of its answers was called right or wrong",
-    "no answers to one prompt were compared with each other",
+    "none of its answers was judged right or wrong",
+    "no groups of completions were recorded",
 )
 
 
@@ -74,7 +74,7 @@ def contents(store: Store, name: str) -> Contents:
 def test_what_a_run_lacks_is_known_from_its_answers(name: str, reasons: set[str], store: Store) -> None:
     found = lacking.lacking(contents(store, name), emergence_rows.PARTS)
     plain = {
-        "no lengths in tokens were recorded",
+        "no token counts were recorded",
         "no answer could be read as a count",
         "no question has a count as its",
     }
@@ -150,16 +150,16 @@ def test_drift_reads_two_checkpoints_of_a_script(view: str, store: Store, open_p
     first, *_, last = [each.id for each in list_evaluations(store, run.id) if each.benchmark == "saying"]
     at = open_page("drift", sides=f"{first},{last}", view=view)
     said = "\n".join(str(each.value) for kind in ("markdown", "caption") for each in at.get(kind)).replace("\\", "")
-    assert "Which is right more often is unknown" in said and "no question has reference reasoning" in said
+    assert "Their accuracy is unknown" in said and "no question has reference reasoning" in said
     assert "0.00 (0.00" not in "\n".join(each.value for each in at.html), "what was not judged is not wrong"
 
 
 def test_evaluations_of_a_script_differ_from_ours_in_words() -> None:
     ours = {"decoding": {"temperature": 0.0, "max_tokens": 9}, "prompt": "p"}
     theirs = {"recorded": True, "decoding": "as the script chose"}
-    assert "one was asked by a script of its own" in differences(ours, theirs)
+    assert "only one comes from a script" in differences(ours, theirs)
     sampled = theirs | {"decoding": "sampled by the trainer"}
-    assert differences(theirs, sampled) == ["decoding as the script chose against sampled by the trainer"]
+    assert differences(theirs, sampled) == ["decoding as the script chose vs sampled by the trainer"]
     assert differences(theirs, theirs) == []
 
 

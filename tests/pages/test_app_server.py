@@ -183,7 +183,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
 
 def test_another_address_is_refused_without_sign_in(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--port", str(free_port()), "--host", "0.0.0.0"]) == 2
-    assert "use an SSH tunnel, or let people sign in" in capsys.readouterr().err
+    assert "use an SSH tunnel, or require sign-in" in capsys.readouterr().err
     assert not hasattr(started, "settings")
 
 
@@ -276,7 +276,7 @@ def test_a_database_that_is_replaced_under_the_server_is_noticed(
     assert client.get("/api/health").json() == {"status": "ok"}
     os.replace(empty_store_file, tmp_path / "data/runs.db")
     app.run()
-    assert app.error[0].value == "The database cannot be used." and "restart this program" in app.text[0].value
+    assert app.error[0].value == "The database is not usable." and "restart this program" in app.text[0].value
     assert not app.dataframe
     assert (client.get("/api/health").status_code, client.get("/api/health").json()) == (503, {"status": "restart"})
     assert "restart" in client.get("/api/completions.jsonl").text

@@ -32,7 +32,7 @@ def words(app: AppTest) -> str:
 
 
 def test_without_runs_it_points_to_the_launch(empty_store: Store, open_page: Open) -> None:
-    assert "There is no run yet" in words(open_page("compare"))
+    assert "No runs yet" in words(open_page("compare"))
 
 
 def test_without_tests_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
@@ -46,12 +46,12 @@ def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, op
     shown = htmls(app)
     assert [each.value for each in app.subheader][:3] == [
         "Accuracy and similarity to the reference reasoning",
-        "Benchmarks that training did not see",
+        "Benchmarks not used in training",
         "LoRA rank",
     ]
     assert shown.count("<tr class='measured'>") == 3 + 4 + 4
     assert shown.count("<tr class='reported'>") == 6 + 3 + 4
-    assert "these two checkpoints" in shown and "traces?run=" in shown
+    assert "between two checkpoints" in shown and "traces?run=" in shown
     assert "only GRPO CoT r64 · tiny right" in app.segmented_control(key="compare.outcome").options[0]
 
 
@@ -73,7 +73,7 @@ def frames(app: AppTest) -> dict[str, pandas.DataFrame]:
     found = {}
     for frame in app.dataframe:
         names = set(frame.value.columns)
-        key = next((name for name in ("taken at", "prompt hash", "MAE of answers") if name in names), "other")
+        key = next((name for name in ("measured at", "prompt hash", "MAE of answers") if name in names), "other")
         found[key] = frame.value
     return found
 
@@ -82,13 +82,13 @@ def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Sto
     compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8)
     app = open_page("compare")
     assert "**By 1,600 training examples seen**" in words(app)
-    at_equal = frames(app)["taken at"]
-    assert list(at_equal["taken at"]) == ["step 0: 0 examples", "step 200: 1,600 examples"]
-    assert list(at_equal["then at"]) == ["step 300: 9,600 examples", "–"]
+    at_equal = frames(app)["measured at"]
+    assert list(at_equal["measured at"]) == ["step 0: 0 examples", "step 200: 1,600 examples"]
+    assert list(at_equal["next measured at"]) == ["step 300: 9,600 examples", "–"]
     app.segmented_control(key="compare.budget").set_value("device seconds").run()
     assert "**By 200 device seconds of training**" in words(app)
     app.segmented_control(key="compare.source").set_value("probe").run()
-    assert "No training run has been measured on validation examples yet." in words(app)
+    assert "No trained run has validation results yet." in words(app)
 
 
 def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None:
@@ -102,7 +102,7 @@ def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None
     expected = {"updates": 200, "examples": 1600, "device seconds": 200, "tokens": 180_000, "n": 8}
     assert {name: int(grpo[name]) for name in expected} == expected
     assert int(grpo["generated tokens"]) == 2 * 20 * 64 and int(grpo["configurations tried"]) == 2
-    assert grpo["chosen by"] == "best validation accuracy" and grpo["encoder"] == "all-MiniLM-L6-v2"
+    assert grpo["checkpoint"] == "best validation accuracy" and grpo["encoder"] == "all-MiniLM-L6-v2"
     assert "prompt hash" in told.columns and "max_tokens 112" in grpo["decoding"]
 
 
@@ -117,11 +117,11 @@ def test_totals_are_scored_under_one_definition_that_is_said(empty_store: Store,
         )
     app = open_page("compare")
     assert "Total = 2 × accuracy + 2 × format + 0.25 × steps" in words(app).replace("\\", "")
-    app.selectbox(key="compare.definition").set_value("Weights of my own").run()
+    app.selectbox(key="compare.definition").set_value("Custom weights").run()
     app.number_input(key="compare.weight.format").set_value(1.5).run()
     assert not app.exception and "Total = 1.5 × format" in words(app).replace("\\", "")
     app.segmented_control(key="compare.answers").set_value("sampled").run()
-    assert "never recorded" in words(app)
+    assert "did not record all components" in words(app)
 
 
 def test_prose_has_no_share_of_steps_that_equal_the_count(empty_store: Store, open_page: Open) -> None:
@@ -147,8 +147,8 @@ def test_an_experiment_is_launched_in_one_action(
     app = open_page("launch")
     app.text_input(key="experiment.ranks").set_value("8, 16")
     app.text_input(key="experiment.name").set_value("mine").run()
-    assert "5 runs (4 train), each answers 3 benchmarks" in words(app)
-    next(button for button in app.button if button.label == "Launch the experiment").click().run()
+    assert "5 runs (4 with training), each evaluated on 3 benchmarks" in words(app)
+    next(button for button in app.button if button.label == "Launch experiment").click().run()
     assert not app.exception
     (made,) = list_experiments(empty_store)
     assert (made.name, len(made.arms)) == ("mine", 5)
@@ -160,4 +160,4 @@ def test_what_cannot_be_launched_is_said(empty_store: Store, open_page: Open, fi
     app = open_page("launch")
     app.text_input(key=f"experiment.{field}").set_value(value).run()
     assert not app.exception and app.error
-    assert not [button for button in app.button if button.label == "Launch the experiment"]
+    assert not [button for button in app.button if button.label == "Launch experiment"]

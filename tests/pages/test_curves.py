@@ -38,10 +38,10 @@ def words(app: AppTest) -> str:
 
 
 def test_without_a_step_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
-    assert "curves to lay over one another" in open_page("curves").info[0].value
+    assert "the curves of many runs in one chart" in open_page("curves").info[0].value
     make.run(empty_store, "waiting")
     data.forget()
-    assert "No run has made a step yet" in words(open_page("curves"))
+    assert "No run has completed a step yet" in words(open_page("curves"))
 
 
 def test_the_newest_experiment_is_shown_by_its_arms(arms: Store, open_page: Open) -> None:
@@ -74,7 +74,7 @@ def test_runs_that_have_not_begun_are_counted_not_drawn(seeded_store: Store, ope
     queued = seeded.find(seeded_store, "shapes-collapse")
     finished = seeded.find(seeded_store, "shapes-grpo")
     app = open_page("curves", runs=f"{queued.uid},{finished.uid}")
-    assert "1 run, chosen; 1 without a step is left out." in words(app)
+    assert "1 run, chosen; 1 without a completed step left out." in words(app)
 
 
 def test_groups_by_fields_that_differ_and_the_numbers_behind_a_chart(arms: Store, open_page: Open) -> None:
@@ -95,12 +95,12 @@ def test_charts_are_chosen_by_the_address_and_by_a_search(arms: Store, open_page
     assert "This is not a regular expression" in words(app)
     app.text_input(key="curves.find_metric").set_value("^reward/").run()
     labels = [each.label for each in app.button_group if each.key and each.key.startswith("curves.pills")]
-    assert labels == ["Usual charts", "reward/"]
+    assert labels == ["Default charts", "reward/"]
 
 
 @pytest.mark.parametrize("kind", ["time", "tokens", "examples"])
 def test_every_axis_has_its_place_for_these_runs(kind: str, arms: Store, open_page: Open) -> None:
-    assert "known of" not in words(open_page("curves", axis=kind))
+    assert "Unknown" not in words(open_page("curves", axis=kind))
 
 
 def test_a_zoom_in_the_address_is_told_and_nonsense_is_not(arms: Store, open_page: Open) -> None:
@@ -109,7 +109,7 @@ def test_a_zoom_in_the_address_is_told_and_nonsense_is_not(arms: Store, open_pag
     )
     for nonsense in ("9,5", "x,1", "inf,nan", "1", ""):
         assert "full resolution" not in words(open_page("curves", zoom=nonsense))
-    assert "lies in the part of the axis" in words(open_page("curves", zoom="900,950"))
+    assert "no values in the visible range" in words(open_page("curves", zoom="900,950"))
 
 
 def test_two_runs_are_told_apart(seeded_store: Store, open_page: Open) -> None:

@@ -60,7 +60,7 @@ def test_an_index_is_told_in_numbers(indexed: Store, open_page: OpenPage) -> Non
 
 def test_examples_of_runs_are_shown_without_an_index(seeded_store: Store, open_page: OpenPage) -> None:
     at = open_page("datasets")
-    assert metrics(at) == {"Examples that runs have used": "24"}
+    assert metrics(at) == {"Examples used by runs": "24"}
     assert "not indexed" in at.info[0].value
     assert len(cards(at)) == 24
 
@@ -140,9 +140,9 @@ def test_shared_images_are_found_and_shown_in_pairs(indexed: Store, open_page: O
     at = open_page("datasets", view="Overlap", training="tdiuc · train", benchmark="vqav2 · train")
     told = metrics(at)
     assert (told["Benchmark images"], told["Same file"]) == ("12", "12")
-    assert told["Benchmark questions touched"] == "24 of 24"
+    assert told["Affected benchmark questions"] == "24 of 24"
     assert html(at).count('class="eg-two"') == 12
-    assert "the same file · 0 of 64 bits differ" in html(at)
+    assert "same file · 0 of 64 bits differ" in html(at)
 
 
 def test_accuracy_is_offered_without_shared_images(indexed: Store, open_page: OpenPage) -> None:

@@ -70,10 +70,10 @@ SFT, GRPO, BASE = "sft-cot-tiny-r32-s0", "grpo-cot-tiny-r32-s0", "zero-shot-cot-
 
 
 def test_without_runs_and_without_evaluations_it_says_what_to_do(empty_store: Store, open_page: Open) -> None:
-    assert "There is no run yet" in words(open_page("drift"))
+    assert "No runs yet" in words(open_page("drift"))
     seeded.new_run(empty_store, seeded.config("shapes-grpo"))
     data.forget()
-    assert "Two finished evaluations on the same questions are needed" in words(open_page("drift"))
+    assert "Drift needs two finished evaluations on the same questions" in words(open_page("drift"))
 
 
 def test_one_look_tells_whether_they_drifted_apart(drifted: Store, open_page: Open) -> None:
@@ -119,7 +119,7 @@ def test_the_ten_furthest_apart_are_one_click_from_the_number(drifted: Store, op
     app.button(key="drift.ten").click().run()
     assert not app.exception
     assert "phrase" not in app.query_params and app.query_params["order"] == "drift"
-    assert "Questions 1 to 10 in this order" in words(app)
+    assert "Questions 1 to 10" in words(app)
     one, other = (read_scores(drifted, the_test(drifted, name).id) for name in (SFT, GRPO))
     far = int(one.example_id[abs(one.similarity - other.similarity).argmax()])
     assert get_examples(drifted, [far])[far].question in htmls(app)
@@ -127,8 +127,8 @@ def test_the_ten_furthest_apart_are_one_click_from_the_number(drifted: Store, op
 
 def test_a_phrase_leaves_the_questions_where_it_is_said(drifted: Store, open_page: Open) -> None:
     app = open_page("drift", phrase="nobody says this")
-    assert "Only where one of the two says “nobody says this”" in htmls(app)
-    assert "No question is of this kind" in words(app)
+    assert "Only questions where one of the two says “nobody says this”" in htmls(app)
+    assert "There are no such questions" in words(app)
 
 
 def test_what_changed_has_phrases_structure_and_repetition(drifted: Store, open_page: Open) -> None:
@@ -161,9 +161,7 @@ def test_only_shared_questions_count(drifted: Store, open_page: Open) -> None:
     assert "Only the 12 questions that all of them answered are compared" in words(app).replace("\\", "")
     hard = the_test(drifted, GRPO, "shapes-hard").id
     app = open_page("drift", sides=f"{wider},{hard}")
-    assert [each.value for each in app.warning] == [
-        "Columns that answered other questions than the first one are left out."
-    ]
+    assert [each.value for each in app.warning] == ["Columns with other questions than the first one are left out."]
 
 
 def test_it_works_with_texts_alone(empty_store: Store, open_page: Open) -> None:
@@ -175,7 +173,7 @@ def test_it_works_with_texts_alone(empty_store: Store, open_page: Open) -> None:
     ]
     app = open_page("drift", sides=",".join(map(str, made)))
     shown = words(app).replace("\\", "")
-    assert "no sentence encoder has read their thinking" in shown
+    assert "their thinking is not embedded" in shown
     assert any(button.label == "Embed traces" for button in app.button)
     assert "cosines of word counts" in shown
     assert "since they are not embedded" in app.segmented_control(key="drift.order").help

@@ -88,8 +88,8 @@ def test_the_verdict_is_of_the_shared_examples() -> None:
     ("spread", "shift", "words"),
     [
         (0.01, 0.0, "equally close to the reference"),
-        (0.5, 0.05, "cannot be told"),
-        (float("nan"), 0.0, "no sentence encoder has read"),
+        (0.5, 0.05, "do not show whether"),
+        (float("nan"), 0.0, "is not embedded"),
     ],
 )
 def test_what_is_not_sure_is_not_claimed(spread: float, shift: float, words: str) -> None:
@@ -99,7 +99,7 @@ def test_what_is_not_sure_is_not_claimed(spread: float, shift: float, words: str
     found = sides.verdict(sides.share([answered(ids, right, own.tolist()), answered(ids, right, other.tolist())]))
     assert found is not None
     told = sides.sentence(found, "A", "B")
-    assert words in told and "accuracy cannot be told apart" in told
+    assert words in told and "accuracies do not differ significantly" in told
 
 
 def test_what_limits_a_comparison_is_said() -> None:
@@ -110,10 +110,13 @@ def test_what_limits_a_comparison_is_said() -> None:
     found, reading = sides.verdict(shared), PairedAnswers(shared, {}, sides.gaps(shared), "e")
     assert found is not None
     (note,) = verdict.notes([one, other], ["SFT", "GRPO"], found, reading)
-    assert note.startswith("2 shared questions. SFT imitates") and "as many of GRPO are, count as the word NULL" in note
+    assert (
+        note.startswith("2 shared questions. SFT imitates")
+        and "Many answers of GRPO are malformed and count as the word NULL" in note
+    )
     shorter = Side(other.run, evaluation(2, 2, conditions={"decoding": {"max_tokens": 40}}))
     (note,) = verdict.notes([one, shorter], ["SFT", "GRPO"], found, reading)
-    assert "The two were asked differently: token limit none against 40." in note
+    assert "Their conditions differ: token limit none vs 40." in note
 
 
 def test_nothing_in_common_has_no_verdict() -> None:

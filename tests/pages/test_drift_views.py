@@ -95,7 +95,7 @@ def test_over_training_says_what_was_measured(seeded_store: Store, open_drift: O
     app = open_drift("Over training")
     shown = texts(app)
     assert not [button for button in app.button if button.key == "embed"]
-    assert "SFT imitates the references, so it is near them by construction" in shown
+    assert "SFT imitates the references, so it is close to them by construction" in shown
     assert "version 1" in shown and "middle 80 %" in shown
     assert "Base: the model before training; floor: references of other examples" in shown
     app.toggle(key="drift.strict").set_value(True).run()
@@ -117,7 +117,7 @@ def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: Op
         assert is_embedded == (found.texts[found.place[row]] in new)
     assert 0 < vectors.left(seeded_store, runs, used) < len(found.place)
     app = open_drift("Over training")
-    assert "are not embedded yet and left out" in texts(app) and "version 2" in texts(app)
+    assert "are left out because they are not embedded yet" in texts(app) and "version 2" in texts(app)
     assert app.button(key="embed")
 
 
@@ -141,7 +141,7 @@ def test_vectors_are_those_of_what_each_answer_said(seeded_store: Store) -> None
 def test_the_map_states_its_axes(seeded_store: Store, open_drift: OpenPage) -> None:
     embed(seeded_store, "shapes-sft", "shapes-grpo")
     app = open_drift("Map")
-    assert "two directions of largest variance (principal components)" in texts(app)
+    assert "first two principal components" in texts(app)
     assert "Drag a box or a lasso" in texts(app)
     for shade in ("Step", "Correctness", "Length"):
         app.segmented_control(key="drift.map.shade").set_value(shade).run()

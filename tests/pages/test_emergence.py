@@ -51,8 +51,8 @@ def test_a_run_read_in_part_says_so(seeded_store: Store, open_page: Open, monkey
     monkeypatch.setattr(emergence, "emergence", partial(emergence.emergence, most=100))
     run = seeded.find(seeded_store, "shapes-grpo")
     text = shown(open_page("emergence", run=run.uid))
-    assert f"No warning sign in {run.step // 2} steps, one in 2" in text
-    assert f"Of so long a run, {run.step // 2} steps, one in 2." in text
+    assert f"No warning signs in {run.step // 2} steps, one in 2" in text
+    assert f"This run is long: the chart shows {run.step // 2} steps, one in 2." in text
 
 
 def test_what_a_policy_wrote_is_inert_on_the_page(seeded_store: Store, open_page: Open) -> None:
@@ -69,11 +69,11 @@ def test_padding_is_found_and_shown_with_its_traces(seeded_store: Store, open_pa
         record_step(seeded_store, run.id, step, {"reward": 1.0}, at=seeded.NOW + step, completions=rows)
     app = open_page("emergence", run=run.uid)
     text = shown(app)
-    assert "**Steps beyond what is there** since step" in text
-    assert "list more than the true count" in text.replace("\\", "")
+    assert "**More steps than objects** since step" in text
+    assert "list more steps than the true count" in text.replace("\\", "")
     assert "wrong, true count 2" in text
     at_run = open_page("run", run=run.uid)
-    assert "Steps beyond what is there" in shown(at_run)
+    assert "More steps than objects" in shown(at_run)
 
 
 def padded(step: int, index: int, example_id: int) -> CompletionRow:
@@ -108,7 +108,7 @@ def test_a_run_is_not_laid_over_itself(seeded_store: Store, open_page: Open) -> 
 
 def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, open_page: Open) -> None:
     app = open_page("emergence", run=seeded.find(seeded_store, "shapes-sft").uid)
-    assert "This run samples no completions while it trains" in shown(app)
+    assert "This run samples no completions in training" in shown(app)
     assert app.selectbox(key="machine.example").options
     assert "tv-question" in shown(app)
 
@@ -122,7 +122,7 @@ def test_a_run_that_imitates_is_told_from_its_probes(seeded_store: Store, open_p
         record_predictions(seeded_store, evaluation, [make.prediction(example_id)])
         finish_evaluation(seeded_store, evaluation, {"accuracy": 1.0})
     app = open_page("emergence", run=run.uid)
-    assert "what follows are its probes" in shown(app)
+    assert "the charts show its probes" in shown(app)
     assert app.select_slider[0].options == ["0", "10"]
     sampled = seeded.find(seeded_store, "shapes-grpo")
     assert "Milestones" in shown(open_page("emergence", run=sampled.uid, **{"with": run.uid}))
@@ -134,7 +134,7 @@ def test_the_time_machine_goes_through_the_evaluations(seeded_store: Store, open
     (slider,) = app.select_slider
     assert slider.options == ["0", "50", "100", "150"]
     slider.set_value(50).run()
-    assert "what changed since step 0" in shown(app)
+    assert "changes since step 0" in shown(app)
     assert not app.exception
 
 
@@ -147,7 +147,7 @@ def test_an_older_database_is_added_up_once(seeded_store: Store, open_page: Open
 
 
 def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:
-    assert "The first one brings its milestones" in shown(open_page("emergence"))
+    assert "this page shows the milestones of a run" in shown(open_page("emergence"))
 
 
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:
@@ -161,13 +161,13 @@ def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> Non
     texts = story.texts(told)
     rows = emergence_rows.rows(told, texts, told)
     assert [row.title.split(" ")[0] for row in rows] == [
-        *("Form,", "Reasoning", "Length", "Answers", "Texts", "Groups", "Why", "Steps"),
+        *("Format,", "Reasoning", "Length", "Answers", "Texts", "Groups", "What", "Steps"),
     ]
     figure = score(rows, emergence_rows.flags(told), cursor=7.0, revision="r")
     assert {trace.xaxis for trace in figure.data} == {None}
     assert len({trace.yaxis for trace in figure.data}) == len(rows)
     assert len(json.loads(figure_json(figure))["data"]) == len(figure.data)
-    movers = next(row for row in rows if row.title.startswith("Why"))
+    movers = next(row for row in rows if row.title.startswith("What drives"))
     total = np.sum([curve.y for curve in movers.curves], axis=0)
     np.testing.assert_allclose(total[np.isfinite(total)], 1.0)
 
@@ -195,4 +195,4 @@ def test_rows_do_not_overlap_and_names_are_not_html() -> None:
 @pytest.mark.parametrize("step", ["abc", "-1", "99999999999"])
 def test_a_cursor_that_is_no_step_is_no_cursor(step: str, seeded_store: Store, open_page: Open) -> None:
     app = open_page("emergence", run=seeded.find(seeded_store, "shapes-grpo").uid, step=step)
-    assert "One axis for all rows" in shown(app)
+    assert "All rows share one axis" in shown(app)

@@ -66,7 +66,7 @@ def test_a_text_is_searched_in_rounds(seeded_store: Store, open_page: Open) -> N
     found = ids(at)
     assert len(found) == 25
     assert all("alert(1)" in get_completion(seeded_store, id).text for id in found)
-    next(button for button in at.button if button.label == "Search for more").click().run()
+    next(button for button in at.button if button.label == "Search further").click().run()
     assert len(ids(wait_for_search(at))) == 50
 
 
@@ -112,7 +112,7 @@ def test_an_address_that_asks_for_nonsense_shows_a_page(
 
 
 def test_an_empty_database_offers_a_launch(empty_store: Store, open_page: Open) -> None:
-    assert "The first one brings answers to search" in open_page("find").info[0].value
+    assert "this page shows a search over all completions" in open_page("find").info[0].value
 
 
 def test_all_that_is_found_is_tagged(seeded_store: Store, open_page: Open) -> None:
@@ -170,7 +170,7 @@ def test_a_selection_becomes_a_dataset_that_the_trainer_loads(
 
     run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("find", run=run.uid, step_from="100")
-    next(button for button in at.button if button.label == "Train on this selection").click().run()
+    next(button for button in at.button if button.label == "Train on results").click().run()
     assert not at.exception
     [folder] = (seeded_store.media.parent / "selections").iterdir()
     lines = [json.loads(line) for line in (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -194,7 +194,7 @@ def test_the_launch_form_is_filled_for_a_selection(seeded_store: Store, open_pag
 
 def test_nothing_right_is_nothing_to_train_on(seeded_store: Store, open_page: Open) -> None:
     at = open_page("find", form="Malformed")
-    next(button for button in at.button if button.label == "Train on this selection").click().run()
+    next(button for button in at.button if button.label == "Train on results").click().run()
     assert "with an image is selected" in at.error[0].value
     assert not list((seeded_store.media.parent / "selections").iterdir())
 
@@ -212,7 +212,7 @@ def test_nothing_right_is_nothing_to_train_on(seeded_store: Store, open_page: Op
         ("example=1.5", "example cannot be '1.5': write a whole number"),
         ("answer=99999999999", "answer cannot be '99999999999': write a whole number"),
         ("judge=Right", "There is no filter 'judge': the filters are answer, cut, "),
-        ("judged=Right&judged=Wrong", "'judged' is given more than once"),
+        ("judged=Right&judged=Wrong", "'judged' occurs more than once"),
         ("judged=" + "x" * 9999, "x…': choose one of"),
         ("run=nobody", "nobody"),
     ],

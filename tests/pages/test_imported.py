@@ -68,7 +68,7 @@ def test_every_page_shows_a_run_without_completions(from_tensorboard: RunDetail,
 def test_every_tab_of_a_run_is_shown(from_trl: RunDetail, open_page: Open, tab: str) -> None:
     at = open_page("run", run=from_trl.uid, tab=tab)
     shown = texts_of(at)
-    assert "Imported from trl; what it did not record is missing here." in shown
+    assert "Imported from trl; data that it did not record is missing." in shown
     assert "48 of 96 completions cannot be told" in shown
 
 
@@ -103,7 +103,7 @@ def test_completions_of_an_evaluation_are_marked_and_found(empty_store: Store, t
     steps = {1: group("How many?", [1.0, 0.0]), 2: group("How many?", [0.2, 0.0], "of the evaluation")}
     run = imported(empty_store, "trl", write_tables(tmp_path / "out", steps))
     shown = texts_of(open_page("traces", run=run.uid, step="2"))
-    assert "sampled to evaluate step 2 is under Predictions" in shown and "of the evaluation" not in shown
+    assert "evaluation at step 2 are under Predictions" in shown and "of the evaluation" not in shown
     shown = texts_of(open_page("traces", run=run.uid, view="Predictions"))
     assert "of the evaluation" in shown
     assert "At step 2 TRL kept the completions of the evaluation" in texts_of(open_page("run", run=run.uid))

@@ -144,10 +144,10 @@ def test_where_a_run_goes_is_asked_where_a_cluster_is_named(database: Store, mon
     at = page(preset="shapes-sft")
     at.get_by_key("launch.launcher").set_value("ray").run()
     assert held(at).endswith(" --launcher ray")
-    assert "It starts when a node of the cluster has room." in [caption.value for caption in at.caption]
+    assert "Starts when a cluster node has free capacity." in [caption.value for caption in at.caption]
     launch_button(at).click().run()
     assert not at.exception
-    assert "It waits for the Ray cluster." in [caption.value for caption in at.caption]
+    assert "Waiting for the Ray cluster." in [caption.value for caption in at.caption]
     [job] = list_jobs(database)
     assert (job.launcher, job.state, len(started)) == ("ray", "queued", 1)
     reason = "Waits for 1 CPU, 1 GPU on the Ray cluster."
@@ -162,7 +162,7 @@ def test_an_experiment_goes_to_the_cluster(database: Store, monkeypatch: pytest.
     monkeypatch.setattr(cluster, "start_watcher", lambda store: None)
     at = page()
     at.get_by_key("experiment.launcher").set_value("ray").run()
-    next(button for button in at.button if button.label == "Launch the experiment").click().run()
+    next(button for button in at.button if button.label == "Launch experiment").click().run()
     assert not at.exception
     assert {job.launcher for job in list_jobs(database)} == {"ray"}
 
@@ -208,7 +208,7 @@ def test_direct_answers_have_no_reasoning_rewards() -> None:
     assert example is not None
     text = plan.right_completion(config, example)
     assert text == f"<answer>{example.answer}</answer>"
-    pays = plan.pays(text, example.answer, config)
+    pays = plan.reward_values(text, example.answer, config)
     assert (pays["format"].value, pays["accuracy"].value, pays["steps"].value) == (1.0, 1.0, None)
 
 
@@ -216,7 +216,7 @@ def test_the_right_completion_is_paid_in_full() -> None:
     for seed in range(20):
         example = plan.example_of("shapes-complex", seed)
         assert example is not None
-        pays = plan.pays(plan.right_completion(RunConfig(), example), example.answer, RunConfig())
+        pays = plan.reward_values(plan.right_completion(RunConfig(), example), example.answer, RunConfig())
         assert (pays["format"].value, pays["accuracy"].value) == (1.0, 1.0)
         assert pays["steps"].value == pytest.approx(0.1 * example.answer)
 
@@ -224,7 +224,7 @@ def test_the_right_completion_is_paid_in_full() -> None:
 def test_the_plan_counts_sequences_and_passes() -> None:
     assert plan.plan(RunConfig())[:2] == [
         "170 updates of 64 sequences: 8 prompts × groups of 8.",
-        "1,360 prompts in all: 0.68 passes over the 2,000 training examples.",
+        "1,360 prompts in total: 0.68 passes over the 2,000 training examples.",
     ]
     assert plan.plan(preset("shapes-sft"))[0] == "600 updates of 32 references."
     assert plan.plan(from_dict({"method": "none"}))[0].startswith("No training")
@@ -302,7 +302,7 @@ def test_a_preflight_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(preflight, "TIME_LIMIT", 0.2)
     command = (sys.executable, "-c", "import time; time.sleep(60)")
     [check] = preflight.run_preflight(RunConfig(), command=command).checks
-    assert "longer than" in check.sentence
+    assert "more than" in check.sentence
 
 
 def test_the_preflight_is_shown_until_the_form_changes(database: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,8 +359,8 @@ def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) 
 
 
 def test_jobs_before_it_are_counted(database: Store) -> None:
-    assert any(caption.value == "It starts at once." for caption in page().caption)
+    assert any(caption.value == "Starts immediately." for caption in page().caption)
     run = seeded.new_run(database, preset("shapes-grpo"))
     add_job(database, run.id, "train", {})
     data.forget()
-    assert any(caption.value == "It starts after 1 other job." for caption in page().caption)
+    assert any(caption.value == "Starts after 1 other job." for caption in page().caption)

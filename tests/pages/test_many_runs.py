@@ -88,17 +88,17 @@ def words(app: AppTest) -> str:
 
 def test_compare_says_which_of_very_many_runs_it_compares(many_runs: Store, open_page: Open) -> None:
     app = open_page("compare")
-    assert f"The newest 12 of {MANY} tested runs are compared: select others on the Runs page." in words(app)
+    assert f"Comparing the newest 12 of {MANY} tested runs: select others on the Runs page." in words(app)
     app = open_page("compare", runs=",".join(run.uid for run in list_run_heads(many_runs)[-3:]))
-    assert "3 chosen runs." in words(app) and "are compared" not in words(app)
+    assert "3 runs selected." in words(app) and "Comparing" not in words(app)
     app = open_page("compare", runs=",".join(run.uid for run in list_run_heads(many_runs)))
-    assert f"The newest 100 of {MANY} chosen runs are compared" in words(app)
+    assert f"Comparing the newest 100 of {MANY} chosen runs" in words(app)
 
 
 def test_drift_offers_the_newest_columns_and_those_in_the_address(many_runs: Store, open_page: Open) -> None:
     old = list_run_heads(many_runs)[-1]
     app = open_page("drift", run=old.uid)
-    assert f"The newest 100 of {MANY} evaluated runs are offered as columns" in words(app)
+    assert f"Columns list the newest 100 of {MANY} evaluated runs" in words(app)
     columns = app.multiselect(key="drift.sides")
     assert len({label.split(" · ")[0] for label in columns.options}) == 101
     assert any(label.startswith(f"{old.name} ·") for label in columns.options)
@@ -115,7 +115,7 @@ def names_of(store: Store) -> dict[int, str]:
 def test_the_table_lists_the_newest_runs_and_finds_the_others(many_runs: Store, open_page: Open) -> None:
     app = open_page("runs")
     assert len(app.dataframe[0].value) == 200
-    assert f"The newest 200 of {MANY} runs: filter, or search, to find others." in words(app)
+    assert f"Showing the newest 200 of {MANY} runs: filter or search to find others." in words(app)
     app.text_input(key="runs_search").set_value("many000003").run()
     assert list(app.dataframe[0].value["name"]) == ["run 3"] and "The newest 200 of" not in words(app)
     app.text_input(key="runs_search").set_value("").run()
@@ -135,7 +135,7 @@ def test_the_head_of_a_run_is_its_row_without_figures(many_runs: Store) -> None:
 def test_the_pace_of_a_new_run_is_that_of_the_newest_alike(many_runs: Store, open_page: Open) -> None:
     app = open_page("launch", preset="shapes-sft")
     told = [each.value for each in app.text]
-    assert any("earlier runs of these settings took 1.0 s an update (median)." in text for text in told)
+    assert any("earlier runs with these settings took 1.0 s per update (median)." in text for text in told)
 
 
 def endless() -> None:

@@ -55,7 +55,7 @@ def test_a_job_elsewhere_is_silent_from_when_its_heartbeat_was_last_seen_to_move
     clock.now = 50.0 + status.STILL_AFTER
     assert said() is None
     clock.now += 30
-    assert said() == "silent for 1 min 30 s: no heartbeat comes from gpu-box, look there"
+    assert said() == "silent for 1 min 30 s: no heartbeat from gpu-box, check that host"
     beat_job(store, job_id)
     assert said() is None
 

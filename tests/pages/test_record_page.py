@@ -50,7 +50,7 @@ def test_a_name_that_people_sign_in_at_needs_no_tunnel() -> None:
 
 
 def test_the_latest_recorded_run_is_named(empty_store: Store, open_page: Callable[..., AppTest]) -> None:
-    assert "No script has been recorded yet." in [each.value for each in open_page("record").caption]
+    assert "No recorded scripts yet." in [each.value for each in open_page("record").caption]
     take(empty_store, UID, 0, journal()[:1])
     data.forget()
     assert "Latest: mine, step 0" in [each.value for each in open_page("record").text]

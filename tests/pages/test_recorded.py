@@ -50,7 +50,7 @@ def test_the_pages_show_what_a_script_asked_and_what_is_right(
         assert "level: hard" in text and "gold answer" in text and "30, 40" in text
         assert "not recorded" not in text
         called = [line for line in text.splitlines() if "malformed" in line]
-        assert all("Not shown" in line or "read as they are, without a form" in line for line in called), called
+        assert all("Not shown" in line or "have no required format" in line for line in called), called
     assert "gold answer" in shown(open_page("find"))
     for page in ("run", "emergence"):
         assert not open_page(page, run=uid).exception

@@ -94,7 +94,7 @@ def test_runs_of_ones_own_with_data_are_shown_first(store: Store, open_page: Ope
 
 def test_the_demo_starts_beside_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
-    assert "begun" in demo.start_once(store)
+    assert "Demo started" in demo.start_once(store)
     assert [job.run_name for job in list_jobs(store, open_only=True)] == list(demo.PRESETS)
     assert "already" in demo.start_once(store)
 
@@ -106,12 +106,12 @@ def test_the_recorded_runs_are_in_before_the_demo_runs_are_queued(
     monkeypatch.setattr(launch, "ensure_worker", lambda store: here.append(len(recorded.here(list_run_heads(store)))))
     assert demo.main() == 0
     assert here == [len(recorded.manifest().runs)] * len(demo.PRESETS)
-    assert "begun" in capsys.readouterr().out
+    assert "Demo started" in capsys.readouterr().out
 
 
 def test_a_page_opened_before_them_goes_on_by_itself(empty_store: Store, open_page: Open) -> None:
     app = open_page("traces")
-    assert "There is no run yet" in app.info[0].value
+    assert "No runs yet" in app.info[0].value
     recorded.load(empty_store)
     data.forget()
     app.run()  # as its refreshing part asks for

@@ -121,18 +121,18 @@ def test_a_whole_run_is_scored_again(seeded_store: Store, open_page: Open) -> No
     run = seeded.find(seeded_store, "shapes-grpo")
     at = open_page("rewards", run=run.uid, view="A whole run")
     next(each for each in at.number_input if each.label == "steps").set_value(0.0).run()
-    next(button for button in at.button if button.label == "Score again").click().run()
+    next(button for button in at.button if button.label == "Rescore").click().run()
     for _ in range(30):
         if at.session_state["rewards.again"].is_over:
             break
         at.run()
     assert not at.exception
     assert at.session_state["rewards.again"].is_over
-    assert at.metric[0].label == "Groups that teach"
+    assert at.metric[0].label == "Groups with a signal"
     assert len(at.session_state["rewards.again"].scores) == 170
 
 
 def test_a_database_without_sampled_runs_still_scores_a_text(empty_store: Store, open_page: Open) -> None:
     at = open_page("rewards")
     assert any("<table" in element.value for element in at.html)
-    assert "The first one brings answers to score again" in open_page("rewards", view="A whole run").info[0].value
+    assert "past runs rescored" in open_page("rewards", view="A whole run").info[0].value

@@ -38,7 +38,7 @@ def texts(app: AppTest) -> str:
 
 def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:
     app = open_page("run")
-    assert "There is no run yet" in app.info[0].value
+    assert "No runs yet" in app.info[0].value
     assert app.page_link[0].value == "Launch a run"
 
 
@@ -51,7 +51,7 @@ def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> No
 
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:
     app = open_page("run", run="*none*")
-    assert app.warning[0].value == "There is no run \\*none\\*; this one is shown instead."
+    assert app.warning[0].value == "There is no run \\*none\\*; showing this one instead."
 
 
 def test_a_script_that_fell_silent_is_shown_as_such_with_what_to_do(empty_store: Store, open_page: Open) -> None:
@@ -109,7 +109,7 @@ def test_every_chart_of_a_run_is_drawn(seeded_store: Store, open_page: Open) -> 
     shown = texts(open_page("run", run=seeded.find(seeded_store, "shapes-grpo").uid))
     for chart in (*charts.outcome("grpo", ["format"]), *charts.optimization("grpo")):
         assert f"**{format.literal(chart.title)}**" in shown
-    assert "Nothing recorded" not in shown
+    assert "No data yet" not in shown
 
 
 def test_where_kl_is_not_computed_the_page_says_so(seeded_store: Store, open_page: Open) -> None:
@@ -319,7 +319,7 @@ def test_a_checkpoint_is_evaluated_from_the_page(seeded_store: Store, open_page:
     asked = list_jobs(seeded_store, run_id=run.id)[-1]
     wanted = {"benchmark": "shapes-complex", "checkpoint": "final", "limit": 400, "samples": 4, "baseline": "blind"}
     assert (asked.kind, asked.state, asked.arguments) == ("evaluate", "queued", wanted)
-    assert "shapes-complex · waits its turn" in texts(app)
+    assert "shapes-complex · queued" in texts(app)
     assert seeded.find(seeded_store, "shapes-grpo").status == "finished"
     app.button(key=f"stop-{asked.uid}").click().run()
     assert get_job(seeded_store, asked.uid).state == "stopped"

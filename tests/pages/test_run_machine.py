@@ -30,7 +30,7 @@ def test_the_machine_tab_says_why_it_is_empty_and_then_draws(seeded_store: Store
     data.forget()
     app = open_page("run", run=run.uid, tab="Machine")
     assert "**GPU use**" in words(app) and "**Processor (cores)**" in words(app)
-    assert "GPU power" not in words(app) and "Of a step: generation" in words(app)
+    assert "GPU power" not in words(app) and "Time per step: generation" in words(app)
 
 
 def test_phases_lie_back_to_back_before_the_moment_of_their_step() -> None:
@@ -43,7 +43,7 @@ def test_phases_lie_back_to_back_before_the_moment_of_their_step() -> None:
     assert found == [("generation", 92.0, 98.0), ("update", 98.0, 100.0), ("generation", 116.0, 120.0)]
     many = Clock(np.arange(500), np.arange(500.0), np.arange(500.0))
     assert machine.phases(many, {"time/update": Series(np.arange(500), np.ones(500), 500)}) == []
-    assert machine.shares(times).startswith("Of a step: generation 71 %, update 29 %")
+    assert machine.shares(times).startswith("Time per step: generation 71 %, update 29 %")
 
 
 def test_a_line_breaks_where_the_run_was_paused() -> None:
@@ -59,7 +59,7 @@ def test_code_is_shown_and_compared(seeded_store: Store, open_page: Open) -> Non
     add_code(seeded_store, first.id, Source("a" * 40, ("t.py",), change))
     add_code(seeded_store, second.id, Source("b" * 40))
     app = open_page("run", run=first.uid, tab="Config")
-    assert "commit aaaaaaaaaaaa. 1 file was changed since." in words(app)
+    assert "commit aaaaaaaaaaaa. 1 file changed since." in words(app)
     assert any("+x = 2" in each.value for each in app.code)
     app = open_page("curves", runs=f"{first.uid},{second.uid}", difference="true")
     rows = next(each.value for each in app.dataframe if "area" in each.value)

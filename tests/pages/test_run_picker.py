@@ -90,10 +90,10 @@ def test_another_run_in_view_replaces_what_was_chosen_with_the_last_one(seeded_s
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ("traces", "There is no run nobody; this one is shown instead."),
-        ("emergence", "There is no run nobody; this one is shown instead."),
-        ("rewards", "There is no run nobody; this one is shown instead."),
-        ("find", "There is no run nobody; all are shown instead."),
+        ("traces", "There is no run nobody; showing this one instead."),
+        ("emergence", "There is no run nobody; showing this one instead."),
+        ("rewards", "There is no run nobody; showing this one instead."),
+        ("find", "There is no run nobody; showing all runs."),
     ],
 )
 def test_a_page_says_that_the_run_in_its_address_is_gone(
@@ -105,4 +105,4 @@ def test_a_page_says_that_the_run_in_its_address_is_gone(
 def test_a_run_without_samples_has_nothing_to_score(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "shapes-sft")
     at = open_page("rewards", run=run.uid, view="A whole run")
-    assert "demo\\-sft has sampled nothing to score: choose a GRPO run." in at.info[0].value
+    assert "demo\\-sft has no sampled completions to score: choose a GRPO run." in at.info[0].value

@@ -59,7 +59,7 @@ def test_the_table_shows_every_run(seeded_store: Store, open_page: Open) -> None
 
 
 def test_what_runs_now_has_its_pace(seeded_store: Store, open_page: Open) -> None:
-    assert "step 87 of 170 · 1.5 s a step · 2 min 6 s left · generating" in texts(open_page("runs"))
+    assert "step 87 of 170 · 1.5 s per step · 2 min 6 s left · generating" in texts(open_page("runs"))
 
 
 def test_what_waits_shows_its_place_and_its_expected_start(
@@ -69,11 +69,11 @@ def test_what_waits_shows_its_place_and_its_expected_start(
     add_job(seeded_store, resolve_run(seeded_store, "second"), "train", {})
     monkeypatch.setattr(identity, "host", lambda: seeded.ELSEWHERE)
     shown = texts(open_page("runs"))
-    assert "2 waiting; the next starts in about 2 min 6 s" in shown
+    assert "2 queued; next one starts in about 2 min 6 s" in shown
     assert "1. shapes-collapse (train) · starts in about 2 min 6 s" in shown
     assert "2. second (train) · starts in about" in shown
     run = seeded.find(seeded_store, "shapes-collapse")
-    assert "Number 1 of 2 in the queue; it starts in about 2 min 6 s." in texts(open_page("run", run=run.uid))
+    assert "Position 1 of 2 in the queue; starts in about 2 min 6 s." in texts(open_page("run", run=run.uid))
 
 
 def test_the_queue_is_put_in_another_order_and_emptied(seeded_store: Store, open_page: Open) -> None:
@@ -134,7 +134,7 @@ def test_stop_insists_step_by_step(seeded_store: Store, open_page: Open) -> None
     app = open_page("runs")
     key = first = f"stop_{seeded.find(seeded_store, 'shapes-grpo-no-steps').uid}"
     assert app.button(key=key).label == "Stop"
-    for level, label in enumerate(("Terminate", "Kill", "Give up"), start=2):
+    for level, label in enumerate(("Terminate", "Kill", "Mark as lost"), start=2):
         app.button(key=key).click().run()
         assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "stopping"
         key = f"{first}_{level}"
@@ -162,7 +162,7 @@ def test_resume_says_that_a_run_without_a_checkpoint_begins_anew(seeded_store: S
     assert ownership.claim(seeded_store, run.uid, folder)
     describe_run(seeded_store, run.id, output_dir=str(folder))
     button = select(open_page("runs"), run.name).button(key="resume")
-    assert not button.disabled and button.help.startswith("Begins anew, in place of the steps so far")
+    assert not button.disabled and button.help.startswith("Restarts from step 0 and replaces the steps so far")
     button.click().run()
     assert seeded.find(seeded_store, run.name).status == "queued"
     seeded.with_checkpoint(seeded_store, "shapes-sft")

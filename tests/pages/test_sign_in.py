@@ -127,7 +127,7 @@ def upload(port: int, size: int) -> bytes:
 
 def test_an_account_that_may_not_look_is_told_why_and_can_sign_out(signed: browsing.Server) -> None:
     for made, words in (
-        (cookie(email="eve@example.org"), b"eve@example.org may not look at these runs"),
+        (cookie(email="eve@example.org"), b"eve@example.org may not view at these runs"),
         (cookie(email="<b>eve"), b"&lt;b&gt;eve may not look"),
         (cookie(email_verified="false"), b"does not say that bob@example.org is a verified address"),
     ):
@@ -145,7 +145,7 @@ def test_who_is_taken_out_of_the_file_is_out_at_once(tmp_path: Path, sign_in: Si
     assert app.dataframe
     write_sign_in(tmp_path / "sign-in.toml", FILE.replace("bob@", "carol@"))
     app.run()
-    assert not app.dataframe and "may not look" in app.text[0].value
+    assert not app.dataframe and "may not view" in app.text[0].value
     assert enter("carol@example.org").dataframe
 
 
@@ -166,7 +166,7 @@ def test_a_sign_in_that_broke_meanwhile_lets_nobody_in(tmp_path: Path, sign_in: 
     assert app.get("/api/completions.jsonl", headers=made).status_code == 200
     write_sign_in(tmp_path / "sign-in.toml", FILE[:100])
     answer = app.get("/api/completions.jsonl", headers=made)
-    assert (answer.status_code, "its log says why" in answer.text) == (503, True)
+    assert (answer.status_code, "see its log" in answer.text) == (503, True)
     (tmp_path / "sign-in.toml").unlink()
     assert app.get("/api/completions.jsonl", headers=made).status_code == 503
     write_sign_in(tmp_path / "sign-in.toml")
@@ -187,9 +187,10 @@ def test_behind_a_path_of_a_proxy_the_same_doors_stand(
     assert app.get(f"{base}/api/health").text == "inside"
     assert app.get(f"{base}/api/completions.jsonl").status_code == 401
     assert app.get(f"{base}/media/x").status_code == 401
-    assert "not the token" in app.post(f"{base}/api/record/x").text
+    assert "Wrong token" in app.post(f"{base}/api/record/x").text
     assert (
-        app.get(f"{base}/_stcore/upload_file/a/b", headers={"Cookie": cookie()}).text == "This server takes no files."
+        app.get(f"{base}/_stcore/upload_file/a/b", headers={"Cookie": cookie()}).text
+        == "This server does not accept uploads."
     )
     assert f'href="{base}/sign-in"' in app.get(f"{base}/run").text
 
@@ -263,19 +264,19 @@ def test_a_stranger_sees_a_sign_in_and_no_run(seeded_store: Store, sign_in: Sign
 def test_an_account_that_is_not_named_sees_no_run(seeded_store: Store, sign_in: SignIn) -> None:
     app = enter("eve@example.org")
     assert [button.key for button in app.button] == ["sign_out"]
-    assert "eve@example.org may not look" in app.text[0].value
+    assert "eve@example.org may not view" in app.text[0].value
 
 
 def test_a_reader_sees_runs_and_can_neither_stop_nor_launch(seeded_store: Store, sign_in: SignIn) -> None:
     uid = seeded.find(seeded_store, "shapes-grpo-no-steps").uid
     app = enter("bob@example.org")
     app.button(key=f"stop_{uid}").click().run()
-    assert "change nothing" in app.toast[0].value
+    assert "read-only access" in app.toast[0].value
     assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "running"
     before = len(list_runs(seeded_store))
     app = enter("bob@example.org").switch_page("../pages/launch.py").run()
     next(button for button in app.button if button.label == "Launch").click().run()
-    assert "change nothing" in app.error[0].value
+    assert "read-only access" in app.error[0].value
     next(button for button in app.button if button.label == "Preflight").click().run()
     assert "launch.preflight" not in app.session_state
     assert len(list_runs(seeded_store)) == before
@@ -289,11 +290,11 @@ def test_a_writer_may_stop(seeded_store: Store, sign_in: SignIn) -> None:
 
 def test_every_intent_asks_for_the_right(seeded_store: Store, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access.st, "user", type("Nobody", (), {"to_dict": lambda self: {}})())
-    with pytest.raises(StoreError, match="change nothing"):
+    with pytest.raises(StoreError, match="read-only access"):
         data.writer()
     run = seeded.find(seeded_store, "shapes-sft")
     for intent in (intents.resume, intents.delete):
-        with pytest.raises(StoreError, match="change nothing"):
+        with pytest.raises(StoreError, match="read-only access"):
             intent(run)
 
 
@@ -302,8 +303,8 @@ def test_every_intent_asks_for_the_right(seeded_store: Store, sign_in: SignIn, m
     [
         ("[auth]", "[auth", "cannot be read as TOML"),
         ('client_id = "us"', "", "lacks client_id"),
-        (SECRET, "short", "can be guessed"),
-        ("https://runs", "http://runs", "is not https"),
+        (SECRET, "short", "is too short"),
+        ("https://runs", "http://runs", "does not use https"),
         ('writers = ["Ada@example.org"]', "", "must name who may launch"),
         ('writers = ["Ada@example.org"]', 'writers = ["*"]', "must name who may launch"),
         ('writers = ["Ada@example.org"]', 'writers = "Ada@example.org"', "must be a list"),

@@ -90,7 +90,7 @@ def test_an_experiment_in_the_queue_is_paused_resumed_extended_and_stopped(queue
     app.number_input(key="extend.seeds").set_value(3)
     app.text_input(key="extend.grpo.beta").set_value("0.1, much")
     submit(app)
-    assert len(get_experiment(queued, uid).arms) == 4, "one of the values is no number"
+    assert len(get_experiment(queued, uid).arms) == 4, "one of the values is not a number"
     app.text_input(key="extend.grpo.beta").set_value("0.1")
     app.number_input(key="extend.seeds").set_value(3)
     submit(app)
@@ -100,7 +100,7 @@ def test_an_experiment_in_the_queue_is_paused_resumed_extended_and_stopped(queue
 
 
 def submit(app: AppTest) -> None:
-    next(button for button in app.button if button.label == "Launch what is new").click().run()
+    next(button for button in app.button if button.label == "Launch new runs").click().run()
     assert not app.exception
 
 
@@ -108,7 +108,7 @@ def test_an_experiment_that_has_ended_has_nothing_to_pause(arms: Store, open_pag
     app = open_page("sweep")
     assert "24 of 24 runs finished." in words(app)
     assert app.button(key="pause_all").disabled and app.button(key="stop_all").disabled
-    assert app.button(key="resume_all").help == "No job of it was stopped."
+    assert app.button(key="resume_all").help == "It has no stopped jobs."
     assert app.get("progress")[0].proto.value == 100, "a run that ended early is finished, too"
 
 
@@ -118,7 +118,7 @@ def test_without_a_step_it_says_what_to_do(empty_store: Store, open_page: Open) 
 
 def test_before_the_first_step_the_newest_experiment_is_there_to_act_on(queued: Store, open_page: Open) -> None:
     app = open_page("sweep")
-    assert "results appear with the first one" in words(app) and "launch an experiment" not in words(app)
+    assert "results appear after the first one" in words(app) and "launch an experiment" not in words(app)
     assert not app.button(key="pause_all").disabled
 
 
@@ -130,6 +130,6 @@ def test_further_settings_are_launched_from_the_form(
     app.multiselect(key="experiment.arms").set_value(["GRPO CoT"])
     app.text_area(key="experiment.varied").set_value("grpo.beta = 0, 0.02\nmax_tokens=32,48,64").run()
     assert "12 runs (12 train)" in words(app)
-    next(button for button in app.button if button.label == "Launch the experiment").click().run()
+    next(button for button in app.button if button.label == "Launch experiment").click().run()
     (made,) = list_experiments(empty_store)
     assert len(made.arms) == 12 and not app.exception

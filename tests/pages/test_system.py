@@ -42,11 +42,11 @@ def test_a_healthy_machine_needs_no_advice() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"free": GIB}, "Only 1.0 GiB of disk are free"),
+        ({"free": GIB}, "Only 1.0 GiB of disk space are free"),
         ({"state": FINE._replace(mode="delete")}, "is in delete mode"),
         ({"state": FINE._replace(log_size=GIB)}, "write-ahead log has grown to 1.0 GiB"),
-        ({"state": FINE._replace(free=0.6 * GIB)}, "a backup and a restore shrink it"),
-        ({"work": health.Work(2, 0, ("box",), ())}, "2 jobs wait, but the worker of box is gone"),
+        ({"state": FINE._replace(free=0.6 * GIB)}, "back up and restore to shrink it"),
+        ({"work": health.Work(2, 0, ("box",), ())}, "2 jobs are queued, but the worker on box has exited"),
         ({"work": health.Work(0, 1, (), ("counting",))}, "counting is silent"),
         ({"orphans": Orphans(1, 1, (), (), GIB)}, "1.0 GiB are used by data that no run needs"),
         ({"webhook": "It must be https."}, "It must be https."),
@@ -66,7 +66,7 @@ def test_the_devices_are_asked_of_a_process_of_its_own() -> None:
 
 @pytest.mark.parametrize("code", ["print('no json')", "import sys; sys.exit('no torch')", "print('{}')"])
 def test_a_trainer_that_cannot_say_is_a_sentence(code: str) -> None:
-    assert "could not say" in str(machine.devices((sys.executable, "-c", code)).problem)
+    assert "could not report" in str(machine.devices((sys.executable, "-c", code)).problem)
 
 
 def test_a_cuda_build_without_a_gpu_is_said() -> None:

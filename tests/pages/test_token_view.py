@@ -60,10 +60,8 @@ def test_the_colour_is_the_number() -> None:
         "213, 94, 0, 0.65",
         "86, 180, 233, 0.00",
     ]
-    assert "probability 1 % (at the start 22 %) · change −3.00 nats · entropy 2.50 nats" in strip(
-        "ab", tokens, "Change"
-    )
-    assert "probability 37 % (at the start unknown)" in strip("ab", tokens, "Change")
+    assert "probability 1 % (at start 22 %) · change −3.00 nats · entropy 2.50 nats" in strip("ab", tokens, "Change")
+    assert "probability 37 % (at start unknown)" in strip("ab", tokens, "Change")
 
 
 def test_long_completions_are_cut() -> None:
@@ -76,7 +74,9 @@ def test_measured_tokens_stand_in_the_inspector(seeded_store: Store, open_page: 
     row = a_completion(seeded_store)
     put_tokens(seeded_store, row.id, by_character(row.text), step=50)
     at = open_page("traces", completion=str(row.id))
-    assert any("under the checkpoint of step 50; it was sampled by those after 59" in each.value for each in at.caption)
+    assert any(
+        "with the checkpoint of step 50; it was sampled with the weights after 59" in each.value for each in at.caption
+    )
     assert sum(each.value.startswith('<div class="tk-legend"') for each in at.html) == 1
     at.segmented_control(key="inspect.tokens").set_value("Change").run()
     assert not at.exception
@@ -91,7 +91,7 @@ def test_tokens_can_be_measured_by_a_job(seeded_store: Store, open_page: Open, m
     assert not at.exception
     (job,) = [job for job in list_jobs(seeded_store, open_only=True) if job.kind == "tokens"]
     assert (job.run_id, job.arguments) == (row.run_id, {"completion": row.id})
-    assert any("Its tokens are being measured: queued" in each.value for each in at.caption)
+    assert any("Measuring its tokens: queued" in each.value for each in at.caption)
     ask_stop(seeded_store, job.id)
     at.run()
     assert any("Taken out of the queue" in each.value for each in at.caption)

@@ -188,16 +188,16 @@ def test_a_run_without_completions_says_why(database: Store) -> None:
     assert not at.exception
     assert "under Predictions" in at.info[0].value
     at = page(run=named(database, "shapes-collapse").uid)
-    assert "waits in the queue" in at.info[0].value
+    assert "is queued" in at.info[0].value
     at = page(run=named(database, "shapes-collapse").uid, view="Predictions")
     assert not at.exception
-    assert "not finished yet" in at.info[0].value
+    assert "still running" in at.info[0].value
 
 
 def test_an_empty_database_offers_the_demo(empty: Store) -> None:
     at = page()
     assert not at.exception
-    assert "no run yet" in at.info[0].value
+    assert "No runs yet" in at.info[0].value
     assert at.get("page_link")
 
 

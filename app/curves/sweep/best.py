@@ -1,4 +1,4 @@
-"""Which setting is the best, how well that is known, and which others could be as good."""
+"""The best setting of a sweep, its uncertainty, and which other settings could be as good."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
         "mean": [each.setting.mean for each in order],
         "95 % from": [each.low if each else None for each in intervals],
         "to": [each.high if each else None for each in intervals],
-        "minus the best": [each.beyond for each in order],
+        "Δ vs best": [each.beyond for each in order],
         "p (Holm)": [None if each.p is None else format.p_value(each.p) for each in order],
     }
-    numbers = ("mean", "95 % from", "to", "minus the best")
+    numbers = ("mean", "95 % from", "to", "Δ vs best")
     st.dataframe(
         columns,
         key="sweep.settings",
@@ -51,7 +51,7 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
 
 
 def as_column(values: Sequence[Cell]) -> list[Cell]:
-    """Return the cells of a column: numbers, or words where some are words."""
+    """Return the cells of a column: numbers, or text if some cells are text."""
     return list(values) if all(isinstance(value, float) for value in values) else [words(value) for value in values]
 
 
@@ -59,27 +59,25 @@ def told(title: str, best: Ranked) -> str:
     """Return `val/accuracy 0.712, 95 % interval 0.68 to 0.744 over 5 seeds (Student's t).`"""
     interval, n = best.setting.interval, len(best.setting.runs)
     if interval is None:
-        return f"{title} {format.number(best.setting.mean)} in one run: a second seed would tell how sure that is."
+        return f"{title} {format.number(best.setting.mean)} in one run: add a second seed to estimate the uncertainty."
     ends = f"{format.number(interval.low)} to {format.number(interval.high)}"
     return f"{title} {format.number(interval.value)}, 95 % interval {ends} over {n} seeds (Student's t)."
 
 
 def caution(order: Sequence[Ranked]) -> str:
-    """Return how many other settings could be as good, and what choosing the best of many does to its number."""
+    """Return how many other settings could be as good, and a warning about selection bias."""
     if len(order) == 1:
-        return "All of these runs have the same settings but for the seed."
+        return "All of these runs have the same settings except for the seed."
     rest = order[1:]
     open_ = [each for each in rest if not each.is_clear]
     untested = sum(each.p is None for each in rest)
     if untested == len(rest):
-        return (
-            "How sure that is cannot be said: no two settings have more than one seed. Repeat them with further seeds."
-        )
+        return "Significance is unknown, since no two settings have more than one seed: repeat them with more seeds."
     others = f"{len(rest)} other settings" if len(rest) > 1 else "1 other setting"
     parts = [f"{len(open_)} of {others} could be as good (Welch's t-test, corrected by Holm)."]
     if untested:
         parts.append(f"{untested} of them cannot be tested: too few seeds.")
     parts.append(
-        f"The best of {len(order)} is partly so by luck: repeated, it will likely come out a little less well."
+        f"Selecting the best of {len(order)} favours lucky results: expect a repetition to come out slightly worse."
     )
     return " ".join(parts)

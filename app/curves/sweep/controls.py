@@ -1,4 +1,4 @@
-"""What acts on all runs of an experiment at once: pause, resume, stop and extend."""
+"""Actions on all runs of an experiment: pause, resume, stop and extend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ICONS = {
 
 
 def show(experiment: ExperimentRow) -> None:
-    """Show how far the experiment is, and its buttons."""
+    """Show the progress of the experiment, and its buttons."""
     runs = [run for run in data.list_sound_runs() if run.id in experiment.arms]
     jobs = [job for job in data.list_jobs() if job.run_id in experiment.arms]
     at_work = [job for job in jobs if job.state in status.OPEN]
@@ -39,23 +39,23 @@ def show(experiment: ExperimentRow) -> None:
 
 
 def _told(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
-    """Return `12 of 40 runs finished, 2 running, 26 queued; 14 evaluations wait.`"""
+    """Return `12 of 40 runs finished, 2 running, 26 queued; 14 evaluations queued.`"""
     counted = Counter(status.look(run.status).label for run in runs)
     finished = counted.pop("finished", 0)
     parts = [f"{finished} of {len(runs)} runs finished", *(f"{n} {state}" for state, n in counted.most_common())]
     waiting = sum(job.kind == "evaluate" and job.state == "queued" for job in jobs)
-    return ", ".join(parts) + (f"; {waiting} evaluations wait." if waiting else ".")
+    return ", ".join(parts) + (f"; {waiting} evaluations queued." if waiting else ".")
 
 
 def _buttons(experiment: ExperimentRow, at_work: Sequence[JobRow], stopped: int) -> None:
-    pause = "Takes all of its jobs out of the queue; those at work finish their step and save a checkpoint."
-    jobs = "1 job again that was" if stopped == 1 else f"{stopped} jobs again that were"
-    resume = f"Queues {jobs} stopped; trainings go on from their last checkpoints."
-    stop = "Ends all of its jobs now; what came after the last checkpoints is lost. Pause saves first."
+    pause = "Removes its queued jobs; active ones finish their step and save a checkpoint."
+    jobs = "the stopped job" if stopped == 1 else f"the {stopped} stopped jobs"
+    resume = f"Queues {jobs} again; training continues from the last checkpoint."
+    stop = "Ends all of its jobs now; progress since the last checkpoint is lost. Pause saves first."
     if not at_work:
-        pause = stop = "No job of it is at work or waits."
+        pause = stop = "It has no active or queued jobs."
     if not stopped:
-        resume = "No job of it was stopped."
+        resume = "It has no stopped jobs."
     _button("Pause", pause, bool(at_work), intents.stop_experiment, experiment.uid, 1)
     _button("Resume", resume, stopped > 0, intents.resume_experiment, experiment.uid)
     _button("Stop", stop, bool(at_work), intents.stop_experiment, experiment.uid, 2)
@@ -70,20 +70,20 @@ def _button(label: str, explained: str, enabled: bool, action: Callable[..., str
 
 
 def _extend(experiment: ExperimentRow) -> None:
-    """A form of further seeds and values; only the runs that are new are launched."""
+    """Show a form for more seeds and values; only new runs are launched."""
     try:
         matrix = from_stored(experiment.matrix)
     except ConfigError:
         return
     with st.popover("Extend", icon=":material/add_circle:", key="extend_all"), st.form("extend_form", border=False):
-        seeds = st.number_input("Seeds of each setting in all", len(matrix.seeds), MOST_RUNS, key="extend.seeds")
-        ranks = st.text_input("Further LoRA ranks", key="extend.ranks", placeholder=_so_far(matrix.ranks))
-        rates = st.text_input("Further learning rates", key="extend.rates", placeholder=_so_far(matrix.rates))
+        seeds = st.number_input("Total seeds per setting", len(matrix.seeds), MOST_RUNS, key="extend.seeds")
+        ranks = st.text_input("More LoRA ranks", key="extend.ranks", placeholder=_so_far(matrix.ranks))
+        rates = st.text_input("More learning rates", key="extend.rates", placeholder=_so_far(matrix.rates))
         more = {
-            field: st.text_input(f"Further values of {field}", key=f"extend.{field}", placeholder=_so_far(values))
+            field: st.text_input(f"More values of {field}", key=f"extend.{field}", placeholder=_so_far(values))
             for field, values in matrix.varied
         }
-        if not st.form_submit_button("Launch what is new", icon=":material/rocket_launch:"):
+        if not st.form_submit_button("Launch new runs", icon=":material/rocket_launch:"):
             return
     try:
         asked = [f"ranks={ranks}", f"rates={rates}", *(f"{field}={text}" for field, text in more.items())]
@@ -104,11 +104,11 @@ def _extend(experiment: ExperimentRow) -> None:
 
 
 def _so_far(values: Sequence[object]) -> str:
-    return "so far " + ", ".join("the preset's" if value is None else str(value) for value in values)
+    return "currently " + ", ".join("the preset's" if value is None else str(value) for value in values)
 
 
 def _numbers(values: Sequence[object], kind: Callable[[str], Number]) -> tuple[Number, ...]:
     try:
         return tuple(kind(str(value)) for value in values)
     except ValueError:
-        raise ConfigError(f"{', '.join(map(str, values))}: write numbers with commas between them.") from None
+        raise ConfigError(f"{', '.join(map(str, values))}: enter numbers separated by commas.") from None

@@ -1,6 +1,6 @@
-"""Figures of a sweep: results over one setting, over two, and over all of them as parallel axes. Pure functions.
+"""Figures of a sweep: results over one setting, over two, and over all as parallel axes. Pure functions.
 
-Each point stands for a run, whose id is its `customdata`.
+Each point is a run, whose id is its `customdata`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from trainer.spec.statistics import over_seeds
 
 SCALE = "Viridis"
 WIDE_RANGE = 30.0
-"""A setting whose largest value is this many times its smallest has a logarithmic axis."""
+"""A setting has a logarithmic axis if its largest value is at least this many times its smallest."""
 HEIGHT = 420
 LINE = 13
-"""Characters of a line beside an axis."""
+"""Maximum characters per line of a label beside an axis."""
 
 
 class Sweep(NamedTuple):
-    """What the figures draw: the title of the result, and the results and names of runs by id."""
+    """The data of the figures: the title of the result, and results and names of runs by id."""
 
     title: str
     results: Mapping[int, float]
@@ -39,9 +39,9 @@ class Sweep(NamedTuple):
 def scatter(
     sweep: Sweep, field: str, values: Mapping[int, Cell], by: tuple[str, Mapping[int, Cell]] | None = None
 ) -> go.Figure:
-    """Return results over one setting, a point a run; means are joined, with their intervals over seeds.
+    """Return results over one setting, one point per run; lines join the means, with intervals over seeds.
 
-    `by` names another setting and its values: its own colour and marker for each.
+    `by` names another setting and its values, each of which has its own colour and marker.
     """
     figure = _empty()
     numeric, title = all(isinstance(value, float) for value in values.values()), plain(sweep.title)
@@ -97,7 +97,7 @@ def _means(
 def heat_map(
     sweep: Sweep, x: tuple[str, Mapping[int, Cell]], y: tuple[str, Mapping[int, Cell]], *, lower: bool
 ) -> go.Figure:
-    """Return the mean result of each pair of values, with its number of runs; pairs without a run are left empty."""
+    """Return the mean result and number of runs for each pair of values; pairs without runs stay empty."""
     columns, rows = in_order(x[1].values()), in_order(y[1].values())
     cells = {
         (row, column): [id for id in sweep.results if (y[1][id], x[1][id]) == (row, column)]
@@ -124,7 +124,7 @@ def heat_map(
 
 
 def heights(values: Mapping[int, Cell]) -> dict[int, float]:
-    """Return where on a vertical axis of length 1 each run lies: numbers by size or its logarithm, others by rank."""
+    """Return each run's position on a vertical axis of length 1: numbers by (log) value, others by rank."""
     numbers = {id: value for id, value in values.items() if isinstance(value, float)}
     if len(numbers) < len(values):
         order = in_order(values.values())
@@ -139,7 +139,7 @@ def heights(values: Mapping[int, Cell]) -> dict[int, float]:
 def parallel(
     sweep: Sweep, factors: Mapping[str, Mapping[int, Cell]], *, lower: bool
 ) -> tuple[go.Figure, dict[int, list[float]]]:
-    """Return a line a run across one vertical axis for each setting and the result, and each run's heights on them."""
+    """Return one line per run across vertical axes for the settings and the result, and each run's positions there."""
     result: dict[int, Cell] = dict(sweep.results)
     axes = {**{field: {id: values[id] for id in result} for field, values in factors.items()}, sweep.title: result}
     of_axis = [heights(values) for values in axes.values()]
@@ -172,7 +172,7 @@ def parallel(
 
 
 def _beside(place: int, height: float, axes: int) -> dict[str, Any]:
-    """Return where a value is written: outside of the outer axes, and where few lines pass on the inner ones."""
+    """Return the position of a label: outside of the outer axes, and where few lines pass at the inner ones."""
     if place == 0:
         return {"xanchor": "right", "xshift": -6}
     if place == axes - 1:
@@ -181,14 +181,14 @@ def _beside(place: int, height: float, axes: int) -> dict[str, Any]:
 
 
 def _in_lines(text: str) -> str:
-    """Return short lines, for a narrow screen."""
+    """Return the text in short lines, for narrow screens."""
     return "<br>".join(map(plain, textwrap.wrap(text, LINE))) or plain(text)
 
 
 def _ticks(
     values: Mapping[int, Cell], heights: Mapping[int, float], *, rounded: bool, most: int = 8
 ) -> list[tuple[float, str]]:
-    """Return height and text of each value, or of the lowest and highest if there are many; results are `rounded`."""
+    """Return position and text of each value, or of the lowest and highest if there are many; results are `rounded`."""
     shown = {height: values[id] for id, height in heights.items()}
     if len(shown) > most:
         shown = {height: shown[height] for height in (min(shown), max(shown))}

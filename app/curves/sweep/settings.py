@@ -1,4 +1,4 @@
-"""The settings that the runs of a sweep differ in, what each came to over its seeds, and which is the best. Pure."""
+"""The settings in which a sweep's runs differ, their results over seeds, and the best one. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from store.db.values import flat
 from trainer.spec.statistics import Estimate, holm, over_seeds, seeds_differ_p
 
 FIRST_METRICS = ("test/accuracy", "val/accuracy", "probe/accuracy", "reward", "probe/reward")
-"""Metrics by which settings are ranked where nobody has chosen one, in order."""
+"""Metrics by which settings are ranked by default, in order of preference."""
 FALLING = ("loss", "kl", "grad_norm", "time/", "perplexity", "error")
-"""Metrics whose name begins so, or does after its last slash, are better when they are lower."""
+"""A metric is better when lower if its name, or the part after its last slash, begins with one of these."""
 SURE = 0.05
 
 Factors = dict[str, dict[int, Cell]]
-"""What differs between the runs: field to the value by run id."""
+"""Values by run id, for each field in which the runs differ."""
 
 
 class Setting(NamedTuple):
-    """One combination of values, and the result of each of its runs."""
+    """One combination of values with the results of its runs."""
 
     values: tuple[Cell, ...]
     """In the order of the factors."""
@@ -37,28 +37,28 @@ class Setting(NamedTuple):
 
     @property
     def interval(self) -> Estimate | None:
-        """Student's 95 % interval of the mean over seeds; None with a single run."""
+        """Return Student's 95 % interval of the mean over seeds; None for a single run."""
         return over_seeds(self.results)
 
 
 class Ranked(NamedTuple):
-    """A setting beside the best one; `p` is Welch's, corrected for all settings (Holm), None if seeds are too few."""
+    """A setting compared with the best one; `p` is from Welch's test, Holm-corrected, None with too few seeds."""
 
     setting: Setting
     beyond: float
-    """Its mean minus that of the best."""
+    """Its mean minus the mean of the best setting."""
     p: float | None = None
 
     @property
     def is_clear(self) -> bool:
-        """Whether it differs from the best by more than chance between seeds."""
+        """Return whether it differs significantly from the best."""
         return self.p is not None and self.p < SURE
 
 
 def factors(runs: Sequence[RunDetail], arms: Mapping[int, str]) -> Factors:
-    """Return the fields in which runs differ, seeds and names aside; an arm stands for all fields that it decides.
+    """Return the fields in which runs differ, except seeds and names; an arm replaces the fields that it determines.
 
-    Of fields that divide the runs alike only the first is returned. Rewards are fields by their weights.
+    Of fields that split the runs in the same way, only the first is returned. Each reward is a field by its weight.
     """
     ordered = sorted(runs, key=lambda run: run.id)
     settings = {run.id: _settings(run) for run in ordered}
@@ -88,13 +88,13 @@ def _cell(value: Any) -> Cell:
 
 
 def _decides(some: Mapping[int, Cell], others: Mapping[int, Cell]) -> bool:
-    """Return whether a run's value of the first field tells that of the second."""
+    """Return whether the first field's value determines the second's in all runs."""
     pairs = {(value, others[id]) for id, value in some.items()}
     return len(pairs) == len({value for value, _ in pairs})
 
 
 def in_order(values: Iterable[Cell]) -> list[Cell]:
-    """Return the distinct values: numbers by size, then texts by the alphabet."""
+    """Return the distinct values: numbers by size, then texts alphabetically."""
     return sorted(set(values), key=lambda value: (isinstance(value, str), value))
 
 
@@ -104,11 +104,11 @@ def label(factors: Mapping[str, Mapping[int, Cell]], values: Sequence[Cell]) -> 
         words(value) if field == ARM else f"{field.rpartition('.')[2]} {words(value)}"
         for field, value in zip(factors, values, strict=True)
     ]
-    return " · ".join(parts) or "all alike"
+    return " · ".join(parts) or "same settings"
 
 
 def settings(factors: Mapping[str, Mapping[int, Cell]], results: Mapping[int, float]) -> list[Setting]:
-    """Return each combination of values that has a finite result, in the order of the runs."""
+    """Return each combination of values with finite results, in the order of the runs."""
     groups: dict[tuple[Cell, ...], list[int]] = {}
     for id, result in results.items():
         if np.isfinite(result):
@@ -130,26 +130,26 @@ def ranked(found: Sequence[Setting], *, lower: bool) -> list[Ranked]:
 
 
 def first_metric(recorded: Mapping[str, frozenset[int]]) -> str:
-    """Return the metric that settings are ranked by: the usual one that most runs recorded, the first of equals."""
+    """Return the default metric for ranking: the one of FIRST_METRICS that most runs recorded, the first of ties."""
     usual = [name for name in FIRST_METRICS if name in recorded] or sorted(recorded)
     return max(usual, key=lambda name: len(recorded[name]))
 
 
 def is_falling(metric: str) -> bool:
-    """Return whether lower values of a metric are better, as far as its name tells."""
+    """Return whether lower values of a metric are better, judged by its name."""
     return metric.startswith(FALLING) or metric.rpartition("/")[2].startswith(FALLING)
 
 
 def first_aggregate(metric: str) -> str:
-    """Return what is taken of a metric's values: measurements count as they are, others by the mean of the last."""
+    """Return a metric's default aggregate: the last value of an accuracy, else the mean of the last values."""
     names = list(AGGREGATES)
     return names[0] if "/accuracy" in metric else names[-1]
 
 
 def brushed(places: Mapping[int, Sequence[float]], boxes: Sequence[tuple[float, float, float, float]]) -> set[int]:
-    """Return the runs whose lines pass a box on every axis that has any; none without a box around an axis.
+    """Return the runs whose lines pass a box on every axis that has boxes; none if no axis has a box.
 
-    `places` are a run's heights, axis by axis at 0, 1, 2, …; a box is x0, x1, y0, y1.
+    `places` are a run's positions on the axes, which lie at 0, 1, 2, …; a box is x0, x1, y0, y1.
     """
     axes: dict[int, list[tuple[float, float]]] = {}
     for x0, x1, y0, y1 in boxes:

@@ -12,13 +12,13 @@ from store.db.rows import JobRow, RunRow
 from trainer.launch import devices, identity, threads
 
 EVERYTHING = "*"
-"""What a job without a device of its own holds."""
+"""Device of a job that has none of its own."""
 TELLING = 100
-"""Newest runs whose pace is looked at."""
+"""Number of newest runs whose pace is used."""
 
 
 class Waiting(NamedTuple):
-    """A queued job, its position (from 1), and the seconds until it starts; None if unknown."""
+    """A queued job, its position (from 1), and the seconds until it starts (None if unknown)."""
 
     job: JobRow
     place: int
@@ -26,7 +26,7 @@ class Waiting(NamedTuple):
 
 
 def waiting(now: float) -> list[Waiting]:
-    """Return the queue in the order in which this host would work through it; a cluster has its own."""
+    """Return the queue in the order in which this host will start its jobs; a cluster has its own queue."""
     jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
@@ -42,16 +42,16 @@ def waiting(now: float) -> list[Waiting]:
 
 
 def _telling(jobs: Sequence[JobRow]) -> list[int]:
-    """Ids of the runs of these jobs, and of the newest ones that tell how long such a run takes."""
+    """Return the ids of these jobs' runs, and of the newest runs whose pace predicts theirs."""
     return sorted({job.run_id for job in jobs} | {run.id for run in data.list_run_heads()[:TELLING]})
 
 
 def starts(
     free_in: Sequence[float], lasts: Sequence[float | None], widths: Sequence[int] | None = None
 ) -> list[float | None]:
-    """Return the seconds until each waiting job starts, in order; `free_in` is infinite for a device of unknown end.
+    """Return the seconds until each queued job starts, in order; `free_in` is infinite if a device's end is unknown.
 
-    `widths` are the numbers of devices that the jobs take, one by default; a job waits for the last of them.
+    `widths` are the numbers of devices that the jobs take, one by default; a job waits until all of them are free.
     """
     free = sorted(free_in)
     found: list[float | None] = []
@@ -64,7 +64,7 @@ def starts(
 
 
 def places(jobs: Iterable[JobRow], runs: Mapping[int, RunRow]) -> tuple[str, ...]:
-    """Return the devices that these jobs may hold at once on this host."""
+    """Return the devices that these jobs may occupy at the same time on this host."""
     models = {runs[job.run_id].model for job in jobs if job.run_id in runs and job.host in (None, identity.host())}
     return devices.places([threads.chosen(model, threads.processors()) for model in models])
 
@@ -72,7 +72,7 @@ def places(jobs: Iterable[JobRow], runs: Mapping[int, RunRow]) -> tuple[str, ...
 def _free_in(
     active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float, here: Sequence[str]
 ) -> list[float]:
-    """Return seconds until each of the host's devices is free."""
+    """Return the seconds until each of the host's devices is free."""
     own = [job for job in active if job.host == identity.host()]
     left = {device: _left(job, runs, lengths, now) for job in own for device in (job.device or EVERYTHING).split(",")}
     return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in here]
@@ -87,7 +87,7 @@ def _left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: 
 
 
 def _lasts(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float]) -> float | None:
-    """Return how long a job will take, judged by earlier ones like it."""
+    """Return the seconds that a job will take, judged by similar earlier ones."""
     run = runs.get(job.run_id)
     if job.kind != "train" or run is None:
         return lengths.get(job.kind)

@@ -1,4 +1,4 @@
-"""The queue: what waits, when it starts, and the buttons that move or cancel it."""
+"""The queue: waiting jobs, their expected starts, and buttons to move or cancel them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def queue() -> None:
         return
     with st.container(border=True, key="queue", gap="xsmall"):
         first = found[0].starts_in
-        soon = "" if first is None else f"; the next starts {moment(first)}"
-        st.markdown(f"**Queue** · {len(found)} waiting{soon}")
+        soon = "" if first is None else f"; next one starts {moment(first)}"
+        st.markdown(f"**Queue** · {len(found)} queued{soon}")
         for each in found[:MOST_SHOWN]:
             _row(each, is_last=each.place == len(found))
         if len(found) > MOST_SHOWN:
@@ -34,27 +34,27 @@ def _row(waiting: Waiting, *, is_last: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"queued_{job.uid}"):
         st.text(sentence(waiting), width="stretch")
         for name, word, icon, enabled in (
-            ("earlier", "Start it before the one above.", ":material/arrow_upward:", waiting.place > 1),
-            ("later", "Start it after the one below.", ":material/arrow_downward:", not is_last),
+            ("earlier", "Move up", ":material/arrow_upward:", waiting.place > 1),
+            ("later", "Move down", ":material/arrow_downward:", not is_last),
         ):
             key = f"{name}_{job.uid}"
             if st.button("", icon=icon, key=key, help=word, type="tertiary", disabled=not enabled):
                 run_actions.attempt(intents.shift, job, name == "earlier")
                 st.rerun()
-        word = "Take it out of the queue."
+        word = "Remove from the queue"
         if st.button("", icon=":material/close:", key=f"cancel_{job.uid}", help=word, type="tertiary"):
             run_actions.attempt(intents.stop_job, job)
             st.rerun()
 
 
 def place(job: JobRow) -> str | None:
-    """Return `Number 2 of 3 in the queue; it starts in about 4 min.`, or None if it no longer waits."""
+    """Return `Position 2 of 3 in the queue; starts in about 4 min.`, or None if it is no longer queued."""
     found = plan.waiting(time.time())
     mine = next((each for each in found if each.job.uid == job.uid), None)
     if mine is None:
         return None
-    about = "" if mine.starts_in is None else f"; it starts {moment(mine.starts_in)}"
-    return f"Number {mine.place} of {len(found)} in the queue{about}."
+    about = "" if mine.starts_in is None else f"; starts {moment(mine.starts_in)}"
+    return f"Position {mine.place} of {len(found)} in the queue{about}."
 
 
 def sentence(waiting: Waiting) -> str:
@@ -65,4 +65,4 @@ def sentence(waiting: Waiting) -> str:
 
 
 def moment(seconds: float) -> str:
-    return "at once" if seconds < 1 else f"in about {format.duration(seconds)}"
+    return "now" if seconds < 1 else f"in about {format.duration(seconds)}"
