@@ -1,8 +1,8 @@
-// Writes the chosen look for every page, where Streamlit looks for it, and loads the page anew.
+// Writes the chosen theme for every page to where Streamlit reads it, and reloads the page.
 export default function ({ data, parentElement }) {
   const button = parentElement.querySelector("button")
   const next = data.is_dark ? "Light" : "Dark"
-  button.textContent = next === "Dark" ? "☾ Dark look" : "☀ Light look"
+  button.textContent = next === "Dark" ? "☾ Dark theme" : "☀ Light theme"
   button.onclick = () => {
     const here = window.location.pathname
     const base = here.slice(0, here.lastIndexOf("/") + 1)

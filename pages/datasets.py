@@ -37,7 +37,7 @@ def address(example: StoredExample) -> str:
 
 
 def choose(splits: list[SplitRow]) -> SplitRow:
-    """Return the dataset and split in the address, else the largest."""
+    """Return the dataset and split in the URL, else the largest."""
     by_name: dict[str, dict[str, SplitRow]] = {}
     for row in sorted(splits, key=lambda row: (row.dataset, *facts.split_order(row.split))):
         by_name.setdefault(row.dataset, {})[row.split] = row

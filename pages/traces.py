@@ -208,7 +208,7 @@ runs = run_picker.offered()
 if not runs:
     recorded_view.no_runs("every completion beside its image, with its rewards")
 trace = trace_in_address()
-# The trace in the address decides, whatever else is there.
+# A trace in the URL takes precedence over everything else.
 chosen_run = run_picker.in_view(runs)
 view = choose_view(trace)
 if view == VIEWS[1]:

@@ -1,5 +1,5 @@
-// The one legend of all charts: hides curves, shows one alone or brings it to the front. Charts follow at once, by
-// events; Python hears of it to keep it in the address.
+// The shared legend of all charts: hides curves, shows a single one or brings it to the front. Charts follow
+// immediately, by events; Python receives the state to keep it in the URL.
 const DASHES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "12 4" }
 const legends = new WeakMap()
 

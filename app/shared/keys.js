@@ -1,4 +1,4 @@
-// Tells Python which of the wanted keys was pressed, unless somebody is typing.
+// Tells Python which of the wanted keys was pressed, unless the user is typing.
 export default function ({ data, setTriggerValue }) {
   const listen = (event) => {
     const isTyping = event.target.closest?.("input, textarea, select, [contenteditable='true']")

@@ -7,7 +7,7 @@ const CONFIG = {
   modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
   doubleClick: "reset",
 }
-const DOUBLE_CLICK = 320 // milliseconds, a little more than plotly.js waits for the second click
+const DOUBLE_CLICK = 320 // milliseconds, slightly more than plotly.js waits for a second click
 const PRINTED = { text: "#1a1a1a", grid: "#d9d9d9", paper: "#ffffff", font: "Arial, Helvetica, sans-serif", scale: 3 }
 const charts = new WeakMap()
 
@@ -32,7 +32,7 @@ function axes(layout) {
   return Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))
 }
 
-// What is saved has its zoom and hidden curves as on the screen, but dark text on white, whatever the page's theme.
+// Saved images keep zoom and hidden curves, but have dark text on white in any theme.
 function save(Plotly, element, format, filename) {
   const layout = structuredClone(element.layout)
   layout.paper_bgcolor = layout.plot_bgcolor = PRINTED.paper
@@ -42,7 +42,7 @@ function save(Plotly, element, format, filename) {
   return Plotly.downloadImage({ data: element.data, layout }, { format, filename, ...size })
 }
 
-// Made once for a chart: react draws it anew, and its zoom is gone, when any object of the configuration is another one.
+// Created once per chart: if any object of the configuration changes, react creates a new plot and loses the zoom.
 function configuration(Plotly, { filename, zooms }) {
   const button = (format, icon) => ({
     name: `save-${format}`,
@@ -54,14 +54,14 @@ function configuration(Plotly, { filename, zooms }) {
   return { ...CONFIG, modeBarButtonsToAdd: buttons, doubleClick: zooms ? "autosize" : CONFIG.doubleClick }
 }
 
-// One chart after the other, in the order of the page: the first is seen, and the page answers, before the last is drawn.
+// Draws charts one by one in page order, so that the first is visible before the last is drawn.
 function inTurn(draw) {
   const turn = (window.vr1zDrawing ?? Promise.resolve()).then(() => new Promise(resolve => setTimeout(resolve))).then(draw)
   window.vr1zDrawing = turn.catch(() => {})
   return turn
 }
 
-// Curves with a key in their `meta` are those of runs: a legend of the page hides them, and all charts highlight one.
+// Curves with a key in their `meta` belong to runs: the page's legend hides them, and all charts highlight one.
 const keyOf = trace => trace?.meta?.key ?? null
 
 function hide(chart, traces) {
@@ -107,7 +107,7 @@ function follow(element, Plotly, chart) {
   }
 }
 
-// A zoom is reported once it has come to rest; null when the whole axis is shown again.
+// Reports a zoom once it has stopped changing; null when the whole axis is visible again.
 function reportRange(element, chart) {
   element.on("plotly_relayout", change => {
     const isReset = change["xaxis.autorange"] === true
@@ -120,7 +120,7 @@ function reportRange(element, chart) {
 
 function watch(element, Plotly, data) {
   const chart = charts.get(element)
-  // Where a double-click zooms out, its first click must not be taken for one that leads to another page.
+  // If a double-click zooms out, its first click must not count as a click that opens another page.
   element.on("plotly_click", ({ points, event }) => {
     clearTimeout(chart.clicking)
     if (data.zooms && event.detail > 1) return

@@ -1,4 +1,4 @@
-// Loads plotly.js once for the whole page, whoever asks first.
+// Loads plotly.js once for the whole page.
 function plotly(url) {
   window.vr1zPlotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script")

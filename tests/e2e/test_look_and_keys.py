@@ -30,8 +30,8 @@ def test_the_look_is_chosen_once_for_all_pages(server: browsing.Server, browser_
     page.emulate_media(color_scheme="light")
     goto(page, server.url)
     assert brightness(page) > 200
-    page.get_by_role("button", name="Dark look").click()
-    light = page.get_by_role("button", name="Light look")
+    page.get_by_role("button", name="Dark theme").click()
+    light = page.get_by_role("button", name="Light theme")
     expect(light).to_be_visible()
     assert brightness(page) < 60
     page.get_by_test_id("stSidebar").get_by_role("link", name="Launch").click()
@@ -40,7 +40,7 @@ def test_the_look_is_chosen_once_for_all_pages(server: browsing.Server, browser_
     goto(page, f"{server.url}/system")
     assert brightness(page) < 60
     light.click()
-    expect(page.get_by_role("button", name="Dark look")).to_be_visible()
+    expect(page.get_by_role("button", name="Dark theme")).to_be_visible()
     assert brightness(page) > 200
     goto(page, server.url)
     assert brightness(page) > 200
