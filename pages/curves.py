@@ -85,7 +85,7 @@ def grouped(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Ent
             help="Each run counts from its first to its last value. The line is dotted where some runs have ended; a "
             "band needs two runs. " + " ".join(dict.fromkeys(SPREADS.values())),
         )
-        singles = st.toggle("Single runs", key="singles", bind="query-params", help="Also draw each run of a group.")
+        singles = st.toggle("Single runs", key="singles", bind="query-params", help="Also draws each run of a group.")
     return grouping.entries(chosen.runs, by, fields, chosen.arms), spread, singles
 
 

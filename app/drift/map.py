@@ -20,7 +20,7 @@ from store.db.rows import RunRow
 from store.embeddings import EncoderRow
 from store.evaluations.texts import Ints
 
-KINDS = {"probe": "Panel", "val": "Validation", "test": "Test"}
+KINDS = {"probe": "Probe", "val": "Validation", "test": "Test"}
 SHADES = ("Run", "Step", "Correctness", "Length")
 MOST = 3000
 """Maximum number of points in the figure."""

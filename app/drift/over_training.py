@@ -21,7 +21,7 @@ from store.db.rows import RunRow
 from store.embeddings import EncoderRow
 from store.evaluations.texts import Ints
 
-KINDS = {"probe": "Panel", "val": "Validation"}
+KINDS = {"probe": "Probe", "val": "Validation"}
 CONSTRUCTION = (
     "SFT imitates the references, so it is close to them by construction: a high similarity shows that imitation "
     "worked, not that its reasoning is better."

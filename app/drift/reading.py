@@ -184,7 +184,7 @@ def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
                     on_change=lambda: links.go(against=st.session_state["drift.against"]),
                 )
                 st.toggle(
-                    "Show removed words", key="drift.gone", help="Also strike out words that only that column has."
+                    "Show removed words", key="drift.gone", help="Also strikes out words that only that column has."
                 )
     return names.index(str(against))
 

@@ -134,7 +134,7 @@ def _answers(story: Story, found: Emergence, beside: Emergence | None) -> list[E
     x = found.step.astype(float)
     curves = [EmergenceCurve("entropy of the answers", x, found.answer_entropy, BLUE)]
     if allows(story.has, TRUE_COUNTS):
-        curves.append(EmergenceCurve("of the true counts", x, found.truth_entropy, GREY))
+        curves.append(EmergenceCurve("entropy of the true counts", x, found.truth_entropy, GREY))
     if beside is not None:
         curves.append(
             EmergenceCurve("entropy of the answers", beside.step.astype(float), beside.answer_entropy, BLUE, True)

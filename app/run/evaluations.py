@@ -53,7 +53,7 @@ def evaluations_tab(run: RunDetail) -> None:
             "of": "Kind",
             "step": st.column_config.NumberColumn("Step", width=70),
             "right": st.column_config.TextColumn(
-                "Right (95 %)", help="Exact match of greedy answers, with Wilson interval"
+                "Accuracy (95 %)", help="Exact match of greedy answers, with Wilson interval"
             ),
             "pass": st.column_config.TextColumn(
                 "Sampled", help="pass@K: at least one of K samples is right. maj@K: the majority answer is right"

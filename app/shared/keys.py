@@ -37,7 +37,7 @@ def pressed(keys: Sequence[str], *, key: str) -> str | None:
 
 def sheet() -> None:
     """Show the button that opens the list of shortcuts; the question mark opens it too."""
-    is_asked = st.button("Keys", icon=":material/keyboard:", key="keys_sheet", help="Show all keyboard shortcuts (?)")
+    is_asked = st.button("Keys", icon=":material/keyboard:", key="keys_sheet", help="Shows all keyboard shortcuts (?)")
     if pressed(["?"], key="keys_sheet.key") == "?" or is_asked:
         _sheet()
 

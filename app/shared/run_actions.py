@@ -85,7 +85,7 @@ def branch_button(run: RunDetail, *, key: str) -> None:
     found = data.list_checkpoints(run.id)
     if not found:
         return
-    help = "Start a new run from one of these checkpoints, with other settings."
+    help = "Starts a new run from one of these checkpoints, with other settings."
     with st.popover("Branch", icon=":material/call_split:", key=key, help=help):
         for each in found:
             accuracy = "" if each.value is None else f", accuracy {format.percent(each.value)}"
@@ -96,7 +96,7 @@ def branch_button(run: RunDetail, *, key: str) -> None:
 
 def tags_button(runs: Sequence[RunRow], *, key: str) -> None:
     """Show a form for the tags that all of these runs share."""
-    help = "Add tags to find runs by; the search includes them." if runs else "Select runs to tag them."
+    help = "Adds tags, which the search includes." if runs else "Select runs to tag them."
     with st.popover("Tags", icon=":material/sell:", key=key, disabled=not runs, help=help):
         if not runs:
             return
