@@ -15,7 +15,7 @@ page = st.navigation(groups, position="hidden")
 
 try:
     access.gate()
-    data.keeper()
+    data.dashboard_writer()
 except StoreError as error:
     data.end_page(error)
 

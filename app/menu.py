@@ -100,7 +100,7 @@ def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:
             for title, members in groups.items():
                 st.caption(title)
                 for page in members:
-                    st.page_link(page, query_params=run_picker.carried(), width="stretch")
+                    st.page_link(page, query_params=run_picker.carried_parameters(), width="stretch")
         now_box()
         with st.container(horizontal=True, key="menu_foot", gap="small"):
             look.switch()

@@ -124,7 +124,7 @@ def _texts(store: Store, steps: NDArray[np.int64]) -> Texts:
 
 def _figure(story: Story, texts: Texts) -> None:
     rows = emergence_rows.rows(story, texts, None)
-    figures.score(rows, emergence_rows.flags(story), cursor=None, revision="").to_plotly_json()
+    figures.emergence_chart(rows, emergence_rows.flags(story), cursor=None, revision="").to_plotly_json()
 
 
 def _timed(act: Callable[[], object]) -> float:

@@ -63,7 +63,7 @@ def finished(members: Sequence[Member]) -> tuple[int, ...]:
     return tuple(sorted(each.id for each in shown if each.ended_at))
 
 
-def what_scripts_lack(members: Sequence[Member]) -> None:
+def scripts_left_out(members: Sequence[Member]) -> None:
     """List the scripts that are missing from the tables, and why."""
     needs = (lacking.EVALUATIONS, lacking.JUDGED_EVALUATIONS)
     found: dict[str, list[str]] = {}
@@ -114,7 +114,7 @@ def body(store: Store, chosen: ComparedRuns) -> None:
     names = groups.benchmarks(chosen.members)
     found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)
-    what_scripts_lack(chosen.members)
+    scripts_left_out(chosen.members)
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
@@ -147,7 +147,7 @@ def body(store: Store, chosen: ComparedRuns) -> None:
         views.confusion(store, chosen.groups, benchmark)
     with st.container(border=True):
         st.markdown("**Two checkpoints, example by example**")
-        views.duel(store, chosen.groups, benchmark)
+        views.compare_examples(store, chosen.groups, benchmark)
 
 
 st.title("Compare")
@@ -164,7 +164,7 @@ if chosen.experiment is not None:
     st.fragment(progress.progress, run_every=3.0 if is_open else None)(chosen.experiment, is_open)
 if not groups.benchmarks(chosen.members):
     st.info(selection.nothing(chosen), icon=":material/info:")
-    what_scripts_lack(chosen.members)
+    scripts_left_out(chosen.members)
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()
 body(store, chosen)

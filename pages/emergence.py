@@ -40,7 +40,7 @@ HELP = """
 
 def choose(runs: Sequence[RunRow]) -> tuple[RunRow, RunRow | None]:
     """Return the run to show, and the run to overlay, if any."""
-    shown = run_picker.in_view(runs)
+    shown = run_picker.current_run(runs)
     by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
     named = run_picker.labels(list(by_uid.values()))
     beside = st.query_params.get("with")
@@ -66,12 +66,12 @@ def load_story(row: RunRow) -> Story | None:
     data.reader()
     run = data.get_run(row.id)
     if story.is_summarized(run):
-        return story.tell(run)
+        return story.load(run)
     bar = st.progress(0.0, text=SUMMARIZING)
     for share in story.summarize(run):
         bar.progress(share, text=SUMMARIZING)
     bar.empty()
-    return story.tell(run)
+    return story.load(run)
 
 
 def emergence(row: RunRow, beside: RunRow | None) -> None:
@@ -104,7 +104,7 @@ def draw(found: Story, read: Texts, other: Story | None) -> None:
     flags = emergence_rows.flags(found)
     marks = [*flags, *(Mark(one.since, f"{one.title} · {one.since}", one.sentence) for one in found.findings)]
     at = links.step()
-    figure = figures.score(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
+    figure = figures.emergence_chart(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
     live_chart(
         figure,
         key=f"emergence_{found.run.uid}",

@@ -186,7 +186,7 @@ def nothing_to_score(run: RunRow | None, has: Contents | None, runs: Sequence[Ru
         st.info(f"{name} cannot be scored: its completions have no rewards.", icon=":material/info:")
     else:
         st.info(f"{name} has no sampled completions to score: choose a GRPO run.", icon=":material/info:")
-    best = run_picker.most_worth_seeing(others)
+    best = run_picker.most_interesting(others)
     if best.uid == run.uid:
         return
     query = {"run": best.uid, "view": VIEWS[1]}
@@ -198,7 +198,7 @@ st.title("Rewards")
 trace_view.show_style()
 store = data.reader()
 runs = run_picker.offered()
-run = run_picker.in_view(runs) if runs else None
+run = run_picker.current_run(runs) if runs else None
 view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 config = config_of(store, run)
 scheme = scheme_of(config, run)

@@ -79,7 +79,7 @@ def curves(shown: RunRow) -> None:
 
 def findings(run: RunDetail) -> None:
     """Show a line that names the findings, with a link to the evidence; nothing without findings."""
-    told = story.tell(run)
+    told = story.load(run)
     if told is None or not told.findings:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="findings"):
@@ -124,7 +124,7 @@ if not runs:
     st.title("Run")
     recorded_view.no_runs("its live curves")
 load_library()
-chosen = run_picker.in_view(runs)
+chosen = run_picker.current_run(runs)
 chosen = data.get_row(chosen.id) or chosen
 is_live = chosen.status in status.OPEN
 every = min(max(2.0, chosen.seconds_per_step or 0.0), 10.0) if is_live else None

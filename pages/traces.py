@@ -209,7 +209,7 @@ if not runs:
     recorded_view.no_runs("every completion beside its image, with its rewards")
 trace = trace_in_address()
 # A trace in the URL takes precedence over everything else.
-chosen_run = run_picker.in_view(runs)
+chosen_run = run_picker.current_run(runs)
 view = choose_view(trace)
 if view == VIEWS[1]:
     predictions(store, chosen_run, trace if isinstance(trace, StoredPrediction) else None)

@@ -35,7 +35,7 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
         st.caption(f"{len(uids)} runs selected.")
-        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.forget_several)
+        st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.clear_compared)
         wanted = [run for run in runs if run.uid in frozenset(uids)]
         return _chosen(wanted, None, MOST)
     by_uid = {row.uid: row for row in experiments}

@@ -323,7 +323,7 @@ def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None
         return group
     adapter = _adapter(group)
     if adapter:
-        return _giver(groups, adapter, benchmark)
+        return _adapter_run(groups, adapter, benchmark)
     same = (run.model, run.quantization, run.style)
     untrained = (g for g in groups if _is(g, "none", None) and not _adapter(g))
     alike = (g for g in untrained if (g.first.model, g.first.quantization, g.first.style) == same)
@@ -335,7 +335,7 @@ def _adapter(group: Group) -> str:
     return str((group.first.config.get("model") or {}).get("adapter") or "")
 
 
-def _giver(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
+def _adapter_run(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
     """Return the run of an adapter as a group; without a step, that is its best checkpoint, which was tested."""
     given = checkpoint.parse(adapter)
     if given.step is None and given.checkpoint not in (None, "best"):

@@ -127,7 +127,7 @@ def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
         live_chart(heat(found.truth, found.answer), key="compare.confusion", alt=alt)
 
 
-def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
+def compare_examples(store: Store, groups: Sequence[Group], benchmark: str) -> None:
     """Compare two checkpoints example by example: how many and which examples only one of them got right."""
     by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
     if len(by_name) < 2:
@@ -150,7 +150,7 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
     }
     for name, side in ((first, one), (second, other)):
         if np.isfinite(side.answer).any():
-            answered_and_right(name, side)
+            answer_rates(name, side)
     outcome = st.segmented_control(
         "Examples",
         list(outcomes),
@@ -170,10 +170,10 @@ def duel(store: Store, groups: Sequence[Group], benchmark: str) -> None:
         )
         for p in places
     ]
-    st.html(f'<div class="duel">{"".join(cards)}</div>' if cards else '<p class="duel-none">No example.</p>')
+    st.html(f'<div class="duel">{"".join(cards)}</div>' if cards else '<p class="duel-none">No examples.</p>')
 
 
-def answered_and_right(name: str, scores: Scores) -> None:
+def answer_rates(name: str, scores: Scores) -> None:
     """Show the share of answered examples, and the accuracy on those."""
     answered = ~np.isnan(scores.answer)
     right = scores.correct[answered].mean() if answered.any() else float("nan")

@@ -235,7 +235,7 @@ def _overlap(first: str, second: str) -> float:
     return len(own & other) / len(own | other) if own or other else 1.0
 
 
-def shortage(shared: Shared, labels: Sequence[str]) -> str | None:
+def unshared_note(shared: Shared, labels: Sequence[str]) -> str | None:
     """Return a sentence on examples that not all sides answered, or None."""
     n = len(shared.example_id)
     if all(count == n for count in shared.answered):

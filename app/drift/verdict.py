@@ -60,7 +60,7 @@ def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: 
     told = [
         f"{format.count(found.n)} shared questions." if not different else "",
         f"Their conditions differ: {', '.join(different)}." if different else "",
-        drift.shortage(reading.shared, names) or "",
+        drift.unshared_note(reading.shared, names) or "",
         "SFT imitates the reference, so it is close to it by construction."
         if any(side.run.method == "sft" for side in sides)
         else "",

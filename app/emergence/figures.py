@@ -49,7 +49,7 @@ class Row(NamedTuple):
     """Height in units of an ordinary row."""
 
 
-def score(rows: Sequence[Row], marks: Sequence[Mark], *, cursor: float | None, revision: str) -> go.Figure:
+def emergence_chart(rows: Sequence[Row], marks: Sequence[Mark], *, cursor: float | None, revision: str) -> go.Figure:
     """Return the rows over one axis; marks are drawn as flags at the top and dotted lines through all rows."""
     heights = [row.tall * ROW_PIXELS for row in rows]
     total = sum(heights) + GAP_PIXELS * (len(rows) - 1)

@@ -54,7 +54,7 @@ class Texts(NamedTuple):
         return np.array([(own if own is not None else m) / n if n else np.nan for own, m, n in counts], float)
 
 
-def tell(run: RunDetail) -> Story | None:
+def load(run: RunDetail) -> Story | None:
     """Return a run's story from its completions, else its probes; None if it has neither."""
     store = data.reader()
     found, is_sampled = _sampled(store, run.id, _evaluated(run), run)
@@ -90,7 +90,7 @@ def summarize(run: RunDetail) -> Iterator[float]:
     """Summarize the steps of an older database, a few at a time; yield the completed share."""
     steps = emergence.unsummarized(data.reader(), run.id)
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
-        emergence.add_summaries(data.keeper(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
+        emergence.add_summaries(data.dashboard_writer(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
         yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))
     _sampled.clear()  # type: ignore[attr-defined]
 

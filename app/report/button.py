@@ -15,7 +15,7 @@ def download(runs: Sequence[RunDetail], *, key: str) -> None:
     """Show the button; the file is created when it is clicked."""
     st.download_button(
         "Export as HTML",
-        lambda: document(data.keeper(), runs),
+        lambda: document(data.dashboard_writer(), runs),
         f"{runs[0].uid if len(runs) == 1 else 'runs'}.html",
         "text/html",
         icon=":material/share:",

@@ -115,7 +115,7 @@ def of(job: JobRow) -> Advice | None:
     return ADVICE.get(job.error_kind or "") or ADVICE.get(job.state)
 
 
-def telling_lines(text: str) -> str:
+def relevant_lines(text: str) -> str:
     """Return a traceback's exception and its frames outside libraries; without a traceback, the last lines."""
     _, found, traceback = text.rpartition("Traceback (most recent call last):\n")
     if not found:
@@ -131,7 +131,7 @@ def telling_lines(text: str) -> str:
     return "\n".join(kept[-2 * LAST_LINES :])
 
 
-def how_it_ended(job: JobRow) -> str:
+def exit_status(job: JobRow) -> str:
     """Return `exit code 1` or `signal 9`; an empty text if the exit status is unknown."""
     if job.exit_code is None:
         return ""

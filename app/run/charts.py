@@ -159,9 +159,9 @@ def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) ->
 def optimization(method: str) -> list[Chart]:
     """Return the optimization charts: entropy, KL, loss, gradients, learning rate, time."""
     return (
-        [*_imitation(), *_machinery(is_sampled=False)]
+        [*_imitation(), *_mechanics(is_sampled=False)]
         if method == "sft"
-        else [*_policy(), *_machinery(is_sampled=True)]
+        else [*_policy(), *_mechanics(is_sampled=True)]
     )
 
 
@@ -227,7 +227,7 @@ def _imitation() -> list[Chart]:
     ]
 
 
-def _machinery(*, is_sampled: bool) -> list[Chart]:
+def _mechanics(*, is_sampled: bool) -> list[Chart]:
     parts = ("generation", "scoring", "update") if is_sampled else ("step",)
     return [
         Chart(

@@ -37,18 +37,18 @@ def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]
     recorded = data.read_clock(run.id).at
     last = float(recorded[-1]) if len(recorded) else None
     st.text(status.sentence(row, now, last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
-    st.caption(format.literal(" · ".join(what_it_is(run))))
+    st.caption(format.literal(" · ".join(run_facts(run))))
     if reason is not None and intents.can_resume(row):
         st.caption(format.literal(reason))
     imported_notes(run)
-    left_behind(run, row, now)
-    what_is_next(run)
-    how_far(row)
-    how_far_now(run.job)
+    undelivered(run, row, now)
+    queue_note(run)
+    run_progress(row)
+    activity_progress(run.job)
     what_went_wrong(run)
 
 
-def what_it_is(run: RunDetail) -> list[str]:
+def run_facts(run: RunDetail) -> list[str]:
     style = " (direct answers)" if run.style == "direct" else ""
     weights = ", ".join(f"{name} × {weight:g}" for name, weight in run.reward_weights.items())
     parts = [
@@ -72,7 +72,7 @@ def imported_notes(run: RunDetail) -> None:
         st.caption("\n".join(f"- {format.literal(note)}" for note in told))
 
 
-def left_behind(run: RunDetail, row: RunRow, now: float) -> None:
+def undelivered(run: RunDetail, row: RunRow, now: float) -> None:
     """Show how to import what a silent script has not sent, and where it is."""
     if silent_since(row, now) is None:
         return
@@ -81,23 +81,23 @@ def left_behind(run: RunDetail, row: RunRow, now: float) -> None:
     st.caption(f"Import what it has not sent with `python -m store sync FOLDER`, on the database's machine.{where}")
 
 
-def what_is_next(run: RunDetail) -> None:
+def queue_note(run: RunDetail) -> None:
     """Show a queued run's position, and what a stopping one is still doing."""
     job = run.job
-    if job is not None and job.state == "queued" and (where := waits(job)):
+    if job is not None and job.state == "queued" and (where := queue_position(job)):
         st.caption(where)
     elif job is not None and job.state == "stopping":
         st.caption(status.STOPPING.get(job.stop_requested, ""))
 
 
-def waits(job: JobRow) -> str | None:
+def queue_position(job: JobRow) -> str | None:
     """Return where a queued job waits: its position in this machine's queue, or the cluster with its reasons."""
     if job.activity:
         return format.literal(job.activity)
     return "Waiting for the Ray cluster." if job.launcher == "ray" else place(job)
 
 
-def how_far_now(job: JobRow | None) -> None:
+def activity_progress(job: JobRow | None) -> None:
     """Show the progress of a running job's current activity between two updates, if it reports any."""
     if job is not None and job.state in status.ACTIVE and job.activity and job.total:
         done = min(job.done or 0, job.total)
@@ -105,7 +105,7 @@ def how_far_now(job: JobRow | None) -> None:
         st.progress(done / job.total, text=f"{words[:1].upper()}{words[1:]}: {done:,} of {job.total:,}")
 
 
-def how_far(row: RunRow) -> None:
+def run_progress(row: RunRow) -> None:
     share = status.progress(row)
     if share is None:
         st.text(status.steps(row))

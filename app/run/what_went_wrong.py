@@ -20,7 +20,7 @@ def what_went_wrong(run: RunDetail) -> None:
         st.info(format.literal(error), icon=":material/info:")
         return
     found = advice.of(job)
-    how = advice.how_it_ended(job)
+    how = advice.exit_status(job)
     title = f"**{found.label}**{f' · {how}' if how else ''}  \n" if found else ""
     st.error(title + format.literal(error), icon=":material/error:")
     if found is None and not job.traceback:
@@ -39,7 +39,7 @@ def redacted_job(job: JobRow) -> JobRow:
 def _log(job: JobRow) -> None:
     if not job.traceback:
         return
-    telling = advice.telling_lines(job.traceback)
+    telling = advice.relevant_lines(job.traceback)
     st.caption("Relevant log lines")
     st.code(telling, language=None, wrap_lines=True)
     if telling != job.traceback.strip():

@@ -51,10 +51,10 @@ def _open(url: str, readonly: bool) -> Store:
 def writer() -> Store:
     """Return the store for user actions. Raises StoreError for a viewer who may only read."""
     access.require_write()
-    return keeper()
+    return dashboard_writer()
 
 
-def keeper() -> Store:
+def dashboard_writer() -> Store:
     """Return the store for the dashboard's own writes, for any viewer; create the database. Raises StoreError."""
     store = _open(database_url(), readonly=False)
     store.check_file()
@@ -66,7 +66,7 @@ def reader() -> Store:
 
     Also end the script if its tab has been closed or has requested something else. Raises StoreError.
     """
-    end_if_unwanted()
+    end_if_abandoned()
     access.gate()
     store = _open(database_url(), readonly=True)
     try:
@@ -76,7 +76,7 @@ def reader() -> Store:
     return store
 
 
-def end_if_unwanted() -> None:
+def end_if_abandoned() -> None:
     """Let Streamlit end a script whose result is no longer wanted: call it in loops that draw nothing."""
     st.session_state.get("any")  # Streamlit checks for this at each access to the session state
 

@@ -137,7 +137,7 @@ def confirm_deletion(*, then: str | None = None) -> None:
         _question(found, then)
 
 
-def what_goes(run: RunRow) -> str:
+def deletion_summary(run: RunRow) -> str:
     """Return what a deletion removes: numbers of rows, and the path of the folder."""
     own = state.belongings(data.reader(), run.id)
     folder = intents.folder_of(run)
@@ -155,7 +155,7 @@ def _forget_deletion() -> None:
 @st.dialog("Delete permanently?", on_dismiss=_forget_deletion)
 def _question(runs: Sequence[RunRow], then: str | None) -> None:
     for run in runs:
-        st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}\n{what_goes(run)}")
+        st.text(f"{run.name} · {status.steps(run)} · {status.look(run.status).label}\n{deletion_summary(run)}")
     st.caption(
         "Also deletes curves, tags, notes and events. Images stay until you remove unused data on the System page."
     )

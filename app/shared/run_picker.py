@@ -36,7 +36,7 @@ def has_sampled(run: RunRow) -> bool:
     return run.step > 0 and run.method not in status.SAMPLES_NOTHING
 
 
-def most_worth_seeing(runs: Sequence[RunRow]) -> RunRow:
+def most_interesting(runs: Sequence[RunRow]) -> RunRow:
     """Return the newest run of the most interesting kind.
 
     Runs with data come first: active (sampling ones first, since they have traces), finished, ended early, recorded by
@@ -74,7 +74,7 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
         return None
     by_uid = {run.uid: run for run in runs}
     asked = (_owner(), st.query_params.get("run"), st.session_state.get(SHOWN))
-    found = next((by_uid[uid] for uid in asked if uid in by_uid), None) or most_worth_seeing(runs)
+    found = next((by_uid[uid] for uid in asked if uid in by_uid), None) or most_interesting(runs)
     is_chosen = found.uid in asked
     st.session_state[LINKED] = found.uid if is_chosen or has_recorded(found) else None
     if is_chosen or (has_recorded(found) and not recorded.is_recorded(found)):
@@ -84,7 +84,7 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
     return found
 
 
-def in_view(runs: Sequence[RunRow]) -> RunRow:
+def current_run(runs: Sequence[RunRow]) -> RunRow:
     """Return the current run for a page that shows one; warn if the run in the URL no longer exists."""
     wanted = st.query_params.get("run")
     if wanted and all(run.uid != wanted for run in runs):
@@ -95,13 +95,13 @@ def in_view(runs: Sequence[RunRow]) -> RunRow:
     return found
 
 
-def carried() -> dict[str, str]:
+def carried_parameters() -> dict[str, str]:
     """Return the parameters that links to other pages carry: the current run, and the compared runs."""
     kept = {"run": st.session_state.get(LINKED), "runs": st.session_state.get(SEVERAL)}
     return {name: value for name, value in kept.items() if value}
 
 
-def forget_several() -> None:
+def clear_compared() -> None:
     """Clear the choice of compared runs, so that the page chooses."""
     st.session_state.pop(SEVERAL, None)
     links.go("runs")

@@ -59,10 +59,10 @@ def test_only_what_all_sides_answered_is_shared() -> None:
     assert shared.similarity.tolist() == [[0.2, 0.3], [0.7, 0.8]]
     assert shared.prediction_id.tolist() == [[102, 103], [102, 103]]
     assert shared.said[1] == ("a", "b")
-    assert sides.shortage(shared, ["SFT", "GRPO"]) == (
+    assert sides.unshared_note(shared, ["SFT", "GRPO"]) == (
         "Only the 2 questions that all of them answered are compared (SFT answered 4, GRPO answered 3)."
     )
-    assert sides.shortage(sides.share([first, first]), ["a", "b"]) is None
+    assert sides.unshared_note(sides.share([first, first]), ["a", "b"]) is None
 
 
 def test_the_verdict_is_of_the_shared_examples() -> None:

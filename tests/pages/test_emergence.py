@@ -1,4 +1,4 @@
-"""The page that tells when reasoning emerged, and the score that it draws."""
+"""The page that shows when reasoning emerged, and the chart that it draws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.emergence import rows as emergence_rows
 from app.emergence import story
-from app.emergence.figures import EmergenceCurve, Heat, Row, score
+from app.emergence.figures import EmergenceCurve, Heat, Row, emergence_chart
 from app.shared.figures import BLUE, Mark
 from app.shared.live_chart import figure_json
 from store.completions import emergence
@@ -156,14 +156,14 @@ def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: O
 
 def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> None:
     run = get_run(seeded_store, seeded.find(seeded_store, "shapes-grpo").id)
-    told = story.tell(run)
+    told = story.load(run)
     assert told is not None
     texts = story.texts(told)
     rows = emergence_rows.rows(told, texts, told)
     assert [row.title.split(" ")[0] for row in rows] == [
         *("Format,", "Reasoning", "Length", "Answers", "Texts", "Groups", "What", "Steps"),
     ]
-    figure = score(rows, emergence_rows.flags(told), cursor=7.0, revision="r")
+    figure = emergence_chart(rows, emergence_rows.flags(told), cursor=7.0, revision="r")
     assert {trace.xaxis for trace in figure.data} == {None}
     assert len({trace.yaxis for trace in figure.data}) == len(rows)
     assert len(json.loads(figure_json(figure))["data"]) == len(figure.data)
@@ -183,7 +183,7 @@ def test_rows_do_not_overlap_and_names_are_not_html() -> None:
     curves = [EmergenceCurve("<b>x</b>", X, X, BLUE), EmergenceCurve("y, other run", X, X, BLUE, dotted=True)]
     heat = Heat(X, X, np.eye(3), "h")
     rows = [Row("<i>", curves, "share"), Row("b", curves, heat=heat, tall=2.0), Row("c", curves, "stacked share")]
-    figure = score(rows, [Mark(2.0, "a<b", "why")], cursor=None, revision="r")
+    figure = emergence_chart(rows, [Mark(2.0, "a<b", "why")], cursor=None, revision="r")
     spans = [figure.layout[axis].domain for axis in ("yaxis", "yaxis2", "yaxis3")]
     assert all(low < high for low, high in spans)
     assert spans[0][0] > spans[1][1] > spans[1][0] > spans[2][1]

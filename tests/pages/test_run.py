@@ -142,7 +142,7 @@ def test_every_kind_of_fault_has_its_advice() -> None:
 
 
 def test_of_a_traceback_the_lines_that_tell_are_shown() -> None:
-    told = advice.telling_lines(
+    told = advice.relevant_lines(
         "noise\nTraceback (most recent call last):\n"
         '  File "/home/me/trainer/train/training.py", line 88, in train\n    trainer.train()\n'
         '  File "/home/me/.venv/lib/python3.11/site-packages/trl/x.py", line 1, in train\n    inner()\n'
@@ -155,7 +155,7 @@ def test_of_a_traceback_the_lines_that_tell_are_shown() -> None:
         "    1 / 0",
         "ZeroDivisionError: division by zero",
     ]
-    assert advice.telling_lines("\n".join(map(str, range(100)))).splitlines()[0] == "88"
+    assert advice.relevant_lines("\n".join(map(str, range(100)))).splitlines()[0] == "88"
 
 
 def test_a_page_opened_anew_shows_the_same_progress(seeded_store: Store, open_page: Open) -> None:

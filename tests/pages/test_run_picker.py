@@ -50,7 +50,7 @@ def test_the_run_with_most_to_see_comes_first(empty_store: Store) -> None:
     runs = list_runs(empty_store)
     order = []
     while runs:
-        order.append(run_picker.most_worth_seeing(runs))
+        order.append(run_picker.most_interesting(runs))
         runs.remove(order[-1])
     assert [run.name for run in order] == ["at work", "finished", "ended", "new at work", "waiting"]
 
