@@ -88,7 +88,7 @@ def test_groups_by_fields_that_differ_and_the_numbers_behind_a_chart(arms: Store
 def test_charts_are_chosen_by_the_address_and_by_a_search(arms: Store, open_page: Open) -> None:
     app = open_page("curves", charts="Entropy,time/update")
     assert [each.value for each in app.markdown if each.value.startswith("**")] == [
-        "**Entropy \\(nats a token\\)**",
+        "**Entropy \\(nats/token\\)**",
         "**time/update**",
     ]
     app.text_input(key="curves.find_metric").set_value("(").run()

@@ -123,7 +123,7 @@ def test_one_example_has_every_prediction_with_a_link(indexed: Store, open_page:
     rows = list_predictions_of_example(indexed, example.id, limit=1000)
     assert {f"prediction={row.id}" for _, row in rows[:30]} <= set(re.findall(r"prediction=\d+", html(at)))
     assert example.question in html(at)
-    assert "There are no completions" in "".join(caption.value for caption in at.caption)
+    assert "No completions for this example" in "".join(caption.value for caption in at.caption)
     assert any("shapes-grpo" in element.value.replace("\\", "") for element in at.markdown)
 
 
