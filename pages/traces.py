@@ -138,7 +138,7 @@ def of_evaluations(store: Store, run: RunRow) -> None:
         where = f"step {steps[0]}" if len(steps) == 1 else f"steps {', '.join(steps[:STEPS_NAMED])}"
         more = f" and {len(steps) - STEPS_NAMED} more" if len(steps) > STEPS_NAMED else ""
         st.info(
-            f"The samples of the evaluation at {where}{more} are under Predictions: they were recorded instead of the "
+            f"The evaluation samples at {where}{more} are under Predictions: they were recorded instead of the "
             "training completions there.",
             icon=":material/fact_check:",
         )

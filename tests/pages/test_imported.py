@@ -103,7 +103,7 @@ def test_completions_of_an_evaluation_are_marked_and_found(empty_store: Store, t
     steps = {1: group("How many?", [1.0, 0.0]), 2: group("How many?", [0.2, 0.0], "of the evaluation")}
     run = imported(empty_store, "trl", write_tables(tmp_path / "out", steps))
     shown = texts_of(open_page("traces", run=run.uid, step="2"))
-    assert "evaluation at step 2 are under Predictions" in shown and "of the evaluation" not in shown
+    assert "evaluation samples at step 2 are under Predictions" in shown and "of the evaluation" not in shown
     shown = texts_of(open_page("traces", run=run.uid, view="Predictions"))
     assert "of the evaluation" in shown
     assert "At step 2 TRL kept the completions of the evaluation" in texts_of(open_page("run", run=run.uid))

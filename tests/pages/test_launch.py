@@ -355,7 +355,7 @@ def test_the_pace_of_earlier_runs_of_the_same_settings_is_told(database: Store) 
     data.forget()
     assert earlier.seconds_per_step(small) == 2.0
     assert earlier.seconds_per_step(override(small, {"optimization.accumulation": "2"})) is None
-    assert any("took 2.0 s an update" in text.value for text in page(preset="shapes-grpo").text)
+    assert any("took 2.0 s per update" in text.value for text in page(preset="shapes-grpo").text)
 
 
 def test_jobs_before_it_are_counted(database: Store) -> None:
