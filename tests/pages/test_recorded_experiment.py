@@ -96,7 +96,7 @@ def test_the_demo_starts_beside_it(store: Store, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(launch, "ensure_worker", lambda store: None)
     assert "Demo started" in demo.start_once(store)
     assert [job.run_name for job in list_jobs(store, open_only=True)] == list(demo.PRESETS)
-    assert "already" in demo.start_once(store)
+    assert "without runs of your own" in demo.start_once(store)
 
 
 def test_the_recorded_runs_are_in_before_the_demo_runs_are_queued(

@@ -29,7 +29,7 @@ def test_the_machine_tab_says_why_it_is_empty_and_then_draws(seeded_store: Store
         add_samples(seeded_store, run.id, seeded.NOW + second, {"cpu": 1.0, "gpu0/use": 0.5, "gpu1/use": 0.9})
     data.forget()
     app = open_page("run", run=run.uid, tab="Machine")
-    assert "**GPU use**" in words(app) and "**Processor (cores)**" in words(app)
+    assert "**GPU utilization**" in words(app) and "**CPU (cores)**" in words(app)
     assert "GPU power" not in words(app) and "Time per step: generation" in words(app)
 
 

@@ -86,7 +86,7 @@ def test_the_queue_is_put_in_another_order_and_emptied(seeded_store: Store, open
     assert "1. second (train)" in texts(app) and "2. shapes-collapse (train)" in texts(app)
     app.button(key=f"cancel_{first.uid}").click().run()
     assert get_job(seeded_store, first.uid).state == "stopped"
-    assert "1 waiting" in texts(app)
+    assert "1 queued" in texts(app)
 
 
 def test_filters_leave_what_matches_all_of_them(seeded_store: Store, open_page: Open) -> None:
