@@ -65,7 +65,7 @@ def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
 
 def test_other_conditions_are_said_to_be_not_comparable(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8, decoding={"SFT CoT": {"max_tokens": 40}})
-    assert "not comparable: token limit 112 against 40" in htmls(open_page("compare"))
+    assert "not comparable: token limit 112 vs 40" in htmls(open_page("compare"))
 
 
 def frames(app: AppTest) -> dict[str, pandas.DataFrame]:

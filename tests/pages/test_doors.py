@@ -89,7 +89,7 @@ def test_nothing_that_lets_in_is_given_twice(running: browsing.Server, name: str
     own = own.format(port=port)
     for values in ((own, other), (other, own), (own, own)):
         answer = ask_twice(port, "/api/health", name, *values)
-        assert (answer.status, b"is given more than once" in answer.body) == (400, True)
+        assert (answer.status, b"occurs more than once" in answer.body) == (400, True)
         assert ask_twice(port, "/_stcore/stream", name, *values, upgrade=True).status in (400, 403)
 
 
@@ -226,7 +226,7 @@ def test_no_file_is_taken_whatever_token_comes_with_it(running: browsing.Server,
     token = ask(port, "/_stcore/health").headers["set-cookie"].partition("=")[2].partition(";")[0]
     headers = {"Host": f"localhost:{port}", "Cookie": f"_streamlit_xsrf={token}", "X_Xsrftoken": token}
     answer = ask(port, "/_stcore/upload_file/a/b", method=method, **headers)
-    assert (answer.status, answer.body) == (403, b"This server takes no files.")
+    assert (answer.status, answer.body) == (403, b"This server does not accept uploads.")
 
 
 def test_streamlit_is_told_that_nothing_large_comes() -> None:

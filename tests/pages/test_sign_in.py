@@ -127,9 +127,9 @@ def upload(port: int, size: int) -> bytes:
 
 def test_an_account_that_may_not_look_is_told_why_and_can_sign_out(signed: browsing.Server) -> None:
     for made, words in (
-        (cookie(email="eve@example.org"), b"eve@example.org may not view at these runs"),
-        (cookie(email="<b>eve"), b"&lt;b&gt;eve may not look"),
-        (cookie(email_verified="false"), b"does not say that bob@example.org is a verified address"),
+        (cookie(email="eve@example.org"), b"eve@example.org may not view these runs"),
+        (cookie(email="<b>eve"), b"&lt;b&gt;eve may not view"),
+        (cookie(email_verified="false"), b"Your sign-in provider has not verified bob@example.org"),
     ):
         answer = ask(port_of(signed), "/", Cookie=made)
         assert (answer.status, words in answer.body, b'href="/auth/logout"' in answer.body) == (403, True, True)
@@ -271,12 +271,12 @@ def test_a_reader_sees_runs_and_can_neither_stop_nor_launch(seeded_store: Store,
     uid = seeded.find(seeded_store, "shapes-grpo-no-steps").uid
     app = enter("bob@example.org")
     app.button(key=f"stop_{uid}").click().run()
-    assert "read-only access" in app.toast[0].value
+    assert "ask to be added to the writers" in app.toast[0].value
     assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "running"
     before = len(list_runs(seeded_store))
     app = enter("bob@example.org").switch_page("../pages/launch.py").run()
     next(button for button in app.button if button.label == "Launch").click().run()
-    assert "read-only access" in app.error[0].value
+    assert "ask to be added to the writers" in app.error[0].value
     next(button for button in app.button if button.label == "Preflight").click().run()
     assert "launch.preflight" not in app.session_state
     assert len(list_runs(seeded_store)) == before

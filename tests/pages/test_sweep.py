@@ -129,7 +129,7 @@ def test_further_settings_are_launched_from_the_form(
     app = open_page("launch")
     app.multiselect(key="experiment.arms").set_value(["GRPO CoT"])
     app.text_area(key="experiment.varied").set_value("grpo.beta = 0, 0.02\nmax_tokens=32,48,64").run()
-    assert "12 runs (12 train)" in words(app)
+    assert "12 runs (12 with training)" in words(app)
     next(button for button in app.button if button.label == "Launch experiment").click().run()
     (made,) = list_experiments(empty_store)
     assert len(made.arms) == 12 and not app.exception

@@ -47,7 +47,7 @@ def test_a_healthy_machine_needs_no_advice() -> None:
         ({"state": FINE._replace(log_size=GIB)}, "write-ahead log has grown to 1.0 GiB"),
         ({"state": FINE._replace(free=0.6 * GIB)}, "back up and restore to shrink it"),
         ({"work": health.Work(2, 0, ("box",), ())}, "2 jobs are queued, but the worker on box has exited"),
-        ({"work": health.Work(0, 1, (), ("counting",))}, "counting is silent"),
+        ({"work": health.Work(0, 1, (), ("counting",))}, "counting has stopped reporting"),
         ({"orphans": Orphans(1, 1, (), (), GIB)}, "1.0 GiB are used by data that no run needs"),
         ({"webhook": "It must be https."}, "It must be https."),
     ],
