@@ -140,7 +140,7 @@ def test_what_changed_has_phrases_structure_and_repetition(drifted: Store, open_
     shown = htmls(app)
     for name in ("Numbered list", "Prose", "Restated question", "Verification", "Hedging", "Compression ratio"):
         assert name in shown
-    assert "GRPO says more" in words(app)
+    assert "More common in GRPO" in words(app)
     assert "phrase=find" in shown and "phrase=one" in shown
     app.segmented_control(key="drift.words").set_value(3).run()
     assert "phrase=i+look+for" in htmls(app) and "phrase=1+one+of" in htmls(app)

@@ -117,7 +117,7 @@ def test_the_table_lists_the_newest_runs_and_finds_the_others(many_runs: Store, 
     assert len(app.dataframe[0].value) == 200
     assert f"Showing the newest 200 of {MANY} runs: filter or search to find others." in words(app)
     app.text_input(key="runs_search").set_value("many000003").run()
-    assert list(app.dataframe[0].value["name"]) == ["run 3"] and "The newest 200 of" not in words(app)
+    assert list(app.dataframe[0].value["name"]) == ["run 3"] and "the newest 200 of" not in words(app)
     app.text_input(key="runs_search").set_value("").run()
     app.toggle(key="runs_all").set_value(True).run()
     assert len(app.dataframe[0].value) == MANY
