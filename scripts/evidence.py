@@ -70,7 +70,7 @@ def found(store: Store, experiment: str) -> list[Table]:
         tables.generalization(compared, names, scores),
         tables.ranks(compared, scores),
         tables.samples(compared, names, scores),
-        tables.load_bearing(compared),
+        tables.faithfulness(compared),
     )
     return [table for table in every if any(line.kind == "measured" for line in table.lines)]
 
