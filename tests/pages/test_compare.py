@@ -59,7 +59,7 @@ def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, DEMO_TABLES, n=8)
     uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
     app = open_page("compare", runs=",".join(uids))
-    assert "2 chosen runs" in words(app)
+    assert "2 runs selected" in words(app)
     assert htmls(app).count("<tr class='measured'>") == 2 + 2
 
 
@@ -81,7 +81,7 @@ def frames(app: AppTest) -> dict[str, pandas.DataFrame]:
 def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8)
     app = open_page("compare")
-    assert "**By 1,600 training examples seen**" in words(app)
+    assert "**At 1,600 training examples seen**" in words(app)
     at_equal = frames(app)["measured at"]
     assert list(at_equal["measured at"]) == ["step 0: 0 examples", "step 200: 1,600 examples"]
     assert list(at_equal["next measured at"]) == ["step 300: 9,600 examples", "–"]
