@@ -86,7 +86,7 @@ def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Sto
     assert list(at_equal["measured at"]) == ["step 0: 0 examples", "step 200: 1,600 examples"]
     assert list(at_equal["next measured at"]) == ["step 300: 9,600 examples", "–"]
     app.segmented_control(key="compare.budget").set_value("device seconds").run()
-    assert "**By 200 device seconds of training**" in words(app)
+    assert "**At 200 device seconds of training**" in words(app)
     app.segmented_control(key="compare.source").set_value("probe").run()
     assert "No trained run has validation results yet." in words(app)
 
