@@ -63,8 +63,8 @@ def _format(found: Emergence) -> Milestone | None:
         locked(found),
         found.share("wellformed"),
         ("format", "Format locked in", "Well-formed"),
-        "where 90 % are well-formed, within the first {size} steps that average 90 %; no later {size} steps average below "
-        "80 %.",
+        "where 90 % are well-formed, within the first {size} steps that average 90 %; no later {size} steps average "
+        "below 80 %.",
     )
 
 
@@ -75,8 +75,8 @@ def _numbered(found: Emergence) -> Milestone | None:
         emerged(stepped, STEPPED, STEPPED_SLACK),
         stepped,
         ("steps", "Numbered steps in half of the samples", "Completions with numbered steps"),
-        "where 50 % have a counted reasoning step, within the first {size} steps that average 50 %; no later {size} steps "
-        "average below 40 %.",
+        "where 50 % have a counted reasoning step, within the first {size} steps that average 50 %; no later {size} "
+        "steps average below 40 %.",
     )
 
 
@@ -90,9 +90,9 @@ def _accuracy(found: Emergence) -> Milestone | None:
         crossings.crossed(right, start.mean + rise, size=size, slack=rise / 2),
         right,
         ("accuracy", "Accuracy begins to rise", "Right"),
-        f"where the share of right answers is {100 * rise:.0f} points above that of the first {{size}} steps, within the "
-        "first {size} steps that average so much; no later {size} steps lose half of that gain. Measured on training "
-        "samples, not on held-out examples.",
+        f"where the share of right answers is {100 * rise:.0f} points above that of the first {{size}} steps, within "
+        "the first {size} steps that average so much; no later {size} steps lose half of that gain. Measured on "
+        "training samples, not on held-out examples.",
     )
 
 
