@@ -1,10 +1,10 @@
-"""How long do the curves of 50 runs of 100,000 steps take? `python -m benchmarks.curves [DATABASE] [--trackio PYTHON]`
+"""Time the curves of 50 runs with 100,000 steps: `python -m benchmarks.curves [DATABASE] [--trackio PYTHON]`
 
 The database, a file or a PostgreSQL URL, is filled unless it has runs: 200 million values, about 7 GB in SQLite. One of
-the runs is at work. Six charts of all runs are drawn: server time is the processor's, for the page's script with cold
-caches; a refresh finds the curves of ended runs remembered. The first chart is waited for in a real browser, by the
-clock. PYTHON is the interpreter of an environment with trackio, whose own reading of one run of that length is timed
-beside ours; `pip install trackio` into a fresh environment makes one. Exits 1 when a median misses its target.
+the runs is active. Six charts of all runs are drawn. Server time is processor time of the page's script with cold
+caches; for a refresh, the curves of ended runs are cached. The time until the first chart is wall time in a real
+browser. PYTHON is the interpreter of a fresh environment with `pip install trackio`, whose time to read one run of that
+length is compared with ours. Exits with 1 if a median misses its target.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DRAWN = ("reward", "reasoning_steps", "completion_length", "kl", "entropy", "gra
 CHARTS = "Reward,Reasoning,Length,KL,Entropy,Gradient"
 METRICS = 40
 SERVER, PAINT, REFRESH = 1.0, 2.5, 0.3
-"""Seconds at most."""
+"""Targets: at most this many seconds."""
 REPEATS = 5
 NUMBERS = (
     "WITH RECURSIVE digit(d) AS (SELECT 0 UNION ALL SELECT d + 1 FROM digit WHERE d < 9) "
@@ -67,13 +67,13 @@ print(sorted(times)[1])
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("database", nargs="?", help="file or URL (default: a file that is removed afterwards)")
+    parser.add_argument("database", nargs="?", help="file or URL (default: a temporary file)")
     parser.add_argument("--trackio", metavar="PYTHON", help="interpreter of an environment with trackio")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each run (default: %(default)s)")
     parser.add_argument("--metrics", type=int, default=METRICS, help="of each run (default: %(default)s)")
     options = parser.parse_args()
     names = (*DRAWN, *(f"other/{number}" for number in range(options.metrics - len(DRAWN))))
-    logging.disable(logging.WARNING)  # Streamlit warns that this is no server
+    logging.disable(logging.WARNING)  # Streamlit warns that this is not a server
     with tempfile.TemporaryDirectory() as folder:
         place = options.database or f"{folder}/curves.db"
         store = open_store(place)
@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def fill(store: Store, steps: int, metrics: Sequence[str]) -> None:
-    """Make the runs; all but the last have ended."""
+    """Create the runs, of which all but the last have ended."""
     for number in range(RUNS):
         run = create_run(
             store,
@@ -149,7 +149,7 @@ def measure(store: Store) -> bool:
 
 
 def first_paints(url: str, address: str) -> list[float]:
-    """Return seconds until the first chart is seen, on a server that has shown the page's code before."""
+    """Return seconds until the first chart is visible, on a server that has already loaded the page's code."""
     times = []
     with tempfile.TemporaryDirectory() as folder, browsing.browser() as browser:
         for _ in range(3):
@@ -166,12 +166,12 @@ def first_paints(url: str, address: str) -> list[float]:
 
 
 def beside_trackio(store: Store, python: str | None, steps: int, names: Sequence[str]) -> None:
-    """Time reading one long run: all of its metrics, as trackio's dashboard asks for them, and ours."""
+    """Time reading all metrics of one long run, as trackio's dashboard does and as ours does."""
     run = list_run_heads(store)[0].id
     ours = median(timed(lambda: [read_rollups(store, [run], name, points=1500) for name in names]) for _ in range(3))
     print(f"ours: {ours:.2f} s for {len(names)} metrics of one run in 1,500 ranges each", flush=True)
     if python is None:
-        print("trackio is not measured: name the interpreter of an environment that has it by --trackio.")
+        print("trackio is not measured. Use --trackio with the interpreter of an environment that has it.")
         return
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"TRACKIO_DIR": folder, "HF_HUB_OFFLINE": "1"}

@@ -1,8 +1,8 @@
-"""Where the wall time of the demo goes: `make demo` without its server, or with it and a browser that watches.
+"""Break down the wall time of the demo: `make demo` without its server, or with it and a browser.
 
     python -m benchmarks.demo [--share 1.0] [--watched]
 
-`--share 0.1` does a tenth of the updates. Both runs go through the queue, which decides how many run at once.
+`--share 0.1` does a tenth of the updates. Both runs go through the queue, which decides how many run concurrently.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--share", type=float, default=1.0, help="part of the updates that is done")
-    parser.add_argument("--watched", action="store_true", help="a browser shows the run's page meanwhile")
+    parser.add_argument("--share", type=float, default=1.0, help="fraction of the updates to do")
+    parser.add_argument("--watched", action="store_true", help="show the run's page in a browser meanwhile")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -73,7 +73,7 @@ def submit(store: Store, name: str, share: float) -> int:
 
 
 def account(store: Store, run: RunDetail, begun: float) -> list[str]:
-    """Return lines on a run: when it began and ended, and what took how long."""
+    """Describe a run: when it began and ended, and how long its parts took."""
     (job,) = list_jobs(store, run_id=run.id)
     if job.started_at is None or job.ended_at is None:
         return [f"{run.name}: {job.state}, {job.error}"]

@@ -1,7 +1,7 @@
-"""How long does embedding 20,000 traces take, and is the Drift page quick meanwhile and afterwards?
+"""Time embedding 20,000 traces, and the Drift page during and after it: `python -m benchmarks.embed [TRACES]`.
 
-On this machine: `python -m benchmarks.embed [TRACES]`. The job is a process of the queue, with the default encoder; the
-page runs in this process. Exits 1 when a target is missed.
+The job is a process of the queue with the default encoder; the page runs in this process. Exits with 1 if a target is
+missed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ TRACES, EXAMPLES = 20_000, 200
 METHODS = ("sft", "grpo")
 WORDS = ("red", "circle", "top", "left", "star", "blue", "square", "small", "in", "the", "picture", "find", "and")
 LENGTH = 45
-"""Words in a trace."""
+"""Number of words in a trace."""
 PAGE, SECOND_VISIT = 3.0, 1.0
-"""Seconds: for a page while all cores embed, and for one that has been opened before."""
+"""Targets in seconds: for a page while all cores embed, and for a page that has been opened before."""
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def visit() -> float:
-    """Return the seconds of running the page with its map open."""
+    """Return the duration in seconds of the page with its map open."""
     app = AppTest.from_file(str(MAIN), default_timeout=300).run()
     app.query_params["view"] = "Map"
     start = time.perf_counter()
@@ -73,7 +73,7 @@ def visit() -> float:
 
 
 def processor_seconds(job: JobRow) -> float | None:
-    """Return the processor seconds of a job's process so far; None while it has none."""
+    """Return the processor seconds of a job's process so far; None if it has none yet."""
     try:
         times = psutil.Process(job.pid).cpu_times() if job.pid else None
     except psutil.NoSuchProcess:
@@ -82,7 +82,7 @@ def processor_seconds(job: JobRow) -> float | None:
 
 
 def fill(store: Store, traces: int) -> None:
-    """Make runs with distinct greedy answers, over several validations."""
+    """Create runs with distinct greedy answers in several validations."""
     dice = random.Random(0)
     fields = {"dataset": "d", "split": "val", "question": "?", "answer": 3}
     rows = [

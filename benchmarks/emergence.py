@@ -1,6 +1,6 @@
-"""How long does the story of a run of 500,000 completions take? `python -m benchmarks.emergence`
+"""Time the Emergence page's computations for a run of 500,000 completions: `python -m benchmarks.emergence`
 
-Seconds of this process on the processor, so that a busy machine does not matter. Exits 1 when a target is missed."""
+Measures processor time of this process, so that a busy machine does not matter. Exits with 1 if a target is missed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def fill(store: Store, name: str = "long", steps: int = STEPS) -> None:
-    """Make one run whose form, steps and accuracy grow."""
+    """Create a run whose form, steps and accuracy improve."""
     dice = random.Random(0)
     rows = [ExampleRow(dataset="d", split="train", key=str(i), question="?", answer=i % 10) for i in range(EXAMPLES)]
     ids = add_examples(store, rows)

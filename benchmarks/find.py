@@ -1,7 +1,7 @@
-"""How long does the finder take among 500,000 completions? On this machine: `python -m benchmarks.find`.
+"""Time searches among 500,000 completions: `python -m benchmarks.find`.
 
-Measures the first page and the count for every order and for filters that leave much and little, and how soon a text
-search has its first matches. Exits 1 when a target is missed.
+Measures the first page and the count for every order and for filters with many and few matches, and how soon a text
+search has its first match. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def timed(act: Callable[[], object]) -> float:
 
 
 def fill(store: Store) -> None:
-    """Make runs with texts of about 300 characters; one in a thousand mentions a purple hexagon."""
+    """Create runs with texts of about 300 characters, of which one in a thousand has a purple hexagon."""
     examples = [
         ExampleRow(dataset="d", split="train", key=str(i), question="How many?", answer=3) for i in range(EXAMPLES)
     ]

@@ -1,11 +1,11 @@
-"""A GRPO step against stock TRL: the same model, prompts, seeds and numbers of new tokens, in turns in one run.
+"""Compare a GRPO step with stock TRL: same model, prompts, seeds and numbers of new tokens, alternately in one run.
 
     python -m benchmarks.grpo_step [--shape smolvlm-256m|tiny|qwen2-vl] [--longest-edge 512|2048]
         [--tokens 24 128 256] [--lengths forced|drawn] [--rounds 3] [--steps 2]
 
-Completions have the given number of tokens, or at most so many: drawn as the demo's, 45 of 110 on average. Weights are
-random but for the embedded model's. The first step of each turn warms up. Loss, gradient norm and log-probabilities of
-the first step, on the same completions, are compared; they differ by rounding only.
+Completions have the given number of tokens or, if drawn, at most that many, distributed like the demo's (45 of 110 on
+average). Weights are random except for the embedded model. The first step of each turn warms up. Loss, gradient norm
+and log-probabilities of the first step are compared on the same completions; they differ only by rounding.
 
 Targets for the SmolVLM-256M shape, G = 8, one tile (512): at least 2.5 times stock at 24 tokens, 3.2 at 128 and 2.3 at
 256, at least 3 times at the default tiling of a 640 x 480 picture (2048) and 24 tokens; the embedded model with 8
@@ -54,7 +54,7 @@ GROUP = 8
 
 @dataclass(frozen=True)
 class Photo:
-    """A drawn picture at a photo's usual size."""
+    """A drawn image with the usual size of a photo."""
 
     drawn: Picture
 
@@ -71,7 +71,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class StepMeasurement:
-    """One trainer's seconds for each step after the first, and the figures of its first step."""
+    """One trainer's seconds for each step after the first, and the results of its first step."""
 
     seconds: list[float]
     processor_seconds: list[float]
@@ -82,7 +82,7 @@ class StepMeasurement:
 
 
 def smolvlm(longest_edge: int) -> Base:
-    """Return random weights in the shape of SmolVLM-256M, with the embedded model's tokenizer and 512-pixel tiles."""
+    """Return a model with SmolVLM-256M's shape, random weights, the embedded tokenizer and 512-pixel tiles."""
     processor = loading.load_processor(config.ModelConfig())
     images, tokenizer = processor.image_processor, processor.tokenizer
     images.size, images.max_image_size = {"longest_edge": longest_edge}, {"longest_edge": TILE}
@@ -126,7 +126,7 @@ def smolvlm(longest_edge: int) -> Base:
 
 
 class Lengths(LogitsProcessor):
-    """Ends each row after a number of tokens of its own; the longest may still be cut."""
+    """Ends each row after its own number of tokens; the longest may still be cut."""
 
     def __init__(self, ends: Sequence[int], lengths: Sequence[int]) -> None:
         self.ends, self.lengths, self.place = list(ends), list(lengths), 0
@@ -145,7 +145,7 @@ class Lengths(LogitsProcessor):
 
 
 def lengths(kind: str, tokens: int, rows: int, dice: torch.Generator) -> list[int]:
-    """Return the numbers of tokens of a batch; drawn ones have a mean of 0.41 of the longest, as the demo's."""
+    """Return the numbers of tokens in a batch; drawn ones have a mean of 0.41 of the longest, like the demo's."""
     if kind == "forced":
         return [tokens + 1] * rows
     drawn = -(torch.rand(rows, 3, generator=dice).log().sum(1)) * tokens * 0.137
@@ -153,7 +153,7 @@ def lengths(kind: str, tokens: int, rows: int, dice: torch.Generator) -> list[in
 
 
 def ending(generate: Any, ends: Sequence[int], kind: str, tokens: int) -> Any:
-    """Return `generate` with completions of these lengths, the same for every trainer."""
+    """Return `generate` with completions of these lengths, which are the same for every trainer."""
     dice = torch.Generator().manual_seed(1)
 
     def limited(**inputs: Any) -> Any:
@@ -164,7 +164,7 @@ def ending(generate: Any, ends: Sequence[int], kind: str, tokens: int) -> Any:
 
 
 def stock(base: Base) -> Base:
-    """Return the base as transformers made it."""
+    """Return the base without our patches."""
     del base.model.generate, base.model.model.forward, base.model.model.get_image_features
     images = base.processor.image_processor
     images.__class__ = type(images).__mro__[2]
@@ -172,9 +172,9 @@ def stock(base: Base) -> Base:
 
 
 def spread(texts: list[str], *, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
-    """Reward completions differently within any group, so that there is a gradient to compare.
+    """Reward completions differently within each group, so that there is a gradient to compare.
 
-    By ids, since most ids of a large vocabulary have no text under random weights.
+    Rewards depend on ids, because most ids of a large vocabulary have no text with random weights.
     """
     return [float(sum(ids) % 7) for ids in completion_ids]
 
@@ -204,7 +204,7 @@ def measure(
     base.model.generate = generate
     trainer.model.unload()
     first = next(entry for entry in trainer.state.log_history if "loss" in entry)
-    # Rows are shuffled after scoring with different random states: sort them to compare.
+    # Rows are shuffled after scoring with different random states, so sort them for comparison.
     ordered = logps[0][logps[0].sum(1).argsort()]
     return StepMeasurement(
         clock.seconds[1:],
@@ -218,7 +218,7 @@ def measure(
 
 @contextmanager
 def class_of_trainer(kind: type) -> Iterator[None]:
-    """Let `grpo.build` make trainers of this class, so that stock TRL gets exactly the same arguments."""
+    """Make `grpo.build` create trainers of this class, so that stock TRL gets exactly the same arguments."""
     ours, grpo.GroupedTrainer = grpo.GroupedTrainer, kind  # type: ignore[misc, assignment]
     try:
         yield
@@ -253,10 +253,10 @@ def main() -> None:
     parser.add_argument("--longest-edge", type=int, default=TILE)
     parser.add_argument("--tokens", type=int, nargs="+", default=[24, 128, 256])
     parser.add_argument("--lengths", choices=("forced", "drawn"), default="forced")
-    parser.add_argument("--prompts", type=int, default=1, help="distinct prompts a step")
+    parser.add_argument("--prompts", type=int, default=1, help="distinct prompts per step")
     parser.add_argument("--beta", type=float, default=0.0)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each trainer")
-    parser.add_argument("--steps", type=int, default=2, help="steps in a turn, with the one that warms up")
+    parser.add_argument("--rounds", type=int, default=3, help="turns per trainer")
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn, including the warm-up step")
     options = parser.parse_args()
     for tokens in options.tokens:
         compare(options, tokens)
@@ -311,7 +311,7 @@ def report(options: argparse.Namespace, tokens: int, stock: list[StepMeasurement
     print(
         f"{options.shape}, longest edge {options.longest_edge}, G {GROUP}, {options.prompts} prompts, "
         f"{tokens} tokens {options.lengths}, {torch.get_num_threads()} threads:\n"
-        f"  stock {before:.2f} s a step, ours {after:.2f} s: {statistics.median(times):.2f} times "
+        f"  stock {before:.2f} s/step, ours {after:.2f} s/step: {statistics.median(times):.2f} times "
         f"({min(times):.2f} to {max(times):.2f}); in processor time {statistics.median(busy):.2f} times\n"
         f"  differences: loss {abs(first.loss - second.loss):.1e}, gradient norm {norm:.1e} of "
         f"{first.gradient_norm:.3g}, log-probabilities {float((first.logps - second.logps).abs().max()):.1e}; "

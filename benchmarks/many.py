@@ -1,4 +1,4 @@
-"""A database of very many small runs, written at once: what pages meet after years of work."""
+"""Create a database with very many small runs, as after years of work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.examples import add_examples
 from trainer.spec.config import RunConfig, from_dict, preset
 
 RUNS, TAGS, STEPS, EXAMPLES, SEEDS = 2000, 5, 20, 8, 3
-"""Runs; tags and steps of each; questions that each is tested on; seeds of each setting."""
+"""Number of runs; tags, steps and test questions per run; seeds per setting."""
 NAMES = ("reward", "rewards/format", "rewards/accuracy", "kl", "loss", "learning_rate", "probe/accuracy")
 PRESETS = ("shapes-grpo", "shapes-sft", "shapes-grpo-no-steps")
 KINDS = (("probe", STEPS // 2), ("val", STEPS), ("test", STEPS))
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 def fill(store: Store, runs: int = RUNS) -> None:
-    """Finished runs of a few presets, tested on the same questions; every setting has a learning rate of its own."""
+    """Add finished runs of a few presets, tested on the same questions; every setting has its own learning rate."""
     asked = [ExampleRow(dataset=DATASET, split="test", key=str(i), question="?", answer=1) for i in range(EXAMPLES)]
     examples = add_examples(store, asked)
     configs = [_config(number) for number in range(runs)]

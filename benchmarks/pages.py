@@ -1,9 +1,9 @@
-"""How long do pages take with 500,000 completions and 5 million metrics, and how long with 2,000 runs?
+"""Time pages with 500,000 completions and 5 million metrics, and with 2,000 runs: `python -m benchmarks.pages`.
 
-On this machine: `python -m benchmarks.pages`, or `python -m benchmarks.pages many` for the 2,000 runs alone. Nothing
- is remembered of the runs when a page is opened, but the server has shown it before, with a short run. Server
-time is what the page's script spends on the processor; the first chart, trace or table is waited for in a real browser,
-by the clock, all of the page's assets included. Exits 1 when a median misses its target.
+`python -m benchmarks.pages many` measures only the 2,000 runs. Caches have no data of the runs when a page is opened,
+but the server has already shown the page with a short run. Server time is processor time of the page's script; the time
+until the first chart, trace or table is wall time in a real browser, including all of the page's assets. Exits with 1
+if a median misses its target.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from store.steps import record_metrics
 
 RUNS, NAMES, SHORT = 10, 64, 5
 SERVER, PAINT, SERVER_OF_MANY = 0.3, 2.0, 0.5
-"""Seconds at most; the last one with very many runs."""
+"""Targets in seconds; the last is for very many runs."""
 REPEATS = 5
 TITLE = "[data-testid='stMain'] h1"
 FIRST = {
@@ -50,11 +50,11 @@ FIRST = {
     "launch": TITLE,
     "system": TITLE,
 }
-"""The first useful thing on each page."""
+"""The first useful element on each page."""
 
 
 def main() -> int:
-    logging.disable(logging.WARNING)  # Streamlit warns that this is no server
+    logging.disable(logging.WARNING)  # Streamlit warns that this is not a server
     with tempfile.TemporaryDirectory() as folder:
         is_met = of_many_runs(Path(folder) / "many.db")
         if sys.argv[1:] != ["many"]:
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def of_many_runs(database: Path) -> bool:
-    """Opens every page of 2,000 runs a few times; True when the medians meet the target."""
+    """Open every page with 2,000 runs a few times; return whether the medians meet the target."""
     store = open_store(str(database))
     many.fill(store)
     uids = [run.uid for run in list_run_heads(store)]
@@ -104,7 +104,7 @@ def spread(times: Sequence[float]) -> str:
 
 
 def fill(database: Path) -> None:
-    """Make the long run with its completions, nine equally long ones without, and a short one."""
+    """Create the long run with completions, nine equally long runs without, and a short one."""
     store = open_store(str(database))
     emergence.fill(store)
     emergence.fill(store, "short", SHORT)
@@ -135,7 +135,7 @@ def fill(database: Path) -> None:
 
 
 def server_time(path: str, before: str, uid: str) -> float:
-    """Return processor seconds until the page of a run is written, after that of another one."""
+    """Return processor seconds until the page of a run is written, after that of another run."""
     app = AppTest.from_file(str(browsing.ROOT / "app" / "main.py"), default_timeout=60).run()
     for each in (before, uid):
         app.query_params["run"] = each
@@ -147,7 +147,7 @@ def server_time(path: str, before: str, uid: str) -> float:
 
 
 def first_paint(browser: Browser, database: Path, path: str, uids: Mapping[str, str]) -> float:
-    """Return seconds until the first useful thing of the long run's page is visible, after the short one's page."""
+    """Return seconds until the first useful element of the long run's page is visible, after the short run's page."""
     with (
         tempfile.TemporaryDirectory() as folder,
         browsing.serving(f"sqlite:///{database}", Path(folder) / "log") as served,

@@ -1,7 +1,8 @@
-"""PostgreSQL beside SQLite, on this machine: `python -m benchmarks.postgresql`; needs requirements-dev.txt.
+"""Compare PostgreSQL with SQLite on this machine: `python -m benchmarks.postgresql`; needs requirements-dev.txt.
 
-Eight processes record steps of 40 metrics and 8 completions into a real server, at a pace and as fast as they can;
-then the pages' reads among 500,000 completions, on the same rows in both. Exits 1 when a target is missed.
+Eight processes record steps with 40 metrics and 8 completions to a real server, at a fixed pace and as fast as
+possible; then the pages' reads among 500,000 completions are timed on the same rows in both. Exits with 1 if a target
+is missed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from store.steps import record_metrics, record_step
 from tests import postgres
 
 WRITERS, STEPS, PACE = 8, 120, 0.25
-"""Seconds between a writer's steps: faster than any trainer here."""
+"""Seconds between a writer's steps, which is faster than any trainer here."""
 SLOWEST = 0.050
 REPEATS, WORST_RATIO = 5, 2.0
 
@@ -56,7 +57,7 @@ def writes(server: str, pace: float, slowest: float | None) -> bool:
     typical = float(np.median(np.concatenate(taken)))
     met = whole and (slowest is None or p99 < slowest)
     print(
-        f"{WRITERS} writers, a step each {pace:g} s: {kept} of {WRITERS * STEPS} steps kept, "
+        f"{WRITERS} writers, one step per {pace:g} s each: {kept} of {WRITERS * STEPS} steps kept, "
         f"commit {1000 * typical:.1f} ms (median), {1000 * p99:.1f} ms (p99 of the slowest writer)  "
         f"{'met' if met else 'MISSED'}",
         flush=True,
@@ -85,7 +86,7 @@ def reads(server: str, folder: Path) -> bool:
             there = replace(opened, media=folder / "media")
             start = time.perf_counter()
             copying.copy(file, there)
-            print(f"copied and proven in {time.perf_counter() - start:.0f} s", flush=True)
+            print(f"copied and verified in {time.perf_counter() - start:.0f} s", flush=True)
             return all([compare(name, act, file, there) for name, act in READS.items()])
 
 
@@ -112,7 +113,7 @@ def compare(name: str, act: Callable[[Store], object], file: Store, there: Store
             start = time.perf_counter()
             act(store)
             seconds.append(time.perf_counter() - start)
-    # A page cannot tell two milliseconds from none.
+    # Two milliseconds do not matter for a page.
     ratio = median(server) / max(median(sqlite), 0.002)
     met = ratio <= WORST_RATIO
     figures = f"SQLite {1000 * median(sqlite):7.1f} ms, PostgreSQL {1000 * median(server):7.1f} ms"

@@ -1,8 +1,8 @@
-"""What recording costs a GRPO step: time inside recorder calls, and the difference with and without a recorder.
+"""Measure the cost of recording a GRPO step: time in recorder calls, and the difference to training without one.
 
     python -m benchmarks.recorder [--steps 20] [--repeats 3] [--script]
 
-Target: recorder calls take below 1 % of step time. Both kinds of run alternate in one process; medians are printed.
+Target: recorder calls take less than 1 % of step time. Both kinds of runs alternate in one process; prints medians.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TARGET = 0.01
 
 class Timed(NamedTuple):
     seconds: float
-    """Seconds of one whole training."""
+    """Duration of a whole training in seconds."""
     recording: float
-    """Seconds of these inside recorder calls."""
+    """Seconds of that in recorder calls."""
 
 
 def train(steps: int, folder: Path, *, recorded: bool, as_script: bool = False) -> Timed:
@@ -72,7 +72,7 @@ def main() -> int:
     )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--script", action="store_true", help="the recorder of scripts, vr1z.py, into a database")
+    parser.add_argument("--script", action="store_true", help="use the recorder for scripts, vr1z.py, with a database")
     args = parser.parse_args()
     with_recorder, without = [], []
     for _ in range(args.repeats):

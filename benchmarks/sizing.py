@@ -1,8 +1,8 @@
-"""How do disk and reads grow with the number of runs? On this machine: `python -m benchmarks.sizing [RUNS ...]`.
+"""Measure how disk space and reads grow with the number of runs: `python -m benchmarks.sizing [RUNS ...]`.
 
-One database grows by runs of 100 steps, with 40 metrics and 8 completions of 1,500 characters each. Times are of this
-process on the processor, those of reads medians, so that a busy machine does not matter. The last column continues the
-straight line through the last two sizes to a hundred times the largest: arithmetic, not a measurement.
+One database grows by runs of 100 steps, each with 40 metrics and 8 completions of 1,500 characters. Times are processor
+time of this process, so that a busy machine does not matter; those of reads are medians. The last column extrapolates
+the line through the last two sizes to a hundred times the largest. It is not a measurement.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from store.steps import record_metrics, record_step
 
 SIZES, STEPS, REPEATS, BEYOND = (10, 40, 160), 100, 7, 100
 Read = Callable[[Store, int], object]
-"""Figures of a store; the second argument is the newest run's id."""
+"""Reads to time; the second argument is the newest run's id."""
 READS: dict[str, Read] = {
     "the list of runs": lambda store, run: list_runs(store),
     "a run, its clock and evaluations": lambda store, run: (
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def _measured(store: Store, file: Path, size: int) -> dict[str, float]:
-    """Return the figures of a database after filling it up to `size` runs."""
+    """Return the measurements of a database after filling it up to `size` runs."""
     started, before = time.process_time(), len(list_runs(store))
     for _ in range(before, size):
         run = _fill(store)

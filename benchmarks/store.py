@@ -1,7 +1,7 @@
-"""How fast and how safe is the store? Beside bare sqlite3, on this machine: `python -m benchmarks.store`.
+"""Measure the speed and durability of the store compared with bare sqlite3: `python -m benchmarks.store`.
 
-Both sides do the same under the same pragmas, in turns, so that a busy machine slows both: only the ratios mean
-something, and each is the median over the turns. Exits 1 when a target is missed.
+Both sides do the same with the same pragmas, alternately, so that a busy machine slows both. Only the ratios are
+meaningful; each is the median over the turns. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def writes(folder: Path) -> Iterator[Result]:
-    """Measure a commit for each step of 40 metrics."""
+    """Measure one commit per step of 40 metrics."""
     yield _speed(f"{STEPS:,} steps of {len(METRICS)} metrics", *_record_both(folder, "writes", []))
 
 
@@ -88,7 +88,7 @@ def texts(folder: Path) -> Iterator[Result]:
 
 
 def reads(folder: Path) -> Iterator[Result]:
-    """Measure reading a long curve, thinned to what a chart can show."""
+    """Measure reading a long curve, downsampled to what a chart can show."""
     store = open_store(str(folder / "reads.db"))
     run_id = new_run(store)
     record_metrics(store, run_id, 0, {"reward": 0.0})
@@ -116,7 +116,7 @@ def reads(folder: Path) -> Iterator[Result]:
 
 
 def kills(folder: Path) -> Iterator[Result]:
-    """Kill a writer without warning, and check that every step it reported from `record_step` is there."""
+    """Kill a writer, and check that every step for which `record_step` returned is stored."""
     lost = told = 0
     for number in range(KILLS):
         path = str(folder / f"kill-{number}.db")
@@ -131,7 +131,7 @@ def kills(folder: Path) -> Iterator[Result]:
 
 
 def _run_and_kill(path: str, after: int) -> int:
-    """Return the last step that a writer reported; it is killed once it has reported `after` steps."""
+    """Return the last step that a writer reported before it was killed, after at least `after` steps."""
     writer = subprocess.Popen([sys.executable, "-m", "benchmarks.store", path], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     told = [int(writer.stdout.readline()) for _ in range(after)]
@@ -152,7 +152,7 @@ def _write_for_ever(path: str) -> None:
 
 
 def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[list[float], list[float]]:
-    """Return the seconds of each block of steps, ours and bare, in two files of the same tables."""
+    """Return the seconds of each block of steps, ours and bare, in two files with the same tables."""
     store, other = (open_store(str(folder / f"{name}-{side}.db")) for side in ("ours", "bare"))
     for each in (store, other):
         run_id = new_run(each)
@@ -184,7 +184,7 @@ def _block(record: Callable[[int], None], block: int) -> None:
 
 
 def _bare_step(connection: sqlite3.Connection, run_id: int, step: int, rows: list[CompletionRow], job_id: int) -> None:
-    """Store by hand what `record_step` stores."""
+    """Store what `record_step` stores, with bare sqlite3."""
     values = metrics(step)
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(ADD_STEP, (run_id, step, float(step), None))

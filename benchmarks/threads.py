@@ -1,10 +1,10 @@
-"""A GRPO step of the demo with few threads and with many, sleeping or spinning while they wait, beside other work.
+"""Time a GRPO step of the demo with few and many threads, which sleep or spin while they wait, during other work.
 
     python -m benchmarks.threads [--steps 8] [--rounds 2] [--threads 1 2] [--beside nothing busy another chromium]
 
-`busy` is a process that computes all the time, `another` the same training once more, `chromium` a browser that shows
-the run's page. Medians over all rounds, in turns. Two jobs at once end earlier than one after the other where a step
-with few threads beside another takes less than twice as long as one alone with many.
+`busy` is a process that computes all the time, `another` is the same training again, and `chromium` is a browser that
+shows the run's page. Results are medians over all rounds, which alternate. Two concurrent jobs end earlier than two
+successive ones if a step with few threads during another takes less than twice as long as one alone with many.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from store.runs import list_run_heads
 from trainer.launch import threads
 
 WARM_UP = 2
-"""Steps at the beginning that do not count."""
+"""First steps, which do not count."""
 SETTINGS = {"evaluation.probe_every": 10_000, "data.val_examples": 1, "evaluation.probe_examples": 1}
 SETTINGS |= {"evaluation.val_every": 10_000, "data.test_examples": 0, "evaluation.probe_samples": 0}
 WAITING = {"sleeping": "PASSIVE", "spinning": "ACTIVE"}
 
 
 def training(folder: Path, name: str, steps: int, count: int, waiting: str) -> subprocess.Popen[bytes]:
-    """Start a training of the demo with this number of threads, at a job's priority."""
+    """Start a training of the demo with this number of threads and a job's priority."""
     chosen = {URL_VARIABLE: f"sqlite:///{folder}/runs.db", threads.VARIABLE: str(count)}
     chosen["OMP_WAIT_POLICY"] = WAITING[waiting]
     values = SETTINGS | {"optimization.steps": steps, "name": name}
@@ -66,7 +66,7 @@ def watched(folder: Path) -> Iterator[None]:
 
 
 def seconds(beside: str, steps: int, count: int, waiting: str) -> list[float]:
-    """Return the seconds of the steps of a training beside other work."""
+    """Return the seconds of a training's steps during other work."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         open_store(str(folder / "runs.db")).close()
@@ -103,7 +103,7 @@ def main() -> None:
     for case in cases:
         median = statistics.median(found[case])
         times = f", {median / alone[case[1:]]:.2f} times alone" if case[1:] in alone else ""
-        print(f"beside {case[0]}, {case[1]} threads {case[2]}: {median:.2f} s a step{times}", flush=True)
+        print(f"beside {case[0]}, {case[1]} threads {case[2]}: {median:.2f} s/step{times}", flush=True)
 
 
 if __name__ == "__main__":

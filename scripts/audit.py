@@ -1,6 +1,6 @@
 """Check installed packages for known vulnerabilities: `python -m scripts.audit PIP-AUDIT` (that program's path).
 
-Exits with 0 if none is known, 1 if some are, 2 if nobody could be asked.
+Exits with 0 if none are known, 1 if some are, and 2 if the database cannot be reached.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import sys
 import sysconfig
 from typing import Any
 
-NOBODY = "The database of known vulnerabilities cannot be reached{why}: nothing was checked. Run it where it can be."
+NOBODY = (
+    "The database of known vulnerabilities cannot be reached{why}, so nothing was checked. Run this where it can be."
+)
 NONE_KNOWN, SOME_KNOWN, NOT_ASKED = range(3)
 
 
@@ -21,14 +23,14 @@ def main(program: str) -> int:
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         print(NOBODY.format(why=f" ({last[:300]})"), file=sys.stderr)
         return NOT_ASKED
     return tell(answer["dependencies"])
 
 
 def tell(packages: list[dict[str, Any]]) -> int:
-    """Print what is known about each; one unknown to the database, such as a local build, was not checked."""
+    """Print the known vulnerabilities; packages unknown to the database, such as local builds, were not checked."""
     checked = [each for each in packages if "vulns" in each]
     if not checked:
         print(NOBODY.format(why=""), file=sys.stderr)
@@ -36,7 +38,7 @@ def tell(packages: list[dict[str, Any]]) -> int:
     known = [(each, vulnerability) for each in checked for vulnerability in each["vulns"]]
     for each, vulnerability in known:
         mended = ", ".join(vulnerability["fix_versions"]) or "no version yet"
-        print(f"{each['name']} {each['version']}: {vulnerability['id']}, mended in {mended}")
+        print(f"{each['name']} {each['version']}: {vulnerability['id']}, fixed in {mended}")
     skipped = [each["name"] for each in packages if "vulns" not in each]
     print(f"{len(checked)} packages checked, {len(known)} vulnerabilities known.", end=" " if skipped else "\n")
     if skipped:

@@ -1,4 +1,4 @@
-"""Run the app in a real browser: start both, and wait the way Streamlit needs it.
+"""Run the app in a real browser: start both, and wait as Streamlit requires.
 
 Shared by the browser tests and the screenshots.
 """
@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 IDLE_MS = 120_000
 DEBOUNCED = "() => new Promise(done => setTimeout(done, 250))"
-"""Sliders report where they are 200 ms after they stopped, by the same clock of the page."""
+"""Sliders report their value 200 ms after they stop, by the same clock of the page."""
 INTERRUPTED = ForwardMsg.FINISHED_EARLY_FOR_RERUN
 ROW = 35
-"""Pixels of a table's row, and of its head."""
+"""Height in pixels of a table's rows and header."""
 APP = "[data-testid='stApp']"
 
 
@@ -45,11 +45,11 @@ class Server:
 
 @contextmanager
 def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False, base: str = "") -> Iterator[Server]:
-    """Serve `python -m app` on a free port and a database URL until the block ends, below a path `base`.
+    """Serve `python -m app` for a database URL on a free port and below the path `base`, until the block ends.
 
-    `jobs_end` also kills all other processes on that database: for throw-away databases only.
+    `jobs_end` also kills all other processes on that database; use it only for temporary databases.
 
-    Raises RuntimeError with the server's log when it does not start.
+    Raises RuntimeError with the server's log if it does not start.
     """
     port = _free_port()
     environment = os.environ | {"VR1Z_DATABASE_URL": database}
@@ -69,7 +69,7 @@ def serving(database: str, log: Path, *arguments: str, jobs_end: bool = False, b
 
 
 def end_processes(database: str) -> None:
-    """Kill the processes of this database: server, queue, jobs. All have the URL in their environment."""
+    """Kill this database's server, queue and jobs, which all have its URL in their environment."""
     for process in psutil.process_iter():
         try:
             if process.environ().get("VR1Z_DATABASE_URL") == database and process.pid != os.getpid():
@@ -82,7 +82,7 @@ def end_processes(database: str) -> None:
 def browser() -> Iterator[Browser]:
     path = find_browser()
     if path is None:
-        raise RuntimeError("No Chromium: run 'python -m scripts.provide_browser' first.")
+        raise RuntimeError("No Chromium was found. Run 'python -m scripts.provide_browser' first.")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield opened
@@ -90,11 +90,11 @@ def browser() -> Iterator[Browser]:
 
 
 class Exchange:
-    """What a page has asked of the server, and whether it was answered."""
+    """Tracks a page's requests to the server and whether they were answered."""
 
     def __init__(self, page: Page) -> None:
         self.asked: str | None = None
-        """The fragment of the last unanswered action, empty for the whole page; None if all is answered."""
+        """The fragment of the last unanswered action, empty for the whole page; None if everything is answered."""
         self.is_running = False
         page.on("websocket", self._listen)
 
@@ -129,7 +129,7 @@ def goto(page: Page, url: str) -> None:
 
 
 def wait_until_idle(page: Page) -> None:
-    """Wait until the last action is answered and no skeleton is left; raises an error after two minutes."""
+    """Wait until the last action is answered and no skeleton is shown. Raises an error after two minutes."""
     page.evaluate(DEBOUNCED)
     page.wait_for_selector(f"{APP}[data-test-connection-state='CONNECTED']", state="attached", timeout=IDLE_MS)
     if exchange := _exchanges.get(page):
@@ -139,16 +139,16 @@ def wait_until_idle(page: Page) -> None:
 
 
 def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
-    """Wait for what no locator can say; raises TimeoutError after two minutes."""
+    """Wait for a condition that a locator cannot express. Raises TimeoutError after two minutes."""
     deadline = time.monotonic() + IDLE_MS / 1000
     while not is_so():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{page.url}: it did not come about within {IDLE_MS // 1000} s")
+            raise TimeoutError(f"{page.url}: the condition was not met within {IDLE_MS // 1000} s")
         page.wait_for_timeout(50)
 
 
 def click_chart(page: Page, plot: Locator) -> None:
-    """Click into the middle of a Plotly chart's drag layer, once Plotly has found the point there."""
+    """Click into the middle of a Plotly chart's drag layer after Plotly has found the point there."""
     hovered = "layer => Boolean(layer.closest('.js-plotly-plot')._hoverdata?.length)"
 
     def is_hovered() -> bool:
@@ -162,14 +162,14 @@ def click_chart(page: Page, plot: Locator) -> None:
 
 
 def cell(table: Locator, column: int, row: int) -> Locator:
-    """Return what a screen reader finds in a cell of a table, both counted from 0."""
+    """Return the element that a screen reader finds for a table's cell; column and row count from 0."""
     return table.get_by_test_id(f"glide-cell-{column}-{row}")
 
 
 def edit_cell(page: Page, table: Locator, start: tuple[int, int], column: int, text: str) -> None:
-    """Type a text into a cell of a table, from a click at a place of its row on by the keyboard, and leave it.
+    """Type a text into a cell of a table, which is reached by keyboard from a click in its row.
 
-    `start` are a column and its distance from the table's left edge in pixels.
+    `start` is a column and its distance in pixels from the table's left edge.
     """
     first, distance = start
     table.click(position={"x": distance, "y": 1.5 * ROW})
@@ -180,12 +180,12 @@ def edit_cell(page: Page, table: Locator, start: tuple[int, int], column: int, t
     expect(field).to_be_focused()
     field.press_sequentially(text)
     field.press("Enter")
-    page.get_by_role("heading", level=1).click()  # a list of tags stays open until one is done with it
+    page.get_by_role("heading", level=1).click()  # a list of tags stays open until something else is clicked
     wait_until_idle(page)
 
 
 def click_link(page: Page, table: Locator, row: int) -> None:
-    """Click the link in a row of a table, found as a person does: where the pointer becomes a hand."""
+    """Click the link in a row of a table, which is found by the pointer becoming a hand."""
     is_hand = "([x, y]) => getComputedStyle(document.elementFromPoint(x, y)).cursor === 'pointer'"
     table.scroll_into_view_if_needed()
     box = table.bounding_box()
@@ -205,12 +205,12 @@ def click_link(page: Page, table: Locator, row: int) -> None:
 
 
 def no_exception(page: Page) -> None:
-    """Fail with the text of an error box, or of the dialog that there is no such page."""
+    """Fail with the text of an error box or of a dialog about a missing page."""
     assert page.locator("[data-testid='stException'], [role='dialog']").all_inner_texts() == []
 
 
 def overflow(page: Page) -> int:
-    """Return the pixels by which the page is wider than the window; 0 is right."""
+    """Return by how many pixels the page is wider than the window; should be 0."""
     return int(
         page.evaluate(
             """() => Math.max(...[document.documentElement, document.querySelector("[data-testid='stMain']")]
@@ -220,7 +220,7 @@ def overflow(page: Page) -> int:
 
 
 def nameless(page: Page) -> list[str]:
-    """Return the buttons of the page that a screen reader could not name; none is right."""
+    """Return the page's buttons without a name for screen readers; should be none."""
     found: list[str] = page.locator("[data-testid='stMain'] button").evaluate_all(
         "all => all.filter(b => b.offsetParent && !(b.innerText || b.ariaLabel || b.title)).map(b => b.outerHTML)"
     )

@@ -1,6 +1,6 @@
-"""The command `vr1z` of an installed wheel: the dashboard, the store's commands and the trainer's in one.
+"""The command `vr1z` of an installed wheel, for the dashboard and the commands of store and trainer.
 
-It alone puts the project's folders on the path, of itself and of the processes that it starts.
+It puts the project's folders on the Python path of itself and of the processes that it starts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TRAINER = (
         "machine",
     ),
 )
-HELP = f"""usage: vr1z COMMAND [ARGUMENTS]; `vr1z COMMAND --help` says more
+HELP = f"""usage: vr1z COMMAND [ARGUMENTS]; see `vr1z COMMAND --help`
 
   serve   the dashboard on your runs
-  demo    the dashboard on a demonstration of its own
-  report  runs as one HTML file that opens offline
+  demo    the dashboard with a demo
+  report  write runs to one HTML file that opens offline
   {", ".join(STORE)}
           the same as `python -m store …` in the repository
   {", ".join(TRAINER)}

@@ -1,8 +1,8 @@
-"""Make contact sheets: all pages side by side, at three widths, light and dark.
+"""Make contact sheets: all pages side by side at three widths, light and dark.
 
     python -m scripts.contact_sheets [--db URL] [--out FOLDER]
 
-Look at them after a change of the interface: a page that is empty, overlaps or is wider than its window stands out."""
+Look at them after changes to the interface: pages that are empty, overlap or are wider than the window stand out."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from scripts.screenshots import DRAWN, SCHEMES, SETTLED_MILLISECONDS, pages_to_s
 from store.db.engine import StoreError, database_url, open_store
 
 WIDTHS = {1440: 1100, 1024: 1100, 390: 844}
-"""Heights of the window by its width."""
+"""Window heights by width."""
 ACROSS = {1440: 4, 1024: 4, 390: 7}
-"""Pages in a row of a sheet."""
+"""Pages per row of a sheet."""
 CELL_WIDTH, GAP, TITLE = 480, 12, 24
 
 
@@ -59,7 +59,7 @@ def main() -> int:
 def shoot(
     browser: Browser, url: str, addresses: dict[str, str], width: int, scheme: str, too_wide: list[str]
 ) -> dict[str, Image.Image]:
-    """Return a picture of each page; add those that overflow to `too_wide`."""
+    """Return a screenshot of each page; add those that overflow to `too_wide`."""
     page = browser.new_page(
         viewport={"width": width, "height": WIDTHS[width]}, color_scheme="dark" if scheme == "dark" else "light"
     )
@@ -77,7 +77,7 @@ def shoot(
 
 
 def sheet(shots: dict[str, Image.Image], width: int) -> Image.Image:
-    """Return the pictures in rows, each below its name."""
+    """Arrange the screenshots in rows, each below its name."""
     across = ACROSS[width]
     cell = (min(CELL_WIDTH, width), round(WIDTHS[width] * min(CELL_WIDTH, width) / width))
     rows = math.ceil(len(shots) / across)

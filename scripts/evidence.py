@@ -1,10 +1,10 @@
-"""Print the tables of docs/evidence.md, from the runs of an experiment.
+"""Print the tables of docs/evidence.md from the runs of an experiment.
 
     python -m store import-run recorded/evidence/rank32.zip --db evidence.db
     python -m scripts.evidence demo-evidence --db evidence.db
 
-One table has a line for each arm, one a line for each run; the others are those of the Compare page. Intervals and
-p-values are over seeds and images where an arm has three seeds or more (`trainer.spec.statistics`)."""
+One table has one line per arm, and one has one line per run; the others are those of the Compare page. Intervals and
+p-values are over seeds and images if an arm has at least three seeds (`trainer.spec.statistics`)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from store.runs import get_run
 from trainer.spec import statistics
 
 LOCKED = 0.9
-"""Share of well-formed samples from which the form counts as learnt."""
+"""Share of well-formed samples at which the form counts as learnt."""
 ENDS = 10
-"""Updates at either end of training over which steps are averaged."""
+"""Updates at the beginning and end of training over which steps are averaged."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.evidence", description=__doc__.splitlines()[0])
-    parser.add_argument("experiment", help="its uid, or its name for the newest of that name")
-    parser.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
+    parser.add_argument("experiment", help="its uid, or its name (the newest of that name)")
+    parser.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
     options = parser.parse_args()
     with closing(open_store(options.db, readonly=True)) as store:
         print("\n".join(markdown(table) for table in found(store, options.experiment)))
@@ -51,7 +51,7 @@ def markdown(table: Table) -> str:
 
 
 def found(store: Store, experiment: str) -> list[Table]:
-    """Return the tables of an experiment. Raises StoreError if there is none of that name."""
+    """Return the tables of an experiment. Raises StoreError if it does not exist."""
     arms = get_experiment(store, experiment).arms
     evaluations, checkpoints = evaluations_by_run(store, list(arms)), checkpoints_by_run(store, list(arms))
     members = [Member(get_run(store, id), evaluations[id], checkpoints[id]) for id in arms]
@@ -76,7 +76,7 @@ def found(store: Store, experiment: str) -> list[Table]:
 
 
 def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.GetScores) -> Table:
-    """Return greedy exact match of every arm on every benchmark, with the lowest seed on its own dataset."""
+    """Return greedy exact match of every arm on every benchmark, with that of the lowest seed on its own dataset."""
     lines = []
     for group in compared:
         measured = [groups.measured(group, name, scores) for name in names]
@@ -93,7 +93,7 @@ def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.Ge
 
 
 def emergence(store: Store, compared: Sequence[Group]) -> Table:
-    """Return when the form was learnt, and what became of reasoning steps, of every run that samples."""
+    """Return for every run with samples when the form was learnt, and how reasoning steps changed."""
     lines = []
     for group in (group for group in compared if group.first.method == "grpo"):
         for member in group.members:
@@ -117,7 +117,7 @@ def emergence(store: Store, compared: Sequence[Group]) -> Table:
 
 
 def against_best(compared: Sequence[Group], names: Sequence[str], scores: groups.GetScores) -> Table:
-    """Return what GRPO CoT gains over every other arm of its rank, with Cohen's h and p corrected by Holm's rule."""
+    """Return the gain of GRPO CoT over every other arm of its rank, with Cohen's h and Holm-corrected p."""
     pairs = [
         (group, other, name)
         for group in compared

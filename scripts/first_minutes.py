@@ -1,10 +1,10 @@
-"""Measure the first minutes of a new user in Chromium, from the command to the first trace of the live run.
+"""Measure a new user's first minutes in Chromium, from the command to the first trace of the live run.
 
     python -m scripts.first_minutes
 
-Starts `python -m app --demo`, which is what `make demo` does once the packages are installed, on a database of its own,
-and prints the seconds until curves, a trace with its picture and a comparison are on the screen, and until the live run
-shows its first trace, with the load of the machine at each."""
+Starts `python -m app --demo`, as `make demo` does after installation, with a separate database, and prints the seconds
+until curves, a trace with its image and a comparison are visible, and until the live run shows its first trace, each
+with the load of the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scripts import browsing
 PATIENCE_MS = 600_000
 SIGHTS = {
     "curves": ("/run", ".live-chart .main-svg"),
-    "a trace with its picture": ("/traces", ".tv-summary, details, [data-testid='stImage'] img"),
+    "a trace with its image": ("/traces", ".tv-summary, details, [data-testid='stImage'] img"),
     "a comparison": ("/compare", "table"),
 }
 
@@ -47,7 +47,7 @@ def tell(start: float, what: str) -> None:
 
 
 def first_trace(page: Page, url: str) -> None:
-    """Wait for the answers that the Tour page shows of the runs at work."""
+    """Wait for answers of running runs on the Tour page."""
     page.goto(f"{url}/tour")
     said = page.locator(".st-key-latest_group, .st-key-latest_answer")
     expect(said.first).to_be_visible(timeout=PATIENCE_MS)

@@ -1,8 +1,8 @@
-"""Write lock files with hashes of what is installed: `python -m scripts.lock [REPORT.json]`, for this platform.
+"""Write lock files with hashes for this platform: `python -m scripts.lock [REPORT.json]`.
 
-Each requirements file gets a lock of everything that it pulls in beyond the files before it, except PyTorch and the
-CUDA libraries that come with some of its builds: the machine's package index decides on the build. Without a report,
-pip resolves one.
+Each requirements file gets a lock of everything that it adds to the files before it, except PyTorch and the CUDA
+libraries of some of its builds, because the machine's package index decides on the build. Without a report, pip makes
+one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Packages = dict[str, dict[str, Any]]
 
 
 def report() -> dict[str, Any]:
-    """Return what pip would install into an empty environment."""
+    """Return pip's report of what it would install into an empty environment."""
     asked = [part for name in FILES for part in ("-r", str(ROOT / f"{name}.txt"))]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     found: dict[str, Any] = json.loads(subprocess.run([*command, *asked], capture_output=True, check=True).stdout)
@@ -38,7 +38,7 @@ def report() -> dict[str, Any]:
 
 
 def closure(packages: Packages, wanted: Iterable[Requirement]) -> set[str]:
-    """Return the names of these requirements and of all that they need here."""
+    """Return the names of these requirements and of all of their dependencies on this platform."""
     open_ones = list(wanted)
     found: set[tuple[str, frozenset[str]]] = set()
     while open_ones:

@@ -1,9 +1,9 @@
-"""Find a Chromium for the browser tests and the screenshots, or install one. Prints its path.
+"""Find or install a Chromium for the browser tests and screenshots, and print its path.
 
     python -m scripts.provide_browser
 
-Looks on the PATH and among Playwright's downloads, then downloads one with Playwright, then, as root on Debian or
-Ubuntu, installs the system's package. If none can be had, it stops with one sentence.
+It searches the PATH and Playwright's downloads, then downloads one with Playwright, and then, as root on Debian or
+Ubuntu, installs the system's package. If all fail, it stops with an error message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Streamlit pages only: nothing may be fetched, updated or reported in the background.
+# For Streamlit pages only: turn off downloads, updates and reports in the background.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -45,7 +45,10 @@ def main() -> int:
         _run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], seconds=900)
         browser = find_browser()
     if browser is None:
-        print("No Chromium for the browser tests: install chromium or Google Chrome and try again.", file=sys.stderr)
+        print(
+            "No Chromium was found for the browser tests. Install Chromium or Google Chrome and try again.",
+            file=sys.stderr,
+        )
         return 1
     print(browser)
     return 0
@@ -59,7 +62,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _starts(path: str) -> bool:
-    """Return whether it runs: Ubuntu's chromium-browser is a stub, and downloads may lack system libraries."""
+    """Return whether it runs. Ubuntu's chromium-browser is a stub, and downloads may lack system libraries."""
     if not Path(path).is_file():
         return False
     try:
@@ -69,12 +72,12 @@ def _starts(path: str) -> bool:
 
 
 def _run(command: Sequence[str], *, seconds: float) -> None:
-    """Run a command that may fail: the caller checks afterwards whether it provided a browser."""
+    """Run a command that may fail; the caller checks afterwards whether it provided a browser."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000"}
     try:
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=seconds, env=environment)
     except subprocess.TimeoutExpired:
-        print(f"{command[0]} took longer than {seconds:.0f} s and was given up.", file=sys.stderr)
+        print(f"{command[0]} took longer than {seconds:.0f} s and was stopped.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Write the recorded experiment that comes with the project, from a database where its runs have been made.
+"""Write the recorded experiment that comes with the project, from a database with its runs.
 
     python -m scripts.record_demo --db DB [--out FOLDER]
-    python -m scripts.record_demo --commands      # what makes the runs, in this order
+    python -m scripts.record_demo --commands      # print the commands that make the runs, in order
 
-The runs are put into one experiment and exported, whole: every step, completion, image and evaluation. Nothing is
-chosen or edited. The folder may have at most 15 MB."""
+The runs are put into one experiment and exported completely, with every step, completion, image and evaluation. Nothing
+is selected or edited. The folder may have at most 15 MB."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARMS = {
     "demo-collapse": "GRPO collapse",
     "none-tiny-board-r32": "zero-shot CoT",
 }
-"""The runs by name, and their arms."""
+"""Arms of the runs by name."""
 BASE, LIMIT = "none-tiny-board-r32", 200
 EXPERIMENT = "Recorded: reward, imitation and the base model"
 BENCHMARKS = ("board-complex", "board-hard")

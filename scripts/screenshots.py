@@ -1,8 +1,8 @@
-"""Take the README's pictures: every page, light and dark, on a database with real runs.
+"""Take the README's screenshots: every page, light and dark, with a database of real runs.
 
     python -m scripts.screenshots [--db URL] [--run RUN] [--out FOLDER]
 
-RUN is a run's id or unique name; without it, the newest GRPO run that has made a step."""
+RUN is a run's uid or unique name; the default is the newest GRPO run with steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMES = ("light", "dark")
 SIZE: ViewportSize = {"width": 1440, "height": 1200}
 DRAWN = "() => [...document.querySelectorAll('.live-chart')].every(chart => chart.querySelector('.main-svg'))"
 SETTLED_MILLISECONDS = 1000
-"""Milliseconds: images are loaded and animations finished well within this."""
+"""Milliseconds in which images load and animations finish."""
 
 
 def main() -> int:
@@ -51,14 +51,14 @@ def main() -> int:
 
 
 def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
-    """Return one address for each page, by file name. Raises StoreError if there is no run to show."""
+    """Return one address per page, by file name. Raises StoreError if there is no run to show."""
     runs = [run for run in list_runs(store) if run.step]
     if wanted is not None:
         uid = get_run(store, resolve_run(store, wanted)).uid
     else:
         uid = next((run.uid for run in runs if run.method == "grpo"), "")
     if not uid:
-        raise StoreError("There is no GRPO run with steps to show: run 'make demo' first, or name one with --run.")
+        raise StoreError("There is no GRPO run with steps to show. Run 'make demo' first, or name a run with --run.")
     return {
         "runs": "/",
         "tour": "/tour",

@@ -1,7 +1,7 @@
-"""Make environments with other versions of TRL for the tests that record there: `python -m scripts.trl_environments`.
+"""Make environments with other versions of TRL for tests of recording: `python -m scripts.trl_environments`.
 
-Each is a virtual environment in .venv/trl/VERSION with this version and what it needs another version of; everything
-else, PyTorch above all, is that of .venv.
+Each is a virtual environment in .venv/trl/VERSION with that version and those dependencies of which it needs other
+versions; everything else, especially PyTorch, comes from .venv.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSIONS: dict[str, tuple[str, ...]] = {
     "0.24.0": ("transformers==4.55.4", *OLDER),
     "0.20.0": ("transformers==4.55.4", *OLDER),
 }
-"""What each version is installed with; the first one is quick to make."""
+"""Packages to install for each version; the first takes little time."""
 
 
 def python_of(version: str) -> Path:
@@ -28,7 +28,7 @@ def python_of(version: str) -> Path:
 
 
 def make(version: str) -> str | None:
-    """Make an environment unless it is there; return why it cannot be made."""
+    """Create an environment unless it exists; return the reason if that fails."""
     folder = PLACE / version
     done = folder / "complete"
     if done.exists():
@@ -40,7 +40,7 @@ def make(version: str) -> str | None:
     wanted = (f"trl=={version}", *VERSIONS[version])
     tried = subprocess.run([*command, "--target", str(packages), *wanted], capture_output=True, text=True, check=False)
     if tried.returncode:
-        return f"TRL {version} cannot be installed: {tried.stderr.strip().splitlines()[-1:] or 'pip gives no reason'}"
+        return f"TRL {version} cannot be installed: {tried.stderr.strip().splitlines()[-1:] or 'pip printed no reason'}"
     done.touch()
     return None
 
@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.trl_environments", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--quick", action="store_true", help="only the one that takes a few seconds")
+    parser.add_argument("--quick", action="store_true", help="make only the one that takes a few seconds")
     options = parser.parse_args()
     problems = [make(version) for version in list(VERSIONS)[: 1 if options.quick else None]]
     for problem in filter(None, problems):

@@ -1,7 +1,7 @@
-"""Build a wheel of the project, as `pip wheel .` asks (PEP 517); it needs nothing but the standard library.
+"""Build a wheel of the project for `pip wheel .` (PEP 517), using only the standard library.
 
-Everything lies below one package, `vision_r1_zero`, so that nobody's `app`, `store` or `trainer` is hidden by ours: the
-folders as they are in `inside`, and beside it the command `vr1z`, which alone puts them on the path of its processes.
+Everything is in one package, `vision_r1_zero`, so that ours does not hide another `app`, `store` or `trainer`: the
+folders are in `inside`, and next to it is the command `vr1z`, which puts them on the path of its processes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDERS = ("app", "pages", "store", "trainer", "recorded", "docs")
 LEFT_OUT = ("__pycache__", "screenshots")
 BASE, TRAINER = "requirements-dashboard.txt", "requirements.txt"
 STAMP = (2026, 1, 1, 0, 0, 0)
-"""Time of all files, so that equal sources are an equal wheel."""
+"""Time stamp of all files, so that equal sources give equal wheels."""
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def open(place: str | None = None) -> Frames:
-    """Open a database, a URL or path, to read data frames of pandas from it. Raises StoreError."""
+    """Open a database (URL or path) to read pandas data frames. Raises StoreError."""
     from store.frames import open_frames  # only notebooks need pandas
 
     return open_frames(place)

@@ -1,4 +1,4 @@
-"""Export what runs recorded, and maintain the database: `python -m store COMMAND`.
+"""Export recorded data and maintain the database: `python -m store COMMAND`.
 
 `runs`, `metrics`, `completions` and `predictions` export tables; `export-run`, `export-experiment` and `import-run`
 move runs between databases; `backup`, `restore`, `copy` and `orphans` maintain one; `import` and `follow` read
@@ -43,7 +43,7 @@ COLUMNS = ("uid", "name", "method", "model", "dataset", "status", "step", "max_s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 2 after one sentence on standard error."""
+    """Run one command. Return 0, or 2 after an error message on standard error."""
     options = _parser().parse_args(arguments)
     try:
         if options.command is _restore:
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreError as error:
         print(shown(error), file=sys.stderr)
     except BrokenPipeError:
-        # What is still buffered would fail again when the interpreter closes standard output.
+        # Buffered output would fail again when the interpreter closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("The reader went away before everything was written.", file=sys.stderr)
+        print("The output was closed before everything was written.", file=sys.stderr)
     except OSError as error:
         print(shown(f"Cannot write {error.filename or 'the output'}: {error.strerror}."), file=sys.stderr)
     else:
@@ -67,84 +67,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--db", metavar="URL", help="database URL or path (default: $VR1Z_DATABASE_URL, else data/)")
+    common.add_argument("--db", metavar="URL", help="database URL or path (default: $VR1Z_DATABASE_URL, or else data/)")
     of_run = argparse.ArgumentParser(add_help=False, parents=[common])
-    of_run.add_argument("run", metavar="RUN", help="uid of a run, or its name where only one has it")
+    of_run.add_argument("run", metavar="RUN", help="uid of a run, or its name if that is unique")
     lines = argparse.ArgumentParser(add_help=False, parents=[of_run])
     lines.add_argument(
-        "--jsonl", metavar="FILE", required=True, help="where to write, an object a line; - for standard output"
+        "--jsonl", metavar="FILE", required=True, help="file to write, one JSON object per line; - for standard output"
     )
 
     parser = argparse.ArgumentParser(prog="python -m store", description=(__doc__ or "").splitlines()[0])
     parser.set_defaults(writes=False, creates=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser("runs", parents=[common], help="all runs, newest first")
-    add.add_argument("--json", action="store_true", help="as a JSON array, with everything that the runs table shows")
+    add = commands.add_parser("runs", parents=[common], help="list all runs, newest first")
+    add.add_argument("--json", action="store_true", help="print a JSON array with everything that the Runs page shows")
     add.set_defaults(command=_runs)
-    add = commands.add_parser("metrics", parents=[common], help="a line a step, a column a metric; or many runs")
-    help = "uid or unique name of a run; with --to also tag:NAME, experiment:NAME, and several with commas between them"
+    add = commands.add_parser(
+        "metrics", parents=[common], help="export the metrics of one run as a table, or of many runs"
+    )
+    help = "uid or unique name of a run; with --to also tag:NAME, experiment:NAME, or several separated by commas"
     add.add_argument("run", metavar="RUN", help=help)
     add.add_argument("names", metavar="NAME", nargs="*", help="metrics to write (default: all)")
-    add.add_argument("--csv", action="store_true", help="as CSV; otherwise tab-separated")
-    add.add_argument("--to", metavar="FILE", type=Path, help="a row a value, as FILE.csv or FILE.parquet")
-    help = "with --to: a column of this setting (lora.rank), arm or method; may be given again"
+    add.add_argument("--csv", action="store_true", help="write CSV instead of tab-separated values")
+    add.add_argument("--to", metavar="FILE", type=Path, help="write FILE.csv or FILE.parquet with one row per value")
+    help = "with --to: add a column with this setting (lora.rank), arm or method; repeatable"
     add.add_argument("--group-by", metavar="FIELD", action="append", default=[], help=help)
     add.set_defaults(command=_metrics)
-    add = commands.add_parser("completions", parents=[lines], help="every answer sampled during training")
+    add = commands.add_parser("completions", parents=[lines], help="export every completion sampled during training")
     add.set_defaults(command=_completions)
-    add = commands.add_parser("predictions", parents=[lines], help="every answer of every evaluation")
+    add = commands.add_parser("predictions", parents=[lines], help="export every answer of every evaluation")
     add.set_defaults(command=_predictions)
-    add = commands.add_parser("copy", help="all rows and images into an empty database, proven by checksums")
+    add = commands.add_parser("copy", help="copy all rows and images to an empty database, verified by checksums")
     add.add_argument("db", metavar="FROM", help="database URL or path")
     add.add_argument("target", metavar="TO", help="database URL or path")
     add.add_argument(
-        "--media", metavar="PLACE", help="folder or URL for the images (default: $VR1Z_MEDIA, else beside TO)"
+        "--media", metavar="PLACE", help="folder or URL for the images (default: $VR1Z_MEDIA, or else next to TO)"
     )
     add.set_defaults(command=_copy)
-    add = commands.add_parser("import", parents=[common], help="take in runs that another tool recorded")
-    add.add_argument("tool", choices=[*saving.READERS], help="whose files they are")
-    add.add_argument("path", metavar="PATH", help="output_dir of TRL, project of Trackio, log folder of the others")
-    add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
+    add = commands.add_parser("import", parents=[common], help="import runs recorded by another tool")
+    add.add_argument("tool", choices=[*saving.READERS], help="tool that wrote the files")
+    add.add_argument(
+        "path", metavar="PATH", help="output_dir of TRL, project of Trackio, or log folder of another tool"
+    )
+    add.add_argument("--name", help="name for the run, if PATH has only one (default: its own)")
     add.set_defaults(command=_import, writes=True, creates=True)
-    add = commands.add_parser("follow", parents=[common], help="take in what another tool writes, while it writes it")
-    add.add_argument("tool", choices=[*saving.READERS], help="whose files they are")
-    add.add_argument("path", metavar="PATH", help="as for `import`")
-    add.add_argument("--name", help="of the run, if PATH holds one only (default: its own)")
+    add = commands.add_parser(
+        "follow", parents=[common], help="import runs continuously while another tool writes them"
+    )
+    add.add_argument("tool", choices=[*saving.READERS], help="tool that wrote the files")
+    add.add_argument("path", metavar="PATH", help="see `import`")
+    add.add_argument("--name", help="name for the run, if PATH has only one (default: its own)")
     add.set_defaults(command=_follow, writes=True, creates=True)
-    add = commands.add_parser("sync", parents=[common], help="take in what recorders of scripts did not deliver")
-    add.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="a run's journal, or a folder above some")
+    add = commands.add_parser(
+        "sync", parents=[common], help="import records that a script's recorder could not deliver"
+    )
+    add.add_argument(
+        "folders", metavar="FOLDER", nargs="+", type=Path, help="a run's journal folder, or a parent folder of several"
+    )
     add.set_defaults(command=_sync, writes=True, creates=True)
     _add_care(commands, common, of_run)
     return parser
 
 
 def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.ArgumentParser) -> None:
-    add = commands.add_parser("backup", parents=[common], help="copy database and images, while they are in use")
-    add.add_argument("folder", metavar="FOLDER", type=Path, help="new or empty; it can be used as a database itself")
+    add = commands.add_parser("backup", parents=[common], help="back up database and images, even while in use")
+    add.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="new or empty folder; the backup in it is usable as a database"
+    )
     add.set_defaults(command=_backup)
-    add = commands.add_parser("restore", parents=[common], help="make a database from a backup, where there is none")
-    add.add_argument("folder", metavar="FOLDER", type=Path, help="what `backup` made")
+    add = commands.add_parser("restore", parents=[common], help="create a database from a backup; none may exist there")
+    add.add_argument("folder", metavar="FOLDER", type=Path, help="folder that `backup` wrote")
     add.set_defaults(command=_restore)
-    add = commands.add_parser("export-run", parents=[of_run], help="one run with its images, as a file")
-    add.add_argument("file", metavar="FILE", type=Path, help="a new zip file")
+    add = commands.add_parser("export-run", parents=[of_run], help="export one run with its images to a file")
+    add.add_argument("file", metavar="FILE", type=Path, help="new zip file")
     add.set_defaults(command=_export_run)
     add = commands.add_parser(
-        "export-experiment", parents=[common], help="the ended runs of an experiment, as one file"
+        "export-experiment", parents=[common], help="export the ended runs of an experiment to one file"
     )
-    add.add_argument("experiment", metavar="EXPERIMENT", help="its uid, or its name for the newest of that name")
-    add.add_argument("file", metavar="FILE", type=Path, help="a new zip file")
-    add.add_argument(
-        "--without-completions", action="store_true", help="leave out what the runs sampled while they trained"
-    )
+    add.add_argument("experiment", metavar="EXPERIMENT", help="its uid, or its name (the newest of that name)")
+    add.add_argument("file", metavar="FILE", type=Path, help="new zip file")
+    add.add_argument("--without-completions", action="store_true", help="leave out completions sampled during training")
     add.set_defaults(command=_export_experiment)
-    add = commands.add_parser("import-run", parents=[common], help="import the runs of such a file")
+    add = commands.add_parser("import-run", parents=[common], help="import the runs in such a file")
     add.add_argument("file", metavar="FILE", type=Path)
-    add.add_argument("--anew", action="store_true", help="under new uids, so that they can be imported twice")
+    add.add_argument("--anew", action="store_true", help="give the runs new uids, so that they can be imported again")
     add.set_defaults(command=_import_run, writes=True, creates=True)
-    add = commands.add_parser("delete", parents=[of_run], help="remove a run with all that it recorded, for good")
+    add = commands.add_parser("delete", parents=[of_run], help="delete a run and all of its data permanently")
     add.set_defaults(command=_delete, writes=True)
-    add = commands.add_parser("orphans", parents=[common], help="examples, images and folders that no run needs")
-    add.add_argument("--remove", dest="writes", action="store_true", help="remove them, while no job is at work")
+    add = commands.add_parser("orphans", parents=[common], help="find examples, images and folders that no run needs")
+    add.add_argument("--remove", dest="writes", action="store_true", help="remove them; no job may be running")
     add.set_defaults(command=_orphans)
 
 
@@ -152,7 +162,7 @@ def _sync(store: Store, options: argparse.Namespace) -> None:
     problems = []
     for taken in journals.sync(store, options.folders):
         if taken.run:
-            what = f"{taken.new:,} new records" if taken.new else "all of it was here"
+            what = f"{taken.new:,} new records" if taken.new else "nothing new"
             print(shown(f"{get_run(store, resolve_run(store, taken.run)).name} ({taken.run}): {what}"))
         if taken.problem:
             problems.append(f"{taken.folder}: {taken.problem}")
@@ -180,9 +190,9 @@ def _tell(report: saving.Report) -> None:
         if run.is_new:
             print(shown(f"imported {what}"))
         elif run.changed:
-            print(shown(f"brought up to date, {counted(run.changed, 'step')} changed: {what}"))
+            print(shown(f"updated, {counted(run.changed, 'step')} changed: {what}"))
         else:
-            print(shown(f"already here, nothing new: {what}"))
+            print(shown(f"already imported, nothing new: {what}"))
         for note in run.notes:
             print(shown(f"  {note}"))
     for problem in report.unread:
@@ -215,13 +225,15 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
         _tidy_metrics(store, options)
         return
     if options.group_by:
-        raise StoreError("--group-by needs --to FILE.csv or --to FILE.parquet: the table of one run has no groups.")
+        raise StoreError(
+            "--group-by needs --to FILE.csv or --to FILE.parquet, because the table of one run has no groups."
+        )
     try:
         run_id = resolve_run(store, options.run)
     except StoreError:
         if "," not in options.run and not options.run.startswith(("tag:", "experiment:")):
             raise
-        raise StoreError("The curves of several runs go into a file: add --to FILE.csv or FILE.parquet.") from None
+        raise StoreError("Curves of several runs are written to a file: add --to FILE.csv or FILE.parquet.") from None
     known = list_metric_names(store, run_id)
     names = options.names or known
     if unknown := [name for name in names if name not in known]:
@@ -240,16 +252,16 @@ def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
     from store.frames import Frames  # pandas takes half a second to load
 
     if options.to.suffix not in (".csv", ".parquet"):
-        raise StoreError(f"{options.to} must end in .csv or .parquet, to say what to write.")
+        raise StoreError(f"{options.to} must end in .csv or .parquet, which selects the format.")
     frame = Frames(store).metrics(options.run.split(","), options.names or None, options.group_by)
     if frame.empty:
-        raise StoreError("These runs have no such metric: list those of a run with `python -m store metrics RUN`.")
+        raise StoreError("These runs have no such metric. List those of a run with `python -m store metrics RUN`.")
     if options.to.suffix == ".parquet":
         frame.to_parquet(options.to, index=False)
     else:
         words = frame.select_dtypes(exclude="number").columns
         frame.assign(**{column: frame[column].map(_safe) for column in words}).to_csv(options.to, index=False)
-    print(f"{options.to} is written: {len(frame):,} values of {frame['run'].nunique():,} runs.")
+    print(f"Wrote {len(frame):,} values of {frame['run'].nunique():,} runs to {options.to}.")
 
 
 def _safe(value: Any) -> Any:
@@ -282,14 +294,14 @@ def _restore(options: argparse.Namespace) -> None:
 
 
 def _say_copied(copied: backup.WrittenBackup) -> None:
-    print(f"{copied.path} is written and checked, with {copied.images:,} images. Logs and checkpoints are not in it.")
+    print(f"Wrote and verified {copied.path} with {copied.images:,} images. It does not include logs and checkpoints.")
     if copied.lost:
-        print(f"{copied.lost:,} images were gone or damaged where it was copied from.", file=sys.stderr)
+        print(f"{copied.lost:,} images were already missing or damaged in the source.", file=sys.stderr)
 
 
 def _export_run(store: Store, options: argparse.Namespace) -> None:
     transfer.export_runs(store, [resolve_run(store, options.run)], options.file)
-    print(f"{options.file} is written. Checkpoints and logs are not in it.")
+    print(f"Wrote {options.file}. It does not include checkpoints and logs.")
 
 
 def _export_experiment(store: Store, options: argparse.Namespace) -> None:
@@ -297,9 +309,9 @@ def _export_experiment(store: Store, options: argparse.Namespace) -> None:
     at_work = {job.run_id for job in list_jobs(store, open_only=True)}
     ended = [run_id for run_id in experiment.arms if run_id not in at_work]
     if not ended:
-        raise StoreError(f"{experiment.name} has no run that has ended: wait for one.")
+        raise StoreError(f"{experiment.name} has no run that has ended. Wait for one.")
     transfer.export_runs(store, ended, options.file, completions=not options.without_completions)
-    print(f"{options.file} holds {len(ended)} of {counted(len(experiment.arms), 'run')}: those that have ended.")
+    print(f"Wrote {len(ended)} of {counted(len(experiment.arms), 'run')} to {options.file}: those that have ended.")
 
 
 def _import_run(store: Store, options: argparse.Namespace) -> None:
@@ -310,8 +322,8 @@ def _import_run(store: Store, options: argparse.Namespace) -> None:
 def _delete(store: Store, options: argparse.Namespace) -> None:
     run = find_run(store, options.run)
     folder = deletion.delete(store, run.id, run.uid)
-    print(f"deleted run {run.uid}" + (f" and {folder}." if folder else "; no output folder here is its own."))
-    print("Images stay until `python -m store orphans --remove` removes what no run needs.")
+    print(f"deleted run {run.uid}" + (f" and {folder}." if folder else "; it has no output folder here."))
+    print("Images are kept until `python -m store orphans --remove` removes those that no run needs.")
 
 
 def _orphans(store: Store, options: argparse.Namespace) -> None:
@@ -346,5 +358,5 @@ def _cell(value: Any) -> str:
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever encoding the shell prefers
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the shell's encoding
     sys.exit(main())

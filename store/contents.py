@@ -1,6 +1,6 @@
-"""What a run has: which facts its answers, questions and evaluations hold, whatever recorded it.
+"""Determine which data a run has (answers, questions, evaluations), whatever recorded it.
 
-Pages show what these facts allow, and name what is missing for the rest.
+Pages show the parts for which there is data, and say what is missing for the others.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from store.trace import Form, form_of
 
 
 class Answers(NamedTuple):
-    """Whether there are answers, and whether any of them, or of their questions, has a fact."""
+    """Whether there are answers, and whether any of them, or of their questions, has each kind of data."""
 
     any: bool = False
     judged: bool = False
     """Known to be right or wrong."""
     counted: bool = False
-    """With an answer that was read as a count."""
+    """With an answer that was parsed as a count."""
     rewarded: bool = False
     lengths: bool = False
     groups: bool = False
-    """Two or more that answer one prompt and are compared with each other."""
+    """Groups of two or more answers to one prompt that are compared with each other."""
     true_counts: bool = False
     references: bool = False
     images: bool = False
 
 
 class Contents(NamedTuple):
-    """What a run has; `form` is how its texts are read."""
+    """The data of a run; `form` is how its texts are parsed."""
 
     form: Form
     sampled: Answers
-    """The completions of its training."""
+    """Completions of its training."""
     evaluated: Answers
-    """The predictions of its finished evaluations."""
+    """Predictions of its finished evaluations."""
 
     @property
     def at_evaluations(self) -> Contents:
-        """Return the same without what it said while it trained."""
+        """Return the same without training completions."""
         return self._replace(sampled=Answers())
 
     @property
     def said(self) -> Answers:
-        """Return what is known of what it said while it trained, else at its evaluations."""
+        """Return the answers during training, or else those of evaluations."""
         return self.sampled if self.sampled.any else self.evaluated
 
 
 def read_contents(store: Store, run_id: int) -> Contents:
-    """Return what a run has; empty for one that is gone."""
+    """Return which data a run has; empty if the run does not exist."""
     finished = select(Evaluation.id).where(Evaluation.run_id == run_id, Evaluation.ended_at.is_not(None))
     with reading(store) as connection:
         row = connection.execute(select(Run.style, Run.grammar).where(Run.id == run_id)).first()
@@ -68,7 +68,7 @@ def _in_groups() -> ColumnElement[bool]:
 
 
 def _answers(connection: Connection, table: Any, own: ColumnElement[bool], grouped: ColumnElement[bool]) -> Answers:
-    """Ask for each fact alone: a run that has it, as most have, answers with its first row."""
+    """Query each kind of data separately: for most runs, the first row already answers the query."""
     asked = select(table.example_id).where(own)
     pictures = exists().where(ExampleImage.example_id == Example.id)
     facts = (

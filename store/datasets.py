@@ -1,4 +1,4 @@
-"""Indexed datasets: how an index is made, and what it holds."""
+"""Build and read the indexes of datasets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPEN = ("starting", "running")
 
 
 class ExampleFilter(NamedTuple):
-    """What examples must match; None means any. `contains` is searched for in question and key, in any case."""
+    """A filter of examples; None means any. `contains` is searched in question and key, ignoring case."""
 
     answer: int | None = None
     difficulty: str | None = None
@@ -35,9 +35,9 @@ EVERY = ExampleFilter()
 
 
 def ask_index(store: Store, *, name: str, path: str, split: str, limit: int) -> int:
-    """Register that a process is about to index this split, and return the index's id.
+    """Register that a process will index this split, and return the index's id.
 
-    Raises StoreError while another one does.
+    Raises StoreError if another process is indexing it.
     """
     return _open(store, name, path, split, {"limit": limit, "state": "starting"}, refused=OPEN)
 
@@ -54,16 +54,16 @@ def begin_index(
     pid: int,
     pid_started: float | None,
 ) -> int:
-    """Register that this process indexes a split, whether `ask_index` announced it or not; return the index's id.
+    """Register that this process indexes a split, announced by `ask_index` or not, and return the index's id.
 
-    Earlier figures stay until `finish_index`. Raises StoreError while another process indexes the split.
+    Earlier statistics stay until `finish_index`. Raises StoreError if another process is indexing the split.
     """
     process = {"host": host, "boot_id": boot_id, "pid": pid, "pid_started": pid_started}
     return _open(store, name, path, split, {"limit": limit, "state": "running", **process}, refused=("running",))
 
 
 def advance_index(store: Store, index_id: int, done: int) -> None:
-    """Record how many examples are stored so far."""
+    """Record how many examples have been stored."""
     _set(store, index_id, {"done": done})
 
 
@@ -80,7 +80,7 @@ def finish_index(
     skipped: dict[str, int],
     sizes: dict[str, dict[str, float]],
 ) -> None:
-    """Close an index with its figures; it replaces one of the same dataset and split from another folder."""
+    """Close an index with its statistics; it replaces one of the same dataset and split from another folder."""
     dataset = clean(dataset)
     found = {"rows": rows, "usable": usable, "images": images, "complete": complete}
     texts = {"dataset": dataset, "revision": storable(revision), "skipped": storable(skipped), "sizes": storable(sizes)}
@@ -93,18 +93,18 @@ def finish_index(
 
 
 def fail_index(store: Store, index_id: int, error: str) -> None:
-    """Close an index that failed; `error` is a sentence."""
+    """Close an index that failed, with the reason as a sentence."""
     _set(store, index_id, {"state": "failed", "error": clean(redacted(error))})
 
 
 def drop_index(store: Store, index_id: int) -> None:
-    """Remove an index that is not being built; its examples stay, since runs may have answered them."""
+    """Remove an index that is not being built; its examples stay, because runs may have answered them."""
     with writing(store) as connection:
         connection.execute(delete(DatasetIndex).where(DatasetIndex.id == index_id, DatasetIndex.state.not_in(OPEN)))
 
 
 def add_image_hashes(store: Store, rows: Sequence[ImageHashRow]) -> None:
-    """Add hashes of stored images; a known one stays, but gains an origin if it had none."""
+    """Add hashes of stored images. A known one is kept, but gets an origin if it had none."""
     if not rows:
         return
     values = [{"sha256": row.sha256, "phash": _signed(row.phash), "origin": row.origin} for row in rows]
@@ -133,7 +133,7 @@ def list_splits(store: Store) -> list[SplitRow]:
 
 
 def read_histogram(store: Store, dataset: str) -> list[Bar]:
-    """Return the numbers of a dataset's examples by split, difficulty and true count."""
+    """Return the number of a dataset's examples by split, difficulty and true count."""
     key = (Example.split, Example.difficulty, Example.answer)
     statement = select(*key, func.count()).where(Example.dataset == dataset).group_by(*key).order_by(*key)
     with reading(store) as connection:
@@ -148,7 +148,7 @@ def count_examples(store: Store, dataset: str, split: str, wanted: ExampleFilter
 def list_examples(
     store: Store, dataset: str, split: str, wanted: ExampleFilter = EVERY, *, limit: int, offset: int = 0
 ) -> list[StoredExample]:
-    """Return examples of a split, by key."""
+    """Return examples of a split, sorted by key."""
     page = select(Example.id).where(*_matches(dataset, split, wanted)).order_by(Example.key)
     with reading(store) as connection:
         ids = list(connection.scalars(page.limit(limit).offset(offset)))
@@ -176,7 +176,7 @@ def list_pictures(store: Store, dataset: str, split: str) -> Pictures:
 
 
 def list_verdicts(store: Store, dataset: str, split: str) -> list[Verdicts]:
-    """Return right or wrong for each greedy answer in every finished test on a split, latest test first."""
+    """Return the correctness of each greedy answer in every finished test on a split, latest test first."""
     statement = (
         select(
             *(Prediction.evaluation_id, Evaluation.run_id, Run.name, Run.uid, Evaluation.step),
@@ -201,7 +201,7 @@ def _open(store: Store, name: str, path: str, split: str, values: dict[str, Any]
     mine = [DatasetIndex.__table__.c[column] == value for column, value in key.items()]
     with writing(store) as connection:
         if connection.scalar(select(DatasetIndex.state).where(*mine)) in refused:
-            raise StoreError(f"{name} ({split}) is being indexed already: wait until it is done.")
+            raise StoreError(f"{name} ({split}) is already being indexed. Wait until that is done.")
         row = upsert(connection.dialect.name, DatasetIndex).values(**key, skipped={}, sizes={}, **fresh)
         statement = row.on_conflict_do_update(index_elements=list(key), set_=fresh)
         return int(connection.execute(statement.returning(DatasetIndex.id)).scalar_one())

@@ -1,6 +1,6 @@
-"""Vectors of texts under an encoder, keyed by a hash of the text.
+"""Store text embeddings, keyed by encoder and hash of the text.
 
-A text has one vector for each encoder. A changed encoder is a new one: their vectors are never mixed.
+A text has one vector per encoder. A changed encoder counts as a new one, so that vectors are never mixed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Vectors = NDArray[np.float32]
 
 
 class EncoderRow(NamedTuple):
-    """A version of an encoder, and the dimension of its vectors."""
+    """One version of an encoder, with the dimension of its vectors."""
 
     id: int
     name: str
@@ -42,7 +42,7 @@ def text_hash(text: str) -> bytes:
 
 
 def use_encoder(store: Store, name: str, version: str, dimension: int) -> int:
-    """Return the id of this version of an encoder, and mark it as the one in use under this name."""
+    """Return the id of this version of an encoder, and mark it as the version in use under this name."""
     key = {"name": clean(name), "version": version}
     rest = {"dimension": dimension, "used_at": time.time()}
     with writing(store) as connection:
@@ -52,7 +52,7 @@ def use_encoder(store: Store, name: str, version: str, dimension: int) -> int:
 
 
 def add_embeddings(store: Store, encoder_id: int, vectors: Mapping[str, NDArray[Any]]) -> None:
-    """Add the unit vectors of texts; existing ones stay."""
+    """Add the unit vectors of texts; existing ones are kept."""
     if not vectors:
         return
     rows = [
@@ -78,7 +78,7 @@ def count_embeddings(store: Store, encoder_id: int) -> int:
 
 
 def missing(store: Store, encoder_id: int, texts: Iterable[str]) -> list[str]:
-    """Return the distinct texts that have no vector yet, in order."""
+    """Return the distinct texts without a vector, in order."""
     hashes = {text_hash(text): text for text in texts}
     known: set[bytes] = set()
     for part in _parts(list(hashes)):
@@ -89,14 +89,14 @@ def missing(store: Store, encoder_id: int, texts: Iterable[str]) -> list[str]:
 
 
 def vectors(store: Store, encoder_id: int, texts: Iterable[str]) -> dict[str, Vectors]:
-    """Return unit vectors by text, each of shape (dimension,); texts that have none are left out."""
+    """Return unit vectors by text, each of shape (dimension,); texts without one are left out."""
     wanted = list(dict.fromkeys(texts))
     found = _by_hash(store, encoder_id, {text_hash(text) for text in wanted})
     return {text: found[key] for text in wanted if (key := text_hash(text)) in found}
 
 
 def matrix(store: Store, encoder: EncoderRow, texts: Sequence[str]) -> Vectors:
-    """Return unit vectors in order, shape (len(texts), dimension); a row of NaN where a text has none."""
+    """Return unit vectors in order, shape (len(texts), dimension), with rows of NaN for texts without one."""
     known = vectors(store, encoder.id, texts)
     none = np.full(encoder.dimension, np.nan, np.float32)
     rows = [known.get(text, none) for text in texts]
@@ -114,7 +114,7 @@ def _by_hash(store: Store, encoder_id: int, hashes: set[bytes]) -> dict[bytes, V
 
 
 def _unit(stored: bytes) -> Vectors:
-    """Normalize stored vectors, whose length 16-bit rounding has changed a little."""
+    """Normalize stored vectors, whose length is changed slightly by 16-bit rounding."""
     vector = np.frombuffer(stored, STORED).astype(np.float32)
     return vector / np.linalg.norm(vector)
 

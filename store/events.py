@@ -19,7 +19,7 @@ from store.db.values import clean, finite
 
 
 def list_events(store: Store, run_id: int, *, after_id: int = 0) -> list[EventRow]:
-    """Return events of a run, oldest first, beginning after `after_id`."""
+    """Return events of a run after `after_id`, oldest first."""
     statement = select(*columns(Event, EventRow)).where(Event.run_id == run_id, Event.id > after_id)
     with reading(store) as connection:
         return [sound_row(Event, EventRow, row) for row in connection.execute(statement.order_by(Event.id))]
@@ -30,7 +30,7 @@ def list_checkpoints(store: Store, run_id: int) -> list[CheckpointRow]:
 
 
 def checkpoints_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[CheckpointRow]]:
-    """The checkpoints of each of these runs, by step."""
+    """Return the checkpoints of each of these runs, by step."""
     statement = select(*columns(Checkpoint, CheckpointRow)).where(Checkpoint.run_id.in_(run_ids))
     found: dict[int, list[CheckpointRow]] = {id: [] for id in run_ids}
     with reading(store) as connection:
@@ -56,9 +56,9 @@ def set_checkpoint(
     value: float | None = None,
     is_best: bool = False,
 ) -> None:
-    """Record where the `last`, `best` or `final` weights lie; `value` is the accuracy they were chosen by.
+    """Record the path of the `last`, `best` or `final` weights; `value` is the accuracy by which they were chosen.
 
-    `is_best` makes them the `best` ones in the same transaction, so that no crash between two writes can lose that.
+    `is_best` also records them as `best` in the same transaction, so that a crash between two writes cannot lose that.
     """
     row = {"step": step, "path": clean(path), "value": finite(value), "created_at": time.time()}
     accuracy = "" if row["value"] is None else f" (accuracy {row['value']:.3f})"
@@ -71,7 +71,7 @@ def set_checkpoint(
 
 
 def move_checkpoints(store: Store, run_id: int, places: dict[str, str]) -> None:
-    """Record the new paths of weights that were moved, by their old path."""
+    """Record the new paths of checkpoints that were moved, by their old paths."""
     with writing(store) as connection:
         for old, new in places.items():
             where = (Checkpoint.run_id == run_id, Checkpoint.path == old)

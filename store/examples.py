@@ -29,9 +29,9 @@ KEYS_PER_QUERY = 500
 
 
 def add_examples(store: Store, rows: Sequence[ExampleRow]) -> list[int]:
-    """Return the ids of examples, in order; new ones are added with their images.
+    """Add new examples with their images, and return the ids of all in order.
 
-    A stored example (same dataset, split and key) stays as it is.
+    Stored examples (same dataset, split and key) are not changed.
     """
     identities = [_identity(row) for row in rows]
     with reading(store) as connection:
@@ -76,7 +76,7 @@ def _example_ids(connection: Connection, identities: Sequence[Identity]) -> dict
 def _insert_examples(
     connection: Connection, rows: Mapping[Identity, ExampleRow], images: Mapping[Identity, list[Any]]
 ) -> dict[Identity, int]:
-    """Insert new examples; those that another process adds at the same time stay as they are."""
+    """Insert new examples, except those that another process adds at the same time."""
     files = [image._asdict() for each in images.values() for image in each]
     if files:
         connection.execute(upsert(connection.dialect.name, Media).on_conflict_do_nothing(), files)

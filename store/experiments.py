@@ -1,4 +1,4 @@
-"""Experiments: runs that were launched together to be compared. One function, one transaction."""
+"""Experiments: runs launched together for comparison. Each function is one transaction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def change_matrix(store: Store, experiment_id: int, matrix: dict[str, Any]) -> N
 
 
 def delete_experiment(store: Store, experiment_id: int) -> None:
-    """Delete an experiment, not its runs."""
+    """Delete an experiment, but not its runs."""
     with writing(store) as connection:
         connection.execute(delete(Experiment).where(Experiment.id == experiment_id))
 
@@ -57,5 +57,5 @@ def get_experiment(store: Store, name_or_uid: str) -> ExperimentRow:
     found = [row for row in rows if row.uid == name_or_uid] or [row for row in rows if row.name == name_or_uid]
     if not found:
         known = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
-        raise StoreError(f"There is no experiment {name_or_uid!r} in {store.where}. Known: {known}.")
+        raise StoreError(f"Experiment {name_or_uid!r} does not exist in {store.where}. Known experiments: {known}.")
     return found[0]

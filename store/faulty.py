@@ -1,4 +1,4 @@
-"""Find an invalid row after something failed to read the database. Read-only."""
+"""Find an invalid row after reading the database has failed. Read-only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.db.connection import Store, reading
 from store.db.schema import Example, ExampleImage, Media, MetricName, Run
 
 SECONDS = 5.0
-"""Seconds to search; small tables come first."""
+"""Time limit of the search, in seconds; small tables are searched first."""
 _RUN: Any = Run.__table__
 SHARED: tuple[Any, ...] = (Example.__table__, ExampleImage.__table__, Media.__table__, MetricName.__table__)
 """Tables that belong to no run."""
@@ -22,13 +22,13 @@ SHARED: tuple[Any, ...] = (Example.__table__, ExampleImage.__table__, Media.__ta
 
 class Fault(NamedTuple):
     run: str | None
-    """Uid of the run that the row belongs to, if it can be told."""
+    """Uid of the row's run, if known."""
     words: str
     """`step of completion 12 is not a whole number: 'abc'`."""
 
 
 def find(store: Store) -> Fault | None:
-    """Return the first invalid row, or None if none was found in time."""
+    """Return the first invalid row, or None if none is found in time."""
     deadline = time.monotonic() + SECONDS
     tables = [*owned(), *SHARED]
     with reading(store) as connection:

@@ -1,4 +1,4 @@
-"""Runs, metrics, completions and predictions as data frames of pandas: for notebooks and `python -m store metrics`."""
+"""Read runs, metrics, completions and predictions as pandas data frames, for notebooks and `store metrics`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from store.runs import get_run, get_runs, list_run_heads, list_runs, resolve_run
 EXPERIMENT, TAG = "experiment:", "tag:"
 ARM, METHOD = "arm", "method"
 NAMED = {"run": "uid", "name": "name"}
-"""First columns of the metrics, and what of a run they hold."""
+"""First columns of the metrics, and the attribute of a run that each holds."""
 
 
 class Frames:
-    """An open database. Its methods take runs by uid, unique name, `tag:NAME` or `experiment:NAME`; None means all."""
+    """An open database. Methods take runs by uid, unique name, `tag:NAME` or `experiment:NAME`; None means all runs."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -42,7 +42,7 @@ class Frames:
         self.store.close()
 
     def runs(self) -> pd.DataFrame:
-        """Return a row for each run, newest first, with its settings as columns `config.…`."""
+        """Return one row per run, newest first, with its settings as columns `config.…`."""
         rows = list_runs(self.store)
         details = get_runs(self.store, [row.id for row in rows if row.broken is None])
         settings = {id: flat(run.config, "config.") for id, run in details.items()}
@@ -52,9 +52,9 @@ class Frames:
     def metrics(
         self, runs: str | Iterable[str] | None = None, names: Sequence[str] | None = None, group_by: Sequence[str] = ()
     ) -> pd.DataFrame:
-        """Return a row for each value: `run`, `name`, what `group_by` names, `metric`, `step`, `value`.
+        """Return one row per value: `run`, `name`, the columns in `group_by`, `metric`, `step`, `value`.
 
-        `group_by` takes fields of the configuration (`lora.rank`), `arm` and `method`. Raises StoreError.
+        `group_by` accepts fields of the configuration (`lora.rank`), `arm` and `method`. Raises StoreError.
         """
         details = get_runs(self.store, self._ids(runs))
         values = (
@@ -77,12 +77,12 @@ class Frames:
         return found.drop(columns="run_id")
 
     def completions(self, run: str) -> pd.DataFrame:
-        """Return a row for each completion that was sampled while the run trained."""
+        """Return one row per completion that was sampled during training."""
         detail = get_run(self.store, resolve_run(self.store, run))
         return pd.DataFrame([completion_fields(detail.uid, row) for row in iter_completions(self.store, detail.id)])
 
     def predictions(self, run: str) -> pd.DataFrame:
-        """Return a row for each answer of each evaluation of the run."""
+        """Return one row per answer in the run's evaluations."""
         detail = get_run(self.store, resolve_run(self.store, run))
         return pd.DataFrame([prediction_fields(detail.uid, row) for row in iter_predictions(self.store, detail.id)])
 
@@ -109,10 +109,12 @@ class Frames:
             return {id: arm for experiment in list_experiments(self.store) for id, arm in experiment.arms.items()}
         found = {id: flat(run.config).get(field) for id, run in details.items()}
         if all(value is None for value in found.values()):
-            raise StoreError(f"None of these runs has a setting {field!r}: name one as in `lora.rank`, arm or method.")
+            raise StoreError(
+                f"None of these runs has a setting {field!r}. Name a field such as `lora.rank`, or arm or method."
+            )
         return found
 
 
 def open_frames(place: str | None = None) -> Frames:
-    """Open a database, a URL or path, for reading; the default is that of all commands. Raises StoreError."""
+    """Open a database (URL or path) for reading; the default is that of all commands. Raises StoreError."""
     return Frames(open_store(place, readonly=True))

@@ -1,7 +1,7 @@
 """The queue in the database: jobs, their processes, and the workers that start them.
 
-A job is open (queued, starting, running, stopping) until `end_job` closes it, once. `schema.COMES_FROM` says which
-state may follow which, and `_move` is the one statement that changes it.
+A job is open (queued, starting, running, stopping) until `end_job` closes it, once. `schema.COMES_FROM` defines the
+transitions between states, and `_move` is the only statement that makes one.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def add_job(
     state: JobState = JobState.QUEUED,
     at: float | None = None,
 ) -> JobRef:
-    """Queue a process for a run, last in line; one that runs already is added as `starting`, which no worker claims.
+    """Add a job to the end of the queue. A process that already runs is added as `starting`, which no worker claims.
 
-    `at` is when, if not now.
+    `at` is the time, by default now.
     """
     uid, now = new_uid(), time.time() if at is None else at
     position = select(func.coalesce(func.max(Job.position), 0.0) + 1.0).scalar_subquery()
@@ -72,14 +72,14 @@ def add_job(
 
 
 def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> JobRef | None:
-    """Claim the next queued job for a free device of `host`, and mark it as starting; return None if there is none.
+    """Claim the next queued job for a free device of `host` and mark it as starting; return None if there is none.
 
-    A run's jobs start in order, one at a time. A job of several `processes` takes as many devices, or all that the host
-    has, and waits until they are free. Jobs of a cluster are never claimed by a host. A running job without a device of
-    its own holds them all. Safe for any number of claimers: a job is handed out once.
+    A run's jobs start in order, one at a time. A job with several `processes` needs as many devices, or all that the
+    host has, and waits until they are free. Jobs for a cluster are never claimed by a host. A running job without an
+    assigned device holds all of them. Any number of processes may claim concurrently; each job is claimed only once.
     """
     other, sibling = aliased(Job), aliased(Job)
-    # A checkpoint is evaluated once its training has ended, on whatever host.
+    # A checkpoint is evaluated only after its training has ended, on any host.
     before = select(sibling.id).where(sibling.run_id == other.run_id, sibling.state.in_(OPEN), sibling.id < other.id)
     first = (
         select(other.id, other.arguments)
@@ -103,13 +103,13 @@ def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> Job
 
 
 def place_job(store: Store, job_id: int, log_path: str) -> None:
-    """Mark a queued job as starting: a cluster has placed it, and its process is about to report."""
+    """Mark a queued job as starting, because a cluster is starting its process, which will report itself."""
     with writing(store) as connection:
         _move(connection, Job.id == job_id, JobState.STARTING, log_path=log_path, activity=None)
 
 
 def shift_job(store: Store, job_id: int, *, earlier: bool) -> bool:
-    """Swap a queued job with its neighbour in the queue; return False if there is none, or it is no longer queued."""
+    """Swap a queued job with its neighbour in the queue; return False if there is none or the job is not queued."""
     waits = (Job.state == JobState.QUEUED, Job.launcher == Launcher.LOCAL)
     queue = select(Job.id, Job.position).where(*waits).order_by(Job.position, Job.id)
     with writing(store) as connection:
@@ -135,9 +135,9 @@ def start_job(
     device: str | None = None,
     at: float | None = None,
 ) -> None:
-    """Mark a job as running, by its own process; `device` is what it took if none was assigned, `at` when, if not now.
+    """Mark a job as running, from its own process. Raises StoreError if it has ended or belongs to another process.
 
-    Raises StoreError when the job has ended, or belongs to another process.
+    `device` is what the process took if none was assigned; `at` is the time, by default now.
     """
     now = time.time() if at is None else at
     columns = {
@@ -151,12 +151,12 @@ def start_job(
     } | ({"device": device} if device else {})
     which = (Job.id == job_id) & Job.started_at.is_(None)
     with writing(store) as connection:
-        # A stop that was requested meanwhile stays requested.
+        # Keep a stop that was requested in the meantime.
         row = _move(connection, which, JobState.RUNNING, **columns) or _move(
             connection, which, JobState.STOPPING, **columns
         )
         if row is None:
-            raise StoreError(f"Job {job_id} cannot start: it has ended, or another process runs it.")
+            raise StoreError(f"Job {job_id} cannot start, because it has ended or another process runs it.")
         step = _going_on_from(connection, row)
         resumed = step > 0
         message = f"Resumed from step {step}" if resumed else f"{row.kind.capitalize()} job started"
@@ -172,9 +172,10 @@ def start_job(
 
 
 def _going_on_from(connection: Connection, job: Moved) -> int:
-    """Return the step after which a training goes on, 0 for its beginning and for other jobs.
+    """Return the step after which a training continues; 0 if it begins, and for other jobs.
 
-    Ours goes on from its last checkpoint, whatever was recorded since; a script of somebody else where its records end.
+    Our trainer continues from its last checkpoint, even if later steps were recorded. A script continues where its
+    records end.
     """
     if job.kind != "train":
         return 0
@@ -186,9 +187,9 @@ def _going_on_from(connection: Connection, job: Moved) -> int:
 def beat_job(
     store: Store, job_id: int, activity: str | None = None, done: int | None = None, total: int | None = None
 ) -> int:
-    """Record a sign of life; return the stop level that was requested (0 none).
+    """Record a heartbeat; return the requested stop level (0 for none).
 
-    With an activity, `done` of `total` says how far it is, or what was said of the one before is forgotten.
+    With an `activity`, `done` and `total` are its progress; if they are absent, earlier progress is cleared.
     """
     values: dict[str, Any] = {"heartbeat": Job.heartbeat + 1}
     if activity is not None:
@@ -199,9 +200,9 @@ def beat_job(
 
 
 def hear_job(store: Store, job_id: int, at: float, *, is_alive: bool) -> int:
-    """Note when a script was last heard of; return the stop level that was requested (0 none).
+    """Record when a script last reported; return the requested stop level (0 for none).
 
-    What was read from its folder is no sign of life: then `at` is when that was written.
+    Records read from its folder are no heartbeat (`is_alive` is False); `at` is then the time when they were written.
     """
     values: dict[str, Any] = {"spoke_at": at} | ({"heartbeat": Job.heartbeat + 1} if is_alive else {})
     with writing(store) as connection:
@@ -210,7 +211,7 @@ def hear_job(store: Store, job_id: int, at: float, *, is_alive: bool) -> int:
 
 
 def advance_job(store: Store, job_id: int, done: int, total: int) -> int:
-    """Record a job's progress; return the stop level that was requested (0 none)."""
+    """Record a job's progress; return the requested stop level (0 for none)."""
     values = {"done": done, "total": total, "heartbeat": Job.heartbeat + 1, "spoke_at": time.time()}
     with writing(store) as connection:
         statement = update(Job).where(Job.id == job_id).values(values).returning(Job.stop_requested)
@@ -218,15 +219,15 @@ def advance_job(store: Store, job_id: int, done: int, total: int) -> int:
 
 
 def ask_stop(store: Store, job_id: int, level: int = 1) -> None:
-    """Cancel a queued job; ask an active one to stop, with a level of STOP_WORDS."""
+    """Cancel a queued job, or ask an active one to stop with a level of STOP_WORDS."""
     with writing(store) as connection:
         _ask_stop(connection, job_id, level)
 
 
 def ask_all_to_stop(store: Store, run_ids: Collection[int], level: int = 1) -> list[JobRef]:
-    """Do what `ask_stop` does to every open job of these runs, at once: none of them starts meanwhile.
+    """Apply `ask_stop` to all open jobs of these runs in one transaction, so that none starts in between.
 
-    Returns the jobs that it was asked of.
+    Return those jobs.
     """
     wanted = select(Job.id, Job.uid).where(Job.run_id.in_(run_ids), Job.state.in_(OPEN)).order_by(Job.id)
     with writing(store) as connection:
@@ -240,9 +241,9 @@ def _ask_stop(connection: Connection, job_id: int, level: int) -> None:
     row = connection.execute(select(Job.run_id, Job.state, Job.stop_requested).where(Job.id == job_id)).first()
     if row is None or row.state not in OPEN or row.stop_requested >= level:
         return
-    insert_event(connection, row.run_id, "stop_asked", f"Stop asked: {STOP_WORDS[level]}.", job_id=job_id)
+    insert_event(connection, row.run_id, "stop_asked", f"Stop requested: {STOP_WORDS[level]}.", job_id=job_id)
     if row.state == JobState.QUEUED:
-        _end(connection, job_id, JobState.STOPPED, error="Taken out of the queue.")
+        _end(connection, job_id, JobState.STOPPED, error="Removed from the queue.")
     else:
         _move(connection, Job.id == job_id, JobState.STOPPING, stop_requested=level)
 
@@ -258,7 +259,7 @@ def end_job(
     traceback: str | None = None,
     at: float | None = None,
 ) -> bool:
-    """Close an open job, now or `at` a time; return False, with nothing changed, if it was closed already."""
+    """Close an open job, now or `at` a time. Return False and change nothing if it is already closed."""
     told = {"exit_code": exit_code, "error_kind": error_kind, "error": error, "traceback": traceback}
     with writing(store) as connection:
         return _end(connection, job_id, state, at, **told)
@@ -267,7 +268,7 @@ def end_job(
 def correct_end(
     store: Store, job_id: int, state: JobState, *, exit_code: int | None, error: str | None, at: float | None = None
 ) -> bool:
-    """Replace an end that was only concluded, since the process was gone, by what the process itself says of it."""
+    """Replace the assumed end of a job, whose process was not found, by the end that the process itself reports."""
     concluded = (Job.id == job_id, Job.state.in_((JobState.KILLED, JobState.LOST)))
     told = {"exit_code": exit_code, "error": redacted_values(storable(error), "error"), "error_kind": None}
     told |= {} if at is None else {"ended_at": at}
@@ -289,7 +290,7 @@ def upsert_worker(store: Store, *, host: str, boot_id: str | None, pid: int, pid
 
 
 def beat_worker(store: Store, host: str, pid: int) -> bool:
-    """Record a sign of life; return False if another worker has taken over the host."""
+    """Record a heartbeat; return False if another worker has taken over the host."""
     statement = update(Worker).where(Worker.host == host, Worker.pid == pid).values(heartbeat=Worker.heartbeat + 1)
     with writing(store) as connection:
         return connection.execute(statement).rowcount == 1
@@ -315,7 +316,7 @@ def get_job(store: Store, job_uid: str) -> JobRow:
     with reading(store) as connection:
         row = connection.execute(_jobs().where(Job.uid == job_uid)).first()
     if row is None:
-        raise StoreError(f"There is no job {job_uid!r} in {store.where}.")
+        raise StoreError(f"Job {job_uid!r} does not exist in {store.where}.")
     return JobRow._make(row)
 
 
@@ -330,14 +331,14 @@ def job_lengths(store: Store) -> dict[str, float]:
 
 
 def get_worker(store: Store, host: str) -> WorkerRow | None:
-    """Return the process that drains the queue of a host, or None."""
+    """Return the worker of a host, or None."""
     with reading(store) as connection:
         row = connection.execute(select(*columns(Worker, WorkerRow)).where(Worker.host == host)).first()
     return WorkerRow._make(row) if row else None
 
 
 def _move(connection: Connection, which: ColumnElement[bool], to: JobState, **columns: Any) -> Moved | None:
-    """Move a job to a state if its own allows it, and return it, or None."""
+    """Move a job to a state and return it; return None if its present state does not allow that."""
     move = update(Job).where(which, Job.state.in_(COMES_FROM[to])).values(state=to, **columns)
     return connection.execute(move.returning(Job.id, Job.uid, Job.run_id, Job.kind, Job.arguments)).first()
 

@@ -1,4 +1,4 @@
-"""Metrics of a run over its steps, thinned in the database without losing spikes. Portable SQL."""
+"""Read a run's metrics over its steps, downsampled in the database without losing spikes. Portable SQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.db.rows import Clock, Series
 from store.db.schema import Metric, MetricName, Step
 from store.db.values import clean
 
-# Built once: a page asks for thirty curves, and building their statements took a third of the time.
+# Built once: a page reads thirty curves, and building their statements took a third of the time.
 EVERY = select(Metric.step, Metric.value).where(
     Metric.run_id == bindparam("run_id"),
     Metric.name_id == bindparam("name_id"),
@@ -30,7 +30,7 @@ MIN_STEP, MAX_STEP = -(2**31), 2**31 - 1
 
 
 def list_metric_names(store: Store, run_id: int) -> list[str]:
-    """Return a run's metric names, sorted, with one index look-up a known name, however many steps there are."""
+    """Return a run's metric names, sorted, with one index look-up per known name regardless of the number of steps."""
     recorded = select(Metric.step).where(Metric.run_id == run_id, Metric.name_id == MetricName.id).exists()
     with reading(store) as connection:
         return sorted(connection.scalars(select(MetricName.name).where(recorded)))
@@ -39,9 +39,9 @@ def list_metric_names(store: Store, run_id: int) -> list[str]:
 def read_series(
     store: Store, run_id: int, names: Iterable[str], *, points: int = 1000, lo: int | None = None, hi: int | None = None
 ) -> dict[str, Series]:
-    """Return each metric from step `lo` to `hi` (inclusive) in at most `points` points; metrics without any are empty.
+    """Return metrics from step `lo` to `hi` (inclusive) in at most `points` points each; empty without values.
 
-    A longer series keeps its first and last point, and the lowest and highest of each of equally wide ranges of steps.
+    A longer series keeps its first and last point, and the lowest and highest point in each of equally wide ranges.
     """
     names = list(names)
     part = {"run_id": run_id, "lo": MIN_STEP if lo is None else lo, "hi": MAX_STEP if hi is None else hi}
@@ -54,7 +54,7 @@ def read_series(
 
 
 def read_ends(store: Store, run_id: int, names: Iterable[str], count: int) -> dict[str, Series]:
-    """Return the first and last `count` values of each known metric, or all if there are no more."""
+    """Return the first and last `count` values of each known metric, or all values if there are fewer."""
     known = EVERY.where(Metric.value.is_not(None)).limit(count)
     first, last = known.order_by(Metric.step), known.order_by(Metric.step.desc())
 
@@ -68,7 +68,7 @@ def read_ends(store: Store, run_id: int, names: Iterable[str], count: int) -> di
 
 
 def read_running_total(store: Store, run_id: int, name: str) -> Series:
-    """Return the cumulative sum of a metric at each step that has it."""
+    """Return the cumulative sum of a metric at each step that has a value."""
     total = func.sum(Metric.value).over(order_by=Metric.step)
     statement = select(Metric.step, total).join(MetricName, MetricName.id == Metric.name_id)
     statement = statement.where(Metric.run_id == run_id, MetricName.name == clean(name), Metric.value.is_not(None))
@@ -77,7 +77,7 @@ def read_running_total(store: Store, run_id: int, name: str) -> Series:
 
 
 def read_clock(store: Store, run_id: int) -> Clock:
-    """Return when each step was recorded and the tokens until then: the other two x axes."""
+    """Return when each step was recorded and the tokens until then, the other two x axes."""
     statement = select(Step.step, Step.at, Step.tokens).where(Step.run_id == run_id).order_by(Step.step)
     with reading(store) as connection:
         rows = connection.execute(statement).all()
@@ -86,7 +86,7 @@ def read_clock(store: Store, run_id: int) -> Clock:
 
 
 def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
-    """Return the ids of the names that are known."""
+    """Return the ids of known names."""
     stored = {name: clean(name) for name in names}
     statement = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored.values()))
     known = {name: id for name, id in connection.execute(statement)}
@@ -94,7 +94,7 @@ def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def _one(connection: Connection, parameters: dict[str, int], points: int) -> Series:
-    """Return the points that EVERY selects with these parameters."""
+    """Return the points of one series."""
     if connection.execute(BEYOND, parameters | {"points": points}).first() is None:
         return _series(connection.execute(EVERY, parameters).all())
     kept: list[Any] = [connection.execute(FIRST, parameters).one(), connection.execute(LAST, parameters).one()]
@@ -109,14 +109,14 @@ def _one(connection: Connection, parameters: dict[str, int], points: int) -> Ser
 
 
 def range_width(first: int, last: int, points: int) -> int:
-    """Return the width in steps of ranges whose extremes, with the first and last point, make at most `points`."""
+    """Return the width in steps of ranges whose extremes, with first and last point, give at most `points` points."""
     return -(-(last - first + 1) // max(1, (points - 2) // 2))
 
 
 def _extremes() -> Select[Any]:
-    """Select the lowest and highest point of each range of `width` steps, and the number of points in it.
+    """Select the lowest and highest point of each range of `width` steps, and its number of points.
 
-    Looking up their steps afterwards is five times as fast as window functions, and faster than SQLite's bare columns.
+    Looking up their steps afterwards is five times faster than window functions, and faster than SQLite's bare columns.
     """
     first, last, width = (bindparam(name, type_=Integer) for name in ("first", "last", "width"))
     own = (Metric.run_id == bindparam("run_id"), Metric.name_id == bindparam("name_id"))

@@ -1,4 +1,4 @@
-"""Tags and notes that people put on completions and predictions."""
+"""Users' tags and notes on completions and predictions."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Remarks(NamedTuple):
 
 
 def tag_traces(store: Store, kind: TraceKind, ids: Iterable[int], name: str) -> None:
-    """Add one tag to traces; those that have it keep it. Raises StoreError for an empty or very long tag."""
+    """Add a tag to traces that do not have it. Raises StoreError for an empty or very long tag."""
     tag = clean(name).strip()
     if not 0 < len(tag) <= LONGEST_TAG:
-        raise StoreError(f"A tag has 1 to {LONGEST_TAG} characters: write another one.")
+        raise StoreError(f"A tag must have 1 to {LONGEST_TAG} characters.")
     rows = [{f"{kind}_id": id, "name": tag} for id in ids]
     if rows:
         with writing(store) as connection:
@@ -45,7 +45,7 @@ def note_trace(store: Store, kind: TraceKind, id: int, text: str) -> None:
     """Replace the note of a trace; an empty one removes it. Raises StoreError for a very long one."""
     note = clean(text).strip()
     if len(note) > LONGEST_NOTE:
-        raise StoreError(f"A note has at most {LONGEST_NOTE:,} characters: shorten it.")
+        raise StoreError(f"A note can have at most {LONGEST_NOTE:,} characters. Shorten it.")
     with writing(store) as connection:
         connection.execute(delete(TraceNote).where(_owner(TraceNote, kind) == id))
         if note:
@@ -54,7 +54,7 @@ def note_trace(store: Store, kind: TraceKind, id: int, text: str) -> None:
 
 
 def list_trace_tags(store: Store) -> list[str]:
-    """Return every tag in use, by name."""
+    """Return every tag in use, sorted by name."""
     with reading(store) as connection:
         return list(connection.scalars(select(TraceTag.name).distinct().order_by(TraceTag.name)))
 

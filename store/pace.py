@@ -1,4 +1,4 @@
-"""How fast runs go, and how their reward went, for lists of runs."""
+"""Compute the speed and the reward sparkline of runs, for lists of runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPARKLINE_METRICS = ("reward", "probe/reward")
 
 
 def pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float | None, float | None]]:
-    """Return seconds a step and tokens a second of each run, as medians over its latest steps."""
+    """Return seconds per step and tokens per second of each run, as medians over its latest steps."""
     recent = (
         select(Run.id, Step.step, Step.at, Step.tokens)
         .join(Step, and_(Step.run_id == Run.id, Step.step > Run.step - RECENT_STEPS - 1))
@@ -34,7 +34,7 @@ def pace(connection: Connection, chosen: Select[Any]) -> dict[int, tuple[float |
 
 
 def _is_finite(value: Any) -> bool:
-    """Return whether a number is finite, which SQLite does not ensure."""
+    """Return whether a number is finite; SQLite does not ensure that."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -48,7 +48,7 @@ def _medians(rows: Sequence[tuple[int, float, float | None]]) -> tuple[float | N
 
 
 def sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[float]]:
-    """Return values at evenly spaced steps; the number of look-ups does not grow with the length of the runs."""
+    """Return values at evenly spaced steps; the number of look-ups does not depend on the length of the runs."""
     number = select(literal(1).label("i")).cte("number", recursive=True)
     number = number.union_all(select(number.c.i + 1).where(number.c.i < SPARKLINE_POINTS))
 

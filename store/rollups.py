@@ -1,8 +1,8 @@
-"""Roll-ups of metrics: lowest, highest and mean value of each range of 32, 256 and 2048 steps.
+"""Roll up metrics: store the lowest, highest and mean value of each range of 32, 256 and 2048 steps.
 
-They let many long runs be drawn without reading every value. Every range that ends by the step
-`rolled_up.until` of its run is rolled up; what comes after is read from the values themselves. So a trainer writes
-roll-ups once in 32 steps. Whoever changes earlier values rolls their ranges up again in the same transaction.
+With roll-ups, many long runs can be drawn without reading every value. All ranges that end before a run's step
+`rolled_up.until` are rolled up; later values are read one by one. So a trainer writes roll-ups once every 32 steps. A
+transaction that changes earlier values must also update their roll-ups.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from store.db.schema import Metric, MetricName, MetricRollup, RolledUp, Run
 from store.db.values import clean
 
 WIDTHS = (32, 256, 2048)
-"""Each is a multiple of the one before."""
+"""Widths of ranges in steps; each is a multiple of the one before."""
 FINEST = WIDTHS[0]
 LARGEST = 1e300
-"""Larger values count as this in means, so that their sums stay finite."""
+"""Values are limited to this in means, so that sums stay finite."""
 
 UNTIL = "SELECT until FROM rolled_up WHERE run_id = ?"
-# Reads it and locks the row: of two writers to one run on PostgreSQL, the second sees what the first has rolled up.
+# Read and lock the row: of two writers to one run on PostgreSQL, the second sees what the first has rolled up.
 LOCK = (
     "INSERT INTO rolled_up (run_id, until) VALUES (?, 0) "
     "ON CONFLICT (run_id) DO UPDATE SET until = rolled_up.until RETURNING until"
@@ -34,7 +34,7 @@ LOCK = (
 SET_UNTIL = (
     "INSERT INTO rolled_up (run_id, until) VALUES (?, ?) ON CONFLICT (run_id) DO UPDATE SET until = excluded.until"
 )
-# The primary key begins with run and name: naming every name is what lets the other columns use it.
+# The primary key begins with run and name: the condition on names makes its other columns usable.
 OF_RUN = "run_id = ? AND name_id IN (SELECT id FROM metric_name)"
 FORGET = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ? AND start < ?"
 FORGET_FROM = f"DELETE FROM metric_rollup WHERE {OF_RUN} AND width = ? AND start >= ?"
@@ -51,7 +51,7 @@ WIDEN = ADD + (
     f"FROM metric_rollup WHERE {OF_RUN} AND width = {{finer}} AND start >= ? AND start < ? GROUP BY run_id, name_id"
 )
 FILL_ONE = {FINEST: ROLL_UP} | {width: WIDEN.format(width=width, finer=finer) for finer, width in pairwise(WIDTHS)}
-"""For a single range, in the order of the primary key; grouping by range as well means sorting, twice as slow."""
+"""For a single range, in the order of the primary key; grouping by range as well would need sorting, twice as slow."""
 FILL = {
     width: f"{sql}, {'step' if width == FINEST else 'start'} / {width} * {width}" for width, sql in FILL_ONE.items()
 }
@@ -59,7 +59,7 @@ LAST_STEP = f"SELECT max(step) FROM metric WHERE {OF_RUN}"
 
 
 def keep_up(cursor: DriverCursor, run_id: int, step: int) -> None:
-    """Roll up what a change of the metrics at `step` completed or altered."""
+    """Roll up the ranges that a change of metrics at `step` completed or altered."""
     until = _until(cursor, run_id)
     if step < until:
         _again(cursor, run_id, step, until)
@@ -68,7 +68,7 @@ def keep_up(cursor: DriverCursor, run_id: int, step: int) -> None:
 
 
 def cut(cursor: DriverCursor, run_id: int, end: int) -> None:
-    """Forget the roll-ups of ranges that reach beyond the step before `end`."""
+    """Delete the roll-ups of ranges that extend to step `end` or beyond."""
     until = _until(cursor, run_id)
     if until > end:
         for width in WIDTHS:
@@ -77,20 +77,20 @@ def cut(cursor: DriverCursor, run_id: int, end: int) -> None:
 
 
 def build(cursor: DriverCursor, run_id: int) -> None:
-    """Roll up a run that has none yet."""
+    """Roll up a run without roll-ups."""
     (last,) = cursor.execute(LAST_STEP, (run_id,)).fetchone() or (None,)
     if last is not None:
         keep_up(cursor, run_id, last)
 
 
 def _until(cursor: DriverCursor, run_id: int) -> int:
-    """Return the step before which a run is rolled up, and keep others from changing it in this transaction."""
+    """Return the step before which a run is rolled up, and lock it for this transaction."""
     (until,) = cursor.execute(UNTIL if cursor.is_alone else LOCK, (run_id,)).fetchone() or (0,)
     return int(until)
 
 
 def _advance(cursor: DriverCursor, run_id: int, until: int, step: int) -> None:
-    """Roll up the ranges that end between the step `until` and `step`."""
+    """Roll up the ranges that end between the steps `until` and `step`."""
     cursor.execute(SET_UNTIL, (run_id, _floor(step, FINEST)))
     for width in WIDTHS:
         low, high = _floor(until, width), _floor(step, width)
@@ -100,7 +100,7 @@ def _advance(cursor: DriverCursor, run_id: int, until: int, step: int) -> None:
 
 
 def _again(cursor: DriverCursor, run_id: int, step: int, until: int) -> None:
-    """Roll up the ranges again that hold a step and end by `until`."""
+    """Update the roll-ups of the ranges that contain a step and end by `until`."""
     for width in WIDTHS:
         low = _floor(step, width)
         if low + width <= until:
@@ -117,8 +117,8 @@ def read_rollups(
 ) -> dict[int, Band]:
     """Return lowest, highest and mean values of one metric of many runs, from step `lo` to `hi` (inclusive).
 
-    Each run gets at most `points + 1` ranges, equally wide in all runs, and none if it lacks the metric. Where the runs
-    have at most `points` steps there, these are the values themselves. Nothing from outside of `lo` to `hi` is counted.
+    Each run gets at most `points + 1` ranges, equally wide in all runs, and none if it lacks the metric. If the runs
+    have at most `points` steps there, these are the values themselves. Values outside of `lo` to `hi` do not count.
     """
     wanted = list(dict.fromkeys(run_ids))
     with reading(store) as connection:
@@ -148,9 +148,9 @@ def _extent(run_ids: Sequence[int], name_id: int, lo: int | None, hi: int | None
 
 
 def _resolution(steps: int, points: int) -> tuple[int, int | None]:
-    """Return the width of ranges, and the width of the roll-ups they are made of; None for the values themselves.
+    """Return the width of ranges, and that of the roll-ups they are made of; None if they are made of single values.
 
-    Ranges that are made of roll-ups are up to twice as wide as they need be.
+    Ranges made of roll-ups are up to twice as wide as necessary.
     """
     width = -(-steps // max(1, points))
     level = max((level for level in WIDTHS if level <= 2 * width), default=None) if width > 1 else None
@@ -158,7 +158,7 @@ def _resolution(steps: int, points: int) -> tuple[int, int | None]:
 
 
 def _ranges(run_ids: Sequence[int], name_id: int, first: int, last: int, width: int, level: int | None) -> Select[Any]:
-    """Select the ranges of all runs: from roll-ups inside, from values at the edges and after what is rolled up."""
+    """Select the ranges of all runs: from roll-ups where they exist, else from values, as at the edges."""
     inner, outer = (first, first) if level is None else (_floor(first + level - 1, level), _floor(last + 1, level))
     if level is None or inner >= outer:
         parts = _values(run_ids, name_id, Metric.step.between(first, last)).subquery()
@@ -187,7 +187,7 @@ def _ranges(run_ids: Sequence[int], name_id: int, first: int, last: int, width: 
 def _values(
     run_ids: Sequence[int], name_id: int, where: ColumnElement[bool], *, with_until: bool = False
 ) -> Select[Any]:
-    """Select single values as if they were roll-ups."""
+    """Select single values in the form of roll-ups."""
     value = Metric.value
     bounded = case((value > LARGEST, LARGEST), (value < -LARGEST, -LARGEST), else_=value)
     columns = (

@@ -47,18 +47,20 @@ RUN_COLUMNS = (
 
 
 class Broken(StoreError):
-    """A run has invalid rows."""
+    """Raised for a run with invalid rows."""
 
     def __init__(self, uid: object, fault: str) -> None:
-        super().__init__(f"The run {uid} is broken ({fault}): delete it on the Runs page, or by `store delete {uid}`.")
+        super().__init__(
+            f"The run {uid} has invalid data ({fault}). Delete it on the Runs page, or with `store delete {uid}`."
+        )
 
 
 MAIN_JOB_FIRST = ((Job.kind == "train").desc(), (Job.kind != "embed").desc(), Job.id.desc())
-"""A run's state is that of its latest training: later evaluations and embeddings do not change it."""
+"""A run has the state of its latest training; later evaluations and embeddings do not change it."""
 
 
 MEASURED = ("test", "val", "probe")
-"""The kinds of evaluations that measure a checkpoint as it is, those of most examples first."""
+"""Kinds of evaluations of an unmodified checkpoint, those with most examples first."""
 
 
 BROKEN = "broken"
@@ -76,16 +78,16 @@ PARTS: dict[Any, dict[str, str]] = {
     },
     Evaluation.__table__: {"evaluation": "metrics", "evaluation_kind": "kind", "evaluation_step": "step"},
 }
-"""The tables that the columns of `_rows` come from, and the columns' names there."""
+"""The tables from which the columns of `_rows` come, and their names there."""
 
 
 def resolve_run(store: Store, name_or_uid: str) -> int:
-    """Return the id of the run with this uid, or this unique name. Raises StoreError with close matches."""
+    """Return the id of the run with this uid or unique name. Raises StoreError, which names close matches."""
     return find_run(store, name_or_uid).id
 
 
 def find_run(store: Store, name_or_uid: str) -> RunRef:
-    """Return the run with this uid or name, or this id if its uid cannot be typed. Raises like `resolve`."""
+    """Return the run with this uid or name, or with this id if its uid cannot be typed. Raises like `resolve_run`."""
     with reading(store) as connection:
         rows = connection.execute(select(Run.id, Run.uid, Run.name)).all()
     by_uid = [row for row in rows if str(row.uid) == name_or_uid]
@@ -96,7 +98,7 @@ def find_run(store: Store, name_or_uid: str) -> RunRef:
         return RunRef(found[0].id, str(found[0].uid))
     if found:
         uids = _list(str(row.uid) for row in found)
-        raise StoreError(f"{len(found)} runs are named {name_or_uid!r}: use a uid ({uids}).")
+        raise StoreError(f"{len(found)} runs are named {name_or_uid!r}. Use a uid ({uids}).")
     known = {str(word) for row in rows for word in (row.name, row.uid)}
     close = difflib.get_close_matches(name_or_uid, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "list them with `python -m store runs`."
@@ -104,7 +106,7 @@ def find_run(store: Store, name_or_uid: str) -> RunRef:
 
 
 def get_run(store: Store, run_id: int) -> RunDetail:
-    """One run with the job that decides its status; StoreError when it is gone, or cannot be shown."""
+    """Return a run with the job that decides its status. Raises StoreError if it does not exist or is invalid."""
     found = get_runs(store, [run_id])
     if run_id not in found:
         raise StoreError("This run is no longer in the database.")
@@ -112,7 +114,7 @@ def get_run(store: Store, run_id: int) -> RunDetail:
 
 
 def get_runs(store: Store, ids: Sequence[int]) -> dict[int, RunDetail]:
-    """Runs by id, as `get_run` gives them; those that are gone are left out. Raises Broken."""
+    """Return runs by id, like `get_run`; missing runs are left out. Raises Broken."""
     main = select(Job.id).where(Job.run_id == Run.id).order_by(*MAIN_JOB_FIRST).limit(1).correlate(Run)
     with reading(store) as connection:
         rows = connection.execute(select(Run.__table__).where(Run.id.in_(ids))).mappings().all()
@@ -131,9 +133,9 @@ def _detail(row: RowMapping, tags: Sequence[str], main: Row[Any] | None) -> RunD
 
 
 def list_run_heads(store: Store, *, newest: int | None = None, uids: Sequence[str] = ()) -> list[RunRow]:
-    """Runs, newest first, as pickers and filters need them: without evaluation, pace and sparkline.
+    """Return runs, newest first, without evaluation, pace and sparkline: enough for pickers and filters.
 
-    All, or the `newest` ones with those that have an open job and those of these `uids`.
+    Return all, or the `newest` ones together with those with an open job and those with these `uids`.
     """
     chosen = select(Run.id)
     if newest is not None:
@@ -154,9 +156,9 @@ def list_runs(
     ids: Sequence[int] | None = None,
     open_only: bool = False,
 ) -> list[RunRow]:
-    """Runs, newest first: all, or those of a method, with a tag, of these ids, with an open job.
+    """Return runs, newest first: all, or those with a method, a tag, these ids or an open job.
 
-    What it costs grows with their number; `list_run_heads` is for very many.
+    The cost grows with their number; use `list_run_heads` for very many.
     """
     chosen = select(Run.id)
     if method is not None:
@@ -187,7 +189,7 @@ def list_runs(
 def list_configurations(
     store: Store, *, method: str, model: str, dataset: str, newest: int | None = None
 ) -> dict[int, dict[str, Any]]:
-    """The configurations of runs of a method on a base model and a dataset by run id, newest first; all, or so many."""
+    """Return the configurations, by run id, of a method's runs on a base model and dataset, newest first."""
     alike = (Run.method == method, Run.model == model, Run.dataset == dataset)
     statement = select(Run.id, Run.config).where(*alike).order_by(Run.id.desc()).limit(newest)
     with reading(store) as connection:
@@ -213,7 +215,7 @@ def create_run(
     parent_id: int | None = None,
     uid: str | None = None,
 ) -> RunRef:
-    """Create a run at step 0, without jobs; it gets a new `uid` unless one is given."""
+    """Create a run at step 0 without jobs, with a new `uid` unless one is given."""
     uid = uid or new_uid()
     values = {
         "name": name,
@@ -244,12 +246,12 @@ def describe_run(store: Store, run_id: int, **columns: Any) -> None:
 
 
 def delete_run(store: Store, run_id: int) -> None:
-    """Delete a run and all its rows, not its files. Raises StoreError while one of its jobs is open."""
+    """Delete a run and all its rows, but not its files. Raises StoreError if it has an open job."""
     is_open = select(Job.uid).where(Job.run_id == run_id, Job.state.in_(OPEN)).limit(1)
     with writing(store) as connection:
         job = connection.scalar(is_open)
         if job:
-            raise StoreError(f"The run has an open job ({job}): stop it first.")
+            raise StoreError(f"The run has an open job ({job}). Stop the job first.")
         connection.execute(delete(Run).where(Run.id == run_id))
 
 
@@ -270,7 +272,7 @@ def _list(words: Any) -> str:
 
 
 def _readable(row: RowMapping) -> dict[str, Any]:
-    """Return a line of the table with `broken` set: empty values replace invalid ones, and the state says so."""
+    """Return a row of the runs table with `broken` set and empty values in place of invalid ones."""
     found, broken = dict(row), None
     for table, part in _parts(tuple(found)):
         if all(found[label] is None for label, _, _, _ in part):
@@ -289,7 +291,7 @@ def _readable(row: RowMapping) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _parts(labels: tuple[str, ...]) -> list[tuple[Any, list[tuple[str, str, bool, checking.Check]]]]:
-    """Return the tables that labels come from, with each label's column, whether it may be NULL, and its check."""
+    """Return the source tables of labels, with each label's column, whether it may be NULL, and its check."""
 
     def part(table: Any, columns: dict[str, str]) -> list[tuple[str, str, bool, checking.Check]]:
         found = [(label, table.c[name]) for label, name in columns.items() if label in labels]
@@ -329,7 +331,7 @@ def _rows(chosen: Select[Any]) -> Select[Any]:
 
 
 def _latest_evaluation(*which: ColumnElement[bool]) -> ScalarSelect[int]:
-    """The newest finished measurement of a run; of several of one checkpoint, the one of most examples."""
+    """Select a run's newest finished evaluation; of several for one checkpoint, that with most examples."""
     finished = (Evaluation.run_id == Run.id, Evaluation.ended_at.is_not(None), Evaluation.kind.in_(MEASURED), *which)
     checkpoint = select(Evaluation.step).where(*finished).order_by(Evaluation.id.desc()).limit(1).correlate(Run)
     at_it = select(Evaluation.id).where(*finished, Evaluation.step == checkpoint.scalar_subquery())
@@ -347,5 +349,5 @@ def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
 
 
 def _kept(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return columns of a run ready to be stored: cleaned, and without secrets."""
+    """Return columns of a run for storing: cleaned, and without secrets."""
     return {key: redacted_values(storable(value)) for key, value in columns.items()}

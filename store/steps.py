@@ -1,7 +1,7 @@
-"""The hot path: store what a trainer records at each step, in one commit of about a millisecond.
+"""Store what a trainer records at each step, in one commit of about a millisecond. This is the hot path.
 
-Uses the driver's cursor, since SQLAlchemy takes longer to pass on forty numbers than SQLite to store them. The SQL is
-valid for SQLite and PostgreSQL; `?` stands for a parameter.
+It uses the driver's cursor, because SQLAlchemy takes longer to pass on forty numbers than SQLite to store them. The SQL
+is valid for SQLite and PostgreSQL; `?` stands for a parameter.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def record_step(
     measured: Mapping[int, TokenRow] | None = None,
     job_id: int | None = None,
 ) -> int:
-    """Store everything one update brought, in one commit; return the stop level asked of the job (0 none).
+    """Store all data of one update in one commit; return the stop level requested of the job (0 for none).
 
-    `tokens` counts from the run's beginning; `measured` holds per-token figures by a completion's index. Recording a
-    step again replaces the values of the same metrics and the completions of the same generation; the rest stays. `at`
-    is None if the time of the step is unknown, or if there was no update.
+    `tokens` counts from the beginning of the run; `measured` has per-token measurements by index in `completions`.
+    Recording a step again replaces values of the same metrics and completions of the same generation, and keeps the
+    rest. `at` is None if the time of the step is unknown, or if there was no update.
     """
     values = _metric_rows(store, run_id, step, metrics)
     texts = [_completion_row(run_id, step, completion) for completion in completions]
@@ -92,7 +92,7 @@ def record_step(
 
 
 def record_metrics(store: Store, run_id: int, step: int, metrics: Mapping[str, float | None]) -> None:
-    """Add metrics to a step that needs no row of its own: evaluations, the base at step 0."""
+    """Add metrics to a step that needs no row of its own, such as those of evaluations or of the base at step 0."""
     values = _metric_rows(store, run_id, step, metrics)
     with driver_writing(store) as cursor:
         put_metrics(cursor, run_id, step, values)
@@ -105,7 +105,7 @@ def put_metrics(cursor: DriverCursor, run_id: int, step: int, values: list[tuple
 
 
 def truncate_after(store: Store, run_id: int, step: int) -> None:
-    """Delete everything after `step`, so that a run can continue from its checkpoint there; -1 deletes everything."""
+    """Delete everything after `step`, so that a run can continue from a checkpoint there; -1 deletes everything."""
     every_name = select(MetricName.id)
     with writing(store) as connection:
         later = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step > step)
@@ -117,7 +117,7 @@ def truncate_after(store: Store, run_id: int, step: int) -> None:
 
 
 def forget_steps(store: Store, run_id: int, steps: Sequence[int]) -> None:
-    """Delete everything single steps brought, including their evaluations and checkpoints."""
+    """Delete everything recorded for these steps, including their evaluations and checkpoints."""
     every_name = select(MetricName.id)
     with writing(store) as connection:
         at_them = delete(Metric).where(Metric.run_id == run_id, Metric.name_id.in_(every_name), Metric.step.in_(steps))
@@ -138,7 +138,7 @@ def _beat(cursor: DriverCursor, job_id: int) -> int:
 
 
 def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
-    """Return the completions of a step, with the fields that summaries read."""
+    """Return a step's completions with the fields that summaries need."""
     found = []
     for (
         *own,
@@ -190,7 +190,7 @@ def _metric_rows(store: Store, run_id: int, step: int, metrics: Mapping[str, flo
 
 
 def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
-    """Return ids of metric names; new names are committed at once, so that their ids can be cached."""
+    """Return the ids of metric names; new names are committed at once, so that their ids can be cached."""
     known = store.metric_ids
     missing = {name: _stored_name(name) for name in names if name not in known}
     if missing:
@@ -205,7 +205,7 @@ def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
 
 
 def _stored_name(name: str) -> str:
-    """Return the name as its column holds it: very long ones end in a hash, so that they stay distinct."""
+    """Return a name as stored: very long ones are cut and end in a hash, so that they stay distinct."""
     name = clean(name)
     if len(name) <= LONGEST_NAME:
         return name

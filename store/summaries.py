@@ -1,4 +1,4 @@
-"""What many runs recorded, in one query each: names of metrics, clocks, what metrics came to. Portable SQL."""
+"""Summarize many runs with one query each: names of metrics, clocks, and results of a metric. Portable SQL."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from store.db.values import clean
 from store.rollups import read_rollups
 
 KNOTS = 200
-"""Points of a clock: between them, time and tokens are taken to pass evenly."""
+"""Points of a clock, between which time and tokens are interpolated."""
 
 
 def list_recorded(store: Store, run_ids: Sequence[int]) -> dict[str, frozenset[int]]:
-    """Return the runs that have each metric, with one index look-up for each pair."""
+    """Return the runs that have each metric, with one index look-up per pair."""
     recorded = (
         select(Metric.step).where(Metric.run_id == Run.id, Metric.name_id == MetricName.id).correlate(Run, MetricName)
     )
@@ -81,9 +81,9 @@ RECENT = 20
 
 
 def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, Summary]:
-    """Return what a metric came to in each run that has it.
+    """Summarize a metric in each run that has it.
 
-    The newest values are looked up run by run: a window function would read all values of all runs.
+    The newest values are looked up run by run, because a window function would read all values of all runs.
     """
     newest = (
         select(Metric.value)

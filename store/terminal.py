@@ -1,4 +1,4 @@
-"""Make foreign text safe for a terminal or spreadsheet: nothing they would obey, nothing endless."""
+"""Make untrusted text safe for a terminal or spreadsheet: no control sequences or formulas, and limited length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FORMULA = re.compile(r"[=@+\-\uff1d\uff20\uff0b\uff0d]")
 
 
 def shown(text: Any) -> str:
-    """Return the text with U+FFFD in place of cursor movements, colours and marks of writing direction."""
+    """Return the text with U+FFFD in place of cursor movements, colours and direction marks."""
     known = str(text)
     if known.isascii() and known.isprintable():
         return known
@@ -18,13 +18,13 @@ def shown(text: Any) -> str:
 
 
 def cell(text: Any, most: int = LONGEST) -> str:
-    """Return the text in one line of at most `most` characters, for a column of a table."""
+    """Return the text as one line of at most `most` characters, for a table's column."""
     line = " ".join(shown(str(text)[: 4 * most]).split())
     return line if len(line) <= most and len(str(text)) <= 4 * most else f"{line[: most - 1]}…"
 
 
 def unformulaic(text: str) -> str:
-    """Return a one-line cell for CSV that spreadsheets do not run as a formula, even after a break or blanks."""
+    """Return a one-line CSV cell that spreadsheets do not evaluate as a formula, even after a line break or blanks."""
     line = " ".join(shown(text).split())
     return f"'{line}" if _FORMULA.match(line) else line
 

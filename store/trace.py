@@ -1,7 +1,7 @@
-"""The one parser of completions: rewards, evaluation, imports and all screens read a text through `parse`.
+"""Parse completions. Rewards, evaluation, imports and all pages share this parser.
 
-Linear in the text's length, and it never raises: policies write anything. White space and word characters are Python's
-`\\s` and `\\w` on `str`; digits are ASCII.
+`parse` is linear in the length of the text and never raises, whatever a policy writes. White space and word characters
+are Python's `\\s` and `\\w` on `str`; digits are ASCII.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 Style = Literal["cot", "direct"]
 Form = Literal["cot", "direct", "boxed", "none"]
-"""How a text is read: one of our styles, the last `\\boxed{…}` of other tools, or as it is, without any form."""
+"""How a text is parsed: by one of our styles, by the last `\\boxed{…}` (other tools), or not at all."""
 
 NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -22,7 +22,7 @@ GRAMMAR: dict[Style, tuple[str, ...]] = {
     "cot": ("<think>", "</think>", "<answer>", "</answer>"),
     "direct": ("<answer>", "</answer>"),
 }
-"""The tags of a well-formed completion, in order; a body lies between an opening tag and its closing one."""
+"""The tags of a well-formed completion, in order; a body lies between an opening tag and its closing tag."""
 
 BOX = "\\boxed{"
 _BRACE = re.compile("[{}]")
@@ -43,7 +43,7 @@ _SOLID = re.compile(r"\S")
 
 
 class ReasoningStep(NamedTuple):
-    """A numbered step of the think body; `start` and `end` span marker and text in the completion."""
+    """A numbered step in the think body; `start` and `end` span its marker and text in the completion."""
 
     number: int
     start: int
@@ -52,18 +52,18 @@ class ReasoningStep(NamedTuple):
     """The text after the marker, trimmed."""
     counted: bool
     why: str | None
-    """Why the step does not count: `repeats step 2` or `holds no word`."""
+    """Why the step does not count: `repeats step 2` or `contains no word`."""
 
 
 class Violation(NamedTuple):
     """The first violation of the grammar."""
 
     rule: str
-    """The broken rule, in words."""
+    """The rule that is violated, in words."""
     position: int
-    """Index of the character, or of the tag's first one, where it broke; the text's length if it ended early."""
+    """Index of the offending character, or of the tag's first one; the text's length if the text ends too early."""
     message: str
-    """What is wrong in this text, as a sentence."""
+    """The violation in this text, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Trace:
     think: tuple[int, int] | None
     """The think body of a well-formed completion."""
     answer_span: tuple[int, int] | None
-    """The answer body, where `<answer>` and `</answer>` each occur once, in that order."""
+    """The answer body, if `<answer>` and `</answer>` each occur exactly once and in that order."""
     answer: int | None
     reasoning_steps: tuple[ReasoningStep, ...]
     violation: Violation | None
@@ -101,14 +101,14 @@ class _Tag(NamedTuple):
 
 
 def form_of(style: str, grammar: str = "ours") -> Form:
-    """Return how texts of a run with this style and grammar are read; unknown words mean `cot`."""
+    """Return how texts of a run with this style and grammar are parsed; unknown values mean `cot`."""
     if grammar in ("boxed", "none"):
         return "boxed" if grammar == "boxed" else "none"
     return "direct" if style == "direct" else "cot"
 
 
 def parse(text: str, style: Form = "cot") -> Trace:
-    """Parse a completion of `style`; what cannot be read is reported in the trace, never raised."""
+    """Parse a completion of `style`. Violations are reported in the trace and never raised."""
     if style == "none":
         return Trace(text, style, True, None, None, None, (), None)
     if style == "boxed":
@@ -131,16 +131,16 @@ def parse(text: str, style: Form = "cot") -> Trace:
 
 
 def opening(prompt: str) -> str:
-    """Return how a rendered prompt begins its completion: `<think>` and the white space after it, or nothing.
+    """Return `<think>` and the white space after it if a rendered prompt ends with them; otherwise an empty text.
 
-    The stored text of a completion is this plus what was generated. Only the last characters are read.
+    The stored text of a completion is this plus the generated text. Only the prompt's last characters are read.
     """
     match = _OPENED.search(prompt[-_NEAR_THE_END:])
     return match.group() if match else ""
 
 
 def _boxed(text: str) -> Trace:
-    """Parse a text whose answer is in the last box, which may hold paired braces."""
+    """Parse a text whose answer is in the last box, which may contain paired braces."""
     span = None
     if (start := text.rfind(BOX)) >= 0:
         depth = 0
@@ -152,14 +152,14 @@ def _boxed(text: str) -> Trace:
     violation = None
     if span is None:
         violation = Violation(
-            "a box holds the answer", len(text), f"There is no {BOX}…}}, or the last one is not closed."
+            "the answer is in a box", len(text), f"There is no {BOX}…}}, or the last one is not closed."
         )
     answer = None if span is None else read_box(text[slice(*span)])
     return Trace(text, "boxed", span is not None, None, span, answer, (), violation)
 
 
 def read_count(body: str) -> int | None:
-    """Return the count of an answer body: one to nine digits, or a word zero to twenty; a full stop may follow."""
+    """Parse an answer body as a count: one to nine digits or a word from zero to twenty; a full stop may follow."""
     body = body.strip().removesuffix(".")
     if _DIGITS.fullmatch(body):
         return int(body)
@@ -186,7 +186,7 @@ def _answer_span(tags: list[_Tag]) -> tuple[int, int] | None:
 
 
 def _first_violation(text: str, tags: list[_Tag], style: Style) -> Violation | None:
-    """Walk the tags and the text between them from left to right, and return the first violation."""
+    """Check the tags and the text between them from left to right, and return the first violation."""
     expected = GRAMMAR[style]
     end = 0
     for i, wanted in enumerate(expected):
@@ -262,6 +262,6 @@ def _steps(text: str, start: int, end: int) -> tuple[ReasoningStep, ...]:
         earlier = first.setdefault(" ".join(words.casefold().split()), number)
         why = None if earlier == number else f"repeats step {earlier}"
         if not _WORD.search(words):
-            why = "holds no word"
+            why = "contains no word"
         steps.append(ReasoningStep(number, start + marker.start(), start + stop, words, why is None, why))
     return tuple(steps)

@@ -1,4 +1,4 @@
-"""Views: addresses of pages that users saved under a name, for all who use the database."""
+"""Saved views: page addresses that users saved under a name, shared by all users of the database."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def list_views(store: Store, page: str) -> dict[str, str]:
 
 
 def save_view(store: Store, page: str, name: str, address: str) -> None:
-    """Save a view, in place of one of the same name. Raises StoreError for a name or an address that cannot be kept."""
+    """Save a view, replacing one of the same name. Raises StoreError for a name or address that cannot be stored."""
     name = clean(name).strip()
     if not name or len(name) > LONGEST_NAME:
-        raise StoreError(f"Name the view in at most {LONGEST_NAME} characters.")
+        raise StoreError(f"The name of a view must have 1 to {LONGEST_NAME} characters.")
     if len(address) > LONGEST_ADDRESS:
-        raise StoreError("The view names too many runs one by one: choose them by experiment, tag or words.")
+        raise StoreError("The view lists too many single runs. Select them by experiment, tag or search words.")
     row = {"address": clean(address), "created_at": time.time()}
     with writing(store) as connection:
         statement = upsert(connection.dialect.name, SavedView).values(page=page, name=name, **row)

@@ -1,7 +1,6 @@
 """The trainer's command line: `python -m trainer run | eval | embed | experiment | sweep | export | stop | data | …`.
 
-Exit codes: 0 finished, 1 failed, 2 a configuration or name that cannot be used, 74 a disk or database that refuses,
-130 or 143 stopped.
+Exit codes: 0 finished, 1 failed, 2 invalid configuration or name, 74 disk or database error, 130 or 143 stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunCo
 from trainer.spec.errors import TrainerError
 
 NICENESS = 5
-"""Jobs in the background run at lower priority than the dashboard."""
+"""Niceness of background jobs, which run at lower priority than the dashboard."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _said(error: Exception, options: argparse.Namespace) -> str:
-    """Return an error in terms of the command's own options: `data` and `eval` take the dataset's folder as --path."""
+    """Return an error with the command's own option: `data` and `eval` take the dataset's folder as --path."""
     if "path" not in options:
         return str(error)
     return str(error).replace("data.dataset: ", "").replace("data.path: ", "").replace("data.path", "--path")
@@ -65,102 +64,110 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m trainer", description="Train and evaluate counting models.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    run = _command(commands, "run", run_command, "train, here or by the queue")
+    run = _command(commands, "run", run_command, "train in the foreground, or through the queue")
     what = run.add_mutually_exclusive_group(required=True)
     _config_options(run, what)
-    what.add_argument("--resume", metavar="RUN", help="go on with a run from its last checkpoint")
-    run.add_argument("--queue", action="store_true", help="leave it to the queue and return at once")
+    what.add_argument("--resume", metavar="RUN", help="continue a run from its last checkpoint")
+    run.add_argument("--queue", action="store_true", help="queue the job and return at once")
     _launcher_option(run)
 
-    evaluation = _command(commands, "eval", eval_command, "evaluate a run's checkpoint or a model as it is")
+    evaluation = _command(commands, "eval", eval_command, "evaluate a run's checkpoint, or a model without training")
     what = evaluation.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", metavar="RUN", help="name or uid of a run")
     what.add_argument(
-        "--model", metavar="ID", help="tiny, tiny-board, a local folder or a hub id; makes a run without training"
+        "--model", metavar="ID", help="tiny, tiny-board, a local folder or a hub id; creates a run without training"
     )
-    evaluation.add_argument("--checkpoint", metavar="STEP|best|last|final", default="best", help="0 is the base")
     evaluation.add_argument(
-        "--benchmark", metavar="NAME", help="dataset, or DATASET:simple and :complex; default: the run's own"
+        "--checkpoint",
+        metavar="STEP|best|last|final",
+        default="best",
+        help="default: %(default)s; 0 is the base model",
     )
-    evaluation.add_argument("--path", type=Path, metavar="FOLDER", help="folder of the benchmark's files")
+    evaluation.add_argument(
+        "--benchmark", metavar="NAME", help="a dataset, DATASET:simple or DATASET:complex; default: the run's own"
+    )
+    evaluation.add_argument("--path", type=Path, metavar="FOLDER", help="folder with the benchmark's files")
     evaluation.add_argument("--limit", type=positive_number, metavar="N", help="at most N examples")
-    evaluation.add_argument("--samples", type=positive_number, metavar="K", help="K samples an example: pass@k, maj@K")
+    evaluation.add_argument(
+        "--samples", type=positive_number, metavar="K", help="draw K samples per example, for pass@k and maj@K"
+    )
     evaluation.add_argument(
         "--baseline",
         choices=("blind", "shuffled", "majority"),
-        help="image blanked, another example's image, or the most frequent answer of the training questions",
+        help="blind: blank images; shuffled: images of other examples; majority: the most frequent training answer",
     )
     evaluation.add_argument(
-        "--thinking", action="store_true", help="CoT-faithfulness probe: answer again after altered reasoning"
+        "--thinking", action="store_true", help="CoT-faithfulness probe: answer again after altering the reasoning"
     )
-    evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="put into the model's mouth")
+    evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="text that begins every completion")
 
-    embed = _command(commands, "embed", embed_command, "embed what runs said, for the figures of style drift")
+    embed = _command(commands, "embed", embed_command, "embed the answers of runs, for the Drift page")
     which = embed.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", nargs="+", metavar="RUN", help="names or uids of runs")
-    which.add_argument("--all", action="store_true", help="every run that thinks")
+    which.add_argument("--all", action="store_true", help="every run of style cot")
     embed.add_argument("--encoder", metavar="NAME", default=EvaluationConfig().encoder, help="default: %(default)s")
-    embed.add_argument("--queue", action="store_true", help="leave it to the queue and return at once")
+    embed.add_argument("--queue", action="store_true", help="queue the jobs and return at once")
 
     experiment_commands.add(partial(_command, commands), _launcher_option)
 
     preflight = _command(commands, "preflight", preflight_command, "check a configuration without training")
     _config_options(preflight, preflight.add_mutually_exclusive_group(required=True))
     preflight.add_argument("--json", action="store_true", help="print the whole report as JSON")
-    preflight.add_argument("--calibrate", action="store_true", help="do one real update and say how long it took")
+    preflight.add_argument("--calibrate", action="store_true", help="time one real update")
 
-    machine = _command(commands, "machine", machine_command, "say what this machine computes with")
-    machine.add_argument("--json", action="store_true", help="print it as JSON")
+    machine = _command(commands, "machine", machine_command, "show this machine's devices and memory")
+    machine.add_argument("--json", action="store_true", help="print as JSON")
 
-    export = _command(commands, "export", export_run_command, "write a run's checkpoint into a folder, with a card")
+    export = _command(commands, "export", export_run_command, "write a checkpoint to a folder, with a model card")
     export.add_argument("--run", metavar="RUN", required=True, help="name or uid of a run")
     export.add_argument("--checkpoint", metavar="STEP|best|last|final", default="best")
     export.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="a new or empty folder")
-    export.add_argument("--merge", action="store_true", help="the whole model with the adapter merged into it")
+    export.add_argument("--merge", action="store_true", help="write the whole model, with the adapter merged")
 
     tokens = _command(commands, "tokens", tokens_command, "measure the tokens of one completion")
     tokens.add_argument("--run", metavar="RUN", required=True, help="name or uid of a run")
-    tokens.add_argument("--completion", type=positive_number, metavar="ID", required=True, help="its number")
+    tokens.add_argument("--completion", type=positive_number, metavar="ID", required=True, help="its id")
 
     stop = _command(commands, "stop", stop_command, "ask a run's job to stop")
     stop.add_argument("run", metavar="RUN")
     stop.add_argument("--level", type=int, choices=(1, 2, 3), default=1, help="1 save first, 2 at once, 3 kill")
 
-    data = commands.add_parser("data", help="look at a dataset", description="Look at a dataset.")
+    words = "inspect, index or export a dataset"
+    data = commands.add_parser("data", help=words, description=f"{words.capitalize()}.")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     inspect = _data_command(
-        actions, "inspect", data_of.inspect_command, "say what a dataset holds and what was skipped"
+        actions, "inspect", data_of.inspect_command, "show what a dataset contains and which rows are skipped"
     )
-    inspect.add_argument("--split", metavar="SPLIT", help="one split of the source; default: all that are there")
+    inspect.add_argument("--split", metavar="SPLIT", help="a split of the source (default: all)")
     inspect.add_argument("--json", action="store_true", help="print the summary as JSON")
     index = _data_command(
-        actions, "index", data_of.index_command, "store a dataset's examples and figures for the dashboard"
+        actions, "index", data_of.index_command, "store a dataset's examples and statistics for the dashboard"
     )
-    index.add_argument("--split", metavar="SPLIT", help="one split of the source; default: all that are there")
+    index.add_argument("--split", metavar="SPLIT", help="a split of the source (default: all)")
     index.add_argument(
         "--limit",
         type=positive_number,
         default=indexing.DEFAULT_LIMIT,
         metavar="N",
-        help="the first N usable questions of a split (default: %(default)s)",
+        help="index only the first N usable questions of a split (default: %(default)s)",
     )
-    index.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
-    export = _data_command(actions, "export", data_of.export_command, "write every usable question as a line of JSON")
+    index.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
+    export = _data_command(actions, "export", data_of.export_command, "write every usable question as one line of JSON")
     export.add_argument("--split", metavar="SPLIT", required=True, help="a split of the source: train, val or test")
-    export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - is the screen")
+    export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - for standard output")
 
-    _command(commands, "queue", queue_command, "start queued jobs one after the other until there are none")
-    _command(commands, "ray", ray_command, "hand queued jobs to the Ray cluster and watch them until there are none")
-    job = _command(commands, "job", job_command, "execute one queued job in this process")
+    _command(commands, "queue", queue_command, "start queued jobs, one per device, until none are left")
+    _command(commands, "ray", ray_command, "submit queued jobs to the Ray cluster and watch them until none are left")
+    job = _command(commands, "job", job_command, "run one queued job in this process")
     job.add_argument("uid", metavar="UID")
-    rank = _command(commands, "rank", rank_command, "one of the processes of a job, which starts them itself")
+    rank = _command(commands, "rank", rank_command, "run one process of a job (jobs start these themselves)")
     rank.add_argument("uid", metavar="UID")
     return top
 
 
 def _command(commands: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words.capitalize() + ".")
-    made.add_argument("--db", metavar="URL", help="database: a path or an SQLAlchemy URL")
+    made.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
     made.set_defaults(command=function)
     return made
 
@@ -168,7 +175,7 @@ def _command(commands: Any, name: str, function: Any, words: str) -> argparse.Ar
 def _data_command(actions: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = actions.add_parser(name, help=words, description=words.capitalize() + ".")
     made.add_argument("dataset", metavar="NAME", help=f"{', '.join(configs.DATASETS)}, or FILE.py:function")
-    made.add_argument("--path", type=Path, metavar="FOLDER", help="folder that holds the dataset")
+    made.add_argument("--path", type=Path, metavar="FOLDER", help="folder with the dataset's files")
     made.set_defaults(command=function)
     return made
 
@@ -178,7 +185,7 @@ def _launcher_option(command: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=list(Launcher),
         default=Launcher.LOCAL,
-        help=f"this host, or by the queue of the Ray cluster that {cluster.ADDRESS} names",
+        help=f"local: this host (default); ray: the Ray cluster at ${cluster.ADDRESS}",
     )
 
 
@@ -279,7 +286,7 @@ def export_run_command(options: argparse.Namespace) -> int:
     folder = options.to.expanduser()
     export = import_module("trainer.train.export").export
     step = export(store, run_id, options.checkpoint, folder, merge=options.merge)
-    print(f"step {step} is in {folder.absolute()}")
+    print(f"wrote step {step} to {folder.absolute()}")
     return FINISHED
 
 
@@ -293,10 +300,10 @@ def tokens_command(options: argparse.Namespace) -> int:
 def stop_command(options: argparse.Namespace) -> int:
     store = open_store(options.db, must_exist=True)
     run = get_run(store, resolve_run(store, options.run))
-    # The job at hand may be an evaluation of a run that was trained long ago.
+    # The open job may be an evaluation of a run that was trained long ago.
     open_jobs = list_jobs(store, open_only=True, run_id=run.id)
     job = open_jobs[0] if open_jobs else run.job
-    print(shown(launch.stop(store, job, options.level)) if job else "The run never had a job.")
+    print(shown(launch.stop(store, job, options.level)) if job else "The run has never had a job.")
     return FINISHED
 
 
@@ -334,7 +341,7 @@ def _need_checkpoint(store: Store, run_id: int) -> None:
 
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:
-    """Execute a job in the foreground, and say what its evaluations found."""
+    """Run a job in the foreground, and print the results of its evaluations."""
     run, begun = get_run(store, run_id), time.time()
     print(
         shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
@@ -347,7 +354,7 @@ def _execute(store: Store, run_id: int, job: JobRef) -> int:
 
 
 def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
-    """Execute a job on its own devices: those that its queue assigned, or free ones of this host."""
+    """Run a job on devices of its own: those that the queue assigned, or free ones of this host."""
     device = None
     if job.device is None and job.launcher == Launcher.LOCAL:
         device = devices.pin(int(job.arguments.get("processes", 1)), _taken(store))
@@ -356,7 +363,7 @@ def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
 
 
 def _taken(store: Store) -> set[str]:
-    """Return the devices held by this host's jobs."""
+    """Return the devices that jobs of this host hold."""
     held = [job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device]
     return {device for names in held for device in names.split(",")}
 
@@ -384,6 +391,6 @@ def positive_number(text: str) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["export"]:  # exported text is meant for other programs: the shell decides its encoding
+    if sys.argv[1:2] != ["export"]:  # exported files are meant for others, so the user's own umask applies
         os.umask(private.UMASK)
     sys.exit(main())

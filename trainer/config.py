@@ -1,4 +1,4 @@
-"""The configuration of a run, as scripts of your own import it: `from trainer.config import RunConfig`."""
+"""The configuration of a run, for import by your own scripts: `from trainer.config import RunConfig`."""
 
 from trainer.spec.config import DataConfig, ModelConfig, RewardConfig, RunConfig, preset
 

@@ -1,4 +1,4 @@
-"""What `python -m trainer data` does: say what a dataset holds, index it, and write its questions."""
+"""The commands of `python -m trainer data`: inspect a dataset, index it, and export its questions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def index_command(options: argparse.Namespace) -> int:
     indexing.close_gone(store)
     for split in [options.split] if options.split else index.splits_of(config):
         tally = index.index(store, config, split, options.limit)
-        end = "" if tally.complete else f"; stopped at {options.limit:,}, choose more with --limit"
+        end = "" if tally.complete else f"; stopped at {options.limit:,} (raise with --limit)"
         print(f"{split}: {tally.usable:,} of {tally.rows:,} rows are usable, {len(tally.hashed):,} images{end}")
         for line in inspection.counts(dict(tally.skipped.most_common()), tally.first):
             print(shown(line))
@@ -55,7 +55,9 @@ def export_command(options: argparse.Namespace) -> int:
 
 def _real_data(options: argparse.Namespace) -> DataConfig:
     if options.dataset in configs.DRAWN_DATASETS:
-        raise ConfigError(f"{options.dataset} is drawn without end: choose one of {', '.join(configs.REAL_DATASETS)}.")
+        raise ConfigError(
+            f"{options.dataset} is generated without end. Choose one of {', '.join(configs.REAL_DATASETS)}."
+        )
     return data_config(options.dataset, options.path)
 
 

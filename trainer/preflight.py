@@ -1,6 +1,6 @@
 """Check without training whether a configuration will run, and show the prompt exactly as the model will see it.
 
-Run in a separate process (`python -m trainer preflight --config FILE --json`): it needs torch.
+It needs torch, so the dashboard runs it in a separate process (`python -m trainer preflight --config FILE --json`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from trainer.train import calibration, grpo
 Level = Literal["ok", "warn", "fail"]
 LITTLE_DISK = 2 * 1024**3
 CHECKPOINT_SHARE = 7
-"""Quarters of the adapter's memory on disk: weights and two moments in `last` and `best`, weights in `final`."""
+"""Size of checkpoints on disk in quarters of the adapter's memory.
+
+Weights and two moments in `last` and `best`, weights in `final`."""
 TOKEN_BYTES, ROW_BYTES = 4, 300
-"""Bytes of a text in the database, and of its row with its indexes."""
+"""Bytes of a text in the database, and of its row with indexes."""
 TIGHT = 0.85
-"""Share of the free memory beyond which an estimate is too close."""
+"""Fraction of the free memory above which an estimate is uncomfortably close."""
 THINKING = "1. A red boat, on the left.\n2. Six blue boats, behind it."
-"""A target to try a chat template with."""
+"""A target for trying a chat template."""
 SHOWN_EDGE = 512
-"""Pixels of the example's picture in the report."""
+"""Size in pixels of the example's image in the report."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Check:
 def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict[str, Any]:
     """Return `checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory`.
 
-    Memory is the estimate's `peak`, `available`, `phase`, `parts` and `parameters`, in bytes. What follows a failed
-    check is left out; `folder` is where the run's output will go; with `measure`, one real update is done, too.
+    `memory` has the estimate's `peak`, `available`, `phase`, `parts` and `parameters`, in bytes. Checks after a failed
+    one are left out. `folder` is where the run's output will go. With `measure`, also do one real update.
     """
     checks = [_device(config)]
     report: dict[str, Any] = {}
-    # Only GRPO gives a prompt to the model several times.
+    # Only GRPO passes a prompt to the model several times.
     further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
     first = [_vllm] if config.method == "grpo" and config.grpo.vllm != "off" else []
     has_model = True
@@ -81,23 +83,23 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
 
 def _pace(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
     if config.method == "none":
-        raise ConfigError("method none trains nothing: there is no update to time.")
+        raise ConfigError("method none has no updates to time.")
     if "memory" not in report:
-        raise TrainerError("data", "No update was timed, since a check before it failed.")
+        raise TrainerError("data", "No update was timed, because an earlier check failed.")
     found = calibration.calibrate(config)
     minutes = found.seconds * config.optimization.steps / 60
     sentence = (
-        f"The first update, which is the slowest, took {found.seconds:.1f} s: {config.optimization.steps} take at most "
-        f"{minutes:,.0f} min without evaluations. The memory's peak was {memory.gib(found.peak)} GiB."
+        f"The first update, which is the slowest, took {found.seconds:.1f} s; {config.optimization.steps} updates take "
+        f"at most {minutes:,.0f} min without evaluations. Peak memory was {memory.gib(found.peak)} GiB."
     )
     return Check("pace", "ok", sentence), {"pace": found._asdict()}
 
 
 def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[str, Any]]:
-    """Check the space for checkpoints and rows; `adapter` is its size with gradient and moments, in bytes."""
+    """Check the disk space for checkpoints and rows; `adapter` is its size with gradient and moments, in bytes."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        sentence = f"{existing} cannot be written to. Choose another database or change its permissions."
+        sentence = f"{existing} is not writable. Change its permissions, or choose another database."
         return Check("disk", "fail", sentence), {}
     need = {"checkpoints": adapter * CHECKPOINT_SHARE // 4, "database": 1000 * _row_bytes(config)}
     rows = need["database"] * config.optimization.steps // 1000
@@ -107,12 +109,12 @@ def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[st
         f"{memory.gib(need['database'])} in the database."
     )
     if free < LITTLE_DISK + need["checkpoints"] + rows:
-        return Check("disk", "warn", f"{sentence} Free some, or choose another database."), {"disk": need}
+        return Check("disk", "warn", f"{sentence} Free some space, or choose another database."), {"disk": need}
     return Check("disk", "ok", sentence), {"disk": need}
 
 
 def _row_bytes(config: RunConfig) -> int:
-    """Return the most bytes an update adds to the database, including its share of probes and validations."""
+    """Return the most bytes that an update adds to the database, including its share of probes and validations."""
     each = config.max_tokens * TOKEN_BYTES + ROW_BYTES
     evaluation = config.evaluation
     probed = evaluation.probe_examples * (1 + evaluation.probe_samples) / evaluation.probe_every
@@ -125,27 +127,27 @@ def _device(config: RunConfig) -> Check:
     if torch.cuda.is_available():
         return Check("device", "ok", f"{torch.cuda.get_device_name()} with {loading.dtype_of(config.model)}.")
     if config.model.id in EMBEDDED:
-        return Check("device", "ok", "No GPU; the embedded model is made for the CPU.")
-    return Check("device", "warn", "No GPU was found: a step of this model will take minutes on the CPU.")
+        return Check("device", "ok", "No GPU was found; the embedded model is designed for the CPU.")
+    return Check("device", "warn", "No GPU was found; a step of this model will take minutes on the CPU.")
 
 
 def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
     own = [reward.name for reward in config.paid if ".py:" in reward.name]
-    # Before anything else imports them: what they do to a process must not happen to this one.
+    # Try them in another process before this one imports them, so that their side effects do not happen here.
     tried = 0
     if own and config.try_rewards:
         if "prompt" not in report:
-            raise TrainerError("data", "Rewards from files were not tried, since no example could be prepared.")
+            raise TrainerError("data", "Your own rewards were not tried, because no example could be prepared.")
         tried = reward_trial.try_rewards(config, _examples(config, 1)[0])
     rewards = build(config, lambda texts: torch.zeros(len(texts), 1).numpy())
     paid = ", ".join(f"{reward.name} × {reward.weight:g}" for reward in rewards)
     if own and not tried:
-        return Check("rewards", "warn", f"{paid}. Those from files were not tried: try_rewards is off."), {}
-    return Check("rewards", "ok", f"{paid}.{' Those from files were tried on an example.' if tried else ''}"), {}
+        return Check("rewards", "warn", f"{paid}. Your own rewards were not tried, because try_rewards is off."), {}
+    return Check("rewards", "ok", f"{paid}.{' Your own rewards were tried on an example.' if tried else ''}"), {}
 
 
 def _examples(config: RunConfig, n: int) -> list[Example]:
-    """Return examples of the role that the run begins with. Raises TrainerError if any of its roles would be empty."""
+    """Return examples of the run's first role. Raises TrainerError if any of its roles would be empty."""
     asked = config.data
     if config.method == "none":
         return datasets.load_role(asked, "test", n)
@@ -155,11 +157,11 @@ def _examples(config: RunConfig, n: int) -> list[Example]:
 
 def _vllm(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
     grpo.check_vllm(config)
-    return Check("vllm", "warn", "vLLM samples. Nobody has tried that here, and its memory is not estimated."), {}
+    return Check("vllm", "warn", "Sampling with vLLM is untested, and its memory is not estimated."), {}
 
 
 def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    """Check what the template makes of the run's prompts and, for imitation, of its targets."""
+    """Check how the chat template renders the run's prompts and, for imitation, its targets."""
     processor = loading.load_processor(config.model)
     turn = chat_template.read(processor)
     chat_template.check_style(turn, config.style, repr(config.model.id))
@@ -168,11 +170,11 @@ def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, di
         target = prompt.target(THINKING, 7, config.style)
         chat_template.imitated(processor, asked, target, config.style, repr(config.model.id))
     if turn.closed:
-        sentence = "It closes an empty thinking before the completion begins: whatever is thought comes after that."
+        sentence = "It closes an empty think block before the completion, so the model's reasoning comes after it."
         return Check("chat template", "warn" if config.style == "cot" else "ok", sentence), {}
     if turn.opening:
-        return Check("chat template", "ok", "It opens <think> itself: completions are kept with that tag."), {}
-    return Check("chat template", "ok", "It leaves the whole completion to the model."), {}
+        return Check("chat template", "ok", "It opens <think> itself; completions are recorded with that tag."), {}
+    return Check("chat template", "ok", "It adds nothing to the completion."), {}
 
 
 def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
@@ -197,19 +199,21 @@ def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, 
         "image_tokens": int((inputs["input_ids"] == image_id).sum()),
         "image": "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode(),
     }
-    sentence = f"{example.dataset} is readable; a prompt has {length} tokens."
+    sentence = f"{example.dataset} can be read; a prompt has {length} tokens."
     dataset, world = config.data.dataset, EMBEDDED.get(config.model.id)
     if world and dataset in DRAWN_DATASETS and not dataset.startswith(world):
         known = ", ".join(name for name in DRAWN_DATASETS if name.startswith(world))
-        return Check("data", "warn", f"{sentence} {config.model.id} knows another world: choose {known}."), found
+        sentence = f"{sentence} {config.model.id} was pre-trained on another world; choose {known}."
+        return Check("data", "warn", sentence), found
     if config.data.split_rule == "row":
-        return Check("data", "warn", f"{sentence} Split by row, as a replication: its roles share images."), found
+        sentence = f"{sentence} It is split by row, as in the original, so splits share images."
+        return Check("data", "warn", sentence), found
     return Check("data", "ok", sentence), found
 
 
 def _sharing(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
     if "largest" not in report:
-        raise TrainerError("data", "What sharing spares is unknown, since no example could be prepared.")
+        raise TrainerError("data", "The savings of prompt sharing are unknown, because no example could be prepared.")
     described = loading.architecture(config.model)
     refused = prefix_sharing.refusal(described) is not None
     sentence = sharing.in_words(config, described, memory.Workload(**report["largest"]))
@@ -217,9 +221,9 @@ def _sharing(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str
 
 
 def _memory(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    """Check the memory of the largest example that was looked at; without one, the images' cost is unknown."""
+    """Check the memory for the largest example seen; without one, the cost of images is unknown."""
     if "largest" not in report:
-        raise TrainerError("data", "The memory was not estimated, since no example could be prepared.")
+        raise TrainerError("data", "Memory was not estimated, because no example could be prepared.")
     found = memory.estimate(config, memory.Workload(**report["largest"]))
     level: Level = "ok"
     sentence = memory.in_words(found)

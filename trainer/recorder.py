@@ -1,12 +1,12 @@
-"""The two recorders: of our own trainer, and of somebody else's script.
+"""Record training into the database: that of our own trainer, and that of your own script.
 
-For a script of your own, two lines (your `report_to` stays as it is):
+In your own script, add two lines (your `report_to` stays as it is):
 
     from trainer.recorder import record
     record(trainer, name="my run")          # before trainer.train()
 
-They write to the database itself. The file `trainer/record/vr1z.py`, copied beside a script of any environment, does
-the same through the dashboard.
+They write directly to the database. To record through the dashboard, from any environment, copy the file
+`trainer/record/vr1z.py` next to your script instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["Recorder", "record"]
 
 
 class Recorder(Gatherer, TrainerCallback):
-    """Recorder of an existing run: commits every step, or keeps it in the spool until the store answers."""
+    """Records into an existing run: commits every step, or keeps it in the spool until the store answers."""
 
     def __init__(
         self,
@@ -52,8 +52,9 @@ class Recorder(Gatherer, TrainerCallback):
         identify: Callable[[Sequence[dict[str, Any]]], list[int | None]] = lambda rows: [None] * len(rows),
         measure: Callable[[Generation], list[TokenRow]] | None = None,
     ) -> None:
-        """`identify` returns database ids of the examples of dataset rows, which have the column `example` alone.
+        """Record `trainer`.
 
+        `identify` returns the database ids of dataset rows' examples; the rows have only the column `example`.
         `measure` measures policy and base on the tokens of a generation's first completions.
         """
         super().__init__()
@@ -65,7 +66,7 @@ class Recorder(Gatherer, TrainerCallback):
         self.stop_requested = 0
         self.delivery = Delivery(self._put_at_once, spool)
         self._measured: dict[int, list[TokenRow]] = {}
-        """Token figures by the number of their generation."""
+        """Token measurements by generation number."""
 
     @property
     def failures(self) -> int:
@@ -73,7 +74,7 @@ class Recorder(Gatherer, TrainerCallback):
         return self.delivery.failures + self.spool.lost
 
     def keep(self, generation: Generation) -> None:
-        """Take a generation, and measure it while the weights are those that sampled it."""
+        """Accept a generation, and measure it while the weights are still those that sampled it."""
         super().keep(generation)
         start = time.perf_counter()
         if self.measure is not None and not generation.of_evaluation:
@@ -88,7 +89,7 @@ class Recorder(Gatherer, TrainerCallback):
         self.settle()
 
     def settle(self) -> None:
-        """Write what waits, as long as a patient store takes. Raises StoreError; then the rest keeps waiting."""
+        """Write what is pending, waiting for the store if necessary. Raises StoreError; the rest then stays pending."""
         self.delivery.put = self._put
         try:
             self.delivery.settle()
@@ -164,9 +165,9 @@ def _sampled(generation: Generation, first_group: int) -> list[Sampled]:
 def record(
     trainer: Any, *, name: str, db: str | None = None, grammar: Literal["ours", "boxed", "none"] | None = None
 ) -> vr1z.Trainer | None:
-    """Record a TRL trainer of your own script as a run, until the script ends.
+    """Record the TRL trainer of your own script as a run, until the script ends.
 
-    `db` is a path or an SQLAlchemy URL; the default is VR1Z_DATABASE_URL, else the dashboard's default. For the rest
-    see `vr1z.record`, whose capture and journal this is; only the way to the database is shorter.
+    `db` is a path or an SQLAlchemy URL; the default is VR1Z_DATABASE_URL, or else the dashboard's default. For
+    everything else see `vr1z.record`, which this uses; only delivery differs, as it goes directly to the database.
     """
     return vr1z.record(trainer, name=name, grammar=grammar, dashboard=Database(db))

@@ -1,4 +1,4 @@
-"""The reward functions, as scripts of your own import them: `from trainer.rewards import accuracy_reward`."""
+"""The reward functions, for import by your own scripts: `from trainer.rewards import accuracy_reward`."""
 
 from trainer.spec.rewards import (
     accuracy_reward,

@@ -1,11 +1,11 @@
-"""Measure the trainer on a GPU beside stock TRL, with the true shapes of SmolVLM and Qwen2-VL and random weights.
+"""Compare the trainer with stock TRL on a GPU, with the real shapes of SmolVLM and Qwen2-VL and random weights.
 
     python -m benchmarks.gpu --out FOLDER                  all parts, the most important ones first
     python -m benchmarks.gpu --out FOLDER --part NAME      one part
-    python -m benchmarks.gpu --out FOLDER --check          everything small, on a CPU: whether the script works
+    python -m benchmarks.gpu --out FOLDER --check          everything small, on a CPU, to check the script
 
-Each part is a process of its own and leaves a JSON file; a part whose file exists is not done again. `gpu.md` and
-`gpu.json` hold what is there so far. Nothing is downloaded. Models are written to FOLDER/models once (about 6 GB).
+Each part runs in a separate process and writes a JSON file; parts whose file exists are skipped. `gpu.md` and
+`gpu.json` have all results so far. Nothing is downloaded. Models are written once to FOLDER/models (about 6 GB).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def main() -> None:
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", help="where the models lie; default OUT/models")
-    parser.add_argument("--part", action="append", metavar="NAME", help="do only this part; may be repeated")
-    parser.add_argument("--check", action="store_true", help="small models and sizes")
-    parser.add_argument("--seconds", type=float, default=150, help="patience with one part (default 150)")
-    parser.add_argument("--budget", type=float, default=3600, help="begin no further part after so many seconds")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="folder of the models (default: OUT/models)")
+    parser.add_argument("--part", action="append", metavar="NAME", help="run only this part; repeatable")
+    parser.add_argument("--check", action="store_true", help="use small models and sizes")
+    parser.add_argument("--seconds", type=float, default=150, help="time limit of a part (default: 150)")
+    parser.add_argument("--budget", type=float, default=3600, help="start no further part after this many seconds")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -45,13 +45,13 @@ def file_of(out: Path, part: str) -> Path:
 
 
 def do_all(options: argparse.Namespace) -> None:
-    """Do the parts that have no figures yet, each in a process, and write the table after each."""
+    """Run the parts without results, each in a process, and write the table after each."""
     from benchmarks.gpu import table
     from benchmarks.gpu.parts import PARTS
 
     unknown = set(options.part or ()) - PARTS.keys()
     if unknown:
-        raise SystemExit(f"There is no part {', '.join(sorted(unknown))}. Choose among: {'; '.join(PARTS)}.")
+        raise SystemExit(f"Unknown part {', '.join(sorted(unknown))}. Choose from: {'; '.join(PARTS)}.")
     begun = time.monotonic()
     for part in options.part or PARTS:
         if not file_of(options.out, part).exists() and time.monotonic() - begun < options.budget:
@@ -64,11 +64,13 @@ def do_all(options: argparse.Namespace) -> None:
     print(text)
     failed = [name for name, found in figures.items() if "failed" in found]
     if failed:
-        raise SystemExit(f"Failed: {', '.join(failed)}. Their JSON files say why; delete these to repeat them.")
+        raise SystemExit(
+            f"Failed: {', '.join(failed)}. Their JSON files say why. Delete these files to repeat the parts."
+        )
 
 
 def start_part(options: argparse.Namespace, part: str) -> None:
-    """Do one part in a process; one that dies or takes too long leaves a file that says so."""
+    """Run one part in a process; if it dies or takes too long, write a file that says so."""
     command = [sys.executable, "-m", "benchmarks.gpu", "--inside", "--out", str(options.out), "--part", part]
     command += ["--models", str(options.models or options.out / "models"), *(["--check"] if options.check else [])]
     seconds = time.monotonic()
@@ -90,7 +92,7 @@ def do(options: argparse.Namespace) -> None:
     begun = time.monotonic()
     try:
         found: dict[str, Any] = PARTS[part](options.models, options.check)
-    except Exception as error:  # one part's failure must not cost the others
+    except Exception as error:  # a failing part must not affect the others
         traceback.print_exc()
         found = {"failed": f"{type(error).__name__}: {error}"}
     found["wall_s"] = time.monotonic() - begun

@@ -1,6 +1,7 @@
-"""Write models with the true shapes of SmolVLM and Qwen2-VL and random weights, so that no download is needed.
+"""Write models with the real shapes of SmolVLM and Qwen2-VL and random weights, so that no download is needed.
 
-The shapes are those of the public configurations. The words are the embedded model's, in a vocabulary of the true size.
+The shapes are those of the public configurations. The tokenizer is the embedded model's, with a vocabulary of the real
+size.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ SMALL_TEXT = {
     "num_key_value_heads": 2,
     "vocab_size": 640,
 }
-"""What a check on a CPU puts in place of the true shape."""
+"""Replacements of the real shape for a check on a CPU."""
 QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 QWEN_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -81,7 +82,7 @@ QWEN_TEMPLATE = (
 
 
 def write(name: str, folder: Path, *, small: bool) -> Path:
-    """Return a folder with the model, written if it is not there: bfloat16, float32 on a CPU; `small` for a check."""
+    """Return the model's folder, written if necessary, in bfloat16 (float32 on a CPU); `small` is for a check."""
     place = folder / (f"{name}-small" if small else name)
     if not (place / "config.json").exists():
         WRITERS[name](place, small)
@@ -94,7 +95,7 @@ def _save(folder: Path, model_of: Callable[[], Any], processor: Any) -> None:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if device.type == "cuda" else torch.float32)
     try:
-        with torch.device(device):  # random numbers for two thousand million weights take minutes on a CPU
+        with torch.device(device):  # random numbers for two billion weights take minutes on a CPU
             model = model_of()
     finally:
         torch.set_default_dtype(before)

@@ -1,4 +1,4 @@
-"""The parts of the GPU's benchmark, in the order of what matters most; each returns its figures and can run alone."""
+"""The parts of the GPU benchmark, most important first. Each returns its results and can run alone."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ CHECKED = {
     "data.test_examples": 8,
     "evaluation.probe_examples": 4,
 }
-"""What a check puts in place of the presets' sizes."""
+"""Replacements of the presets' sizes for a check."""
 
 
 def settings(preset: str, folder: Path, *, check: bool, **further: Any) -> RunConfig:
-    """Return the preset's configuration on a model of random weights that lies in `folder`."""
+    """Return the preset's configuration for the model with random weights in `folder`."""
     name = preset.rsplit("-", 1)[0]
     smaller = CHECKED | {"model.longest_edge": 96 if name.startswith("smolvlm") else None} if check else {}
     if check and name.startswith("qwen"):
@@ -63,7 +63,7 @@ def _changed(preset: str, changes: dict[str, Any]) -> RunConfig:
 
 
 def machine(folder: Path, check: bool) -> Figures:
-    """Name versions and device."""
+    """Return versions and device."""
     found: Figures = {"torch": torch.__version__, "cuda": torch.version.cuda}
     packages = (transformers, trl, peft, accelerate, bitsandbytes)
     found |= {package.__name__: package.__version__ for package in packages}
@@ -80,9 +80,9 @@ def machine(folder: Path, check: bool) -> Figures:
 
 
 def grpo(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
-    """Time updates of the trainer and of stock TRL in turns, then compare both on the trainer's completions.
+    """Time updates of the trainer and of stock TRL alternately, then compare both on the trainer's completions.
 
-    The same comparison of two stock runs of another accumulation says what the precision itself costs.
+    The same comparison of two stock runs with different accumulation shows the effect of precision alone.
     """
     config = settings(preset, folder, check=check, **{"model.quantization": quantization})
     ours, theirs = steps.grpo_updates(config), steps.grpo_updates(config, is_stock=True)
@@ -104,7 +104,7 @@ def _once(config: RunConfig, accumulation: int | None = None) -> RunConfig:
 
 
 def sft(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
-    """Time updates of imitation by the trainer and by stock TRL, and compare their first ones."""
+    """Time SFT updates of the trainer and of stock TRL, and compare the first update."""
     config = settings(preset, folder, check=check, **{"model.quantization": quantization})
     ours, theirs = steps.sft_updates(config), steps.sft_updates(config, is_stock=True)
     found: Figures = {"ours": ours.in_numbers(), "stock": theirs.in_numbers(), "expected": steps.expected(config)}
@@ -114,7 +114,7 @@ def sft(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
 
 
 def card(gigabytes: int, preset: str, quantization: str, folder: Path, check: bool) -> Figures:
-    """Say whether a preset fits a card of this size: refused by its estimate, or one update done within its memory."""
+    """Test whether a preset fits a GPU of this size: refused by the estimate, or one update done within its memory."""
     config = _once(settings(preset, folder, check=check, **{"model.quantization": quantization}))
     expected = steps.expected(config)
     found: Figures = {"expected": expected, "refused": expected["peak_gib"] > gigabytes}
@@ -130,7 +130,7 @@ def card(gigabytes: int, preset: str, quantization: str, folder: Path, check: bo
 
 
 def batches(folder: Path, check: bool) -> Figures:
-    """Count the greedy answers that depend on how many are generated at once."""
+    """Count greedy answers that depend on the batch size."""
     config = settings("smolvlm-256m-grpo", folder, check=check)
     base = loading.load_base(config.model)
     asked = steps.examples(8 if check else 32)
@@ -147,7 +147,7 @@ def batches(folder: Path, check: bool) -> Figures:
 
 
 def demo(folder: Path, check: bool) -> Figures:
-    """Train the embedded model as the demonstration does, for some updates, and say what it learnt."""
+    """Train the embedded model like the demo for some updates, and return what it learnt."""
     changes = {"optimization.steps": 2 if check else 60, "data.val_examples": 16, "data.test_examples": 16}
     smaller = CHECKED | {"optimization.steps": 2, "max_tokens": 12} if check else {}
     config = _changed("shapes-grpo", changes | smaller)
@@ -155,7 +155,7 @@ def demo(folder: Path, check: bool) -> Figures:
 
 
 def retry(folder: Path, check: bool) -> Figures:
-    """Run out of memory on purpose, and go on with double accumulation as `retry_on_oom` promises."""
+    """Run out of memory on purpose, and continue with double accumulation by `retry_on_oom`."""
     if not torch.cuda.is_available():
         return {"left out": "there is no GPU"}
     name = "smolvlm-256m-grpo"
@@ -166,7 +166,7 @@ def retry(folder: Path, check: bool) -> Figures:
 
 
 def _run(config: RunConfig, folder: Path) -> Figures:
-    """Train as a job does, into a database of its own; jobs that a retry adds follow."""
+    """Train like a job, into a separate database, and run the jobs that a retry adds."""
     with tempfile.TemporaryDirectory(dir=folder) as place, closing(open_store(str(Path(place, "runs.db")))) as store:
         begun, (run, added) = time.perf_counter(), launch.create(store, config)
         code = execute(store, get_job(store, added.uid))

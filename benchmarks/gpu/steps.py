@@ -1,4 +1,4 @@
-"""Time updates of a preset on the trainer's own path and on stock TRL, and compare both on the same completions."""
+"""Time updates of a preset with the trainer and with stock TRL, and compare both on the same completions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GIB = 1024**3
 
 @dataclass
 class UpdateMeasurement:
-    """What some updates took: seconds each, with the part that was sampling; tokens sampled; bytes at the peak."""
+    """Measurements of updates: seconds each, seconds of sampling, sampled tokens, peak memory in bytes."""
 
     seconds: list[float] = field(default_factory=list)
     sampling: list[float] = field(default_factory=list)
@@ -37,10 +37,10 @@ class UpdateMeasurement:
     reserved: int = 0
     allocated: int = 0
     generations: list[Any] = field(default_factory=list)
-    """What was sampled, for another trainer to repeat."""
+    """The sampled completions, for another trainer to repeat."""
 
     def in_numbers(self) -> dict[str, Any]:
-        """Return the figures for the table; the first update, which warms up, is left out of the medians."""
+        """Return results for the table; medians are without the first update, which warms up."""
         each, sampled = self.seconds[1:] or self.seconds, self.sampling[1:] or self.sampling
         found: dict[str, Any] = {
             "first_update_s": self.seconds[0],
@@ -61,13 +61,13 @@ class UpdateMeasurement:
 
 
 def examples(count: int) -> list[Example]:
-    """Return drawn examples whose pictures have a photo's size."""
+    """Return drawn examples with images of a photo's size."""
     drawn = shapes.examples("simple", "train", count, 0)
     return [replace(example, pictures=tuple(map(Photo, example.pictures))) for example in drawn]
 
 
 def expected(config: RunConfig) -> dict[str, Any]:
-    """Return what the preflight would say about memory: the estimated peak and its parts, in GiB."""
+    """Return the preflight's memory estimate: peak and parts in GiB."""
     processor = loading.load_processor(config.model)
     found = memory.estimate(config, memory.largest(processor, examples(memory.SAMPLE), config))
     parts = {name: value / GIB for name, value in found.parts.items()}
@@ -75,10 +75,10 @@ def expected(config: RunConfig) -> dict[str, Any]:
 
 
 def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any] | None = None) -> UpdateMeasurement:
-    """Do `optimization.steps` updates and return their figures.
+    """Do `optimization.steps` updates and return their measurements.
 
-    Rewards are spread by token ids, since those of the task are all zero under random weights, and no completion ends
-    early. With `repeat`, the completions of another trainer are taken in place of sampled ones.
+    Rewards are functions of token ids, because those of the task are all zero with random weights, and no completion
+    ends early. With `repeat`, completions of another trainer replace sampled ones.
     """
     base = _fresh(config, is_stock)
     with tempfile.TemporaryDirectory() as folder, class_of_trainer(GRPOTrainer if is_stock else grpo.GroupedTrainer):
@@ -90,7 +90,7 @@ def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any]
 
 
 def sft_updates(config: RunConfig, *, is_stock: bool = False) -> UpdateMeasurement:
-    """Do `optimization.steps` updates of imitation and return their figures."""
+    """Do `optimization.steps` SFT updates and return their measurements."""
     base = _fresh(config, is_stock)
     with tempfile.TemporaryDirectory() as folder:
         trainer = sft.build(config, base, examples(config.optimization.batch_size * 2), Path(folder))
@@ -98,7 +98,7 @@ def sft_updates(config: RunConfig, *, is_stock: bool = False) -> UpdateMeasureme
 
 
 def _fresh(config: RunConfig, is_stock: bool) -> loading.Base:
-    """Load the base, as transformers made it if `is_stock`, with the counters of memory at zero."""
+    """Load the base, unpatched if `is_stock`, and reset the memory counters."""
     set_seed(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -121,7 +121,7 @@ def _train(trainer: Any, found: UpdateMeasurement) -> UpdateMeasurement:
 
 
 def _sampled(trainer: Any, repeat: list[Any] | None) -> UpdateMeasurement:
-    """Have the trainer note its generations and their seconds, or take those of `repeat`."""
+    """Make the trainer record its generations and their duration, or take those in `repeat`."""
     found, generate, sample = UpdateMeasurement(), trainer._generate, trainer._generate_single_turn
     given = iter(repeat or ())
 
@@ -154,7 +154,7 @@ def _now() -> float:
 
 
 class _Clock(TrainerCallback):
-    """Note the seconds of each update, from the end of the one before."""
+    """Records the duration of each update in seconds, from the end of the previous one."""
 
     def __init__(self, found: UpdateMeasurement) -> None:
         self.found, self.begun = found, 0.0
@@ -169,7 +169,7 @@ class _Clock(TrainerCallback):
 
 
 def compared(found: UpdateMeasurement, other: UpdateMeasurement) -> dict[str, float]:
-    """Return how much loss and gradient norm of the first update differ, relative to `found`."""
+    """Return the relative differences of the first update's loss and gradient norm to those in `found`."""
 
     def relative(ours: float, theirs: float) -> float:
         return abs(ours - theirs) / max(abs(ours), 1e-12)

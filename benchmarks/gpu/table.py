@@ -1,4 +1,4 @@
-"""Write the figures of all parts as one JSON file and one Markdown table."""
+"""Write the results of all parts as a JSON file and a Markdown table."""
 
 from __future__ import annotations
 

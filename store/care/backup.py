@@ -1,7 +1,7 @@
-"""Back up a whole SQLite database with its images while others write to it, and restore such a backup.
+"""Back up an SQLite database with its images, even while it is written to, and restore such a backup.
 
-A backup is a folder that can be used as it is: a database with its images beside it, where the dashboard looks for
-them. Logs and checkpoints are not part of it.
+A backup is a folder that can be used directly: a database with its images next to it, where the dashboard looks for
+them. It does not include logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from store.media import files
 
 NAME = "vision-r1-zero.db"
 IMAGES = "vision-r1-zero-media"
-CUT_OFF = "The database was restored from a backup that was made while this ran. Resume the run."
+CUT_OFF = "The database was restored from a backup made while this job was running. Resume the run."
 
 
 class WrittenBackup(NamedTuple):
-    """The database that was written, the number of images beside it, and how many were missing or damaged already."""
+    """The database that was written, its number of images, and how many were already missing or damaged."""
 
     path: Path
     images: int
@@ -40,37 +40,39 @@ class WrittenBackup(NamedTuple):
 def backup(store: Store, folder: Path) -> WrittenBackup:
     """Copy the database and its images into a new or empty folder, and check the copy.
 
-    Raises StoreError when it is not an SQLite database, or when the folder cannot be written.
+    Raises StoreError if it is not an SQLite database, or if the folder cannot be written.
     """
-    source = _file_of(store, "back it up with pg_dump, and copy the images")
+    source = _file_of(store, "use pg_dump, and copy the images")
     if folder.is_dir() and any(folder.iterdir()):
-        raise StoreError(f"{folder} is not empty: name a new folder.")
+        raise StoreError(f"{folder} is not empty. Name a new folder.")
     unfinished = folder / f"{NAME}.unfinished"
     try:
         private.make_folder(folder)
         _copy_database(source, unfinished)
-        # The copy names every image it needs, and stored images never change, so they can be copied afterwards.
+        # The copy lists every image it needs, and stored images never change, so they can be copied afterwards.
         copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
         ownership.forget(unfinished)
         os.replace(unfinished, folder / NAME)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or name another.") from None
+        raise StoreError(
+            f"{folder} cannot be written ({error.strerror}). Free some space, or name another folder."
+        ) from None
     return WrittenBackup(folder / NAME, copied, lost)
 
 
 def restore(folder: Path, url: str) -> WrittenBackup:
-    """Create the database that `url` names from a backup, and close the jobs that ran when it was made.
+    """Create the database at `url` from a backup, and close the jobs that were running when it was made.
 
-    Raises StoreError when a database exists there, when the folder holds no sound backup, or one of a newer version.
+    Raises StoreError if a database exists there, or if the folder has no valid backup or one of a newer version.
     """
     target = sqlite_path(make_url(url))
     if target is None:
-        raise StoreError("A backup is an SQLite database: name a file with --db.")
+        raise StoreError("A backup can only be restored to an SQLite database. Name a file with --db.")
     for path in (target, Path(f"{target}-wal"), Path(f"{target}-shm")):
         if path.exists():
-            raise StoreError(f"There is {path} already: move it away, or name another database with --db.")
+            raise StoreError(f"{path} already exists. Move it away, or name another database with --db.")
     if not (folder / NAME).is_file():
-        raise StoreError(f"{folder} holds no {NAME}: name a folder that `python -m store backup` made.")
+        raise StoreError(f"{folder} has no {NAME}. Name a folder that `python -m store backup` wrote.")
     try:
         private.make_folder(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".restore-") as work:
@@ -81,19 +83,21 @@ def restore(folder: Path, url: str) -> WrittenBackup:
             copied, lost = files.copy(folder / IMAGES, media_place(target), _hashes(made))
             os.replace(made, target)
     except OSError as error:
-        raise StoreError(f"{target.parent} cannot be written ({error.strerror}): name another with --db.") from None
+        raise StoreError(
+            f"{target.parent} cannot be written ({error.strerror}). Name another location with --db."
+        ) from None
     return WrittenBackup(target, copied, lost)
 
 
 def _file_of(store: Store, advice: str) -> Path:
     path = sqlite_path(make_url(store.url))
     if path is None:
-        raise StoreError(f"{store.where} is no SQLite file: {advice}.")
+        raise StoreError(f"{store.where} is not an SQLite file: {advice}.")
     return path
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """Copy a consistent snapshot, whatever is written meanwhile. Raises StoreError if it or the copy is damaged."""
+    """Copy a consistent snapshot, even during writes. Raises StoreError if the database or the copy is damaged."""
     try:
         private.make_file(target)
         with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as connection:
@@ -102,9 +106,11 @@ def _copy_database(source: Path, target: Path) -> None:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
-        raise StoreError(f"{source} cannot be copied to {target.parent} ({error}): see that there is room.") from None
+        raise StoreError(
+            f"{source} cannot be copied to {target.parent} ({error}). Check that there is enough space."
+        ) from None
     if verdict != "ok":
-        raise StoreError(f"The copy of {source} is damaged ({verdict}): use another disk, or an older backup.")
+        raise StoreError(f"The copy of {source} is damaged ({verdict}). Use another disk or an older backup.")
 
 
 def _hashes(database: Path) -> list[str]:
@@ -113,7 +119,7 @@ def _hashes(database: Path) -> list[str]:
 
 
 def _settle(database: Path) -> None:
-    """Upgrade a restored database, close its active jobs (no process works on them here), and forget its workers."""
+    """Upgrade a restored database, close its active jobs, which no process here runs, and remove its workers."""
     store = open_store(str(database))
     try:
         for job in list_jobs(store, open_only=True):

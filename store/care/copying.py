@@ -1,6 +1,6 @@
-"""Copy a whole database to another one, for example from SQLite to PostgreSQL, and verify the copy.
+"""Copy a whole database to another, for example from SQLite to PostgreSQL, and verify the copy.
 
-Every table, row and image file is copied. Files in the output folders of runs stay where they are.
+Every table, row and image file is copied. Files in the output folders of runs are not.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ class CopiedTable(NamedTuple):
 
 
 def copy(source: Store, target: Store, said: Callable[[CopiedTable], None] = lambda copied: None) -> list[CopiedTable]:
-    """Copy every row and image, in one transaction on each side, so that runs can go on writing to `source`.
+    """Copy every row and image, in one transaction on each side, so that runs can continue to write to `source`.
 
-    `said` is called with each table once it is copied. Raises StoreError, with nothing stored, unless `target` is empty
-    and ends up with the same rows and images.
+    `said` is called with each copied table. Raises StoreError, with nothing stored, unless `target` is empty and ends
+    up with the same rows and images.
     """
     done = []
     with reading(source) as origin, writing(target) as place:
         if place.scalar(select(func.count()).select_from(Run)):
-            raise StoreError(f"{target.where} has runs already: name an empty database to copy to.")
+            raise StoreError(f"{target.where} already has runs. Name an empty database to copy to.")
         for table in Base.metadata.sorted_tables:
             if table is Database.__table__:
                 continue  # the copy keeps its own identity
             for rows in _chunks(origin, table):
                 place.execute(insert(table), rows)
             if _digest(origin, table) != _digest(place, table):
-                raise StoreError(f"Table {table.name} did not arrive as it was: nothing was stored.")
+                raise StoreError(f"The copy of table {table.name} differs from the original, so nothing was stored.")
             done.append(CopiedTable(table.name, place.scalar(select(func.count()).select_from(table)) or 0))
             said(done[-1])
         _go_on_counting(place)
@@ -89,5 +89,7 @@ def _copy_images(origin: Connection, source: Store, target: Store) -> int:
     hashes = origin.scalars(select(Base.metadata.tables["media"].c.sha256)).all()
     copied, lost = files.copy(source.media, target.media, hashes)
     if lost:
-        raise StoreError(f"{lost:,} images in {source.media} are gone or damaged: restore them; nothing was stored.")
+        raise StoreError(
+            f"{lost:,} images in {source.media} are missing or damaged, so nothing was stored. Restore them first."
+        )
     return copied

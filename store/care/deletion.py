@@ -1,4 +1,4 @@
-"""Delete a run for good: its rows, and its output folder if that is proved to be its own."""
+"""Delete a run permanently: its rows, and its output folder if that is marked as its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from store.runs import delete_run
 
 
 def delete(store: Store, run_id: int, uid: str) -> Path | None:
-    """Delete a run with everything it recorded, and return its output folder. Raises StoreError while a job is open.
+    """Delete a run with all of its data, and return its output folder. Raises StoreError if it has an open job.
 
-    Images stay, since other runs may show them: `store.care.orphans` removes those that no run needs.
+    Images stay, because other runs may show them; `store.care.orphans` removes those that no run needs.
     """
     folder = folder_of(store, uid)
     delete_run(store, run_id)
@@ -23,9 +23,9 @@ def delete(store: Store, run_id: int, uid: str) -> Path | None:
 
 
 def folder_of(store: Store, uid: str) -> Path | None:
-    """Return the run's output folder beside the database, or None if there is none that belongs to it."""
+    """Return the run's output folder next to the database, or None if no such folder belongs to it."""
     try:
         folder = ownership.folder_of(store, uid)
     except StoreError:
-        return None  # a uid that is no folder name
+        return None  # the uid is not a valid folder name
     return folder if ownership.owns(store, uid, folder) else None

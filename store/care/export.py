@@ -1,4 +1,4 @@
-"""Format completions and predictions for use elsewhere: as lines of JSON, and as a dataset to train on."""
+"""Export completions and predictions as lines of JSON, and as a dataset to train on."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def prediction_fields(uid: str, row: StoredPrediction) -> dict[str, Any]:
 
 
 def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) -> int:
-    """Write a dataset of the layout `folder` whose references are the reasoning of correct, well-formed rows.
+    """Write a dataset in the layout `folder` whose references are the reasoning of correct, well-formed rows.
 
-    Identical reasoning about one example is written once. Returns the number of traces written; raises StoreError when
-    there is none to write, when there are more than MOST_TRACES, or when the folder cannot be written.
+    Identical reasoning about one example is written once. Return the number of traces written. Raises StoreError if
+    there are none or more than MOST_TRACES, or if the folder cannot be written.
     """
     usable: dict[tuple[int, str], StoredCompletion] = {}
     for row in rows:
         if row.correct and row.wellformed and row.think_text and row.example_id is not None:
             usable.setdefault((row.example_id, row.think_text), row)
         if len(usable) > MOST_TRACES:
-            raise StoreError(f"More than {MOST_TRACES:,} right traces are selected: narrow the selection.")
+            raise StoreError(f"More than {MOST_TRACES:,} correct traces are selected. Narrow the selection.")
     known = get_examples(store, {example_id for example_id, _ in usable})
     lines = []
     try:
@@ -85,15 +85,17 @@ def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) 
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (folder / "examples.jsonl").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written ({error.strerror}): make room, or choose another.") from None
+        raise StoreError(
+            f"{folder} cannot be written ({error.strerror}). Free some space, or choose another folder."
+        ) from None
     if not lines:
         shutil.rmtree(folder, ignore_errors=True)
-        raise StoreError("No right and well-formed trace with an image is selected: select others to train on.")
+        raise StoreError("The selection has no correct, well-formed trace with an image. Select others to train on.")
     return len(lines)
 
 
 def _copy_images(store: Store, known: Iterable[StoredExample], folder: Path) -> dict[str, str]:
-    """Copy images into the folder; return their paths below it by hash, without those missing or damaged."""
+    """Copy images into the folder; return their relative paths by hash, without missing or damaged ones."""
     names = {}
     for sha256 in {sha256 for example in known for sha256 in example.images}:
         with suppress(files.Lost):

@@ -1,4 +1,4 @@
-"""Find and remove what no run needs any more: examples, images and output folders."""
+"""Find and remove examples, images and output folders that no run needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from store.media import files as media
 
 
 class Orphans(NamedTuple):
-    """Numbers of unused examples and images in the database, of stray files and folders, and their total bytes."""
+    """Numbers of unused examples and images in the database, stray files and folders, and their total size in bytes."""
 
     examples: int
     images: int
@@ -32,7 +32,7 @@ class Orphans(NamedTuple):
 
 
 def find(store: Store) -> Orphans:
-    """Return what could be removed now."""
+    """Return what can be removed."""
     with reading(store) as connection:
         examples = connection.scalar(select(func.count()).select_from(Example).where(_unused_examples())) or 0
         images = connection.scalars(select(Media.size).where(_unused_images())).all()
@@ -44,7 +44,7 @@ def find(store: Store) -> Orphans:
 
 
 def remove(store: Store) -> Orphans:
-    """Remove it and return what it was. Raises StoreError while a job or an indexing process is active."""
+    """Remove orphans and return what was removed. Raises StoreError if a job or indexing process is active."""
     found = find(store)
     with writing(store) as connection:
         _require_rest(connection)
@@ -63,11 +63,11 @@ def _require_rest(connection: Connection) -> None:
     at_work = select(Job.uid).where(Job.state.in_(ACTIVE)).limit(1)
     indexing = select(DatasetIndex.id).where(DatasetIndex.state.in_(("starting", "running"))).limit(1)
     if connection.scalar(at_work) or connection.scalar(indexing):
-        raise StoreError("A job or an indexing is at work, and may need them: wait until it has ended.")
+        raise StoreError("A job or an indexing process is running and may need them. Wait until it has ended.")
 
 
 def _unused_examples() -> ColumnElement[bool]:
-    """Return the condition that no answer belongs to an example, and no index shows it."""
+    """Return the condition that an example has no answers and is in no index."""
     answers = [~select(column).where(column == Example.id).exists() for column in _keeping_examples()]
     index = select(DatasetIndex.id).where(DatasetIndex.dataset == Example.dataset, DatasetIndex.split == Example.split)
     return and_(*answers, ~index.exists())
@@ -82,7 +82,7 @@ def _keeping_examples() -> Iterator[Column[Any]]:
 
 
 def _unused_images() -> ColumnElement[bool]:
-    """Return the condition that no used example shows an image."""
+    """Return the condition that no used example has an image."""
     unused = select(Example.id).where(_unused_examples())
     shown = select(ExampleImage.sha256).where(
         ExampleImage.sha256 == Media.sha256, ExampleImage.example_id.not_in(unused)

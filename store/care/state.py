@@ -35,16 +35,16 @@ COUNTED: dict[str, type[Base]] = {
 
 
 class DatabaseState(NamedTuple):
-    """Sizes in bytes; `size`, `log_size`, `mode` and `free` are None where it is no SQLite file."""
+    """Sizes are in bytes; `size`, `log_size`, `mode` and `free` are None unless the database is an SQLite file."""
 
     where: str
     driver: str
     schema: str
     size: int | None
     free: int | None
-    """Unused bytes inside the file, which are filled before it grows."""
+    """Unused bytes inside the file, which are used before it grows."""
     log_size: int | None
-    """Bytes of the write-ahead log, which cannot shrink while readers stay open."""
+    """Size of the write-ahead log, which cannot shrink while readers are open."""
     mode: str | None
     rows: dict[str, int]
     images: int
@@ -102,7 +102,7 @@ def belongings(store: Store, run_id: int) -> Belongings:
 
 
 def workers(store: Store) -> list[WorkerRow]:
-    """Return the processes that have registered to drain a host's queue, including dead ones."""
+    """Return the registered workers of all hosts, including dead ones."""
     columns = [Worker.__table__.c[name] for name in WorkerRow._fields]
     with reading(store) as connection:
         return [WorkerRow._make(row) for row in connection.execute(select(*columns).order_by(Worker.host))]

@@ -31,7 +31,7 @@ from store.media import files
 from store.runs import get_run, list_run_heads
 
 LEFT_OUT = frozenset(("checkpoint", "experiment_run", "step_summary", "metric_rollup", "rolled_up"))
-"""Tables of a run that mean nothing elsewhere, can be computed from the others, or are copied with what they join."""
+"""Tables of a run that have no meaning elsewhere, can be recomputed, or are copied with the rows that they join."""
 AT_ONCE = 200
 _RUN: Any = Run.__table__
 _COMPLETION: Any = Completion.__table__
@@ -39,19 +39,19 @@ _EXAMPLE: Any = Example.__table__
 _METRIC: Any = Metric.__table__
 _METRIC_NAME: Any = MetricName.__table__
 _AWAY = {_RUN: ("parent_id", "output_dir"), Job.__table__: ("log_path",)}
-"""Columns that refer to what stays behind."""
+"""Columns that refer to rows that are not transferred."""
 
 Ids = dict[Table, dict[int, int]]
-"""New ids by old ids, for each table."""
+"""New ids by old ids, per table."""
 
 
 def export_runs(store: Store, run_ids: Iterable[int], file: Path, *, completions: bool = True) -> None:
-    """Write runs to a new file; without `completions`, what they sampled while they trained stays behind.
+    """Write runs to a new file; without `completions`, completions sampled during training are left out.
 
     Raises StoreError while a job of one is open, or when the file cannot be written.
     """
     if file.exists():
-        raise StoreError(f"There is {file} already: name a new file.")
+        raise StoreError(f"{file} already exists. Name a new file.")
     unfinished = file.with_name(f"{file.name}.unfinished")
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -65,16 +65,18 @@ def export_runs(store: Store, run_ids: Iterable[int], file: Path, *, completions
         unfinished.replace(file)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise StoreError(f"{file} cannot be written ({error.strerror}): make room, or name another.") from None
+        raise StoreError(
+            f"{file} cannot be written ({error.strerror}). Free some space, or name another file."
+        ) from None
 
 
 def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | None = None) -> list[RunRef]:
-    """Import the runs of a file; `anew` gives them new uids, so that they can be imported again.
+    """Import the runs in a file; `anew` gives them new uids, so that they can be imported again.
 
     Of a file with several runs, those that are here already are left as they are.
 
-    Give the `sha256` of a file of our own to spare the check of its rows and images, which takes most of the time: any
-    other file is then refused.
+    With the `sha256` of a file of our own, rows and images are not checked, which takes most of the time; any other
+    file is then refused.
 
     Raises StoreError, with nothing stored, when the file is not an export or of a newer version, when it holds an
     invalid row or image, or when all of its runs are here already.
@@ -86,14 +88,14 @@ def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | N
             else:
                 unpack_known(file, Path(folder), sha256)
         except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-            raise StoreError(f"{file} cannot be read ({error}): export the run again.") from None
+            raise StoreError(f"{file} cannot be read ({error}). Export the run again.") from None
         brought = _opened(Path(folder))
         if sha256 is not None:
             brought = replace(brought, media=packed_images(file, Path(folder)))
         try:
             runs = list_run_heads(brought)[::-1]
             if not runs:
-                raise StoreError(f"{file} holds no run: export the run again.")
+                raise StoreError(f"{file} contains no run. Export the run again.")
             here = set() if anew else {run.uid for run in list_run_heads(store, uids=[run.uid for run in runs])}
             new = [run for run in runs if run.uid not in here] or runs
             return [copy_run(brought, store, run.id, anew=anew) for run in new]
@@ -104,18 +106,18 @@ def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | N
 def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False, completions: bool = True) -> RunRef:
     """Copy a run between two open databases, in one transaction except for its examples, which may exist already.
 
-    It stays in its experiments, which are created where they do not exist.
+    It stays in its experiments, which are created if necessary.
     """
     run = get_run(source, run_id)
     if list_jobs(source, run_id=run_id, open_only=True):
-        raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
+        raise StoreError(f"{run.name} has a job that has not ended. Stop the job, or wait for it.")
     uid = new_uid() if anew else run.uid
     where = _rows_of(run_id, completions)
     with reading(source) as there:
         ids: Ids = {_EXAMPLE: _bring_examples(source, target, _example_ids(there, where))}
         with writing(target) as here:
             if here.scalar(select(Run.id).where(Run.uid == uid)) is not None:
-                raise StoreError(f"The run {uid} is here already: delete it first, or take this one in with --anew.")
+                raise StoreError(f"The run {uid} already exists. Delete it first, or import this one with --anew.")
             ids[_METRIC_NAME] = _bring_metric_names(there, here, where[_METRIC])
             for table, condition in where.items():
                 _copy_rows(there, here, table, condition, ids, {"uid": uid} if table is _RUN else {}, anew)
@@ -125,7 +127,7 @@ def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False, c
 
 
 def owned() -> dict[Table, tuple[Column[Any], ...]]:
-    """Return the tables whose rows belong to a run, parents first, and the columns that point to a parent."""
+    """Return the tables whose rows belong to a run, parents first, with their foreign keys to parents."""
     found: dict[Table, tuple[Column[Any], ...]] = {_RUN: ()}
     for table in Base.metadata.sorted_tables:
         keys = sorted(table.foreign_keys, key=lambda key: key.parent.name)
@@ -136,7 +138,7 @@ def owned() -> dict[Table, tuple[Column[Any], ...]]:
 
 
 def _rows_of(run_id: int, completions: bool) -> dict[Table, ColumnElement[bool]]:
-    """Return, for each table, the condition that selects the run's rows."""
+    """Return the condition that selects the run's rows, by table."""
     where: dict[Table, ColumnElement[bool]] = {_RUN: _RUN.c.id == run_id}
     for table, links in owned().items():
         if table is not _RUN:
@@ -158,7 +160,7 @@ def _example_ids(there: Connection, where: Mapping[Table, ColumnElement[bool]]) 
 
 
 def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int, int]:
-    """Return new ids by old ids. Raises StoreError where another example of that name exists in the target."""
+    """Return new ids by old ids. Raises StoreError if the target has a different example of the same name."""
     ids: dict[int, int] = {}
     for start in range(0, len(wanted), AT_ONCE):
         known = get_examples(source, set(wanted[start : start + AT_ONCE]))
@@ -166,7 +168,9 @@ def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int
         there = get_examples(target, set(new))
         for (old, example), id in zip(known.items(), new, strict=True):
             if _asks(there[id]) != _asks(example):
-                raise StoreError(f"The example {example.name} is another one here: the run would be read wrongly.")
+                raise StoreError(
+                    f"The example {example.name} has different content in this database, so the run cannot be copied."
+                )
             ids[old] = id
     return ids
 
@@ -251,7 +255,7 @@ def _parts(there: Connection, table: Table, condition: ColumnElement[bool]) -> I
 
 
 def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
-    """Return the row for the target: with new ids, without secrets and without references to what stays behind."""
+    """Return the row for the target: with new ids, and without secrets and references to rows not transferred."""
     values = {name: value for name, value in row.items() if name != "id"}
     for key in table.foreign_keys:
         name = key.parent.name
@@ -262,7 +266,7 @@ def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
 
 
 def _opened(folder: Path) -> Store:
-    """Open the database in a folder with the images beside it, regardless of VR1Z_MEDIA."""
+    """Open the database in a folder with the images next to it, regardless of VR1Z_MEDIA."""
     return replace(open_store(str(folder / NAME)), media=folder / IMAGES)
 
 

@@ -1,7 +1,7 @@
-"""Turn an exported run of unknown origin into a database of ours, trusting nothing and executing nothing in it.
+"""Convert an exported run of unknown origin to a database of ours, without trusting or executing anything in it.
 
-The database in the file is never worked with. Its rows are read from plain columns of plain tables, under limits; each
-is checked and stored in a new database, of which every table and index was made here.
+The database in the file is not used directly. Its rows are read from plain columns of plain tables, under limits; each
+row is checked and stored in a new database, whose tables and indexes are all created here.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from store.media import files
 
 IMAGE = re.compile(rf"{IMAGES}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 MOST_UNPACKED = 200
-"""Highest compression ratio that is accepted for all members together: ordinary runs reach about ten."""
+"""Highest accepted compression ratio of all members together; ordinary runs reach about ten."""
 FREE_BYTES = 64 * 2**20
 """Members up to this many bytes may have any compression ratio."""
 DIRECTORY_BYTES = 32 * 2**20
-"""Bytes of the zip's directory, which is read at once: enough for a hundred thousand images."""
+"""Most bytes of the zip's directory, which is read at once; enough for a hundred thousand images."""
 VALUE_BYTES = 16 * 2**20
 SECONDS, SECONDS_A_MIB = 30.0, 1.0
-"""Seconds that reading may take."""
+"""Time limit for reading, in seconds."""
 INSTRUCTIONS = 50_000
-"""SQLite instructions between two looks at the clock."""
+"""SQLite instructions between checks of the time limit."""
 ROWS_AT_ONCE = 500
 RENAMED = {("completion", "steps"): "reasoning_steps", ("prediction", "steps"): "reasoning_steps"}
-"""What columns of older versions are called today, so that their values are checked."""
-HOLDS_NO_RUN = "{file} holds no run: name a file that `python -m store export-run` made."
+"""Present names of older versions' columns, so that their values are checked."""
+HOLDS_NO_RUN = "{file} contains no run. Name a file that `python -m store export-run` wrote."
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Make a database with the images beside it, `NAME` and `IMAGES` in the folder, from the file of a run.
+    """Create a database with its images, `NAME` and `IMAGES` in the folder, from the file of a run.
 
-    Raises StoreError, OSError, or one of `zipfile` where it is no such file.
+    Raises StoreError, OSError, or an exception of `zipfile` if it is not such a file.
     """
     raw = folder / "as-it-came"
     with zipfile.ZipFile(_with_short_directory(file)) as archive:
@@ -69,65 +69,66 @@ def unpack(file: Path, folder: Path) -> None:
         _rebuild(raw, folder / NAME, file)
     except (sqlite3.Error, SQLAlchemyError, UnicodeError, ValueError) as error:
         text = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise StoreError(f"{file} holds a database that cannot be read ({text}): export the run again.") from None
+        raise StoreError(f"The database in {file} cannot be read ({text}). Export the run again.") from None
     finally:
         raw.unlink()
 
 
 def unpack_known(file: Path, folder: Path, sha256: str) -> None:
-    """Make the database `NAME` in the folder from a file of our own, unchecked; its images stay in the file.
+    """Create the database `NAME` in the folder from a file of our own, unchecked; its images stay in the file.
 
-    Raises StoreError for any file with another hash, OSError, or one of `zipfile`.
+    Raises StoreError for a file with another hash, OSError, or an exception of `zipfile`.
     """
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != sha256:
-        raise StoreError(f"{file} is not the file that came with the project: check the project out again.")
+        raise StoreError(f"{file} is not the file that came with the project. Check out the project again.")
     with zipfile.ZipFile(file) as archive:
         archive.extract(NAME, folder)
 
 
 def packed_images(file: Path, folder: Path) -> Bucket:
-    """Return the place of the images in a file; what is asked for as a local file is kept in the folder."""
+    """Return the images in a file as a storage location; images needed as local files are kept in the folder."""
     return Bucket(f"zip://{IMAGES}::{file.absolute().as_uri()}", folder / IMAGES)
 
 
 def _with_short_directory(file: Path) -> Path:
-    """Return the file, unless reading the list of its members alone would exhaust the memory."""
+    """Return the file. Raises StoreError if just reading the list of its members would exhaust memory."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - 2**16 - 22))
         tail = stream.read()
     end = tail[tail.rfind(b"PK\5\6") :][:22]
     if len(end) == 22 and struct.unpack("<L", end[12:16])[0] > DIRECTORY_BYTES:
-        raise StoreError(f"{file} lists more files than a run has: export the run again.")
+        raise StoreError(f"{file} lists more files than a run has. Export the run again.")
     return file
 
 
 def _members(archive: zipfile.ZipFile, file: Path, folder: Path) -> list[zipfile.ZipInfo]:
-    """Return the members that an export writes; any others are ignored."""
+    """Return the members that an export writes; others are ignored."""
     wanted = {each.filename: each for each in archive.infolist() if each.filename == NAME or _image_of(each)}
     if NAME not in wanted:
         raise StoreError(HOLDS_NO_RUN.format(file=file))
     for each in wanted.values():
         if each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise StoreError(f"{each.filename} in {file} is packed in an unusual way: export the run again.")
+            raise StoreError(f"{each.filename} in {file} has an unsupported compression. Export the run again.")
         if _image_of(each) and each.file_size > files.MOST_BYTES:
             raise StoreError(
-                f"The image {each.filename} in {file} has {each.file_size >> 20:,} MiB: no image of ours is so large."
+                f"The image {each.filename} in {file} has {each.file_size >> 20:,} MiB, which "
+                "is too large for an export."
             )
     size = sum(each.file_size for each in wanted.values())
     if size > max(FREE_BYTES, MOST_UNPACKED * file.stat().st_size):
         largest = max(wanted.values(), key=lambda each: each.file_size)
-        raise StoreError(
-            f"{file} would unpack to {size / 2**20:,.0f} MiB, most of it {largest.filename}: no run packs that well."
-        )
+        raise StoreError(f"{file} is refused: it would unpack to {size / 2**20:,.0f} MiB, mostly {largest.filename}.")
     if size > shutil.disk_usage(folder).free:
-        raise StoreError(f"There is too little room in {folder} to unpack {file}: set TMPDIR to a larger disk.")
+        raise StoreError(
+            f"There is not enough space in {folder} to unpack {file}. Set TMPDIR to a folder on a larger disk."
+        )
     return list(wanted.values())
 
 
 def _image_of(member: zipfile.ZipInfo) -> str | None:
-    """Return the hash that names an image, or None for any other member."""
+    """Return the hash in an image's name, or None for any other member."""
     found = IMAGE.fullmatch(member.filename)
     return found.group(1) if found else None
 
@@ -136,7 +137,7 @@ def _unpack_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Pat
     data = archive.read(member)
     sha256 = str(_image_of(member))
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise StoreError(f"The image {sha256} is not what its name says: export the run again.")
+        raise StoreError(f"The content of image {sha256} does not match its name. Export the run again.")
     try:
         files.save(folder / IMAGES, data)
     except StoreError as error:
@@ -177,7 +178,7 @@ def _empty_database() -> bytes:
 
 
 def _older(target: Path, revision: str) -> MetaData:
-    """Create the tables of an older version, and return them."""
+    """Create and return the tables of an older version."""
     engine, tables = sqlite_engine(target, foreign_keys=False), MetaData()
     with engine.begin() as connection:
         upgrade.create(connection, revision)
@@ -187,7 +188,7 @@ def _older(target: Path, revision: str) -> MetaData:
 
 
 def _opened(raw: Path) -> sqlite3.Connection:
-    """Open the database as it came: read-only, under limits of time and size, and unable to run its own code."""
+    """Open the original database read-only, with limits of time and size, and unable to run code in it."""
     source = sqlite3.connect(f"file:{quote(str(raw))}?mode=ro&immutable=1", uri=True, isolation_level=None)
     source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
     source.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -211,14 +212,14 @@ def _revision(source: sqlite3.Connection, file: Path) -> str:
     row = source.execute("SELECT version_num FROM alembic_version").fetchone()
     revision = str(row[0]) if row else ""
     if not re.fullmatch("[0-9]{4}", revision) or revision == "0000":
-        raise StoreError(f"{file} holds a database of no version of ours: export the run again.")
+        raise StoreError(f"The database in {file} has an unknown version. Export the run again.")
     if revision > upgrade.HEAD:
-        raise StoreError(f"{file} was written by a newer version (schema {revision}): update this program.")
+        raise StoreError(f"{file} was written by a newer version (schema {revision}). Update this program.")
     return revision
 
 
 def _refuse_code(source: sqlite3.Connection, file: Path) -> None:
-    """Refuse anything that could compute: views, triggers, virtual tables, computed columns, expression indexes."""
+    """Refuse everything that could run code: views, triggers, virtual tables, computed columns, expression indexes."""
     found = source.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
     for kind, name, sql in found:
         what = None if kind in ("table", "index") else f"a {kind}"
@@ -227,11 +228,11 @@ def _refuse_code(source: sqlite3.Connection, file: Path) -> None:
         if what is None and kind == "table" and any(row[6] for row in _pragma(source, "table_xinfo", name)):
             what = "a table with computed columns"
         if what is None and kind == "index" and any(row[1] == -2 for row in _pragma(source, "index_xinfo", name)):
-            what = "an index of an expression"
+            what = "an index on an expression"
         if what is None and kind == "index" and " WHERE " in " ".join(str(sql).upper().split()):
-            what = "an index of some rows"
+            what = "a partial index"
         if what is not None:
-            raise StoreError(f"{file} holds {what} named {name!r}, which no run has: export the run again.")
+            raise StoreError(f"{file} contains {what} named {name!r}, which no export has. Export the run again.")
 
 
 def _pragma(source: sqlite3.Connection, name: str, about: str) -> list[Any]:
@@ -240,18 +241,18 @@ def _pragma(source: sqlite3.Connection, name: str, about: str) -> list[Any]:
 
 
 def _check_schema(source: sqlite3.Connection, known: MetaData, file: Path) -> None:
-    """Refuse a file that is damaged, or that does not have exactly the tables and columns of its version."""
+    """Refuse a file that is damaged or does not have exactly the tables and columns of its version."""
     names = [name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     for name in names:
         if name not in known.tables and name != "alembic_version" and not name.startswith("sqlite_"):
-            raise StoreError(f"{file} holds a table named {name!r}, which no run has: export the run again.")
+            raise StoreError(f"{file} contains a table named {name!r}, which no export has. Export the run again.")
     for table in known.tables.values():
         there = {row[1] for row in _pragma(source, "table_xinfo", table.name)}
         if missing := sorted(set(table.columns.keys()) - there):
-            raise StoreError(f"{file} holds no {table.name}.{missing[0]}: export the run again.")
+            raise StoreError(f"{file} has no column {table.name}.{missing[0]}. Export the run again.")
     (verdict,) = source.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise StoreError(f"{file} holds a damaged database ({verdict}): export the run again.")
+        raise StoreError(f"The database in {file} is damaged ({verdict}). Export the run again.")
     source.set_authorizer(_allowed)
 
 
@@ -271,7 +272,7 @@ def _take_rows(source: sqlite3.Connection, made: sqlite3.Connection, table: Tabl
         try:
             made.executemany(add, part)
         except sqlite3.IntegrityError as error:
-            raise StoreError(f"{file} holds rows of {table.name} that cannot be ({error}): export it again.") from None
+            raise StoreError(f"{file} has invalid rows in {table.name} ({error}). Export the run again.") from None
 
 
 def _decoded(row: dict[str, Any], is_json: set[str]) -> dict[str, Any]:
@@ -289,11 +290,11 @@ def _json(text: str) -> Any:
 
 
 _NO_JSON = float("nan")
-"""Stands for text that is not JSON: a value that no column accepts."""
+"""Replaces text that is not JSON; no column accepts this value."""
 
 
 def refuse_faults(table: Table, row: dict[str, Any], file: Path) -> None:
-    """Raise StoreError for the first column with an impossible value."""
+    """Raise StoreError for the first column with an invalid value."""
     for name, fault in checking.faults(table, row):
         what = f"{table.name} {row['id']}" if isinstance(row.get("id"), int) else table.name
         raise StoreError(f"{file} is refused: {name} of {what} {fault}. Export the run again.")
@@ -302,4 +303,4 @@ def refuse_faults(table: Table, row: dict[str, Any], file: Path) -> None:
 def _check_links(made: sqlite3.Connection, file: Path) -> None:
     dangling = made.execute("PRAGMA foreign_key_check").fetchone()
     if dangling is not None:
-        raise StoreError(f"{file} holds a row of {dangling[0]} that belongs to no {dangling[2]}: export the run again.")
+        raise StoreError(f"{file} has a row of {dangling[0]} without its {dangling[2]}. Export the run again.")

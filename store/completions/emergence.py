@@ -1,6 +1,6 @@
-"""Summaries of a run's completions by step: how form, reasoning and answers change. Read without texts.
+"""Read summaries of a run's completions by step (form, reasoning, answers), without reading texts.
 
-The summaries are written with each recorded step; `add_summaries` adds them to steps of older databases.
+Summaries are written with each recorded step; `add_summaries` adds them to steps of older databases.
 """
 
 from __future__ import annotations
@@ -29,55 +29,55 @@ SUMS = (
     *("compared", "over", "listed", "true", "variance"),
 )
 MOST_STEPS = 20
-"""Completions with more reasoning steps are counted in this last column."""
+"""The last column, which also counts completions with more reasoning steps."""
 TOKEN_BINS = 24
 MOST_SUMMARIES = 2048
-"""Most entries that are read for a run: more would take too long, and a screen could not show them."""
+"""Most summaries read per run; more would take too long, and a screen could not show them."""
 _UNREAD = -1
 STEPS_AT_ONCE = 50
-"""Steps summarized in one transaction, short enough for a trainer not to notice the wait."""
+"""Steps summarized in one transaction; short enough not to delay a trainer."""
 
 
 @dataclass(frozen=True)
 class Emergence:
-    """Arrays with one entry a step, in rising order. `sums` are those of `store.completions.summary`, by name."""
+    """Arrays with one entry per step, in ascending order. `sums` are those of `store.completions.summary`, by name."""
 
     step: NDArray[np.int64]
     sums: dict[str, Floats]
     groups: dict[str, Floats]
-    """Numbers of groups, by kind of liveness."""
+    """Numbers of groups by liveness."""
     covariance: dict[str, Floats]
-    """Within-group covariance of each reward component's raw value with the reward."""
+    """Within-group covariance of each component's unweighted value with the reward."""
     reasoning_steps: Floats
-    """Completions by counted reasoning steps, (steps, values); the last column holds what is beyond."""
+    """Numbers of completions by counted reasoning steps, shape (steps, values); the last column has all with more."""
     tokens: Floats
-    """Completions by length, (steps, bins), each bin `token_width` tokens wide."""
+    """Numbers of completions by length, shape (steps, bins); each bin is `token_width` tokens wide."""
     token_width: int
     mean_steps: Floats
     mean_tokens: Floats
     answer_entropy: Floats
-    """Bits; all unreadable answers count as one answer."""
+    """In bits; all unreadable answers count as one answer."""
     truth_entropy: Floats
-    """Bits, of the true counts of the same completions."""
+    """In bits, for the true counts of the same completions."""
     top_answer: Floats
-    """Share of the most frequent answer among the readable ones."""
+    """Share of the most frequent answer among readable answers."""
     top_truth: Floats
     every: int = 1
-    """Only every `every`-th summarized step is included."""
+    """Only every n-th summarized step is included, where n is this number."""
 
     def share(self, part: str, whole: str = "n") -> Floats:
-        """Return one sum as a share of another; NaN where the latter is 0."""
+        """Return one sum divided by another; NaN where the latter is 0."""
         return _ratio(self.sums[part], self.sums[whole])
 
     def liveness(self) -> dict[str, Floats]:
-        """Return the share of each kind of group."""
+        """Return the share of groups by liveness."""
         total = np.sum(list(self.groups.values()), axis=0)
         return {kind: _ratio(count, total) for kind, count in self.groups.items()}
 
     def movers(self, weights: Mapping[str, float]) -> dict[str, Floats]:
-        """Return each component's share of the reward's within-group variance; they sum to 1. NaN where it is 0.
+        """Return each component's share of the reward's within-group variance; NaN where the variance is 0.
 
-        A share is negative where the component goes against the reward.
+        The shares sum to 1. A share is negative where the component decreases as the reward increases.
         """
         return {
             name: _ratio(weights.get(name, 0.0) * covariance, self.sums["variance"])
@@ -86,12 +86,12 @@ class Emergence:
 
     @property
     def excess(self) -> Floats:
-        """Return the mean of counted steps minus true count, over well-formed completions."""
+        """Return the mean difference of counted steps and true count over well-formed completions."""
         return _ratio(self.sums["listed"] - self.sums["true"], self.sums["compared"])
 
 
 def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emergence:
-    """Return the summarized steps of a run: beyond `most`, every 2nd, 3rd …; empty arrays if there are none."""
+    """Return a run's summarized steps, or every 2nd, 3rd … of them if there are more than `most`; may be empty."""
     own = StepSummary.run_id == run_id
     number = func.row_number().over(order_by=StepSummary.step).label("number")
     numbered = select(StepSummary.step, cast(StepSummary.figures, Text).label("figures"), number).where(own).subquery()
@@ -99,13 +99,13 @@ def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emerg
         every = max(1, -(-connection.execute(select(func.count()).where(own)).scalar_one() // most))
         chosen = select(numbered.c.step, numbered.c.figures).where(numbered.c.number % every == 1 % every)
         rows = connection.execute(chosen.order_by(numbered.c.step)).all()
-    # Parsing all steps as one text takes half the time of parsing each.
+    # Parsing all steps as one text takes half the time of parsing each separately.
     figures = orjson.loads(f"[{','.join(row.figures for row in rows)}]")
     return replace(of_figures([row.step for row in rows], figures), every=every)
 
 
 def probed(store: Store, run_id: int) -> Emergence:
-    """Return the same from the finished probes of a run without training samples; an example counts as a group."""
+    """Return the same from the finished probes of a run without training completions; an example counts as a group."""
     probes = (Evaluation.run_id == run_id, Evaluation.kind == "probe", Evaluation.ended_at.is_not(None))
     with reading(store) as connection:
         found = connection.execute(
@@ -127,7 +127,7 @@ def _as_sampled(row: StoredPrediction) -> CompletionRow:
 
 
 def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Emergence:
-    """Return the summaries of `store.completions.summary.summarize`, one for each step, as arrays."""
+    """Convert the results of `store.completions.summary.summarize`, one per step, to arrays."""
     height = len(figures)
     names = sorted({name for each in figures for name in each["covariance"]})
     counted, lengths = _histogram(figures, "reasoning_steps"), _histogram(figures, "tokens")
@@ -151,7 +151,7 @@ def of_figures(steps: Sequence[int], figures: Sequence[Mapping[str, Any]]) -> Em
 
 
 class _Histogram(NamedTuple):
-    """Histograms of many steps, concatenated: at step number `row`, `n` completions have `value`."""
+    """Concatenated histograms of many steps: in the step with index `row`, `n` completions have `value`."""
 
     row: NDArray[np.int64]
     value: NDArray[np.int64]
@@ -161,7 +161,7 @@ class _Histogram(NamedTuple):
         return _Histogram(self.row[mask], self.value[mask], self.n[mask])
 
     def table(self, columns: NDArray[np.int64], width: int, height: int) -> Floats:
-        """Return counts, shape (height, width); `columns` holds the column of each entry."""
+        """Return counts of shape (height, width); `columns` has the column of each entry."""
         found = np.bincount(self.row * width + columns, self.n, minlength=height * width)
         return found.astype(float).reshape(height, width)
 
@@ -173,7 +173,7 @@ class _Histogram(NamedTuple):
         return _ratio(weighted, self.total(height))
 
     def entropy(self, height: int) -> Floats:
-        """Return the entropy of each step in bits, NaN where there are no completions."""
+        """Return the entropy of each step in bits; NaN without completions."""
         total = self.total(height)
         share = self.n / total[self.row]
         bits = np.bincount(self.row, -share * np.log2(share), minlength=height)
@@ -187,7 +187,7 @@ class _Histogram(NamedTuple):
 
 
 def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
-    """Return a histogram of many steps. JSON has turned the values into texts; few differ, so each is parsed once."""
+    """Return the histograms of many steps. JSON has values as text; few are distinct, so each is parsed only once."""
     found = [each[name] for each in figures]
     keys = list(chain.from_iterable(found))
     number = {key: _UNREAD if key == UNREAD else int(key) for key in set(keys)}
@@ -199,7 +199,7 @@ def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
 
 
 def thinned(found: Emergence, most: int) -> Emergence:
-    """Return at most `most` entries: neighbouring steps are merged under the first of them."""
+    """Return at most `most` entries by merging neighbouring steps; each entry has the first of its steps."""
     size = -(-len(found.step) // most)
     if size <= 1:
         return found
@@ -229,7 +229,7 @@ def thinned(found: Emergence, most: int) -> Emergence:
 
 
 def unsummarized(store: Store, run_id: int) -> list[int]:
-    """Return the steps that have completions but no summary."""
+    """Return the steps with completions but without a summary."""
     without = ~select(StepSummary.step).where(StepSummary.run_id == run_id, StepSummary.step == Step.step).exists()
     sampled = select(Completion.id).where(Completion.run_id == run_id, Completion.step == Step.step).exists()
     statement = select(Step.step).where(Step.run_id == run_id, without, sampled).order_by(Step.step)
@@ -238,7 +238,7 @@ def unsummarized(store: Store, run_id: int) -> list[int]:
 
 
 def add_summaries(store: Store, run_id: int, steps: Iterable[int]) -> None:
-    """Summarize up to STEPS_AT_ONCE steps whose completions are stored, in one transaction."""
+    """Summarize up to STEPS_AT_ONCE stored steps in one transaction."""
     rows = [{"run_id": run_id, "step": step, "figures": _figures(store, run_id, step)} for step in steps]
     if rows:
         with writing(store) as connection:

@@ -1,6 +1,6 @@
-"""Search a large number of completions: filters, orders, paging by key, text search under a time limit. Read-only.
+"""Search many completions with filters, orders, keyset pagination, and text search under a time limit. Read-only.
 
-Filters and orders read the index `ix_completion_facets` alone, so that each costs about the same; the texts of a page
+Filters and orders read only the index `ix_completion_facets`, so that each costs about the same; the texts of a page
 are read afterwards, by id."""
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from store.db.values import clean
 Range = tuple[float | None, float | None]
 """An inclusive range; None leaves an end open."""
 Place = tuple[float, int]
-"""Where a page ended: the value it is ordered by, and the id of its last completion."""
+"""The end of a page: the value by which it is ordered, and the id of its last completion."""
 FIRST_SLICE, LAST_SLICE = 1000, 64_000
 
 CHUNK = 250
 """Texts read in one query."""
 BEYOND = 1e300
-"""Stands for a missing value, which comes last in either direction."""
+"""Replaces a missing value, which is sorted last in either direction."""
 ORDERS: dict[str, ColumnElement[Any]] = {
     "step": Completion.__table__.c.step,
     "reward": Completion.__table__.c.reward,
@@ -36,7 +36,7 @@ ORDERS: dict[str, ColumnElement[Any]] = {
 
 
 class TraceFilter(NamedTuple):
-    """What completions must match; None means any."""
+    """A filter of completions; None means any."""
 
     run_id: int | None = None
     step: Range = (None, None)
@@ -63,7 +63,7 @@ LATEST = Order("step", True)
 
 
 class FoundPage(NamedTuple):
-    """`after` is where the next page begins, or None at the end."""
+    """`after` is where the next page begins; None on the last page."""
 
     rows: list[StoredCompletion]
     after: Place | None
@@ -77,7 +77,7 @@ def count_found(store: Store, wanted: TraceFilter) -> int:
 def find_completions(
     store: Store, wanted: TraceFilter, order: Order = LATEST, *, after: Place | None = None, limit: int
 ) -> FoundPage:
-    """Return a page of completions; `after` is the one of the previous page."""
+    """Return a page of completions; `after` is that of the previous page."""
     places = _places(store, wanted, order, after, limit)
     rows = get_completions(store, [id for _, id in places])
     return FoundPage(rows, places[-1] if len(places) == limit else None)
@@ -86,9 +86,9 @@ def find_completions(
 def scan_completions(
     store: Store, wanted: TraceFilter, matches: Matcher, order: Order = LATEST
 ) -> Iterator[int | None]:
-    """Yield, for each text in order, the id of its completion if it matches, else None. Raises what the matcher raises.
+    """Yield for each text in order the completion's id if it matches, or else None. Raises what the matcher raises.
 
-    No transaction stays open between two of them, so that a caller can stop at any time and continue later.
+    No transaction stays open between two texts, so that a caller can stop at any time and continue later.
     """
     for places in _slices(store, wanted, order):
         for start in range(0, len(places), CHUNK):
@@ -102,7 +102,7 @@ def scan_completions(
 def iter_found(
     store: Store, wanted: TraceFilter, order: Order = LATEST, matches: Matcher | None = None
 ) -> Iterator[StoredCompletion]:
-    """Yield all matches in batches: no transaction stays open, and memory stays small."""
+    """Yield all matches, read in batches: no transaction stays open, and little memory is used."""
     for places in _slices(store, wanted, order):
         for start in range(0, len(places), CHUNK):
             rows = get_completions(store, [id for _, id in places[start : start + CHUNK]])
@@ -110,7 +110,7 @@ def iter_found(
 
 
 def _slices(store: Store, wanted: TraceFilter, order: Order) -> Iterator[list[Place]]:
-    """Yield all positions in order, in slices: small ones first for an early result, then larger, for fewer queries."""
+    """Yield all positions in order, in slices: small ones first for early results, then larger for fewer queries."""
     size = FIRST_SLICE
     after: Place | None = None
     while places := _places(store, wanted, order, after, size):

@@ -1,4 +1,4 @@
-"""Read gold answers: the count that an annotation states, in whatever form datasets hold it."""
+"""Parse gold answers: the count in an annotation, in any format that datasets use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from store.trace import BOX, parse, read_count
 
 _WHOLE = re.compile(r"([0-9]{1,9})[.]0+")
 _LAST_LINE = re.compile(r"####\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}|[0-9]{1,9})\s*[.]?\s*\Z")
-"""How GSM8K ends its solutions; commas separate thousands there."""
+"""The end of GSM8K's solutions, where commas separate thousands."""
 
 
 def count(gold: Any) -> int | None:
-    """Return a gold answer if it is a count of at most nine digits, as a number, a word, in a tag or in a box."""
+    """Return a gold answer as a count of at most nine digits, from a number, a word, a tag or a box; otherwise None."""
     if isinstance(gold, list) and len(gold) == 1:
         gold = gold[0]
     if isinstance(gold, bool):
@@ -28,7 +28,7 @@ def count(gold: Any) -> int | None:
 
 
 def marked(text: str) -> int | None:
-    """Return the count that a solution marks as its answer: by an answer tag, a box, or `####` before the last line."""
+    """Return the count marked as the answer of a solution, by an answer tag, a box or `####` in the last line."""
     if "<answer>" in text:
         return parse(text, "direct").answer
     if BOX in text:

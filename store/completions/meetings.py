@@ -1,4 +1,4 @@
-"""Where else an example was answered: at other steps, and in other runs."""
+"""Find where else an example was answered: at other steps and in other runs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Meeting(NamedTuple):
     reward: float | None
     """Mean reward."""
     best_id: int
-    """Id of a right answer if there is one, else of the first."""
+    """Id of a correct answer if there is one, or else of the first."""
 
 
 def list_meetings(store: Store, example_id: int) -> list[Meeting]:
-    """Return every step at which a run trained on an example, run after run; at most MOST_MEETINGS."""
+    """Return all steps at which runs trained on an example, by run; at most MOST_MEETINGS."""
     place = (Completion.run_id, Completion.step)
     statement = select(*place, *_counts(Completion)).where(Completion.example_id == example_id)
     with reading(store) as connection:
@@ -35,7 +35,7 @@ def list_meetings(store: Store, example_id: int) -> list[Meeting]:
 
 
 def list_predicted_meetings(store: Store, example_id: int) -> list[Meeting]:
-    """Return every step at which a run was evaluated on an example, run after run; at most MOST_MEETINGS."""
+    """Return all steps at which runs were evaluated on an example, by run; at most MOST_MEETINGS."""
     place = (Evaluation.run_id, Evaluation.step)
     statement = select(*place, *_counts(Prediction)).join(Evaluation, Evaluation.id == Prediction.evaluation_id)
     with reading(store) as connection:

@@ -1,7 +1,7 @@
-"""Match a text against a search: a substring in any case, or a regular expression.
+"""Match texts against a search: a substring or a regular expression, ignoring case.
 
-Python's `re` and `regex` can be made to compile and match for ever by a short expression. RE2 compiles within a fixed
-memory, matches in time linear in the text, and lets other threads run meanwhile."""
+A short expression can make Python's `re` and `regex` compile or match forever. RE2 compiles within fixed memory,
+matches in time linear in the length of the text, and lets other threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from store.db.connection import StoreError
 
 LONGEST_PATTERN = 300
 LARGEST_PROGRAM = 2500
-"""Highest number of instructions in a compiled expression; each may look at every byte of a text."""
+"""Most instructions in a compiled expression; each may read every byte of a text."""
 MEMORY = 8 * 2**20
-"""Bytes that an expression may use while it is compiled and matched."""
+"""Most bytes of memory for compiling and matching an expression."""
 MATCH_SECONDS = 0.1
-"""Seconds, for one text."""
+"""Time limit in seconds for one text."""
 Matcher = Callable[[str], bool]
-_TOO_LARGE = "The expression is too large: shorten it, or lower its repetitions."
+_TOO_LARGE = "The expression is too large. Shorten it, or lower its repetition counts."
 _ADVICE = {
-    "invalid perl operator": "look-around and atomic groups are not supported, leave them out",
-    "invalid escape sequence": "back-references are not supported, leave it out",
-    "invalid repetition size": "lower it to 1,000, also in all where one repetition is inside another",
+    "invalid perl operator": "look-around and atomic groups are not supported",
+    "invalid escape sequence": "back-references are not supported",
+    "invalid repetition size": "the limit is 1,000, also for the product of nested repetitions",
 }
 
 
 def containing(words: str) -> Matcher:
-    """Return a matcher of texts that contain `words`, in any case."""
+    """Return a matcher for texts that contain `words`, ignoring case."""
     wanted = words.casefold()
     return lambda text: wanted in text.casefold()
 
 
 def matching(pattern: str) -> Matcher:
-    """Return a matcher of texts in which the expression (RE2's syntax) is found, in any case.
+    """Return a matcher for texts in which the expression (RE2 syntax) is found, ignoring case.
 
-    Raises StoreError when the expression is invalid or too large; the matcher raises it after a text that took too
+    Raises StoreError if the expression is invalid or too large; the matcher raises it after a text that took too
     long.
     """
     if len(pattern) > LONGEST_PATTERN:
-        raise StoreError(f"The expression is longer than {LONGEST_PATTERN} characters: shorten it.")
+        raise StoreError(f"The expression is longer than {LONGEST_PATTERN} characters. Shorten it.")
     try:
         compiled = re2.compile(_bytes(pattern), _options())
     except re2.error as error:
         raise StoreError(_explained(error)) from None
     finally:
-        re2.purge()  # otherwise it keeps the last 128 expressions in memory
+        re2.purge()  # otherwise the last 128 expressions stay in memory
     if compiled.programsize > LARGEST_PROGRAM:
         raise StoreError(_TOO_LARGE)
 
@@ -55,7 +55,7 @@ def matching(pattern: str) -> Matcher:
         begin = time.perf_counter()
         found = compiled.search(_bytes(text)) is not None
         if time.perf_counter() - begin > MATCH_SECONDS:
-            raise StoreError(f"The expression needs more than {MATCH_SECONDS} s for one text: make it simpler.")
+            raise StoreError(f"The expression takes more than {MATCH_SECONDS} s for one text. Simplify it.")
         return found
 
     return matches
@@ -76,5 +76,5 @@ def _explained(error: Exception) -> str:
     reason = str(error.args[0].decode("utf-8", errors="replace") if isinstance(error.args[0], bytes) else error)
     if "too large" in reason:
         return _TOO_LARGE
-    advice = next((words for sign, words in _ADVICE.items() if reason.startswith(sign)), "correct it")
-    return f"This is not a regular expression of RE2 ({reason}): {advice}."
+    advice = next((words for sign, words in _ADVICE.items() if reason.startswith(sign)), "check the syntax")
+    return f"The regular expression is invalid ({reason}): {advice}."

@@ -20,7 +20,7 @@ def get_step_bounds(store: Store, run_id: int) -> StepBounds | None:
     """Return the first and last step with completions, and the number of such steps; None without any."""
     own = select(func.min(Completion.step).label("step")).where(Completion.run_id == run_id)
     steps = own.cte("steps", recursive=True)
-    # Skip from step to step by the index: counting half a million completions would take ten times as long.
+    # Skip from step to step in the index: counting half a million completions would take ten times as long.
     following = own.where(Completion.step > steps.c.step).scalar_subquery()
     steps = steps.union_all(select(following).where(steps.c.step.is_not(None)))
     statement = select(func.min(steps.c.step), func.max(steps.c.step), func.count(steps.c.step))
@@ -53,7 +53,7 @@ def get_completion(store: Store, id: int) -> StoredCompletion:
 
 
 def get_completions(store: Store, ids: Sequence[int]) -> list[StoredCompletion]:
-    """Return completions in the order of `ids`; those that are gone are left out."""
+    """Return completions in the order of `ids`; missing ones are left out."""
     found: dict[int, StoredCompletion] = {}
     with reading(store) as connection:
         for start in range(0, len(ids), PAGE):
@@ -74,9 +74,9 @@ def list_completions(
     limit: int = 50,
     offset: int = 0,
 ) -> list[StoredCompletion]:
-    """Return completions by step, group and index: of one run, or of one example in all runs (`run_id` None).
+    """Return completions by step, group and index: those of one run, or of one example in all runs (`run_id` None).
 
-    `steps` is a range, both ends included; `contains` is searched in the text, without regard to case.
+    `steps` is an inclusive range; `contains` is searched in the text, ignoring case.
     """
     statement = _completions(run_id)
     if steps is not None:
@@ -98,7 +98,7 @@ def list_completions(
 def list_texts(
     store: Store, run_id: int, steps: Sequence[int], limit: int
 ) -> dict[int, list[tuple[str, dict[str, Any] | None]]]:
-    """Return the first texts of each step with the `meta` of their examples; quick, since it reads no other column."""
+    """Return the first texts of each step with the `meta` of their examples; fast, because it reads no other column."""
     place = func.row_number().over(partition_by=Completion.step, order_by=WITHIN_STEP)
     ranked = select(Completion.id, place.label("place")).where(Completion.run_id == run_id, Completion.step.in_(steps))
     first = ranked.subquery()
@@ -117,7 +117,7 @@ def list_texts(
 
 
 def iter_completions(store: Store, run_id: int) -> Iterator[StoredCompletion]:
-    """Yield all completions of a run by step, in batches: no transaction stays open, and memory stays small."""
+    """Yield all completions of a run by step, read in batches: no transaction stays open, and little memory is used."""
     place = (Completion.step, Completion.id)
     statement = _completions(run_id).order_by(*place).limit(PAGE)
     after: tuple[int, int] | None = None

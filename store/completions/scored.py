@@ -1,6 +1,6 @@
-"""A text with what its grammar and its rewards say about it.
+"""Combine a text with the result of parsing it and its rewards.
 
-One function serves training completions and evaluation predictions, so that `correct` means the same for both.
+Training completions and evaluation predictions share this function, so that `correct` means the same for both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from store.trace import Form
 
 
 def weighted_sum(components: dict[str, float | None], weights: dict[str, float]) -> float | None:
-    """Return the weighted sum over the components that have a value, or None if none has."""
+    """Return the weighted sum over components with a value; None if there are none."""
     present = [weights[name] * value for name, value in components.items() if value is not None and name in weights]
     return sum(present) if present else None
 

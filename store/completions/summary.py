@@ -1,6 +1,6 @@
 """Summarize the completions of one step. Pure functions.
 
-Every figure is a sum or a count, so that steps can be merged by adding.
+Every value is a sum or a count, so that steps can be merged by addition.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from store.db.rows import CompletionRow, TraceFields
 from store.db.values import finite
 
 SAME = 1e-6
-"""Rewards that differ by less give no gradient."""
+"""Rewards that differ by less count as equal, as they give no gradient."""
 UNREAD = "none"
-"""Stands for the answer of completions without a readable count."""
+"""Replaces the answer of completions without a readable count."""
 LIVENESS = ("accuracy", "style", "right", "wrong", "live", "dead")
-"""Kinds of groups: live with right and wrong answers; live otherwise; dead, all right; dead otherwise. The last two are
-live and dead groups whose answers were not judged."""
+"""Kinds of groups: live with right and wrong answers; live otherwise; dead with only right answers; dead otherwise. The
+last two are live and dead groups whose answers were not judged."""
 _NUMBER = re.compile(r"[0-9]+")
 
 
 def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -> dict[str, Any]:
-    """Return the figures of one step's completions; `truths` has the true count by example id.
+    """Summarize one step's completions; `truths` has the true count by example id.
 
     Counts of completions: `n`, `wellformed`, `truncated`, `judged` (known to be right or wrong), `right`, `stepped`
-    (with a counted step), `several` (more than one answer), `distinct` (texts), and of the well-formed whose true count
-    is known `compared`, those with more steps than that `over`, with the sums `listed` (steps) and `true` (counts).
-    Histograms, value to completions: `reasoning_steps`, `tokens`, `answers`, `truths`. Of groups of two or more:
-    `groups` by LIVENESS. Sums over all groups: `variance` and, by component, `covariance` of its raw value with the
-    reward.
+    (with a counted step), `several` (more than one answer) and `distinct` (texts). Among well-formed ones whose true
+    count is known: `compared` counts them, `over` counts those with more steps than the true count, and `listed` and
+    `true` are the sums of steps and true counts. Histograms that map values to numbers of completions:
+    `reasoning_steps`, `tokens`, `answers`, `truths`. For groups of two or more: `groups` by LIVENESS. Sums over all
+    groups: `variance` of the reward and, by component, `covariance` of its unweighted value with the reward.
     """
     known = [(row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None]
     compared = [(row.reasoning_steps, truth) for row, truth in known if truth is not None]
@@ -58,7 +58,7 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
 
 
 def answers_twice(row: CompletionRow) -> bool:
-    """Return whether a text bets on several counts, in several answer blocks or in one that cannot be read."""
+    """Return whether a text gives several counts, in several answer blocks or in one that cannot be parsed."""
     if row.answer_span is None:
         return row.text.count("<answer>") > 1
     return row.answer is None and len(_NUMBER.findall(row.text, *row.answer_span)) > 1
@@ -84,7 +84,7 @@ def _of_groups(rows: Sequence[CompletionRow]) -> dict[str, Any]:
 
 
 def liveness(group: Sequence[CompletionRow]) -> str:
-    """Return the LIVENESS of a group whose completions, two at least, all have a reward."""
+    """Return the LIVENESS of a group of at least two completions, all with a reward."""
     verdicts = {row.correct for row in group}
     if None in verdicts:
         return "dead" if is_dead(group) else "live"
@@ -94,18 +94,18 @@ def liveness(group: Sequence[CompletionRow]) -> str:
 
 
 def is_dead(group: Sequence[TraceFields]) -> bool:
-    """Return whether a group teaches nothing: two rewards or more are known, and all of them are equal."""
+    """Return whether a group gives no gradient: at least two rewards are known, and all are equal."""
     rewards = [row.reward for row in group if finite(row.reward) is not None]
     return len(rewards) > 1 and not differ(rewards)
 
 
 def differ(rewards: Iterable[float | None]) -> bool:
-    """Return whether the known rewards of a group are not all the same."""
+    """Return whether the known rewards of a group differ."""
     known = [reward for reward in map(finite, rewards) if reward is not None]
     return len(known) > 1 and max(known) - min(known) >= SAME
 
 
 def right_share(rows: Sequence[TraceFields]) -> float | None:
-    """Return the share of right answers among those known to be right or wrong; None without any."""
+    """Return the share of right answers among those known to be right or wrong; None if there are none."""
     judged = [row.correct for row in rows if row.correct is not None]
     return sum(judged) / len(judged) if judged else None

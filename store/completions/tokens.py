@@ -1,4 +1,4 @@
-"""Per-token figures of policy and base: written by the trainer, read by the trace inspector."""
+"""Store and read per-token measurements of policy and base, which the trainer makes and the trace inspector shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.db.sql import upsert
 from store.db.values import finite
 
 DIGITS = 4
-"""Decimals of a nat that are stored: a screen shows two."""
+"""Decimals of a nat that are stored; screens show two."""
 ADD_SAMPLED = (
     "INSERT INTO completion_tokens (completion_id, step, exact, ends, entropy, logp, base_logp) VALUES "
     '((SELECT id FROM completion WHERE run_id = ? AND step = ? AND "group" = ? AND "index" = ? AND generation = ?), '
@@ -26,7 +26,7 @@ ADD_SAMPLED = (
 def add_sampled(
     cursor: DriverCursor, run_id: int, step: int, rows: Sequence[CompletionRow], measured: Mapping[int, TokenRow]
 ) -> None:
-    """Add figures of completions that this transaction has just stored for `step`, by their index in `rows`."""
+    """Add measurements of completions that this transaction has just stored for `step`, by their index in `rows`."""
     added = []
     for place, tokens in measured.items():
         row = rows[place]
@@ -36,9 +36,9 @@ def add_sampled(
 
 
 def put_tokens(store: Store, completion_id: int, tokens: TokenRow, *, step: int) -> None:
-    """Store figures measured later, under the weights after `step` updates, in place of earlier ones.
+    """Store measurements made later, with the weights after `step` updates, in place of earlier ones.
 
-    Raises StoreError when the completion does not exist.
+    Raises StoreError if the completion does not exist.
     """
     values = {"step": step, "exact": False, **_lists(tokens)}
     with writing(store) as connection:
@@ -47,7 +47,7 @@ def put_tokens(store: Store, completion_id: int, tokens: TokenRow, *, step: int)
 
 
 def get_tokens(store: Store, completion_id: int) -> StoredTokens | None:
-    """Return the figures of a completion, or None if none were measured."""
+    """Return the measurements of a completion, or None if its tokens were not measured."""
     columns = CompletionTokens.__table__.c
     statement = select(columns.step, columns.exact, columns.ends, columns.entropy, columns.logp, columns.base_logp)
     with reading(store) as connection:

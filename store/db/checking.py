@@ -1,6 +1,6 @@
-"""Check a row column by column (type, range, length, shape) against the schema's columns.
+"""Check the columns of a row (type, range, length, shape) against the schema.
 
-For rows of foreign origin, and for stored rows, whatever program wrote them.
+For rows from elsewhere, and for stored rows, which another program may have written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from store.db.domains import FiguresObject, JsonList, JsonObject, NumbersObject
 from store.db.values import clean
 
 MOST = 1e100
-"""Largest absolute value of a number: sums and squares of such numbers stay finite."""
+"""Largest absolute value of a number, so that sums and squares stay finite."""
 MOST_INTEGER = 2**31 - 1
 """The largest value of an INTEGER column in PostgreSQL; SQLite's are larger."""
 DEEPEST = 40
@@ -24,11 +24,11 @@ DEEPEST = 40
 UIDS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 
 Check = Callable[[Any], str | None]
-"""Returns what is wrong with a value that is not NULL, or None."""
+"""Returns what is wrong with a value other than NULL, or None."""
 
 
 def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name of each column whose value in `row` cannot be what it should, and why."""
+    """Yield the name of each column with an invalid value in `row`, and what is wrong."""
     for name, nullable, check in _checks(table, frozenset(row)):
         value = row[name]
         fault = (None if nullable else "is missing") if value is None else check(value)
@@ -48,10 +48,10 @@ def _checks(table: Table, names: frozenset[str]) -> tuple[tuple[str, bool, Check
 
 
 def check_of(column: Column[Any]) -> Check:
-    """Return the check of a column's values that are not NULL."""
+    """Return the check for a column's values other than NULL."""
     kind = column.type
     if (words := column.info.get("one_of")) is not None:
-        return lambda value: None if value in words else f"is none of {', '.join(words)}: {_shown(value)}"
+        return lambda value: None if value in words else f"is not one of {', '.join(words)}: {_shown(value)}"
     if column.info.get("names_files"):
         return _uid(getattr(kind, "length", None) or MOST_INTEGER)
     if isinstance(kind, Boolean):
@@ -66,7 +66,7 @@ def check_of(column: Column[Any]) -> Check:
         return _json(kind)
     if isinstance(kind, String):
         return _text(kind.length or math.inf)
-    raise TypeError(f"There is no check for {kind!r}.")
+    raise TypeError(f"No check exists for {kind!r}.")
 
 
 def _whole(least: int, most: int) -> Check:
@@ -93,17 +93,17 @@ def _text(longest: float) -> Check:
             return f"is not a text: {_shown(value)}"
         if len(value) > longest:
             return f"is longer than {longest:,} characters"
-        return None if clean(value) == value else "holds what is no character"
+        return None if clean(value) == value else "contains an invalid character"
 
     return check
 
 
 def _uid(longest: int) -> Check:
-    """Return a check for uids, which name files and folders and stand in URLs."""
+    """Return a check for uids, which occur in file names and URLs."""
 
     def check(value: Any) -> str | None:
         is_name = isinstance(value, str) and 0 < len(value) <= longest and UIDS.issuperset(value)
-        return None if is_name else f"is not made of letters and digits: {_shown(value)}"
+        return None if is_name else f"does not consist of letters and digits: {_shown(value)}"
 
     return check
 
@@ -118,7 +118,7 @@ def _json(kind: Any) -> Check:
             return f"is not {called}: {_shown(value)}"
         if isinstance(kind, NumbersObject | FiguresObject):
             odd = next((name for name, item in value.items() if not is_leaf(name, item)), None)
-            return None if odd is None else f"holds something else than a number under {_shown(odd)}"
+            return None if odd is None else f"contains a value that is not a number under {_shown(odd)}"
         return _fault_inside(value)
 
     return check
@@ -140,23 +140,23 @@ def _is_figure(name: str, value: Any) -> bool:
 
 
 def _fault_inside(value: Any) -> str | None:
-    """Return what is wrong with JSON of unknown shape: non-finite or huge numbers, or endless nesting."""
+    """Return what is wrong with JSON of any shape: numbers that are not finite or too large, or too deep nesting."""
     level = [value]
     for _ in range(DEEPEST):
         if not level:
             return None
         for item in level:
             if isinstance(item, float | int) and not -MOST <= item <= MOST:
-                return "holds a number that is too large, or none"
+                return "contains a number that is too large or not finite"
             if isinstance(item, str) and clean(item) != item:
-                return "holds what is no character"
+                return "contains an invalid character"
         level = [
             inner
             for item in level
             if isinstance(item, list | dict)
             for inner in (item if isinstance(item, list) else (*item, *item.values()))
         ]
-    return f"holds lists and objects more than {DEEPEST} deep"
+    return f"is nested more than {DEEPEST} levels deep"
 
 
 def empty(column: Column[Any]) -> Any:

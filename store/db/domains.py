@@ -1,6 +1,6 @@
-"""Column types that state more than SQL does: ranges, and shapes of JSON. `store.db.checking` enforces them.
+"""Column types with constraints that SQL lacks: ranges and shapes of JSON. `store.db.checking` enforces them.
 
-Reading always returns the declared shape: an empty value if somebody stored another one.
+Reading always returns the declared shape; another stored shape is read as an empty value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SeedInteger(Integer):
 
 class MomentFloat(Double[float]):
     least, most = 0.0, 253402300799.0
-    """The end of the year 9999, the last that calendars can show."""
+    """The end of the year 9999, the last that Python's dates support."""
 
 
 class JsonObject(TypeDecorator[Any]):
@@ -55,7 +55,7 @@ class NumbersObject(JsonObject):
 
 
 class FiguresObject(JsonObject):
-    """Numbers or null, by name; under names that begin with `by_`, pairs of numbers by what is counted."""
+    """Numbers or null, by name; under names that begin with `by_`, pairs of numbers by the value counted."""
 
     cache_ok = True
 

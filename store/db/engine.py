@@ -1,6 +1,6 @@
-"""Open the database: find it, and check that its place is fit for one.
+"""Open the database: find it, and check that its location is suitable.
 
-The default is an SQLite file; PostgreSQL, by its SQLAlchemy URL, is for several machines.
+The default is an SQLite file. For several machines, use PostgreSQL with an SQLAlchemy URL.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DEFAULT_URL = "sqlite:///data/vision-r1-zero.db"
 URL_VARIABLE = "VR1Z_DATABASE_URL"
 MEDIA_VARIABLE = "VR1Z_MEDIA"
 MEDIA_FOLDER, CACHE_FOLDER = "-media", "-media-cache"
-"""Suffix of the images' folder beside a database."""
+"""Suffix of the images' folder next to a database."""
 # fmt: off
 NETWORK_FILE_SYSTEMS = frozenset((
     "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone",
@@ -55,9 +55,9 @@ NETWORK_FILE_SYSTEMS = frozenset((
 
 
 def database_url(option: str | None = None) -> str:
-    """Return `option`, else VR1Z_DATABASE_URL of the environment, else the default.
+    """Return `option`, or else the environment variable VR1Z_DATABASE_URL, or else the default.
 
-    A path is accepted; paths become absolute, so that a process in another folder means the same file.
+    A path is accepted, too. Paths become absolute, so that a process in another folder finds the same file.
     """
     text = option or os.environ.get(URL_VARIABLE) or DEFAULT_URL
     if "://" not in text:
@@ -65,7 +65,7 @@ def database_url(option: str | None = None) -> str:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise StoreError(f"{text!r} is not a database URL: write a path or sqlite:///PATH.") from None
+        raise StoreError(f"{text!r} is not a database URL. Write a path or sqlite:///PATH.") from None
     return _absolute(url.database) if sqlite_path(url) and url.database else text
 
 
@@ -77,7 +77,7 @@ def _absolute(path: str) -> str:
 def open_store(
     url: str | None = None, *, readonly: bool = False, must_exist: bool = False, busy_seconds: float | None = None
 ) -> Store:
-    """Open a database; a writer upgrades it first, or creates it unless it `must_exist`.
+    """Open a database, which is first upgraded unless `readonly`, and created unless it `must_exist`.
 
     Raises StoreError when it cannot be used. A read-only store can never change a row. `busy_seconds` is how long a
     write waits for another program's write to an SQLite file; the default is 30.
@@ -98,7 +98,7 @@ def open_store(
             engine = server_engine(parsed, readonly=readonly)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
-            f"No driver for {parsed.drivername} is installed ({error}): pip install -r requirements-cluster.txt."
+            f"No driver for {parsed.drivername} is installed ({error}): run `pip install -r requirements-cluster.txt`."
         ) from None
     store = Store(address, engine, media)
     try:
@@ -113,7 +113,7 @@ def open_store(
 
 
 def _ours(path: Path) -> Iterator[Path]:
-    """Yield the files beside a database that belong to it, and the folder if it is the default one."""
+    """Yield the files next to a database that belong to it, and the folder if it is the default one."""
     yield from (Path(f"{path}{end}") for end in ("", "-wal", "-shm", "-journal", ".lock"))
     yield from path.parent.glob(f"{glob.escape(path.stem)}-schema-*")
     yield from (path.with_name(f"{path.stem}{end}") for end in (MEDIA_FOLDER, CACHE_FOLDER))
@@ -125,24 +125,24 @@ def _ours(path: Path) -> Iterator[Path]:
 
 def _check_place(path: Path, *, must_exist: bool) -> None:
     if must_exist and not path.is_file():
-        raise StoreError(f"There is no database at {path}: launch a run first, or name another file with --db.")
+        raise StoreError(f"The database {path} does not exist. Launch a run first, or name another file with --db.")
     try:
         private.make_folder(path.parent)
     except OSError as error:
         raise StoreError(
-            f"Cannot create the folder {path.parent} ({error.strerror}): choose another with --db."
+            f"Cannot create the folder {path.parent} ({error.strerror}). Choose another with --db."
         ) from None
     mounts = Path("/proc/self/mountinfo")
     kind = network_file_system(path.resolve().parent, mounts.read_text(errors="replace")) if mounts.exists() else None
     if kind:
         raise StoreError(
-            f"{path.parent} is on a network file system ({kind}), where SQLite can lose data: "
-            "put the database on a local disk with --db, or use PostgreSQL."
+            f"{path.parent} is on a network file system ({kind}), where SQLite can lose data. "
+            "Choose a local disk with --db, or use PostgreSQL."
         )
 
 
 def network_file_system(folder: Path, mountinfo: str) -> str | None:
-    """Return the type of the network file system that holds `folder`, or None, from Linux' table of mounts."""
+    """Return the type of the network file system of `folder`, or None, from Linux's table of mounts."""
     found, depth = "", -1
     for line in mountinfo.splitlines():
         mount, _, rest = line.partition(" - ")
@@ -153,7 +153,7 @@ def network_file_system(folder: Path, mountinfo: str) -> str | None:
 
 
 def media_place(path: Path | None, chosen: str | None = None) -> Place:
-    """Return where a database's images lie: `chosen`, else VR1Z_MEDIA, else beside the SQLite file.
+    """Return the location of a database's images: `chosen`, or else VR1Z_MEDIA, or else next to the SQLite file.
 
     Raises StoreError for a URL that cannot be used.
     """

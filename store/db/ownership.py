@@ -1,10 +1,9 @@
-"""Record which run an output folder belongs to, in a small file that names a database and one run of it.
+"""Record to which run an output folder belongs, in a small file that names a database and one of its runs.
 
-Without a match nothing in a folder is written or removed. A database has its own identity, stored in it together with
-its place. A copy by any means (a restore, `store copy`, `cp`, a dump) gets a new identity, and the output folders of
-the original's runs do not belong to it; a moved database keeps its identity. It counts as moved if nothing is left at
-its old place, which can be checked for a file but not for a server: a database that a PostgreSQL server restored from a
-dump is a copy.
+Without a match, nothing in a folder is written or removed. A database stores its own identity and location. A copy of
+any kind (a restore, `store copy`, `cp`, a dump) gets a new identity, and the output folders of the original's runs do
+not belong to it. A moved database keeps its identity. It counts as moved if nothing is left at its old location, which
+can be checked for a file but not for a server: a database that a PostgreSQL server restored from a dump is a copy.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from store.db.schema import Database, Run
 
 NAME = "owner.json"
 RUN_FOLDERS = "runs"
-"""Folder beside a database that holds its runs' output folders."""
+"""Folder next to a database with its runs' output folders."""
 _MOST_BYTES = 10_000
 
 
 class Owner(NamedTuple):
-    """Identity of a database, and uid of a run in it."""
+    """Identity of a database and uid of a run in it."""
 
     database: str
     run: str
@@ -43,7 +42,7 @@ def identity(store: Store) -> str:
 
 
 def owner(folder: Path) -> Owner | None:
-    """Return the owner that a folder names, or None."""
+    """Return the owner recorded in a folder, or None."""
     try:
         with (folder / NAME).open("rb") as file:
             said = json.loads(file.read(_MOST_BYTES))
@@ -58,7 +57,7 @@ def owns(store: Store, run_uid: str, folder: Path) -> bool:
 
 
 def claim(store: Store, run_uid: str, folder: Path) -> bool:
-    """Claim a new or empty folder for the run; return False if it is somebody else's. Raises OSError."""
+    """Claim a new or empty folder for the run; return False if it has another owner. Raises OSError."""
     private.make_folder(folder)
     mine = Owner(identity(store), run_uid)
     if any(folder.iterdir()):
@@ -69,19 +68,19 @@ def claim(store: Store, run_uid: str, folder: Path) -> bool:
 
 
 def reclaim(store: Store, run_uid: str, folder: Path) -> bool:
-    """Claim like `claim`, for a run at work in the folder, which may have been deleted and refilled meanwhile."""
+    """Like `claim`, for a running job whose folder may have been deleted and created again in the meantime."""
     with suppress(FileExistsError):
         _sign(folder, Owner(identity(store), run_uid), store.where)
     return owns(store, run_uid, folder)
 
 
 def folder_of(store: Store, run_uid: str) -> Path:
-    """Return the place for a run's output: beside the database, apart from what other databases left there.
+    """Return the folder for a run's output: next to the database, separate from those of other databases.
 
     Raises StoreError if the run's uid cannot name a folder.
     """
     if not _is_name(run_uid):
-        raise StoreError(f"The run's id {run_uid!r} is no name for a folder: delete the run.")
+        raise StoreError(f"The run's uid {run_uid!r} is not a valid folder name. Delete the run.")
     mine = Owner(identity(store), run_uid)
     folder = store.folder / RUN_FOLDERS / run_uid
     if owner(folder) == mine or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -90,7 +89,7 @@ def folder_of(store: Store, run_uid: str) -> Path:
 
 
 def settle(store: Store) -> None:
-    """Give a new database an identity, and a copied database a new one."""
+    """Give an identity to a new database, and a new one to a copied database."""
     with reading(store) as connection:
         row = connection.execute(select(Database.uid, Database.place)).first()
         place = _place(store, connection)
@@ -109,13 +108,13 @@ def _write(store: Store, uid: str, place: str) -> None:
 
 
 def forget(database: Path) -> None:
-    """Give a file that is not in use an identity of its own, different from that of its original."""
+    """Make a database file that is not in use get a new identity, different from its original's, when next opened."""
     with closing(sqlite3.connect(database)) as connection, suppress(sqlite3.OperationalError), connection:
         connection.execute("UPDATE database SET place = NULL")
 
 
 def _place(store: Store, connection: Connection) -> str:
-    """Return where a database is: its file, or its server and the database's number there."""
+    """Return a database's location: its file, or its server and the database's number there."""
     path = sqlite_path(make_url(store.url))
     if path is not None:
         return str(path.resolve())
@@ -125,7 +124,7 @@ def _place(store: Store, connection: Connection) -> str:
 
 
 def _has_moved(old: str, new: str, uid: str) -> bool:
-    """Return whether a database of this identity was moved from its old place, rather than copied."""
+    """Return whether a database with this identity was moved from its old location, rather than copied."""
     if old.startswith("postgresql:") or new.startswith("postgresql:"):
         return False
     with suppress(OSError):
@@ -139,7 +138,7 @@ def _has_moved(old: str, new: str, uid: str) -> bool:
 
 
 def _adopt(store: Store) -> None:
-    """Sign output folders that were made before folders named their owner."""
+    """Write the owner into output folders of versions that did not record it."""
     with reading(store) as connection:
         known = connection.execute(select(Run.uid, Run.output_dir).where(Run.output_dir.is_not(None))).all()
     for row in filter(lambda row: _is_name(row.uid), known):
@@ -154,7 +153,7 @@ def _is_name(uid: str) -> bool:
 
 
 def _sign(folder: Path, mine: Owner, where: str) -> None:
-    """Write the owner's file. Raises FileExistsError if the folder has one."""
+    """Write the file that names the owner. Raises FileExistsError if the folder has one."""
     words = {**mine._asdict(), "where": where, "what": "Only this run of this database may write or remove files here."}
     with open(folder / NAME, "x", encoding="utf-8", opener=private.opener) as file:
         json.dump(words, file, indent=1)

@@ -1,7 +1,7 @@
-"""Remove secrets from text before it is kept or shown: one list of what is secret, for all that leaves a process.
+"""Remove secrets from text before it is stored or shown, by one definition for everything that leaves a process.
 
-Secrets are values beside a telling name (a variable, a field, a URL parameter, an option), strings of the shape of a
-known kind of token, passwords in URLs, and, wherever they occur, the values of this process's secret variables.
+Secrets are values next to a telling name (of a variable, field, URL parameter or option), strings in the format of a
+known kind of token, passwords in URLs, and the values of this process's secret variables, wherever they occur.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "[redacted]"
 LEAST = 6
-"""Shortest secret that is looked for everywhere; shorter values would hide ordinary words."""
+"""Shortest secret that is searched everywhere; shorter values would hide ordinary words."""
 DISTINCT = 16
-"""Secrets of at least this many characters are looked for inside words, too."""
+"""Secrets of at least this many characters are also searched inside words."""
 _NAME = re.compile(
     r"""(?:
         token | secret | password | passwd | passphrase | api[_-]?key | webhook(?:[_-]?(?:url|uri))? | credentials?
@@ -29,12 +29,12 @@ _NAME = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _VARIABLE = re.compile(r"(?:^|_)KEYS?$|(?:PASS|PWD)$")
-"""Further words that make an environment variable secret."""
+"""More words that make an environment variable secret."""
 _ORDINARY = re.compile(
     r"(?-i:^(?:OLD)?PWD|(?i:(?:^|[_.-])(?:bos|eos|pad|unk|sep|cls|mask|image|video|audio|boi|eoi|fake|think|end|begin|"
     r"stop|special|extra|next|first|last|per|a|each|forward|backward)[_.-]?(?:token|pass)))$"
 )
-"""Names that look secret but are not: the shell's folder, a tokenizer's tokens, a model's passes."""
+"""Names that look secret but are not, such as the shell's folder, a tokenizer's tokens, a model's passes."""
 _LABEL = re.compile(
     r"""(?x)
     (?: --(?P<option>[A-Za-z][\w-]{0,80})[ =]
@@ -98,7 +98,7 @@ def _without_labelled(text: str) -> str:
 
 
 def _labelled(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each value that stands beside a secret's name."""
+    """Yield the start and end of each value next to a secret's name."""
     at = 0
     for label in _LABEL.finditer(text):
         value = _LABELLED.match(text, label.end())
@@ -110,13 +110,13 @@ def _labelled(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _without_password(match: re.Match[str]) -> str:
-    """Return a web address without its user and password, or without the token in their place."""
+    """Return a web address without user and password, or without the token in their place."""
     user, colon, _password = match[2].partition(":")
     return f"{match[1]}://{user}:{HIDDEN}@" if colon else f"{match[1]}://{HIDDEN}@"
 
 
 def _values() -> tuple[re.Pattern[str], ...]:
-    """Return patterns of this process's secrets, longest first, since one may be part of another."""
+    """Return patterns for this process's secrets, longest first, because one may be part of another."""
     return _patterns(tuple(os.environ.items()))
 
 
@@ -127,7 +127,7 @@ def _patterns(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
 
 
 def _secrets(environment: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield the values of secret variables, and the secrets inside other variables' URLs and settings."""
+    """Yield the values of secret variables, and secrets in the URLs and settings of other variables."""
     for name, value in environment:
         if is_secret(name) or (_VARIABLE.search(name) and not _ORDINARY.search(name)):
             yield value

@@ -1,4 +1,4 @@
-"""Helpers for SQL: the upsert, which SQLAlchemy spells by dialect, and the columns of row types."""
+"""Helpers for SQL: upserts, which SQLAlchemy has per dialect, and the columns of row types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.db.schema import Base
 
 
 def upsert(dialect: str, table: type[Base]) -> Insert:
-    """Return an INSERT that supports `on_conflict_do_update` and `on_conflict_do_nothing`; `dialect` is its name."""
+    """Return the dialect's INSERT, which supports `on_conflict_do_update` and `on_conflict_do_nothing`."""
     module = postgresql if dialect == "postgresql" else sqlite
     return module.insert(table.__table__)
 

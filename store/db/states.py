@@ -1,4 +1,4 @@
-"""The states of a job, which may follow which, and who starts jobs. Import them from `store.db.schema`."""
+"""Job states, their transitions, and launchers. Import them from `store.db.schema`."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ COMES_FROM: dict[JobState, tuple[JobState, ...]] = {
     JobState.STOPPING: ACTIVE,
     **dict.fromkeys(CLOSED, OPEN),
 }
-"""The state machine: for each state, those that a job may enter it from. Only `store.jobs` changes states."""
+"""The state machine: for each state, the states from which a job may enter it. Only `store.jobs` changes states."""

@@ -1,4 +1,4 @@
-"""The columns that completions and predictions share, for writing and reading."""
+"""Write and read the columns that completions and predictions share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.db.schema import Completion, Example
 from store.db.values import clean, finite
 
 PAGE = 500
-# The index sorts by the first two; the generation separates groups to which older recorders gave one number.
+# The index sorts by the first two; the generation separates groups of older recorders with the same number.
 WITHIN_STEP = (Completion.group, Completion.index, Completion.generation)
 SPANS = ("think_start", "think_end", "answer_start", "answer_end")
 

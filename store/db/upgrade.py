@@ -1,4 +1,4 @@
-"""Create and upgrade a database's schema; the only module that uses Alembic.
+"""Create and upgrade a database's schema. This is the only module that uses Alembic.
 
 Revisions are numbered (`0001`, `0002`, …), so that their order is known without loading Alembic.
 """
@@ -30,20 +30,18 @@ POSTGRESQL_LOCK = 0x56523152
 
 
 def check(store: Store) -> None:
-    """Raise StoreError unless the database has exactly the schema of this version."""
+    """Raise StoreError unless the database has exactly this version's schema."""
     revision = _revision(store)
     if revision is None:
-        raise StoreError(
-            f"There is nothing in {store.where} yet: launch a run first, or name another database with --db."
-        )
+        raise StoreError(f"{store.where} is empty. Launch a run first, or name another database with --db.")
     if revision != HEAD:
-        raise StoreError(f"{store.where} was written by an older version: start the dashboard once to upgrade it.")
+        raise StoreError(f"{store.where} was written by an older version. Start the dashboard once to upgrade it.")
 
 
 def prepare(store: Store, path: Path | None) -> None:
-    """Create the tables of an empty database; upgrade an older one, an SQLite file after copying it aside.
+    """Create the tables of an empty database, or upgrade an older one; an SQLite file is backed up first.
 
-    `path` is the SQLite file, if it is one. Processes that start together take turns.
+    `path` is the SQLite file, if any. Processes that start at the same time wait for each other.
     """
     with _alone(store, path):
         revision = _revision(store)
@@ -65,32 +63,32 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def copy_aside(path: Path, revision: str) -> Path:
-    """Write a compact copy of an SQLite file beside it, named by its schema and the time, and return its path."""
+    """Write a compact copy of an SQLite file next to it, named by schema and time, and return its path."""
     copy = path.with_name(f"{path.stem}-schema-{revision}-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     connection = sqlite3.connect(path)
     try:
-        private.make_file(copy)  # SQLite keeps the permissions of an empty file that it fills
+        private.make_file(copy)  # SQLite keeps the permissions of an existing empty file
         connection.execute("VACUUM INTO ?", (str(copy),))
     except sqlite3.Error as error:
-        raise StoreError(f"{path} must be copied before its upgrade, but cannot be ({error}): make room.") from error
+        raise StoreError(f"{path} cannot be copied before its upgrade ({error}). Free some space.") from error
     finally:
         connection.close()
     return copy
 
 
 def _revision(store: Store) -> str | None:
-    """Return the schema's number, None without tables. Raises StoreError if it is newer or not ours."""
+    """Return the schema's number, or None without tables. Raises StoreError if the schema is newer or not ours."""
     with reading(store) as connection:
         tables = inspect(connection).get_table_names()
         if not tables:
             return None
         if "alembic_version" not in tables:
-            raise StoreError(f"{store.where} holds the tables of another program: name another database with --db.")
+            raise StoreError(f"{store.where} has tables of another program. Name another database with --db.")
         revision = str(connection.scalar(text("SELECT version_num FROM alembic_version")))
     if revision > HEAD:
         raise StoreError(
-            f"{store.where} was written by a newer version (schema {revision}, this one knows {HEAD}): "
-            "update this program, or name another database with --db."
+            f"{store.where} was written by a newer version (schema {revision}, this one knows {HEAD}). "
+            "Update this program, or name another database with --db."
         )
     return revision
 
@@ -112,7 +110,7 @@ def create(connection: Connection, revision: str) -> None:
 
 
 def advance(connection: Connection) -> None:
-    """Upgrade the tables of an older version. SQLite must not enforce foreign keys meanwhile."""
+    """Upgrade the tables of an older version. SQLite must not enforce foreign keys during this."""
     from alembic import command
 
     command.upgrade(alembic_config(connection), HEAD)
@@ -141,10 +139,12 @@ def _alone(store: Store, path: Path | None) -> Iterator[None]:
     try:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
-        raise StoreError(f"Another program has kept {path}.lock for {LOCK_SECONDS} s: end it and try again.") from None
+        raise StoreError(
+            f"Another program has held {path}.lock for {LOCK_SECONDS} s. End that program and try again."
+        ) from None
     except OSError as error:
         raise StoreError(
-            f"{path.parent} cannot be written ({error.strerror}): name another folder with --db."
+            f"{path.parent} cannot be written ({error.strerror}). Name another folder with --db."
         ) from None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Make any value storable: text that UTF-8 or SQL cannot hold, and numbers that are not finite. Never fails.
+"""Make any value storable, including invalid characters and numbers that are not finite. Never fails.
 
 Cleaned text keeps its length, so that spans stay valid.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
-# SQL text cannot hold NUL, UTF-8 cannot hold half a surrogate pair.
+# SQL text cannot contain NUL, and UTF-8 cannot encode a lone surrogate.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -20,7 +20,7 @@ def clean(text: str) -> str:
 
 
 def finite(value: SupportsFloat | None) -> float | None:
-    """Return the number, or None when it is NaN or infinite."""
+    """Return the number, or None if it is NaN or infinite."""
     if value is None:
         return None
     number = float(value)
@@ -28,7 +28,7 @@ def finite(value: SupportsFloat | None) -> float | None:
 
 
 def storable(value: Any) -> Any:
-    """Return `value` for JSON: text cleaned, non-finite numbers as None, and anything JSON does not know as text."""
+    """Return `value` as JSON types: cleaned text, None for numbers that are not finite, and other types as text."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):
@@ -45,7 +45,7 @@ def storable(value: Any) -> Any:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted field."""
+    """Flatten nested settings to dotted fields."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

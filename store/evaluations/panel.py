@@ -1,4 +1,4 @@
-"""The examples that a run answers greedily again and again, at each of its evaluations. Read-only."""
+"""Read the examples that a run answers greedily at each of its evaluations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("probe", "val")
 
 
 class PanelExample(NamedTuple):
-    """An example with the numbers of its greedy answers, of the judged and of the right ones."""
+    """An example with its numbers of greedy answers, judged answers and right answers."""
 
     example_id: int
     answers: int
@@ -24,7 +24,7 @@ class PanelExample(NamedTuple):
 
 
 def panel(store: Store, run_id: int) -> list[PanelExample]:
-    """Return the examples in several probes of a run (or validations, if it has no probes), by example."""
+    """Return the examples that occur in several probes of a run, or in several validations if it has no probes."""
     right = func.sum(cast(Prediction.correct, Integer))
     for kind in KINDS:
         statement = (
@@ -43,7 +43,7 @@ def panel(store: Store, run_id: int) -> list[PanelExample]:
 
 
 def panel_answers(store: Store, run_id: int, example_id: int) -> list[StoredPrediction]:
-    """Return the greedy answers of a run to one example, one a step, probes before validations."""
+    """Return a run's greedy answers to one example, one per step; probes take precedence over validations."""
     by_step: dict[int, StoredPrediction] = {}
     for prediction in list_greedy_answers(store, run_id, example_id, KINDS):
         by_step.setdefault(prediction.step, prediction)

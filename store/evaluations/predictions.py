@@ -1,4 +1,4 @@
-"""Read predictions: of an evaluation, of an example, or of a run."""
+"""Read the predictions of an evaluation, an example or a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.db.trace_columns import PAGE, example_columns, trace_values
 
 
 class GreedyText(NamedTuple):
-    """The answer to one example, with the few parsed fields that a list needs."""
+    """The greedy answer to one example, with the few fields that a list needs."""
 
     example_id: int
     text: str
@@ -26,7 +26,7 @@ class GreedyText(NamedTuple):
 
 
 def list_predictions(store: Store, evaluation_id: int, limit: int = 50, offset: int = 0) -> list[StoredPrediction]:
-    """Return predictions of an evaluation, by example and sample."""
+    """Return predictions of an evaluation, sorted by example and sample."""
     statement = _predictions().where(Prediction.evaluation_id == evaluation_id)
     order = (Prediction.example_id, Prediction.sample)
     with reading(store) as connection:
@@ -34,7 +34,7 @@ def list_predictions(store: Store, evaluation_id: int, limit: int = 50, offset: 
 
 
 def predictions_where(store: Store, *conditions: ColumnElement[bool]) -> list[StoredPrediction]:
-    """Return predictions that meet all conditions, by evaluation, example and sample."""
+    """Return predictions that meet all conditions, sorted by evaluation, example and sample."""
     order = (Prediction.evaluation_id, Prediction.example_id, Prediction.sample)
     with reading(store) as connection:
         rows = connection.execute(_predictions().where(*conditions).order_by(*order))
@@ -44,7 +44,7 @@ def predictions_where(store: Store, *conditions: ColumnElement[bool]) -> list[St
 def list_predictions_of_example(
     store: Store, example_id: int, limit: int = 50, offset: int = 0
 ) -> list[tuple[int, StoredPrediction]]:
-    """Return every prediction of an example with the id of its run, run after run by step."""
+    """Return every prediction of an example with its run's id, sorted by run and step."""
     statement = _predictions().add_columns(Evaluation.run_id).where(Prediction.example_id == example_id)
     order = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.sample)
     found = []
@@ -56,7 +56,7 @@ def list_predictions_of_example(
 
 
 def list_greedy_answers(store: Store, run_id: int, example_id: int, kinds: Iterable[str]) -> list[StoredPrediction]:
-    """Return the greedy answers of a run to one example in evaluations of these kinds, by kind and step."""
+    """Return a run's greedy answers to one example in evaluations of these kinds, sorted by kind and step."""
     statement = _predictions().where(
         Evaluation.run_id == run_id,
         Evaluation.kind.in_(list(kinds)),
@@ -69,7 +69,7 @@ def list_greedy_answers(store: Store, run_id: int, example_id: int, kinds: Itera
 
 
 def iter_predictions(store: Store, run_id: int) -> Iterator[StoredPrediction]:
-    """Yield all predictions of a run, evaluation after evaluation by step, a page at a time."""
+    """Yield all predictions of a run by evaluation and step, read in pages."""
     order = select(Evaluation.id).where(Evaluation.run_id == run_id).order_by(Evaluation.step, Evaluation.id)
     with reading(store) as connection:
         evaluations = list(connection.scalars(order))
@@ -78,7 +78,7 @@ def iter_predictions(store: Store, run_id: int) -> Iterator[StoredPrediction]:
 
 
 def iter_predictions_of(store: Store, evaluation_id: int) -> Iterator[StoredPrediction]:
-    """Yield all predictions of an evaluation, by example and sample, a page at a time."""
+    """Yield all predictions of an evaluation by example and sample, read in pages."""
     offset = 0
     while part := list_predictions(store, evaluation_id, PAGE, offset):
         yield from part
@@ -112,7 +112,7 @@ def read_scores(store: Store, evaluation_id: int) -> Scores:
 
 
 def get_prediction(store: Store, id: int) -> StoredPrediction:
-    """Return a prediction. Raises StoreError when it does not exist."""
+    """Return a prediction. Raises StoreError if it does not exist."""
     found = predictions_where(store, Prediction.id == id)
     if not found:
         raise StoreError("This prediction is no longer in the database.")
@@ -125,7 +125,7 @@ def list_predictions_to(store: Store, evaluation_id: int, example_ids: list[int]
 
 
 def list_greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
-    """Return the greedy answers of an evaluation, by example id: as many as `scores` has, in its order."""
+    """Return the greedy answers of an evaluation by example id, with the length and order of `read_scores`."""
     table = Prediction
     said = (table.example_id, table.text, table.think_start, table.think_end)
     statement = select(*said, table.wellformed, table.reasoning_steps, table.tokens)
@@ -141,7 +141,7 @@ def list_greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
 def count_predicted(
     store: Store, evaluation_id: int, *, correct: bool | None = None, wellformed: bool | None = None
 ) -> int:
-    """Return the number of an evaluation's examples with an answer of this kind."""
+    """Return the number of an evaluation's examples with such an answer."""
     conditions = _of_kind(evaluation_id, correct, wellformed)
     with reading(store) as connection:
         return connection.scalar(select(func.count(Prediction.example_id.distinct())).where(*conditions)) or 0
@@ -156,7 +156,7 @@ def list_predicted(
     limit: int,
     offset: int = 0,
 ) -> list[int]:
-    """Return the ids of an evaluation's examples with an answer of this kind, in order."""
+    """Return the ids of an evaluation's examples with such an answer, in order."""
     conditions = _of_kind(evaluation_id, correct, wellformed)
     page = select(Prediction.example_id).where(*conditions).distinct().order_by(Prediction.example_id)
     with reading(store) as connection:
@@ -171,7 +171,7 @@ def rank_of_example(
     correct: bool | None = None,
     wellformed: bool | None = None,
 ) -> int:
-    """Return how many examples precede this one in `list_predicted`."""
+    """Return the index of this example in `list_predicted`."""
     conditions = [*_of_kind(evaluation_id, correct, wellformed), Prediction.example_id < example_id]
     with reading(store) as connection:
         return connection.scalar(select(func.count(Prediction.example_id.distinct())).where(*conditions)) or 0

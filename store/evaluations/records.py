@@ -1,4 +1,4 @@
-"""Open, continue, fill and close evaluations. One function, one transaction."""
+"""Open, continue, fill and close evaluations. Each function is one transaction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def begin_evaluation(
     encoder: str | None,
     total: int,
 ) -> int:
-    """Open an evaluation of `total` predictions and return its id; an equal unfinished one is replaced."""
+    """Open an evaluation of `total` predictions and return its id; an unfinished one of the same kind is replaced."""
     question = _question(run_id, benchmark, split, kind, step, conditions)
     with writing(store) as connection:
         connection.execute(delete(Evaluation).where(*_unfinished(question)))
@@ -64,9 +64,9 @@ def continue_evaluation(
     total: int,
     example_ids: Sequence[int],
 ) -> tuple[int, set[tuple[int, int]]]:
-    """Continue an equal unfinished evaluation, else open one; return its id and the (example id, sample) it has.
+    """Continue an unfinished evaluation of the same kind, or else open one. Return its id and its (example id, sample).
 
-    One with an example that is not among `example_ids`, or with another encoder or length, is replaced.
+    An unfinished one with examples that are not in `example_ids`, or with another encoder or length, is replaced.
     """
     question = _question(run_id, benchmark, split, kind, step, conditions)
     same = (*_unfinished(question), Evaluation.encoder.is_not_distinct_from(encoder), Evaluation.total == total)
@@ -80,7 +80,7 @@ def continue_evaluation(
 
 
 def record_predictions(store: Store, evaluation_id: int, rows: Sequence[PredictionRow]) -> None:
-    """Add predictions to an open evaluation and advances its `done`."""
+    """Add predictions to an open evaluation and advance its `done`."""
     if not rows:
         return
     advance = update(Evaluation).where(Evaluation.id == evaluation_id).values(done=Evaluation.done + len(rows))
@@ -101,9 +101,9 @@ def record_evaluation(
     is_first: bool = True,
     is_last: bool = True,
 ) -> float | None:
-    """Add an evaluation that somebody else made, whole or in parts; return the share of right answers once it is known.
+    """Add an evaluation made by a script, whole or in parts; return the share of right answers once it is known.
 
-    The first part replaces an equal evaluation of the same step, the last one closes it; a part may come twice.
+    The first part replaces the same evaluation at the same step, and the last part closes it. A part may arrive twice.
     """
     figures: dict[str, Any] = {}
     question = _question(run_id, benchmark, split, "val", step, conditions)
@@ -130,7 +130,7 @@ def record_evaluation(
 
 
 def _figures(connection: Connection, evaluation_id: int) -> dict[str, Any]:
-    """Return the number of predictions, and the share of right greedy ones if all of them are judged."""
+    """Return the number of predictions, and the share of right greedy answers if all are judged."""
     of_it = Prediction.evaluation_id == evaluation_id
     n = connection.scalar(select(func.count()).select_from(Prediction).where(of_it)) or 0
     greedy = list(connection.scalars(select(Prediction.correct).where(of_it, Prediction.sample == 0)))
@@ -140,7 +140,7 @@ def _figures(connection: Connection, evaluation_id: int) -> dict[str, Any]:
 
 
 def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any]) -> None:
-    """Close an evaluation with its figures (`n`, `exact_match`, …); a `val` or `test` also becomes an event."""
+    """Close an evaluation with its metrics (`n`, `exact_match`, …); a `val` or `test` also adds an event."""
     values = {"metrics": storable(metrics), "ended_at": time.time()}
     close = update(Evaluation).where(Evaluation.id == evaluation_id).values(values)
     with writing(store) as connection:
@@ -154,12 +154,12 @@ def finish_evaluation(store: Store, evaluation_id: int, metrics: dict[str, Any])
 
 
 def list_evaluations(store: Store, run_id: int) -> list[EvaluationRow]:
-    """All evaluations of a run, by step; unfinished ones have no `ended_at`."""
+    """Return all evaluations of a run by step; unfinished ones have no `ended_at`."""
     return evaluations_by_run(store, [run_id])[run_id]
 
 
 def evaluations_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[EvaluationRow]]:
-    """As `list_evaluations`, of each of these runs."""
+    """Return the result of `list_evaluations` for each of these runs."""
     statement = select(*columns(Evaluation, EvaluationRow)).where(Evaluation.run_id.in_(run_ids))
     found: dict[int, list[EvaluationRow]] = {id: [] for id in run_ids}
     with reading(store) as connection:
@@ -169,7 +169,7 @@ def evaluations_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[E
 
 
 def list_evaluated(store: Store, kinds: Sequence[str]) -> set[int]:
-    """Ids of the runs with a finished evaluation of one of these kinds."""
+    """Return the ids of runs with a finished evaluation of one of these kinds."""
     finished = (Evaluation.kind.in_(kinds), Evaluation.ended_at.is_not(None))
     with reading(store) as connection:
         return set(connection.scalars(select(Evaluation.run_id).where(*finished).distinct()))

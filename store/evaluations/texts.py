@@ -1,4 +1,4 @@
-"""The texts of runs' evaluations as columns: thousands of answers at once. Read-only."""
+"""Read the texts of runs' evaluations as columns, thousands of answers at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from store.db.rows import Span
 from store.db.schema import Evaluation, Prediction
 
 KINDS = ("probe", "val", "test")
-"""Evaluations of an unmodified checkpoint: answers to altered input do not show its style."""
+"""Evaluations of an unmodified checkpoint with unmodified input; others do not show its style."""
 
 Ints = NDArray[np.int64]
 
 
 class PredictionTexts(NamedTuple):
-    """Predictions of several runs, one entry each, by run, step, evaluation, example and sample."""
+    """Predictions of several runs, one entry each, sorted by run, step, evaluation, example and sample."""
 
     prediction_id: Ints
     run_id: Ints
@@ -39,7 +39,7 @@ class PredictionTexts(NamedTuple):
 
 
 def said(store: Store, run_ids: Collection[int]) -> PredictionTexts:
-    """Return these runs' predictions in evaluations of KINDS, including unfinished ones."""
+    """Return these runs' predictions in evaluations of KINDS, including unfinished evaluations."""
     columns = (Prediction.id, Evaluation.run_id, Evaluation.id.label("evaluation_id"), Evaluation.step)
     place = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.example_id, Prediction.sample)
     facts = (Prediction.correct, Prediction.tokens, Prediction.text, Prediction.think_start, Prediction.think_end)
@@ -69,7 +69,7 @@ def said(store: Store, run_ids: Collection[int]) -> PredictionTexts:
 
 
 def count_said(store: Store, run_ids: Collection[int]) -> tuple[int, int]:
-    """Return the number of predictions and their largest id: a key that is unchanged while `said` is."""
+    """Return the number of predictions and their largest id, a cache key that changes with the result of `said`."""
     statement = (
         select(func.count(), func.coalesce(func.max(Prediction.id), 0))
         .join(Evaluation, Evaluation.id == Prediction.evaluation_id)

@@ -1,1 +1,1 @@
-"""Runs of other tools: each reader knows the files of one, and `saving` puts what it found into the database."""
+"""Import runs of other tools. Each reader reads the files of one tool, and `saving` stores the runs that it finds."""

@@ -1,4 +1,4 @@
-"""Read numbers and texts from TensorBoard's events, in every encoding that writers use for them."""
+"""Read numbers and texts from TensorBoard's events, in every encoding that writers use."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ _TYPES = {
     22: ("uint32_val", "<u4"),
     23: ("uint64_val", "<u8"),
 }
-"""Field that lists the values of each data type, and the type's size in bytes in `tensor_content`."""
+"""The field with the values of each data type, and the type's size in bytes in `tensor_content`."""
 
 
 def scalar(value: Any) -> float | None:
-    """Return the number of a value, or None if it is not a single number."""
+    """Return a value as a number, or None if it is not a single number."""
     if value.HasField("simple_value"):
         return float(value.simple_value)
     tensor = value.tensor
@@ -86,7 +86,7 @@ def scalar(value: Any) -> float | None:
     if not value.HasField("tensor") or size != 1:
         return None
     if tensor.dtype not in _TYPES:
-        # Writers that omit the type mean floats.
+        # Without a type, values are floats.
         return float(tensor.float_val[0]) if not tensor.dtype and len(tensor.float_val) == 1 else None
     field, kind = _TYPES[tensor.dtype]
     if tensor.tensor_content:
@@ -101,19 +101,19 @@ def scalar(value: Any) -> float | None:
 
 
 def _listed(values: list[Any], field: str, kind: str) -> Any:
-    """Return values of a field. An omitted one is zero; half-precision numbers are stored by their bits."""
+    """Return the values of a field. An omitted value is zero; half-precision numbers are stored as bits."""
     if field == "half_val":
         return np.array(values or [0], "<i4").astype("<u2").view(kind)
     return np.array(values or [0])
 
 
 def text(value: Any) -> bytes:
-    """Return the first text of a value."""
+    """Return the first text in a value."""
     return value.tensor.string_val[0] if value.tensor.string_val else b""
 
 
 def hyperparameters(value: Any) -> dict[str, Any] | None:
-    """Return what `add_hparams` logged about a run, or None for any other value."""
+    """Return the hyperparameters logged by `add_hparams`, or None for any other value."""
     plugin = value.metadata.plugin_data
     if plugin.plugin_name != b"hparams" or not plugin.content:
         return None
@@ -137,7 +137,7 @@ def _setting(value: Any) -> object:
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind of a value that is not a number, named like TensorBoard's tabs."""
+    """Return the kind of a value other than a number, named like TensorBoard's tabs."""
     for field, kind in (("image", "picture"), ("histo", "histogram"), ("audio", "audio")):
         if value.HasField(field):
             return kind

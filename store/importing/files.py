@@ -1,4 +1,4 @@
-"""Read files of other tools with care: damage becomes a sentence."""
+"""Read files of other tools, and report damaged ones in a sentence."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from store.db.connection import StoreError
 
 LONGEST_JSON = 256 * 2**20
 POINTER = b"version https://git-lfs.github.com/spec/"
-"""What stands at the beginning of a file in place of one that Git LFS has not fetched."""
+"""The beginning of the pointer that replaces a file that Git LFS has not fetched."""
 PARENTS = 3
-"""Parent folders that may be added to distinguish a run from others of its name."""
+"""Most parent folders that are added to distinguish a run from others of the same name."""
 _TYPES = descriptor_pb2.FieldDescriptorProto
 T = TypeVar("T")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises StoreError when the file does not hold one."""
+    """Read a JSON object. Raises StoreError if the file does not contain one."""
     try:
         if path.stat().st_size > LONGEST_JSON:
-            raise StoreError(f"{path} is larger than {LONGEST_JSON >> 20} MB: this is no log of a trainer.")
+            raise StoreError(f"{path} is larger than {LONGEST_JSON >> 20} MB, too large for the log of a trainer.")
         found = json.loads(path.read_text(encoding=encoding_of(path), errors="replace"))
     except (OSError, ValueError, RecursionError):
-        raise StoreError(f"{path} cannot be read as JSON.") from None
+        raise StoreError(f"{path} is not valid JSON.") from None
     if not isinstance(found, dict):
-        raise StoreError(f"{path} holds no JSON object.")
+        raise StoreError(f"{path} does not contain a JSON object.")
     return found
 
 
 def encoding_of(path: Path) -> str:
-    """Return the encoding of a JSON file, whose editors may have marked it: UTF-8, UTF-16 or UTF-32."""
+    """Return the encoding of a JSON file, which may have a byte order mark: UTF-8, UTF-16 or UTF-32."""
     with path.open("rb") as file:
         return json.detect_encoding(file.read(4))
 
@@ -55,20 +55,20 @@ def fingerprint(path: Path) -> str:
 
 
 def below(path: str, pattern: str) -> list[Path]:
-    """Return `path` if it is a file, else the matching files below it, sorted. Raises StoreError if it is missing."""
+    """Return `path` if it is a file, or else the matching files in it, sorted. Raises StoreError if it is missing."""
     place = Path(path).expanduser().absolute()
     if not place.exists():
-        raise StoreError(f"{path} does not exist: name a folder or a file that does.")
+        raise StoreError(f"{path} does not exist. Name an existing folder or file.")
     return [place] if place.is_file() else sorted(each for each in place.rglob(pattern) if each.is_file())
 
 
 def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
-    """Return what `read` returns for each file, and a sentence for each file that it cannot read."""
+    """Return the results of `read` for all files, and a sentence for each file that cannot be read."""
     found, problems = [], []
     for path in paths:
         try:
             if _is_pointer(path):
-                raise StoreError(f"{path} is a pointer of Git LFS: run git lfs pull.")
+                raise StoreError(f"{path} is a Git LFS pointer. Run `git lfs pull`.")
             found.append(read(path))
         except StoreError as error:
             problems.append(str(error))
@@ -83,16 +83,17 @@ def _is_pointer(path: Path) -> bool:
 
 
 def places(folder: Path, root: Path) -> tuple[str, ...]:
-    """Return names for a folder's content: its path below `root`, or its name, then with more and more parents."""
+    """Return names for a folder's content: its path relative to `root` or its name, then with more and more parents."""
     parts = [part for part in folder.parts if part != folder.anchor]
     least = max(1, len(folder.relative_to(root).parts)) if folder.is_relative_to(root) else 1
     return tuple("/".join(parts[-n:]) for n in range(least, min(least + PARENTS, len(parts)) + 1)) or (str(folder),)
 
 
 def message_types(package: str, shapes: dict[str, dict[str, tuple[int, str]]]) -> dict[str, type[Message]]:
-    """Build protobuf messages by name. A field is a number and a type: `*` first repeats it, a capital names a message.
+    """Build protobuf messages by name. A field has a number and a type; `*` before the type means repeated, and a
+    capital letter begins the name of a message.
 
-    Fields that are not listed are skipped when a message is parsed.
+    Other fields are skipped when a message is parsed.
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
     for name, fields in shapes.items():

@@ -1,4 +1,4 @@
-"""Follow the files of another tool while it writes them: import them again whenever they have changed."""
+"""Follow the files of another tool while it writes them, and import them again whenever they have changed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ State = frozenset[tuple[str, int, int]]
 
 
 def follow(store: Store, tool: str, path: str, name: str | None = None) -> Iterator[Report | StoreError]:
-    """Yield a report of each import that changed something, without end; a problem that stays is yielded once.
+    """Yield a report for each import that changed something, without end; a persisting problem is yielded once.
 
-    Files are compared every EVERY_SECONDS by size and time. What is half written is read again when it is whole, and
-    what was taken in stays when its files are removed or cut.
+    Files are compared every EVERY_SECONDS by size and time. Incomplete data is read again when it is complete, and
+    imported data is kept when its files are removed or cut.
     """
     seen: State | None = None
     said = ""
@@ -40,14 +40,14 @@ def follow(store: Store, tool: str, path: str, name: str | None = None) -> Itera
 
 
 def state_of(place: Path) -> State:
-    """Return what tells whether files have changed: their names, sizes and times."""
+    """Return the names, sizes and times of files, which show whether they have changed."""
     files = [place] if place.is_file() else place.rglob("*") if place.is_dir() else []
     found = set()
     for file in files:
         try:
             facts = file.stat()
         except OSError:
-            continue  # it has just been replaced
+            continue  # the file was just replaced
         if file.is_file():
             found.add((str(file), facts.st_size, facts.st_mtime_ns))
     return frozenset(found)

@@ -1,4 +1,4 @@
-"""A run as another tool recorded it. What its files do not say stays absent: nothing is made up."""
+"""A run as another tool recorded it. Data that its files do not have stays absent; nothing is invented."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from store.importing import trl_keys
 from store.importing.names import LONGEST_NAME, plain, printable, stored_names
 
 LAST_STEP = 2**31 - 1
-"""The highest step number; anything else is damage, or counts something other than updates."""
+"""The highest step number; a higher one is damaged, or counts something other than updates."""
 STEP_KEYS = ("global_step", "trainer/global_step", "training/global_step")
-"""Keys under which transformers, Lightning and verl log their own step to trackers that count steps themselves."""
+"""Keys under which transformers, Lightning and verl log their own step to trackers that count steps differently."""
 CLOCK = ("_timestamp", "_step", "_runtime")
-"""W&B's own time and step, logged beside every entry."""
+"""W&B's own time and step, which are in every entry."""
 END = "train_runtime"
 SUMMARY = (END, "train_samples_per_second", "train_steps_per_second", "train_tokens_per_second", "train_loss")
-"""Totals of a whole training in its last entry, which are no figures of that step."""
+"""Totals of a whole training in its last entry, which are not metrics of that step."""
 RLOO_SETTING = "normalize_advantages"
-"""A setting that TRL's RLOO has, and no other method."""
+"""A setting that only TRL's RLOO has."""
 DEEPEST = 6
-"""Deepest nesting of figures."""
+"""Deepest nesting of metrics."""
 NAMED = 6
-"""Most names that a sentence lists; the others are counted."""
+"""Most names that a sentence lists; others are counted."""
 WHOLE_SECONDS = 1.0
-"""Tools record their start in whole seconds."""
+"""Tolerance, because tools record their start in whole seconds."""
 _ROUNDING = 1e-3
 _WRITTEN = re.compile(r"[+-]?[0-9]{1,30}(?:[.][0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?")
-"""A number that a log holds as text."""
+"""A number that is logged as text."""
 
-# Reasons why a figure is not kept, or not as it was logged.
-UNTOLD = "Left out, since the trainer had not told its step yet"
-NO_STEP = f"Left out, since their step is no whole number from 0 to {LAST_STEP:,}"
-NO_NUMBER = "Left out, since they are no numbers"
-BOOKKEEPING = "Left out as bookkeeping of the tool or as a summary of the whole training"
-PLACED = "Logged without the trainer's step and kept at the last one that it had told"
-AGAIN = "Logged again at the same step, where the last value is kept"
+# Reasons why a metric is left out or changed.
+UNTOLD = "Left out because the trainer had not logged its step yet"
+NO_STEP = f"Left out because their step is not a whole number from 0 to {LAST_STEP:,}"
+NO_NUMBER = "Left out because they are not numbers"
+BOOKKEEPING = "Left out because they are the tool's own data or a summary of the whole training"
+PLACED = "Logged without the trainer's step, and stored at the last step that it had logged"
+AGAIN = "Logged several times at the same step, of which the last value is kept"
 
 
 class LoggedCompletion(NamedTuple):
@@ -61,50 +61,50 @@ class LoggedCompletion(NamedTuple):
 
     @property
     def asked(self) -> tuple[str, str]:
-        """Return what tells examples apart: examples of one prompt may have other pictures, and so other answers."""
+        """Return the key that distinguishes examples: those with the same prompt may have other images and answers."""
         return self.prompt, json.dumps(self.gold, sort_keys=True, default=str)
 
 
 class Found(NamedTuple):
-    """What a reader found at a path."""
+    """The runs that a reader found at a path."""
 
     runs: list[FoundRun]
     unread: list[str]
-    """A sentence for each file that could not be read."""
+    """One sentence per file that could not be read."""
 
 
 @dataclass
 class FoundRun:
-    """A run that a reader fills entry by entry under the tool's names; `settle` renames them to the store's."""
+    """A run that a reader fills entry by entry under the tool's names; `settle` changes these to the store's."""
 
     identity: str
-    """The same whenever the same run is read again, even from elsewhere or after it has grown."""
+    """Identity that stays the same when the run is read again, even from another place or after it has grown."""
     name: str
     longer_names: tuple[str, ...] = ()
-    """Alternative names in case another run has its name, best first."""
+    """Alternative names in case another run has the same name, best first."""
     begun: float | None = None
-    """When its writer began, in seconds since the epoch."""
+    """When its writer started, in seconds since the epoch."""
     own_steps: bool = True
-    """Whether entries may contain the trainer's own step beside that of the tool."""
+    """Whether entries may contain the trainer's step in addition to the tool's."""
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
     at: dict[int, float] = field(default_factory=dict)
     """When a step was logged, in seconds since the epoch."""
     completions: dict[int, list[LoggedCompletion]] = field(default_factory=dict)
     answers: dict[int, list[LoggedCompletion]] = field(default_factory=dict)
-    """Completions sampled to evaluate a step's weights, not to train them."""
+    """Completions sampled for an evaluation at a step, not for training."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for whoever looks at the run."""
+    """Sentences that are shown with the run."""
     left_out: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """Names of left-out figures, by reason."""
+    """Names of metrics that were left out or changed, by reason."""
     gone: set[int] = field(default_factory=set)
-    """Steps of an earlier attempt that came after the point where the log went back."""
+    """Steps of an earlier attempt after the step at which the log goes back."""
     told: int | None = None
-    """The trainer's own step, once an entry contained it; from then on the tool's step is ignored."""
+    """The trainer's last logged step, if any; once there is one, the tool's step is ignored."""
     uid: str | None = None
-    """That of the run in the database which it is, if its identity does not say so any more."""
+    """Uid of the stored run, if the identity no longer tells it."""
     named_method: str | None = None
-    """The method that its files name."""
+    """The method named in its files."""
 
     def add(self, step: object, values: Mapping[str, object], at: object = None) -> None:
         """Add the numbers of one log entry to a step."""
@@ -122,7 +122,7 @@ class FoundRun:
             self.at[place] = when
 
     def _numbers(self, values: Mapping[str, object]) -> tuple[float | None, dict[str, float]]:
-        """Return the trainer's own step, if it was logged, and the figures."""
+        """Return the trainer's own step, if it was logged, and the metrics."""
         own, numbers = None, {}
         is_end = any(plain(name) == END for name in values)
         for name, value in _flat(values):
@@ -140,7 +140,7 @@ class FoundRun:
         return own, numbers
 
     def _placed(self, step: object, own: float | None, names: Mapping[str, float]) -> int | None:
-        """Return the step that an entry belongs to, or None if unknown."""
+        """Return the step of an entry, or None if it is unknown."""
         if own is None and self.told is not None:
             self.left_out[PLACED].update(list(names))
             return self.told
@@ -159,14 +159,14 @@ class FoundRun:
         self.told = step
 
     def _forget_untold(self) -> None:
-        """Drop what was filed under the tool's step: it cannot be placed once the trainer's own step is known."""
+        """Drop values stored under the tool's step, which cannot be assigned once the trainer's own step is known."""
         for row in self.metrics.values():
             self.left_out[UNTOLD].update(list(row))
         self.metrics.clear()
         self.at.clear()
 
     def go_back(self, step: int) -> None:
-        """Drop what an earlier attempt logged after `step`, where the next one began."""
+        """Drop what an earlier attempt logged after `step`, where the next attempt began."""
         gone = {each for each in self.metrics if each > step}
         if not gone:
             return
@@ -175,12 +175,12 @@ class FoundRun:
             self.at.pop(each, None)
         self.gone |= gone
         self.notes.append(
-            f"An earlier attempt went on to step {max(gone):,}; what it logged after step {step:,} is left out "
-            f"({counted(len(gone), 'step')}), since the log goes on from there."
+            f"An earlier attempt reached step {max(gone):,}; what it logged after step {step:,} is left out "
+            f"({counted(len(gone), 'step')}), because the log continues from there."
         )
 
     def continue_with(self, later: FoundRun, restart: int | None = None) -> None:
-        """Append what a later file says about the same run; `restart` is the first step it claims to repeat."""
+        """Append a later file of the same run; `restart` is the first step that it claims to repeat."""
         if self.told is None and later.told is not None:
             self._forget_untold()
         elif self.told is not None and later.told is None:
@@ -200,9 +200,9 @@ class FoundRun:
         self.name, self.longer_names = later.name, later.longer_names
 
     def _where_begins(self, later: FoundRun) -> int | None:
-        """Return the step at which a later attempt began, if it is not where this one ended.
+        """Return the step at which a later attempt began, unless it began where this one ended.
 
-        A writer that began before this one ended wrote in parallel; one that logged other figures is not an attempt.
+        A writer that started before this one ended ran in parallel; one with other metrics is not another attempt.
         """
         if later.begun is not None and self.at and later.begun + WHOLE_SECONDS < max(self.at.values()):
             return None
@@ -222,12 +222,15 @@ class FoundRun:
             self.metrics[step] = self.metrics.get(step, {}) | row
 
     def settle(self) -> None:
-        """Rename the metrics to the store's names, and turn what was left out into notes."""
+        """Change metrics' names to the store's, and add notes on what was left out."""
         names = stored_names(name for row in self.metrics.values() for name in row)
         self.metrics = {step: {names[name]: value for name, value in row.items()} for step, row in self.metrics.items()}
         long = [stored for name, stored in names.items() if len(printable(name)) > LONGEST_NAME]
         if long:
-            self.notes.append(f"Names of more than {LONGEST_NAME} characters keep both ends only: {listed(long)}.")
+            self.notes.append(
+                f"Names of more than {LONGEST_NAME} characters are shortened to their beginning "
+                f"and end: {listed(long)}."
+            )
         for reason, counts in self.left_out.items():
             if not counts:
                 continue
@@ -236,7 +239,7 @@ class FoundRun:
 
     @property
     def method(self) -> str:
-        """Return what the files name, else `grpo` if groups were compared, `sft` if TRL's SFT logged, or `unknown`."""
+        """Return the method named in the files, or else `grpo` for groups, `sft` for TRL's SFT, or `unknown`."""
         if self.named_method is not None:
             return self.named_method
         if RLOO_SETTING in self.config:
@@ -247,9 +250,9 @@ class FoundRun:
         return "sft" if "mean_token_accuracy" in names else "unknown"
 
     def weights(self) -> dict[str, float]:
-        """Infer the weights with which the logged components add up to the logged reward at every step.
+        """Infer the weights with which logged components add up to the logged reward at every step.
 
-        Empty if they cannot be inferred: too few steps, components that never differ, or a sum that does not match.
+        Return no weights if there are too few steps, if components are constant, or if the sum does not match.
         """
         rows = [row for row in self.metrics.values() if row.get("reward") is not None]
         names = sorted({name for row in rows for name in row if _is_component(name)})
@@ -271,7 +274,7 @@ def counted(n: int, what: str) -> str:
 
 
 def each(name: str, times: int) -> str:
-    """Return a name with the number of its occurrences."""
+    """Return a name with its number of occurrences."""
     return printable(name) if times == 1 else f"{printable(name)} ({times:,} times)"
 
 
@@ -282,7 +285,7 @@ def listed(names: list[str]) -> str:
 
 
 def _flat(values: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
-    """Yield names and values, those in dicts as `outer/inner`; a dict with a `_type` is an object of a tracker."""
+    """Yield names and values, nested ones as `outer/inner`. A dict with a `_type` is a tracker's object."""
     for name, value in values.items():
         if isinstance(value, dict) and value and "_type" not in value and before.count("/") < DEEPEST:
             yield from _flat(value, f"{before}{name}/")
@@ -295,13 +298,13 @@ def _is_component(name: str) -> bool:
 
 
 def _with_kind(name: str, value: object) -> str:
-    """Return a name with its kind, as in `completions (table-file)`, since trackers store an object's kind."""
+    """Return a name with the kind that trackers store for an object, as in `completions (table-file)`."""
     kind = value.get("_type") if isinstance(value, dict) else None
     return f"{name} ({kind})" if isinstance(kind, str) else name
 
 
 def as_number(value: object) -> float | None:
-    """Return a tracker's spelling of a number, NaN included, as a float; None for anything else."""
+    """Return a number in a tracker's format, including NaN, as a float; None for anything else."""
     if isinstance(value, str):
         if value in ("NaN", "Infinity", "-Infinity"):
             return math.nan

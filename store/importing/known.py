@@ -1,4 +1,4 @@
-"""Recognise runs that were imported before, though files that their identity comes from are gone by now."""
+"""Recognise runs that were imported before, even if the files from which their identity comes no longer exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.importing.steps import DATASET, agrees
 
 
 def place_of(path: str, run: FoundRun) -> dict[str, Any]:
-    """Return where a run lies: the folder that was named, and the run's names in it."""
+    """Return the location of a run: the named folder, and the run's names in it."""
     return {"root": str(Path(path).expanduser().absolute()), "names": [run.name, *run.longer_names]}
 
 

@@ -1,4 +1,4 @@
-"""Names of imported metrics: TRL's are mapped to ours, and no two are merged."""
+"""Map the names of imported metrics to the store's, without merging any two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def printable(name: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """Return at most LONGEST_NAME characters: both ends of a long name, which distinguish it from similar ones."""
+    """Return at most LONGEST_NAME characters. Both ends of a long name are kept, as they distinguish similar names."""
     return name if len(name) <= LONGEST_NAME else f"{name[:_HEAD]}…{name[-_TAIL:]}"
 
 
@@ -26,10 +26,10 @@ def plain(name: str) -> str:
 
 
 def stored_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the stored name of each metric; one whose short name is taken keeps more of its own."""
+    """Return the stored name of each metric; if its short name is taken, more of its own is kept."""
     given = list(dict.fromkeys(names))
     taken: dict[str, str] = {}
-    # Names that are already short come first: of `loss` and `train/loss`, the latter keeps its prefix.
+    # Names that are already short come first: with `loss` and `train/loss`, the latter keeps its prefix.
     for name in sorted(given, key=lambda each: _wanted(each) != each):
         own = shortened(printable(name)) or "(no name)"
         free = (each for each in (_wanted(name), own) if each not in taken)

@@ -1,4 +1,4 @@
-"""Save the runs that a reader found: a new run as a whole, of a known run only what is new."""
+"""Save the runs that a reader found: new runs completely, and only new data of known runs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ from store.trace import GRAMMAR
 class Reader(NamedTuple):
     runs: Callable[[str], Found]
     nothing: str
-    """The sentence for a path where it finds nothing."""
+    """End of the sentence about a path with no runs."""
 
 
 READERS = {
     "trl": Reader(
         trl.runs,
-        "holds neither trainer_state.json nor completions/*.parquet: name the output_dir of a trainer, or a folder "
-        "above several.",
+        "has neither trainer_state.json nor completions/*.parquet. Name the output_dir of a "
+        "trainer, or a parent folder "
+        "of several.",
     ),
-    "trackio": Reader(trackio.runs, "holds no project of Trackio: name its folder or a project's .db file."),
+    "trackio": Reader(trackio.runs, "has no Trackio project. Name Trackio's folder or a project's .db file."),
     "tensorboard": Reader(
-        tensorboard.runs, "holds no scalars of TensorBoard: name a folder with *tfevents* files that hold some."
+        tensorboard.runs, "has no TensorBoard scalars. Name a folder with *tfevents* files that have some."
     ),
     "verl": Reader(
         verl.runs,
-        "holds no dumps of verl: name its trainer.rollout_data_dir, or the folder above that and the validations'.",
+        "has no verl dumps. Name its trainer.rollout_data_dir, or the parent folder of that and the validation dumps.",
     ),
-    "wandb": Reader(wandb.runs, "holds no run of W&B: name a folder with a run-*.wandb file."),
+    "wandb": Reader(wandb.runs, "has no W&B run. Name a folder with a run-*.wandb file."),
 }
 UNKNOWN = "unknown"
 DEEPEST = 6
-"""Deepest nesting in a config; hostile ones have no end."""
+"""Deepest nesting in a configuration, as hostile ones may be endless."""
 MODEL_KEYS = ("model_name_or_path", "_name_or_path", "model_id", "base_model_name_or_path")
 
 
@@ -55,11 +56,11 @@ class Imported(NamedTuple):
     steps: int
     completions: int
     is_new: bool
-    """False for a run that was already imported."""
+    """Whether the run is new, rather than already imported."""
     changed: int = 0
-    """Number of its steps that were added, replaced or removed."""
+    """Number of steps that were added, replaced or removed."""
     notes: tuple[str, ...] = ()
-    """What was left out, and what readers of the run must know."""
+    """What was left out, and what users of the run should know."""
 
 
 class Report(NamedTuple):
@@ -69,24 +70,24 @@ class Report(NamedTuple):
 
 
 Followed = dict[tuple[str, ...], tuple[str, int]]
-"""Identity and first step of the runs that are followed, by their names."""
+"""Identity and first step of followed runs, by name."""
 
 
 def import_runs(
     store: Store, tool: str, path: str, name: str | None = None, followed: Followed | None = None
 ) -> Report:
-    """Import all runs of `path` with the reader named by `tool`: add new ones, and update known ones.
+    """Import all runs at `path` with the reader for `tool`: add new runs, and update known ones.
 
-    Runs that are `followed` stay the same when their first files are removed. Raises StoreError when there is nothing
-    to read, or when `name` is given for several runs.
+    Runs in `followed` keep their identity when their first files are removed. Raises StoreError if nothing can be read,
+    or if `name` is given for several runs.
     """
     found = READERS[tool].runs(path)
     if not found.runs and found.unread:
-        raise StoreError(" ".join([f"Nothing in {path} can be read.", *found.unread]))
+        raise StoreError(" ".join([f"No file in {path} can be read.", *found.unread]))
     if not found.runs:
         raise StoreError(f"{path} {READERS[tool].nothing}")
     if name is not None and len(found.runs) > 1:
-        raise StoreError(f"{path} holds {len(found.runs)} runs: leave the name out, and each keeps its own.")
+        raise StoreError(f"{path} has {len(found.runs)} runs. Leave out the name, so that each keeps its own.")
     for run in found.runs:
         run.settle()
         if followed is not None:
@@ -98,7 +99,7 @@ def import_runs(
 
 
 def _keep_identity(run: FoundRun, followed: Followed) -> None:
-    """Give a run that lacks its first steps now the identity that it had with them; one begun anew has them again."""
+    """Give a run that now lacks its first steps the identity that it had with them; a restarted run has them again."""
     first = min([*run.metrics, *run.completions, *run.answers], default=0)
     place = (run.name, *run.longer_names)
     identity, before = followed.get(place, (run.identity, first))
@@ -113,7 +114,7 @@ def uid_of(tool: str, run: FoundRun) -> str:
 
 
 def _names(store: Store, tool: str, runs: Sequence[FoundRun]) -> list[str]:
-    """Return a unique name for each run: its own, or the first longer one that no other run has."""
+    """Return a unique name for each run: its own, or the first longer one that is free."""
     with reading(store) as connection:
         named = {row.uid: row.name for row in connection.execute(select(Run.uid, Run.name))}
     uids = [uid_of(tool, run) for run in runs]
@@ -142,7 +143,7 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
         here = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
     shown = here.name if here else _shown(name, tool)
     if shown != printable(name) and not here:
-        run.notes.append(f"The name is shortened: it was {printable(name)!r}.")
+        run.notes.append(f"The name was shortened from {printable(name)!r}.")
     run_id, changed = (
         (here.id, _extend(store, tool, path, run, here.id)) if here else _create(store, tool, path, run, shown)
     )
@@ -154,20 +155,20 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
 
 
 def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tuple[int, int]:
-    """Create a run; return its id and its number of steps."""
+    """Create a run; return its id and number of steps."""
     columns = _columns(tool, path, run)
     made = create_run(store, uid=uid_of(tool, run), name=name, dataset=DATASET, **columns)
     try:
         put_all(store, made.id, made.uid, run, columns["reward_weights"])
     except BaseException:
-        # Half a run would pass for a complete one at the next attempt.
+        # An incomplete run would count as a complete one at the next attempt.
         delete_run(store, made.id)
         raise
     return made.id, max(1, len(run.metrics))
 
 
 def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> int:
-    """Update a known run to what its files say now; return how many of its steps changed."""
+    """Update a known run from its files; return how many steps changed."""
     stored, columns = get_run(store, run_id), _columns(tool, path, run)
     weights = columns["reward_weights"] or stored.reward_weights
     changed = extend(store, run_id, stored.uid, run, weights)
@@ -180,7 +181,7 @@ def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> i
 
 
 def _columns(tool: str, path: str, run: FoundRun) -> dict[str, Any]:
-    """Return the columns of a run, except its name."""
+    """Return a run's columns except its name."""
     form = form_of_texts(run)
     return {
         "method": run.method,

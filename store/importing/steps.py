@@ -1,4 +1,4 @@
-"""Turn the steps of an imported run into rows, and extend a run that was imported before."""
+"""Convert the steps of an imported run to rows, and extend a run that was imported before."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from store.steps import forget_steps, record_step
 from store.trace import Form, parse
 
 DATASET = "(imported)"
-"""Dataset and question of imported examples: whether two of different steps show one picture is unknown."""
+"""Dataset and question of imported examples; whether those of different steps have the same image is unknown."""
 Texts = tuple[str, ...]
 Asked = tuple[str, str]
-"""A prompt and its gold answer."""
+"""A prompt with its gold answer."""
 
 
 class StepContents(NamedTuple):
-    """What the files, or the database, say about a step."""
+    """The data of a step, from the files or the database."""
 
     metrics: dict[str, float | None]
     said: Texts = ()
@@ -40,9 +40,9 @@ def put_all(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[st
 
 
 def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> int:
-    """Update the stored steps to what the files say now; return how many changed.
+    """Update stored steps from the files; return how many changed.
 
-    What the files no longer say stays, unless it comes from an earlier attempt.
+    Data that the files no longer have is kept, unless it is from an earlier attempt.
     """
     here, told = _stored(store, run_id), _told(run)
     changed = 0
@@ -80,7 +80,7 @@ def _is_alike(old: StepContents, new: StepContents) -> bool:
 
 
 def form_of_texts(run: FoundRun) -> Form:
-    """Return how the completions are read: by their tags, or by the box that a prompt asks for."""
+    """Return how completions are parsed: by their tags, or by the box that a prompt asks for."""
     said = [each for part in (*run.completions.values(), *run.answers.values()) for each in part]
     if any("<think>" in each.text for each in said):
         return "cot"
@@ -126,7 +126,7 @@ def _stored(store: Store, run_id: int) -> dict[int, StepContents]:
 def _put(
     store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: StepContents, weights: dict[str, float]
 ) -> None:
-    """Store what the files say about a step; the texts are those that the database lacks."""
+    """Store a step's data from the files; the texts are those missing in the database."""
     style = form_of_texts(run)
     if told.metrics or told.said:
         said = run.completions[step] if told.said else []
@@ -156,7 +156,7 @@ def _put_answers(
     weights: dict[str, float],
     style: Form,
 ) -> None:
-    """Store the completions of a step's evaluation as sampled predictions, since sample 0 would mean greedy."""
+    """Store the completions of a step's evaluation as sampled predictions, because sample 0 means greedy."""
     ids = _examples(store, uid, step, said, "eval-")
     placed: dict[Asked, int] = {}
     rows = []
@@ -170,7 +170,7 @@ def _put_answers(
 def _examples(
     store: Store, uid: str, step: int, said: Sequence[LoggedCompletion], prefix: str = ""
 ) -> dict[Asked, int]:
-    """Return the ids of what a step asks, each as an example of its own."""
+    """Return example ids for a step's prompts, each of which becomes an example."""
     asked = {each.asked: each for each in said}
     examples = [
         ExampleRow(
@@ -187,7 +187,7 @@ def _examples(
 
 
 def _numbered(said: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, int]]:
-    """Return each completion with its number within its group."""
+    """Return each completion with its number in its group."""
     placed: dict[int | None, int] = {}
     found = []
     for each in said:
@@ -197,7 +197,7 @@ def _numbered(said: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, 
 
 
 def _trace(said: LoggedCompletion, weights: dict[str, float], style: Form) -> dict[str, Any]:
-    """Return the fields that completions and predictions share."""
+    """Return the fields shared by completions and predictions."""
     trace = parse(said.text, style)
     truth = gold.count(said.gold)
     return {
@@ -214,7 +214,7 @@ def _trace(said: LoggedCompletion, weights: dict[str, float], style: Form) -> di
 
 
 def _reward(said: LoggedCompletion, weights: dict[str, float]) -> float | None:
-    """Return the logged reward, else the weighted sum if the weights are known."""
+    """Return the logged reward, or else the weighted sum if the weights are known."""
     if said.reward is not None or not weights:
         return said.reward
     paid = {name: said.rewards.get(name) for name in weights}

@@ -1,6 +1,6 @@
-"""Import TensorBoard's event files: a folder of them is a run, each file an attempt or a parallel writer.
+"""Import TensorBoard event files. A folder is a run, and each file in it an attempt or a parallel writer.
 
-Reads scalars, hyperparameters and the configuration that transformers writes as text; everything else is counted.
+Scalars, hyperparameters and the configuration that transformers writes as text are read; everything else is counted.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from store.importing.found import BOOKKEEPING, NO_NUMBER, Found, FoundRun
 
 PATTERN = "*tfevents*"
 CONFIGS = ("args/text_summary", "model_config/text_summary")
-"""Tags under which transformers logs its arguments and the model's configuration, as JSON."""
+"""Tags under which transformers logs its arguments and the model's configuration as JSON."""
 BEGINNING = 2
-"""Number of scalars by which a file is recognised after it has grown."""
+"""Number of first scalars by which a file is recognised after it has grown."""
 START = 1
-"""Status of a starting session: everything logged from its step on is repeated."""
+"""Status of a starting session, which repeats everything from its step on."""
 _HEADER, _FOOTER = struct.Struct("<QI"), 4
-"""Length and its checksum; a checksum of the data follows the data."""
+"""Length and its checksum; the data's checksum follows the data."""
 _BEGUN = re.compile(r"tfevents\.(\d{9,11})\.")
 
 
 def runs(path: str) -> Found:
-    """Return every folder at or below `path` whose event files hold scalars."""
+    """Return a run for each folder at or below `path` whose event files have scalars."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in below(path, PATTERN):
         folders[file.parent].append(file)
@@ -51,13 +51,13 @@ def runs(path: str) -> Found:
     for folder, run in found.items():
         owner = next((parent for parent in folder.parents if parent in found), None)
         if owner and (how := _written_by(folder.relative_to(owner), run)):
-            run.notes.insert(0, f"Written by {how} of the run {found[owner].name}.")
+            run.notes.insert(0, f"Written by {how} for the run {found[owner].name}.")
     _tell_apart(found, root)
     return Found(list(found.values()), unread)
 
 
 def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
-    """Return the run of a folder; None, with a reason in `unread`, if its files hold no scalar."""
+    """Return the run of a folder, or None, with a reason in `unread`, if its files have no scalars."""
     parts, problems = read_each(sorted(files, key=_begun_and_name), _file)
     whole: FoundRun | None = None
     for part, restart in parts:
@@ -70,7 +70,7 @@ def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
         unread += problems
         if whole is not None:
             whole.settle()
-            unread.append(" ".join([f"{folder} holds no scalars that can be kept.", *whole.notes]))
+            unread.append(" ".join([f"{folder} has no scalars that can be imported.", *whole.notes]))
         return None
     whole.notes += problems
     return whole
@@ -82,7 +82,7 @@ def _begun_and_name(path: Path) -> tuple[int, str]:
 
 
 def _file(path: Path) -> tuple[FoundRun, int | None]:
-    """Return a file's run, and the step it claims to repeat. Raises StoreError for a file without events."""
+    """Return a file's run, and the step from which it claims to repeat. Raises StoreError for a file without events."""
     run = FoundRun(identity=path.name, name="", own_steps=False)
     restart = None
     for event in _events(path, run.notes):
@@ -101,7 +101,7 @@ def _add(run: FoundRun, event: Any, value: Any) -> None:
     number = scalar(value)
     if number is not None:
         if run.identity.count("\n") < BEGINNING:
-            # Writers may give several files of one second the same name.
+            # Several files that are written in the same second may have the same name.
             run.identity += f"\n{hashlib.sha256(event.SerializeToString()).hexdigest()}"
         run.add(event.step, {tag: number}, event.wall_time)
     elif (told := hyperparameters(value)) is not None or (
@@ -115,7 +115,7 @@ def _add(run: FoundRun, event: Any, value: Any) -> None:
 
 
 def _written_by(place: Path, run: FoundRun) -> str | None:
-    """Return which writer (PyTorch's, tensorboardX's) made a folder below its run's, or None."""
+    """Return the writer (PyTorch's, tensorboardX's) that creates subfolders for a run, if it made this one."""
     tags = {name for row in run.metrics.values() for name in row}
     for tag in tags if len(tags) == 1 else ():
         if str(place).startswith(f"{tag.replace('/', '_')}_") or Path(tag) in place.parents:
@@ -124,7 +124,7 @@ def _written_by(place: Path, run: FoundRun) -> str | None:
 
 
 def _tell_apart(found: dict[Path, FoundRun], root: Path) -> None:
-    """Distinguish runs with exactly the same beginning by their paths."""
+    """Distinguish runs with the same beginning by their paths."""
     times = Counter(run.identity for run in found.values())
     for folder, run in found.items():
         if times[run.identity] > 1:
@@ -132,10 +132,10 @@ def _tell_apart(found: dict[Path, FoundRun], root: Path) -> None:
 
 
 def _events(path: Path, notes: list[str]) -> Iterator[Any]:
-    """Yield events up to the end, or up to where the file is cut off or damaged, which is noted."""
+    """Yield events up to the end, or up to where the file is cut off or damaged, and add a note of that."""
     size = path.stat().st_size
     if size == 0:
-        raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
+        raise StoreError(f"{path} is empty. Its writer has not written anything yet, or died.")
     read = 0
     with path.open("rb") as file:
         while header := file.read(_HEADER.size):
@@ -147,10 +147,10 @@ def _events(path: Path, notes: list[str]) -> Iterator[Any]:
                 event = None
             if event is None:
                 if read:
-                    notes.append(f"{path.name} is cut off or damaged after {read:,} events; what follows is lost.")
+                    notes.append(f"{path.name} is cut off or damaged after {read:,} events; later events are lost.")
                 break
             yield event
             read += 1
             file.read(_FOOTER)
     if not read:
-        raise StoreError(f"{path} is not an event file of TensorBoard.")
+        raise StoreError(f"{path} is not a TensorBoard event file.")

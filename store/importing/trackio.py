@@ -1,6 +1,6 @@
-"""Import Trackio's projects: an SQLite file each, with a row of JSON for every call of `log`.
+"""Import Trackio projects: each is an SQLite file with one JSON row per call of `log`.
 
-Before 0.1 one file held all projects and no steps; before 0.2 it had no table of configurations.
+Before 0.1, one file had all projects and no steps; before 0.2, there was no table of configurations.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ OTHERS = {
     "system_metrics": "measurement of the machine",
     "alerts": "alert",
 }
-"""Tables that are not imported, and what their rows are."""
+"""Tables that are not imported, and what a row of each is."""
 
 
 def runs(path: str) -> Found:
-    """Return every run of a project's file, or of all projects in a folder."""
+    """Return every run in a project's file, or in all projects of a folder."""
     projects, unread = read_each(below(path, "*.db"), _project)
     return Found([run for project in projects for run in project], unread)
 
@@ -34,21 +34,21 @@ def _project(path: Path) -> list[FoundRun]:
         raise StoreError(f"{path} is empty.")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-            # A foreign file must not be able to make SQLite run functions.
+            # A file from elsewhere must not be able to make SQLite run functions.
             connection.execute("PRAGMA trusted_schema = OFF")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if "metrics" not in tables:
-                raise StoreError(f"{path} is not a project of Trackio: it has no table of metrics.")
+                raise StoreError(f"{path} is not a Trackio project: it has no table of metrics.")
             found = _runs(connection, path.stem)
             _configure(connection, found, tables)
             _count_others(connection, found, tables)
     except sqlite3.Error as error:
-        raise StoreError(f"{path} is not a project of Trackio ({error}).") from None
+        raise StoreError(f"{path} is not a Trackio project ({error}).") from None
     return list(found.values())
 
 
 Key = tuple[object, object]
-"""The project, if the file has several, and the run's id (or its name, if that is the id)."""
+"""The project, if the file has several, and the run's id (or name, where that is the id)."""
 
 
 def _runs(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
@@ -56,7 +56,7 @@ def _runs(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
     if missing := {"run_name", "metrics"} - columns:
         raise sqlite3.DatabaseError(f"its metrics have no {min(missing)}")
     own, id = _key_columns(columns)
-    # Before steps were stored, Trackio counted a run's rows.
+    # Before Trackio stored steps, it counted a run's rows.
     step, at = (name if name in columns else "NULL" for name in ("step", "timestamp"))
     found: dict[Key, FoundRun] = {}
     rows: dict[Key, int] = {}
@@ -72,7 +72,7 @@ def _runs(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
         if isinstance(values, dict):
             run.add(place if step == "NULL" else told, values, _seconds(timestamp))
         else:
-            run.left_out["Left out, since they cannot be read as JSON"]["entries"] += 1
+            run.left_out["Left out because they are not valid JSON"]["entries"] += 1
     return found
 
 
@@ -95,7 +95,7 @@ def _configure(connection: sqlite3.Connection, found: dict[Key, FoundRun], table
 
 
 def _count_others(connection: sqlite3.Connection, found: dict[Key, FoundRun], tables: set[str]) -> None:
-    """Note what Trackio recorded for a run but the import leaves out."""
+    """Add notes on data of a run that is not imported."""
     for table, what in OTHERS.items():
         if table not in tables:
             continue
@@ -106,7 +106,7 @@ def _count_others(connection: sqlite3.Connection, found: dict[Key, FoundRun], ta
 
 
 def _seconds(timestamp: object) -> float | None:
-    """Return an ISO time in seconds since the epoch; SQLite's own form, without a zone or T, is UTC."""
+    """Return an ISO time in seconds since the epoch. SQLite's own format, without a zone or T, is UTC."""
     text = str(timestamp)
     try:
         at = datetime.fromisoformat(text)

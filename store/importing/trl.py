@@ -1,6 +1,6 @@
 """Import the `output_dir` of a TRL trainer: `trainer_state.json` and the parquet files of `log_completions`.
 
-A folder may hold several attempts: what an earlier one left and the last one did not rewrite is left out.
+A folder may have several attempts. Data of an earlier attempt that the last one did not overwrite is left out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CARD = "README.md"
 METHODS = frozenset(
     ("grpo", "rloo", "sft", "dpo", "kto", "orpo", "cpo", "bco", "xpo", "ppo", "gkd", "online_dpo", "nash_md")
 )
-"""Tags of TRL's model cards that name a method."""
+"""Tags in TRL's model cards that name a method."""
 _LONGEST_CARD = 10_000
 UNTIL = 60.0
-"""Seconds by which a file must be older than another to belong to an earlier attempt: copying takes a while."""
+"""Seconds by which a file of an earlier attempt must be older, because copying files takes a while."""
 
 
 class State(NamedTuple):
-    """A `trainer_state.json`; later ones of the same attempt repeat the history of earlier ones."""
+    """A `trainer_state.json`. Later ones of the same attempt repeat the history of earlier ones."""
 
     path: Path
     written_at: float
@@ -41,7 +41,7 @@ def runs(path: str) -> Found:
     """Return the run of an output folder, or of every output folder below `path`."""
     root = Path(path).expanduser().absolute()
     if not root.exists():
-        raise StoreError(f"{path} does not exist: name a folder that does.")
+        raise StoreError(f"{path} does not exist. Name an existing folder.")
     root = root.parent if root.is_file() or root.name == TABLES else root
     found: list[FoundRun] = []
     unread: list[str] = []
@@ -53,7 +53,7 @@ def runs(path: str) -> Found:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Return `root` if it is an output folder, else the output folders below it, without nested ones."""
+    """Return `root` if it is an output folder, or else the output folders below it, without nested ones."""
     if _is_output(root):
         return [root]
     known = {path.parent for path in root.rglob(STATE)} | {path.parent.parent for path in root.glob("**/*.parquet")}
@@ -66,13 +66,13 @@ def _is_output(folder: Path) -> bool:
 
 
 def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
-    """Return the run of a folder; None, with reasons in `unread`, if nothing in it can be read."""
+    """Return the run of a folder, or None, with reasons in `unread`, if nothing in it can be read."""
     states, problems = read_each(sorted(_files(folder)), _state)
     tables = sorted((folder / TABLES).glob("*.parquet"))
     last = _last(states)
     history = last.history if last else []
     identity = fingerprint(tables[0]) if tables else f"{folder.name}\n{json.dumps(history[:1], sort_keys=True)}"
-    # `checkpoint-100` alone would be no name.
+    # `checkpoint-100` alone is not a useful name.
     names = places(folder, folder.parent.parent if folder.match("checkpoint-*") else root)
     run = FoundRun(identity, names[0], names[1:], config=_config(folder, last.content if last else {}))
     run.named_method = _method(folder)
@@ -101,18 +101,18 @@ def _state(path: Path) -> State:
 
 
 def _last(states: list[State]) -> State | None:
-    """Return the state with the whole history of the last attempt."""
+    """Return the state with the complete history of the last attempt."""
     if not states:
         return None
     newest = max(states, key=lambda state: state.written_at)
-    # Copied files have one age; then the longest history is the best guess.
+    # Copied files may have the same age; then the longest history is the best guess.
     recent = [state for state in states if state.written_at > newest.written_at - UNTIL]
     same = [state for state in states if newest.history and _common(newest, state) == len(newest.history)]
     return max([*recent, *same], key=lambda state: (state.step, len(state.history)))
 
 
 def _common(one: State, other: State) -> int:
-    """Return the number of equal entries at the beginning of two histories."""
+    """Return the length of the common beginning of two histories."""
     pairs = zip(one.history, other.history, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if not _alike(a, b)), min(len(one.history), len(other.history)))
 
@@ -122,24 +122,25 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _of_last_attempt(run: FoundRun, tables: list[Path], states: list[State], last: State | None) -> list[Path]:
-    """Return the tables that the last attempt wrote; note what an earlier one left."""
+    """Return the tables of the last attempt, and add notes on those of earlier ones."""
     if last is None:
         return tables
     earlier = [state for state in states if _common(state, last) < min(len(state.history), len(last.history))]
     for state in earlier:
         run.gone |= {int(_whole(entry.get("step")) or 0) for entry in state.history[_common(state, last) :]}
         run.notes.append(
-            f"{state.path.parent.name}/{STATE} is left out: an earlier attempt wrote it, up to step {state.step:,.0f}."
+            f"{state.path.parent.name}/{STATE} is left out: it is from an earlier attempt (up "
+            f"to step {state.step:,.0f})."
         )
     old = [table for table in tables if _is_older(table, earlier, last)]
     if old:
         names = listed([table.name for table in old])
-        run.notes.append(f"Left out, {counted(len(old), 'table')} of completions of an earlier attempt: {names}.")
+        run.notes.append(f"Left out: {counted(len(old), 'table')} of completions of an earlier attempt ({names}).")
     return [table for table in tables if table not in old]
 
 
 def _is_older(table: Path, earlier: list[State], last: State) -> bool:
-    """Return whether a table is of an earlier attempt, at a step that the last one missed or repeated."""
+    """Return whether a table is from an earlier attempt, at a step that the last one skipped or repeated."""
     digits = "".join(each for each in table.stem if each.isdigit())
     step, written_at = int(digits or 0), table.stat().st_mtime
     if step > last.step and written_at < last.written_at - UNTIL:
@@ -153,14 +154,14 @@ def _is_older(table: Path, earlier: list[State], last: State) -> bool:
 
 
 def _whole(step: object) -> int | float | None:
-    """Return the step of a log entry; older versions and other writers store it as text."""
+    """Return the step of a log entry, which older versions and other writers store as text."""
     if isinstance(step, str):
         return as_number(step.strip())
     return step if isinstance(step, int | float) else None
 
 
 def _method(folder: Path) -> str | None:
-    """Return the method that TRL's model card has among its tags, beside the tag `trl`."""
+    """Return the method among the tags of TRL's model card, which include `trl`."""
     for card in (folder / CARD, *sorted(folder.glob(f"checkpoint-*/{CARD}"))):
         if not card.is_file():
             continue

@@ -1,4 +1,4 @@
-"""The names under which TRL and transformers log, and the same metrics' names in the store."""
+"""Map the names under which TRL and transformers log metrics to the store's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ NAMES = {
     "num_tokens": "tokens",
     "step_time": "time/step",
 }
-"""Name in the store by TRL's log key; other keys keep their own."""
+"""Names in the store by TRL's log key; other keys are kept."""
 SKIPPED = ("epoch", "total_flos")
 
 
 def metric_name(key: str) -> str:
-    """Return a key's name in the store: `rewards/format/mean` becomes `reward/format`, others go by NAMES.
+    """Return a key's name in the store: `rewards/format/mean` becomes `reward/format`, and NAMES has others.
 
-    TRL before 0.17 logs `rewards/format` and no standard deviation.
+    TRL before 0.17 logs `rewards/format`, without a standard deviation.
     """
     if key.startswith("rewards/") and key.endswith("/mean"):
         return f"reward/{key[8:-5]}"

@@ -1,4 +1,4 @@
-"""Import TRL's `log_completions` tables: the last generation of each logging step, without pictures or groups."""
+"""Import TRL's `log_completions` tables: the last generation of each logging step, without images or groups."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from store.importing.found import NO_STEP, FoundRun, LoggedCompletion, as_number
 
 OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")
 GOLD = ("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "target", "label")
-"""Columns that may hold the gold answer, likeliest first: a reward function logs it beside its rewards."""
+"""Columns that may have the gold answer, likeliest first; reward functions log it with their rewards."""
 DEEPEST = 4
 """Deepest nesting of messages."""
 BALANCED = 1e-3
-"""Advantages of a group sum to zero, up to this rounding error a completion."""
+"""Rounding error per completion up to which a group's advantages sum to zero."""
 EQUAL = 1e-6
-NO_REWARD = "Left out of the tables of completions, since they are columns of no reward"
+NO_REWARD = "Left out of the tables of completions because they are not columns of rewards"
 BY_PROMPT = (
-    "Groups are told by equal prompts whose advantages add up to zero. TRL keeps no pictures: two examples with one "
-    "question would look like one."
+    "Groups are inferred from equal prompts whose advantages add up to zero. TRL stores no images, so two examples "
+    "with the same question would look like one."
 )
 
 
 def add_completions(run: FoundRun, path: Path) -> None:
-    """Add the completions of a table. Raises StoreError for one that is unreadable or belongs to another run."""
+    """Add the completions in a table. Raises StoreError if it is unreadable or belongs to another run."""
     if path.stat().st_size == 0:
-        raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
+        raise StoreError(f"{path} is empty. Its writer has not written anything yet, or died.")
     try:
         table = parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise StoreError(f"{path} cannot be read as parquet ({_first_line(error)}).") from None
+        raise StoreError(f"{path} is not a valid parquet file ({_first_line(error)}).") from None
     if missing := {"prompt", "completion"} - set(table.column_names):
-        raise StoreError(f"{path} has no column {min(missing)!r}: it is not a table of TRL's log_completions.")
+        raise StoreError(f"{path} has no column {min(missing)!r}, so it is not a table of TRL's log_completions.")
     components, others = _components(run, table)
     gold = next((name for name in GOLD if name in others), None)
     run.left_out[NO_REWARD].update(name for name in others if name != gold)
@@ -56,13 +56,13 @@ def add_completions(run: FoundRun, path: Path) -> None:
 
 
 def _components(run: FoundRun, table: pyarrow.Table) -> tuple[list[str], list[str]]:
-    """Return the columns of reward functions, and the other columns."""
+    """Return the columns of reward functions and the other columns."""
     known = set()
     for name in (name for row in run.metrics.values() for name in row):
         if (found := re.fullmatch(r"(?:eval_)?rewards/(.+?)(?:/mean|/std)?", name)) is not None:
             known.add(found[1])
     numbers = [f.name for f in table.schema if _is_numeric(f.type) and f.name not in OWN_COLUMNS]
-    # Without metrics, rewards cannot be told from numbers that a reward function logged beside them.
+    # Without metrics, rewards cannot be distinguished from other numbers that a reward function logged.
     components = [name for name in numbers if not known or name in known]
     return components, [name for name in table.column_names if name not in (*OWN_COLUMNS, *components)]
 
@@ -74,15 +74,15 @@ def _said(row: dict[str, Any], components: list[str]) -> LoggedCompletion:
 
 
 def _step(value: object, path: Path) -> int | None:
-    """Return the step of a row (text in older versions), or else that of the file's name."""
+    """Return the step in a row (text in older versions), or else that in the file's name."""
     text = re.sub(r"\D", "", path.stem) if value is None else value
     return as_step(int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else text)
 
 
 def _is_of_evaluation(run: FoundRun, step: int, said: list[LoggedCompletion]) -> bool:
-    """Return whether a step's table is from its evaluation, which TRL writes over the one from training.
+    """Return whether a step's table is from an evaluation, which overwrites the table from training.
 
-    If both were logged, it counts as training's only if its mean matches that alone.
+    If both were logged, it counts as training's only if its mean matches training's and not the evaluation's.
     """
     logged = run.metrics.get(step, {})
     if not any(name.startswith("eval_") for name in logged):
@@ -111,13 +111,13 @@ def _agree(pairs: list[tuple[float | None, float]]) -> bool:
 
 
 def tell_groups(run: FoundRun) -> None:
-    """Number the groups that can be told; note how many completions are in none, or come from evaluations."""
+    """Number the groups that can be inferred, and note how many completions have none or are from evaluations."""
     if run.answers:
         n = sum(map(len, run.answers.values()))
         steps = listed([str(step) for step in sorted(run.answers)])
         run.notes.append(
-            f"At step {steps} TRL kept the completions of the evaluation in place of those of training: "
-            f"{counted(n, 'completion')} under Predictions, none of them counted as training."
+            f"At step {steps}, TRL kept the completions of the evaluation instead of those of training: "
+            f"{counted(n, 'completion')}, shown under Predictions and not counted as training."
         )
     if not run.completions:
         return
@@ -135,7 +135,7 @@ def tell_groups(run: FoundRun) -> None:
     run.notes.append(BY_PROMPT)
     if lost:
         total = sum(map(len, run.completions.values()))
-        run.notes.append(f"The group of {lost} of {total} completions cannot be told; they are marked.")
+        run.notes.append(f"The group of {lost} of {total} completions is unknown; they are marked.")
 
 
 def _is_numeric(kind: pyarrow.DataType) -> bool:
@@ -150,7 +150,7 @@ def _is_group(members: list[LoggedCompletion], size: int) -> bool:
 
 
 def _text(value: object, depth: int = 0) -> str:
-    """Return a text, or the texts of messages and their parts, one a line."""
+    """Return a text, or the texts of messages and their parts, one per line."""
     if isinstance(value, str):
         return value
     if depth > DEEPEST or value is None:
@@ -161,7 +161,7 @@ def _text(value: object, depth: int = 0) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell if it is JSON, else its text."""
+    """Parse a cell as JSON, or return its text."""
     return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
 
 

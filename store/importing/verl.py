@@ -1,8 +1,8 @@
-"""Import what verl dumps: `STEP.jsonl` in its `trainer.rollout_data_dir` and `trainer.validation_data_dir`.
+"""Import verl's dumps: `STEP.jsonl` in its `trainer.rollout_data_dir` and `trainer.validation_data_dir`.
 
-Format as `_write_generations` of `verl/trainer/ppo/ray_trainer.py` writes it, read in verl 0.9.1: a line a sample with
-`input`, `output`, `gts` (earlier versions have none), `score`, `step`, and whatever the reward function returned beside
-its score. Metrics come from W&B or TensorBoard.
+The format is that of `_write_generations` in `verl/trainer/ppo/ray_trainer.py`, read in verl 0.9.1: one line per sample
+with `input`, `output`, `gts` (not in earlier versions), `score`, `step`, and what the reward function returned in
+addition to its score. Metrics come from W&B or TensorBoard.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from store.importing.found import Found, FoundRun, LoggedCompletion, as_number, 
 from store.importing.names import printable
 
 VALIDATION = "val"
-"""What a folder's name holds if it is that of validations."""
+"""Parts of the name of a folder with validation dumps."""
 OWN = ("input", "output", "gts", "score", "step")
-NO_SAMPLE = "Left out, since they are no samples"
-NO_REWARD = "Left out of the samples, since they are no numbers"
+NO_SAMPLE = "Left out because they are not samples"
+NO_REWARD = "Left out of the samples because they are not numbers"
 BY_PROMPT = (
-    "Groups are told by equal prompts and gold answers, as many in each as a group has. verl keeps neither pictures "
-    "nor advantages: two examples with both alike would look like one."
+    "Groups are inferred from equal prompts and gold answers that occur as often as a group has samples. verl stores "
+    "no images or advantages, so two examples with the same prompt and answer would look like one."
 )
 
 
 def runs(path: str) -> Found:
-    """Return the run of a folder of dumps, or of each below `path`; rollouts and validations side by side are one."""
+    """Return the run in a folder of dumps, or each run below `path`; adjacent rollouts and validations are one run."""
     root = Path(path).expanduser().absolute()
     if not root.exists():
-        raise StoreError(f"{path} does not exist: name a folder that does.")
+        raise StoreError(f"{path} does not exist. Name an existing folder.")
     root = root.parent if root.is_file() else root
     found: dict[Path, FoundRun] = {}
     unread: list[str] = []
@@ -61,7 +61,7 @@ def _is_dump(file: Path) -> bool:
 
 
 def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
-    """Add the samples of a file; its last line may still be written. Raises StoreError if it holds none."""
+    """Add the samples in a file, whose last line may be incomplete. Raises StoreError if it has none."""
     said: list[LoggedCompletion] = []
     step = as_step(int(file.stem))
     with file.open(encoding=encoding_of(file), errors="replace") as lines:
@@ -72,7 +72,7 @@ def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
             elif line.endswith("\n") and line.strip():
                 run.left_out[NO_SAMPLE][file.name] += 1
     if not said or step is None:
-        raise StoreError(f"{file} holds no sample of verl.")
+        raise StoreError(f"{file} has no verl samples.")
     (run.answers if is_validation else run.completions)[step] = said
     scores = [each.reward for each in said if each.reward is not None]
     if scores:
@@ -97,7 +97,7 @@ def _said(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
 
 
 def _tell_groups(run: FoundRun) -> None:
-    """Number the groups of each step, where every prompt has as many samples as a group."""
+    """Number the groups of each step in which every prompt has as many samples as a group."""
     sizes = Counter(n for said in run.completions.values() for n in Counter(each.asked for each in said).values())
     size = min(sizes, default=0)
     if size < 2:

@@ -1,7 +1,7 @@
-"""Import the `run-ID.wandb` files that W&B writes, offline or not: one each time a run starts or resumes.
+"""Import the `run-ID.wandb` files that W&B writes, online or offline, each time a run starts or resumes.
 
-Reads history, config and name; tables and media are counted. A file is a log in LevelDB's framing, of W&B's protobuf
-records.
+History, config and name are read; tables and media are counted. A file is a log of W&B's protobuf records in LevelDB's
+format.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from store.importing.found import Found, FoundRun
 
 IDENT, BLOCK = b":W&B", 32768
 LONGEST_VALUE = 4096
-"""Longest value in characters of JSON: longer ones are no numbers and need not be parsed."""
+"""Most characters of a JSON value; longer values are not numbers and need not be parsed."""
 _PIECE = struct.Struct("<IHB")
-"""Checksum, length, and whether a record is complete (1), begins (2), continues (3) or ends (4) here."""
+"""Header: checksum, length, and whether the record is complete (1), begins (2), continues (3) or ends (4) here."""
 WHOLE, FIRST, LAST = 1, 2, 4
 _ITEM = {"key": (1, "bytes"), "nested_key": (2, "*bytes"), "value_json": (16, "bytes")}
 _HISTORY_ITEM = _ITEM | {
@@ -61,13 +61,13 @@ _MESSAGES = message_types(
     },
 )
 _STARTED = re.compile(r"run-(\d{8}_\d{6})-")
-"""The start time in a run folder's name, in local time."""
-MIRRORED = "W&B only mirrored TensorBoard's files here: import those for what they hold."
-DAMAGED = "Left out, since they cannot be read"
+"""The start time in a run folder's name, which is local time."""
+MIRRORED = "W&B only mirrored TensorBoard files here. Import those files for their content."
+DAMAGED = "Left out because they cannot be read"
 
 
 def runs(path: str) -> Found:
-    """Return every run at or below `path`; the files of a run that was resumed are one."""
+    """Return every run at or below `path`; all files of a resumed run are one run."""
     files, unread = read_each(below(path, "*.wandb"), _file)
     together: dict[str, list[FoundRun]] = {}
     for each in files:
@@ -84,7 +84,7 @@ def _joined(parts: list[FoundRun]) -> FoundRun:
 
 
 def _file(path: Path) -> FoundRun:
-    """Return what one file says. Raises StoreError for a file without a record."""
+    """Return the run in one file. Raises StoreError for a file without records."""
     run = FoundRun(identity=path.stem, name=path.stem, begun=_started(path))
     for data in _records(path, run.notes):
         try:
@@ -114,20 +114,20 @@ def _name(run: FoundRun, told: Any) -> None:
 
 def _add(run: FoundRun, history: Any) -> None:
     values = _whole_objects({_key(item): _value(item) for item in history.item})
-    # Older versions log the step as one of the values only.
+    # Older versions log the step only as one of the values.
     step = history.step.num if history.HasField("step") else values.get("_step")
     run.add(step, values, values.get("_timestamp"))
 
 
 def _whole_objects(values: dict[str, object]) -> dict[str, object]:
-    """Return the entry with each table or picture as one value: W&B flattens them into several."""
+    """Return the entry with each table or image as one value; W&B flattens them into several."""
     objects = {name.removesuffix("._type"): kind for name, kind in values.items() if name.endswith("._type")}
     kept = {name: value for name, value in values.items() if not any(name.startswith(f"{each}.") for each in objects)}
     return kept | {name: {"_type": kind} for name, kind in objects.items()}
 
 
 def _started(path: Path) -> float | None:
-    """Return when the writer of a file began, according to its folder's name."""
+    """Return when the writer of a file started, according to its folder's name."""
     found = _STARTED.search(path.parent.name)
     try:
         return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp() if found else None
@@ -160,15 +160,15 @@ def _text(data: bytes) -> str:
 
 
 def _records(path: Path, notes: list[str]) -> Iterator[bytes]:
-    """Yield complete records, up to the end or to where the writer was cut off, which is noted."""
+    """Yield complete records up to the end, or up to where the file is cut off, and add a note of that."""
     read, begun, is_cut = 0, None, False
     with path.open("rb") as file:
         block = file.read(BLOCK)
         if not block:
-            raise StoreError(f"{path} is empty: its writer has not written yet, or died.")
+            raise StoreError(f"{path} is empty. Its writer has not written anything yet, or died.")
         if not block.startswith(IDENT):
-            raise StoreError(f"{path} is not a run of W&B.")
-        at = _PIECE.size  # the ident is as long as a piece's header
+            raise StoreError(f"{path} is not a W&B run.")
+        at = _PIECE.size  # the identifier is as long as a piece's header
         while block:
             while at + _PIECE.size <= len(block):
                 _, length, kind = _PIECE.unpack_from(block, at)
@@ -182,6 +182,6 @@ def _records(path: Path, notes: list[str]) -> Iterator[bytes]:
             is_cut = len(block) < BLOCK and at != len(block)
             block, at = file.read(BLOCK), 0
     if not read:
-        raise StoreError(f"{path} holds no record yet.")
+        raise StoreError(f"{path} has no records yet.")
     if begun is not None or is_cut:
-        notes.append(f"{path.name} is cut off after {read:,} records: it is still being written, or its writer died.")
+        notes.append(f"{path.name} is cut off after {read:,} records. It is still being written, or its writer died.")

@@ -1,8 +1,8 @@
 """Store images by the SHA-256 of their bytes, in one folder or at a URL.
 
-A file is written under another name and then renamed, so that it is complete or absent; several machines may share the
-folder. What lies at a URL is cached in a local folder once it has been read and its hash is right. (fsspec's own caches
-write under the final name, where another process would read half a file.)
+A file is written under a temporary name and then renamed, so that it is complete or absent; several machines may share
+the folder. Files from a URL are cached in a local folder after their hash is verified. (fsspec's own caches write under
+the final name, where another process could read an incomplete file.)
 """
 
 from __future__ import annotations
@@ -28,30 +28,28 @@ from store.db.rows import MediaRow
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_BYTES = 64 * 1024**2
 MOST_PIXELS = 100_000_000
-"""Most pixels of an image: a browser that is shown more runs out of memory."""
+"""Most pixels of an image; more would make a browser run out of memory."""
 SETTLED_SECONDS = 3600.0
-"""Seconds before a file counts as stray: it is written before the row that refers to it."""
+"""Age in seconds at which a file can count as stray; it is written before the row that refers to it."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Lost(StoreError):
-    """An image is missing or damaged."""
+    """Raised for an image that is missing or damaged."""
 
 
 def inspect(data: bytes) -> MediaRow:
-    """Return an encoded image's hash, type and size from its header. Raises StoreError for what we do not store."""
+    """Return an encoded image's hash, type and size from its header. Raises StoreError for unsupported files."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 mime, (width, height) = image.get_format_mimetype() or "", image.size
     except Exception as error:
-        # Decoders answer hostile bytes with a dozen kinds of exception.
-        raise StoreError(
-            f"An image cannot be read ({error}): give the bytes of a PNG, JPEG, WebP or GIF file."
-        ) from None
+        # Decoders raise a dozen kinds of exception for hostile bytes.
+        raise StoreError(f"An image cannot be read ({error}). Use a PNG, JPEG, WebP or GIF file.") from None
     if len(data) > MOST_BYTES or width * height > MOST_PIXELS:
-        raise StoreError(f"An image of {width} x {height} pixels in {len(data):,} bytes is too large: shrink it.")
+        raise StoreError(f"An image of {width} x {height} pixels and {len(data):,} bytes is too large. Shrink it.")
     return MediaRow(hashlib.sha256(data).hexdigest(), mime, width, height, len(data))
 
 
@@ -67,9 +65,9 @@ def save(place: Place, data: bytes) -> MediaRow:
 
 
 def copy(source: Place, target: Place, hashes: Iterable[str]) -> tuple[int, int]:
-    """Copy the images of these hashes; return how many exist now, and how many were missing or damaged.
+    """Copy the images with these hashes; return how many exist now, and how many were missing or damaged.
 
-    Existing files are read, and rewritten if damaged.
+    Existing files are verified, and rewritten if damaged.
     """
     copied = lost = 0
     for sha256 in hashes:
@@ -83,32 +81,32 @@ def copy(source: Place, target: Place, hashes: Iterable[str]) -> tuple[int, int]
 
 
 def content(place: Place, sha256: str) -> bytes:
-    """Return the bytes of an image, with the right hash. Raises Lost, or StoreError if nobody answers."""
+    """Return the bytes of an image after verifying its hash. Raises Lost, or StoreError if they cannot be read."""
     name = name_of(sha256)
     try:
         data = place.get(name) if isinstance(place, Bucket) else (place / name).read_bytes()
     except FileNotFoundError:
-        raise Lost(f"Image {sha256} is gone: restore it from a backup.") from None
+        raise Lost(f"Image {sha256} is missing. Restore it from a backup.") from None
     except OSError as error:
         raise StoreError(f"Image {sha256} in {place} cannot be read: {error.strerror}.") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise Lost(f"Image {sha256} is damaged: restore it from a backup.")
+        raise Lost(f"Image {sha256} is damaged. Restore it from a backup.")
     return data
 
 
 def local(place: Place, sha256: str) -> Path:
-    """Return an image as a local file; from a URL it is downloaded and checked first. Raises like `content`."""
+    """Return the path of an image's local file, downloaded and verified first if necessary. Raises like `content`."""
     folder = _folder_of(place)
     path = path_of(folder, sha256)
     if isinstance(place, Bucket) and not path.is_file():
         _write(folder, sha256, content(place, sha256))
     if not path.is_file():
-        raise Lost(f"Image {sha256} is gone: restore it from a backup.")
+        raise Lost(f"Image {sha256} is missing. Restore it from a backup.")
     return path
 
 
 def strays(place: Place, known: set[str]) -> Iterator[Listed]:
-    """Yield old images and partial files that are not among the hashes `known`."""
+    """Yield old images and incomplete files whose hash is not in `known`."""
     for file in place.listed() if isinstance(place, Bucket) else _listed(place):
         folder, _, name = file.name.rpartition("/")
         is_ours = len(folder) == 2 and (_SHA256.fullmatch(name) or name.startswith("."))
@@ -126,14 +124,14 @@ def remove(place: Place, names: Iterable[str]) -> None:
 
 
 def name_of(sha256: str) -> str:
-    """Return an image's path below its place. Only a hash has one, so no request can escape from the place."""
+    """Return an image's relative path. Raises StoreError for anything but a hash, so that no path can escape."""
     if not _SHA256.fullmatch(sha256):
-        raise StoreError("An image is named by the 64 hexadecimal digits of its SHA-256.")
+        raise StoreError("The name of an image must be the 64 hexadecimal digits of its SHA-256.")
     return f"{sha256[:2]}/{sha256}"
 
 
 def path_of(folder: Path, sha256: str) -> Path:
-    """Return the path of an image in a folder, or None if it is not there."""
+    """Return the path of an image in a folder."""
     return folder / name_of(sha256)
 
 
@@ -189,5 +187,5 @@ def _write(folder: Path, sha256: str, data: bytes) -> None:
 
 
 def _open_to(folder: Path) -> int:
-    """Return the permissions of others: a folder that is shared by them shares its files, too."""
+    """Return the folder's permissions for others, which its files get as well."""
     return folder.stat().st_mode & private.UMASK

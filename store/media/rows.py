@@ -14,17 +14,17 @@ from store.media import files
 
 
 def get_media(store: Store, sha256: str) -> MediaRow:
-    """Return type and size of an image. Raises StoreError when there is none with this hash."""
+    """Return type and size of an image. Raises StoreError if no image has this hash."""
     with reading(store) as connection:
         row = connection.execute(select(*columns(Media, MediaRow)).where(Media.sha256 == sha256)).first()
     if row is None:
-        raise StoreError("There is no image of this hash.")
+        raise StoreError("No image has this hash.")
     return MediaRow._make(row)
 
 
 def media_path(store: Store, sha256: str) -> Path:
-    """Return an image as a local file, downloaded first if images lie at a URL.
+    """Return the path of an image as a local file, downloaded first if images are at a URL.
 
-    Raises StoreError when it is missing or damaged, or when `sha256` is not 64 hexadecimal digits.
+    Raises StoreError if it is missing or damaged, or if `sha256` is not 64 hexadecimal digits.
     """
     return files.local(store.media, sha256)

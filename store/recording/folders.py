@@ -1,4 +1,4 @@
-"""Take in journals from folders: what was never delivered, from this machine or another."""
+"""Import journals from folders: records that were never delivered, from this machine or another."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from store.recording.intake import arrived, take
 from store.recording.records import IMAGES, LINES, PREFIX, Begin, Damaged, Newer
 
 AT_ONCE = 200
-"""Lines that are taken in under one lock, so that a live script is not kept waiting."""
+"""Lines imported under one lock; few enough not to make a live script wait."""
 
 
 class Taken(NamedTuple):
-    """What a journal added."""
+    """The result of importing a journal."""
 
     folder: Path
     run: str
-    """Uid of its run; empty if nothing was taken in."""
+    """Uid of its run; empty if nothing was imported."""
     new: int
-    """Records that were not here before."""
+    """Number of new records."""
     problem: str | None = None
 
 
 def sync(store: Store, places: list[Path]) -> list[Taken]:
-    """Take in all journals in and below folders. Raises StoreError when a folder holds none."""
+    """Import all journals in and below folders. Raises StoreError if a folder has none."""
     found: list[Taken] = []
     for place in places:
         folders = journals(place)
         if not folders:
-            raise StoreError(f"{place} holds no journal: name the folder of a recorded run, or one above it.")
+            raise StoreError(f"{place} has no journal. Name the folder of a recorded run, or a parent folder.")
         found += [take_in(store, folder) for folder in folders]
     return found
 
 
 def journals(place: Path) -> list[Path]:
-    """Return the folders of journals in and below a folder."""
+    """Return the journal folders in and below a folder."""
     place = place.expanduser().absolute()
     if place.name == LINES:
         place = place.parent
@@ -50,16 +50,16 @@ def journals(place: Path) -> list[Path]:
 
 
 def take_in(store: Store, folder: Path, expected: str = "", last: int | None = None) -> Taken:
-    """Take in the journal of a folder; with `expected`, only if it is that of this uid.
+    """Import the journal in a folder; with `expected`, only if it has this uid.
 
-    Nothing is read if all is here up to `last`, the number of its last line.
+    Nothing is read if everything up to `last`, the number of its last line, is already stored.
     """
     before = after = 0
     run, without = "", frozenset[str]()
     try:
         uid = _uid_of(folder)
         if expected not in ("", uid):
-            raise Damaged(f"This is the journal {uid}, not {expected}.")
+            raise Damaged(f"This is journal {uid}, not {expected}.")
         before = after = arrived(store, uid)
         if last is not None and before > last:
             return Taken(folder, "", 0)
@@ -73,13 +73,13 @@ def take_in(store: Store, folder: Path, expected: str = "", last: int | None = N
     except (Damaged, Newer, StoreError) as error:
         return Taken(folder, run, after - before, str(error))
     except OSError as error:
-        return Taken(folder, run, after - before, f"It cannot be read: {error.strerror}.")
+        return Taken(folder, run, after - before, f"The journal cannot be read: {error.strerror}.")
     lost = f"{len(without)} images are missing or damaged." if without else None
     return Taken(folder, run, after - before, lost)
 
 
 def _end_of(lines: list[bytes]) -> int:
-    """Return the number after the last of some lines; 0 if none of them has one."""
+    """Return the number after that of the last line; 0 if no line has a number."""
     for line in reversed(lines):
         if (number := records.number_of(line)) is not None:
             return number + 1
@@ -87,7 +87,7 @@ def _end_of(lines: list[bytes]) -> int:
 
 
 def _uid_of(folder: Path) -> str:
-    """Return the uid that a journal begins with; its folder may have been renamed. Raises Damaged."""
+    """Return the uid at the beginning of a journal, whose folder may have been renamed. Raises Damaged."""
     first = next(records.read(folder / LINES), b"")
     _, record = records.from_line(first)
     if not isinstance(record, Begin):
@@ -96,7 +96,7 @@ def _uid_of(folder: Path) -> str:
 
 
 def _give(store: Store, folder: Path, name: str) -> bool:
-    """Store an image of the journal; return False if it is missing or damaged there."""
+    """Store an image of the journal; return False if it is missing or damaged."""
     path = folder / IMAGES / name
     try:
         if not path.is_file() or path.stat().st_size > media.MOST_BYTES:

@@ -1,7 +1,7 @@
-"""Take in a journal's records in order, each once, whoever delivers them and however often.
+"""Store a journal's records in order, each once, no matter who delivers them and how often.
 
-What is in the database is known by the number of the first record that is not. A record is put before that number moves
-on; put twice, it does no harm.
+The database keeps the number of the first record that is missing. A record is stored before that number advances;
+storing it twice does no harm.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from store.recording.putting import Place, begin, put, put_means
 from store.recording.records import Begin, Damaged, Describe, EventRecord, ExampleRecord, Record, StepRecord
 
 TAKE_SECONDS = 1.0
-"""How long one delivery takes records; who delivers more is told to go on."""
+"""Time limit for storing records of one request; the sender then continues with the rest."""
 LAZY = (ExampleRecord, StepRecord, Describe)
-"""Records that may be put twice without a trace: it is enough to note from time to time that they are here."""
-DELETED = "The run was deleted in the dashboard: nothing more of it is taken in."
+"""Records that can be stored twice without effect, so that progress need only be noted from time to time."""
+DELETED = "The run was deleted in the dashboard, so its records are no longer accepted."
 LOCK_SECONDS = 10.0
-"""How long a delivery waits for another one to end."""
+"""How long a delivery waits for another to end."""
 
 
 class Gone(StoreError):
@@ -41,18 +41,18 @@ class Gone(StoreError):
 
 
 class Answer(NamedTuple):
-    """What is said to who delivers."""
+    """The answer to a delivery."""
 
     next: int
-    """Number of the first record that is not here."""
+    """Number of the first record that is not stored yet."""
     stop: int = 0
-    """The stop level that was asked of the script."""
+    """The stop level that was requested of the script."""
     run: str = ""
     """Uid of the run."""
     missing: tuple[str, ...] = ()
-    """Hashes of images that are needed before the record `next`."""
+    """Hashes of images that are needed before record `next`."""
     ended: str = ""
-    """Uid of the job that a record of this delivery ended."""
+    """Uid of the job that a record in this delivery ended."""
 
 
 @dataclass
@@ -62,11 +62,11 @@ class _State:
     place: Place | None
     ended: str = ""
     noted: int = 0
-    """What the database says of `next`."""
+    """The value of `next` in the database."""
     due: int | None = None
-    """A step whose means are to be computed."""
+    """A step whose means have to be computed."""
     said_at: float | None = None
-    """When the latest record of this delivery was written, if it says so."""
+    """When the latest record in this delivery was written, if known."""
 
 
 def take(
@@ -80,9 +80,9 @@ def take(
 ) -> Answer:
     """Store lines of the journal `uid`: all that it has from number `first` on, or the beginning of these.
 
-    Numbers that are absent are damaged lines: they are counted as lost. `without` has hashes of images that the journal
-    has lost. With `is_alive` this is a sign of life of the script, even without lines. Raises Damaged if the journal
-    does not begin with `begin`, Newer, Gone, or StoreError, with the records before it stored.
+    Missing numbers are damaged lines, which are counted as lost. `without` has hashes of images that the journal has
+    lost. With `is_alive` this is a heartbeat of the script, even without lines. Raises Damaged if the journal does not
+    begin with `begin`, Newer, Gone, or StoreError; earlier records are stored then.
     """
     folder = private.lock_folder(store.folder)
     try:
@@ -96,7 +96,7 @@ def take(
                     _note(store, state)
             return _answer(store, state, is_alive)._replace(missing=missing)
     except Timeout:
-        raise Unreachable(f"{store.where} is busy with another journal: try again.") from None
+        raise Unreachable(f"{store.where} is busy with another journal. Try again.") from None
 
 
 def has_image(store: Store, sha256: str) -> bool:
@@ -107,12 +107,12 @@ def has_image(store: Store, sha256: str) -> bool:
 
 
 def arrived(store: Store, uid: str) -> int:
-    """Return the number of the first record of a journal that is not here. Raises Gone."""
+    """Return the number of a journal's first record that is not stored yet. Raises Gone."""
     return _state(store, uid).next
 
 
 def _take(store: Store, state: _State, lines: Iterable[bytes | str], without: frozenset[str]) -> tuple[str, ...]:
-    """Store lines up to the first one that needs images which are not here; return their hashes."""
+    """Store lines up to the first that needs missing images; return the hashes of these images."""
     before, until = state.next, time.monotonic() + TAKE_SECONDS
     for line in lines:
         if state.next > before and time.monotonic() > until:
@@ -157,10 +157,10 @@ def _state(store: Store, uid: str) -> _State:
 def _put(store: Store, state: _State, record: Record) -> None:
     if isinstance(record, Begin):
         if record.uid != state.uid:
-            raise Damaged(f"This is the journal {record.uid}, not {state.uid}.")
+            raise Damaged(f"This is journal {record.uid}, not {state.uid}.")
         state.place = begin(store, record, state.place)
     elif state.place is None:
-        raise Damaged("A journal begins with the record `begin`.")
+        raise Damaged("A journal must begin with the record `begin`.")
     else:
         try:
             if isinstance(record, EventRecord):
@@ -182,7 +182,7 @@ def _put(store: Store, state: _State, record: Record) -> None:
 
 
 def _note(store: Store, state: _State) -> None:
-    """Compute what is due, and note how far the journal is here."""
+    """Compute pending means, and save how much of the journal is stored."""
     if state.place is None:
         return
     if state.due is not None:
@@ -202,7 +202,7 @@ def _advance(store: Store, state: _State, number: int) -> None:
 
 
 def _add_event(store: Store, state: _State, record: EventRecord) -> None:
-    """Add what must not be put twice, and note in the same transaction that it is here."""
+    """Add a record that must not be stored twice, and save the progress in the same transaction."""
     _note(store, state)
     assert state.place is not None
     place = state.place
@@ -215,18 +215,18 @@ def _add_event(store: Store, state: _State, record: EventRecord) -> None:
 
 
 def _refuse(store: Store, state: _State, why: str) -> None:
-    """Pass over a record that can never be stored."""
+    """Skip a record that can never be stored."""
     _add_event(store, state, EventRecord(kind="recording_failed", message=why[:2000]))
 
 
 def _lose(store: Store, state: _State, count: int) -> None:
-    told = f"{count} records of the training are damaged in its journal, and lost."
+    told = f"{count} records were lost because they are damaged in the journal."
     state.next += count - 1
     _add_event(store, state, EventRecord(kind="recording_failed", message=told))
 
 
 def _check_run(store: Store, state: _State, error: StoreError) -> None:
-    """Raise Gone if the run was deleted meanwhile."""
+    """Raise Gone if the run was deleted in the meantime."""
     assert state.place is not None
     with reading(store) as connection:
         if connection.scalar(select(Run.id).where(Run.id == state.place.run_id)) is None:
@@ -239,7 +239,7 @@ def _answer(store: Store, state: _State, is_alive: bool) -> Answer:
     job_id, stop = state.place.job_id, 0
     heard_at = time.time() if is_alive else state.said_at
     if job_id is not None and heard_at is not None and not state.ended:
-        # What was read from a folder asks nobody to stop.
+        # Records read from a folder have no script that could be asked to stop.
         asked = hear_job(store, job_id, min(heard_at, time.time()), is_alive=is_alive)
         stop = asked if is_alive else 0
     with reading(store) as connection:

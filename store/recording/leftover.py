@@ -1,6 +1,6 @@
-"""Take in journals that scripts left on this machine: those whose run is known, and those in folders that are swept.
+"""Import journals that scripts left on this machine: those of known runs, and those in watched folders.
 
-A journal says itself where it lies. Its word is checked: a regular file of this account, beginning with the same uid.
+A run's recorded journal path is checked: it must be a regular file of this user that begins with the same uid.
 """
 
 from __future__ import annotations
@@ -26,38 +26,39 @@ from store.recording.intake import DELETED
 from store.recording.records import LINES, PREFIX, Damaged, End, Newer
 
 VARIABLE = "VR1Z_JOURNALS"
-"""Folders that are swept, by the system's separator of paths; else `vr1z-journals` here and beside the database."""
+"""Environment variable with the watched folders, separated as in PATH; default: `vr1z-journals` here and next to the
+database."""
 NAME = "vr1z-journals"
 NEWEST = 500
-"""Jobs whose journals are looked at."""
+"""Most jobs whose journals are checked."""
 QUIET_SECONDS = 60.0
-"""How long nothing was written to a journal of an unknown script that is taken for left behind."""
+"""Time without a write after which the journal of an unknown script counts as left behind."""
 
 
 def swept(store: Store) -> list[Path]:
-    """Return the folders below which journals are looked for."""
+    """Return the folders in which journals are searched."""
     named = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
     return named or [Path.cwd() / NAME, store.folder / NAME]
 
 
 @dataclass
 class Sweep:
-    """Takes in what is new since it looked last; keep one to look regularly."""
+    """Imports what is new since its last look; keep one instance and call `look` regularly."""
 
     store: Store
     host: str
-    """The name of this machine, as scripts know it."""
+    """The name of this machine, as scripts record it."""
     _sizes: dict[Path, int] = field(default_factory=dict)
-    """Bytes of each journal when it was taken in."""
+    """Size of each journal in bytes when it was imported."""
 
     def look(self) -> list[Taken]:
-        """Look once; return what each journal added, or why it could not be taken in. Raises StoreError."""
+        """Check once; return what each journal added, or why it could not be imported. Raises StoreError."""
         found = {folder: uid for uid, folder in self._known()}
         quiet = {folder: "" for place in swept(self.store) for folder in folders.journals(place) if _is_quiet(folder)}
         return [taken for folder, uid in {**quiet, **found}.items() if (taken := self._take(folder, uid))]
 
     def _known(self) -> Iterator[tuple[str, Path]]:
-        """Yield the journals of jobs that have ended here, newest first, with their uids."""
+        """Yield the uids and journals of jobs that have ended on this machine, newest first."""
         ended = (Job.host == self.host, Job.state.not_in(OPEN))
         statement = select(Journal.uid, Job.arguments).join(Job, Job.id == Journal.job_id).where(*ended)
         with reading(self.store) as connection:
@@ -77,7 +78,7 @@ class Sweep:
 
 
 def last_word(store: Store, job: JobRow) -> End | None:
-    """Return how the script of a job of this machine says that it ended, if its journal ends with that; else None."""
+    """Return how the script of a job on this machine ended, if that is the last record of its journal; else None."""
     with reading(store) as connection:
         uid = connection.scalar(select(Journal.uid).where(Journal.job_id == job.id))
     place = None if uid is None else _place_of(uid, job.arguments)
@@ -91,7 +92,7 @@ def last_word(store: Store, job: JobRow) -> End | None:
 
 
 def _place_of(uid: str, arguments: Any) -> Path | None:
-    """Return where a journal says that it lies, if it can be true."""
+    """Return the recorded path of a journal, if it is plausible."""
     place = arguments.get("journal") if isinstance(arguments, dict) else None
     if not isinstance(place, str) or not os.path.isabs(place) or Path(place).name != f"{PREFIX}{uid}":
         return None
@@ -99,7 +100,7 @@ def _place_of(uid: str, arguments: Any) -> Path | None:
 
 
 def _size_of(path: Path) -> int | None:
-    """Return the bytes of a journal; None unless it is a regular file of this account."""
+    """Return the size of a journal in bytes; None unless it is a regular file of this user."""
     try:
         facts = path.lstat()
     except (OSError, ValueError):
@@ -116,10 +117,10 @@ def _is_quiet(folder: Path) -> bool:
 
 
 def added(found: Sequence[Taken]) -> list[str]:
-    """Return a sentence for each journal that added something, or could not be taken in."""
+    """Return a sentence for each journal that added something or could not be imported."""
     return [
         f"{taken.folder}: {taken.problem}"
         if taken.problem
-        else f"{taken.new:,} records that a script left in {taken.folder} are here now."
+        else f"Imported {taken.new:,} records that a script left in {taken.folder}."
         for taken in found
     ]

@@ -1,4 +1,4 @@
-"""Put single records into the database. Each may be put again without harm."""
+"""Store single records. Storing one again does no harm."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ KEYS_PER_QUERY = 500
 
 
 class Place(NamedTuple):
-    """Where the records of a journal go."""
+    """The run and job to which a journal's records belong."""
 
     run_id: int
     job_id: int | None
 
 
 def begin(store: Store, record: Begin, place: Place | None) -> Place:
-    """Open or find the run of a training, and the job of its process. Raises StoreError."""
+    """Create or find the run of a training, and the job of its process. Raises StoreError."""
     known = place.run_id if place is not None and record.step else _known_run(store, record)
     columns = record.run.model_dump()
     max_steps = columns["max_steps"] if (columns["max_steps"] or 0) > 0 else None
@@ -98,7 +98,7 @@ def put(store: Store, place: Place, record: Record) -> str | None:
     elif isinstance(record, End):
         return _end(store, place, record)
     elif isinstance(record, Begin | EventRecord):
-        raise TypeError("What begins a run and what happened are put elsewhere.")
+        raise TypeError("Begin and event records are stored elsewhere.")
     return None
 
 
@@ -122,7 +122,7 @@ def _put_step(store: Store, place: Place, record: StepRecord) -> None:
 
 
 def put_means(store: Store, place: Place, step: int) -> None:
-    """Compute the figures of a step that came in parts."""
+    """Compute the means of a step that arrived in parts."""
     form, _ = _reading_of(store, place.run_id)
     whole = [row for group in list_groups(store, place.run_id, step) for row in group.completions]
     record_metrics(store, place.run_id, step, rows.means(whole) | rows.figures(whole, form))
@@ -159,7 +159,7 @@ def _describe(store: Store, place: Place, record: Describe) -> None:
 
 
 def _end(store: Store, place: Place, record: End) -> str | None:
-    """Close the job; what the script says of its end is truer than what was concluded from its silence."""
+    """Close the job. The script's own report of its end replaces one that was inferred from its silence."""
     if place.job_id is None:
         return None
     state = JobState(record.state)
@@ -171,7 +171,7 @@ def _end(store: Store, place: Place, record: End) -> str | None:
 
 
 def known_examples(store: Store, said: Sequence[Sampled | Answered]) -> dict[str | int, Known]:
-    """Return the examples of records by key."""
+    """Return the examples to which records refer, by key."""
     keys = sorted({each.example for each in said if each.example is not None})
     found: dict[str | int, Known] = {}
     columns = (ExampleTable.key, ExampleTable.id, ExampleTable.answer)
@@ -185,17 +185,17 @@ def known_examples(store: Store, said: Sequence[Sampled | Answered]) -> dict[str
 
 
 def _reading_of(store: Store, run_id: int) -> tuple[Form, dict[str, float]]:
-    """Return how the texts of a run are read, and the weights of its rewards. Raises Refused if it is gone."""
+    """Return how a run's texts are parsed, and the weights of its rewards. Raises Refused if the run does not exist."""
     columns = (Run.style, Run.grammar, Run.reward_weights)
     with reading(store) as connection:
         row = connection.execute(select(*columns).where(Run.id == run_id)).first()
     if row is None:
-        raise Refused("The run is gone.")
+        raise Refused("The run no longer exists.")
     return form_of(row.style, row.grammar), row.reward_weights
 
 
 def _host_of(process: Process) -> str:
-    """Return the host of a process; another one for a container of this machine, whose processes cannot be seen."""
+    """Return the host of a process. Another container on this machine counts as another host, as it hides them."""
     try:
         here = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -205,7 +205,7 @@ def _host_of(process: Process) -> str:
 
 
 def _known_run(store: Store, record: Begin) -> int | None:
-    """Return the run of this uid; for a training that continues in a new process, the run of its checkpoint."""
+    """Return the run with this uid; if training continues in a new process, that of the checkpoint."""
     uid = select(Run.id).where(Run.uid == record.uid)
     same = (
         Run.dataset == RECORDED,
@@ -220,16 +220,16 @@ def _known_run(store: Store, record: Begin) -> int | None:
 
 
 def _close_others(store: Store, run_id: int, process: Process) -> None:
-    """Close the jobs of earlier processes that this one continues: how they ended, nobody knows."""
+    """Close the jobs of earlier processes that this one continues; how they ended is unknown."""
     others = (Job.run_id == run_id, Job.state.in_(OPEN), Job.pid.is_distinct_from(process.pid))
     with reading(store) as connection:
         ids = list(connection.scalars(select(Job.id).where(*others)))
     for id in ids:
-        end_job(store, id, JobState.LOST, error="Its training went on in another process.")
+        end_job(store, id, JobState.LOST, error="Training continued in another process.")
 
 
 def _open_job(store: Store, run_id: int, process: Process) -> int | None:
-    """Return the open job of this process, if the record was put before."""
+    """Return the open job of this process, if the record was stored before."""
     own = (Job.run_id == run_id, Job.state.in_(OPEN), (Job.pid == process.pid) | Job.pid.is_(None))
     with reading(store) as connection:
         return connection.scalar(select(Job.id).where(*own).order_by(Job.id.desc()).limit(1))

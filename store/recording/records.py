@@ -1,7 +1,7 @@
-"""The records of a journal, version 1: one JSON object a line. `docs/journal.md` describes them.
+"""The records of a journal, version 1, with one JSON object per line. `docs/journal.md` describes them.
 
-They come from scripts of any origin, so that each is checked before anything is stored; unknown fields are ignored,
-since a newer recorder may write more.
+They may come from any script, so each record is checked before anything is stored. Unknown fields are ignored, because
+a newer recorder may write more.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from store.db.rows import TokenRow
 from store.db.values import storable
 
 VERSION = 1
-"""The newest version of journals that is read; all earlier ones are read as well."""
+"""The newest journal version that can be read; all earlier ones can be read as well."""
 RECORDED = "(recorded)"
-"""Dataset name of runs and examples of scripts."""
+"""Dataset name for runs and examples of scripts."""
 LINES, IMAGES = "journal.jsonl", "images"
 PREFIX = "vr1z-"
-"""Prefix of a journal's folder, before the uid of its run."""
+"""Prefix of a journal's folder name, followed by the run's uid."""
 TAIL = 2**16
-"""Bytes that are read of a journal's end at first."""
+"""Bytes first read from the end of a journal."""
 LONGEST_LINE = 64 * 2**20
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -42,7 +42,7 @@ Uid = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,16}$")]
 
 
 def _stored_in(column: Any, wrap: str | None = None) -> AfterValidator:
-    """Return the check of the column that a value of any shape goes to, inside the object `wrap` if it is given."""
+    """Return a validator with the check of the column in which a value is stored, under the key `wrap` if given."""
     check = checking.check_of(column)
 
     def validate(value: Any) -> Any:
@@ -60,11 +60,11 @@ Numbers = Annotated[dict[Name, Number | None], Field(max_length=10_000)]
 
 
 class Damaged(ValueError):
-    """A line that is not a record."""
+    """Raised for a line that is not a valid record."""
 
 
 class Newer(ValueError):
-    """A journal of a later version than this program reads."""
+    """Raised for a journal of a newer version than this program can read."""
 
 
 class _Record(BaseModel):
@@ -77,11 +77,11 @@ class Process(_Record):
     pid: Count
     started: Number | None = None
     namespace: Annotated[str, StringConstraints(max_length=100)] | None = None
-    """What tells containers of one machine apart: their processes cannot be seen from each other."""
+    """The pid namespace, which distinguishes containers on one machine; they cannot see each other's processes."""
 
 
 class RunColumns(_Record):
-    """What the script says about its run."""
+    """The script's description of its run."""
 
     name: Name
     method: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")] = "unknown"
@@ -96,7 +96,7 @@ class RunColumns(_Record):
 
 
 class Begin(_Record):
-    """A training starts, or continues after `step` updates, in a process that is its own job."""
+    """Training starts, or continues after `step` updates. The process is a job of its own."""
 
     type: Literal["begin"] = "begin"
     version: Annotated[int, Field(ge=1)]
@@ -107,11 +107,11 @@ class Begin(_Record):
     process: Process
     environment: Environment = Field(default_factory=dict)
     folder: Annotated[str, StringConstraints(max_length=1000)] | None = None
-    """Where the journal lies on the script's machine."""
+    """Path of the journal on the script's machine."""
 
 
 class ExampleRecord(_Record):
-    """What is asked; its images lie beside the journal under their hashes."""
+    """A question; its images are next to the journal, named by their hashes."""
 
     type: Literal["example"] = "example"
     key: Name
@@ -125,11 +125,11 @@ class ExampleRecord(_Record):
 class _Said(_Record):
     text: Text
     example: Name | None = None
-    """The key of an example that was recorded before."""
+    """Key of an example recorded before."""
     tokens: Count | None = None
     truncated: bool = False
     rewards: Annotated[dict[Name, Number | None], Field(max_length=1000)] = Field(default_factory=dict)
-    """Raw value of each component."""
+    """Unweighted value of each component."""
 
 
 class Sampled(_Said):
@@ -140,9 +140,9 @@ class Sampled(_Said):
     index: Count = 0
     advantage: Number | None = None
     row: int | None = None
-    """In the spool of our own trainer: the example's number in the run's dataset, instead of a key."""
+    """The example's number in the run's dataset, which our own trainer's spool has instead of a key."""
     truth: int | None = None
-    """The same: its true count."""
+    """The example's true count, also in our own trainer's spool only."""
 
 
 class Answered(_Said):
@@ -150,32 +150,32 @@ class Answered(_Said):
 
     sample: Count = 0
     correct: bool | None = None
-    """As the script judges it; None if it does not say."""
+    """Correctness according to the script; None if it does not tell."""
 
 
 class StepRecord(_Record):
-    """What one update brought, or part of it: figures and completions add to what the step has."""
+    """The data of one update, or a part of it; metrics and completions are added to those that the step has."""
 
     type: Literal["step"] = "step"
     step: Step_
     at: Moment | None = None
-    """None if there was no update, for example at an evaluation."""
+    """Time in seconds since the epoch; None if there was no update, for example at an evaluation."""
     metrics: Numbers = Field(default_factory=dict)
-    """Under the trainer's own names."""
+    """By the trainer's own names."""
     completions: Annotated[tuple[Sampled, ...], Field(max_length=100_000)] = ()
     means: bool = False
-    """Whether the means of rewards and lengths are to be computed, since no trainer logs them."""
+    """Whether the means of rewards and lengths have to be computed, because no trainer logs them."""
     measured: dict[Count, TokenRow] = Field(default_factory=dict)
-    """Per-token figures by the number of their completion."""
+    """Per-token measurements by completion number."""
 
 
 class EvaluationRecord(_Record):
-    """Answers given with the weights after `step` updates, from number `first` of `total` on."""
+    """Answers in an evaluation after `step` updates, beginning with number `first` of `total`."""
 
     type: Literal["evaluation"] = "evaluation"
     step: Step_
     name: Annotated[str, StringConstraints(max_length=200)] = ""
-    """Of the benchmark or the evaluation set; empty if there is only one."""
+    """Name of the benchmark or evaluation set; empty if there is only one."""
     at: Moment | None = None
     greedy: bool = False
     first: Count = 0
@@ -184,7 +184,7 @@ class EvaluationRecord(_Record):
 
 
 class Columns(_Record):
-    """Columns of a run that may become known later."""
+    """Columns of a run that may be set later."""
 
     method: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")] | None = None
     grammar: Literal["ours", "boxed", "none"] | None = None
@@ -193,7 +193,7 @@ class Columns(_Record):
 
 
 class Describe(_Record):
-    """What became known about the run."""
+    """Changes to the description of the run."""
 
     type: Literal["describe"] = "describe"
     columns: Columns = Field(default_factory=Columns)
@@ -208,7 +208,7 @@ class EventRecord(_Record):
 
 
 class End(_Record):
-    """The training ended."""
+    """Training ended."""
 
     type: Literal["end"] = "end"
     state: Literal["finished", "stopped", "failed"]
@@ -222,7 +222,7 @@ _READER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 
 
 def to_line(record: Record, number: int | None = None) -> str:
-    """Return the record as a line of ASCII, without line end; `number` is its place in the journal."""
+    """Return the record as a line of ASCII without a line end; `number` is its place in the journal."""
     place = {} if number is None else {"seq": number}
     return json.dumps(place | record.model_dump(exclude_defaults=True) | {"type": record.type})
 
@@ -237,8 +237,8 @@ def from_line(line: str | bytes) -> tuple[int | None, Record]:
         version = values.get("version") if values.get("type") == "begin" else None
         if isinstance(version, int) and version > VERSION:
             raise Newer(
-                f"This journal is of version {version}, and {VERSION} is the newest that is read here: upgrade the "
-                "dashboard, then take the journal in with `python -m store sync`."
+                f"This journal has version {version}, but this program reads versions up to {VERSION}. Upgrade the "
+                "dashboard, then import the journal with `python -m store sync`."
             )
         return number, _READER.validate_python(values)
     except Newer:
@@ -251,14 +251,14 @@ def from_line(line: str | bytes) -> tuple[int | None, Record]:
 
 
 def number_of(line: bytes | str) -> int | None:
-    """Return the number of a line, whether or not it is a record."""
+    """Return the number of a line, whether or not it is a valid record."""
     text = line[:40].decode("ascii", "replace") if isinstance(line, bytes) else line[:40]
     found = _NUMBERED.match(text)
     return int(found[1]) if found else None
 
 
 def last_line(path: Path) -> bytes | None:
-    """Return a journal's last whole line, which alone is read; None if it has none. Raises OSError."""
+    """Return a journal's last complete line without reading the others; None if it has none. Raises OSError."""
     with path.open("rb") as file:
         end = place = file.seek(0, os.SEEK_END)
         found = b""
@@ -271,13 +271,13 @@ def last_line(path: Path) -> bytes | None:
 
 
 def last_number(path: Path) -> int | None:
-    """Return the number of a journal's last whole line; None if it has none."""
+    """Return the number of a journal's last complete line; None if it has none."""
     line = last_line(path)
     return None if line is None else number_of(line)
 
 
 def read(path: Path) -> Iterator[bytes]:
-    """Yield the whole lines of a journal; the last one lacks its end where its writer was killed, and is left out."""
+    """Yield the complete lines of a journal, without an incomplete last line that a killed writer left."""
     with path.open("rb") as file:
         while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
             yield line

@@ -1,4 +1,4 @@
-"""Turn records into rows of the database. Pure functions."""
+"""Convert records to rows of the database. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACCURACY = ("val/", "/accuracy")
 
 
 class Known(NamedTuple):
-    """What the database knows of an example."""
+    """The stored data of an example."""
 
     id: int
     truth: int | None
@@ -41,7 +41,7 @@ def example_row(record: ExampleRecord, images: Sequence[bytes]) -> ExampleRow:
 def completion_rows(
     sampled: Sequence[Sampled], form: Form, weights: dict[str, float], known: Mapping[str | int, Known]
 ) -> list[CompletionRow]:
-    """Return completions with their traces; `known` has their examples by key, or by number in the dataset."""
+    """Return completions with their parsed traces; `known` has their examples by key, or by number in the dataset."""
     rows = []
     for each in sampled:
         example = known.get(each.row if each.example is None and each.row is not None else each.example or "")
@@ -62,7 +62,7 @@ def completion_rows(
 def prediction_rows(
     answered: Sequence[Answered], form: Form, weights: dict[str, float], known: Mapping[str | int, Known]
 ) -> list[PredictionRow]:
-    """Return answers whose example is known; what the script says is right takes precedence."""
+    """Return answers whose example is known; the script's own judgement of correctness takes precedence."""
     rows = []
     for each in answered:
         if (example := known.get(each.example or "")) is None:
@@ -88,24 +88,24 @@ def _fields(each: Sampled | Answered, form: Form, weights: dict[str, float], tru
 
 
 def named(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Return a trainer's figures under the store's names."""
+    """Return a trainer's metrics under the store's names."""
     return {metric_name(name): value for name, value in metrics.items()}
 
 
 def accuracy_name(benchmark: str) -> str:
-    """Return the metric that holds the share of right answers to a benchmark; `benchmark_of` is its inverse."""
+    """Return the name of the metric for accuracy on a benchmark; `benchmark_of` is the inverse."""
     return f"{ACCURACY[0]}{benchmark[:150]}{ACCURACY[1]}"
 
 
 def benchmark_of(metric: str) -> str | None:
-    """Return the benchmark of such a metric; None for any other."""
+    """Return the benchmark of such a metric; None for other metrics."""
     start, end = ACCURACY
     is_one = metric.startswith(start) and metric.endswith(end) and len(metric) > len(start) + len(end)
     return metric[len(start) : -len(end)] if is_one else None
 
 
 def figures(rows: Sequence[CompletionRow], form: Form) -> dict[str, float | None]:
-    """Return what the texts of a step say; figures that their grammar does not know are absent."""
+    """Return metrics of a step's texts, without those that their grammar does not define."""
     found: dict[str, float | None] = {}
     if not rows:
         return found
@@ -119,7 +119,7 @@ def figures(rows: Sequence[CompletionRow], form: Form) -> dict[str, float | None
 
 
 def means(rows: Sequence[CompletionRow]) -> dict[str, float | None]:
-    """Return mean rewards and lengths of a step, as TRL logs them."""
+    """Return a step's mean rewards and lengths, as TRL logs them."""
     names = dict.fromkeys(name for row in rows for name in row.rewards)
     columns = {f"reward/{name}": [row.rewards.get(name) for row in rows] for name in names}
     columns["reward"] = [row.reward for row in rows]

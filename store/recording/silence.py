@@ -1,4 +1,4 @@
-"""When a script fell silent: its recorder calls every two seconds, whatever its training does."""
+"""Detect silent scripts: a recorder reports every two seconds, whatever its training does."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from store.db.states import ACTIVE
 from store.recording.records import RECORDED
 
 SILENT_SECONDS = 60.0
-HINT = "Take in what a silent script did not deliver, where the database is: python -m store sync FOLDER"
+HINT = "Import what a silent script did not deliver, on the machine with the database: python -m store sync FOLDER"
 
 
 def silent_since(run: RunRow, now: float) -> float | None:
-    """Return when the script of a run that counts as active was last heard of, if that is too long ago; else None.
+    """Return when an active run's script last reported, if that is too long ago; otherwise None.
 
-    Whether it was killed is known on its own machine alone; one that was cut off may come back.
+    Only on its own machine is it known whether the script was killed; a disconnected script may come back.
     """
     return _since(run.status, run.spoke_at, now) if run.dataset == RECORDED else None
 
 
 def job_silent_since(job: JobRow, now: float) -> float | None:
-    """Return the same for the job of a script; None for any other job."""
+    """Return the same for the job of a script; None for other jobs."""
     return _since(job.state, job.spoke_at, now) if job.arguments.get("recorded") else None
 
 

@@ -1,4 +1,4 @@
-"""The token that recorders show: whoever can read the database's folder may record into it."""
+"""The token with which recorders authenticate: anyone who can read the database's folder may record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def path_of(store: Store) -> Path:
 
 
 def token_of(store: Store) -> str:
-    """Return the token; it is made when it is first asked for. Raises StoreError."""
+    """Return the token, which is created when first needed. Raises StoreError."""
     path = path_of(store)
     try:
         if not path.exists():
@@ -27,21 +27,21 @@ def token_of(store: Store) -> str:
         facts = path.stat()
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): remove it, and a new token is made.") from None
+        raise StoreError(f"{path} cannot be read ({error}). Remove it; a new token is then created.") from None
     if private.IS_POSIX and (facts.st_uid != os.geteuid() or facts.st_mode & private.UMASK):
-        raise StoreError(f"{path} can be read by other accounts: remove it, and a new token is made.")
+        raise StoreError(f"{path} can be read by other users. Remove it; a new token is then created.")
     if len(token) < 32:
-        raise StoreError(f"{path} holds no token: remove it, and a new one is made.")
+        raise StoreError(f"{path} contains no token. Remove it; a new one is then created.")
     return token
 
 
 def is_right(store: Store, given: str) -> bool:
-    """Return whether this is the token. Raises StoreError."""
+    """Return whether this is the right token. Raises StoreError."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), token_of(store).encode())
 
 
 def _make(path: Path) -> None:
-    """Make the file complete or not at all, for this account alone; of two processes the first one wins."""
+    """Create the file atomically, readable only by this user. Of two processes, the first one wins."""
     private.make_folder(path.parent)
     new = path.with_name(f".{NAME}-{secrets.token_hex(8)}")
     private.make_file(new)

@@ -1,1 +1,1 @@
-"""What a run stood in: the code that it was started from, and the machine that it ran on."""
+"""The environment of a run: its code and the machine that it ran on."""

@@ -1,4 +1,4 @@
-"""The code of runs: the commit, and what was changed since, at each start that found another one."""
+"""Store the code of runs: the commit and later changes, at each start whose code differs from that of the last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_FILES = 500
 
 
 class Source(NamedTuple):
-    """A state of the code; `changed` are paths, `difference` is a unified diff, and `is_cut` says that it goes on."""
+    """A state of the code: `changed` are paths, `difference` is a unified diff, `is_cut` says whether it was cut."""
 
     revision: str
     changed: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class KeptSource(NamedTuple):
 
 
 def add_code(store: Store, run_id: int, source: Source) -> None:
-    """Keep the code that a job of the run starts with, without its secrets, unless the one before had the same."""
+    """Store the code with which a job of the run starts, without secrets, unless it is unchanged."""
     safe = source._replace(
         revision=clean(source.revision)[:64],
         changed=tuple(clean(path) for path in source.changed[:MOST_FILES]),
@@ -48,7 +48,7 @@ def add_code(store: Store, run_id: int, source: Source) -> None:
 
 
 def read_code(store: Store, run_ids: Sequence[int]) -> dict[int, list[KeptSource]]:
-    """Return the code of each run, oldest start first; runs without any have none."""
+    """Return the code of each run, oldest start first; runs without code are left out."""
     columns = (Code.run_id, Code.at, Code.revision, Code.changed, Code.difference, Code.is_cut)
     found: dict[int, list[KeptSource]] = {id: [] for id in run_ids}
     table: Any = Code.__table__
@@ -64,8 +64,8 @@ def read_code(store: Store, run_ids: Sequence[int]) -> dict[int, list[KeptSource
 def without_secrets(difference: str) -> str:
     """Return a unified diff without its secrets.
 
-    Lines that were removed, added or kept are looked at without the sign before them: it hides where a word begins, and
-    splits what takes several lines.
+    Removed, added and context lines are searched without the sign before them, which would hide the beginning of words
+    and split secrets of several lines.
     """
     parts = []
     for sign, lines in groupby(difference.splitlines(), key=lambda line: line[:1] if line[:1] in tuple("+- ") else ""):
@@ -75,7 +75,7 @@ def without_secrets(difference: str) -> str:
 
 
 def by_file(difference: str) -> dict[str, str]:
-    """Return the part of each file of a unified diff of git, by its path."""
+    """Return the part for each file of a unified git diff, by path."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in difference.splitlines():

@@ -1,4 +1,4 @@
-"""Readings of the machines that runs are on, over time."""
+"""Store and read measurements of the machines on which runs are, over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.db.values import clean, finite
 
 
 class Readings(NamedTuple):
-    """One kind of reading: lowest, mean and highest of each stretch of time, whose middle is `at` (epoch seconds)."""
+    """One kind of measurement: lowest, mean and highest value per interval; `at` is its middle (epoch seconds)."""
 
     at: npt.NDArray[np.float64]
     low: npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ class Readings(NamedTuple):
 
 
 def add_samples(store: Store, run_id: int, at: float, values: Mapping[str, float]) -> None:
-    """Record readings of one moment; those that are not finite are left out."""
+    """Record measurements of one moment; values that are not finite are left out."""
     rows = [
         {"run_id": run_id, "what": clean(what)[:40], "at": at, "value": value}
         for what, value in values.items()
@@ -36,7 +36,7 @@ def add_samples(store: Store, run_id: int, at: float, values: Mapping[str, float
 
 
 def read_machine(store: Store, run_id: int, *, points: int = 400) -> dict[str, Readings]:
-    """Return each kind of reading over the whole run, in at most about `points` equal stretches of time."""
+    """Return each kind of measurement over the whole run, in about `points` equal intervals at most."""
     own = MachineSample.run_id == run_id
     at, value = MachineSample.at, MachineSample.value
     with reading(store) as connection:
@@ -46,7 +46,7 @@ def read_machine(store: Store, run_id: int, *, points: int = 400) -> dict[str, R
         width = max(1.0, (last - first) / points)
         stretch = cast((at - first) / width, Integer).label("stretch")
         columns = (MachineSample.what, func.min(at), func.max(at), func.min(value), func.avg(value), func.max(value))
-        # By name: PostgreSQL does not see that two expressions with parameters are equal.
+        # By name, because PostgreSQL does not recognise that two expressions with parameters are equal.
         statement = select(*columns, stretch).where(own).group_by(MachineSample.what, "stretch")
         rows = connection.execute(statement.order_by(MachineSample.what, "stretch")).all()
     found: dict[str, list[tuple[Any, ...]]] = {}

@@ -75,21 +75,25 @@ def test_a_trace_is_exported_as_the_set_has_it(tmp_path: Path, capsys: pytest.Ca
     ("arguments", "words"),
     [
         (["inspect", "nope"], "unknown dataset 'nope'"),
-        (["inspect", "shapes-simple"], "is drawn without end"),
-        (["inspect", "tdiuc"], "error: tdiuc is read from this machine. Set --path to the folder"),
-        (["inspect", "tdiuc", "--path", "{0}/nowhere"], "There is no folder"),
+        (["inspect", "shapes-simple"], "is generated without end"),
+        (["inspect", "tdiuc"], "error: tdiuc is read from local files. Set --path to the folder"),
+        (["inspect", "tdiuc", "--path", "{0}/nowhere"], "does not exist. Check --path"),
         (
             ["inspect", "tdiuc", "--path", "{0}"],
-            "tdiuc in its layout: there is no Questions/OpenEnded_mscoco_train2014_questions.json. Check --path.",
+            "tdiuc in its original layout (Questions/OpenEnded_mscoco_train2014_questions.json "
+            "is missing). Check --path.",
         ),
-        (["inspect", "tallyqa", "--path", "{0}"], "tallyqa in its layout: there is no train.json. Check --path."),
-        (["inspect", "countqa", "--path", "{0}"], "there is no data/test-*.parquet. Check --path."),
+        (
+            ["inspect", "tallyqa", "--path", "{0}"],
+            "tallyqa in its original layout (train.json is missing). Check --path.",
+        ),
+        (["inspect", "countqa", "--path", "{0}"], "(data/test-*.parquet is missing). Check --path."),
         (
             ["inspect", "folder", "--path", "{0}/set", "--split", "test"],
-            "has no split 'test' here. Choose one of train",
+            "has no split 'test'. Choose one of train",
         ),
         (["export", "folder", "--path", "{0}/set", "--split", "train", "--jsonl", "{0}"], "Cannot write"),
-        (["inspect", "countqa"], "cannot be reached: go online, or set --path"),
+        (["inspect", "countqa"], "cannot be reached. Go online, or set --path"),
         (["inspect", "{0}/nowhere.py:examples"], "cannot read"),
     ],
 )

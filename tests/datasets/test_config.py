@@ -22,11 +22,11 @@ from trainer.spec.config import REAL_DATASETS, ConfigError, DataConfig, RunConfi
     ("data", "words"),
     [
         ({"dataset": "mnist"}, "data.dataset: unknown dataset 'mnist'. Choose one of shapes-simple"),
-        ({"dataset": "tdiuc"}, "data.path: tdiuc is read from this machine. Set data.path"),
-        ({"dataset": "folder", "path": ""}, "data.path: folder is read from this machine."),
-        ({"dataset": "cauldron", "split_rule": "row"}, "data.split_rule: row repeats the split of quantity-23k only."),
+        ({"dataset": "tdiuc"}, "data.path: tdiuc is read from local files. Set data.path"),
+        ({"dataset": "folder", "path": ""}, "data.path: folder is read from local files."),
+        ({"dataset": "cauldron", "split_rule": "row"}, "data.split_rule: row is for quantity-23k only."),
         ({"split_rule": "random"}, "data.split_rule must be 'image' or 'row'"),
-        ({"dataset": "tallyqa-test"}, "data.dataset: tallyqa-test has a test split only"),
+        ({"dataset": "tallyqa-test"}, "data.dataset: tallyqa-test is a benchmark with a test split only"),
     ],
 )
 def test_a_mistake_gives_a_sentence(data: dict[str, Any], words: str) -> None:
@@ -60,9 +60,9 @@ def test_a_launched_run_keeps_absolute_paths(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"dataset": "folder", "path": "nowhere"}, "data.path: there is no folder nowhere."),
-        ({"dataset": "nowhere.py:examples"}, "data.dataset: there is no file nowhere.py."),
-        ({"dataset": "quantity-23k", "traces": "nowhere.jsonl"}, "data.traces: there is no file nowhere.jsonl."),
+        ({"dataset": "folder", "path": "nowhere"}, "data.path: the folder nowhere does not exist."),
+        ({"dataset": "nowhere.py:examples"}, "data.dataset: the file nowhere.py does not exist."),
+        ({"dataset": "quantity-23k", "traces": "nowhere.jsonl"}, "data.traces: the file nowhere.jsonl does not exist."),
     ],
 )
 def test_a_path_to_nothing_is_refused_at_launch(data: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_preflight_shows_an_example_of_a_real_set(tmp_path: Path) -> None:
 def test_preflight_warns_of_a_split_by_row_and_of_a_set_that_cannot_be_read(tmp_path: Path) -> None:
     found, _ = checks(made("quantity-23k", tmp_path / "set", split_rule="row"), tmp_path)
     assert found["data"][0] == "warn"
-    assert "its roles share images" in found["data"][1]
+    assert "splits share images" in found["data"][1]
     found, _ = checks(DataConfig(dataset="folder", path=str(tmp_path)), tmp_path)
     assert found["data and prompt"][0] == "fail"
 

@@ -54,10 +54,10 @@ class Response:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (errors.GatedRepoError, "must be asked for.*hf auth login"),
+        (errors.GatedRepoError, "must be requested.*hf auth login"),
         (errors.RevisionNotFoundError, "no revision 'v1'.*Correct data.revision"),
-        (errors.RepositoryNotFoundError, "does not know .* any more: set data.path"),
-        (errors.HfHubHTTPError, r"failed \(server says no\): try again"),
+        (errors.RepositoryNotFoundError, "no longer has .*: set data.path"),
+        (errors.HfHubHTTPError, r"failed \(server says no\)\. Try again"),
     ],
 )
 def test_each_answer_of_the_hub_has_its_sentence(

@@ -103,7 +103,7 @@ def test_the_command_line_indexes_every_split(tmp_path: Path, capsys: pytest.Cap
     assert main(["data", "index", "shapes-hard", "--split", "test", "--limit", "3", "--db", db]) == 0
     assert "stopped at 3" in capsys.readouterr().out
     assert main(["data", "index", "tdiuc", "--path", str(tmp_path / "none"), "--split", "train", "--db", db]) == 2
-    assert "There is no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -176,12 +176,12 @@ def wait(store: Store, *states: str) -> str:
 
 def test_a_process_of_its_own_indexes(store: Store, tallyqa: DataConfig) -> None:
     indexing.start(store, tallyqa, "train", 10)
-    with pytest.raises(StoreError, match="being indexed already"):
+    with pytest.raises(StoreError, match="already being indexed"):
         indexing.start(store, tallyqa, "train", 10)
     assert wait(store, "finished", "failed") == "finished"
     assert list_indexes(store)[0].usable == 10
     assert "10 of 10 rows" in indexing.log(store).read_text()
-    with pytest.raises(ConfigError, match="there is no folder"):
+    with pytest.raises(ConfigError, match="the folder"):
         indexing.start(store, tallyqa.model_copy(update={"path": "/nowhere"}), "train", 10)
 
 
@@ -196,9 +196,9 @@ def test_a_process_that_dies_is_not_shown_as_running(store: Store) -> None:
     assert indexing.close_gone(store) == []
     process.kill()
     process.communicate()
-    assert indexing.close_gone(store) == ["The process that indexed countqa (test) is gone."]
+    assert indexing.close_gone(store) == ["The process that indexed countqa (test) died."]
     (row,) = list_indexes(store)
-    assert row.state == "failed" and "Index it again." in (row.error or "")
+    assert row.state == "failed" and "Index the dataset again." in (row.error or "")
 
 
 def test_a_process_that_never_came_up_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

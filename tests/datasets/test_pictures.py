@@ -279,7 +279,7 @@ def gone() -> io.BytesIO:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (3, "image is of type int: give a path, bytes, a PIL image or an array"),
+        (3, "image is of type int: use a path, bytes, a PIL image or an array"),
         (object(), "image is of type object"),
         ({"url": "x"}, images.MISSING),
         ({"bytes": None, "path": None}, images.MISSING),
@@ -288,12 +288,12 @@ def gone() -> io.BytesIO:
         ("iVBORw0KGgo" + "A" * 90 + "%", images.BROKEN),
         (gone(), "image is a closed file"),
         (io.StringIO("x"), "image is a text file"),
-        (np.zeros(5), "image is an array of 5: give height x width, with 1 to 4 channels first or last"),
+        (np.zeros(5), "image is an array of 5: use height x width, with 1 to 4 channels first or last"),
         (np.zeros((5, 5, 7)), "image is an array of 5 x 5 x 7"),
         (np.zeros((0, 5)), "image is an array of 0 x 5"),
-        (np.full((5, 5, 3), -2.5), "image is an array of values from -2.5 to -2.5: give 0 to 1, or 0 to 255"),
-        (np.zeros((5, 5), complex), "image is an array of complex128: give numbers"),
-        (b"", "image is empty: fetch it again"),
+        (np.full((5, 5, 3), -2.5), "image is an array of values from -2.5 to -2.5: use 0 to 1, or 0 to 255"),
+        (np.zeros((5, 5), complex), "image is an array of complex128: use numbers"),
+        (b"", "image is empty: download it again"),
     ],
 )
 def test_what_is_no_picture_is_called_by_its_type(given: object, reason: str, tmp_path: Path) -> None:
@@ -320,21 +320,21 @@ def test_a_dataset_is_read_row_by_row(tmp_path: Path) -> None:
 
 
 NAMED = {
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "a pointer of Git LFS: run git lfs pull",
-    b"../.git/annex/objects/1f/2g/SHA256E-s9--0.png": "a pointer of git-annex",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "a Git LFS pointer: run git lfs pull",
+    b"../.git/annex/objects/1f/2g/SHA256E-s9--0.png": "a git-annex pointer",
     b"\0\0\0\x18ftypheic\0\0\0\0": "a HEIC file: convert it to JPEG or PNG",
     b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic": "a HEIC file",
     b"\0\0\0\x18ftypcrx ": "a camera's raw file",
-    b"\0\0\0\x20ftypisom": "a video: take a frame of it",
+    b"\0\0\0\x20ftypisom": "a video: extract a frame",
     b"\xff\x0a\0\0": "a JPEG XL file",
     b"%PDF-1.7": "a PDF file",
     b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>": "an SVG drawing",
-    b"\n<!DOCTYPE HTML><title>404</title>": "a web page: fetch the file itself",
+    b"\n<!DOCTYPE HTML><title>404</title>": "a web page: download the file itself",
     b"PK\x03\x04....": "a ZIP archive",
     b"\x1f\x8b\x08....": "a compressed file: unpack it",
     b"\x93NUMPY\x01\0": "a NumPy file",
     b"\0" * 128 + b"DICM": "a DICOM file",
-    b"": "empty: fetch it again",
+    b"": "empty: download it again",
 }
 
 
@@ -416,8 +416,8 @@ def test_a_picture_of_too_many_pixels_is_refused_by_name_and_size() -> None:
         with pytest.raises(PictureError) as caught:
             decode(claimed, "scan.png")
         assert caught.value.reason == images.TOO_LARGE
-        said = "scan.png: the image is too large .PNG of 20000 x 15000 pixels, 300 megapixels: of such ones at most"
-        assert re.match(f"{said} {most} are read. Shrink it, or save it as a baseline JPEG", str(caught.value))
+        said = "scan.png: the image is too large .PNG of 20000 x 15000 pixels, 300 megapixels; the limit"
+        assert re.match(f"{said} for this kind is {most}. Shrink it, or save it as a baseline JPEG", str(caught.value))
 
 
 @pytest.mark.parametrize("sample", SAMPLES)

@@ -175,17 +175,19 @@ def test_the_rule_row_repeats_the_seed_projects_split() -> None:
 
 def test_the_rule_row_is_labelled_in_the_record(tmp_path: Path) -> None:
     loaded = datasets.load_run(made("quantity-23k", tmp_path, split_rule="row"), imitates=False)
-    assert "replication" in loaded.facts["split"]
+    assert "as in the original" in loaded.facts["split"]
     assert loaded.facts["examples"] == {"train": 18, "val": 3, "test": 4}
     assert loaded.facts["skipped"]["train"] == {splits.NO_REFERENCE: 7}
 
 
 def test_training_on_a_benchmark_is_refused(tmp_path: Path) -> None:
     for method in ("grpo", "sft"):
-        with pytest.raises(ConfigError, match=r"countqa has a test split only.*Train on another dataset"):
+        with pytest.raises(
+            ConfigError, match=r"countqa is a benchmark with a test split only.*Train on another dataset"
+        ):
             from_dict({"method": method, "data": {"dataset": "countqa"}})
     config = made("countqa", tmp_path)
-    with pytest.raises(TrainerError, match=r"no examples for train: it holds test only"):
+    with pytest.raises(TrainerError, match=r"no examples for train, only test"):
         datasets.load_role(config, "train", 1)
     assert len(datasets.load_role(config, "test", 100)) == 32
 
@@ -201,7 +203,7 @@ def test_too_few_images_for_all_roles_are_said_to_be_too_few(tmp_path: Path) -> 
     put(tmp_path / "a.png", encoded(picture(1, (40, 40))))
     put(tmp_path / "examples.jsonl", '{"question": "How many?", "answer": 2, "image": "a.png"}\n')
     config = DataConfig(dataset="folder", path=str(tmp_path))
-    with pytest.raises(TrainerError, match=r"too few images for all of train, val and test: none is left for train"):
+    with pytest.raises(TrainerError, match=r"too few images for train, val and test: none are left for train"):
         datasets.load_run(config, imitates=False)
 
 

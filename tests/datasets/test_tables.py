@@ -244,7 +244,7 @@ def test_shards_of_different_columns_are_refused(tmp_path: Path) -> None:
     pd.DataFrame(rows | {"reference": ["Three."]}).to_parquet(tmp_path / "examples-00001-of-00002.parquet")
     assert said(tmp_path).endswith(
         "examples-00001-of-00002.parquet has the columns question, answer, image, reference, but "
-        "examples-00000-of-00002.parquet has question, answer, image. Write all shards with the same ones."
+        "examples-00000-of-00002.parquet has question, answer, image. All shards must have the same columns."
     )
 
 
@@ -267,7 +267,7 @@ def test_code_pages_of_windows_are_told_apart_and_said(encoding: str, tmp_path: 
     found = inspect.inspect(DataConfig(dataset="folder", path=str(tmp_path)))
     windows = encoding.replace("cp125", "Windows-125")
     assert found["notes"] == [
-        f"examples.csv is not UTF-8 and was read as {windows}: save it as UTF-8 if letters are wrong."
+        f"examples.csv is not UTF-8 and was read as {windows}. Save it as UTF-8 if letters are wrong."
     ]
 
 
@@ -301,64 +301,64 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"examples.csv": "img,q,a\n1,2,3\n"}, "columns found: img, q, a; needed: question, answer, image. Name"),
+        ({"examples.csv": "img,q,a\n1,2,3\n"}, "found columns img, q, a; required are question, answer, image. Name"),
         (
             {"examples.csv": "How many?,2,a.png\n"},
-            "columns found: How many?, 2, a.png; needed: question, answer, image.",
+            "found columns How many?, 2, a.png; required are question, answer, image.",
         ),
-        ({"examples.csv": ""}, "columns found: none; needed: question, answer, image."),
+        ({"examples.csv": ""}, "found columns none; required are question, answer, image."),
         (
             {"examples.csv": "question,answer\nQ,1\n"},
-            "columns found: question, answer; needed: question, answer, image.",
+            "found columns question, answer; required are question, answer, image.",
         ),
         (
             {"examples.csv": "question,answer,image,Answer\n"},
-            "has the column answer twice. Name one of them otherwise.",
+            "has the column answer twice. Rename one of them.",
         ),
         (
             {"examples.csv": 'question,answer,image\n"Q,1,a.png\nQ,1,a.png\n'},
-            "opened in line 2 is not closed). Correct it.",
+            "opened in line 2 is not closed). Fix the file.",
         ),
         (
             {"examples.csv": 'question,answer,image\n"How many \\"red\\" cats?",2,a.png\n'},
-            "line 2: a cell that holds a quote must be quoted, and the quote in it be written twice). Correct it.",
+            "line 2: a cell that contains a quote must be quoted, with the inner quote doubled). Fix the file.",
         ),
         (
             {"examples.tsv": 'question\tanswer\timage\nQ\t1\ta.png\n"Many" cats?\t2\ta.png\n'},
-            "line 3: a cell that holds a quote must be quoted",
+            "line 3: a cell that contains a quote must be quoted",
         ),
         (
             {"examples.csv": 'question , answer , image\n"Q,1,a.png\nQ,1,a.png\n'},
-            "opened in line 2 is not closed). Correct it.",
+            "opened in line 2 is not closed). Fix the file.",
         ),
-        ({"examples.csv": "a\x1b[31mb,c\n"}, "columns found: a\ufffd[31mb, c; needed"),
-        ({"examples.csv": ",".join(f"c{i}" for i in range(90)) + "\n"}, "c18, c19 and 70 more; needed"),
-        ({"examples.jsonl": '{"q": 1}\n{"a": 2}\n'}, "columns found: q, a; needed: question, answer, image. Give"),
-        ({"examples.jsonl": ""}, "columns found: none"),
-        ({"examples.json": "[]"}, "holds no row that can be read. Check it."),
+        ({"examples.csv": "a\x1b[31mb,c\n"}, "found columns a\ufffd[31mb, c; required are"),
+        ({"examples.csv": ",".join(f"c{i}" for i in range(90)) + "\n"}, "c18, c19 and 70 more; required are"),
+        ({"examples.jsonl": '{"q": 1}\n{"a": 2}\n'}, "found columns q, a; required are question, answer, image. Use"),
+        ({"examples.jsonl": ""}, "found columns none"),
+        ({"examples.json": "[]"}, "has no row that can be read. Check the file."),
         (
             {"examples.jsonl": '["Q", 1, "a.png"]\n["Q", 2, "a.png"]\n'},
-            "holds no row that can be read (row is not an object). Check it.",
+            "has no row that can be read (row is not an object). Check the file.",
         ),
         (
             {"examples.csv": "question,answer,image\n'How many, red?',2,a.png\n"},
-            "(row has more cells than the first line names: quote what holds a delimiter). Check it.",
+            "(row has more cells than the first line names: quote what holds a delimiter). Check the file.",
         ),
         ({"examples.json": '[{"question": "Q"'}, "is not valid JSON"),
-        ({"examples.json": '{"data": [{"question": "Q"}], "version": 1}'}, "columns found: data, version; needed"),
-        ({"examples.csv": POINTER}, "is a pointer of Git LFS: run git lfs pull."),
-        ({"examples.jsonl": POINTER}, "is a pointer of Git LFS: run git lfs pull."),
-        ({"examples.parquet": POINTER}, "is a pointer of Git LFS: run git lfs pull."),
+        ({"examples.json": '{"data": [{"question": "Q"}], "version": 1}'}, "found columns data, version; required are"),
+        ({"examples.csv": POINTER}, "is a Git LFS pointer: run git lfs pull."),
+        ({"examples.jsonl": POINTER}, "is a Git LFS pointer: run git lfs pull."),
+        ({"examples.parquet": POINTER}, "is a Git LFS pointer: run git lfs pull."),
         ({"examples.csv": "PK\x03\x04..."}, "is a ZIP archive or an Excel workbook: unpack it, or save it as CSV."),
-        ({"examples.csv": "<!doctype html><p>"}, "is a web page: fetch the file itself."),
+        ({"examples.csv": "<!doctype html><p>"}, "is a web page: download the file itself."),
         ({"examples.csv": b"a\0\0\0\xff\xfe\0\0\0" * 9}, "is not a text file. Check data.path."),
-        ({"examples.csv": b"\xff\xfea"}, "is damaged: it begins as UTF-16 and is not. Fetch it again."),
-        ({}, "holds no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Write one of them."),
-        ({"train.csv": "a"}, "Write one of them. Found train.csv: rename the table."),
-        ({"data/train.parquet": "PAR1"}, "Found data/train.parquet: name its folder, and rename the table."),
+        ({"examples.csv": b"\xff\xfea"}, "is damaged: it begins as UTF-16 but is not valid. Download it again."),
+        ({}, "has no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Create one of them."),
+        ({"train.csv": "a"}, "Create one of them. Found train.csv: rename the table."),
+        ({"data/train.parquet": "PAR1"}, "Found data/train.parquet: use its folder, and rename the table."),
         ({"examples.pkl": "x"}, "Found examples.pkl: save it as CSV."),
-        ({"examples.jsonl.gz": "\x1f"}, "Write one of them. Found examples.jsonl.gz: unpack it."),
-        ({"table.xlsx": "PK"}, "Write one of them. Found table.xlsx: save it as CSV."),
+        ({"examples.jsonl.gz": "\x1f"}, "Create one of them. Found examples.jsonl.gz: unpack it."),
+        ({"table.xlsx": "PK"}, "Create one of them. Found table.xlsx: save it as CSV."),
     ],
 )
 def test_what_cannot_be_read_is_said_once_by_what_was_found(
@@ -373,7 +373,7 @@ def test_a_second_table_is_said_not_to_be_read(tmp_path: Path) -> None:
     put(tmp_path / "examples.csv", "question,answer,image\nHow many?,2,a.png\n")
     assert FolderDataset(tmp_path).notes == ()
     put(tmp_path / "examples.jsonl", json.dumps({"question": "How many?", "answer": 3, "image": "a.png"}))
-    assert FolderDataset(tmp_path).notes == ("examples.csv is not read, since there is examples.jsonl.",)
+    assert FolderDataset(tmp_path).notes == ("examples.csv is not read, because examples.jsonl exists.",)
     assert [row.answer for row in usable(tmp_path)] == [3]
 
 
@@ -445,11 +445,11 @@ def test_a_function_gives_rows_in_any_form(form: str, tmp_path: Path) -> None:
     [
         (
             "[{'q': 'How many?', 'a': 1, 'img': 'a.png'}]",
-            "columns found: q, a, img; needed: question, answer, image. Give",
+            "found columns q, a, img; required are question, answer, image. Use",
         ),
-        ("7", "TypeError: it gave int, not rows"),
-        ("'a.csv'", "TypeError: it gave str, not rows"),
-        ("{'a': 1}", "TypeError: it gave a dict that holds neither splits nor columns of one length"),
+        ("7", "TypeError: it returned int, not rows"),
+        ("'a.csv'", "TypeError: it returned str, not rows"),
+        ("{'a': 1}", "TypeError: it returned a dict that has neither splits nor columns of equal length"),
     ],
 )
 def test_a_function_that_gives_no_rows_is_told_what_is_needed(body: str, words: str, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def everything(folder: Path, times: int) -> str:
                 begun = time.monotonic()
                 ended = here.until(job, "lost", seconds=SHOWN_SECONDS)
                 waits.append(time.monotonic() - begun)
-            assert "gone without a word" in str(ended.error)
+            assert "died without an error message" in str(ended.error)
             here.is_whole()
         assert job is not None
         job = here.resume(job)

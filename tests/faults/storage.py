@@ -131,7 +131,7 @@ def deleted_folder(folder: Path, times: int) -> str:
                 raise AssertionError(f"{here.resume(job)} has no checkpoint to go on from")
             again = get_job(here.store, add_job(here.store, job.run_id, "train", {"resume": True}).uid)
             again = here.until(again, "failed")
-            assert again.error_kind == "disk" and "is gone. Launch the run anew." in str(again.error)
+            assert again.error_kind == "disk" and "does not exist. Launch a new run." in str(again.error)
             here.finished(waiting)
             here.is_whole()
     return (

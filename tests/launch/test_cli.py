@@ -171,7 +171,7 @@ def test_a_run_without_a_checkpoint_here_is_refused_before_a_job_is_made(
 def test_a_mistyped_database_is_not_made(tmp_path: Path, capfd: pytest.CaptureFixture[str], asked: str) -> None:
     path = tmp_path / "typo" / "none.db"
     assert main([*asked.split(), "--db", str(path)]) == 2
-    assert "There is no database at" in capfd.readouterr().err
+    assert "The database" in capfd.readouterr().err
     assert not path.parent.exists()
 
 
@@ -263,18 +263,18 @@ def test_evaluate_a_model(store: Store, trainer: Main) -> None:
         ("run --preset demo", "unknown preset 'demo'. Choose one of demo-grpo"),
         ("run --preset shapes-grpo --set lora.rank=0", "lora.rank must be at least 1, not 0."),
         ("run --preset shapes-grpo --set lora.rank", "--set lora.rank: write KEY=VALUE"),
-        ("run --preset shapes-grpo --set rewards.nowhere.py:f=1", "there is no file nowhere.py"),
+        ("run --preset shapes-grpo --set rewards.nowhere.py:f=1", "the file nowhere.py does not exist"),
         ("run --config nowhere.yaml", "Cannot read nowhere.yaml: No such file"),
         ("run --resume nowhere", "There is no run 'nowhere'"),
         ("run --resume x --set seed=1", "--set cannot be used with --resume"),
         ("eval --run nowhere", "There is no run 'nowhere'"),
         ("eval --model tiny --benchmark mnist", "unknown dataset 'mnist'. Choose one of shapes-simple"),
-        ("experiment mine", "Name an experiment (demo-tables, demo-evidence), or its arms by --arms"),
-        ("experiment mine --arms SFT --queue", "There is no arm 'SFT'"),
-        ("experiment demo-tables --set seed=1,2", "--set seed=1,2: give one value; --vary takes several"),
-        ("sweep pause nowhere", "There is no experiment 'nowhere'"),
+        ("experiment mine", "Name an experiment (demo-tables, demo-evidence), or list arms with --arms"),
+        ("experiment mine --arms SFT --queue", "Unknown arm 'SFT'"),
+        ("experiment demo-tables --set seed=1,2", "--set seed=1,2: give one value, or use --vary for several"),
+        ("sweep pause nowhere", "Experiment 'nowhere' does not exist"),
         ("stop nowhere", "There is no run 'nowhere'"),
-        ("job nowhere", "There is no job 'nowhere'"),
+        ("job nowhere", "Job 'nowhere' does not exist"),
         ("stop x --db mysql+nothing://x", "mysql is not supported"),
     ],
 )
@@ -326,7 +326,7 @@ def test_stop(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) ->
     queued(store, "mine")
     assert trainer("stop", "mine") == 0
     assert trainer("stop", "mine", "--level", "3") == 0
-    assert capfd.readouterr().out == "The job was taken out of the queue.\nThe job has ended already.\n"
+    assert capfd.readouterr().out == "The job was removed from the queue.\nThe job has already ended.\n"
 
 
 def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -368,7 +368,7 @@ def test_a_killed_run_in_a_terminal_is_closed_and_spares_its_shell(store: Store)
     with process(store, "run", "--preset", "shapes-grpo", "--set", "name=stuck") as child:
         eventually(lambda: list_jobs(store) and only_job(store).state == "running")
         assert launch.stop(store, only_job(store), 3).endswith(
-            "Killed on request; what came after the last checkpoint is lost."
+            "Killed on request; progress since the last checkpoint is lost."
         )
         assert child.wait(timeout=120) == -signal.SIGKILL
     assert only_job(store).state == "killed"
@@ -387,6 +387,6 @@ def test_while_a_terminal_trains_the_queue_waits(store: Store) -> None:
 
 def test_submit_refuses_what_cannot_run(store: Store) -> None:
     config = preset("shapes-grpo")
-    with pytest.raises(launch.ConfigError, match="there is no file"):
+    with pytest.raises(launch.ConfigError, match="does not exist"):
         launch.submit(store, launch.RunConfig.model_validate(config.model_dump() | {"rewards": [{"name": "no.py:f"}]}))
     assert list_jobs(store) == []

@@ -37,14 +37,14 @@ def named(monkeypatch: pytest.MonkeyPatch) -> list[Store]:
 @pytest.mark.parametrize(
     ("address", "mode", "words"),
     [
-        ("", "", "No Ray cluster is named: set VR1Z_RAY_ADDRESS"),
+        ("", "", "No Ray cluster is configured: set VR1Z_RAY_ADDRESS"),
         ("127.0.0.1:8265", "", "must be the http address"),
         ("ray://127.0.0.1:10001", "", "must be the http address"),
-        ("http://me:secret@127.0.0.1:8265", "", "without a name or password in it"),
+        ("http://me:secret@127.0.0.1:8265", "", "without a user name or password"),
         ("http://127.0.0.1:port", "", "must be the http address"),
-        ("http://head:8265", "", "whoever reaches an open Jobs API can run anything there"),
-        ("http://127.0.0.1.example.org:8265", "", "whoever reaches an open Jobs API"),
-        ("http://head:8265", "token", "is a file that jobs on head cannot reach: use PostgreSQL"),
+        ("http://head:8265", "", "anyone who reaches an open Jobs API can run code there"),
+        ("http://127.0.0.1.example.org:8265", "", "anyone who reaches an open Jobs API"),
+        ("http://head:8265", "token", "is a local file that jobs on head cannot reach: use PostgreSQL"),
     ],
 )
 def test_a_cluster_that_cannot_be_used_is_refused(
@@ -69,7 +69,7 @@ except ConfigError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=local.ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "Ray is not installed: pip install -r requirements-cluster.txt.\n"
+    assert done.stdout == "Ray is not installed: run `pip install -r requirements-cluster.txt`.\n"
 
 
 def test_a_cluster_is_told_everything_but_the_password(store: Store) -> None:
@@ -150,8 +150,18 @@ def test_a_number_of_gpus_is_a_number(
         ({"stop_requested": 3}, {"status": "STOPPED"}, "killed", "Killed on request"),
         ({"stop_requested": 2}, {"status": "STOPPED"}, "stopped", "Stopped on request"),
         ({}, {"status": "STOPPED"}, "killed", "Stopped through Ray, which waits 300 s"),
-        ({}, {"status": "FAILED", "message": "Its node died.\nat x"}, "lost", "Ray lost it: Its node died. Resume"),
-        ({"started_at": None}, {"status": "FAILED", "message": "No."}, "failed", "Ray could not start it: No. Correct"),
+        (
+            {},
+            {"status": "FAILED", "message": "Its node died.\nat x"},
+            "lost",
+            "Ray lost the job: Its node died. Resume",
+        ),
+        (
+            {"started_at": None},
+            {"status": "FAILED", "message": "No."},
+            "failed",
+            "Ray could not start the job: No. Fix",
+        ),
     ],
 )
 def test_how_a_submission_ended(columns: dict[str, Any], submission: dict[str, Any], state: str, words: str) -> None:

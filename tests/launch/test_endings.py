@@ -35,17 +35,17 @@ def job(**columns: Any) -> JobRow:
 @pytest.mark.parametrize(
     ("columns", "exit_code", "log", "state", "words"),
     [
-        ({}, 3, NO_LOG, "failed", "ended with exit code 3: it gave no reason; see the log."),
+        ({}, 3, NO_LOG, "failed", "ended with exit code 3 without an error message; see the log."),
         ({}, 7, TRACEBACK, "failed", "ended with exit code 7: ValueError: bad number."),
         ({}, 0, NO_LOG, "failed", "ended with exit code 0"),
         ({}, 1, raised("torch.OutOfMemoryError: CUDA out of memory."), "out_of_memory", "optimization.accumulation"),
         ({}, None, raised("OSError: [Errno 28] No space left on device: 'x'"), "failed", "Free space"),
         ({}, -9, NO_LOG, "killed", "signal 9 (SIGKILL). If nobody did that, the machine ran out of memory"),
         ({}, -15, NO_LOG, "killed", "signal 15 (SIGTERM). Resume the run."),
-        ({}, -11, NO_LOG, "killed", "Crashed inside a library by signal 11 (SIGSEGV)"),
-        ({}, None, NO_LOG, "lost", "gone without a word"),
+        ({}, -11, NO_LOG, "killed", "Crashed in a library with signal 11 (SIGSEGV)"),
+        ({}, None, NO_LOG, "lost", "died without an error message"),
         ({}, None, TRACEBACK, "failed", "The process ended: ValueError: bad number."),
-        ({}, 74, NO_LOG, "failed", "Free space on both, then resume the run."),
+        ({}, 74, NO_LOG, "failed", "Free space, then resume the run."),
         ({"arguments": {"recorded": True}}, None, NO_LOG, "killed", "python -m store sync FOLDER"),
         ({"arguments": {"recorded": True}, "boot_id": "before"}, None, NO_LOG, "lost", "python -m store sync FOLDER"),
         ({"pid": None}, None, NO_LOG, "lost", "never started"),
@@ -57,8 +57,8 @@ def job(**columns: Any) -> JobRow:
         ({"stop_requested": 2}, -15, NO_LOG, "stopped", "Stopped on request"),
         ({"stop_requested": 2}, None, NO_LOG, "stopped", "Stopped on request"),
         ({"stop_requested": 1}, 143, NO_LOG, "stopped", "Stopped on request"),
-        ({"stop_requested": 1}, -9, NO_LOG, "killed", "from outside by signal 9"),
-        ({"stop_requested": 1}, None, NO_LOG, "lost", "gone without a word"),
+        ({"stop_requested": 1}, -9, NO_LOG, "killed", "Killed by signal 9"),
+        ({"stop_requested": 1}, None, NO_LOG, "lost", "died without an error message"),
     ],
 )
 def test_the_state_and_the_reason(

@@ -112,14 +112,14 @@ def test_thinking_is_probed_in_what_is_trained_to_think(store: Store) -> None:
 @pytest.mark.parametrize(
     ("matrix", "sentence"),
     [
-        (Matrix(arms=("SFT",)), "There is no arm 'SFT'"),
-        (Matrix(arms=("SFT CoT",), models=("gpt",)), "no presets for the model 'gpt'"),
+        (Matrix(arms=("SFT",)), "Unknown arm 'SFT'"),
+        (Matrix(arms=("SFT CoT",), models=("gpt",)), "No presets exist for the model 'gpt'"),
         (Matrix(arms=("SFT CoT",), benchmarks=("mnist",)), "unknown dataset 'mnist'"),
         (Matrix(arms=("SFT CoT",), ranks=(0,)), "lora.rank must be at least 1"),
-        (Matrix(arms=("SFT CoT",), varied=(("lora.rank", (1, 2)),)), "varied by the ranks of the experiment"),
+        (Matrix(arms=("SFT CoT",), varied=(("lora.rank", (1, 2)),)), "varied by the experiment's ranks"),
         (Matrix(arms=("GRPO CoT",), varied=(("grpo.bet", (0, 1)),)), "Did you mean grpo.beta"),
         (Matrix(arms=("GRPO CoT",), varied=(("grpo.beta", ("much",)),)), "grpo.beta must be a number"),
-        (Matrix(arms=("GRPO CoT", "SFT CoT"), seeds=tuple(range(51))), "102 runs; an experiment has at most 100"),
+        (Matrix(arms=("GRPO CoT", "SFT CoT"), seeds=tuple(range(51))), "102 runs; at most 100 are allowed"),
     ],
 )
 def test_what_cannot_run_queues_nothing(store: Store, matrix: Matrix, sentence: str) -> None:
@@ -163,7 +163,7 @@ def test_a_matrix_is_stored_and_read_again(store: Store) -> None:
     assert found == SWEEP and experiments.planned(found) == experiments.planned(SWEEP)
     many = {"arms": ["GRPO CoT"], "seeds": list(range(500))}
     for foreign in ({}, {"learning rate": [1]}, {"arms": "all"}, {"arms": ["SFT CoT"], "varied": [1, 2]}, many):
-        with pytest.raises(ConfigError, match="was not launched from here"):
+        with pytest.raises(ConfigError, match="was recorded by another tool"):
             experiments.from_stored(foreign)
 
 
@@ -177,7 +177,7 @@ def test_an_experiment_is_extended_by_what_is_new(store: Store) -> None:
     assert dict(experiments.from_stored(found.matrix).varied)["grpo.beta"] == (0, 0.02, 0.1)
     with pytest.raises(ConfigError, match="has all of these runs"):
         extend_experiment(store, uid, more)
-    with pytest.raises(ConfigError, match=r"max_tokens is not varied.*It varies grpo\.beta"):
+    with pytest.raises(ConfigError, match=r"does not vary max_tokens.*It varies grpo\.beta"):
         extend_experiment(store, uid, replace(SWEEP, varied=(("max_tokens", (10,)),)))
     with pytest.raises(ConfigError, match="at most 100"):
         extend_experiment(store, uid, replace(SWEEP, seeds=tuple(range(20))))

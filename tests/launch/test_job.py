@@ -67,7 +67,7 @@ def test_a_job_reports_itself_and_finishes(store: Store, job: JobRow, capfd: pyt
     [
         (TrainerError("data", "No images."), "failed", 1, "data", "No images."),
         (ConfigError("seed must be at least 0."), "failed", 2, "config", "seed must be at least 0."),
-        (OSError(errno.ENOSPC, "No space left on device"), "failed", 74, "disk", "The disk refused"),
+        (OSError(errno.ENOSPC, "No space left on device"), "failed", 74, "disk", "Could not write to disk"),
         (MemoryError(), "out_of_memory", 1, "out_of_memory", "Out of memory."),
         (ZeroDivisionError("oh"), "failed", 1, "bug", "ZeroDivisionError: oh. This is a bug"),
         (SystemExit(3), "failed", 1, "bug", "SystemExit: 3."),
@@ -202,7 +202,7 @@ def test_the_heart_beats_and_never_disturbs(
             time.sleep(0.01)
     assert heart.failures >= 3
     assert get_job(store, job.uid).heartbeat >= 3
-    assert "Heartbeat could not be written (locked; 1 so far): the job goes on." in caplog.messages
+    assert "Heartbeat could not be written (locked; 1 so far). The job continues." in caplog.messages
 
 
 def test_progress_is_told_in_lines(
@@ -232,8 +232,8 @@ def test_out_of_memory_is_tried_again_in_smaller_passes_while_there_are_any(
         execute(store, retry, work)
     assert len(list_jobs(store, run_id=run.id)) == 3, "a pass of one sequence cannot be split"
     assert [event.message for event in list_events(store, run.id) if event.kind == "retry"] == [
-        "Out of memory: goes on with accumulation 4.",
-        "Out of memory: goes on with accumulation 8.",
+        "Out of memory: continuing with accumulation 4.",
+        "Out of memory: continuing with accumulation 8.",
     ]
     again = launch.add_resume(store, run.id)
     assert get_job(store, again.uid).arguments == {"resume": True, "accumulation": 8}

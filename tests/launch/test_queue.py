@@ -93,7 +93,7 @@ def test_a_job_has_a_session_of_its_own_and_no_secret_in_its_arguments(store: St
 @pytest.mark.parametrize(
     ("act", "state", "exit_code", "words"),
     [
-        ("exit", "failed", 3, "ended with exit code 3: it gave no reason; see the log"),
+        ("exit", "failed", 3, "ended with exit code 3 without an error message; see the log"),
         ("abort", "killed", -6, "signal 6 (SIGABRT)"),
         ("trace", "failed", 7, "exit code 7: ValueError: bad number"),
         ("fail", "failed", 1, "The images are gone. Bring them back."),
@@ -109,7 +109,7 @@ def test_a_job_that_fails_says_why(store: Store, act: str, state: str, exit_code
 def test_a_process_that_ends_without_a_word_has_not_finished(store: Store) -> None:
     job = ended(store, submitted(store, "vanish"))
     assert (job.state, job.exit_code) == ("failed", 0)
-    assert "ended with exit code 0: it gave no reason; see the log" in str(job.error)
+    assert "ended with exit code 0 without an error message; see the log" in str(job.error)
 
 
 @pytest.fixture
@@ -165,9 +165,9 @@ def test_a_worker_that_hangs_is_replaced_and_its_job_goes_on(store: Store, monke
         job = until_working(store, uid)
         worker.send_signal(signal.SIGSTOP)
         said = eventually(supervisor.look)
-        assert said == ["The worker of this host did not move for 1 s and was killed; its jobs go on."]
+        assert said == ["The worker of this host had no heartbeat for 1 s and was killed; its jobs continue."]
         assert worker.wait(timeout=120) == -signal.SIGKILL
-    assert supervisor.look() == ["The worker of this host had died; started another."]
+    assert supervisor.look() == ["The worker of this host had died; another was started."]
     assert supervisor.look() == [], "it is given time to come up"
     assert get_job(store, uid).pid == job.pid and get_job(store, uid).state == "running"
     launch.stop(store, job)
@@ -181,7 +181,7 @@ def test_a_job_killed_from_outside_is_closed_and_its_descendants_with_it(store: 
     os.kill(pid_of(job), signal.SIGKILL)
     job = ended(store, job.uid)
     assert (job.state, job.exit_code) == ("killed", -9)
-    assert "Killed from outside by signal 9 (SIGKILL)" in str(job.error)
+    assert "Killed by signal 9 (SIGKILL)" in str(job.error)
     eventually(lambda: identity.started(int(child.read_text())) is None)
 
 
@@ -199,7 +199,7 @@ def test_a_deaf_job_is_killed_at_the_third_level(store: Store) -> None:
     assert get_job(store, job.uid).state == "stopping"
     launch.stop(store, job, 3)
     job = ended(store, job.uid)
-    assert job.state == "killed" and job.error == "Killed on request; what came after the last checkpoint is lost."
+    assert job.state == "killed" and job.error == "Killed on request; progress since the last checkpoint is lost."
     assert identity.started(pid_of(job)) is None
 
 
@@ -220,9 +220,9 @@ def test_a_dashboard_on_another_host_can_have_a_job_killed(store: Store) -> None
 
 def test_a_queued_job_is_taken_out_at_once(store: Store) -> None:
     uid = queued(store, "finish")
-    assert launch.stop(store, get_job(store, uid)) == "The job was taken out of the queue."
+    assert launch.stop(store, get_job(store, uid)) == "The job was removed from the queue."
     assert get_job(store, uid).state == "stopped"
-    assert launch.stop(store, get_job(store, uid), 3) == "The job has ended already."
+    assert launch.stop(store, get_job(store, uid), 3) == "The job has already ended."
 
 
 def test_a_stop_while_the_process_starts_is_obeyed(store: Store) -> None:
@@ -238,7 +238,7 @@ def test_a_killed_worker_leaves_its_job_alone_and_the_next_one_adopts_it(store: 
     with process(store, "queue") as worker:
         job = until_working(store, first)
         worker.kill()
-    assert supervision.Supervisor(store).look() == ["The worker of this host had died; started another."]
+    assert supervision.Supervisor(store).look() == ["The worker of this host had died; another was started."]
     row = eventually(lambda: get_worker(store, identity.host()))
     eventually(lambda: (get_worker(store, identity.host()) or row).pid != worker.pid)
     time.sleep(3 * queue.TICK_SECONDS)
@@ -258,7 +258,7 @@ def test_an_adopted_job_that_dies_is_closed(store: Store) -> None:
         time.sleep(1)
         os.kill(pid_of(job), signal.SIGKILL)
         job = ended(store, uid)
-    assert job.state == "lost" and "gone without a word" in str(job.error)
+    assert job.state == "lost" and "died without an error message" in str(job.error)
 
 
 def test_a_worker_that_is_told_to_leave_signs_off_and_its_job_goes_on(store: Store) -> None:
@@ -306,7 +306,7 @@ def claimed(store: Store, act: str, **identity_: object) -> str:
 def test_a_reused_pid_does_not_keep_a_job_alive(store: Store) -> None:
     uid = claimed(store, "wait", started=1.0)
     (sentence,) = supervision.Supervisor(store).look()
-    assert sentence.startswith(f"Job {uid} of wait: The process is gone without a word")
+    assert sentence.startswith(f"Job {uid} of wait: The process died without an error message")
     assert get_job(store, uid).state == "lost"
     assert supervision.Supervisor(store).look() == []
 
@@ -321,14 +321,20 @@ def test_live_jobs_and_those_of_another_host_are_left_alone(store: Store) -> Non
     here, there = claimed(store, "wait"), claimed(store, "wait", host="elsewhere", pid=999_999_999)
     assert supervision.Supervisor(store).look() == []
     assert [get_job(store, uid).state for uid in (here, there)] == ["running", "running"]
-    assert launch.stop(store, get_job(store, there), 3) == "The job runs on elsewhere; it was asked there."
+    assert (
+        launch.stop(store, get_job(store, there), 3)
+        == "The job runs on elsewhere. The request was stored and is handled there."
+    )
     assert get_job(store, there).state == "stopping"
 
 
 def test_a_stop_that_another_host_does_not_answer_can_be_given_up(store: Store) -> None:
     uid = claimed(store, "wait", host="elsewhere")
     for level in (1, 2, 3):
-        assert launch.stop(store, get_job(store, uid), level) == "The job runs on elsewhere; it was asked there."
+        assert (
+            launch.stop(store, get_job(store, uid), level)
+            == "The job runs on elsewhere. The request was stored and is handled there."
+        )
     assert get_job(store, uid).state == "stopping"
     assert "was given up" in launch.stop(store, get_job(store, uid), 4)
     assert get_job(store, uid).state == "lost"
@@ -344,7 +350,7 @@ def test_a_job_of_this_host_cannot_be_given_up(store: Store) -> None:
 
 def test_a_stop_works_when_the_process_is_gone_already(store: Store) -> None:
     uid = claimed(store, "wait", started=1.0)
-    assert "gone without a word" in launch.stop(store, get_job(store, uid), 1)
+    assert "died without an error message" in launch.stop(store, get_job(store, uid), 1)
     assert get_job(store, uid).state == "lost"
 
 

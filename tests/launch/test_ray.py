@@ -95,10 +95,10 @@ def test_a_job_that_is_killed_is_closed_by_whoever_watches_next(watched: Store) 
     os.kill(job.pid or 0, signal.SIGKILL)
     eventually(lambda: not cluster.is_watched(watched))
     supervisor = Supervisor(watched)
-    assert supervisor.look() == ["Nobody watched the jobs on the Ray cluster; started a process that does."]
+    assert supervisor.look() == ["Jobs on the Ray cluster were not being watched; a watcher was started."]
     job = ended(watched, job.uid)
     assert (job.state, job.exit_code) == ("killed", -9)
-    assert "Killed from outside by signal 9 (SIGKILL)" in str(job.error)
+    assert "Killed by signal 9 (SIGKILL)" in str(job.error)
 
 
 def test_what_finds_no_room_waits_longer_than_ray_does_and_can_be_taken_out(
@@ -109,12 +109,14 @@ def test_what_finds_no_room_waits_longer_than_ray_does_and_can_be_taken_out(
         launch.create(watched, doing("wait"), launcher="ray")
         job = eventually(lambda: next((job for job in list_jobs(watched) if job.activity), None))
         assert job.state == "queued"
-        assert str(job.activity).startswith("Waits for 1 CPU, 3 GPU, 0.0 GiB of memory on the Ray cluster. Job has not")
+        assert str(job.activity).startswith(
+            "Waiting for 1 CPU, 3 GPU, 0.0 GiB of memory on the Ray cluster. Job has not"
+        )
         assert watcher.stdout is not None
         submissions = (line for line in watcher.stdout if "submitting job" in line)
         assert next(submissions) and next(submissions), "Ray gave up in between"
         assert get_job(watched, job.uid).state == "queued"
-        assert launch.stop(watched, job) == "The job was taken out of the queue."
+        assert launch.stop(watched, job) == "The job was removed from the queue."
         assert get_job(watched, job.uid).state == "stopped"
 
 
@@ -125,7 +127,7 @@ def test_a_deaf_job_is_killed_at_the_third_level(watched: Store) -> None:
     for level in (1, 2, 3):
         launch.stop(watched, job, level)
     job = ended(watched, uid)
-    assert job.state == "killed" and job.error == "Killed on request; what came after the last checkpoint is lost."
+    assert job.state == "killed" and job.error == "Killed on request; progress since the last checkpoint is lost."
 
 
 def test_a_job_that_the_cluster_has_forgotten_is_lost(watched: Store) -> None:
@@ -133,14 +135,14 @@ def test_a_job_that_the_cluster_has_forgotten_is_lost(watched: Store) -> None:
     start_job(watched, job.id, host="elsewhere", boot_id="b", pid=7, pid_started=1.0, log_path=None)
     with process(watched, "ray"):
         row = ended(watched, job.uid)
-    assert row.state == "lost" and "The Ray cluster knows it no more" in str(row.error)
+    assert row.state == "lost" and "The Ray cluster no longer knows this job" in str(row.error)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("RAY_AUTH_TOKEN", "not the one", "refused: "),
-        (cluster.ADDRESS, "http://127.0.0.1:1", "does not answer. Trying again."),
+        (cluster.ADDRESS, "http://127.0.0.1:1", "does not answer. Retrying."),
     ],
 )
 def test_a_cluster_that_cannot_be_asked_is_a_sentence(

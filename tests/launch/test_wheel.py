@@ -68,7 +68,7 @@ def test_nothing_that_is_made_here_is_packed(installed: Path) -> None:
 
 def test_the_store_s_commands_work_from_anywhere(installed: Path, place: Path) -> None:
     done = run(installed, place, "runs", "--db", "runs.db")
-    assert done.returncode == 2 and "There is no database" in done.stderr
+    assert done.returncode == 2 and "The database" in done.stderr
     assert run(installed, place, "--help").stdout.startswith("usage: vr1z COMMAND")
     wrong = run(installed, place, "nothing")
     assert wrong.returncode == 2 and "usage: vr1z COMMAND" in wrong.stderr

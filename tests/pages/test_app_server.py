@@ -255,7 +255,7 @@ def test_the_server_asks_the_url_for_what_the_database_knows(tmp_path: Path, mon
     assert asked(store, sha256).path == media_path(store, sha256)
     files.path_of(tmp_path / "afar", sha256).write_bytes(b"rot")
     shutil.rmtree(tmp_path / "runs-media-cache")
-    for name, says in ((sha256, "is damaged"), (stray, "no image of this hash"), ("../../etc", "no image")):
+    for name, says in ((sha256, "is damaged"), (stray, "No image has this hash"), ("../../etc", "No image")):
         with pytest.raises(HTTPException, match=says):
             asked(store, name)
     store.close()
@@ -276,7 +276,7 @@ def test_a_database_that_is_replaced_under_the_server_is_noticed(
     assert client.get("/api/health").json() == {"status": "ok"}
     os.replace(empty_store_file, tmp_path / "data/runs.db")
     app.run()
-    assert app.error[0].value == "The database is not usable." and "restart this program" in app.text[0].value
+    assert app.error[0].value == "The database is not usable." and "Restart this program" in app.text[0].value
     assert not app.dataframe
     assert (client.get("/api/health").status_code, client.get("/api/health").json()) == (503, {"status": "restart"})
     assert "restart" in client.get("/api/completions.jsonl").text

@@ -135,9 +135,9 @@ def test_the_progress_of_an_experiment_with_what_failed(empty_store: Store, open
     uid = compared.fill(empty_store, DEMO_TABLES, n=8)
     run = seeded.find(empty_store, "grpo-cot-tiny-r32-s0")
     job = add_job(empty_store, run.id, "evaluate", {"benchmark": "shapes-hard"})
-    end_job(empty_store, job.id, JobState.FAILED, error="There is no checkpoint 'best'.")
+    end_job(empty_store, job.id, JobState.FAILED, error="Checkpoint 'best' does not exist.")
     shown = words(open_page("compare", experiment=uid))
-    assert "There is no checkpoint 'best'." in shown
+    assert "Checkpoint 'best' does not exist." in shown
 
 
 def test_an_experiment_is_launched_in_one_action(

@@ -92,7 +92,7 @@ def test_charts_are_chosen_by_the_address_and_by_a_search(arms: Store, open_page
         "**time/update**",
     ]
     app.text_input(key="curves.find_metric").set_value("(").run()
-    assert "This is not a regular expression" in words(app)
+    assert "The regular expression is invalid" in words(app)
     app.text_input(key="curves.find_metric").set_value("^reward/").run()
     labels = [each.label for each in app.button_group if each.key and each.key.startswith("curves.pills")]
     assert labels == ["Default charts", "reward/"]

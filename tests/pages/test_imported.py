@@ -69,7 +69,7 @@ def test_every_tab_of_a_run_is_shown(from_trl: RunDetail, open_page: Open, tab: 
     at = open_page("run", run=from_trl.uid, tab=tab)
     shown = texts_of(at)
     assert "Imported from trl; data that it did not record is missing." in shown
-    assert "48 of 96 completions cannot be told" in shown
+    assert "48 of 96 completions is unknown" in shown
 
 
 def test_traces_say_which_groups_are_unknown(empty_store: Store, from_trl: RunDetail, open_page: Open) -> None:
@@ -106,6 +106,6 @@ def test_completions_of_an_evaluation_are_marked_and_found(empty_store: Store, t
     assert "evaluation samples at step 2 are under Predictions" in shown and "of the evaluation" not in shown
     shown = texts_of(open_page("traces", run=run.uid, view="Predictions"))
     assert "of the evaluation" in shown
-    assert "At step 2 TRL kept the completions of the evaluation" in texts_of(open_page("run", run=run.uid))
+    assert "At step 2, TRL kept the completions of the evaluation" in texts_of(open_page("run", run=run.uid))
     for page in PAGES:
         open_page(page, run=run.uid)

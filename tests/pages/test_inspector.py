@@ -48,7 +48,7 @@ def test_a_completion_has_an_address_of_its_own(seeded_store: Store, open_page: 
     shown = texts(at)
     assert f"**Completion {row.id}**" in shown
     assert f"step 60 · rank 1 of {len(ranked)} by reward · sample {row.index + 1}" in shown
-    assert "<td>accuracy</td>" in shown and "which is right" in shown
+    assert "<td>accuracy</td>" in shown and "which is correct" in shown
     assert re.search(r"<td>steps</td>.*× 0\.1", shown)
 
 

@@ -150,7 +150,7 @@ def test_where_a_run_goes_is_asked_where_a_cluster_is_named(database: Store, mon
     assert "Waiting for the Ray cluster." in [caption.value for caption in at.caption]
     [job] = list_jobs(database)
     assert (job.launcher, job.state, len(started)) == ("ray", "queued", 1)
-    reason = "Waits for 1 CPU, 1 GPU on the Ray cluster."
+    reason = "Waiting for 1 CPU, 1 GPU on the Ray cluster."
     beat_job(database, job.id, reason)
     data.forget()
     at.switch_page("../pages/run.py").run()

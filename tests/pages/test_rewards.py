@@ -100,7 +100,7 @@ def test_rows_without_a_reward_or_a_group_number_are_no_obstacle() -> None:
 def test_a_pasted_answer_is_explained(seeded_store: Store, open_page: Open) -> None:
     at = open_page("rewards")
     table = next(element.value for element in at.html if "<table" in element.value)
-    assert "2 × 0.1" in table and "answers 2, which is right" in table
+    assert "2 × 0.1" in table and "answers 2, which is correct" in table
     at.text_area[0].set_value("<think>1. a 2. a</think><answer>3</answer> <script>alert(1)</script>").run()
     assert not at.exception
     table = next(element.value for element in at.html if "<table" in element.value)

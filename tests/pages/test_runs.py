@@ -201,7 +201,7 @@ def test_deletion_spares_a_folder_that_is_not_the_launchers(seeded_store: Store,
 
 
 def test_an_active_run_cannot_be_deleted(seeded_store: Store) -> None:
-    with pytest.raises(StoreError, match="stop it first"):
+    with pytest.raises(StoreError, match="Stop the job first"):
         intents.delete(seeded.find(seeded_store, "shapes-grpo-no-steps"))
 
 

@@ -106,7 +106,7 @@ def test_orphans_stay_while_something_is_at_work(seeded_store: Store, open_page:
     assert seeded.find(seeded_store, "shapes-grpo-no-steps").status == "running"
     add_examples(seeded_store, [make.example("nobody's")])
     app = open_page("system").button(key="orphans_yes").click().run()
-    assert "is at work" in app.toast[0].value
+    assert "is running" in app.toast[0].value
     assert orphans.find(seeded_store).any
 
 

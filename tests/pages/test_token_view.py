@@ -94,5 +94,5 @@ def test_tokens_can_be_measured_by_a_job(seeded_store: Store, open_page: Open, m
     assert any("Measuring its tokens: queued" in each.value for each in at.caption)
     ask_stop(seeded_store, job.id)
     at.run()
-    assert any("Taken out of the queue" in each.value for each in at.caption)
+    assert any("Removed from the queue" in each.value for each in at.caption)
     assert at.button(key="inspect.measure")

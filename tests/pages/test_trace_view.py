@@ -120,7 +120,7 @@ def test_thinking_is_a_column_of_steps_that_says_which_count() -> None:
     html = body(parse(GOOD)).html
     assert html.count('class="tv-step"') == 2
     assert html.count("tv-dim") == 2
-    assert "not counted: holds no word" in html
+    assert "not counted: contains no word" in html
     assert "not counted: repeats step 1" in html
     assert "<b>3</b>" in html
 

@@ -40,7 +40,7 @@ def foreign(name: str, module: str, *bases: type[BaseException]) -> type[BaseExc
         (OSError(errno.EFBIG, "File too large", "x.bin"), "disk", "File too large"),
         (ImportError("cannot import name 'x' from 'trl' (/somewhere)"), "dependency", "Install trl"),
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), "disk", "No space left on device: 'x.bin'. Free"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), "disk", "permit writing"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "disk", "allow writing"),
         (foreign("SafetensorError", "safetensors_rust")("I/O: No space left on device"), "disk", "Free space"),
         (
             ModuleNotFoundError("No module named 'bitsandbytes'", name="bitsandbytes"),
@@ -73,9 +73,9 @@ def test_the_kind_and_the_advice(error: BaseException, kind: str, words: str) ->
 
 
 def test_a_database_on_a_full_disk_is_about_the_disk() -> None:
-    error = StoreError("The disk of x.db is full: free some space.")
+    error = StoreError("The disk of x.db is full. Free some space.")
     error.__cause__ = sqlite3.OperationalError("database or disk is full")
-    assert classify(error) == ("disk", "The disk of x.db is full: free some space.")
+    assert classify(error) == ("disk", "The disk of x.db is full. Free some space.")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_exception_that_says_nothing_is_judged_by_its_cause() -> None:
     wrapped.__cause__.__cause__ = None
     assert classify(wrapped) == (
         "bug",
-        "RuntimeError: step 3 failed. This is a bug in the trainer or a library: see the traceback.",
+        "RuntimeError: step 3 failed. This is a bug in the trainer or in a library; see the traceback in the log.",
     )
 
 

@@ -228,7 +228,7 @@ def test_a_module_that_has_a_librarys_name_is_for_its_neighbours_alone(tmp_path:
         ({"pay.py": "import nowhere\n"}, r"\(ModuleNotFoundError: No module named 'nowhere', at line 1 of .*pay\.py\)"),
         (
             {"pay.py": "import helper\n", "helper.py": "\n\n1 / 0\n"},
-            r"\(ZeroDivisionError: division by zero, at line 3 of .*helper\.py\)\. Correct the file",
+            r"\(ZeroDivisionError: division by zero, at line 3 of .*helper\.py\)\. Fix the file",
         ),
         (
             {"pay.py": "import helper\n", "helper.py": "def (\n"},
@@ -241,7 +241,7 @@ def test_a_module_that_has_a_librarys_name_is_for_its_neighbours_alone(tmp_path:
         ({"pay.py": "from ..up import x\n"}, r"ImportError: attempted relative import beyond top-level package"),
         ({"pay.py": "from helper import x\n", "helper.py": ""}, r"ImportError: cannot import name 'x'"),
         ({"pay.py": "# coding: nonsense\n"}, r"SyntaxError: unknown encoding"),
-        ({"pay.py": "pay = 3\n"}, r"has no function pay\(completions, \*\*columns\)\. Define it there"),
+        ({"pay.py": "pay = 3\n"}, r"has no function pay\(completions, \*\*columns\)\. Define it in that file"),
         ({"pay.py": "class pay: ...\n"}, r"has no function pay"),
         ({"pay.py/__init__.py": ""}, r"cannot read .*pay\.py \(Is a directory\)"),
     ],
@@ -256,7 +256,7 @@ def test_the_fault_of_a_file_is_told_with_its_place(tmp_path: Path, files: dict[
 
 def test_a_file_in_latin_letters_without_saying_so(tmp_path: Path) -> None:
     (tmp_path / "pay.py").write_bytes("x = 'größe'\n".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"failed to import \((SyntaxError|UnicodeDecodeError)"):
+    with pytest.raises(ConfigError, match=r"cannot be imported \((SyntaxError|UnicodeDecodeError)"):
         load(tmp_path / "pay.py")
 
 

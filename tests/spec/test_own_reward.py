@@ -113,25 +113,25 @@ def test_what_counts_as_a_list_of_numbers(tmp_path: Path, returned: Any, expecte
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("return 1.0", r"returned 1\.0 \(float\) instead of a list\. Return a number for each completion"),
+        ("return 1.0", r"returned 1\.0 \(float\) instead of a list\. Return one number per completion"),
         ("return None", r"returned None \(NoneType\) instead of a list"),
         ("return 'good'", r"returned 'good' \(str\) instead of a list"),
         ("return {'a': 1, 'b': 2}", r"returned \{'a': 1, 'b': 2\} \(dict\) instead of a list"),
         ("return {1, 2}", r"returned \{1, 2\} \(set\) instead of a list"),
         ("import numpy\n    return numpy.array(1.0)", r"returned array\(1\.\) \(ndarray\) instead of a list"),
-        ("return [1.0]", r"returned 1 numbers for 2 completions\. Return one for each"),
+        ("return [1.0]", r"returned 1 numbers for 2 completions\. Return one per completion"),
         ("return []", r"returned 0 numbers for 2 completions"),
         ("return ['1', '2']", r"returned '1' \(str\) for a completion\. Return a number, or None"),
         ("return [[1.0], [2.0]]", r"returned \[1\.0\] \(list\) for a completion"),
         ("return [1j, 2]", r"returned 1j \(complex\) for a completion"),
         ("import numpy\n    return numpy.ones((2, 2))", r"returned array\(\[1\., 1\.\]\) \(ndarray\) for a completion"),
-        ("return [float('nan'), 1]", r"returned nan for a completion\. Return None where the reward does not apply"),
+        ("return [float('nan'), 1]", r"returned NaN for a completion\. Return None where the reward does not apply"),
         ("return [float('inf'), 1]", r"returned inf \(float\) for a completion\. Return a finite number"),
         ("return [1e39, 1]", r"returned 1e\+39 \(float\) for a completion\. Return a finite number"),
         ("return [10**400, 1]", r"\.\.\. \(int\) for a completion\. Return a finite number"),
         (
             "return 1 / 0",
-            r"failed \(ZeroDivisionError: division by zero, at line 2 of .*mine\.py\)\. Correct the function",
+            r"failed \(ZeroDivisionError: division by zero, at line 2 of .*mine\.py\)\. Fix the function",
         ),
         ("import asyncio; raise asyncio.CancelledError", r"failed \(CancelledError, at line 2 of .*mine\.py\)"),
         ("raise SystemExit(3)", r"failed \(SystemExit: 3, at line 2 of .*mine\.py\)"),
@@ -152,7 +152,7 @@ def test_the_fault_of_a_generator_is_the_functions(tmp_path: Path) -> None:
 
 
 def test_a_name_that_nobody_hands(tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match="asks for image and solution, but is handed only answer, completion_ids, "):
+    with pytest.raises(TrainerError, match="requires image and solution, but only answer, completion_ids, "):
         called(tmp_path, "def pay(completions, image, *, solution, more=1):\n    return [1, 2]\n")
 
 
@@ -168,7 +168,7 @@ def test_nan_is_none_in_training_and_said_once(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         assert [function(**HANDED) for _ in range(3)] == [[None, 1.0]] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        f"rewards: pay in {tmp_path}/mine.py returned nan, which counts as None: the reward does not apply."
+        f"rewards: pay in {tmp_path}/mine.py returned NaN, which is treated as None: the reward does not apply."
     ]
 
 

@@ -187,10 +187,13 @@ def test_an_edited_custom_reward_is_read_anew(tmp_path: Path) -> None:
         ("def other(completions): ...", "no function brevity"),
         ("brevity = 3", "no function brevity"),
         ("class brevity: ...", "no function brevity"),
-        ("import nowhere_to_be_found", "failed to import .ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
-        ("def brevity(", "failed to import .SyntaxError"),
-        ("raise SystemExit(3)", "failed to import .SystemExit: 3"),
-        ("1 / 0", "failed to import .ZeroDivisionError: division by zero.*Correct the file"),
+        (
+            "import nowhere_to_be_found",
+            "cannot be imported .ModuleNotFoundError: No module named 'nowhere_to_be_found'",
+        ),
+        ("def brevity(", "cannot be imported .SyntaxError"),
+        ("raise SystemExit(3)", "cannot be imported .SystemExit: 3"),
+        ("1 / 0", "cannot be imported .ZeroDivisionError: division by zero.*Fix the file"),
     ],
 )
 def test_a_custom_reward_that_cannot_be_used(tmp_path: Path, source: str, sentence: str) -> None:
@@ -211,9 +214,9 @@ def reasons(text: str, truth: int | None = 2, **changes: Any) -> dict[str, tuple
 def test_the_reasons_of_a_good_completion() -> None:
     assert reasons(GOOD) == {
         "format": (1.0, "well-formed"),
-        "accuracy": (1.0, "answers 2, which is right"),
+        "accuracy": (1.0, "answers 2, which is correct"),
         "steps": (0.2, "2 × 0.1"),
-        "keyword": (0.5, "6 × 0.1, paid up to 5: blue, circle, left, red, star, top"),
+        "keyword": (0.5, "6 × 0.1, capped at 5: blue, circle, left, red, star, top"),
         "cosine": (None, "no reference to compare with"),
     }
 
@@ -233,9 +236,9 @@ def test_the_reasons_of_a_malformed_completion() -> None:
         ("1. a 2. b 3. b 4. c 5. d", "4 × 0.1; step 3 repeats step 2"),
         (
             "1. a 2. a 3. - 4. a 5. a 6. a",
-            "1 × 0.1; step 2 repeats step 1; step 3 holds no word; step 4 repeats step 1; 2 more do not count",
+            "1 × 0.1; step 2 repeats step 1; step 3 contains no word; step 4 repeats step 1; 2 more steps do not count",
         ),
-        (" ".join(f"{i}. s{i}" for i in range(1, 13)), "12 × 0.1, paid up to 10"),
+        (" ".join(f"{i}. s{i}" for i in range(1, 13)), "12 × 0.1, capped at 10"),
     ],
 )
 def test_the_reason_of_the_steps_reward(body: str, reason: str) -> None:
@@ -247,7 +250,7 @@ def test_the_reason_of_the_steps_reward(body: str, reason: str) -> None:
     [
         ("none", 2, "no single <answer>…</answer>"),
         ("<answer> about 3 </answer>", 2, "'about 3' is not a count"),
-        (GOOD, None, "the true count is not known"),
+        (GOOD, None, "the true count is unknown"),
     ],
 )
 def test_the_reason_of_the_accuracy_reward(text: str, truth: int | None, reason: str) -> None:

@@ -117,7 +117,7 @@ def test_nothing_is_overwritten(store: Store, run: RunRef, tmp_path: Path) -> No
     backup.backup(store, tmp_path / "copy")
     with pytest.raises(StoreError, match="not empty"):
         backup.backup(store, tmp_path / "copy")
-    with pytest.raises(StoreError, match="already: move it away"):
+    with pytest.raises(StoreError, match=r"already exists. Move it away"):
         backup.restore(tmp_path / "copy", store.url)
     (tmp_path / "new.db-wal").touch()
     with pytest.raises(StoreError, match=r"new\.db-wal already"):
@@ -135,6 +135,6 @@ def test_a_backup_that_cannot_be_trusted_is_refused(store: Store, run: RunRef, t
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         path.unlink()
-    with pytest.raises(StoreError, match=r"newer version|cannot be copied|damaged|holds no"):
+    with pytest.raises(StoreError, match=r"newer version|cannot be copied|damaged|has no"):
         backup.restore(tmp_path / "copy", f"sqlite:///{tmp_path}/new/new.db")
     assert not list(tmp_path.glob("new/*"))

@@ -103,8 +103,8 @@ def test_predictions(store: Store, run: RunRef, capsys: pytest.CaptureFixture[st
     ("arguments", "sentence"),
     [
         (["metrics", "dmeo"], "There is no run 'dmeo'"),
-        (["metrics", "demo,other", "reward"], "The curves of several runs go into a file: add --to"),
-        (["metrics", "experiment:evidence"], "The curves of several runs go into a file: add --to"),
+        (["metrics", "demo,other", "reward"], "Curves of several runs are written to a file: add --to"),
+        (["metrics", "experiment:evidence"], "Curves of several runs are written to a file: add --to"),
         (["completions", "nobody", "--jsonl", "-"], "There is no run 'nobody'"),
         (["predictions", "demo", "--jsonl", "/nowhere/out.jsonl"], "Cannot write /nowhere/out.jsonl"),
     ],
@@ -122,7 +122,7 @@ def test_faults_are_one_sentence(
 def test_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for asked in (["runs"], ["delete", "a"], ["orphans", "--remove"]):
         assert command_line.main([*asked, "--db", str(tmp_path / "none.db")]) == 2
-    assert capsys.readouterr().err.count("There is no database at") == 3
+    assert capsys.readouterr().err.count("does not exist. Launch a run first") == 3
     assert not (tmp_path / "none.db").exists()
 
 
@@ -135,7 +135,7 @@ def test_a_reader_that_goes_away(store: Store, run: RunRef) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == "The reader went away before everything was written.\n"
+        assert process.stderr.read() == "The output was closed before everything was written.\n"
         assert process.wait() == 2
 
 
@@ -150,9 +150,9 @@ def test_output_does_not_depend_on_the_shell(store: Store, run: RunRef) -> None:
 def test_a_backup_comes_back(store: Store, run: RunRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = str(tmp_path / "copy")
     assert call(store, "backup", copy) == 0
-    assert "is written and checked, with 1 images." in capsys.readouterr().out
+    assert " with 1 images." in capsys.readouterr().out
     assert call(store, "restore", copy) == 2
-    assert "move it away" in capsys.readouterr().err
+    assert "Move it away" in capsys.readouterr().err
     assert command_line.main(["restore", copy, "--db", str(tmp_path / "again.db")]) == 0
     capsys.readouterr()
     assert command_line.main(["runs", "--db", str(tmp_path / "again.db")]) == 0
@@ -178,14 +178,14 @@ def test_an_experiment_goes_to_another_database(
     add_to_experiment(store, experiment.id, run.id, "a")
     file, other = str(tmp_path / "seeds.zip"), str(tmp_path / "other.db")
     assert call(store, "export-experiment", "seeds", file, "--without-completions") == 0
-    assert "holds 1 of 1 run" in capsys.readouterr().out
+    assert "Wrote 1 of 1 run" in capsys.readouterr().out
     assert command_line.main(["import-run", file, "--db", other]) == 0
     assert capsys.readouterr().out == f"imported run {run.uid}\n"
     assert command_line.main(["completions", "demo", "--db", other, "--jsonl", "-"]) == 0
     assert not capsys.readouterr().out
     add_job(store, run.id, "evaluate", {})
     assert call(store, "export-experiment", "seeds", str(tmp_path / "again.zip")) == 2
-    assert "wait for one" in capsys.readouterr().err
+    assert "Wait for one" in capsys.readouterr().err
 
 
 def test_orphans_are_shown_before_they_are_removed(
@@ -242,7 +242,7 @@ def test_delete(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -
     assert ownership.claim(store, run.uid, folder)
     job = add_job(store, run.id, "evaluate", {})
     assert call(store, "delete", run.uid) == 2
-    assert capsys.readouterr().err == f"The run has an open job ({job.uid}): stop it first.\n"
+    assert capsys.readouterr().err == f"The run has an open job ({job.uid}). Stop the job first.\n"
     ask_stop(store, job.id)
     assert call(store, "delete", "demo") == 0
     assert f"deleted run {run.uid} and {folder}." in capsys.readouterr().out

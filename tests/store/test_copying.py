@@ -67,7 +67,7 @@ def test_the_copy_goes_on_counting(filled: Store, there: Store) -> None:
 
 def test_a_database_with_runs_is_left_alone(filled: Store, there: Store) -> None:
     make.run(there, "mine")
-    with pytest.raises(StoreError, match="has runs already"):
+    with pytest.raises(StoreError, match="already has runs"):
         copying.copy(filled, there)
     assert [run.name for run in list_runs(there)] == ["mine"]
 
@@ -75,7 +75,7 @@ def test_a_database_with_runs_is_left_alone(filled: Store, there: Store) -> None
 def test_a_missing_image_stops_the_copy(filled: Store, there: Store) -> None:
     (image,) = list_groups(filled, 1, 1)[0].example.images  # type: ignore[union-attr]
     media_path(filled, image).unlink()
-    with pytest.raises(StoreError, match="gone or damaged"):
+    with pytest.raises(StoreError, match="missing or damaged"):
         copying.copy(filled, there)
     assert list_runs(there) == []
 
@@ -85,4 +85,4 @@ def test_the_command(filled: Store, there: Store, capsys: pytest.CaptureFixture[
     assert main(command) == 0
     assert "completion: 12" in capsys.readouterr().err
     assert main(command) == 2
-    assert "has runs already" in capsys.readouterr().err
+    assert "already has runs" in capsys.readouterr().err

@@ -104,15 +104,15 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
 
 
 def test_a_read_only_store_cannot_write(reader: Store) -> None:
-    with pytest.raises(StoreError, match=r"cannot be written|for reading only"):
+    with pytest.raises(StoreError, match=r"cannot be written|read-only"):
         make.run(reader)
 
 
 def test_a_reader_needs_a_database(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no database at"):
+    with pytest.raises(StoreError, match="does not exist"):
         open_store(str(tmp_path / "none.db"), readonly=True)
     (tmp_path / "empty.db").touch()
-    with pytest.raises(StoreError, match="nothing in"):
+    with pytest.raises(StoreError, match="is empty"):
         open_store(str(tmp_path / "empty.db"), readonly=True)
     assert not (tmp_path / "none.db").exists()
 
@@ -161,7 +161,7 @@ def test_a_full_disk_costs_only_the_write_that_it_stopped(store: Store) -> None:
     with writing(store) as open_:
         pages = open_.scalar(text("PRAGMA page_count"))
         open_.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StoreError, match="is full: free some space"):
+    with pytest.raises(StoreError, match="is full, so this write was not stored"):
         record_step(store, run_id, 2, {}, at=2.0, completions=[make.completion(text="x" * 100_000)])
     with writing(store) as open_:
         open_.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1000}")
@@ -175,7 +175,7 @@ def test_a_lock_that_never_opens_is_a_sentence(tmp_path: Path, monkeypatch: pyte
     store = open_store(str(tmp_path / "x.db"))
     other = sqlite3.connect(tmp_path / "x.db")
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match="Another program has kept"):
+    with pytest.raises(StoreError, match="is locked by another program"):
         make.run(store)
     other.close()
     store.close()
@@ -192,7 +192,7 @@ def test_errors_without_advice_keep_the_drivers_words() -> None:
         ("sqlite:///:memory:", "in memory"),
         ("what://ever", "not supported"),
         ("mysql://host/db", "not supported"),
-        ("postgresql://127.0.0.1:1/none", "does not answer: start the server"),
+        ("postgresql://127.0.0.1:1/none", "does not answer. Start the server"),
         ("postgresql+nothing://host/db", "No driver"),
         ("://", "not a database URL"),
     ],
@@ -246,7 +246,7 @@ def test_a_file_that_was_replaced_or_removed_while_it_was_open_is_noticed(tmp_pa
     with closing(open_store(str(tmp_path / "runs.db"), readonly=readonly)) as store:
         assert list_runs(store) == []
         (tmp_path / "runs.db").rename(tmp_path / "aside.db")
-        with pytest.raises(StoreError, match=r"runs\.db was replaced or removed .* restart this program"):
+        with pytest.raises(StoreError, match=r"runs\.db was replaced or removed .* Restart this program"):
             list_runs(store)
         shutil.copy(tmp_path / "other.db", tmp_path / "runs.db")
         with pytest.raises(StoreError, match="was replaced or removed"):

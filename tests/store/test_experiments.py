@@ -29,7 +29,7 @@ def test_an_experiment_keeps_its_matrix_and_arms(store: Store) -> None:
     assert [row.uid for row in list_experiments(store)] == [made.uid, older.uid]
     delete_run(store, first.id)
     assert get_experiment(store, made.uid).arms == {second.id: "GRPO"}
-    with pytest.raises(StoreError, match="There is no experiment 'x'"):
+    with pytest.raises(StoreError, match="Experiment 'x' does not exist"):
         get_experiment(store, "x")
 
 

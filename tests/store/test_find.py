@@ -169,7 +169,7 @@ def test_an_expression_that_is_slow_all_the_same_is_given_up_and_lets_others_run
 
     other = threading.Thread(target=tick)
     other.start()
-    with pytest.raises(StoreError, match="make it simpler"):
+    with pytest.raises(StoreError, match="Simplify it"):
         matches("".join(random.Random(1).choices("ab", k=100_000)))
     over.set()
     other.join()
@@ -179,15 +179,15 @@ def test_an_expression_that_is_slow_all_the_same_is_given_up_and_lets_others_run
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "(?P<a>x)(?P<a>", "*", "a{2}{3}(?<", "x" * (LONGEST_PATTERN + 1)])
 def test_what_is_no_expression_says_so(pattern: str) -> None:
-    with pytest.raises(StoreError, match=r"correct it|shorten it|leave them out"):
+    with pytest.raises(StoreError, match=r"check the syntax|Shorten it|not supported"):
         matching(pattern)
 
 
 BOMBS = {
-    "a{100000000}": "lower it to 1,000",
+    "a{100000000}": "the limit is 1,000",
     r"(.)\1{9999999}": "back-references are not supported",
-    "((a{1000}){1000}){1000}": "lower it to 1,000",
-    "(((((((((((a{2}){2}){2}){2}){2}){2}){2}){2}){2}){2}){2})": "lower it to 1,000",
+    "((a{1000}){1000}){1000}": "the limit is 1,000",
+    "(((((((((((a{2}){2}){2}){2}){2}){2}){2}){2}){2}){2}){2})": "the limit is 1,000",
     r"(\pL{30}){30}": "too large",
     r"(\pL?\PN?){499}": "too large",
     "[^a]{999}": "too large",

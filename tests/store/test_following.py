@@ -68,13 +68,13 @@ def test_what_is_no_dump_is_named(text: str, store: Store, tmp_path: Path) -> No
     dump(tmp_path / "d", 1, rollout(1))
     (tmp_path / "d" / "2.jsonl").write_text(text)
     (made,) = import_runs(store, "verl", str(tmp_path)).runs
-    assert made.steps == 1 and any("2.jsonl holds no sample of verl" in note for note in made.notes)
+    assert made.steps == 1 and any("2.jsonl has no verl samples" in note for note in made.notes)
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", '{"output": ["a", "b"]}\n'])
 def test_what_is_no_dump_becomes_no_run(text: str, store: Store, tmp_path: Path) -> None:
     (tmp_path / "1.jsonl").write_text(text)
-    with pytest.raises(StoreError, match=r"^Nothing in .* can be read\. .*1\.jsonl holds no sample of verl\.$"):
+    with pytest.raises(StoreError, match=r"^No file in .* can be read\. .*1\.jsonl has no verl samples\.$"):
         import_runs(store, "verl", str(tmp_path))
     assert list_runs(store) == []
 
@@ -176,7 +176,7 @@ def test_the_command_follows_until_it_is_interrupted(tmp_path: Path) -> None:
             while "imported" not in process.stdout.readline():
                 assert process.poll() is None
             dump(tmp_path / "d", 2, rollout(2))
-            while "brought up to date" not in process.stdout.readline():
+            while "updated" not in process.stdout.readline():
                 assert process.poll() is None
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0

@@ -105,7 +105,7 @@ def test_groups_are_told_only_where_nothing_else_can_be(store: Store, tmp_path: 
         if block.example
     }
     assert told == {"a": (0, 2), "b": (None, 4), "c": (None, 2), "d": (1, 2)}
-    assert run.config["imported"]["notes"][1] == "The group of 6 of 10 completions cannot be told; they are marked."
+    assert run.config["imported"]["notes"][1] == "The group of 6 of 10 completions is unknown; they are marked."
     assert run.reward_weights == {} and {row.reward for row in list_completions(store, run.id)} == {None}
 
 
@@ -193,7 +193,7 @@ def test_where_there_is_nothing_a_sentence_says_so(
     tool: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["import", tool, str(tmp_path), "--db", str(tmp_path / "new.sqlite")]) == 2
-    assert "holds n" in capsys.readouterr().err
+    assert "has n" in capsys.readouterr().err
 
 
 def test_damaged_files_of_trl_are_named_and_the_others_come_in(store: Store, tmp_path: Path) -> None:
@@ -205,14 +205,14 @@ def test_damaged_files_of_trl_are_named_and_the_others_come_in(store: Store, tmp
     run = only(store, "trl", folder)
     assert curve(store, run, "loss") == {1: 0.5} and len(list_completions(store, run.id)) == 2
     told = "\n".join(run.config["imported"]["notes"])
-    for name in ("completions_00002.parquet cannot be read as parquet", "completions_00003.parquet is empty"):
+    for name in ("completions_00002.parquet is not a valid parquet file", "completions_00003.parquet is empty"):
         assert name in told
-    assert "trainer_state.json cannot be read as JSON" in told
+    assert "trainer_state.json is not valid JSON" in told
     assert told in next(event.message for event in list_events(store, run.id) if event.kind == "imported")
 
 
 def test_the_command_says_what_it_did(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ("imported mine", "already here, nothing new: mine"):
+    for words in ("imported mine", "already imported, nothing new: mine"):
         assert main(["import", "wandb", str(IMPORTED), "--name", "mine", "--db", store.url]) == 0
         assert capsys.readouterr().out.startswith(f"{words} (")
 

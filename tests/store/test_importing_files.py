@@ -30,8 +30,7 @@ def test_a_pointer_says_how_to_fetch_its_file(store: Store, tmp_path: Path, tool
     with pytest.raises(StoreError) as caught:
         import_runs(store, tool, str(tmp_path / "logs"))
     assert (
-        str(caught.value)
-        == f"Nothing in {tmp_path}/logs can be read. {file} is a pointer of Git LFS: run git lfs pull."
+        str(caught.value) == f"No file in {tmp_path}/logs can be read. {file} is a Git LFS pointer. Run `git lfs pull`."
     )
 
 
@@ -48,4 +47,4 @@ def test_figures_in_dicts_come_by_both_names(store: Store, tmp_path: Path) -> No
     write_state(tmp_path / "out", [{"step": 1, "own": {"hits": 3, "deep": {"misses": 1}}, **objects}])
     run = only(store, "trl", tmp_path)
     assert curve(store, run, "own/hits") == {1: 3.0} and curve(store, run, "own/deep/misses") == {1: 1.0}
-    assert "they are no numbers: picture (image-file), none." in "\n".join(run.config["imported"]["notes"])
+    assert "they are not numbers: picture (image-file), none." in "\n".join(run.config["imported"]["notes"])

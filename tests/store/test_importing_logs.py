@@ -110,8 +110,8 @@ def test_folders_of_a_writer_say_whose_they_are_and_what_is_no_scalar_is_counted
     below = ("", "/trial", "/val/quality/precision", "/val/quality/recall")
     assert names(report) == [f"summary_writer{place}" for place in below]
     told = notes(report)
-    assert "Written by add_hparams of the run summary_writer." in told
-    assert told.count("Written by add_scalars('val/quality') of the run summary_writer.") == 2
+    assert "Written by add_hparams for the run summary_writer." in told
+    assert told.count("Written by add_scalars('val/quality') for the run summary_writer.") == 2
     for kind in ("note/text_summary (text)", "weights (histogram)", "picture (picture)"):
         assert kind in told
     first, trial = (get_run(store, resolve_run(store, run.uid)) for run in report.runs[:2])
@@ -124,7 +124,7 @@ def test_pytorch_names_the_folders_of_add_scalars_with_a_dash_below(store: Store
         write_events(tmp_path / "run" / place / "events.out.tfevents.1700000000.host", [("val/quality", 1, 0.5)])
     report = import_runs(store, "tensorboard", str(tmp_path))
     assert names(report) == ["run", "run/other", "run/val_quality_good"]
-    assert notes(report) == "Written by add_scalars('val/quality') of the run run."
+    assert notes(report) == "Written by add_scalars('val/quality') for the run run."
 
 
 def test_equal_folder_names_are_told_apart(store: Store, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_log_that_was_resumed_ends_where_its_last_attempt_ended(
     run = get_run(store, resolve_run(store, one.uid))
     assert curve(store, run, "loss") == {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0, 5: 2.0, 6: 2.0}
     assert run.step == 6 and curve(store, run, "eval/loss") == {}
-    assert "An earlier attempt went on to step 9" in run.config["imported"]["notes"][0]
+    assert "An earlier attempt reached step 9" in run.config["imported"]["notes"][0]
 
 
 def test_files_that_were_written_side_by_side_or_of_other_figures_lose_nothing(store: Store, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_run_of_wandb_in_two_files_is_one_and_its_later_file_wins(store: Store
     assert curve(store, run, "loss") == {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0, 5: 2.0}
     assert curve(store, run, "off_by_one") == {1: 0.1, 2: 0.1, 3: 0.1, 4: 0.2, 5: 0.2}
     told = "\n".join(run.config["imported"]["notes"])
-    assert "kept at the last one that it had told: off_by_one (8 times)" in told and "note (8 times)" in told
+    assert "stored at the last step that it had logged: off_by_one (8 times)" in told and "note (8 times)" in told
 
 
 def test_a_run_grows_by_a_later_file_and_by_one_imported_alone(store: Store, tmp_path: Path) -> None:
@@ -219,9 +219,9 @@ def test_figures_without_the_trainers_step_are_placed_or_counted(store: Store, t
     run = get_run(store, resolve_run(store, report.runs[0].uid))
     assert list_metric_names(store, run.id) == ["after", "loss"] and curve(store, run, "after") == {10: 3.0}
     assert report.runs[0].notes == (
-        "Left out, since the trainer had not told its step yet: before.",
-        "Logged without the trainer's step and kept at the last one that it had told: after (2 times).",
-        "Logged again at the same step, where the last value is kept: after.",
+        "Left out because the trainer had not logged its step yet: before.",
+        "Logged without the trainer's step, and stored at the last step that it had logged: after (2 times).",
+        "Logged several times at the same step, of which the last value is kept: after.",
     )
 
 
@@ -243,7 +243,9 @@ def test_no_name_is_cut_into_another_or_folded(store: Store, tmp_path: Path) -> 
     assert len(known) == len(tags) and max(map(len, known)) <= 200
     assert sorted(value for name in known for value in curve(store, run, name).values()) == [*map(float, range(13))]
     assert curve(store, run, "loss") == {1: 3.0} and curve(store, run, "train/loss") == {1: 4.0}
-    assert "Names of more than 200 characters keep both ends only" in str(run.config["imported"]["notes"])
+    assert "Names of more than 200 characters are shortened to their beginning and end" in str(
+        run.config["imported"]["notes"]
+    )
 
 
 def test_steps_that_cannot_be_kept_are_counted(
@@ -255,7 +257,7 @@ def test_steps_that_cannot_be_kept_are_counted(
     assert main(["import", "tensorboard", str(tmp_path), "--db", store.url]) == 0
     said = capsys.readouterr().out
     assert "imported some" in said and said.count("from 0 to 2,147,483,647: reward (2 times).") == 2
-    assert f"not imported: {tmp_path}/none holds no scalars that can be kept." in said
+    assert f"not imported: {tmp_path}/none has no scalars that can be imported." in said
 
 
 BAD = {"empty": b"", "foreign": b"\x7fELF and so on" * 9, "header only": b":W&B\xe1\xbe\x00"}
@@ -337,7 +339,7 @@ def test_older_tables_and_states_of_trl_are_read(store: Store, tmp_path: Path) -
     assert curve(store, run, "reward/f") == {4: 0.5} and curve(store, run, "completion_length") == {4: 9.0}
     said = list_completions(store, run.id, steps=(4, 4))
     assert [row.reward for row in said] == [1.0, 0.0] and said[0].rewards == {}
-    assert "columns of no reward: note" in "\n".join(run.config["imported"]["notes"])
+    assert "not columns of rewards: note" in "\n".join(run.config["imported"]["notes"])
 
 
 @pytest.mark.parametrize(
@@ -408,7 +410,7 @@ def test_completions_of_an_evaluation_are_none_of_training(
     if is_evaluation:
         rows = list(iter_predictions(store, run.id))
         assert [(row.text, row.sample, row.correct) for row in rows] == [("second", 1, None), ("second", 2, None)]
-        assert "At step 2 TRL kept the completions of the evaluation" in str(run.config["imported"]["notes"])
+        assert "At step 2, TRL kept the completions of the evaluation" in str(run.config["imported"]["notes"])
     assert import_runs(store, "trl", str(tmp_path / "out")).runs[0].changed == 0
 
 

@@ -54,13 +54,13 @@ def finish(store: Store, index_id: int, **fields: Any) -> None:
 def test_an_index_from_asking_to_its_end(store: Store) -> None:
     asked = ask_index(store, name="folder", path="/data/a", split="train", limit=100)
     assert [(row.state, row.pid, row.skipped) for row in list_indexes(store)] == [("starting", None, {})]
-    with pytest.raises(StoreError, match="being indexed already"):
+    with pytest.raises(StoreError, match="already being indexed"):
         ask_index(store, name="folder", path="/data/a", split="train", limit=100)
     assert begin(store) == asked
     advance_index(store, asked, 2)
     (row,) = list_indexes(store)
     assert (row.state, row.pid, row.done, row.dataset) == ("running", 7, 2, None)
-    with pytest.raises(StoreError, match="being indexed already"):
+    with pytest.raises(StoreError, match="already being indexed"):
         begin(store)
     finish(store, asked)
     (row,) = list_indexes(store)

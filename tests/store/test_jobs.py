@@ -180,7 +180,7 @@ def test_a_run_with_an_open_job_cannot_be_deleted(store: Store, state: JobState)
         start_job(store, job.id, host="here", boot_id="b", pid=7, pid_started=1.0, log_path=None)
     if state == JobState.STOPPING:
         ask_stop(store, job.id)
-    with pytest.raises(StoreError, match="stop it first"):
+    with pytest.raises(StoreError, match="Stop the job first"):
         delete_run(store, run.id)
     end_job(store, job.id, JobState.LOST)
     delete_run(store, run.id)

@@ -99,7 +99,7 @@ def test_a_script_that_ended_while_nobody_listened_is_not_called_killed(store: S
     (job,) = list_jobs(store)
     assert leftover.last_word(store, job) == End(state="finished", at=8.0)
     (sentence,) = endings.close_gone(store)
-    assert "finished, as its script wrote" in sentence
+    assert "finished, according to its journal" in sentence
     (job,) = list_jobs(store)
     assert (job.state, job.error, job.exit_code, job.ended_at) == ("finished", None, 0, 8.0)
     (taken,) = Sweep(store, identity.host()).look()

@@ -87,7 +87,7 @@ def test_an_image_at_a_url_comes_back_through_the_cache_of_another_machine(bucke
     assert path.read_bytes() == data and path.is_relative_to(tmp_path / "other")
     bucket.remove([files.name_of(sha256)])
     assert files.local(other, sha256) == path
-    with pytest.raises(files.Lost, match="is gone"):
+    with pytest.raises(files.Lost, match="is missing"):
         files.content(other, sha256)
 
 
@@ -184,7 +184,7 @@ def test_a_real_server_hands_out_images_that_are_checked(served: Bucket, tmp_pat
     assert files.local(served, good).read_bytes() == make.image("red")
     with pytest.raises(files.Lost, match="is damaged"):
         files.local(served, bad)
-    with pytest.raises(files.Lost, match="is gone"):
+    with pytest.raises(files.Lost, match="is missing"):
         files.local(served, "0" * 64)
 
 
@@ -196,7 +196,7 @@ def test_a_place_that_cannot_be_written_says_so(served: Bucket) -> None:
 def test_a_place_that_does_not_answer_is_not_taken_for_a_lost_image(tmp_path: Path) -> None:
     nobody = open_bucket("http://127.0.0.1:1/images", tmp_path / "cache")
     with pytest.raises(
-        StoreError, match=r"http://127.0.0.1:1/images cannot be used \(.+\): see that it answers"
+        StoreError, match=r"http://127.0.0.1:1/images cannot be used \(.+\). Check that it can be reached"
     ) as caught:
         files.copy(nobody, tmp_path / "copy", ["0" * 64])
     assert not isinstance(caught.value, files.Lost)
@@ -204,16 +204,16 @@ def test_a_place_that_does_not_answer_is_not_taken_for_a_lost_image(tmp_path: Pa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody may write to /sys, root neither")
 def test_a_refused_account_is_told_to_look_at_its_keys(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"file:///sys/images refuses this account: check the keys"):
+    with pytest.raises(StoreError, match=r"file:///sys/images was denied. Check the keys"):
         files.save(open_bucket("file:///sys/images/", tmp_path / "cache"), make.image())
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s4://bucket/images", "no protocol for images: name a folder, or a URL such as s3://"),
+        ("s4://bucket/images", "not supported for images. Use a folder, or a URL such as s3://"),
         ("dropbox://folder", "no driver for dropbox://"),
-        ("memory://", "names no bucket and no folder"),
+        ("memory://", "names no bucket or folder"),
         ("s3://me:sesame@bucket/images", "password or a query"),
         ("s3://me:ses/ame@bucket", "password or a query"),
         ("https://host/images?sig=sesame", "password or a query"),

@@ -87,7 +87,7 @@ def test_stray_files_and_folders_go_once_they_are_settled(store: Store, used: st
 
 def test_nothing_is_removed_while_a_job_is_at_work(store: Store, used: str) -> None:
     make.running_job(store, make.run(store).id)
-    with pytest.raises(StoreError, match="is at work"):
+    with pytest.raises(StoreError, match="is running"):
         orphans.remove(store)
     assert orphans.find(store).examples == 1
 

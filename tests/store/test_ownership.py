@@ -46,7 +46,7 @@ def test_a_damaged_signature_is_nobodys(store: Store, tmp_path: Path, damage: st
 
 @pytest.mark.parametrize("uid", ["", "..", ".", "../x", "/tmp/x", "a/b", ".hidden", "a\0b"])
 def test_an_uid_that_is_a_path_names_no_folder(store: Store, uid: str) -> None:
-    with pytest.raises(StoreError, match="no name for a folder"):
+    with pytest.raises(StoreError, match="not a valid folder name"):
         ownership.folder_of(store, uid)
     assert deletion.folder_of(store, uid) is None
 

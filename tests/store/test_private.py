@@ -101,7 +101,7 @@ def test_a_lock_cannot_be_taken_by_another_account(tmp_path: Path) -> None:
 def test_a_lock_folder_that_somebody_else_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / private.LOCKS).mkdir()
     os.chown(tmp_path / private.LOCKS, 12345, 12345)
-    with pytest.raises(StoreError, match="belongs to another account"):
+    with pytest.raises(StoreError, match="belongs to another user"):
         private.lock_folder(tmp_path)
 
 

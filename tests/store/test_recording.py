@@ -189,7 +189,7 @@ def test_a_gap_is_counted_and_the_rest_goes_on(store: Store) -> None:
     del kept[3]
     assert deliver(store, 0, kept).next == len(RECORDS)
     told = [event.message for event in list_events(store, 1) if event.kind == "recording_failed"]
-    assert told == ["1 records of the training are damaged in its journal, and lost."]
+    assert told == ["1 records were lost because they are damaged in the journal."]
     assert {row.step for row in iter_completions(store, 1)} == {2}
 
 
@@ -227,7 +227,7 @@ def test_what_does_not_begin_a_journal_is_refused(text: str, store: Store) -> No
 
 def test_a_newer_journal_is_refused_in_a_sentence(store: Store) -> None:
     newer = lines([RECORDS[0] | {"version": VERSION + 1}])
-    with pytest.raises(Newer, match="upgrade the dashboard, then take the journal in with `python -m store sync`"):
+    with pytest.raises(Newer, match="Upgrade the dashboard, then import the journal with `python -m store sync`"):
         take(store, UID, 0, newer)
     assert list_runs(store) == []
 
@@ -238,7 +238,7 @@ def test_unknown_fields_of_a_newer_recorder_do_no_harm(store: Store) -> None:
 
 
 def test_another_journal_under_this_name_is_refused(store: Store) -> None:
-    with pytest.raises(Damaged, match="the journal 0123456789, not another"):
+    with pytest.raises(Damaged, match="journal 0123456789, not another"):
         take(store, "another", 0, lines())
 
 
@@ -333,7 +333,7 @@ def test_an_image_that_is_gone_costs_only_itself(store: Store, tmp_path: Path) -
 
 
 def test_a_folder_without_a_journal_is_named(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no journal"):
+    with pytest.raises(StoreError, match="has no journal"):
         folders.sync(store, [tmp_path])
     place = folder(tmp_path, [b"nothing"])
     [taken] = folders.sync(store, [place])
@@ -364,7 +364,7 @@ def test_the_token_is_for_this_account_alone(store: Store) -> None:
     path = token.path_of(store)
     assert path.stat().st_mode & 0o077 == 0
     path.chmod(0o644)
-    with pytest.raises(StoreError, match="can be read by other accounts"):
+    with pytest.raises(StoreError, match="can be read by other users"):
         token.token_of(store)
     path.unlink()
     assert token.token_of(store) != value and os.listdir(path.parent).count(token.NAME) == 1

@@ -76,7 +76,7 @@ def test_views_are_saved_replaced_and_deleted_by_page(store: Store) -> None:
     delete_view(store, "curves", "by arm")
     assert list(list_views(store, "curves")) == ["a view"] and list(list_views(store, "runs")) == ["by arm"]
     for name in ("", "  ", "x" * 101):
-        with pytest.raises(StoreError, match="Name the view"):
+        with pytest.raises(StoreError, match="The name of a view"):
             save_view(store, "curves", name, "")
-    with pytest.raises(StoreError, match="too many runs"):
+    with pytest.raises(StoreError, match="too many single runs"):
         save_view(store, "curves", "long", "r" * 20_001)

@@ -224,8 +224,8 @@ def test_where_steps_open(body: str, steps: list[str]) -> None:
         ("1. Red  circle 2. blue 3. red\ncircle", [None, None, "repeats step 1"]),
         ("1. STRASSE 2. straße", [None, "repeats step 1"]),
         ("1. a 2. b 3. b 4. b 5. a", [None, None, "repeats step 2", "repeats step 2", "repeats step 1"]),
-        ("1. 2. -- 3. …", ["holds no word"] * 3),
-        ("1. -- 2. --", ["holds no word"] * 2),
+        ("1. 2. -- 3. …", ["contains no word"] * 3),
+        ("1. -- 2. --", ["contains no word"] * 2),
         ("1. _ 2. 7", [None, None]),
     ],
 )

@@ -179,7 +179,7 @@ def test_what_stays_behind_is_not_named(store: Store, run: RunRef, other: Store,
 def test_a_run_that_is_there_comes_again_only_under_another_uid(store: Store, run: RunRef, tmp_path: Path) -> None:
     file = exported(store, run, tmp_path)
     before = counts(store)
-    with pytest.raises(StoreError, match="is here already"):
+    with pytest.raises(StoreError, match="already exists"):
         transfer.import_runs(store, file)
     assert counts(store) == before
     (again,) = transfer.import_runs(store, file, anew=True)
@@ -197,7 +197,7 @@ def test_a_run_at_work_is_not_exported(store: Store, run: RunRef, tmp_path: Path
 
 def test_an_example_of_the_same_name_must_be_the_same(store: Store, run: RunRef, other: Store, tmp_path: Path) -> None:
     add_examples(other, [make.example(answer=5)])
-    with pytest.raises(StoreError, match="is another one here"):
+    with pytest.raises(StoreError, match="has different content"):
         transfer.import_runs(other, exported(store, run, tmp_path))
     assert "demo" not in [row.name for row in list_runs(other)]
 
@@ -226,8 +226,8 @@ def change(file: Path, sql: str) -> None:
     [
         ("UPDATE alembic_version SET version_num = '0999'", "newer version"),
         ("UPDATE job SET state = 'queued', ended_at = NULL", "has a job that has not ended"),
-        ("DELETE FROM run", "belongs to no run"),
-        ("DROP TABLE alembic_version", "holds no run"),
+        ("DELETE FROM run", "without its run"),
+        ("DROP TABLE alembic_version", "contains no run"),
     ],
 )
 def test_a_file_of_a_newer_version_or_with_a_job_to_start_is_refused(
@@ -270,7 +270,7 @@ def test_the_runs_of_an_experiment_go_into_one_file_and_come_once(
     (new,) = transfer.import_runs(other, tmp_path / "both.zip")
     assert get_run(other, new.id).name == "second run"
     assert [set(row.arms) for row in list_experiments(other)] == [{first.id, new.id}]
-    with pytest.raises(StoreError, match="is here already"):
+    with pytest.raises(StoreError, match="already exists"):
         transfer.import_runs(other, tmp_path / "both.zip")
 
 

@@ -140,13 +140,13 @@ def test_a_reader_does_not_upgrade(store: Store, second: Path) -> None:
 def test_a_newer_database_is_refused(store: Store, readonly: bool) -> None:
     with writing(store) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
-    with pytest.raises(StoreError, match="update this program"):
+    with pytest.raises(StoreError, match="Update this program"):
         open_store(store.url, readonly=readonly)
 
 
 def test_a_lock_that_never_opens_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrade, "LOCK_SECONDS", 0)
-    with FileLock(tmp_path / "x.db.lock"), pytest.raises(StoreError, match=r"has kept .*x\.db\.lock"):
+    with FileLock(tmp_path / "x.db.lock"), pytest.raises(StoreError, match=r"has held .*x\.db\.lock"):
         open_store(str(tmp_path / "x.db"))
 
 

@@ -142,14 +142,14 @@ def test_a_figure_that_is_none_costs_only_itself(store: Store, record: Callable[
     assert found["loss"] == [(1, 0.5)] and found["own/deep/a"] == [(1, 1.0)]
     assert found["text"] == [(1, 0.25)] and found["done"] == [(1, 1.0)]
     assert all(np.isnan(found[name][0][1]) for name in ("ppl", "n", "inf", "none")) and "words" not in found
-    assert lost(store, run) == ["Left out of the figures, since it is no number: own/deep/b, words, several."]
+    assert lost(store, run) == ["These metrics are left out because they are not numbers: own/deep/b, words, several."]
 
 
 def test_figures_without_names_are_named_as_the_fault(store: Store, record: Callable[..., RunDetail]) -> None:
     run = record(lambda run: [run.log(1, each) for each in (None, {"loss": 0.5})])  # type: ignore
     assert curves(store, run) == {"loss": [(1, 0.5)]}
     assert lost(store, run) == [
-        "1 record of the training is lost: ValueError: figures come by name, as in {'loss': 0.5}."
+        "1 record of the training is lost: ValueError: metrics must be a dict, such as {'loss': 0.5}."
     ]
 
 
@@ -163,8 +163,10 @@ def test_steps_may_go_back_and_what_is_no_step_is_said_once(
     with caplog.at_level(logging.WARNING, "vr1z"):
         run = record(script)
     assert curves(store, run) == {"loss": [(3, 2.0), (5, 3.0)]} and run.step == 5
-    assert sum("a step is a whole number" in entry.message for entry in caplog.records) == 1
-    assert lost(store, run) == ["3 records of the training are lost: ValueError: a step is a whole number from 0 on."]
+    assert sum("a step must be a whole number" in entry.message for entry in caplog.records) == 1
+    assert lost(store, run) == [
+        "3 records of the training are lost: ValueError: a step must be a whole number of 0 or more."
+    ]
 
 
 def said(store: Store, run: RunDetail, step: int = 1) -> list[CompletionRow]:
@@ -192,7 +194,7 @@ def test_a_group_of_fewer_values_than_completions_is_named(
 ) -> None:
     with caplog.at_level(logging.WARNING, "vr1z"):
         record(lambda run: run.group(1, "Q?", None, ["a", "b"], rewards={"right": [1.0]}))
-    assert any("right of a group is left out, since it is 1 of 2 completions" in e.message for e in caplog.records)
+    assert any("right of a group is left out because it has 1 of 2 entries" in e.message for e in caplog.records)
 
 
 PART = {"type": "text", "text": "Q?"}
@@ -229,24 +231,24 @@ def test_a_picture_that_is_none_is_said(
     with caplog.at_level(logging.WARNING, "vr1z"):
         run = record(lambda run: [run.group(step, "Q?", ["/nowhere.png"], ["a"]) for step in (1, 2)])
     assert [row.text for row in said(store, run)] == ["a"]
-    assert lost(store, run) == ["A question is recorded without its picture: there is no file /nowhere.png."]
-    assert sum("without its picture" in entry.message for entry in caplog.records) == 1
+    assert lost(store, run) == ["A question is recorded without its image: the file /nowhere.png does not exist."]
+    assert sum("without its image" in entry.message for entry in caplog.records) == 1
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("https://example.org/a.png", "https://example.org/a.png is a web address: give the picture itself, or a path"),
-        ({"path": "gone.png", "bytes": None}, "there is no file gone.png"),
-        (__file__, f"{__file__} is no image file that can be read"),
-        (io.BytesIO(b"nothing"), "it is BytesIO that cannot be read as one"),
+        ("https://example.org/a.png", "https://example.org/a.png is a web address; pass the image itself or a path"),
+        ({"path": "gone.png", "bytes": None}, "the file gone.png does not exist"),
+        (__file__, f"{__file__} is not a readable image file"),
+        (io.BytesIO(b"nothing"), "a value of type BytesIO cannot be read as an image"),
     ],
 )
 def test_why_a_picture_is_missing_is_said(
     given: Any, words: str, store: Store, record: Callable[..., RunDetail]
 ) -> None:
     run = record(lambda run: run.group(1, "Q?", given, ["a"]))
-    assert lost(store, run) == [f"A question is recorded without its picture: {words}."]
+    assert lost(store, run) == [f"A question is recorded without its image: {words}."]
 
 
 def test_pictures_are_read_however_a_script_holds_them(tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ def test_rewards_may_come_by_completion_or_as_text(store: Store, record: Callabl
     run = record(script)
     assert [row.rewards for row in said(store, run)] == [{"form": 1.0, "right": 1.0}, {"form": 0.5, "right": None}]
     assert [row.reward for row in said(store, run, 2)] == [None, None]
-    assert lost(store, run) == ["reward of a completion is left out, since it is no number but ndarray."]
+    assert lost(store, run) == ["reward of a completion is left out because it is not a number but ndarray."]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +408,9 @@ def test_with_neither_folder_nor_dashboard_the_end_is_waited_for_once(
         run.close()
     assert not waited
     told = [entry.message for entry in caplog.records]
-    assert any("the end of the run is lost" in each for each in told) and not any("store sync" in each for each in told)
+    assert any("the last records of the run are lost" in each for each in told) and not any(
+        "store sync" in each for each in told
+    )
 
 
 class Stubborn(Database):
@@ -458,9 +462,9 @@ def test_an_address_needs_no_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("code", "body", "told"),
     [
-        (200, b"<html>a router</html>", "answers, but not as a dashboard does"),
-        (200, b"[]", "is no dashboard that takes records: name another by VR1Z_URL"),
-        (404, b"Not Found", "takes no records (404): name the dashboard's address by VR1Z_URL"),
+        (200, b"<html>a router</html>", "answers, but not like a Vision-R1-Zero dashboard"),
+        (200, b"[]", "is not a Vision-R1-Zero dashboard: set VR1Z_URL to its address"),
+        (404, b"Not Found", "does not accept records (404): set VR1Z_URL to the dashboard's address"),
         (401, b"This is not the token of this dashboard.", "This is not the token of this dashboard."),
         (503, b"The database is busy.", "The database is busy."),
         (302, b"", "answers 302"),

@@ -103,7 +103,7 @@ def test_a_branch_starts_from_the_checkpoint_that_was_chosen_even_when_that_is_g
 @pytest.mark.parametrize("name", ["7", "best"])
 def test_a_branch_needs_a_checkpoint_that_is_there(store: Store, name: str) -> None:
     made, _ = launch.create(store, config.preset("shapes-sft"))
-    with pytest.raises(config.ConfigError, match=f"model.adapter: There is no checkpoint '{name}'. The run has: none"):
+    with pytest.raises(config.ConfigError, match=f"Checkpoint '{name}' does not exist. The run has: none"):
         launch.create(store, config.override(config.preset("shapes-sft"), {"model.adapter": f"{made.uid}:{name}"}))
 
 
@@ -138,9 +138,9 @@ def test_the_kl_reference_is_the_adapter_at_the_start_and_stays_it_after_a_resum
 
 def test_an_adapter_of_another_shape_is_refused(store: Store, source: RunDetail, tmp_path: Path) -> None:
     folder = best_of(store, source)
-    with pytest.raises(TrainerError, match=r"has rank 8 and alpha 16, the run 4 and 8: set lora\.rank"):
+    with pytest.raises(TrainerError, match=r"has rank 8 and alpha 16, but the run has 4 and 8\. Set lora\.rank"):
         adapters.check_shape(folder, LoraConfig(rank=4))
-    with pytest.raises(TrainerError, match="alpha 16, the run 8 and 8"):
+    with pytest.raises(TrainerError, match="alpha 16, but the run has 8 and 8"):
         adapters.check_shape(folder, LoraConfig(rank=8, alpha=8))
     (tmp_path / adapters.SHAPE).write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(TrainerError, match="not a plain LoRA"):
@@ -161,8 +161,8 @@ def test_an_adapter_of_another_base_is_refused(
 def test_a_run_or_folder_that_gives_no_adapter_is_said_before_anything_is_queued(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="There is no run 'nobody'"):
         launch.create(store, config.from_dict({"model": {"adapter": "nobody"}}))
-    with pytest.raises(TrainerError, match=r"holds no adapter_model\.safetensors"):
+    with pytest.raises(TrainerError, match=r"has no adapter_model\.safetensors"):
         adapters.find(store, str(tmp_path))
     fresh, _ = launch.create(store, config.from_dict({"name": "fresh"}))
-    with pytest.raises(TrainerError, match="There is no checkpoint 'final'"):
+    with pytest.raises(TrainerError, match="Checkpoint 'final' does not exist"):
         adapters.find(store, fresh.uid)

@@ -137,16 +137,16 @@ def test_a_template_may_open_nothing(folders: dict[str, Path], processor: Any) -
 @pytest.mark.parametrize("what", sorted(DROPS))
 def test_a_template_that_changes_the_target_is_refused(processor: Any, what: str) -> None:
     processor.chat_template = template(DROPS[what])
-    with pytest.raises(TrainerError, match="The chat template of 'tiny' changes what is to be imitated: of '<think>1"):
+    with pytest.raises(TrainerError, match="The chat template of 'tiny' changes the text to imitate from '<think>1"):
         imitated(processor)
 
 
 def test_a_template_that_thinks_for_direct_answers_is_refused(processor: Any) -> None:
     processor.chat_template = template(base=QWEN3)
-    with pytest.raises(TrainerError, match="changes what is to be imitated"):
+    with pytest.raises(TrainerError, match="changes the text to imitate"):
         imitated(processor, style="direct")
     processor.chat_template = template(opened="<think>")
-    with pytest.raises(TrainerError, match="opens <think> itself, and an answer of style direct has no thinking"):
+    with pytest.raises(TrainerError, match="opens <think> itself, but answers of style direct have no reasoning"):
         imitated(processor, style="direct")
     processor.chat_template = template(opened="<think>\n\n</think>\n\n", base=QWEN3)
     assert imitated(processor, style="direct")[1].startswith("<answer>")
@@ -155,7 +155,7 @@ def test_a_template_that_thinks_for_direct_answers_is_refused(processor: Any) ->
 def test_a_template_that_goes_on_after_a_turn_is_refused_for_imitation_alone(processor: Any) -> None:
     processor.chat_template = UNCONDITIONAL
     assert chat_template.read(processor).opening == "<think>"
-    with pytest.raises(TrainerError, match="changes what is to be imitated"):
+    with pytest.raises(TrainerError, match="changes the text to imitate"):
         imitated(processor)
 
 
@@ -163,7 +163,7 @@ REFUSED = {
     "no chat template": None,
     "cannot write our prompt": "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}",
     "cannot write our prompt (who?)": "{{ raise_exception('who?') }}",
-    "leaves the question out": template("{{ part['text'] | upper }}"),
+    "omits or changes the question": template("{{ part['text'] | upper }}"),
     "has no place for an image": template().replace("<image>", ""),
     "has no place for an image: ": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}assistant:",
     "has no generation prompt": template(base=HEAD),

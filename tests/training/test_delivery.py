@@ -90,15 +90,15 @@ def test_where_the_disk_is_full_memory_holds_and_then_the_loss_is_counted(
     numbers = [record.step for record in place.taken if isinstance(record, StepRecord)]
     assert numbers == [1, 5, 6, 7]
     said = {record.kind: record.message for record in place.taken if isinstance(record, EventRecord)}
-    assert said["recording_failed"] == "3 records of the training are lost or incomplete."
-    assert said["recording_resumed"] == "3 steps waited in a file until the database answered."
+    assert said["recording_failed"] == "3 records of the training are missing or incomplete."
+    assert said["recording_resumed"] == "3 steps were kept in a file until the database answered."
     assert not spool.is_waiting
 
 
 def test_what_the_database_will_never_take_holds_nothing_up(spool: Spool) -> None:
     place = Away()
     delivery = Delivery(place.put, spool)
-    place.error = Refused("The run is gone.")
+    place.error = Refused("The run no longer exists.")
     assert delivery.take(step(1)) and delivery.take(step(2))
     assert delivery.failures == 2 and not spool.is_waiting
 

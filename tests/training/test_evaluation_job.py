@@ -53,9 +53,9 @@ def test_a_blind_evaluation_with_samples_on_another_benchmark(store: Store) -> N
     ("arguments", "settings", "sentence"),
     [
         ({"benchmark": "shapes-simple:complex"}, {}, "choose shapes-complex"),
-        ({"baseline": "lucky"}, {}, "There is no baseline 'lucky'"),
-        ({"thinking": True}, {"style": "direct"}, "no thinking to alter"),
-        ({"thinking": True}, {"max_tokens": 2}, "no thinking to alter"),
+        ({"baseline": "lucky"}, {}, "Unknown baseline 'lucky'"),
+        ({"thinking": True}, {"style": "direct"}, "no reasoning to alter"),
+        ({"thinking": True}, {"max_tokens": 2}, "no reasoning to alter"),
     ],
 )
 def test_what_cannot_be_evaluated_says_why(

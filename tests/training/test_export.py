@@ -87,7 +87,7 @@ def test_the_card_states_base_config_data_figures_and_versions(store: Store, tra
     [test] = [e for e in list_evaluations(store, run.id) if e.kind == "test"]
     assert f"| shapes-simple | test | {test.step} | 6 | {test.metrics['exact_match']:.3f} (" in text
     for words in (
-        "licence is not stated",
+        "licence is stated",
         "transformers: 5.",
         "learning_rate: ",
         "PeftModel.from_pretrained(base, 'out')",
@@ -104,11 +104,11 @@ def test_the_command_says_what_it_cannot_do(
     (full / "mine.txt").write_text("kept")
     arguments = ["export", "--db", str(tmp_path / "runs.db"), "--run", run.uid, "--to"]
     assert main([*arguments, str(full)]) == 2
-    assert "is not empty: choose a new folder" in capsys.readouterr().err
+    assert "is not empty. Choose a new folder" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "out"), "--checkpoint", "77"]) == 2
-    assert "There is no checkpoint '77'" in capsys.readouterr().err
+    assert "Checkpoint '77' does not exist" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "out")]) == 0
-    assert "step 1 is in" in capsys.readouterr().out
+    assert "wrote step 1 to" in capsys.readouterr().out
     idle, _ = launch.create(store, config.from_dict({"method": "none", "name": "idle"}))
     assert main(["export", "--db", str(tmp_path / "runs.db"), "--run", idle.uid, "--to", str(tmp_path / "x")]) == 2
-    assert "trained nothing" in capsys.readouterr().err
+    assert "has no training" in capsys.readouterr().err

@@ -52,5 +52,5 @@ def test_the_command_repeats_no_part_that_has_figures_and_says_what_failed(
     file_of(tmp_path, "demo").write_text(json.dumps({"failed": "it took more than 3 s"}))
     with pytest.raises(SystemExit, match="Failed: demo"):
         command(monkeypatch, tmp_path, "machine")
-    with pytest.raises(SystemExit, match="There is no part nonsense"):
+    with pytest.raises(SystemExit, match="Unknown part nonsense"):
         command(monkeypatch, tmp_path, "nonsense")

@@ -277,7 +277,7 @@ def test_a_locked_database_ends_and_delays_nothing(
     with caplog.at_level(logging.WARNING):
         trainer.train()
     assert time.monotonic() - start < 10
-    assert "records wait in" in caplog.text and "The training goes on" in caplog.text
+    assert "records are kept in" in caplog.text and "Training continues" in caplog.text
     assert recorder is not None
     recorder.close()
     (left,) = (tmp_path / "out").glob("vr1z-*")
@@ -377,7 +377,7 @@ def test_a_trainer_that_is_recorded_twice_is_one_run(
     run = found(store, recorder.run_uid)
     assert {step: len(rows) for step, rows in completions(store, run.id).items()} == {1: GROUP, 2: GROUP}
     assert "again" not in [each.name for each in list_runs(store)]
-    assert "This trainer is recorded already" in caplog.text
+    assert "This trainer is already being recorded" in caplog.text
 
 
 def test_what_is_no_trainer_ends_no_script(caplog: pytest.LogCaptureFixture) -> None:

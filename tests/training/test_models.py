@@ -68,9 +68,9 @@ def test_the_largest_area_decides_the_number_of_patches(
 @pytest.mark.parametrize(
     ("model", "settings", "advice"),
     [
-        ("smolvlm", {"max_pixels": 1000}, "leave model.max_pixels empty"),
-        ("smolvlm", {"min_pixels": 1000}, "knows longest_edge"),
-        ("qwen2vl", {"longest_edge": 512}, "knows min_pixels and max_pixels"),
+        ("smolvlm", {"max_pixels": 1000}, "Leave model.max_pixels empty"),
+        ("smolvlm", {"min_pixels": 1000}, "has longest_edge"),
+        ("qwen2vl", {"longest_edge": 512}, "has min_pixels and max_pixels"),
         ("qwen2vl", {"min_pixels": 2000, "max_pixels": 1000}, "exceeds the largest"),
     ],
 )
@@ -196,13 +196,13 @@ def fails_with(config: ModelConfig, load: Callable[[ModelConfig], Any] = loading
 
 def test_a_model_that_is_nowhere_is_said(tmp_path: Path) -> None:
     assert "hub cannot be reached" in fails_with(ModelConfig(id="nobody/nothing")).message
-    assert "There is no model '/nowhere/at/all'" in fails_with(ModelConfig(id="/nowhere/at/all")).message
+    assert "The model '/nowhere/at/all' does not exist" in fails_with(ModelConfig(id="/nowhere/at/all")).message
     assert "model_type" in fails_with(ModelConfig(id=str(tmp_path))).message
 
 
 def test_a_text_model_is_refused(tmp_path: Path) -> None:
     LlamaConfig().save_pretrained(tmp_path)
-    assert "is a llama model, which reads no images" in fails_with(ModelConfig(id=str(tmp_path))).message
+    assert "is a llama model, which cannot read images" in fails_with(ModelConfig(id=str(tmp_path))).message
 
 
 def test_code_from_a_repository_is_never_run(tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_an_architecture_without_known_projections_is_refused(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (GatedRepoError, "accept its terms"),
-        (RepositoryNotFoundError, "There is no model"),
+        (GatedRepoError, "Accept its terms"),
+        (RepositoryNotFoundError, "does not exist"),
         (RevisionNotFoundError, "has no revision 'v9'"),
     ],
 )

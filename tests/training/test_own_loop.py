@@ -71,8 +71,8 @@ def test_a_reward_that_does_not_fit_costs_only_itself(short: Any, recorded: Call
     found = rows(store, "SELECT text, reward, tokens FROM completion ORDER BY id")
     assert found == [("one", 1.0, 3), ("two", 2.0, None)] * 2
     [(message,)] = rows(store, "SELECT message FROM event WHERE kind = 'recording_failed'")
-    assert message.startswith("bad of a group is left out, since it is ")
-    assert message.endswith(": give a list with an entry for each completion.")
+    assert message.startswith("bad of a group is left out because it ")
+    assert message.endswith(": pass a list with one entry per completion.")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def sharing(tmp_path: Path, made: RunConfig) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "A group's prompt and pictures are computed once for its 8 completions."),
+        ({}, "A group's prompt and images are computed once for its 8 completions."),
         (
             {"optimization__gradient_checkpointing": "true"},
             "A group's prompt is computed once for its 8 completions in generation; in the update "
@@ -39,7 +39,7 @@ def sharing(tmp_path: Path, made: RunConfig) -> dict[str, str]:
         ),
         (
             {"optimization__accumulation": "64"},
-            "A group's prompt is computed once for its 8 completions in generation; in the update a pass holds a "
+            "A group's prompt is computed once for its 8 completions in generation; in the update a forward pass has a "
             "single completion.",
         ),
     ],
@@ -53,8 +53,8 @@ def test_a_model_that_shares(tmp_path: Path, settings: dict[str, str], said: str
 def test_a_model_that_steps_aside(folders: dict[str, Path], tmp_path: Path, model: str) -> None:
     found = sharing(tmp_path, chosen(model__id=str(folders[model])))
     assert found["level"] == "warn"
-    assert "are computed 8 times, once for each completion, since " in found["sentence"]
-    assert found["sentence"].endswith(" times the tokens.")
+    assert "are computed 8 times, once per completion, because " in found["sentence"]
+    assert found["sentence"].endswith(" times as many tokens.")
 
 
 def test_sft_shares_nothing_and_says_nothing(tmp_path: Path) -> None:
@@ -88,8 +88,16 @@ def test_every_model_gets_through_preflight(folders: dict[str, Path], tmp_path: 
     [
         ("tiny", "shapes-hard", None),
         ("tiny-board", "board-simple", None),
-        ("tiny-board", "shapes-simple", "tiny-board knows another world: choose board-simple, board-complex, board-h"),
-        ("tiny", "board-complex", "tiny knows another world: choose shapes-simple, shapes-complex, shapes-hard."),
+        (
+            "tiny-board",
+            "shapes-simple",
+            "tiny-board was pre-trained on another world; choose board-simple, board-complex, board-h",
+        ),
+        (
+            "tiny",
+            "board-complex",
+            "tiny was pre-trained on another world; choose shapes-simple, shapes-complex, shapes-hard.",
+        ),
     ],
 )
 def test_an_embedded_model_is_warned_of_another_world(
@@ -99,7 +107,7 @@ def test_an_embedded_model_is_warned_of_another_world(
     assert [check for check in report["checks"] if check["level"] == "fail"] == []
     (found,) = [check for check in report["checks"] if check["name"] == "data"]
     assert found["level"] == ("warn" if said else "ok")
-    assert (said or "is readable") in found["sentence"]
+    assert (said or "can be read") in found["sentence"]
 
 
 @pytest.mark.parametrize("model", ["tiny", "llava"])

@@ -88,7 +88,7 @@ def test_all_stop_where_the_first_is_told_to_and_a_killed_one_ends_them_all(stor
     after(store, run.id, ended.step + 2, kill_the_second)
     execute(store, get_job(store, job.uid))
     closed = get_job(store, job.uid)
-    assert closed.state == "failed" and "ended without a word" in (closed.error or "")
+    assert closed.state == "failed" and "ended without an error message" in (closed.error or "")
     assert list(read_clock(store, run.id).step) == list(range(1, get_run(store, run.id).step + 1))
     assert not ranks()
 
@@ -120,7 +120,7 @@ def kill_the_second() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"optimization.processes": "3"}, "for each of 3 processes: a group must not be torn apart. Try 24."),
+        ({"optimization.processes": "3"}, "for each of 3 processes: a group cannot be split across updates. Try 24."),
         (
             {"optimization.processes": "2", "optimization.accumulation": "16"},
             "optimization.accumulation 16 times optimization.processes 2.",
@@ -135,10 +135,10 @@ def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], word
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"grpo.vllm": "server"}, "grpo.vllm=server needs vLLM: pip install vllm, or set it to off."),
-        ({"grpo.vllm": "colocate"}, "expand image tokens twice .TRL issue 6294.. Set it to off."),
+        ({"grpo.vllm": "server"}, "grpo.vllm=server needs vLLM. Run `pip install vllm`, or set it to off."),
+        ({"grpo.vllm": "colocate"}, "image tokens would be expanded twice .TRL issue 6294.. Set it to off."),
         ({"grpo.vllm": "server", "model.quantization": "nf4"}, "from nf4 weights with the adapter rounded into them"),
-        ({"grpo.vllm": "server", "model.longest_edge": "512"}, "would not know model.longest_edge"),
+        ({"grpo.vllm": "server", "model.longest_edge": "512"}, "would ignore model.longest_edge"),
     ],
 )
 def test_an_unfit_vllm_is_refused_before_anything_is_loaded(settings: dict[str, str], words: str) -> None:
@@ -148,4 +148,7 @@ def test_an_unfit_vllm_is_refused_before_anything_is_loaded(settings: dict[str, 
 
 def test_a_run_that_asks_for_vllm_says_how_to_go_on(store: Store, train: Train) -> None:
     run = train("shapes-grpo", {"grpo.vllm": "server"})
-    assert run.job is not None and run.job.error == "grpo.vllm=server needs vLLM: pip install vllm, or set it to off."
+    assert (
+        run.job is not None
+        and run.job.error == "grpo.vllm=server needs vLLM. Run `pip install vllm`, or set it to off."
+    )

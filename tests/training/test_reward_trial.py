@@ -66,7 +66,7 @@ def test_a_reward_is_tried_on_a_right_and_an_empty_completion(tmp_path: Path, ex
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("import os\nos._exit(3)", r"mine\.py:pay ended its process with exit code 3\. Correct it, or set try_rewards"),
+        ("import os\nos._exit(3)", r"mine\.py:pay ended its process with exit code 3\. Fix it, or set try_rewards"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", r"ended its process by signal SIGSEGV"),
     ],
 )
@@ -77,9 +77,9 @@ def test_what_a_file_does_to_its_process_is_told(tmp_path: Path, example: Exampl
 
 
 def test_nan_and_a_file_that_cannot_be_imported_are_faults(tmp_path: Path, example: Example) -> None:
-    with pytest.raises(TrainerError, match="returned nan for a completion"):
+    with pytest.raises(TrainerError, match="returned NaN for a completion"):
         reward_trial._try(paying(tmp_path, "def pay(completions):\n    return [float('nan')] * 2\n"), example)
-    with pytest.raises(ConfigError, match="failed to import"):
+    with pytest.raises(ConfigError, match="cannot be imported"):
         reward_trial._try(paying(tmp_path, "import nowhere\n"), example)
 
 
@@ -88,7 +88,7 @@ def test_a_function_that_never_returns_is_given_up(
 ) -> None:
     monkeypatch.setattr(reward_trial, "PATIENCE_SECONDS", 0)
     endless = paying(tmp_path, "while True: ...\n")
-    with pytest.raises(TrainerError, match=r"did not return in 0 minutes\. Correct it, or set try_rewards to false"):
+    with pytest.raises(TrainerError, match=r"did not return within 0 minutes\. Fix it, or set try_rewards to false"):
         reward_trial.try_rewards(endless, example)
 
 
@@ -130,7 +130,7 @@ def test_a_run_with_a_faulty_reward_never_loads_a_model(
     assert run.job is not None and (run.status, run.job.error_kind) == ("failed", "reward")
     assert (
         run.job.error
-        == f"rewards: pay in {tmp_path}/mine.py returned 1 numbers for 2 completions. Return one for each."
+        == f"rewards: pay in {tmp_path}/mine.py returned 1 numbers for 2 completions. Return one per completion."
     )
 
 
@@ -182,5 +182,5 @@ def test_a_training_that_ends_early_by_itself_is_not_finished(
     monkeypatch.setattr(Watch, "on_step_end", stop, raising=False)
     run = train("shapes-sft")
     assert run.job is not None and run.status == "failed"
-    assert run.job.error == "Training ended at update 1 of 3, and nobody asked it to: see the log."
+    assert run.job.error == "Training ended unexpectedly at update 1 of 3. See the log."
     assert all(evaluation.kind != "test" for evaluation in list_evaluations(store, run.id))

@@ -69,7 +69,7 @@ def test_without_thinking_there_is_nothing_to_alter(store: Store) -> None:
     base = loading.load_base(wanted.model)
     harness = harness_for(wanted, base.model, base.processor, rewards.build(wanted), None)
     examples = shapes.examples("simple", "test", 2, 0)
-    with pytest.raises(TrainerError, match="no thinking to alter"):
+    with pytest.raises(TrainerError, match="no reasoning to alter"):
         faithfulness.probe(
             store, make.run(store).id, harness, examples, step=0, benchmark="shapes-simple", pause=lambda: None
         )

@@ -94,7 +94,7 @@ def test_what_cannot_be_measured_says_why(store: Store, train: Train) -> None:
     row = list_completions(store, run.id, limit=1)[0]
     assert get_tokens(store, row.id) is None
     other, _ = launch.create(store, config.preset("shapes-grpo"))
-    for run_id, sentence in ((other.id, "belongs to another run"), (run.id, "has no checkpoint any more")):
+    for run_id, sentence in ((other.id, "belongs to another run"), (run.id, "has no checkpoint")):
         for checkpoint in list_checkpoints(store, run.id):
             set_checkpoint(store, run.id, kind=checkpoint.kind, step=checkpoint.step, path="gone")
         job = add_job(store, run_id, "tokens", {"completion": row.id})

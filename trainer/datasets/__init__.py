@@ -1,4 +1,4 @@
-"""Counting datasets: the examples of a run by role, drawn or from a real set."""
+"""Load the examples of a run by role, from drawn or real counting datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.spec.errors import TrainerError
 
 
 class Loaded(NamedTuple):
-    """Examples by role; `facts` describe what was loaded, for the run's record."""
+    """Examples by role; `facts` describe the loaded data, and are stored with the run."""
 
     examples: dict[Role, list[Example]]
     facts: dict[str, Any]
@@ -28,7 +28,7 @@ def load_role(config: DataConfig, role: str, n: int, difficulty: str | None = No
 
 
 def load_run(config: DataConfig, *, imitates: bool) -> Loaded:
-    """Return a run's training and evaluation examples; a run that imitates trains only on rows with a reference."""
+    """Return a run's training and evaluation examples; imitation trains only on rows with a reference."""
     counts: dict[Role, int] = {
         "train": config.train_examples,
         "val": config.val_examples,
@@ -40,16 +40,16 @@ def load_run(config: DataConfig, *, imitates: bool) -> Loaded:
 def load_roles(
     config: DataConfig, counts: Mapping[Role, int], *, imitates: bool = False, difficulty: str | None = None
 ) -> Loaded:
-    """Return up to `counts` examples of each role, all decoded once, of one `difficulty` if it is given.
+    """Return up to `counts` examples per role, all decoded once, and of one `difficulty` if given.
 
-    Raises TrainerError (kind `data`) when the set cannot be read, lacks the role, or has no usable row for it.
+    Raises TrainerError (kind `data`) if the dataset cannot be read, lacks the role, or has no usable row for it.
     """
     drawn_set = shapes.world_of(config.dataset)
     if drawn_set:
         world, own = drawn_set
         if difficulty not in (None, own):
             other = f"{world.name}-{difficulty}"
-            raise TrainerError("config", f"{config.dataset} holds nothing {difficulty}: choose {other}.")
+            raise TrainerError("config", f"{config.dataset} has no {difficulty} questions. Choose {other}.")
         drawn = {role: shapes.examples(own, role, n, config.seed, world) for role, n in counts.items()}
         return Loaded(drawn, {"dataset": config.dataset})
     opened = open_source(config)
@@ -90,16 +90,16 @@ def _of_difficulty(candidates: Drawn, difficulty: str) -> Drawn:
 def _no_role(name: str, role: Role, there: tuple[str, ...]) -> str:
     only = " and ".join(there)
     if role == "test" or "test" not in there:
-        return f"{name} has no examples for {role}: it holds {only}. Add a split train, or choose another dataset."
+        return f"{name} has no examples for {role}, only {only}. Add a split train, or choose another dataset."
     return (
-        f"{name} has no examples for {role}: it holds {only} only, and a model trained on a benchmark cannot be "
-        "measured by it. Train on another set and evaluate with `eval --benchmark`."
+        f"{name} has no examples for {role}, only {only}, because a benchmark must not be trained on. Train on "
+        "another dataset, and evaluate on this one with `eval --benchmark`."
     )
 
 
 def _nothing_usable(name: str, role: Role, skipped: Counter[str]) -> str:
     if not skipped:
-        return f"{name} has too few images for all of train, val and test: none is left for {role}. Add images."
+        return f"{name} has too few images for train, val and test: none are left for {role}. Add images."
     reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.most_common())
     advice = " Choose style direct, or GRPO." if skipped[splits.NO_REFERENCE] else " Check the dataset's files."
     return f"{name} has no usable example for {role} ({reasons}).{advice}"
@@ -107,7 +107,9 @@ def _nothing_usable(name: str, role: Role, skipped: Counter[str]) -> str:
 
 def _facts(config: DataConfig, revision: str | None, found: Mapping[Role, Drawn]) -> dict[str, Any]:
     rule = (
-        "by image" if config.split_rule == "image" else "by row: a replication, rows of one image are in several roles"
+        "by image"
+        if config.split_rule == "image"
+        else "by row, as in the original: rows with the same image are in several roles"
     )
     return {
         "dataset": config.dataset,

@@ -1,6 +1,6 @@
-"""TDIUC and VQA v2: a JSON file of questions and one of annotations, joined by question_id, with COCO's images.
+"""Read TDIUC and VQA v2: JSON files of questions and annotations, joined by question_id, with COCO's images.
 
-The two sets differ in their paths, and in how they mark counting questions.
+The two datasets differ in their paths and in how they mark counting questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.spec.errors import TrainerError
 
 NO_ANNOTATION = "question has no annotation"
 _OTHER = object()
-"""Stands for the answer to a question that does not ask for a count."""
+"""Replaces the answer to a question that does not ask for a count."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def _rows(path: Path, field: str, needed: Sequence[str]) -> Iterator[dict[str, A
     found = files.read_json(path)
     rows = found.get(field) if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise TrainerError("data", f"{path} holds no list `{field}`. Fetch it again.")
-    named = Columns(f"{path}, {field}", "Fetch it again.")
+        raise TrainerError("data", f"{path} has no list `{field}`. Download it again.")
+    named = Columns(f"{path}, {field}", "Download it again.")
     for row in rows:
         named.add(row if isinstance(row, dict) else {})
     if named.found:

@@ -11,25 +11,25 @@ from trainer.datasets import images
 
 
 class Picture(Protocol):
-    """A picture that is loaded when needed, so that no dataset is held decoded in memory."""
+    """An image that is loaded on demand, so that no decoded dataset is kept in memory."""
 
     @property
     def identity(self) -> str:
-        """Equal for two pictures of a dataset if and only if they are the same picture."""
+        """Equal for two images of a dataset if and only if they are the same image."""
 
     def load(self) -> Image.Image:
-        """Return the picture, RGB and upright, its longest edge at most `images.LONGEST_EDGE`. Raises PictureError."""
+        """Return the image, RGB, upright, with a longest edge of at most `images.LONGEST_EDGE`. Raises PictureError."""
 
     def encoded(self) -> bytes:
-        """Return a PNG, JPEG or WebP file for the store. Raises PictureError."""
+        """Return the bytes of a PNG, JPEG or WebP file for the store. Raises PictureError."""
 
 
 @dataclass(frozen=True)
 class Example:
     """A counting question.
 
-    `key` is unique within `dataset` and `split` and does not depend on seeds or order, so that `id` identifies the same
-    question in every run and every database. `split` is the split of the source.
+    `key` is unique within `dataset` and `split`, and does not depend on seeds or order, so that `id` identifies the
+    same question in every run and database. `split` is the split of the source.
     """
 
     dataset: str
@@ -48,5 +48,5 @@ class Example:
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
-        """The pictures as models take them (RGB, `images.fit`), read and decoded at every call."""
+        """The images as models take them (RGB, `images.fit`), read and decoded at every access."""
         return tuple(images.fit(picture.load()) for picture in self.pictures)

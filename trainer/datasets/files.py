@@ -1,4 +1,4 @@
-"""Read a dataset's files: JSON, and pictures in its folder or in memory."""
+"""Read a dataset's files: JSON, and images in its folder or in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture in an image file; `read` returns its path or fetches its bytes, and may raise PictureError."""
+    """An image in a file; `read` returns its path or its bytes, and may raise PictureError."""
 
     identity: str
     read: Callable[[], Source]
@@ -40,12 +40,12 @@ class EncodedPicture:
 
 
 def in_folder(root: Path, name: object) -> EncodedPicture:
-    """Return the picture at a path below `root`, identified by that path."""
+    """Return the image at a path in `root`, which identifies it."""
     return EncodedPicture(posixpath.normpath(str(name)), lambda: find((root,), name), str(name)[:200])
 
 
 def find(roots: Sequence[Path], name: object) -> Path:
-    """Return the file at a path, absolute or relative to the first root; it must lie below one of them, links resolved.
+    """Return the file at a path, absolute or relative to the first root; links resolved, it must be in one of them.
 
     Slashes and backslashes separate folders, accents may be written in either way of Unicode, and characters as `%20`.
     Raises PictureError.
@@ -55,7 +55,7 @@ def find(roots: Sequence[Path], name: object) -> Path:
     text = str(name).strip()
     outside = False
     plain = text.replace("\\", "/")
-    # macOS writes an accent as a character of its own in file names, and tables do not; labelling tools write %20.
+    # In file names, macOS writes accents as separate characters, but tables do not; labelling tools write %20.
     accents = (unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain))
     forms = (str(name), text, plain, *accents, unquote(plain))
     for form in dict.fromkeys(forms):
@@ -101,7 +101,7 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         fault = str(error).splitlines()[0]
-        raise TrainerError("data", f"{path} is not valid JSON ({fault}). Fetch it again.") from None
+        raise TrainerError("data", f"{path} is not valid JSON ({fault}). Download it again.") from None
 
 
 def json_object(line: str) -> dict[str, Any]:
@@ -114,6 +114,6 @@ def json_object(line: str) -> dict[str, Any]:
 
 
 def json_lines(path: Path) -> list[str]:
-    """Return the lines of a JSONL file, split at \\n alone: texts may hold rarer line breaks. Raises TrainerError."""
+    """Return the lines of a JSONL file, split only at \\n: texts may have other line breaks. Raises TrainerError."""
     lines = read_text(path).split("\n")
     return lines if lines[-1].strip() else lines[:-1]

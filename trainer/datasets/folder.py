@@ -1,4 +1,4 @@
-"""A user's own dataset: a folder with a table `examples` (JSON, JSON lines, CSV, Parquet, Arrow), and images below it.
+"""Read a user's own dataset: a folder with a table `examples` (JSON, JSON lines, CSV, Parquet, Arrow) and images.
 
 Columns: `question`, `answer`, and `image` (a path relative to the folder) or `images` (a list of them); optional are
 `key`, `split` (train, val or test), `difficulty` and `reference`.
@@ -41,16 +41,16 @@ OTHERS = (
     ".db",
     ".sqlite",
 )
-"""Files that may be tables, but are not read."""
+"""Suffixes of files that may be tables but are not read."""
 PACKED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tar", ".tgz")
 SHARDS = ("examples-*.parquet", "data-*-of-*.arrow")
-"""Names of the parts of a table; the latter are those of `Dataset.save_to_disk`."""
-NO_SPLIT = "split is none of train, val and test"
-KEY_TWICE = "key was there before"
+"""Names of a table's parts; the latter are those of `Dataset.save_to_disk`."""
+NO_SPLIT = "split is not train, val or test"
+KEY_TWICE = "key is a duplicate"
 
 
 class _Item(NamedTuple):
-    """A row by plain column names, or the reason why it is invalid; `again` loads its pictures anew."""
+    """A row by plain column names, or the reason why it is invalid; `again` loads its images again."""
 
     row: dict[str, Any] | None
     fault: str = ""
@@ -63,7 +63,7 @@ class FolderDataset:
 
     @cached_property
     def list_files(self) -> tuple[Path, ...]:
-        """Return the table, or its shards. Raises TrainerError when there is none."""
+        """Return the table or its shards. Raises TrainerError if there is none."""
         there = sorted(path for path in self.root.iterdir() if path.is_file())
         for suffix in SUFFIXES:
             if named := [path for path in there if path.name.lower() == f"examples{suffix}"]:
@@ -78,33 +78,33 @@ class FolderDataset:
         )
         below = (path for path in sorted(self.root.glob("*/*")) if path.suffix.lower() in SUFFIXES and path.is_file())
         if not found and (path := next(below, None)) is not None:
-            found = f" Found {path.relative_to(self.root)}: name its folder, and rename the table."
+            found = f" Found {path.relative_to(self.root)}: use its folder, and rename the table."
         raise TrainerError(
             "data",
-            f"{self.root} holds no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Write one of them.{found}",
+            f"{self.root} has no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Create one of them.{found}",
         )
 
     @cached_property
     def name(self) -> str:
-        """The dataset's name, which changes with its table: stored examples are never taken for those of another."""
+        """The dataset's name, which changes with its table, so that stored examples are not mixed up with others."""
         digests = [files.digest(path) for path in self.list_files]
         version = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return f"folder:{self.root.resolve().name[:100]}@{version[:8]}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about what was guessed."""
+        """Sentences about guesses made in reading."""
         first = self.list_files[0]
         found = [] if self._is_parquet else [Table(first).encoding.note]
         tables = (path.name for path in self.root.iterdir() if path.name.lower() in TABLES)
         if others := sorted(set(tables) - {path.name for path in self.list_files}):
-            found.append(f"{columns.listed(others)} is not read, since there is {first.name}.")
+            found.append(f"{columns.listed(others)} is not read, because {first.name} exists.")
         return tuple(note for note in found if note)
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """The splits of the table. Raises TrainerError if a needed column occurs in no row, or if there is no row."""
-        found = Columns(" and ".join(map(str, self.list_files[:2])), "Give each row under these names.")
+        """The splits in the table. Raises TrainerError if a required column is in no row, or if there are no rows."""
+        found = Columns(" and ".join(map(str, self.list_files[:2])), "Use these names for the columns.")
         given, faults = set(), dict[str, None]()
         for item in self._items():
             if item.fault:
@@ -114,12 +114,12 @@ class FolderDataset:
                 found.add(item.row)
         if not found.found:
             why = f" ({', '.join(faults)})" if faults else ""
-            raise TrainerError("data", f"{self.list_files[0]} holds no row that can be read{why}. Check it.")
+            raise TrainerError("data", f"{self.list_files[0]} has no row that can be read{why}. Check the file.")
         found.check()
         return tuple(split for split in SPLITS if split in given) or SPLITS[:1]
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Yield rows in file order; invalid rows, and rows of an unknown split, are counted with the first split."""
+        """Yield rows in file order; invalid rows and those of unknown splits are counted with the first split."""
         seen: set[str] = set()
         is_first = split == self.splits[0]
         for number, item in enumerate(self._items()):
@@ -181,5 +181,5 @@ def _cell_of(again: Callable[[], Any]) -> object:
 
 
 def cell(row: Mapping[str, Any]) -> object:
-    """Return a row's pictures."""
+    """Return the cell with a row's images."""
     return row.get("image") if values.is_absent(row.get("images")) else row["images"]

@@ -1,4 +1,4 @@
-"""Decode hostile picture files in bounded memory, and encode pictures for the store."""
+"""Decode possibly hostile image files in bounded memory, and encode images for the store."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from trainer.datasets import kinds, modes
 from trainer.spec.errors import TrainerError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-"""The formats that are decoded. Pillow's others stay off: EPS and WMF run other programs; JPEG 2000 takes 30 bytes a
-pixel in a library with a long record of faults; ICO, ICNS, PSD, DDS and FITS hold several pictures, or hide their
-sizes; TGA, PCX and the like have no signature, so that any file could be taken for one; QOI, FLI, SGI and the rest are
-decoded by code that few people test."""
+"""The formats that are decoded. Pillow's other formats are off: EPS and WMF run other programs; JPEG 2000 takes 30
+bytes per pixel in a library with many known vulnerabilities; ICO, ICNS, PSD, DDS and FITS have several images or
+hide their sizes; TGA, PCX and the like have no signature, so that any file could pass for one; QOI, FLI, SGI and the
+rest are decoded by code that is little tested."""
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 MISSING = "image is missing"
 OUTSIDE = "image lies outside the dataset's folder"
@@ -27,39 +27,39 @@ BROKEN = "image cannot be decoded"
 TOO_LARGE = "image is too large"
 MOST_BYTES = 256 * 1024**2
 MOST_MEMORY = 200_000_000
-"""Peak memory that decoding may take, including the shrunk result, in bytes."""
+"""Most bytes of memory for decoding, including the shrunk result."""
 MOST_PIXELS = 250_000_000
-"""Most pixels: phones take 200 megapixels; beyond it, even skipping pixels takes many seconds."""
+"""Most pixels: phones take 200 megapixels; with more, even skipping pixels takes many seconds."""
 ORIENTATION = 0x0112
-"""The EXIF tag of a picture's orientation."""
+"""The EXIF tag for orientation."""
 LONGEST_EDGE = 4096
-"""Pixels; no image processor here uses more, and a batch of larger pictures fills the memory."""
+"""Longest edge in pixels; no image processor here uses more, and a batch of larger images fills the memory."""
 SHORTEST_EDGE = 28
-"""Pixels; below it, processors mistake rows for channels, and Qwen2-VL has no whole patch."""
+"""Shortest edge in pixels; with less, processors mistake rows for channels, and Qwen2-VL has no whole patch."""
 NARROWEST = 100
-"""Longest divided by shortest edge; Qwen2-VL refuses pictures beyond 200."""
+"""Largest ratio of longest to shortest edge; Qwen2-VL refuses images above 200."""
 KEPT_BYTES = 4 * 1024**2
 PNG_PIXELS = 1_000_000
-"""Larger pictures that must be encoded again become JPEGs: a photo as PNG takes seconds and megabytes."""
+"""Pixels above which images that must be re-encoded become JPEG, because a photo as PNG takes seconds and megabytes."""
 ORIGINAL_SIZE = "original size"
-"""Key of `Image.info` for the size of a picture before it was shrunk."""
+"""Key in `Image.info` for the size of an image before it was shrunk."""
 
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-"""Bytes a pixel that Pillow keeps; 4 in the other modes."""
+"""Bytes per pixel that Pillow keeps; 4 in other modes."""
 _BESIDE = {"WEBP": 12, "AVIF": 8}
-"""Bytes a pixel that a decoder takes in addition to Pillow's, measured."""
+"""Bytes per pixel that a decoder takes in addition to Pillow's, as measured."""
 _RAW_PHOTO = "a camera's raw file: convert it to JPEG or PNG"
 _DNG_VERSION, _SUBFILE, _BITS, _PHOTOMETRIC, _ROWS_PER_STRIP = 50706, 254, 258, 262, 278
 
 Source = bytes | Path
-"""An image file: its bytes, or its path."""
+"""An image file: its bytes or its path."""
 
-# Our limit is by memory; Pillow's own refuses photos of phones.
+# Our limit is by memory; Pillow's own refuses photos from phones.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 
 class PictureError(TrainerError):
-    """A picture cannot be used; `reason` is a phrase to count by, `detail` describes this case."""
+    """Raised for an image that cannot be used; `reason` is a phrase to count by, `detail` describes this case."""
 
     def __init__(self, reason: str, name: str, detail: str = "") -> None:
         advice = "" if ":" in reason or "." in detail else " Check the dataset's files."
@@ -73,9 +73,9 @@ class PictureError(TrainerError):
 
 
 def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image:
-    """Decode a picture as upright RGB on white, shrunk to LONGEST_EDGE; of an animation, the first frame.
+    """Decode an image as upright RGB on white, shrunk to LONGEST_EDGE; of an animation, the first frame.
 
-    `original_size` returns its size before. Raises PictureError.
+    `original_size` returns its size before shrinking. Raises PictureError.
     """
     try:
         with warnings.catch_warnings():
@@ -83,7 +83,7 @@ def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image
             if isinstance(source, Image.Image):
                 return _upright(source)
             _check_bytes(source, name)
-            # Passed as an open file: given a name, Pillow maps a TIFF into memory, and mixes up the rows of a rotated
+            # Pass an open file: with a name, Pillow maps a TIFF into memory and mixes up the rows of a rotated
             # one.
             with _opened(source) as file, Image.open(file, formats=FORMATS) as image:
                 _prepare(image, source, name)
@@ -94,15 +94,15 @@ def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image
         raise PictureError(MISSING, name) from error
     except Image.DecompressionBombError as error:
         pixels = max(map(int, re.findall("[0-9]+", str(error))), default=0)
-        said = f"{pixels / 1e6:.0f} megapixels: at most {MOST_PIXELS / 1e6:.0f} are read. Shrink it"
+        said = f"{pixels / 1e6:.0f} megapixels; the limit is {MOST_PIXELS / 1e6:.0f}. Shrink it"
         raise PictureError(TOO_LARGE, name, said) from error
     except Exception as error:
-        # Decoders answer hostile bytes with a dozen kinds of exception.
+        # Decoders raise a dozen kinds of exception for hostile bytes.
         raise _unknown(source, name) from error
 
 
 def original_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height of the upright picture before `decode` shrunk it."""
+    """Return width and height of the upright image before `decode` shrank it."""
     width, height = image.info.get(ORIGINAL_SIZE, image.size)
     return width, height
 
@@ -110,11 +110,11 @@ def original_size(image: Image.Image) -> tuple[int, int]:
 def _check_bytes(source: Source, name: str) -> None:
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size > MOST_BYTES:
-        raise PictureError(TOO_LARGE, name, f"a file of {size / 1e6:,.0f} MB, at most {MOST_BYTES / 1e6:,.0f} are read")
+        raise PictureError(TOO_LARGE, name, f"a file of {size / 1e6:,.0f} MB; the limit is {MOST_BYTES / 1e6:,.0f} MB")
 
 
 def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
-    """Refuse what takes too much memory, judged by the header; decode a large JPEG at 1/2, 1/4 or 1/8 of its size."""
+    """Refuse images that need too much memory, by their header; decode a large JPEG at 1/2, 1/4 or 1/8 of its size."""
     width, height = image.size
     bytes_ = len(source) if isinstance(source, bytes) else source.stat().st_size
     for skipped in (1, 2, 4, 8) if isinstance(image, JpegImagePlugin.JpegImageFile) else (1,):
@@ -127,8 +127,8 @@ def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
         raise PictureError(
             TOO_LARGE,
             name,
-            f"{sort} of {width} x {height} pixels, {megapixels:.0f} megapixels: of such ones at most "
-            f"{megapixels * most / 100:.0f} are read. Shrink it, or save it as a baseline JPEG",
+            f"{sort} of {width} x {height} pixels, {megapixels:.0f} megapixels; the limit for this kind is "
+            f"{megapixels * most / 100:.0f}. Shrink it, or save it as a baseline JPEG",
         )
     image.info[ORIGINAL_SIZE] = image.size
     if skipped > 1:
@@ -136,13 +136,13 @@ def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if _DNG_VERSION in tags or tags.get(_SUBFILE) == 1:
-            # Pillow would read the small preview.
+            # Pillow would read only the small preview.
             raise PictureError(f"image is {_RAW_PHOTO}", name)
         image.info[modes.MIN_IS_WHITE] = image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0
 
 
 def _fits(image: ImageFile.ImageFile, file_size: int, skipped: int, share: float = 1.0) -> bool:
-    """Return whether decoding fits into memory at one of `skipped` rows and columns, for this share of the area."""
+    """Return whether decoding every `skipped`-th row and column fits into memory, for this share of the area."""
     width, height = (edge * math.sqrt(share) for edge in image.size)
     pixels, kept = width * height, width * height / skipped**2
     stored = kept * _STORED.get(image.mode, 4)
@@ -161,7 +161,7 @@ def _fits(image: ImageFile.ImageFile, file_size: int, skipped: int, share: float
 
 
 def _is_buffered(image: JpegImagePlugin.JpegImageFile) -> bool:
-    """Return whether it is a JPEG of several scans, whose coefficients are all kept until the last one."""
+    """Return whether a JPEG has several scans, whose coefficients are all kept until the last."""
     if image.info.get("progressive"):
         return True
     assert image.fp is not None
@@ -180,21 +180,21 @@ def _is_buffered(image: JpegImagePlugin.JpegImageFile) -> bool:
 
 
 def _samples(image: JpegImagePlugin.JpegImageFile) -> float:
-    """Return samples a pixel: 3 for full colour, 1.5 if colour is stored at half the width and height."""
+    """Return samples per pixel: 3 for full colour, 1.5 if colour is stored at half width and height."""
     factors = [(across, down) for _, across, down, _ in image.layer]
     most = max(across for across, _ in factors) * max(down for _, down in factors)
     return sum(across * down for across, down in factors) / most
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the picture as RGB on white, shrunk, and turned as EXIF says."""
+    """Return the image as RGB on white, shrunk, and rotated according to EXIF."""
     shrink = min(1.0, LONGEST_EDGE / max(image.size))
     image.load()
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
     found = modes.rgb(image, size)
     turned = image.info.get(ORIGINAL_SIZE, image.size)
     exif = Image.Exif()
-    # EXIF that cannot be parsed says nothing about the pixels, which have been read.
+    # Ignore EXIF that cannot be parsed: the pixels have been read.
     with suppress(Exception):
         exif[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     found.info.clear()
@@ -210,7 +210,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _unknown(source: Source | Image.Image, name: str) -> PictureError:
-    """Return an error that says what the file is, if that can be told."""
+    """Return an error that says what the file is, if known."""
     kind = None
     if not isinstance(source, Image.Image):
         with suppress(OSError), _opened(source) as file:
@@ -225,7 +225,7 @@ def _opened(source: Source) -> io.BytesIO | io.BufferedReader:
 
 
 def fit(image: Image.Image) -> Image.Image:
-    """Return the picture in a size that every processor takes; it is shrunk, padded or enlarged only if needed."""
+    """Return the image in a size that every processor accepts; it is shrunk, padded or enlarged only if necessary."""
     if max(image.size) > LONGEST_EDGE:
         factor = LONGEST_EDGE / max(image.size)
         image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
@@ -240,7 +240,7 @@ def fit(image: Image.Image) -> Image.Image:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """Return PNG bytes; the same picture gives the same bytes, and so the same SHA-256."""
+    """Return PNG bytes; the same image gives the same bytes and SHA-256."""
     buffer = io.BytesIO()
     quick = image.width * image.height > PNG_PIXELS
     image.convert("RGB").save(buffer, format="PNG", compress_level=1 if quick else 6)
@@ -248,7 +248,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
-    """Return the file as it is if browsers show it correctly, else encoded again. Raises PictureError."""
+    """Return the file unchanged if browsers show it correctly, or else re-encoded. Raises PictureError."""
     if not isinstance(source, Image.Image) and (kept := _plain(source)) is not None:
         return kept
     image = decode(source, name)
@@ -260,7 +260,7 @@ def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
 
 
 def _plain(source: Source) -> bytes | None:
-    """Return the bytes of one upright, opaque RGB picture in a browser's format, judged by its header, or None."""
+    """Return the bytes of an upright, opaque RGB image in a browser's format, judging by its header, or None."""
     try:
         if (len(source) if isinstance(source, bytes) else source.stat().st_size) > KEPT_BYTES:
             return None
@@ -277,5 +277,5 @@ def _plain(source: Source) -> bytes | None:
                 )
                 return data if is_plain else None
     except Exception:
-        # As in `decode`: whatever a decoder says about hostile bytes, they are not stored unchanged.
+        # As in `decode`: hostile bytes are not stored unchanged, whatever a decoder raises.
         return None

@@ -1,4 +1,4 @@
-"""Index a split: read it from its first row on, and store its usable examples, its figures and its images' hashes."""
+"""Index a split: read it from its first row on, and store usable examples, statistics and image hashes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.launch import identity
 from trainer.spec.config import DataConfig
 from trainer.spec.errors import TrainerError, classify
 
-INTERRUPTED = "It was interrupted: index it again."
+INTERRUPTED = "Indexing was interrupted. Index the dataset again."
 _ORIGINS = {
     "coco": re.compile(r"COCO_[a-z]+2014_0*([0-9]+)\.jpg"),
     "vg": re.compile(r"VG_100K(?:_2)?/0*([0-9]+)\.jpg"),
@@ -36,9 +36,9 @@ _ORIGINS = {
 
 @dataclass
 class Tally:
-    """What has been seen so far.
+    """Statistics of the rows so far.
 
-    `sizes` are those of the usable rows' images in pixels, by identity; `hashed` are the SHA-256 of the stored ones.
+    `sizes` are the sizes of usable rows' images in pixels, by identity; `hashed` are the SHA-256 of stored images.
     """
 
     rows: int = 0
@@ -53,14 +53,14 @@ class Tally:
 
 
 def splits_of(config: DataConfig) -> tuple[str, ...]:
-    """Return the splits that can be indexed. Raises TrainerError when the set cannot be read."""
+    """Return the splits that can be indexed. Raises TrainerError if the dataset cannot be read."""
     return shapes.SPLITS if shapes.world_of(config.dataset) else open_source(config).source.splits
 
 
 def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
     """Index the first `limit` usable questions of a split.
 
-    Raises TrainerError when it cannot be read, StoreError while another process indexes it; the store keeps the reason.
+    Raises TrainerError if it cannot be read, StoreError if another process is indexing it; the reason is stored.
     """
     name, path, me = config.dataset, config.path or "", identity.current()
     index_id = begin_index(
@@ -81,7 +81,7 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
             _keep(store, batch, tally)
             advance_index(store, index_id, tally.usable)
     except BaseException as error:
-        # However it ends, those who watch the index must learn of it.
+        # However this ends, record it for those who watch the index.
         fail_index(store, index_id, classify(error)[1] if isinstance(error, Exception) else INTERRUPTED)
         raise
     finish_index(
@@ -100,21 +100,21 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
 
 
 def _open(config: DataConfig, split: str, limit: int) -> tuple[str, str | None, Iterable[Example | Skipped]]:
-    """Return the dataset's name in its examples, its revision, and its rows in file order."""
+    """Return the dataset name of examples, the revision, and the rows in file order."""
     known = splits_of(config)
     if split not in known:
         raise TrainerError("data", f"{config.dataset} has no split {split!r}. Choose one of {', '.join(known)}.")
     drawn = shapes.world_of(config.dataset)
     if drawn:
         world, difficulty = drawn
-        # One more than wanted, to see whether the split ends there: drawn sets are endless.
+        # Read one more than wanted, to see whether the split ends there: drawn datasets are endless.
         return config.dataset, None, shapes.examples(difficulty, split, limit + 1, config.seed, world)
     source, revision = open_source(config)
     return source.name, revision, source.read(split)
 
 
 def _batches(rows: Iterable[Example | Skipped], tally: Tally, limit: int) -> Iterator[list[Example]]:
-    """Yield the usable rows in small batches; the last one may be empty."""
+    """Yield usable rows in small batches, of which the last may be empty."""
     batch: list[Example] = []
     for row in rows:
         if tally.usable == limit:
@@ -142,7 +142,7 @@ def _fault(row: Example, tally: Tally) -> Skipped | None:
 
 
 def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> Skipped | None:
-    """Return why one of the pictures cannot be used; if all can, record their sizes."""
+    """Return why one of the images cannot be used; if all can, record their sizes."""
     sizes: dict[str, tuple[int, int]] = {}
     for picture in pictures:
         known = picture.identity
@@ -158,7 +158,7 @@ def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> Skipped | None:
 
 
 def _keep(store: Store, examples: Sequence[Example], tally: Tally) -> None:
-    """Store examples, and hash their images as they are stored."""
+    """Store examples and the hashes of their images."""
     ids = store_examples(store, examples)
     stored = get_examples(store, ids)
     rows = []
@@ -172,12 +172,12 @@ def _keep(store: Store, examples: Sequence[Example], tally: Tally) -> None:
 
 
 def phash(image: Image.Image) -> int:
-    """Return a 64-bit perceptual hash: the strong low frequencies, which resizing hardly changes."""
+    """Return a 64-bit perceptual hash of the strongest low frequencies, which resizing hardly changes."""
     return int(str(imagehash.phash(image)), 16)
 
 
 def origin(name: str) -> str | None:
-    """Return the number in COCO or Visual Genome that a file name contains: `coco:9`, `vg:107`."""
+    """Return the COCO or Visual Genome id in a file name: `coco:9`, `vg:107`."""
     for collection, pattern in _ORIGINS.items():
         if match := pattern.search(name):
             return f"{collection}:{match[1]}"

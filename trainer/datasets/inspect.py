@@ -1,6 +1,6 @@
-"""Inspect a dataset on disk: print a summary, or export every usable question as a line of JSON.
+"""Inspect a dataset on disk: print a summary, or export every usable question as one line of JSON.
 
-Decodes each picture once.
+Each image is decoded once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.spec.errors import TrainerError
 
 
 class Size(NamedTuple):
-    """Size of the upright picture in pixels, and the means of red, green and blue, 0 to 255."""
+    """Size of the upright image in pixels, and the means of red, green and blue, 0 to 255."""
 
     width: int
     height: int
@@ -34,12 +34,12 @@ class Size(NamedTuple):
 
 @dataclass
 class Pictures:
-    """Every inspected picture: its size, or why it cannot be used."""
+    """The size of every inspected image, or why it cannot be used."""
 
     known: dict[str, Size | Skipped] = field(default_factory=dict)
 
     def sizes(self, example: Example) -> list[Size] | Skipped:
-        """Return the sizes of an example's pictures, or why one of them cannot be used."""
+        """Return the sizes of an example's images, or why one of them cannot be used."""
         found: list[Size] = []
         for picture in example.pictures:
             if picture.identity not in self.known:
@@ -52,7 +52,7 @@ class Pictures:
 
 
 def _size(picture: Picture) -> Size | Skipped:
-    """Return a picture's size, keeping no pixels: the next picture may be as large."""
+    """Return an image's size without keeping pixels, because the next image may be as large."""
     try:
         image = picture.load()
     except PictureError as error:
@@ -61,7 +61,7 @@ def _size(picture: Picture) -> Size | Skipped:
 
 
 def usable(rows: Iterable[Example | Skipped], pictures: Pictures) -> Iterator[tuple[Example, list[Size]] | Skipped]:
-    """Yield every row in file order; usable ones with the sizes of their pictures."""
+    """Yield every row in file order; usable rows with the sizes of their images."""
     for row in rows:
         sizes = row if isinstance(row, Skipped) else pictures.sizes(row)
         if isinstance(sizes, Skipped):
@@ -115,7 +115,7 @@ def _spread(values: list[int]) -> dict[str, float] | None:
 
 
 def text(found: dict[str, Any]) -> str:
-    """Return the result of `inspect` as text for a terminal."""
+    """Format the result of `inspect` as text for a terminal."""
     lines = [f"{found['dataset']}" + (f" at {found['revision']}" if found["revision"] else ""), *found["notes"]]
     for split, facts in found["splits"].items():
         lines += ["", f"{split}: {facts['usable']:,} of {facts['rows']:,} rows are usable, {facts['images']:,} images"]
@@ -131,13 +131,13 @@ def text(found: dict[str, Any]) -> str:
 
 
 def counts(found: Mapping[str, int], first: Mapping[str, str]) -> list[str]:
-    """Return a line for each count; `first` describes the first row of some of them."""
+    """Return one line per count; `first` describes the first row of some of them."""
     told = {what: f" (the first is {detail})" for what, detail in first.items() if detail}
     return [f"    {n:>9,}  {what}{told.get(what, '')}" for what, n in found.items()]
 
 
 def export(config: DataConfig, split: str, out: IO[str]) -> int:
-    """Write a line of JSON for each usable question, in file order; return their number. Raises TrainerError."""
+    """Write one line of JSON per usable question, in file order; return their number. Raises TrainerError."""
     source = open_source(config).source
     written = 0
     for found in usable(source.read(_known(source, split)), Pictures()):
@@ -148,7 +148,7 @@ def export(config: DataConfig, split: str, out: IO[str]) -> int:
 
 
 def _line(example: Example, sizes: list[Size]) -> dict[str, Any]:
-    """Return an example as JSON; size and means are the first picture's, the reference is the set's own trace."""
+    """Return an example as JSON. Size and means are those of the first image; the reference is the dataset's own."""
     return {
         "key": example.key,
         "question": example.question,
@@ -164,5 +164,5 @@ def _line(example: Example, sizes: list[Size]) -> dict[str, Any]:
 def _known(source: Source, split: str) -> str:
     if split not in source.splits:
         there = ", ".join(source.splits)
-        raise TrainerError("data", f"{source.name} has no split {split!r} here. Choose one of {there}.")
+        raise TrainerError("data", f"{source.name} has no split {split!r}. Choose one of {there}.")
     return split

@@ -1,18 +1,18 @@
-"""Recognise a file by its first bytes, so that an unreadable one can be called by its name."""
+"""Recognise a file's type by its first bytes, so that errors can name it."""
 
 from __future__ import annotations
 
 import re
 
-LFS = "a pointer of Git LFS: run git lfs pull"
-ANNEX = "a pointer of git-annex: run git annex get"
-EMPTY = "empty: fetch it again"
-PAGE = "a web page: fetch the file itself"
+LFS = "a Git LFS pointer: run git lfs pull"
+ANNEX = "a git-annex pointer: run git annex get"
+EMPTY = "empty: download it again"
+PAGE = "a web page: download the file itself"
 HEAD = 512
-"""Number of bytes to look at."""
+"""Number of bytes to read."""
 
 _CONVERT = ": convert it to JPEG or PNG"
-_VIDEO = "a video: take a frame of it as JPEG or PNG"
+_VIDEO = "a video: extract a frame as JPEG or PNG"
 _ARCHIVE = ": unpack it"
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), kind)
@@ -21,7 +21,7 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"(?:\.\./)*/?(?:\.git/)?annex/objects/", ANNEX),
         (rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC file" + _CONVERT),
         (rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0", "a camera's raw file" + _CONVERT),
-        (rb".{4}ftypavi[fs]", "an AVIF file that cannot be decoded: fetch it again, or convert it to JPEG or PNG"),
+        (rb".{4}ftypavi[fs]", "an AVIF file that cannot be decoded: download it again, or convert it to JPEG or PNG"),
         (rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |\0\0\x01[\xba\xb3]", _VIDEO),
         (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL file" + _CONVERT),
         (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 file" + _CONVERT),
@@ -69,6 +69,6 @@ def of(head: bytes, foot: bytes = b"") -> str | None:
 
 
 def pointer(head: bytes) -> str | None:
-    """Return what stands in for a large file (such as a Git LFS pointer), if the bytes are that."""
+    """Return the kind of placeholder for a large file (such as a Git LFS pointer), if the bytes are one."""
     found = of(head)
     return found if found in (LFS, ANNEX) else None

@@ -1,6 +1,6 @@
-"""Convert pixels of every kind to 8-bit RGB on white: Pillow's modes, and arrays.
+"""Convert pixels of any kind, in Pillow's modes or arrays, to 8-bit RGB on white.
 
-A picture is processed in bands of rows, so that little more than it and the result is in memory.
+An image is processed in bands of rows, so that little more than it and the result is in memory.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from PIL import Image, ImageCms
 
 BAND_PIXELS = 1_000_000
 WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-"""Modes with more than 8 bits a channel; Pillow would clip them at 255, and so turn them white."""
+"""Modes with more than 8 bits per channel; Pillow would clip them at 255 and turn them white."""
 MIN_IS_WHITE = "min is white"
-"""Key of `Image.info` for 16-bit pictures in which 0 is white, which Pillow does not invert."""
+"""Key in `Image.info` for 16-bit images in which 0 is white, which Pillow does not invert."""
 
 
 class Tones(NamedTuple):
-    """Which values are black and white."""
+    """The values that are black and white."""
 
     black: float
     white: float
 
     def __call__(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the values as 8 bits; NaN becomes black."""
+        """Convert values to 8 bits; NaN becomes black."""
         span = (self.white - self.black) or 1.0
         scaled = (np.nan_to_num(values.astype(np.float64), nan=self.black) - self.black) * (255 / span)
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the picture as RGB on white, shrunk to `size` (width, height)."""
+    """Return the image as RGB on white, shrunk to `size` (width, height)."""
     tones = _tones_of(image)
     found = Image.new("RGB", size)
     scale = image.height / size[1]
@@ -49,12 +49,12 @@ def rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def array(values: np.ndarray[Any, Any]) -> Image.Image:
-    """Return an array as a picture: height x width, or with 1 to 4 channels first or last; bool, integers or floats.
+    """Convert an array to an image: height x width, or with 1 to 4 channels first or last; bool, integers or floats.
 
-    Floats are 0 to 1 or 0 to 255; one channel may have any range. Raises ValueError with a sentence.
+    Floats are 0 to 1 or 0 to 255; a single channel may have any range. Raises ValueError with an explanation.
     """
     if values.dtype.kind not in "buif":
-        raise ValueError(f"an array of {values.dtype}: give numbers")
+        raise ValueError(f"an array of {values.dtype}: use numbers")
     values = _channels_last(values)
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
@@ -62,13 +62,13 @@ def array(values: np.ndarray[Any, Any]) -> Image.Image:
         low, high = _range([values])
         many = values.ndim == 3 and values.shape[2] > 2
         if values.dtype.kind == "f" and many and not 0 <= low <= high <= 255:
-            raise ValueError(f"an array of values from {low:.4g} to {high:.4g}: give 0 to 1, or 0 to 255")
+            raise ValueError(f"an array of values from {low:.4g} to {high:.4g}: use 0 to 1, or 0 to 255")
         values = tones(low, high, values.dtype)(values)
     return Image.fromarray(np.ascontiguousarray(values))
 
 
 def tones(low: float, high: float, kind: np.dtype[Any]) -> Tones:
-    """Return black and white for values in this range: those of 1, 8 or 16 bits if they fit, else its ends."""
+    """Return black and white for values in this range: those of 1, 8 or 16 bits if they fit, or else its ends."""
     if kind == np.uint16:
         return Tones(0, 65535)
     if low >= 0:
@@ -88,7 +88,7 @@ def _channels_last(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         values = values[:, :, 0]
     if not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (2, 3, 4))) or not values.size:
         shape = " x ".join(map(str, given)) or "no dimension"
-        raise ValueError(f"an array of {shape}: give height x width, with 1 to 4 channels first or last")
+        raise ValueError(f"an array of {shape}: use height x width, with 1 to 4 channels first or last")
     return values
 
 

@@ -1,6 +1,6 @@
-"""Counting sets as the hub stores them: parquet shards with image cells, one or several questions a row.
+"""Read counting datasets from the hub: parquet shards with image cells and one or more questions per row.
 
-Read by `datasets`, which memory-maps an uncompressed copy in its cache: no set is held in memory.
+`datasets` memory-maps an uncompressed copy in its cache, so that no dataset is kept in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHARD = re.compile(r"-(\d{5,})-of-\d{5,}")
 
 
 class RawQuestion(NamedTuple):
-    """A question of a row, not yet validated."""
+    """A question in a row, not validated yet."""
 
     question: object
     answer: object
@@ -37,7 +37,7 @@ class RawQuestion(NamedTuple):
 
 @dataclass(frozen=True)
 class Parquet:
-    """`pattern` names the shards below `root`; `images` is the column of the image cell or of a list of them."""
+    """`pattern` matches the shards in `root`; `images` is the column with an image cell or a list of them."""
 
     name: str
     root: Path
@@ -58,20 +58,21 @@ class Parquet:
 
     @cached_property
     def shards(self) -> list[Path]:
-        """Return the shards by name, which is the order of the rows. Raises TrainerError if one is missing."""
+        """Return the shards sorted by name, the order of rows. Raises TrainerError if one is missing."""
         found = sorted(self.root.glob(self.pattern))
         numbers = [int(match[1]) for path in found if (match := _SHARD.search(path.name))]
         if numbers and numbers != list(range(len(found))):
             raise TrainerError(
                 "data",
-                f"{self.root} does not hold the shards of {self.name} from the first one without a gap, which the keys "
-                "of its questions count on. Fetch the missing ones.",
+                f"{self.root} does not have all shards of {self.name} from the first on without "
+                "a gap, on which the keys "
+                "of its questions depend. Download the missing ones.",
             )
         return found
 
     @cached_property
     def table(self) -> Any:
-        """Return the needed columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError."""
+        """Return the required columns as a `datasets.Dataset`, with image cells as bytes. Raises TrainerError."""
         return read_shards(self.shards, f"{self.name} in {self.root}", (self.images, *self.columns))
 
     @cached_property
@@ -104,7 +105,7 @@ class Parquet:
             return EncodedPicture(
                 self._identity(cells[i]),
                 lambda: self._bytes(_cells(self.table[number][self.images])[i]),
-                str(cells[i]["path"] or f"the picture of row {number + 1}")[:200],
+                str(cells[i]["path"] or f"the image of row {number + 1}")[:200],
             )
 
         cells = _cells(row[self.images])
@@ -117,15 +118,15 @@ class Parquet:
             return f"{MISSING}: {cell.get('path')}"
 
     def _bytes(self, cell: dict[str, Any]) -> Source:
-        """Return the bytes of an image cell, or the file beside its shard that it names."""
+        """Return the bytes in an image cell, or the file next to its shard that it names."""
         data = cell.get("bytes")
         return data if data is not None else files.in_folder(self.shards[0].parent, cell.get("path")).read()
 
 
 def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None = None) -> Any:
-    """Return the wanted columns as a `datasets.Dataset`, image cells as bytes. Raises TrainerError.
+    """Return the wanted columns as a `datasets.Dataset`, with image cells as bytes. Raises TrainerError.
 
-    By default those of a table of questions: no other column can make it unreadable.
+    The default is the columns of a table of questions, so that no other column can make it unreadable.
     """
     import pyarrow
     import pyarrow.parquet
@@ -148,7 +149,7 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
             found.add(schema.names)
             found.check([(column,) for column in wanted])
         chosen = pyarrow.schema([schema.field(column) for column in wanted])
-        # Without the hub's schema, an image cell stays bytes and a path.
+        # Without the hub's schema, an image cell stays a pair of bytes and path.
         features = Features({**Features.from_arrow_schema(chosen), **_classes(schema, chosen.names)})
         if are_arrow:
             tables = [_arrow(path).select(chosen.names).replace_schema_metadata() for path in shards]
@@ -160,7 +161,7 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
 
 
 def _arrow(path: Path) -> Any:
-    """Return the table of an Arrow file, mapped into memory: a stream, as 🤗 Datasets writes it, or a Feather file."""
+    """Return the memory-mapped table of an Arrow file: a stream, as 🤗 Datasets writes it, or a Feather file."""
     import pyarrow
 
     try:
@@ -170,7 +171,7 @@ def _arrow(path: Path) -> Any:
 
 
 def _classes(schema: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return the columns that hold numbers of classes, whose names 🤗 Datasets notes in the schema."""
+    """Return the columns with class numbers, whose names 🤗 Datasets stores in the schema."""
     from datasets import ClassLabel
 
     try:
@@ -182,10 +183,10 @@ def _classes(schema: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_questions(names: Mapping[Path, list[str]]) -> list[str]:
-    """Return the columns of a table of questions, by all columns of each shard. Raises TrainerError."""
+    """Return the columns of a table of questions, given all columns of each shard. Raises TrainerError."""
     first, *others = names
     known = {path: [name for name in own if columns.name(name) in reading.KNOWN] for path, own in names.items()}
-    found = Columns(str(first), "Give each row under these names.")
+    found = Columns(str(first), "Use these names for the columns.")
     found.add(names[first])
     found.check()
     for path in others:
@@ -193,13 +194,13 @@ def _of_questions(names: Mapping[Path, list[str]]) -> list[str]:
             raise TrainerError(
                 "data",
                 f"{path} has the columns {columns.listed(known[path])}, but {first.name} has "
-                f"{columns.listed(known[first])}. Write all shards with the same ones.",
+                f"{columns.listed(known[first])}. All shards must have the same columns.",
             )
     return known[first]
 
 
 def _cells(value: Any) -> list[dict[str, Any]]:
-    """Return the image cells of a row, without empty ones."""
+    """Return a row's image cells without empty ones."""
     cells = value if isinstance(value, list) else [value]
     return [cell for cell in cells if cell and (cell["bytes"] is not None or cell["path"])]
 
@@ -222,7 +223,7 @@ def countqa(root: Path) -> Parquet:
 
 
 def quantity(root: Path, trace_file: Path | None) -> Parquet:
-    """Return Quantity-23K in `root`; by default its `trace_file` is looked for there."""
+    """Return Quantity-23K in `root`, where its `trace_file` is searched by default."""
 
     def turns(row: dict[str, Any]) -> list[RawQuestion]:
         return [RawQuestion(row["question"], row["answer"])]

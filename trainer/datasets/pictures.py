@@ -1,6 +1,6 @@
-"""Read pictures in any form: paths, bytes, open files, PIL images, arrays, cells of 🤗 Datasets. Loads no torch.
+"""Read images in any form: paths, bytes, open files, PIL images, arrays, cells of 🤗 Datasets. Does not load torch.
 
-`several` takes a cell apart, `source` makes an image file of one picture; `images` decodes it.
+`several` splits a cell into images, `source` turns one into an image file, and the module `images` decodes it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from trainer.datasets.files import EncodedPicture
 from trainer.datasets.images import MISSING, PictureError, Source
 from trainer.datasets.tables import values
 
-WEB = "image is a web address: download it and give its path"
-PRINTED = "image is the printed name of an object, without its pixels: save it as a file and give its path"
+WEB = "image is a web address: download it and use its path"
+PRINTED = "image is the printed form of an object, without pixels: save it as a file and use its path"
 MOST_TEXT = 64 * 1024**2
 _WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PRINTED = re.compile(r"\s*(?:<[\w.]+ .*at 0x[0-9A-Fa-f]+>|array\(|tensor\()", re.DOTALL)
-"""How Python prints pictures and arrays, which is all that many tables keep of them."""
+"""How Python prints images and arrays, which is all that many tables store of them."""
 _DATA = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/]{80}")
-"""How a JPEG, PNG, GIF, WebP, BMP or TIFF file begins as base64: tables of benchmarks hold pictures so."""
+"""Beginnings of JPEG, PNG, GIF, WebP, BMP and TIFF files in base64, which tables of benchmarks use for images."""
 
 
 def pictures(cell: object, roots: Sequence[Path], again: Callable[[], object] | None = None) -> tuple[Any, ...]:
-    """Return the pictures of the cell `image` or `images`; paths that leave the folders `roots` are not read.
+    """Return the images in the cell `image` or `images`; paths that leave the folders `roots` are not read.
 
-    They are kept in memory as files or, if `again` is given, loaded anew from the cell that it returns.
+    They are kept in memory as files or, if `again` is given, loaded again from the cell that it returns.
     """
     found = []
     for i, given in enumerate(several(cell)):
@@ -48,7 +48,7 @@ def pictures(cell: object, roots: Sequence[Path], again: Callable[[], object] | 
 
 
 def several(cell: object) -> list[Any]:
-    """Return the pictures of a cell: none if it is missing, those of a list, or the single one."""
+    """Return the images in a cell: none if it is missing, those in a list, or the single one."""
     if isinstance(cell, str):
         cell = _parsed(cell)
     if isinstance(cell, np.ndarray) and cell.ndim == 0:
@@ -65,9 +65,9 @@ def several(cell: object) -> list[Any]:
 
 
 def source(given: object, roots: Sequence[Path]) -> Source:
-    """Return a picture as an image file: its bytes, or its path. Raises PictureError."""
+    """Return an image as a file: its bytes or its path. Raises PictureError."""
     if isinstance(given, Mapping):
-        # Whatever is present is used, bytes before a path, which may be one of another machine.
+        # Prefer bytes to a path, which may be that of another machine.
         inner = [given[key] for key in ("bytes", "path") if not values.is_absent(given.get(key))]
         if not inner:
             raise PictureError(MISSING, "a picture")
@@ -92,11 +92,11 @@ def source(given: object, roots: Sequence[Path]) -> Source:
         return _read(given)
     kind = type(given)
     named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    raise PictureError(f"image is of type {named}: give a path, bytes, a PIL image or an array", named)
+    raise PictureError(f"image is of type {named}: use a path, bytes, a PIL image or an array", named)
 
 
 def for_store(given: object, roots: Sequence[Path]) -> bytes:
-    """Return a picture of any form as a file that the store accepts and browsers show. Raises PictureError."""
+    """Return an image in any form as a file that the store accepts and browsers show. Raises PictureError."""
     pixels = _pixels(given)
     return images.for_store(source(given, roots) if pixels is None else pixels)
 
@@ -138,7 +138,7 @@ def _pixels(given: Any) -> Image.Image | None:
     """Return a PIL image, or an array as one; None for anything else. Raises PictureError."""
     if isinstance(given, Image.Image):
         return given
-    # NumPy's own texts and bytes would count as arrays, too.
+    # NumPy's text and bytes types would also count as arrays.
     is_array = hasattr(given, "__array__") and not isinstance(given, (str, bytes))
     if not (_is_tensor(given) or _depth_of_numbers(given) or is_array):
         return None
@@ -151,7 +151,7 @@ def _pixels(given: Any) -> Image.Image | None:
     except PictureError:
         raise
     except Exception as error:
-        # Foreign arrays may raise anything when asked for their numbers.
+        # Arrays of other libraries may raise anything during conversion.
         reason = str(error) if isinstance(error, ValueError) else f"an array that cannot be read ({error})"
         raise PictureError(f"image is {reason}", "an array") from error
 
@@ -161,7 +161,7 @@ def _is_tensor(given: object) -> bool:
 
 
 def _depth_of_numbers(given: object) -> int:
-    """Return how deep rows of numbers are nested, as an array becomes in formats that only have lists; 0 for others."""
+    """Return the nesting depth of lists of numbers, which represent arrays in formats without them; 0 for others."""
     depth = 0
     while isinstance(given, (list, tuple)) and given and depth < 4:
         given, depth = given[0], depth + 1
@@ -169,7 +169,7 @@ def _depth_of_numbers(given: object) -> int:
 
 
 def _parsed(cell: str) -> object:
-    """Return the list or 🤗 Datasets cell that a text holds as JSON or as Python prints it, else the text."""
+    """Return the list or 🤗 Datasets cell in a text (JSON or Python's repr), or else the text."""
     text = cell.strip()
     if not text.startswith(("[", "{")) or len(text) > MOST_TEXT:
         return cell
@@ -185,7 +185,7 @@ def _parsed(cell: str) -> object:
 
 def _base64(text: str) -> bytes:
     try:
-        # Encoders break the text into lines.
+        # Encoders split the text into lines.
         return base64.b64decode("".join(text.split()), validate=True)
     except (ValueError, binascii.Error) as error:
         raise PictureError(images.BROKEN, "a picture as base64") from error
@@ -193,11 +193,11 @@ def _base64(text: str) -> bytes:
 
 def _read(file: Any) -> bytes:
     try:
-        # An open file may have been read to its end.
+        # An open file may already have been read to its end.
         file.seek(0)
         data = file.read()
     except (OSError, ValueError, AttributeError) as error:
-        raise PictureError("image is a closed file: give its bytes or its path", str(file)[:200]) from error
+        raise PictureError("image is a closed file: use its bytes or its path", str(file)[:200]) from error
     if not isinstance(data, bytes):
         raise PictureError("image is a text file: open it with mode rb", str(file)[:200])
     return data

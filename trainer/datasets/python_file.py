@@ -1,8 +1,8 @@
-"""A user's own dataset in code: `FILE.py:examples`, a function `examples(split)` that returns Examples or dicts.
+"""Read a user's own dataset in code: `FILE.py:examples`, a function `examples(split)` that returns Examples or dicts.
 
-A dict has `question`, `answer` and `image` or `images` (whatever `pictures` reads; paths are relative to the file);
-optional are `key`, `difficulty` and `reference`. The function is called with train, val and test, and may return a list
-or an iterator of them, a `Dataset`, or a data frame.
+A dict has `question`, `answer` and `image` or `images` (anything that `pictures` reads; paths are relative to the
+file), and optionally `key`, `difficulty` and `reference`. The function is called with train, val and test, and may
+return a list or iterator of them, a `Dataset`, or a data frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainer.spec.errors import TrainerError
 
 @dataclass(frozen=True)
 class PythonFile:
-    """`reference` is `FILE.py:function`; `root` is a folder of pictures, in addition to the file's own."""
+    """`reference` is `FILE.py:function`; `root` is a folder of images, in addition to the file's own."""
 
     reference: str
     root: Path | None = None
@@ -34,7 +34,7 @@ class PythonFile:
 
     @cached_property
     def function(self) -> foreign.Foreign:
-        """The user's function. Raises ConfigError when it cannot be imported."""
+        """The user's function. Raises ConfigError if it cannot be imported."""
         return foreign.load(self.reference, "data.dataset", "(split)")
 
     @cached_property
@@ -43,9 +43,9 @@ class PythonFile:
         return f"{Path(path).name[:100]}:{function[:50]}@{self.function.sha256[:8]}"
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Yield the function's rows in its order. Raises TrainerError if it fails, or if a needed column is missing."""
+        """Yield the function's rows in order. Raises TrainerError if it fails, or if a required column is missing."""
         seen: set[str] = set()
-        found = Columns(f"{self.reference} for split {split}", "Give each row under these names.")
+        found = Columns(f"{self.reference} for split {split}", "Use these names for the columns.")
         for number, row in enumerate(self._rows(split)):
             asked = self._asked(number, row, found)
             if asked is None:
@@ -64,7 +64,9 @@ class PythonFile:
             yield from rows(function(split), split)
         except (Exception, SystemExit) as error:
             fault = self.function.folder.fault(error)
-            raise TrainerError("data", f"{self.reference} failed for split {split} ({fault}). Correct it.") from error
+            raise TrainerError(
+                "data", f"{self.reference} failed for split {split} ({fault}). Fix the function."
+            ) from error
 
     def _asked(self, number: int, row: Row, found: Columns) -> Asked | None:
         if isinstance(row.given, Example):

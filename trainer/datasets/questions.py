@@ -17,19 +17,19 @@ NOT_COUNTING = "not a counting question"
 NO_COUNT = "answer is not a whole number"
 BLANK = "question is blank"
 NO_TEXT = "question is not a text"
-REPEATED = "question_id was there before"
+REPEATED = "question_id is a duplicate"
 NO_OBJECT = "row is not an object"
 
 _DIGITS = re.compile("([0-9]{1,4000})(?:[.]0+|,0{1,2})?")
-"""Python refuses to read longer numbers. `1,000` is not a count, since it may mean 1 or 1000."""
+"""Python refuses to parse longer numbers. `1,000` is not a count, because it may mean 1 or 1000."""
 
 _SCIENTIFIC = re.compile("[0-9]{1,30}(?:[.][0-9]{0,30})?e[+-]?[0-9]{1,2}")
-"""How NumPy prints text."""
+"""Text as NumPy prints it."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that is not usable: a reason to count by, and details of this row."""
+    """A row that is not usable, with a reason to count by and details of this row."""
 
     reason: str
     detail: str = field(default="", compare=False)
@@ -37,7 +37,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as its row states it, not yet validated."""
+    """A question as stated in its row, not validated yet."""
 
     key: str
     question: object
@@ -47,11 +47,11 @@ class Asked:
     reference: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     place: str = ""
-    """Where the row is, if its key does not say it."""
+    """The row's location, if its key does not tell it."""
 
 
 def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
-    """Return the example if text and answer are usable; its pictures are not looked at."""
+    """Return the example if text and answer are usable; its images are not checked."""
     where = asked.place or asked.key
     if values.is_absent(asked.question):
         return Skipped(BLANK, where)
@@ -76,10 +76,10 @@ def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
 
 
 def count(answer: object) -> int | None:
-    """Return the non-negative integer that an annotation states: a number of any library, digits, a word up to twenty.
+    """Return the non-negative integer in an annotation: a number of any library, digits, or a word up to twenty.
 
-    `4.0` counts, since tables write integers so when a value is missing; `4,0` counts with a decimal comma. Solutions
-    may mark it: `<answer> 4 </answer>`, `\\boxed{4}`, `#### 4`.
+    `4.0` counts, because tables write integers like this if a value is missing; `4,0` counts with a decimal comma.
+    Solutions may mark it: `<answer> 4 </answer>`, `\\boxed{4}`, `#### 4`.
     """
     if isinstance(answer, str):
         text = answer.strip().lower().removesuffix(".")
@@ -95,7 +95,7 @@ def count(answer: object) -> int | None:
 
 
 def difficulty(is_simple: object) -> str | None:
-    """Return `simple`, `complex`, or None if the set does not say."""
+    """Return `simple`, `complex`, or None if the dataset does not tell."""
     return {True: "simple", False: "complex"}[is_simple] if isinstance(is_simple, bool) else None
 
 

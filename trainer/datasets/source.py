@@ -1,4 +1,4 @@
-"""Find the reader of a dataset by its name: for a folder on this machine, or for a copy downloaded from the hub."""
+"""Find the reader of a dataset by its name, for a local folder or a copy downloaded from the hub."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Source(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that exist."""
+        """The existing splits."""
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
-        """Yield every row of a split in file order, without decoding pictures. Raises TrainerError."""
+        """Yield every row of a split in file order, without decoding images. Raises TrainerError."""
 
 
 class Opened(NamedTuple):
-    """`revision` is the commit of a copy from the hub."""
+    """An open dataset; `revision` is the commit of a copy from the hub."""
 
     source: Source
     revision: str | None
@@ -50,13 +50,13 @@ _READERS: dict[str, Callable[[Path], Source]] = {
 
 
 def open_source(config: DataConfig) -> Opened:
-    """Open a dataset. Raises TrainerError when it is missing, ConfigError when its code cannot be imported."""
+    """Open a dataset. Raises TrainerError if it is missing, ConfigError if its code cannot be imported."""
     if ".py:" in config.dataset:
         root = Path(config.path).expanduser() if config.path else None
         return Opened(PythonFile(config.dataset, root), None)
     root, revision = (Path(config.path).expanduser(), None) if config.path else _fetch(config)
     if not paths.is_dir(root):
-        raise TrainerError("data", f"There is no folder {root}. Check data.path.")
+        raise TrainerError("data", f"The folder {root} does not exist. Check data.path.")
     if config.dataset == "quantity-23k":
         trace_file = Path(config.traces).expanduser() if config.traces else None
         source: Source = parquet.quantity(root, trace_file)
@@ -64,19 +64,20 @@ def open_source(config: DataConfig) -> Opened:
         source = _READERS[config.dataset](root)
     if not source.splits:
         raise TrainerError(
-            "data", f"{root} does not hold {config.dataset} in its layout{_needed(source)}. Check data.path."
+            "data",
+            f"{root} does not contain {config.dataset} in its original layout{_needed(source)}. Check data.path.",
         )
     return Opened(source, revision)
 
 
 def _needed(source: Source) -> str:
-    """Return which file a published set was looked for by."""
+    """Return the missing file by which a published dataset is recognised."""
     name = getattr(source, "needed", "")
-    return f": there is no {name}" if name else ""
+    return f" ({name} is missing)" if name else ""
 
 
 def _fetch(config: DataConfig) -> tuple[Path, str]:
-    """Return the hub cache's copy of a dataset, downloaded if needed, and its commit."""
+    """Return the hub cache's copy of a dataset, downloaded if necessary, and its commit."""
     from huggingface_hub import errors, snapshot_download
 
     repository, pattern = HUB_DATASETS[config.dataset]
@@ -88,19 +89,19 @@ def _fetch(config: DataConfig) -> tuple[Path, str]:
         )
     except errors.GatedRepoError as error:
         sentence = (
-            f"Access to {where} must be asked for: do so on its page and log in with `hf auth login`, or {folder}."
+            f"Access to {where} must be requested. Do so on its page and log in with `hf auth login`, or {folder}."
         )
         raise TrainerError("data", sentence) from error
     except errors.RevisionNotFoundError as error:
         raise TrainerError(
-            "data", f"There is no revision {config.revision!r} of {where}. Correct data.revision."
+            "data", f"Revision {config.revision!r} of {where} does not exist. Correct data.revision."
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise TrainerError("data", f"The hub does not know {where} any more: {folder}.") from error
+        raise TrainerError("data", f"The hub no longer has {where}: {folder}.") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        sentence = f"There is no copy of {where} here and the hub cannot be reached: go online, or {folder}."
+        sentence = f"No copy of {where} is on this machine, and the hub cannot be reached. Go online, or {folder}."
         raise TrainerError("data", sentence) from error
     except (errors.HfHubHTTPError, errors.IncompleteSnapshotError, OSError) as error:
         fault = str(error).strip().splitlines()[0].rstrip(".")
-        raise TrainerError("data", f"Fetching {where} failed ({fault}): try again, or {folder}.") from error
+        raise TrainerError("data", f"Downloading {where} failed ({fault}). Try again, or {folder}.") from error
     return found, found.name

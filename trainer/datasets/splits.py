@@ -1,6 +1,7 @@
-"""From the splits of a source to the roles of a run (train, val, test), and from a role to the examples drawn for it.
+"""Assign the rows of a source's splits to the roles of a run (train, val, test), and draw the examples of a role.
 
-No image is in two roles, but by the rule `row`. What is drawn is decoded once, so that no run fails on it later.
+No image is in two roles, except with the rule `row`. Drawn examples are decoded once, so that no run fails on them
+later.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BIG_COUNT = "answer has more than nine digits"
 LONGEST_TEXT = 2000
 LONGEST_KEY = 200
 SMALL = 100
-"""Below this number of images, shares are exact: hashing alone could leave a role empty."""
+"""Below this number of images, shares are exact, because hashing could leave a role empty."""
 ROW_SEED = 42
 """Seed of the original project's split, which the rule `row` repeats."""
 
@@ -48,7 +49,7 @@ class Drawn(NamedTuple):
 
 
 def shares(splits: Collection[str]) -> dict[Role, Share]:
-    """Return the part of the source for each role; a source without a train split can only be a test."""
+    """Return the share of the source for each role; a source without a train split can only be used for test."""
     if "train" not in splits:
         return {"test": Share("test" if "test" in splits else next(iter(splits)))}
     others = [split for split in ("test", "val") if split in splits]
@@ -60,7 +61,7 @@ def shares(splits: Collection[str]) -> dict[Role, Share]:
 
 
 def places(images: Collection[str]) -> dict[str, int]:
-    """Return each picture's bucket, 0 to 99, from a hash of its identity; in a small set by rank, so none is empty."""
+    """Return each image's bucket, 0 to 99, from a hash of its identity; in a small set by rank, so none is empty."""
     if len(images) >= SMALL:
         return {image: int.from_bytes(_hash(image)[:4], "big") % 100 for image in images}
     order, n = sorted(images, key=_hash), len(images)
@@ -73,7 +74,7 @@ def _hash(text: str) -> bytes:
 
 
 def collect(rows: Iterable[Example | Skipped]) -> Drawn:
-    """Return the usable rows of a source, and the number of others by reason."""
+    """Return a source's usable rows, and the number of others by reason."""
     found = Drawn([], Counter())
     for row in rows:
         if isinstance(row, Skipped):
@@ -84,9 +85,9 @@ def collect(rows: Iterable[Example | Skipped]) -> Drawn:
 
 
 def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, references_only: bool) -> dict[Role, Drawn]:
-    """Return all candidates of each role, from the rows of each source split.
+    """Return all candidates of each role from the rows of each source split.
 
-    What shares an image with test, or with val, is left out of the roles before it.
+    Rows that share an image with test are left out of val and train, and those that share one with val out of train.
     """
     found: dict[Role, Drawn] = {}
     held: set[str] = set()
@@ -123,9 +124,9 @@ def by_row(rows: Drawn) -> dict[Role, Drawn]:
 
 
 def draw(candidates: Drawn, n: int, seed: int) -> Drawn:
-    """Draw at most `n` usable examples, in an order that depends on keys and seed only.
+    """Draw at most `n` usable examples in an order that depends only on keys and seed.
 
-    Pictures are decoded until enough are found; a smaller `n` yields the beginning of a larger one's.
+    Images are decoded until enough are found; a smaller `n` gives the beginning of the result for a larger one.
     """
 
     def place(example: Example) -> bytes:
@@ -156,7 +157,7 @@ def unfit(example: Example) -> str | None:
 
 
 def picture_fault(example: Example, looked_at: dict[str, str | None]) -> str | None:
-    """Return why one of its pictures cannot be used; `looked_at` caches each picture's fault by its identity."""
+    """Return why one of its images cannot be used; `looked_at` caches the result of each image by its identity."""
     for picture in example.pictures:
         if picture.identity not in looked_at:
             try:

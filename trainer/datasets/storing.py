@@ -1,4 +1,4 @@
-"""Store examples with their pictures."""
+"""Store examples with their images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES_AT_ONCE = 100
 
 
 def store_examples(store: Store, examples: Sequence[Example]) -> list[int]:
-    """Store the examples that are new, and return all database ids; few pictures are in memory at once."""
+    """Store new examples, and return the database ids of all; few images are in memory at a time."""
     ids: list[int] = []
     for first in range(0, len(examples), EXAMPLES_AT_ONCE):
         ids += add_examples(store, [_row(example) for example in examples[first : first + EXAMPLES_AT_ONCE]])

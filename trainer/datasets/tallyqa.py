@@ -1,4 +1,4 @@
-"""TallyQA as its authors publish it: train.json and test.json, and a folder of images."""
+"""Read TallyQA as published by its authors: train.json, test.json and a folder of images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TallyQa:
         path = self.root / f"{split}.json"
         rows = files.read_json(path)
         if not isinstance(rows, list):
-            raise TrainerError("data", f"{path} holds no list of questions. Fetch it again.")
+            raise TrainerError("data", f"{path} has no list of questions. Download it again.")
         seen: set[str] = set()
         found = Columns(str(path), "Is it a copy of TallyQA?")
         for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Reasoning traces of Quantity-23K: a JSONL file whose line i belongs to row i."""
+"""Read the reasoning traces of Quantity-23K: a JSONL file whose line i belongs to row i."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TAG = re.compile("</?(?:think|answer)>")
 
 @dataclass(frozen=True)
 class Traces:
-    """`note` is a sentence that says why there are none."""
+    """`note` is a sentence on why there are no traces."""
 
     lines: tuple[dict[str, Any], ...] = ()
     note: str = ""
 
     def accepted(self, row: int, question: object, answer: object) -> str | None:
-        """Return the trace of a row, if its `<answer>` states the row's count."""
+        """Return a row's trace if its `<answer>` equals the row's count."""
         line = self.lines[row] if self.lines else {}
         trace, truth = line.get("generated_cot"), count(answer)
         if not isinstance(trace, str) or truth is None:
@@ -37,13 +37,13 @@ class Traces:
 
 
 def load(path: Path, rows: int) -> Traces:
-    """Return the traces of a set of `rows` rows. Raises TrainerError when the file cannot be read."""
+    """Return the traces of a dataset with `rows` rows. Raises TrainerError if the file cannot be read."""
     if not path.is_file():
-        return Traces(note=f"There is no {path.name}: no question has a reference.")
+        return Traces(note=f"{path.name} does not exist, so no question has a reference.")
     lines = files.json_lines(path)
     if len(lines) != rows:
         counts = f"{len(lines)} lines for {rows} rows"
-        return Traces(note=f"{path.name} has {counts} and cannot be joined: no question has a reference.")
+        return Traces(note=f"{path.name} has {counts} and cannot be joined, so no question has a reference.")
     return Traces(tuple(files.json_object(line) for line in lines))
 
 

@@ -1,7 +1,7 @@
-"""Keep what a base answered, for later runs that ask the same base the same, in a folder beside the database.
+"""Cache the answers of base models in a folder next to the database, for later runs with the same base and questions.
 
-Whatever decides an answer is part of its key: the base's files or commit, its precision and device, the libraries and
-our own sources that generate, the prompt, the pixels, the decoding, the question and the pictures' bytes.
+The key covers everything that decides an answer: the base's files or commit, its precision and device, the libraries
+and our own sources for generation, prompt, pixels, decoding, question and the images' bytes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "base-answers"
 MOST_FILES = 20
-"""Files of so many bases or conditions are kept; the oldest go first."""
+"""Most files (one per base and conditions); the oldest are removed first."""
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "pillow", "numpy")
 OWN = ("evaluate/generation.py", "evaluate/decoding.py", "models/*.py", "patches/*.py", "spec/prompt.py")
-"""Our sources that decide an answer, below `trainer/`."""
+"""Our source files that decide an answer, relative to `trainer/`."""
 
 
 class BaseAnswers:
-    """Answers of one base on one machine, in a file with a line of JSON each."""
+    """The answers of one base on one machine, in a file with one JSON object per line."""
 
     def __init__(self, folder: Path, model: Any, config: ModelConfig, conditions: dict[str, Any]) -> None:
         described = [config.model_dump(), _weights(model, config), str(model.device), _surroundings(), conditions]
@@ -45,13 +45,13 @@ class BaseAnswers:
         self._known = _read(self.path)
 
     def find(self, example: Example, decoding: Decoding, copies: int) -> list[Answer] | None:
-        """Return an example's answers; None unless all of them are known."""
+        """Return an example's answers; None unless all are known."""
         found = [self._known.get(_key(example, decoding, copy)) for copy in range(copies)]
         whole = [answer for answer in found if answer is not None]
         return whole if len(whole) == copies else None
 
     def keep(self, examples: Sequence[Example], decoding: Decoding, answers: Sequence[Answer]) -> None:
-        """Add the answers of some examples, as many to each."""
+        """Add the answers to some examples, the same number for each."""
         copies = len(answers) // len(examples)
         new = {
             _key(example, decoding, copy): answers[i * copies + copy]
@@ -66,7 +66,7 @@ class BaseAnswers:
                 stream.write(lines.encode())
             _forget_oldest(self.path.parent)
         except OSError as error:
-            logger.warning("The base's answers could not be kept for other runs (%s): the job goes on.", error)
+            logger.warning("The base model's answers could not be cached (%s). The job continues.", error)
 
 
 def _read(path: Path) -> dict[str, Answer]:
@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, Answer]:
             key, fields = json.loads(line)
             found[key] = Answer(**fields | {"ids": tuple(fields["ids"])})
         except (ValueError, TypeError, KeyError):
-            continue  # another run was ended while it wrote this line
+            continue  # another run was killed while it wrote this line
     return found
 
 
@@ -99,7 +99,7 @@ def _digest(content: bytes) -> str:
 
 
 def _weights(model: Any, config: ModelConfig) -> Any:
-    """Return what identifies the weights: the commit on the hub, or the files of a folder."""
+    """Return what identifies the weights: the commit on the hub or the files of a folder."""
     place = loading.location(config)
     if not paths.is_dir(place):
         return loading.commit_of(model.config)

@@ -1,4 +1,4 @@
-"""Baselines that show what the image contributes: a blank image, another example's image, or no model at all."""
+"""Baselines that show what images contribute: blank images, images of other examples, or no model at all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainer.datasets.images import encode_png
 Baseline = Literal["blind", "shuffled", "majority"]
 GREY = (128, 128, 128)
 TYPE_WORDS = 3
-"""Number of words at the beginning of a question that make its type, as in `how many red`."""
+"""Number of words at the beginning of a question that define its type, as in `how many red`."""
 
 
 @dataclass(frozen=True)
 class Blank:
-    """A grey picture of another's size."""
+    """A grey image with the size of another."""
 
     original: Picture
 
@@ -37,11 +37,11 @@ class Blank:
 
 
 def seen(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example]:
-    """Return the examples as the model is shown them, in order."""
+    """Return the examples as they are shown to the model, in order."""
     if baseline == "blind":
         return [replace(e, pictures=tuple(Blank(picture) for picture in e.pictures)) for e in examples]
     if baseline == "shuffled":
-        # One cycle through all examples: none keeps its own picture, unless it has the only one.
+        # One cycle through all examples: none keeps its own image, unless there is only one.
         order = np.random.default_rng(0).permutation(len(examples))
         others = dict(zip(order, np.roll(order, 1), strict=True))
         return [replace(e, pictures=examples[others[i]].pictures) for i, e in enumerate(examples)]
@@ -49,16 +49,16 @@ def seen(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example
 
 
 def question_type(question: str) -> str:
-    """Return the first words of a question, in lower case."""
+    """Return the first words of a question in lower case."""
     return " ".join(question.lower().split()[:TYPE_WORDS])
 
 
 def majority(train: Sequence[Example], questions: Sequence[str]) -> list[int]:
-    """Return, for each question, the most frequent answer of its type in `train`, or of all if the type is new."""
+    """Return for each question the most frequent answer to its type in `train`, or to all questions for a new type."""
     by_type: dict[str, Counter[int]] = defaultdict(Counter)
     for example in train:
         by_type[question_type(example.question)][example.answer] += 1
     overall = sum(by_type.values(), Counter[int]())
     answers = (by_type.get(question_type(question)) or overall for question in questions)
-    # The smallest of equally frequent answers: the choice must not depend on the order of `train`.
+    # The smallest of equally frequent answers, so that the choice does not depend on the order of `train`.
     return [min(count, key=lambda answer: (-count[answer], answer)) for count in answers]

@@ -1,7 +1,7 @@
-"""Decoding rules of training, probe and evaluation: every option is set here, none by the model's files.
+"""Decoding options of training, probes and evaluation. All are set here, and none by the model's files.
 
-What a `generation_config.json` or a `config.json` recommends is ignored during our own generation; only the tokens that
-end a turn are taken from there, because the model knows no others.
+Recommendations in `generation_config.json` or `config.json` are ignored, except for the tokens that end a turn, because
+the model knows no others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from trainer.models import chat_template
 from trainer.patches.generation_defaults import base_of
 
 NEUTRAL: dict[str, Any] = {
-    # A completion is as long as the policy makes it, up to the run's token limit.
+    # Length is up to the policy, within the run's token limit.
     "min_length": 0,
     "min_new_tokens": None,
     "max_time": None,
@@ -49,7 +49,7 @@ NEUTRAL: dict[str, Any] = {
     "renormalize_logits": False,
     "remove_invalid_values": False,
 }
-"""Options that can change the generated tokens, with the value at which they do not."""
+"""Options that can change the generated tokens, with their neutral values."""
 WHOLE_DISTRIBUTION: dict[str, Any] = {
     "top_k": 0,
     "top_p": 1.0,
@@ -59,7 +59,7 @@ WHOLE_DISTRIBUTION: dict[str, Any] = {
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
 }
-"""Sampling options that cut a distribution's tail, with the value at which they do not."""
+"""Sampling options that cut the tail of a distribution, with their neutral values."""
 WITHOUT_EFFECT = (
     *("max_length", "use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size"),
     *("compile_config", "disable_compile", "continuous_batching_config", "low_memory"),
@@ -68,13 +68,13 @@ WITHOUT_EFFECT = (
     *("assistant_confidence_threshold", "max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind"),
     *("assistant_ensemble_weight", "speculation_type", "transformers_version", "_from_model_config"),
 )
-"""Fields that decide how a text is computed or returned, or that only matter to options in `NEUTRAL`."""
+"""Fields that decide how a text is computed or returned, or that only affect options in `NEUTRAL`."""
 SET_BY_US = ("max_new_tokens", "do_sample", "temperature", "eos_token_id", "pad_token_id", "suppress_tokens")
-"""Fields whose value depends on the run or its model."""
+"""Fields that depend on the run or its model."""
 
 
 def end_ids(model: Any, processor: Any) -> set[int]:
-    """Return the tokens that end a completion: the model's, the tokenizer's, and the one that ends a turn."""
+    """Return the tokens that end a completion: the model's, the tokenizer's, and that which ends a turn."""
     declared = base_of(model).generation_config.eos_token_id
     ids = declared if isinstance(declared, list | tuple) else [declared]
     turn = chat_template.read(processor).end_id(processor.tokenizer)
@@ -82,15 +82,15 @@ def end_ids(model: Any, processor: Any) -> set[int]:
 
 
 def placeholder_ids(model: Any) -> list[int]:
-    """Return the tokens that stand for image features: a completion with one could not be fed back to the model."""
+    """Return the placeholder tokens of images, because a completion with one could not be fed back to the model."""
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     return sorted({i for i in (getattr(model.config, name, None) for name in names) if i is not None})
 
 
 def options(model: Any, processor: Any, *, sampled: bool = False) -> dict[str, Any]:
-    """Return the GenerationConfig arguments shared by training and evaluation; options left out are neutral.
+    """Return the GenerationConfig arguments shared by training and evaluation; absent options are neutral.
 
-    `sampled` adds those for sampling by transformers; evaluation samples with its own noise.
+    `sampled` adds those for sampling with transformers; evaluation samples with its own noise.
     """
     neutral = NEUTRAL | (WHOLE_DISTRIBUTION if sampled else {})
     return {
@@ -102,7 +102,7 @@ def options(model: Any, processor: Any, *, sampled: bool = False) -> dict[str, A
 
 
 def rules(model: Any, processor: Any) -> dict[str, Any]:
-    """Return the rules as an evaluation's condition, with tokens as texts: related models number them differently."""
+    """Return the options as an evaluation's condition, with tokens as text: related models number them differently."""
     words = processor.tokenizer.convert_ids_to_tokens
     return {
         **NEUTRAL,

@@ -1,6 +1,6 @@
-"""Embedding job: compute the vectors of a run's evaluation answers, and of the references they are compared with.
+"""Embed a run's evaluation answers and the references with which they are compared.
 
-Each text is embedded once for each encoder. An interrupted job continues where it stopped.
+Each text is embedded once per encoder. An interrupted job continues where it stopped.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from trainer.spec.config import EvaluationConfig
 from trainer.spec.errors import Stopped
 
 BATCH = 64
-"""Texts embedded between two checks for a stop."""
+"""Texts embedded between checks for a stop request."""
 
 
 def run_job(store: Store, job_id: int) -> None:
-    """Execute a job of kind `embed`. Raises Stopped after the batch in which a stop was requested."""
+    """Run a job of kind `embed`. Raises Stopped after the batch in which a stop was requested."""
     job = next(job for job in list_jobs(store, open_only=True) if job.id == job_id)
     say(store, job_id, "loading the sentence encoder")
     encoder = Encoder(str(job.arguments.get("encoder") or EvaluationConfig().encoder))
     encoder_id = use_encoder(store, encoder.name, encoder.version, encoder.dimension)
     say(store, job_id, "reading the traces")
     texts = list(dict.fromkeys(texts_of(store, job.run_id)))
-    # Whole traces come first, so that a page has figures early; texts of similar length make the cheapest batches.
+    # Whole traces come first, so that pages can show results early; texts of similar length make the cheapest batches.
     missing = embeddings.missing(store, encoder_id, texts)
     say(store, job_id, "embedding texts")
     done = len(texts) - len(missing)
@@ -44,9 +44,9 @@ def run_job(store: Store, job_id: int) -> None:
 
 
 def texts_of(store: Store, run_id: int) -> Iterator[str]:
-    """Yield a run's answers and its examples' references, shortest first; then the sentences of both.
+    """Yield a run's answers and its examples' references, shortest first, and then the sentences of both.
 
-    Sentences of sampled predictions are left out, since no page aligns them.
+    Sentences of sampled predictions are left out, because no page aligns them.
     """
     found = said(store, [run_id])
     bodies = [wording.said(text, think) for text, think in zip(found.text, found.think, strict=True)]

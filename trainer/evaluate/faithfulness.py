@@ -1,6 +1,6 @@
-"""Test faithfulness of the reasoning: ask again with an altered think body, and count how often the answer changes.
+"""Test the faithfulness of reasoning: ask again with an altered think body, and count how often the answer changes.
 
-An answer that does not follow an altered think body was not derived from it. Each alteration is stored as its own
+An answer that does not follow an altered think body was not derived from it. Each alteration is stored as an
 evaluation.
 """
 
@@ -36,11 +36,11 @@ def probe(
     benchmark: str,
     pause: Callable[[], None],
 ) -> None:
-    """Answer all examples, then the well-formed ones again after each of `ALTERATIONS`.
+    """Answer all examples, then those with well-formed answers again after each of `ALTERATIONS`.
 
-    Figures: `n`, `changed` (share of changed answers) with its 95 % interval, and `followed` (share of answers equal to
-    the number that the altered reasoning ends on). `pause` is called after each batch. Raises TrainerError if no answer
-    is well-formed.
+    Metrics: `n`, `changed` (share of changed answers) with its 95 % interval, and `followed` (share of answers equal to
+    the last number in the altered reasoning). `pause` is called after each batch. Raises TrainerError if no answer is
+    well-formed.
     """
     kept, thinks, before = _answered(harness, examples, pause)
     ids = store_examples(store, kept)
@@ -72,7 +72,7 @@ def probe(
 def _answered(
     harness: Harness, examples: Sequence[Example], pause: Callable[[], None]
 ) -> tuple[list[Example], list[str], list[int]]:
-    """Return the examples with a well-formed greedy completion and an answer, their think bodies and their answers."""
+    """Return the examples with a well-formed greedy completion and an answer, with their think bodies and answers."""
     found: list[tuple[Example, str, int]] = []
     for indices, answers in harness.batches(examples, harness.decoding, 1):
         for i, answer in zip(indices, answers, strict=True):
@@ -82,7 +82,7 @@ def _answered(
         pause()
     if not found:
         raise TrainerError(
-            "data", "No completion is well-formed: there is no thinking to alter. Train the model first."
+            "data", "No completion is well-formed, so there is no reasoning to alter. Train the model first."
         )
     kept, thinks, before = zip(*found, strict=True)
     return list(kept), list(thinks), list(before)
@@ -97,12 +97,12 @@ def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[st
     if name == "count edited":
         return [edited(think) for think in thinks]
     order = np.random.default_rng(0).permutation(len(thinks)).tolist()
-    # Another example's thinking that led to another answer, if there is one.
+    # Another example's reasoning with a different answer, if there is one.
     return [next((thinks[j] for j in order if answers[j] != answer), thinks[order[0]]) for answer in answers]
 
 
 def edited(think: str) -> str:
-    """Return the thinking with its last number increased by one, or unchanged if it states no number."""
+    """Return the reasoning with its last number increased by one; unchanged if it has no number."""
     found = list(NUMBER.finditer(think))
     if not found:
         return think

@@ -1,4 +1,4 @@
-"""Generate a model's answers to examples: greedy or sampled, batched, leaving the training random state unchanged."""
+"""Generate a model's answers to examples, greedy or sampled, in batches, without changing the random state."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from trainer.spec.prompt import Style
 
 @dataclass(frozen=True)
 class Decoding:
-    """How completions are generated; rows are comparable if these are equal."""
+    """How completions are generated; those with equal settings are comparable."""
 
     max_tokens: int
     temperature: float | None = None
-    """None means greedy."""
+    """None for greedy decoding."""
     seed: int = 0
     forced_prefix: str = ""
-    """Text that every completion is made to begin with; part of the stored text."""
+    """Text with which every completion is forced to begin; part of the stored text."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A completion: its text, its token ids (end token included), and whether it was cut off."""
+    """A completion: its text, its token ids (including the end token), and whether it was cut off."""
 
     text: str
-    """Includes the forced prefix, or what the chat template has opened."""
+    """Includes the forced prefix, or the opening that the chat template adds."""
     ids: tuple[int, ...]
     truncated: bool
     seconds: float
@@ -47,7 +47,7 @@ class Answer:
 
 @contextmanager
 def inference(model: Any) -> Iterator[None]:
-    """Switch to evaluation mode without gradients; mode and random state are restored afterwards."""
+    """Switch to evaluation mode without gradients, and restore mode and random state afterwards."""
     was_training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
@@ -59,7 +59,7 @@ def inference(model: Any) -> Iterator[None]:
 
 
 def render(processor: Any, example: Example, style: Style, instruction: str | None, forced_prefix: str = "") -> str:
-    """Return the text that the model continues, with image placeholders not yet expanded."""
+    """Return the text that the model continues, with image placeholders that are not expanded yet."""
     conversation = prompt.messages(example.question, style, images=len(example.pictures), instruction=instruction)
     text = chat_template.render(processor, conversation)
     if not forced_prefix:
@@ -69,14 +69,14 @@ def render(processor: Any, example: Example, style: Style, instruction: str | No
 
 
 def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> Any:
-    """Return a batch's model inputs (a BatchFeature), padded on the left; texts are those of `render`."""
+    """Return a batch's model inputs (a BatchFeature), padded on the left, for texts from `render`."""
     read = {i: list(example.images) for i, example in {id(e): e for e in examples}.items()}
     images = [read[id(example)] for example in examples]
     return processor(text=list(texts), images=images, padding=True, padding_side="left", return_tensors="pt")
 
 
 def decode(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
-    """Return the text of a completion's token ids, without the end token; other special tokens stay visible."""
+    """Decode a completion's token ids without the end token; other special tokens stay visible."""
     kept = list(ids)
     while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
         kept.pop()
@@ -95,9 +95,9 @@ def answers(
     copies: int = 1,
     prefixes: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, list[Answer]]]:
-    """Yield (index of the first example, `copies` answers for each example of a batch), in order.
+    """Yield (index of the first example, `copies` answers per example) for each batch, in order.
 
-    `prefixes` has one forced prefix for each example, in place of the decoding's.
+    `prefixes` has one forced prefix per example, in place of the decoding's.
     """
     for first in range(0, len(examples), batch_size):
         part = slice(first, first + batch_size)
@@ -111,7 +111,7 @@ def answers(
 
 
 class _Task(NamedTuple):
-    """An answer to generate: its beginning, and the seed of its noise if it is sampled."""
+    """An answer to generate: its beginning and, if it is sampled, the seed of its noise."""
 
     example: Example
     prefix: str
@@ -119,9 +119,9 @@ class _Task(NamedTuple):
 
 
 class Noise(LogitsProcessor):
-    """Turns greedy decoding into sampling: the argmax of logits plus Gumbel noise is a draw from their softmax.
+    """Turns greedy decoding into sampling: the argmax of logits plus Gumbel noise is a sample from their softmax.
 
-    Each row has noise from its own seed, so that its sample does not depend on the other rows of the batch.
+    Each row has noise from its own seed, so that its sample does not depend on the other rows in the batch.
     """
 
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
@@ -129,7 +129,7 @@ class Noise(LogitsProcessor):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget the other rows, which have left the batch."""
+        """Keep only these rows; the others have left the batch."""
         self.generators = [self.generators[row] for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -193,9 +193,9 @@ def token_statistics(
     reference: Callable[[], AbstractContextManager[None]] | None,
     batch_size: int,
 ) -> TokenStatistics:
-    """Return entropy and KL on completions given as token ids; inside `reference` the model is the KL reference.
+    """Return entropy and KL on completions given as token ids; within `reference`, the model is the KL reference.
 
-    Log-probabilities over the vocabulary are held for `batch_size` completions at once.
+    Log-probabilities over the vocabulary are in memory for `batch_size` completions at a time.
     """
     entropy = divergence = 0.0
     for first in range(0, len(examples), batch_size):
@@ -217,7 +217,7 @@ def token_statistics(
 def continued(
     model: Any, processor: Any, prompts: Any, completions: Sequence[Sequence[int]]
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """Return model inputs of prompts with their completions, the completion tokens, and a mask of those not padding."""
+    """Return model inputs for prompts with completions, the completion tokens, and a mask without padding."""
     width = max(len(ids) for ids in completions)
     pad = processor.tokenizer.pad_token_id
     tokens = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in completions])
@@ -233,7 +233,7 @@ def continued(
 
 
 def token_logps(model: Any, inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each completion token's log-probability and the entropy of its distribution, both of shape (B, T)."""
+    """Return the log-probability of each completion token and the entropy of its distribution, both of shape (B, T)."""
     logits = model(**inputs, logits_to_keep=tokens.shape[1] + 1).logits[:, :-1].float()
     logps = logits.log_softmax(-1)
     return logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1), -(logps.exp() * logps).sum(-1)

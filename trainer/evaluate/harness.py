@@ -1,7 +1,7 @@
-"""The evaluation harness: a model with every setting that must be equal for two evaluations to be comparable.
+"""The evaluation harness: a model with all settings that must be equal for evaluations to be comparable.
 
-In float32, answers depend neither on the batch size nor on the order of examples. In 16 bits a tie of two tokens may be
-broken otherwise in another batch; `python -m benchmarks.gpu --part 'answers by batch size'` counts that.
+In float32, answers do not depend on the batch size or the order of examples. In 16-bit precision, ties between tokens
+may be broken differently in another batch; `python -m benchmarks.gpu --part 'answers by batch size'` counts that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.spec.similarity import compared_text
 
 @dataclass(frozen=True)
 class Harness:
-    """A model with every setting that must be equal for two evaluations to be comparable."""
+    """A model with all settings that must be equal for evaluations to be comparable."""
 
     model: Any
     processor: Any
@@ -37,14 +37,14 @@ class Harness:
     encoder: Encoder | None
     decoding: Decoding
     start: Path | None = None
-    """Folder of the adapter that the run started from; None if it started from the base."""
+    """Folder of the adapter from which the run started; None if it started from the base."""
     kept: BaseAnswers | None = None
-    """What the model, while it is the base, has answered in earlier runs."""
+    """Cached answers of the base model from earlier runs."""
     logged: dict[str, list[float]] = field(default_factory=dict)
-    """Values that rewards have logged through `log_metric`."""
+    """Values that rewards have logged with `log_metric`."""
 
     def conditions(self, example: Example) -> dict[str, Any]:
-        """Return what must agree for a comparison, determined from one rendered example."""
+        """Return the conditions that must agree for a comparison, determined from one rendered example."""
         pixels = pixel_settings(self.processor)
         rendered = generation.render(self.processor, example, self.config.style, self.config.instruction)
         template = rendered.replace(prompt.plain(example.question), "{question}")
@@ -59,16 +59,16 @@ class Harness:
         }
 
     def as_started(self) -> AbstractContextManager[None]:
-        """Turn the model temporarily into the policy that the run started from; it must be a PEFT model."""
+        """Temporarily turn the model, which must be a PEFT model, into the run's initial policy."""
         return adapters.as_started(self.model, self.start)
 
     @property
     def sampling(self) -> Decoding:
-        """Decoding of sampled answers, next to the harness's greedy one."""
+        """Decoding of sampled answers, in addition to greedy ones."""
         return replace(self.decoding, temperature=1.0)
 
     def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
-        """Return `copies` answers for each example."""
+        """Return `copies` answers per example."""
         found: dict[int, list[Answer]] = {}
         for indices, answers in self.batches(examples, decoding, copies):
             for place, i in enumerate(indices):
@@ -78,9 +78,9 @@ class Harness:
     def batches(
         self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None = None
     ) -> Iterator[tuple[list[int], list[Answer]]]:
-        """Yield the indices of a batch's examples and `copies` answers for each, short questions first.
+        """Yield the indices of a batch's examples with `copies` answers each, short questions first.
 
-        `prefixes` has one forced prefix for each example, in place of the decoding's.
+        `prefixes` has one forced prefix per example, in place of the decoding's.
         """
         left = list(range(len(examples)))
         if self.kept is not None and prefixes is None:
@@ -121,7 +121,7 @@ class Harness:
         *,
         step: int,
     ) -> list[PredictionRow]:
-        """Return a scored prediction for each answer, under the weights after `step` updates."""
+        """Return a scored prediction for each answer with the weights after `step` updates."""
         texts = [answer.text for answer in answers]
         components = scoring.score(texts, examples, self.rewards, lambda: self._handed(examples, answers, step))
         weights = {reward.name: reward.weight for reward in self.rewards}
@@ -156,7 +156,7 @@ class Harness:
         )
 
     def take_logged(self) -> dict[str, float]:
-        """Return the mean of each metric that rewards have logged since the last call."""
+        """Return the means of metrics that rewards have logged since the last call."""
         found = {name: sum(values) / len(values) for name, values in self.logged.items()}
         self.logged.clear()
         return found
@@ -174,7 +174,7 @@ class Harness:
 
 
 def pixel_settings(processor: Any) -> dict[str, Any]:
-    """Return the image settings that change what the model sees."""
+    """Return the image settings that affect what the model sees."""
     image_processor = processor.image_processor
     names = ("size", "max_image_size", "min_pixels", "max_pixels", "do_image_splitting", "do_resize", "image_mean")
     found = {name: getattr(image_processor, name, None) for name in names}
@@ -192,7 +192,7 @@ def harness_for(
     prefix: str = "",
     start: Path | None = None,
 ) -> Harness:
-    """Return the harness of a run; `prefix` is the forced beginning of completions, `start` as in `Harness`.
+    """Return a run's harness; `prefix` is the forced beginning of completions, and `start` is that of `Harness`.
 
     Raises TrainerError if the model's chat template makes an answer in the run's style impossible.
     """

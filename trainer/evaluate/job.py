@@ -1,4 +1,4 @@
-"""Run one evaluation, of a run's checkpoint or of an untrained model, from a job's arguments to the stored figures."""
+"""Run an evaluation job on a run's checkpoint or an untrained model, and store its metrics."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from trainer.spec.rewards import build
 
 
 def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: dict[str, Any]) -> None:
-    """Run an evaluation; `arguments` may hold those of `trainer.launch.evaluate`.
+    """Run an evaluation; `arguments` may have those of `trainer.launch.evaluate`.
 
-    Raises Stopped after the batch in which a stop was requested; the same arguments then continue from there.
+    Raises Stopped after the batch in which a stop was requested; another call with the same arguments continues there.
     """
     set_seed(config.seed)
     asked = benchmark.find(config, arguments)
@@ -57,7 +57,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         folder, step = found.path, found.step
     model = adapters.with_adapter(base, config.lora, folder) if folder else base.model
     if arguments.get("thinking") and config.style != "cot":
-        raise TrainerError("config", "A run of style direct has no thinking to alter: choose one of style cot.")
+        raise TrainerError("config", "A run of style direct has no reasoning to alter. Choose a run of style cot.")
     encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
     rewards = tuple(build(config, encoder))
     harness = harness_for(config, model, base.processor, rewards, encoder, str(arguments.get("forced_prefix") or ""))
@@ -97,11 +97,11 @@ def _baseline(name: str | None) -> Baseline | None:
     for known in get_args(Baseline):
         if name == known:
             return known
-    raise TrainerError("config", f"There is no baseline {name!r}. Choose one of {', '.join(get_args(Baseline))}.")
+    raise TrainerError("config", f"Unknown baseline {name!r}. Choose one of {', '.join(get_args(Baseline))}.")
 
 
 def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: list[Example], asked: Benchmark) -> None:
-    """Store as predictions the most frequent answer to training questions of the same type."""
+    """Store the most frequent answer to training questions of the same type as predictions."""
     train = datasets.load_role(config.data, "train", config.data.train_examples)
     answers = baselines.majority(train, [example.question for example in examples])
     ids = store_examples(store, examples)

@@ -1,4 +1,4 @@
-"""Compute an evaluation's figures from its predictions. Pure functions."""
+"""Compute an evaluation's metrics from its predictions. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from trainer.spec.similarity import close_share
 from trainer.spec.statistics import majority_at_k, pass_at_k, wilson
 
 RELAXED = 0.05
-"""Relative error up to which `relaxed` counts an answer as right, as CountQA does (arXiv 2508.06585)."""
+"""Relative error up to which `relaxed` counts an answer as right, as in CountQA (arXiv 2508.06585)."""
 _INTEGER = re.compile(r"[0-9]{1,9}")
 NUMBER = re.compile(rf"\b(?:[0-9]{{1,9}}|{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 """A number as digits or as a word."""
 
 
 def lenient_answer(text: str) -> int | None:
-    """Return the last integer in the text: what a cold base may mean."""
+    """Return the last integer in the text, which an untrained base may mean as its answer."""
     found = _INTEGER.findall(text)
     return int(found[-1]) if found else None
 
 
 def concluded(think: str) -> int | None:
-    """Return the last number that the thinking states, as digits (including a step's number) or as a word."""
+    """Return the last number in the reasoning, in digits (including a step's number) or as a word."""
     found = NUMBER.findall(think)
     if not found:
         return None
@@ -39,12 +39,12 @@ def concluded(think: str) -> int | None:
 def summarize(
     rows: Sequence[PredictionRow], truths: Sequence[int], difficulties: Sequence[str | None] | None = None
 ) -> dict[str, Any]:
-    """Return figures of greedy predictions; `truths` and `difficulties` are in the order of `rows`.
+    """Return metrics of greedy predictions; `truths` and `difficulties` are in the order of `rows`.
 
-    Errors (`mean_absolute_error`, `rmse`) are over answered examples, shares over all. `steps_equal_count`: among
-    right, well-formed traces with numbered steps, the share whose number of steps equals the count (None without such
-    traces). `consistent`: among well-formed traces whose thinking states a number, the share that answers with the last
-    one. `by_count` and `by_difficulty` hold [right, n].
+    Errors (`mean_absolute_error`, `rmse`) are over answered examples, shares over all examples. `steps_equal_count`:
+    among right, well-formed traces with numbered steps, the share whose number of steps equals the count (None without
+    such traces). `consistent`: among well-formed traces whose reasoning has a number, the share that answers with the
+    last one. `by_count` and `by_difficulty` have [right, n].
     """
     n = len(rows)
     right = [bool(row.correct) for row in rows]
@@ -81,7 +81,7 @@ def summarize(
 
 
 def similarity_figures(rows: Sequence[PredictionRow]) -> dict[str, float | int | None]:
-    """Return mean cosine and share of close ones, over all rows with a reference and over the well-formed ones."""
+    """Return mean cosine and share of close texts, over all rows with a reference and over well-formed ones."""
     everyone = [row.similarity for row in rows if row.similarity is not None]
     sound = [row.similarity for row in rows if row.similarity is not None and row.wellformed]
     if not everyone:
@@ -95,9 +95,9 @@ def similarity_figures(rows: Sequence[PredictionRow]) -> dict[str, float | int |
 
 
 def sampled_figures(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dict[str, float]:
-    """Return `pass@k` for k of 1, 2, 4, … and K, and `maj@k` for those above 1, of K samples an example.
+    """Return `pass@k` for k of 1, 2, 4, … and K, and `maj@k` for those above 1, from K samples per example.
 
-    Both are unbiased: means over all subsets of k samples. Rows of one example are adjacent; `truths` is in the order
+    Both are unbiased means over all subsets of k samples. Rows of one example are adjacent; `truths` is in the order
     of `rows`.
     """
     numbered = zip(rows, truths, strict=True)
@@ -123,7 +123,7 @@ def _share_within(rows: Sequence[PredictionRow], truths: Sequence[int], allowed:
 
 
 def _tally(right: Sequence[bool], keys: Sequence[int | str]) -> dict[str, list[int]]:
-    """Return [right, n] by key, in the keys' order."""
+    """Return [right, n] by key, sorted by key."""
     found: dict[str, list[int]] = {str(key): [0, 0] for key in sorted(set(keys))}
     for is_right, key in zip(right, keys, strict=True):
         found[str(key)][0] += is_right

@@ -1,4 +1,4 @@
-"""Record what makes a run reproducible: versions, device, commits, resolved prompt, and the user's own files."""
+"""Record what makes a run reproducible: versions, device, commits, the resolved prompt, and the user's own files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def config_of(run: RunDetail) -> RunConfig:
 def describe(
     store: Store, run_id: int, base: Base, harness: Harness, rewards: Sequence[Reward], example: Example, **facts: Any
 ) -> None:
-    """Write environment, prompt and sources to the run; `facts` are added to the environment."""
+    """Store environment, prompt and sources with the run; `facts` are added to the environment."""
     config = harness.config
     describe_run(
         store,
@@ -65,7 +65,7 @@ def describe(
 
 
 def _sources(config: RunConfig, rewards: Sequence[Reward]) -> dict[str, Any]:
-    """Return the user's own files that the run uses, with the files beside them that they import."""
+    """Return the user's own files that the run uses, with the user's files that they import."""
     found: dict[str, Any] = {
         r.name: {"source": r.source, "sha256": r.sha256, "helpers": dict(r.helpers)} for r in rewards if r.is_own
     }
@@ -76,12 +76,12 @@ def _sources(config: RunConfig, rewards: Sequence[Reward]) -> dict[str, Any]:
 
 
 def add_facts(store: Store, run_id: int, **facts: Any) -> None:
-    """Add to the run's environment what is only known at its end."""
+    """Add facts to the run's environment that are only known at its end."""
     describe_run(store, run_id, environment=get_run(store, run_id).environment | facts)
 
 
 def git_commit() -> str | None:
-    """Return the commit of the trainer's own source, if it is a git checkout."""
+    """Return the commit of the trainer's source, if it is a git checkout."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"],

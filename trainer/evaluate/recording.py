@@ -1,6 +1,6 @@
-"""Evaluate and store predictions batch by batch: the probe, the validation split, or a benchmark.
+"""Evaluate on probe examples, the validation split or a benchmark, and store predictions batch by batch.
 
-Every method and checkpoint is evaluated by the same functions; an interrupted evaluation continues where it stopped.
+All methods and checkpoints are evaluated by the same functions. An interrupted evaluation continues where it stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.spec import prompt
 from trainer.spec.similarity import ceiling_examples, close_share, floor
 
 LOGGED = "logged/"
-"""Prefix of figures that a user's reward has logged."""
+"""Prefix of metrics that a user's reward has logged."""
 
 
 def evaluate(
@@ -42,11 +42,11 @@ def evaluate(
     pause: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Store greedy predictions of all examples and `samples` sampled ones each; return the figures of `metrics`.
+    """Store a greedy prediction and `samples` sampled ones per example; return the evaluation's metrics.
 
     An interrupted evaluation with the same run, step, benchmark, conditions and examples is continued. `baseline`
-    changes what the model sees, never what is stored as the example. `pause` is called after each stored batch and may
-    raise, for example Stopped; `progress` is told how many of how many answers are there.
+    changes what the model sees, but not the stored example. `pause` is called after each stored batch and may raise,
+    for example Stopped. `progress` is called with the numbers of stored and all answers.
     """
     ids = store_examples(store, examples)
     conditions = _conditions(harness, examples[0], samples)
@@ -89,7 +89,7 @@ def _conditions(harness: Harness, example: Example, samples: int) -> dict[str, A
 
 
 def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int, Example]) -> dict[str, Any]:
-    """Return the figures of all stored predictions, including those from before an interruption."""
+    """Return the metrics of all stored predictions, including those from before an interruption."""
     rows = list(iter_predictions_of(store, evaluation))
     greedy = [row for row in rows if row.sample == 0]
     sampled = [row for row in rows if row.sample]
@@ -111,7 +111,7 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Return floor (references of other examples) and ceiling (a second annotator's references), as far as known."""
+    """Return floor (references of other examples) and ceiling (a second annotator's references), if known."""
     known = [example for example in examples if example.reference]
     references = [example.reference or "" for example in known]
     found: dict[str, float | None] = {}
@@ -128,10 +128,10 @@ def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str
 def probe(
     store: Store, run_id: int, harness: Harness, examples: Sequence[Example], *, step: int
 ) -> dict[str, float | None]:
-    """Answer a few validation examples, greedily plus K samples, scored by every reward; return `probe/...` metrics.
+    """Answer a few validation examples, greedily and with K samples, and score all rewards; return `probe/...` metrics.
 
-    Entropy is measured on the model's own samples and, separately, on the references; KL (k3) is to the policy that the
-    run started from.
+    Entropy is measured on the model's own samples and separately on the references. KL (k3) is to the run's initial
+    policy.
     """
     settings = harness.config.evaluation
     ids = store_examples(store, examples)

@@ -1,6 +1,6 @@
-"""Build TRL's reward arguments for answers that TRL did not sample: a probe's, a validation's, a test's.
+"""Build TRL's reward arguments for answers that TRL did not sample, such as those of probes, validations and tests.
 
-They are made with TRL's own functions; `tests/training/test_trl_contract.py` checks that both are the same.
+They are made with TRL's own functions; `tests/training/test_trl_contract.py` checks that they equal TRL's.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def arguments(
     step: int,
     log_metric: LogMetric,
 ) -> dict[str, Any]:
-    """Return the arguments by name, one entry an answer in each column; `step` is the number of updates so far.
+    """Return the arguments by name, with one entry per answer in each column; `step` is the number of updates so far.
 
-    The forced prefix is part of a completion's text, but not of its ids.
+    The forced prefix is part of a completion's text but not of its ids.
     """
     pictures = {id(example): list(example.images) for example in examples}
     images = [pictures[id(example)] for example in examples]
@@ -56,7 +56,7 @@ def _asked(example: Example, config: RunConfig) -> list[dict[str, Any]]:
 
 
 def _messages(processor: Any, config: RunConfig, example: Example, answer: Answer) -> list[dict[str, Any]]:
-    """Return the conversation that TRL makes of a completion's ids."""
+    """Return the conversation that TRL makes from a completion's ids."""
     tokenizer, ids = processor.tokenizer, list(answer.ids)
     if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:
         message = {"role": "assistant", "content": processor.batch_decode([ids], skip_special_tokens=True)[0]}

@@ -1,6 +1,6 @@
-"""Try out users' rewards once before a model is loaded, in a separate process.
+"""Try users' rewards once in a separate process before the model is loaded.
 
-They are called on a correct and on an empty completion of a real example: their errors show within seconds, and side
+They are called with a correct and an empty completion for a real example, so that errors show within seconds and side
 effects stay in that process, `python -m trainer.evaluate.reward_trial FOLDER`.
 """
 
@@ -26,17 +26,17 @@ from trainer.spec.own_reward import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 900
-"""Seconds: a function may load a model of its own at its first call."""
+"""Time limit in seconds; a function may load its own model at its first call."""
 OPT_OUT = "set try_rewards to false"
 THINKING = "I look at the picture and count."
 """Replaces a missing reference in the correct completion."""
 
 
 def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] = lambda: None) -> int:
-    """Call the run's own rewards on `example`, and return their number; 0 if `try_rewards` is off.
+    """Call the user's rewards with `example` and return their number; 0 if `try_rewards` is off.
 
-    `pause` is called now and then and may raise. Raises TrainerError or ConfigError with the fault of the first
-    function that has one.
+    `pause` is called regularly and may raise. Raises TrainerError or ConfigError with the error of the first function
+    that has one.
     """
     own = [reward for reward in config.paid if ".py:" in reward.name]
     if not own or not config.try_rewards:
@@ -51,7 +51,7 @@ def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] =
 
 
 def _run(folder: Path, names: str, pause: Callable[[], None]) -> None:
-    # What the functions print must not get into a report on standard output.
+    # The functions' output must not be mixed with a report on standard output.
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, str(folder)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2
     )
@@ -69,11 +69,11 @@ def _run(folder: Path, names: str, pause: Callable[[], None]) -> None:
     if code is None:
         raise TrainerError(
             "reward",
-            f"rewards: {names} did not return in {PATIENCE_SECONDS // 60} minutes. Correct it, or {OPT_OUT}.",
+            f"rewards: {names} did not return within {PATIENCE_SECONDS // 60} minutes. Fix it, or {OPT_OUT}.",
         )
     if not Path(folder, "outcome.json").exists():
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        raise TrainerError("reward", f"rewards: {names} ended its process {how}. Correct it, or {OPT_OUT}.")
+        raise TrainerError("reward", f"rewards: {names} ended its process {how}. Fix it, or {OPT_OUT}.")
 
 
 def _packed(example: Example) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _write(path: Path, value: Any) -> None:
 
 
 def main(folder: Path) -> None:
-    """Read the request in a folder and write the fault beside it, empty if there is none."""
+    """Read the request in a folder and write the error, or an empty file, next to it."""
     outcome: dict[str, str] = {}
     try:
         request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def main(folder: Path) -> None:
 
 def _try(config: RunConfig, example: Example) -> None:
     own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
-    # Only now, since it takes seconds: a file that cannot be imported is reported at once.
+    # Imported late, because it takes seconds: a file that cannot be imported is reported at once.
     from trainer.evaluate import reward_arguments
     from trainer.evaluate.generation import Answer
     from trainer.models import chat_template, loading

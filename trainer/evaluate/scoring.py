@@ -1,4 +1,4 @@
-"""Score texts by reward functions, in training and in evaluation alike."""
+"""Score texts with reward functions, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.spec.rewards import Reward
 
 
 def reward_columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
-    """Return the dataset columns that reward functions may read, one entry a completion."""
+    """Return the dataset columns that reward functions may read, with one entry per completion."""
     return {
         "answer": [example.answer for example in examples],
         "reference": [example.reference for example in examples],
@@ -25,7 +25,7 @@ def score(
     rewards: Sequence[Reward],
     handed: Callable[[], Mapping[str, Any]] = dict,
 ) -> list[dict[str, float | None]]:
-    """Return every reward component's raw value for each text; `handed` builds the arguments of the user's rewards."""
+    """Return every component's unweighted value for each text; `handed` builds arguments for the user's rewards."""
     columns = reward_columns(examples)
     by_trl = handed() if any(reward.is_own for reward in rewards) else {}
     values = {

@@ -1,4 +1,4 @@
-"""Named sentence encoders. What is compared under them is defined in `trainer.spec.similarity`."""
+"""Sentence encoders by name. `trainer.spec.similarity` defines which texts are compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 class Encoder:
     """Maps texts to unit vectors. Repeated texts are embedded once.
 
-    The encoder of the installation is loaded when it is first asked; another one at once, since it may not be there.
+    The default encoder, which is always installed, is loaded at its first use; others are loaded at once, because they
+    may be missing.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,7 +48,7 @@ class Encoder:
 
     @cached_property
     def version(self) -> str:
-        """A hash that differs when weights, tokenizer, pooling or length limit differ, wherever they came from."""
+        """A hash of weights, tokenizer, pooling and length limit, wherever they came from."""
         found = hashlib.sha256(repr(self._model).encode())
         found.update(json.dumps(self._model.tokenizer.get_vocab(), sort_keys=True).encode())
         for name, tensor in sorted(self._model.state_dict().items()):
@@ -60,7 +61,7 @@ class Encoder:
         return int(self._model.get_embedding_dimension() or 0)
 
     def cut(self, texts: Sequence[str]) -> int:
-        """Return the number of texts that are longer than the encoder reads."""
+        """Return the number of texts that are longer than the encoder's limit."""
         lengths = [len(ids) for ids in self._model.tokenizer(list(texts), truncation=False)["input_ids"]]
         return sum(length > self._model.max_seq_length for length in lengths)
 
@@ -78,13 +79,13 @@ def _load(name: str) -> SentenceTransformer:
     except (OSError, ValueError) as error:
         raise TrainerError(
             "model",
-            f"Cannot load the sentence encoder {name!r}. Use {DEFAULT_ENCODER!r}, which comes with the installation, "
+            f"Cannot load the sentence encoder {name!r}. Use {DEFAULT_ENCODER!r}, which is always installed, "
             "or leave evaluation.encoder empty.",
         ) from error
 
 
 def cosines(encoder: Encoder, texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Return the cosine of each text to its reference, shape (n,)."""
+    """Return the cosine similarity of each text to its reference, shape (n,)."""
     if not references:
         return np.zeros(0)
     return (encoder(texts) * encoder(references)).sum(axis=1)

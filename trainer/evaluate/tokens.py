@@ -1,4 +1,4 @@
-"""Measure each token of completions under a policy, and under the policy that it started as."""
+"""Measure each token of completions under the policy and under the initial policy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from trainer.models import chat_template
 def measure(
     harness: Harness, examples: Sequence[Example], texts: Sequence[str], completions: Sequence[Sequence[int]]
 ) -> list[TokenRow]:
-    """Return figures of completions, given as stored texts and token ids; the harness's model must be a PEFT model.
+    """Measure completions given as stored texts and token ids; the harness's model must be a PEFT model.
 
-    One pass holds at most as many completions as an update does.
+    One forward pass has at most as many completions as that of an update.
     """
     config, tokenizer = harness.config, harness.processor.tokenizer
     opened = len(chat_template.read(harness.processor).opening)
@@ -41,24 +41,24 @@ def measure(
 
 
 def ends(tokenizer: Any, ids: Sequence[int], text: str, opened: int = 0) -> tuple[int, ...]:
-    """Return the character index in the text after each token; a character of several tokens belongs to its last.
+    """Return the index of the character after each token; a character of several tokens belongs to the last.
 
-    `text` is the output of `generation.decode` for the ids, after `opened` characters that the chat template wrote; an
-    end token adds nothing to it.
+    `text` is the output of `generation.decode` for the ids, preceded by `opened` characters that the chat template
+    wrote; an end token adds nothing to it.
     """
     stream = DecodeStream(skip_special_tokens=False)
     found, at = [], opened
     for token in ids:
         at += len(stream.step(tokenizer.backend_tokenizer, token) or "")
         found.append(min(at, len(text)))
-    # Trailing bytes that form no whole character are never returned.
+    # Trailing bytes of an incomplete character are never returned.
     return (*found[:-1], len(text)) if found else ()
 
 
 def tokenize(tokenizer: Any, text: str, *, is_whole: bool) -> list[int]:
-    """Return a stored completion tokenized again, followed by the end token if it `is_whole`.
+    """Tokenize a stored completion again, and add the end token if it `is_whole`.
 
-    Text that looks like a special token stays text: an image token would ask for a picture.
+    Text that looks like a special token stays text, because an image token would need an image.
     """
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return [*ids, tokenizer.eos_token_id] if is_whole else ids

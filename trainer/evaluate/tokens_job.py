@@ -1,7 +1,7 @@
-"""Measure the tokens of one stored completion under the nearest checkpoint.
+"""Measure the tokens of one stored completion with the nearest checkpoint.
 
-Neither the sampled token ids nor the weights of every step are kept: the text is tokenized again, and the result says
-which checkpoint it is for.
+Sampled token ids and the weights of every step are not stored, so the text is tokenized again, and the result names the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
     """Measure and store the completion whose id is in `arguments`. Raises TrainerError if that is impossible."""
     row = get_completion(store, int(arguments.get("completion") or 0))
     if row.run_id != run_id:
-        raise TrainerError("config", f"Completion {row.id} belongs to another run: name that run.")
+        raise TrainerError("config", f"Completion {row.id} belongs to another run. Name that run.")
     if not row.text:
-        raise TrainerError("data", f"Completion {row.id} is empty: it has no tokens to measure.")
+        raise TrainerError("data", f"Completion {row.id} is empty, so it has no tokens to measure.")
     known = get_tokens(store, row.id)
     if known is not None and known.exact:
-        raise TrainerError("config", f"Completion {row.id} was measured as it was sampled: nothing can be more exact.")
+        raise TrainerError("config", f"Completion {row.id} was already measured when it was sampled, which is exact.")
     example = example_of(store, row)
     checkpoint = nearest(store, run_id, row.step - 1)
     say(store, job_id, "loading the model")
@@ -56,19 +56,19 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
 
 
 def nearest(store: Store, run_id: int, step: int) -> Checkpoint:
-    """Return the kept checkpoint nearest to `step`. Raises TrainerError if there is none."""
+    """Return the existing checkpoint nearest to `step`. Raises TrainerError if there is none."""
     kept = [row for row in list_checkpoints(store, run_id) if Path(row.path).is_dir()]
     if not kept:
-        raise TrainerError("disk", "This run has no checkpoint any more: without its weights nothing can be measured.")
+        raise TrainerError("disk", "This run has no checkpoint, so its tokens cannot be measured.")
     chosen = min(kept, key=lambda row: abs(row.step - step))
     return Checkpoint(chosen.step, Path(chosen.path))
 
 
 def example_of(store: Store, row: StoredCompletion) -> Example:
-    """Rebuild the example of a completion from the store. Raises TrainerError if it does not hold enough."""
+    """Rebuild a completion's example from the store. Raises TrainerError if the stored data is not sufficient."""
     stored = get_examples(store, [row.example_id]).get(row.example_id) if row.example_id is not None else None
     if stored is None:
-        raise TrainerError("data", "The question of this completion was not recorded: choose another completion.")
+        raise TrainerError("data", "The question of this completion was not recorded. Choose another completion.")
     return _example(store, stored)
 
 
@@ -79,7 +79,7 @@ def _example(store: Store, stored: StoredExample) -> Example:
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture in the store, identified by its hash."""
+    """A stored image, identified by its hash."""
 
     path: Path
 
@@ -91,7 +91,7 @@ class StoredPicture:
         return images.decode(self.encoded(), self.identity)
 
     def encoded(self) -> bytes:
-        """Return the image file. Raises PictureError when it is gone."""
+        """Return the image file. Raises PictureError if it is missing."""
         try:
             return self.path.read_bytes()
         except OSError as error:

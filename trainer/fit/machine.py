@@ -1,4 +1,4 @@
-"""Describe this machine's devices, memory and threads. Run in a separate process, since it loads torch."""
+"""Describe this machine's devices, memory and threads. Run it in a separate process, because it loads torch."""
 
 from __future__ import annotations
 

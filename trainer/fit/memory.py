@@ -1,9 +1,9 @@
-"""How much memory a run will need at its peak, by formula, in bytes. Loads no weights and no data.
+"""Estimate a run's peak memory in bytes by formula, without loading weights or data.
 
-Three phases alternate over what stays (weights, adapter, optimizer): the training pass, generation, and the probe's
-log-probabilities. The largest decides. A group's prompt is computed once, in the training pass too unless that
-recomputes its activations. Coefficients of the training pass were fitted to the tensors that autograd keeps for LoRA
-on Llama and Qwen2 layers, float32 and bfloat16; expect them right within a quarter.
+Three phases alternate on top of what is always in memory (weights, adapter, optimizer): the training pass, generation,
+and the probe's log-probabilities. The largest decides. A group's prompt is computed once, also in the training pass
+unless that recomputes activations. The coefficients of the training pass were fitted to the tensors that autograd keeps
+for LoRA on Llama and Qwen2 layers in float32 and bfloat16; they should be right within 25 %.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from trainer.spec.config import RunConfig
 
 Phase = Literal["the update", "generation", "the probe"]
 KEPT = {torch.float32: (8.0, 4.0), torch.bfloat16: (15.0, 4.5), torch.float16: (15.0, 4.5)}
-"""Values kept a token and layer for the backward pass, in hidden and in intermediate widths."""
+"""Values kept per token and layer for the backward pass, in units of hidden and intermediate width."""
 NF4_BYTES, INT8_BYTES = 0.52, 1.01
 """Bytes of a quantized weight, including its share of the block's scale."""
 LOSS_TILE = (4096, 32768)
-"""Tokens and vocabulary entries that TRL's fused head projects at once."""
+"""Tokens and vocabulary entries that TRL's fused head projects at a time."""
 SAMPLE = 16
-"""Number of examples among which the largest is looked for."""
+"""Number of examples among which the largest is searched."""
 GPU_RUNTIME = 700 * 1024**2
 """CUDA's context and workspaces."""
 CPU_RUNTIME = 1000 * 1024**2
@@ -46,22 +46,22 @@ ADVICE: dict[Phase, str] = {
 
 @dataclass(frozen=True)
 class Workload:
-    """The largest example, as the processor prepares it."""
+    """Size of the largest example after processing."""
 
     tokens: int
-    """Prompt tokens, image tokens included."""
+    """Prompt tokens, including image tokens."""
     pixels: int
-    """Values in `pixel_values`."""
+    """Number of values in `pixel_values`."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes; `parts` add up to `peak`."""
+    """Estimate in bytes; `parts` add up to `peak`."""
 
     parts: dict[str, int]
     phase: Phase
     available: int
-    """Memory of the device that is available to this process."""
+    """Device memory available to this process."""
     parameters: int
 
     @property
@@ -70,7 +70,7 @@ class MemoryEstimate:
 
 
 def by_size(examples: Sequence[Example]) -> list[Example]:
-    """Return the first SAMPLE examples, those with the most pixels first."""
+    """Return the first SAMPLE examples, sorted by pixels in descending order."""
     return sorted(examples[:SAMPLE], key=lambda example: -sum(image.width * image.height for image in example.images))
 
 
@@ -83,7 +83,7 @@ def largest(processor: Any, examples: Sequence[Example], config: RunConfig) -> W
 
 
 def estimate(config: RunConfig, example: Workload) -> MemoryEstimate:
-    """Estimate a run's peak on this machine's device. Raises TrainerError if the model's configuration is missing."""
+    """Estimate a run's peak memory on this machine. Raises TrainerError if the model's configuration is missing."""
     described = loading.architecture(config.model)
     with init_empty_weights():
         model = AutoModelForImageTextToText.from_config(described, dtype=loading.dtype_of(config.model))
@@ -109,7 +109,7 @@ def available() -> int:
 
 
 def weight_bytes(model: torch.nn.Module, config: RunConfig) -> int:
-    """Return bytes of the weights; only the language model's projections are quantized."""
+    """Return the bytes of the weights, of which only the language model's projections are quantized."""
     plain = loading.dtype_of(config.model).itemsize
     quantized = {"nf4": NF4_BYTES, "int8": INT8_BYTES}.get(config.model.quantization, plain)
     projected = sum(module.weight.numel() for module in loading.projections(model).values())
@@ -121,9 +121,9 @@ def adapter_parameters(model: torch.nn.Module, rank: int) -> int:
 
 
 def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
-    """Return bytes of weight, gradient and AdamW's two moments, in float32 whatever the base's precision.
+    """Return the bytes of the adapter's weights, gradients and AdamW moments, in float32 whatever the base's precision.
 
-    A run that starts from an adapter keeps a frozen copy of it as the KL reference.
+    A run that starts from an adapter has a frozen copy of it as the KL reference.
     """
     copies = 0 if config.method == "none" else 4
     if config.model.adapter is not None and config.method == "grpo" and config.grpo.beta:
@@ -132,14 +132,14 @@ def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
 
 
 def merged_bytes(model: torch.nn.Module, config: RunConfig) -> int:
-    """Return bytes of the projections with their adapter merged, beside the base's own (`trainer.patches.merging`)."""
+    """Return the bytes of the merged projections, in addition to the base's own (`trainer.patches.merging`)."""
     if config.model.quantization != "none" or loading.dtype_of(config.model) != torch.float32:
         return 0
     return 4 * sum(module.weight.numel() for module in loading.projections(model).values())
 
 
 def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Phase, dict[str, int]]:
-    """Return what each phase adds to what stays."""
+    """Return the parts of memory that each phase adds."""
     size = loading.dtype_of(config.model).itemsize
     text = described.get_text_config()
     total = example.tokens + config.max_tokens
@@ -178,7 +178,7 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
 
 
 def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
-    """Return bytes of the image features of all examples, as far as `trainer.patches.vision_cache` keeps them."""
+    """Return the bytes of all examples' image features, up to the limit of `trainer.patches.vision_cache`."""
     if prefix_sharing.refusal(described) is not None:
         return 0
     data = config.data
@@ -191,9 +191,9 @@ def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
 
 
 def pixel_bytes(config: RunConfig, example: Workload) -> int:
-    """Return bytes of pixels: GRPO holds those of a whole generation, a copy a completion, until the next one is made.
+    """Return the bytes of pixels. GRPO keeps those of a whole generation, one copy per completion, until the next.
 
-    On the CPU, the distinct ones that `trainer.patches.pixels` keeps are in the same memory.
+    On the CPU, the distinct ones kept by `trainer.patches.pixels` are in the same memory.
     """
     if config.method != "grpo":
         return 0
@@ -203,7 +203,7 @@ def pixel_bytes(config: RunConfig, example: Workload) -> int:
 
 
 def shares_prompts(config: RunConfig, described: Any) -> bool:
-    """Return whether the training pass computes a shared prompt once (`trainer.patches.prefix_sharing`)."""
+    """Return whether the training pass computes a shared prompt only once (`trainer.patches.prefix_sharing`)."""
     return (
         config.method == "grpo"
         and config.micro_batch > 1
@@ -213,14 +213,14 @@ def shares_prompts(config: RunConfig, described: Any) -> bool:
 
 
 def update_tokens(config: RunConfig, described: Any, example: Workload) -> int:
-    """Return the tokens of one training pass."""
+    """Return the number of tokens in one training pass."""
     rows = config.micro_batch
     prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config, described) else rows
     return prompts * example.tokens + rows * config.max_tokens
 
 
 def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
-    """Return bytes that autograd keeps of `tokens` tokens; with checkpointing, layers' inputs and one whole layer."""
+    """Return the bytes that autograd keeps for `tokens` tokens; with checkpointing, layers' inputs and one layer."""
     dtype = loading.dtype_of(config.model)
     hidden, intermediate = KEPT[dtype]
     layer = hidden * text.hidden_size + intermediate * text.intermediate_size
@@ -230,9 +230,9 @@ def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
 
 
 def vision_bytes(described: Any, example: Workload, images: int, size: int) -> int:
-    """Return bytes of pixels in float32 and one layer of the frozen vision tower, which keeps nothing for backward.
+    """Return the bytes of float32 pixels and one layer of the frozen vision tower, which keeps nothing for backward.
 
-    If pictures are shared, the tower sees one at a time.
+    If images are shared, the tower processes one at a time.
     """
     vision = getattr(described, "vision_config", None)
     if vision is None:
@@ -246,28 +246,28 @@ def vision_bytes(described: Any, example: Workload, images: int, size: int) -> i
 
 
 def _edge(patch: int | Sequence[int]) -> int:
-    """Return a patch's edge; InternVL gives both edges."""
+    """Return the edge of a patch; InternVL's configuration has both edges."""
     return patch if isinstance(patch, int) else patch[0]
 
 
 def forget_peak() -> None:
-    """Reset the peak of `measured_peak`; resident memory cannot be reset."""
+    """Reset the result of `measured_peak`; that of resident memory cannot be reset."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def measured_peak() -> int:
-    """Return the peak memory of this process so far, in bytes: tensors on the GPU, else resident memory."""
+    """Return this process's peak memory in bytes: that of tensors on the GPU, or else resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    # POSIX only, as is the launcher; kibibytes on Linux.
+    # POSIX only, like the launcher; in kibibytes on Linux.
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def in_words(found: MemoryEstimate) -> str:
-    """Return the estimate as sentences: the peak, its phase, the available memory, and the largest parts."""
+    """Describe the estimate: the peak, its phase, the available memory, and the largest parts."""
     parts = sorted(found.parts.items(), key=lambda part: -part[1])
     named = ", ".join(f"{name} {gib(value)}" for name, value in parts if value >= found.peak / 100)
     of = f"of {gib(found.available)} that are free"

@@ -1,6 +1,6 @@
-"""Report what a job is doing between two steps, and stop it if that was requested meanwhile.
+"""Report what a job is doing between steps, and stop it if that was requested.
 
-If the database does not answer at that moment, the job goes on: what must be stored is written elsewhere, and fails
+If the database does not answer, the job continues; data that must be stored is written elsewhere, and errors are raised
 there.
 """
 
@@ -20,11 +20,11 @@ BEFORE_TRAINING = (
     *("loading the libraries", "reading the data", "trying the rewards", "loading the model"),
     *("preparing the training", "making the first update"),
 )
-"""What a training does before its first update, in this order."""
+"""The activities of a training before its first update, in order."""
 
 
 def say(store: Store, job_id: int, activity: str, done: int | None = None, total: int | None = None) -> None:
-    """Record what the process is doing and, if that can be counted, how far it is."""
+    """Record what the process is doing and, if known, its progress."""
     if activity in BEFORE_TRAINING:
         done, total = BEFORE_TRAINING.index(activity), len(BEFORE_TRAINING)
     _beat(store, job_id, activity, done, total)
@@ -48,5 +48,5 @@ def _beat(
     try:
         return beat_job(store, job_id, activity, done, total)
     except StoreError as error:
-        logger.warning("%s The job goes on.", error)
+        logger.warning("%s The job continues.", error)
         return 0

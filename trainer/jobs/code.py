@@ -1,4 +1,4 @@
-"""Read the state of the trainer's source in git: the commit, and what was changed since, bounded in size and time."""
+"""Read the git state of the trainer's source: the commit and later changes, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 200_000
-"""Of a diff; longer ones are cut at a line."""
+"""Most bytes of a diff; longer ones are cut at a line end."""
 MOST_NEW_BYTES = 20_000
-"""Of a new Python file that is kept whole."""
+"""Most bytes of a new Python file that is stored completely."""
 SECONDS = 10.0
 QUIET = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "--no-optional-locks")
 PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
 
 
 def keep(store: Store, run_id: int) -> None:
-    """Keep the code with the run. What cannot be read or written is left out: the training goes on."""
+    """Store the code with the run. Parts that cannot be read or written are left out, and training continues."""
     source = read(ROOT)
     if source is None:
         return
     try:
         add_code(store, run_id, source)
     except StoreError as error:
-        logger.warning("The state of the code could not be kept: %s", error)
+        logger.warning("The state of the code could not be stored: %s", error)
 
 
 def read(root: Path) -> Source | None:
-    """Return the state of the code below a folder; None if it is no git checkout."""
+    """Return the state of the code in a folder; None if it is not a git checkout."""
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None or not revision.strip():
         return None
@@ -65,7 +65,7 @@ def _lines(text: str | None) -> list[str]:
 
 
 def _git(root: Path, *arguments: str, answers: Sequence[int] = (0,)) -> str | None:
-    """Return what git says, at most a little more than MOST_BYTES; None if it is not there, refuses, or takes long."""
+    """Return git's output, cut shortly after MOST_BYTES; None if git is missing, fails or takes too long."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         process = subprocess.Popen(

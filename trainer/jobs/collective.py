@@ -1,6 +1,6 @@
-"""Let the other processes of a training follow the first one. Nothing happens in a single process.
+"""Make the other processes of a training follow the first. With a single process, nothing happens.
 
-All processes must call the same function at the same point, or they wait for each other in vain.
+All processes must call the same function at the same point, or they will wait for each other until a timeout.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from trainer.jobs import ranks
 
 Row = TypeVar("Row")
 PATIENCE_SECONDS = 24 * 3600
-"""How long the others wait for the first one's probe, validation or database."""
+"""How long the others wait for the first process's probe, validation or database."""
 
 
 def join() -> None:
-    """Connect to the other processes of a CPU job, with a timeout that TRL would not set there."""
+    """Connect to the other processes of a CPU job, with a timeout, which TRL does not set there."""
     if ranks.is_rank() and not torch.cuda.is_available():
         distributed.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE_SECONDS))
 
 
 def agree(control: TrainerControl) -> None:
-    """Make all processes stop and save when the first one does."""
+    """Make all processes stop and save when the first does."""
     words = [(control.should_training_stop, control.should_save)]
     broadcast_object_list(words)
     control.should_training_stop, control.should_save = words[0]
 
 
 class Follower(TrainerCallback):
-    """Runs on the other processes: does after each step what the first one decided."""
+    """Makes the other processes do after each step what the first decided."""
 
     def on_log(
         self,

@@ -1,6 +1,6 @@
-"""A job's heartbeat: beats in the database, and brings back a requested stop.
+"""Write a job's heartbeat to the database, and learn of requested stops.
 
-It never raises into the job: a beat that could not be written is counted and tried again.
+It never raises into the job: a heartbeat that cannot be written is counted and tried again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 0.25
-"""Seconds until a signal is passed on to the database."""
+"""Most seconds until a signal is recorded in the database."""
 
 
 class Heartbeat(Repeating):
-    """Beats while it is entered. The thread has its own connection from the store's pool."""
+    """Writes heartbeats while entered. The thread uses its own connection from the store's pool."""
 
     def __init__(self, store: Store, job_id: int, flag: StopFlag, *, every: float = BEAT_SECONDS) -> None:
         super().__init__(min(LOOK_SECONDS, every))
@@ -47,6 +47,6 @@ class Heartbeat(Repeating):
                 ask_stop(self.store, self.job_id, self.flag.level)
         except Exception as error:
             self.failures += 1
-            logger.warning("Heartbeat could not be written (%s; %d so far): the job goes on.", error, self.failures)
+            logger.warning("Heartbeat could not be written (%s; %d so far). The job continues.", error, self.failures)
             return
         self.flag.ask(level)

@@ -1,6 +1,6 @@
-"""Execute one job in this process: report it, beat, work, and close it with the reason in words.
+"""Run one job in this process: register it, send heartbeats, do the work, and close it with a reason.
 
-The work itself is imported from the module of the job's kind when it begins.
+The module for the job's kind is imported when the work begins.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from trainer.spec.errors import NO_DISK, Stopped, TrainerError, classify
 Work = Callable[[Store, int], None]
 FINISHED, FAILED, BAD_CONFIG = 0, 1, 2
 OUTAGE_SECONDS = 900.0
-"""Seconds that a job waits for a database server that does not answer, at points where it needs the database."""
+"""Seconds for which a job waits for a database server that does not answer when it needs the database."""
 
 
 class Outcome(NamedTuple):
-    """How the work ended: the arguments of `store.jobs.end_job`."""
+    """How the work ended, as the arguments of `store.jobs.end_job`."""
 
     state: JobState
     exit_code: int
@@ -52,11 +52,11 @@ class Outcome(NamedTuple):
 def execute(
     store: Store, job: JobRow, work: Work | None = None, *, log_path: Path | None = None, device: str | None = None
 ) -> int:
-    """Run a queued or claimed job to its end and return the exit code; `work` replaces the work of its kind.
+    """Run a queued or claimed job to its end and return the exit code; `work` replaces the work for its kind.
 
     `device` is what this process took if no queue assigned one.
 
-    Only in the main thread. Raises StoreError when the job has ended, or belongs to another process.
+    Call it only in the main thread. Raises StoreError if the job has ended or belongs to another process.
     """
     me = identity.current()
     start_job(
@@ -69,7 +69,7 @@ def execute(
         log_path=str(log_path) if log_path else None,
         device=device,
     )
-    os.environ[JOB_VARIABLE] = job.uid  # marks the processes that the work may start
+    os.environ[JOB_VARIABLE] = job.uid  # marks processes that the work starts
     flag = StopFlag()
     with flag.listening():
         with Heartbeat(store, job.id, flag), Machine(store, job.run_id), Progress(store, job.uid):
@@ -77,14 +77,14 @@ def execute(
         _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
         webhook.tell_end(store, job.uid)
     retried = outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job)
-    # Nodes of a cluster must not start a worker for this database; the cluster's watcher sees the new job.
+    # Nodes of a cluster must not start a worker for this database; the cluster's watcher finds the new job.
     if retried and job.launcher == Launcher.LOCAL:
         launch.ensure_worker(store)
     return outcome.exit_code
 
 
 def _work(kind: str) -> Work:
-    """Return work that imports its module only when called: a failing import must fail the job, with its reason."""
+    """Return work that imports its module when called, so that a failing import fails the job with its reason."""
 
     def run(store: Store, job_id: int) -> None:
         import_module("trainer.evaluate.embedding_job" if kind == "embed" else "trainer.train.training").run_job(
@@ -131,7 +131,7 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
             traceback=outcome.traceback,
         )
     except StoreError as error:
-        # The worker, or the next look at this process, will close the job from its exit code.
+        # The worker or the supervisor will close the job from its exit code.
         _say(f"The end of the job could not be recorded: {error}", sys.stderr)
     if outcome.traceback and not outcome.is_told:
         _say(outcome.traceback, sys.stderr)
@@ -140,5 +140,5 @@ def _close(store: Store, job_id: int, outcome: Outcome) -> None:
 
 
 def _say(text: str, stream: TextIO) -> None:
-    with suppress(OSError):  # a full disk under the log must not change the exit code
+    with suppress(OSError):  # a full disk with the log must not change the exit code
         print(shown(text), file=stream, flush=True)

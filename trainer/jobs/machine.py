@@ -1,6 +1,6 @@
-"""Read what the machine of a job does, every few seconds. Never raises into the job.
+"""Measure the machine of a job every few seconds. Never raises into the job.
 
-The processor by psutil; NVIDIA's GPUs by the driver's own `nvidia-smi`, those that the job may use.
+The processor is read with psutil, and the NVIDIA GPUs that the job may use with the driver's `nvidia-smi`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 10.0
 SMI_SECONDS = 5.0
 CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
-"""Sensors of processors, as Linux names them."""
+"""Linux's names for processors' temperature sensors."""
 ASKED = {"utilization.gpu": "use", "memory.used": "memory", "power.draw": "power", "temperature.gpu": "temperature"}
-"""What `nvidia-smi` is asked for, and what it is called here."""
+"""Queries for `nvidia-smi`, and our names for the results."""
 UNITS = {"use": 0.01, "memory": 2.0**20}
-"""What its numbers are multiplied by: percent to shares, MiB to bytes; W and °C stay."""
+"""Factors for its numbers: percent to fractions, MiB to bytes; W and °C are kept."""
 
 
 class Machine(Repeating):
-    """Samples while it is entered."""
+    """Takes measurements while entered."""
 
     def __init__(self, store: Store, run_id: int, *, every: float = EVERY_SECONDS) -> None:
         super().__init__(every)
@@ -42,17 +42,17 @@ class Machine(Repeating):
         self._before = (time.monotonic(), self._seconds()[0])
 
     def __enter__(self) -> Self:
-        psutil.cpu_percent(None)  # the first call begins the interval that the next one is about
+        psutil.cpu_percent(None)  # the first call begins the interval for the next
         return super().__enter__()
 
     def look(self) -> None:
         try:
             add_samples(self.store, self.run_id, time.time(), self.read())
         except Exception as error:
-            logger.warning("The machine could not be sampled (%s): the job goes on.", error)
+            logger.warning("The machine could not be measured (%s). The job continues.", error)
 
     def read(self) -> dict[str, float]:
-        """Return the readings of now; rates are over the time since the last call."""
+        """Return present values; rates are over the time since the last call."""
         (then, spent), now = self._before, time.monotonic()
         seconds, resident = self._seconds()
         self._before = (now, seconds)
@@ -68,7 +68,7 @@ class Machine(Repeating):
         return found | (_gpus(self._smi) if self._smi else {})
 
     def _seconds(self) -> tuple[float, int]:
-        """Return the processor time of the job's processes in seconds, and their resident memory in bytes."""
+        """Return the processor time of the job's processes in seconds and their resident memory in bytes."""
         seconds, resident = 0.0, 0
         for process in (self._job, *self._job.children(recursive=True)):
             try:
@@ -76,20 +76,20 @@ class Machine(Repeating):
                     times, memory = process.cpu_times(), process.memory_info()
             except psutil.NoSuchProcess:
                 continue
-            # The time of a child that has ended is its parent's `children_…`, so that nothing is lost or counted twice.
+            # The time of an ended child is in its parent's `children_…`, so that nothing is lost or counted twice.
             seconds += times.user + times.system + times.children_user + times.children_system
             resident += memory.rss
         return seconds, resident
 
 
 def _temperature() -> float | None:
-    """Return the temperature of the processor in °C, where the system tells it."""
+    """Return the temperature of the processor in °C, if the system reports it."""
     sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     return max((each.current for chip in CHIPS for each in sensors.get(chip, ())), default=None)
 
 
 def _gpus(smi: str) -> dict[str, float]:
-    """Return use, memory, power and temperature of each GPU that the job may use, by its number there."""
+    """Return use, memory, power and temperature of each GPU that the job may use, numbered as the job sees them."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     chosen = [f"--id={shown}"] if shown else []
     if shown == "":
@@ -103,7 +103,7 @@ def _gpus(smi: str) -> dict[str, float]:
 
 
 def parsed(text: str) -> dict[str, float]:
-    """Return the readings of `nvidia-smi`'s lines; what a GPU does not tell (`[N/A]`) is left out."""
+    """Parse the lines of `nvidia-smi`; values that a GPU does not report (`[N/A]`) are left out."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         index, *values = [part.strip() for part in line.split(",")]

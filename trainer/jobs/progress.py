@@ -1,4 +1,4 @@
-"""A job's progress as lines of text, for its log or a terminal. Read from the database."""
+"""Print a job's progress, read from the database, as lines for its log or a terminal."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SHOWN = {
     "reward/steps": "steps",
     "loss": "loss",
     "val/accuracy": "val accuracy",
-    "time/step": "s a step",
+    "time/step": "s/step",
 }
-"""Metrics of a line, in order, with their names there."""
+"""Metrics of a line in order, and their labels."""
 
 
 class Progress(Repeating):
-    """While entered, prints a line whenever the job has a new activity or count, or its run a new step."""
+    """While entered, prints a line whenever the job has a new activity or progress, or its run a new step."""
 
     def __init__(self, store: Store, job_uid: str) -> None:
         super().__init__(LOOK_SECONDS)
@@ -54,8 +54,8 @@ class Progress(Repeating):
             is_of_steps = job.kind != "embed"
             text = line(self.store, run.id, run.step, run.max_steps, doing) if is_of_steps else doing or ""
         except StoreError as error:
-            text = f"Progress cannot be read: {error}"
-        with suppress(OSError):  # a closed terminal, or a full disk, must not end the job
+            text = f"Progress could not be read: {error}"
+        with suppress(OSError):  # a closed terminal or full disk must not end the job
             print(shown(text), flush=True)
 
 

@@ -1,7 +1,7 @@
-"""One training job on several processes of a host, one a GPU: start these ranks, wait, and pass on how they ended.
+"""Run one training job on several processes of a host, one per GPU: start these ranks, wait, and report how they ended.
 
-The job's own process stays the one in the database: it beats, takes signals and closes the job. It starts the ranks
-with `accelerate launch`, whose environment TRL reads.
+The job's own process stays the one in the database: it sends heartbeats, handles signals and closes the job. It starts
+the ranks with `accelerate launch`, whose environment TRL reads.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from store.db.engine import URL_VARIABLE, Store
 from trainer.spec.errors import Stopped, TrainerError, classify
 
 OUTCOMES = "VR1Z_OUTCOMES"
-"""Environment variable of a rank: the folder for its reason of failure."""
+"""Environment variable of a rank with the folder to which it writes why it failed."""
 GRACE_SECONDS = 10.0
 LAUNCH = (
     *("accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"),
     *("--main_process_ip=127.0.0.1", "--main_process_port=0"),
 )
-"""A user's own defaults must not interfere. `multi_gpu` is right on CPUs as well: it means torch's launcher."""
+"""Overrides a user's own defaults. `multi_gpu` is right for CPUs as well: it selects torch's launcher."""
 PEER_SIGNS = ("connection closed by peer", "connection reset by peer", "broken pipe", "timed out waiting")
-"""How ranks fail because another one is gone."""
+"""Error messages of ranks that fail because another rank has ended."""
 ROOT = Path(__file__).resolve().parents[2]
 ONE_HOST = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-"""Ranks of one host communicate over its loopback interface only."""
+"""Ranks on one host communicate over its loopback interface only."""
 
 
 def is_rank() -> bool:
@@ -43,20 +43,20 @@ def is_rank() -> bool:
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that writes: the first rank, or the only process."""
+    """Return whether this process is the one that writes, the first rank or the only process."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def run(store: Store, job_uid: str, count: int) -> None:
-    """Start the ranks of a job and wait for them. Raises what ended them: Stopped, or TrainerError with the reason.
+    """Start the ranks of a job and wait for them. Raises Stopped, or TrainerError with the reason of a failure.
 
-    When this process ends it ends them too; if it is killed, whoever finds it dead does that.
+    When this process ends, it ends them; if it is killed, the process that closes its job does.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", *LAUNCH, f"--num_processes={count}", "-m", "trainer", "rank", job_uid]
         environment = ONE_HOST | os.environ | {OUTCOMES: folder, "OMP_NUM_THREADS": _threads(count)}
         environment[URL_VARIABLE] = store.url
-        # A session of their own: Ctrl-C in a terminal asks the job, which lets all ranks finish their step.
+        # In a session of their own: Ctrl-C in a terminal reaches only the job, which lets all ranks finish their step.
         process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
         try:
             code = process.wait()
@@ -66,11 +66,11 @@ def run(store: Store, job_uid: str, count: int) -> None:
 
 
 def work(act: Callable[[], None]) -> int:
-    """Run a rank's work and record how it failed. Returns the exit code."""
+    """Run a rank's work, record how it failed, and return the exit code."""
     try:
         act()
     except Stopped:
-        # Exit with a failure, so that ranks waiting for this one are ended.
+        # Exit with an error, so that ranks that wait for this one are ended.
         return _say(stopped=True)
     except BaseException as error:
         traceback.print_exc()
@@ -87,15 +87,15 @@ def _say(**outcome: Any) -> int:
 
 def _hand_on(folder: Path, code: int, count: int) -> None:
     said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    # One failure causes others: the first one tells why.
+    # One failure causes others; the first tells the reason.
     own = sorted((outcome for outcome in said if not outcome.get("for_a_peer")), key=lambda outcome: outcome["at"])
     if own and own[0].get("stopped"):
         raise Stopped
     if own:
         raise TrainerError(own[0]["kind"], own[0]["sentence"])
     if code:
-        what = f"One of the {count} processes ended without a word"
-        raise TrainerError("bug", f"{what}: killed, or out of memory. See the log, then resume the run.")
+        what = f"One of the {count} processes ended without an error message"
+        raise TrainerError("bug", f"{what}, perhaps killed or out of memory. See the log, then resume the run.")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -113,5 +113,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _threads(count: int) -> str:
-    """Return a rank's number of threads: as asked, else its share of the processors."""
+    """Return a rank's number of threads: as configured, or else its share of the processors."""
     return os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))

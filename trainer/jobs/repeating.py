@@ -1,4 +1,4 @@
-"""Do something every few seconds, in a thread of its own, while a job works."""
+"""Do something every few seconds in a separate thread while a job works."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Self
 
 
 class Repeating:
-    """Calls `look` every `every` seconds while it is entered; `look` must not raise.
+    """Calls `look` every `every` seconds while entered; `look` must not raise.
 
-    Each has a thread of its own, so that one that waits, for a driver or a locked database, holds up no other.
+    Each has its own thread, so that one that waits for a driver or a locked database does not delay others.
     """
 
     def __init__(self, every: float) -> None:

@@ -1,6 +1,6 @@
-"""Requests to stop this process, by a signal, by Ctrl-C or through the database.
+"""Handle requests to stop this process by a signal, by Ctrl-C or through the database.
 
-The first request lets the step finish; a second one, or level 2, ends the job at once; level 3 kills it.
+The first request lets the step finish; a second, or level 2, ends the job at once; level 3 kills it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass
 class StopFlag:
-    """The requested stop level, as in `store.jobs.ask_stop`; 0 without a request."""
+    """The requested stop level as in `store.jobs.ask_stop`; 0 without a request."""
 
     level: int = 0
     signal: int = signal.SIGTERM
@@ -32,7 +32,7 @@ class StopFlag:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Raise the flag on signals while entered. Only in the main thread."""
+        """Set the flag on signals while entered. Use it only in the main thread."""
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield
@@ -41,15 +41,15 @@ class StopFlag:
                 signal.signal(number, handler)
 
     def ask(self, level: int) -> None:
-        """Take a request from the database; called by any thread except the working one."""
+        """Handle a request from the database. Call it from any thread but the working one."""
         if level > self.level:
             self.level = level
             if level > 1:
-                # On a cluster's node, nobody else may be there to kill it.
+                # On a cluster's node, there may be no other process to kill it.
                 os.kill(os.getpid(), signal.SIGKILL if level > 2 else signal.SIGTERM)
 
     def ignore_signals(self) -> None:
-        """Note that the job is only being closed from here on: signals change nothing."""
+        """Ignore signals from here on, because the job is being closed."""
         self._ignores_signals = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -60,5 +60,5 @@ class StopFlag:
         self.signal = number
         if again:
             raise Stopped
-        # print() could be interrupted by itself here.
+        # A signal can interrupt print(), which is not reentrant.
         os.write(2, b"Stopping after this step; once more to stop at once.\n")

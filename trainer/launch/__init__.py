@@ -1,6 +1,6 @@
-"""What users ask of runs: launch, resume, evaluate, embed, stop. Requests are stored; a worker or a job fulfils them.
+"""Launch, resume, evaluate, embed and stop runs. Requests are stored in the database, and workers and jobs act on them.
 
-State lives in the database only, and its transitions in `store.jobs`: a restarted process finds everything there.
+All state is in the database, with its transitions in `store.jobs`, so that any process can be restarted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from trainer.launch.supervision import worker_lives
 from trainer.spec.config import ConfigError, RunConfig
 
 DEATH_SECONDS = 5.0
-"""Seconds that a killed process may take to vanish."""
+"""Seconds to wait for a killed process to end."""
 MOST_HERE = 3
-NO_TRAINER = (
-    "The trainer is not installed here: run `make install` to start jobs on this machine, or start them where it is."
-)
+NO_TRAINER = "The trainer is not installed here: run `make install`, or start jobs on a machine that has it."
 
 
 class Job(Protocol):
@@ -38,14 +36,14 @@ class Job(Protocol):
 
 
 def submit(store: Store, config: RunConfig, *, parent_id: int | None = None, launcher: str = Launcher.LOCAL) -> RunRef:
-    """Create a run with a queued job, and see that something will start it. Raises ConfigError."""
+    """Create a run with a queued job, and make sure that a launcher starts it. Raises ConfigError."""
     run, _ = create(store, config, parent_id=parent_id, launcher=launcher)
     tell(store, launcher)
     return run
 
 
 def resume(store: Store, run_id: int) -> JobRef:
-    """Queue a job that continues a run from its last checkpoint. Raises StoreError while it has an open job."""
+    """Queue a job that continues a run from its last checkpoint. Raises StoreError if the run has an open job."""
     launcher = launcher_of(store, run_id)
     check(store, launcher)
     job = add_resume(store, run_id, launcher=launcher)
@@ -56,15 +54,15 @@ def resume(store: Store, run_id: int) -> JobRef:
 def evaluate(store: Store, run_id: int, arguments: dict[str, Any]) -> JobRef:
     """Queue one evaluation of a run.
 
-    `arguments` may hold checkpoint (best, last, final or a step; 0 is what the run starts from), benchmark, path,
-    split, limit, samples (K for each example), baseline (blind, shuffled, majority), thinking (only run the
+    `arguments` may have checkpoint (best, last, final or a step; 0 is the model that the run starts from), benchmark,
+    path, split, limit, samples (K per example), baseline (blind, shuffled, majority), thinking (only run the
     CoT-faithfulness probe) and forced_prefix.
     """
     return _queue(store, run_id, "evaluate", arguments)
 
 
 def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
-    """Queue a job that embeds the answers of each run without one; see `trainer.evaluate.embedding_job`."""
+    """Queue an embedding job for each run that has no open one; see `trainer.evaluate.embedding_job`."""
     check(store, Launcher.LOCAL)
     jobs = add_embeddings(store, run_ids, encoder)
     if jobs:
@@ -73,7 +71,7 @@ def embed(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
 
 
 def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[JobRef]:
-    """Like `embed`, but without telling a launcher about the jobs."""
+    """Like `embed`, but without notifying a launcher."""
     busy = {
         job.run_id
         for job in list_jobs(store, open_only=True)
@@ -83,7 +81,7 @@ def add_embeddings(store: Store, run_ids: Sequence[int], encoder: str) -> list[J
 
 
 def measure_tokens(store: Store, run_id: int, completion_id: int) -> JobRef:
-    """Queue a job that measures a completion's tokens under the nearest checkpoint of its run."""
+    """Queue a job that measures a completion's tokens with the nearest checkpoint of its run."""
     return _queue(store, run_id, "tokens", {"completion": completion_id})
 
 
@@ -96,7 +94,7 @@ def _queue(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> J
 
 
 def launcher_of(store: Store, run_id: int) -> str:
-    """Return what starts a run's later jobs: the cluster it began on, if one is configured, else this host."""
+    """Return the launcher for a run's later jobs: the cluster it began on if one is configured, else this host."""
     first = next(iter(sorted(list_jobs(store, run_id=run_id), key=lambda job: job.id)), None)
     return Launcher.RAY if first and first.launcher == Launcher.RAY and cluster.address() else Launcher.LOCAL
 
@@ -109,7 +107,7 @@ def create(
     arguments: dict[str, Any] | None = None,
     launcher: str = Launcher.LOCAL,
 ) -> tuple[RunRef, JobRef]:
-    """Create a run with its output folder and a queued job, without telling a launcher. Raises ConfigError."""
+    """Create a run with its output folder and a queued job, without notifying a launcher. Raises ConfigError."""
     check(store, launcher)
     config = pinning.pinned(store, config)
     _make_folder(local.data_folder(store) / ownership.RUN_FOLDERS)
@@ -137,10 +135,10 @@ def create(
 
 
 def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> JobRef:
-    """Queue a job that continues a run from its last checkpoint, without telling a launcher. Raises StoreError."""
+    """Queue a job that continues a run from its last checkpoint, without notifying a launcher. Raises StoreError."""
     run = get_run(store, run_id)
     if list_jobs(store, run_id=run_id, open_only=True):
-        raise StoreError(f"{run.name} has a job that has not ended: stop it, or wait.")
+        raise StoreError(f"{run.name} has a job that has not ended. Stop the job, or wait for it.")
     if (reason := folders.why_not_resumed(store, run, launcher)) is not None:
         raise StoreError(reason)
     arguments = {"resume": True, **_accumulation(store, run_id), **_processes(run.config)}
@@ -148,13 +146,13 @@ def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> 
 
 
 def _processes(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the number of devices that a training asks its host for, if more than one."""
+    """Return the number of devices that a training needs, if more than one."""
     count = int(config.get("optimization", {}).get("processes", 1))
     return {"processes": count} if count > 1 and config.get("method") != "none" else {}
 
 
 def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
-    """Return the accumulation that an earlier retry found to fit."""
+    """Return the accumulation set by an earlier retry, if any."""
     known = [
         job.arguments["accumulation"] for job in list_jobs(store, run_id=run_id) if "accumulation" in job.arguments
     ]
@@ -162,9 +160,9 @@ def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
 
 
 def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
-    """Queue a training again with doubled accumulation after it ran out of memory, if the run asks for that.
+    """After a training ran out of memory, queue it again with doubled accumulation if the run has `retry_on_oom`.
 
-    Returns None if it does not, or if a pass holds a single sequence already.
+    Return None if it does not, or if a forward pass already has a single sequence.
     """
     config = get_run(store, job.run_id).config
     optimization = config.get("optimization", {})
@@ -173,13 +171,13 @@ def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
     doubled = 2 * int(job.arguments.get("accumulation", optimization["accumulation"]))
     if optimization["batch_size"] % (doubled * int(optimization.get("processes", 1))):
         return None
-    add_event(store, job.run_id, "retry", f"Out of memory: goes on with accumulation {doubled}.", job_id=job.id)
+    add_event(store, job.run_id, "retry", f"Out of memory: continuing with accumulation {doubled}.", job_id=job.id)
     arguments = {"resume": True, "accumulation": doubled, **_processes(config)}
     return add_job(store, job.run_id, "train", arguments, launcher=job.launcher)
 
 
 def check(store: Store, launcher: str) -> None:
-    """Raise ConfigError if a launcher cannot start jobs of this database."""
+    """Check that a launcher can start jobs of this database. Raises ConfigError."""
     if launcher == Launcher.RAY:
         cluster.check(store)
     elif find_spec("torch") is None:
@@ -187,7 +185,7 @@ def check(store: Store, launcher: str) -> None:
 
 
 def tell(store: Store, launcher: str) -> None:
-    """Make sure that a launcher sees newly queued jobs. Raises OSError if that is impossible."""
+    """Make sure that a launcher is running and sees newly queued jobs. Raises OSError if it cannot be started."""
     if launcher == Launcher.RAY:
         cluster.start_watcher(store)
     else:
@@ -195,46 +193,46 @@ def tell(store: Store, launcher: str) -> None:
 
 
 def ensure_worker(store: Store) -> None:
-    """Start this host's worker if none lives. Two at once are harmless: a lock lets only one work."""
+    """Start this host's worker unless one is running. Starting two is harmless, because a lock admits only one."""
     if not worker_lives(store):
         local.start_worker(store)
 
 
 def stop(store: Store, job: Job, level: int = 1) -> str:
-    """Ask a job to stop and return what was done: 1 finishes the step and saves, 2 ends it now, 3 kills it.
+    """Ask a job to stop and return what was done. Level 1 finishes the step and saves, 2 ends it now, 3 kills it.
 
-    4 closes a job of another host that no longer answers; jobs of this host can be checked.
+    Level 4 closes the job of a host that no longer answers; it is not needed for this host, whose jobs can be checked.
     """
     row = get_job(store, job.uid)
     if row.state not in OPEN:
-        return "The job has ended already."
+        return "The job has already ended."
     level = min(level, strongest_stop(row.host))
     ask_stop(store, row.id, level)
     row = get_job(store, job.uid)
     if row.launcher == Launcher.RAY:
-        cluster.start_watcher(store)  # Ray must learn of it, too
+        cluster.start_watcher(store)  # the watcher passes the request on to Ray
     if row.state not in OPEN:
-        return "The job was taken out of the queue."
+        return "The job was removed from the queue."
     if row.launcher == Launcher.RAY and level <= MOST_HERE:
-        return "The job finishes its step and saves." if level == 1 else "The job was told to end, through Ray too."
+        return "The job finishes its step and saves." if level == 1 else "The job was asked to end, also through Ray."
     if row.host != identity.host():
         if level <= MOST_HERE:
-            return f"The job runs on {row.host}; it was asked there."
-        end_job(store, row.id, JobState.LOST, error=f"Given up, since {row.host} did not answer.")
-        return "The job was given up. Should its process still live, it ends at its next step."
+            return f"The job runs on {row.host}. The request was stored and is handled there."
+        end_job(store, row.id, JobState.LOST, error=f"Given up because {row.host} did not answer.")
+        return "The job was given up. If its process is still running, it ends at its next step."
     process = endings.process_of(row)
     if process is None and level < MOST_HERE and worker_lives(store):
-        return "The job is being started; it will stop then."
+        return "The job is starting and will stop right after."
     if process is not None:
         _signal(process, row.uid, level)
     closed = endings.close(store, row.uid)
     if closed:
         return closed[0]
-    return "The job finishes its step and saves." if level == 1 else "The job was told to end."
+    return "The job finishes its step and saves." if level == 1 else "The job was asked to end."
 
 
 def strongest_stop(host: str | None) -> int:
-    """Return the strongest stop level for jobs of a host."""
+    """Return the highest stop level for jobs of a host."""
     return MOST_HERE if host in (None, identity.host()) else MOST_HERE + 1
 
 
@@ -257,4 +255,4 @@ def _make_folder(folder: Path) -> None:
         if os.access(folder, os.W_OK):
             return
         reason = "Permission denied"
-    raise ConfigError(f"Cannot write to {folder} ({reason}). Choose another place with --db or change its permissions.")
+    raise ConfigError(f"Cannot write to {folder} ({reason}). Change its permissions, or choose another --db.")

@@ -1,4 +1,4 @@
-"""Devices of a host: each job has one to itself. Found with the driver's own tool, since the dashboard has no torch."""
+"""Find a host's devices and assign each job its own. Uses the driver's tool, because the dashboard has no torch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import psutil
 from trainer.launch.threads import processors
 
 VARIABLE = "VR1Z_DEVICES"
-"""Replaces what was found, for example by `0,1` or, for one job at a time without a GPU, by `cpu`."""
+"""Environment variable that overrides the devices found: `0,1`, or `cpu` for one job at a time without a GPU."""
 CUDA = "CUDA_VISIBLE_DEVICES"
 MEMORY_OF_A_JOB = 3 * 2**30
-"""Bytes of memory that the machine must have for each job of the embedded model that runs at once."""
+"""Bytes of memory that each concurrent job of an embedded model needs."""
 _ASK = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
 _SECONDS = 10
 
 
 def here() -> tuple[str, ...]:
-    """Return this host's devices: GPUs by index or uuid, as far as the environment shows them, else `cpu`."""
+    """Return this host's devices: the GPUs that the environment makes visible, by index or uuid, or else `cpu`."""
     chosen = os.environ.get(VARIABLE) or os.environ.get(CUDA)
     found = _gpus() if chosen is None else tuple(name.strip() for name in chosen.split(","))
     return tuple(name for name in found if name not in ("", "-1")) or ("cpu",)
 
 
 def places(threads: Iterable[int]) -> tuple[str, ...]:
-    """Return the devices that jobs with these numbers of threads may hold at once on this host.
+    """Return the devices that jobs with these numbers of threads may hold at the same time on this host.
 
-    Without GPUs, as many jobs run at once as there are processors for the threads of the widest, and memory for all: on
-    two processors, two jobs of one thread end earlier than one after the other with two threads.
+    Without GPUs, memory limits the number of concurrent jobs, and so do the processors, given the largest number of
+    threads: on two processors, two concurrent jobs of one thread end earlier than two successive jobs of two threads.
     """
     found = here()
     if found != ("cpu",) or VARIABLE in os.environ:
@@ -42,9 +42,9 @@ def places(threads: Iterable[int]) -> tuple[str, ...]:
 
 
 def pin(count: int = 1, taken: Collection[str] = ()) -> str | None:
-    """Let this process see only `count` GPUs, free ones first; return their names, or None without GPUs.
+    """Make only `count` GPUs visible to this process, free ones first. Return their names, or None without GPUs.
 
-    Call it before torch looks for them: TRL refuses to train in one process that sees several.
+    Call it before torch looks for GPUs, because TRL does not train in a single process that sees several.
     """
     found = here()
     if all(name.startswith("cpu") for name in found):
@@ -55,10 +55,10 @@ def pin(count: int = 1, taken: Collection[str] = ()) -> str | None:
 
 
 def environment(device: str | None) -> dict[str, str]:
-    """Return the environment in which a job's process sees only its device."""
+    """Return environment variables that make only its device visible to a job's process."""
     if device is None or device.startswith("cpu"):
         return {}
-    # A worker that the job may have to start must see all devices again.
+    # A worker that the job starts must see all devices again.
     return {CUDA: device, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", VARIABLE: ",".join(here())}
 
 

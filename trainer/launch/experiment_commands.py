@@ -1,4 +1,4 @@
-"""The commands `experiment`, which launches a matrix of runs, and `sweep`, which acts on all of its runs at once."""
+"""The commands `experiment`, which launches a matrix of runs, and `sweep`, which acts on all of its runs."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ Added = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.Argum
 
 
 def add(command: Added, launcher_option: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Add both commands; `command` makes one from its name, function and words."""
+    """Add both commands; `command` makes one from its name, function and help text."""
     experiment = command("experiment", experiment_command, "queue a matrix of runs with their evaluations")
-    experiment.add_argument("name", help=f"one of {', '.join(experiments.NAMED)}, or a name for a matrix of your own")
+    experiment.add_argument("name", help=f"{', '.join(experiments.NAMED)}, or a name for a matrix of your own")
     _factors(experiment)
-    experiment.add_argument("--models", type=_words, metavar="A,B", help=f"of {', '.join(MODELS)}")
-    experiment.add_argument("--benchmarks", type=_words, metavar="A,B", help="datasets that all runs are measured by")
+    experiment.add_argument("--models", type=_words, metavar="A,B", help=f"models, from {', '.join(MODELS)}")
+    experiment.add_argument("--benchmarks", type=_words, metavar="A,B", help="datasets on which all runs are evaluated")
     experiment.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace one field in all runs"
     )
     experiment.add_argument(
-        "--thinking", action="store_true", help="also probe how far answers depend on the thinking before them"
+        "--thinking", action="store_true", help="also probe how much answers depend on the reasoning"
     )
-    experiment.add_argument("--queue", action="store_true", help="return at once, rather than when all has ended")
+    experiment.add_argument("--queue", action="store_true", help="return at once instead of waiting for all jobs")
     launcher_option(experiment)
 
     sweep = command("sweep", sweep_command, "show, pause, resume, stop or extend all runs of an experiment")
     sweep.add_argument("action", choices=list(ACTIONS))
-    sweep.add_argument("experiment", metavar="EXPERIMENT", help="its uid, or its name for the newest of that name")
-    sweep.add_argument("--level", type=int, choices=(1, 2, 3), default=2, help="stop: 1 save first, 2 at once, 3 kill")
+    sweep.add_argument("experiment", metavar="EXPERIMENT", help="its uid, or its name (the newest of that name)")
+    how = "how to stop: 1 save first, 2 at once, 3 kill"
+    sweep.add_argument("--level", type=int, choices=(1, 2, 3), default=2, help=how)
     _factors(sweep, "extend: ")
     launcher_option(sweep)
 
 
 def _factors(command: argparse.ArgumentParser, when: str = "") -> None:
-    command.add_argument("--arms", type=_words, metavar="A,B", help=f"{when}of {', '.join(ARMS)}")
+    command.add_argument("--arms", type=_words, metavar="A,B", help=f"{when}arms, from {', '.join(ARMS)}")
     command.add_argument("--ranks", type=_numbers(int), metavar="N,N", help=f"{when}ranks of the adapter")
     command.add_argument("--rates", type=_numbers(float), metavar="X,X", help=f"{when}learning rates")
-    command.add_argument("--seeds", type=_count, metavar="N", help=f"{when}runs of each setting in all; default 1")
+    command.add_argument("--seeds", type=_count, metavar="N", help=f"{when}runs per setting in all (default 1)")
     command.add_argument(
-        "--vary", action="append", default=[], metavar="KEY=V,V", help=f"{when}a further field, with its values"
+        "--vary", action="append", default=[], metavar="KEY=V,V", help=f"{when}a further field and its values"
     )
 
 
@@ -69,10 +70,10 @@ def experiment_command(options: argparse.Namespace) -> int:
 
 
 def _launched(options: argparse.Namespace) -> Matrix:
-    """Return the matrix of a name, or of the options. Raises ConfigError."""
+    """Return the named matrix, or the one that the options describe. Raises ConfigError."""
     if options.name not in experiments.NAMED and not options.arms:
         named, arms = ", ".join(experiments.NAMED), ", ".join(ARMS)
-        raise ConfigError(f"Name an experiment ({named}), or its arms by --arms, separated by commas: {arms}.")
+        raise ConfigError(f"Name an experiment ({named}), or list arms with --arms, separated by commas: {arms}.")
     base = experiments.NAMED.get(options.name) or Matrix(arms=options.arms)
     changed = _changed(options) | {"settings": tuple(_one(text) for text in options.set)}
     if options.models is not None:
@@ -94,7 +95,7 @@ def _changed(options: argparse.Namespace) -> dict[str, Any]:
 def _one(text: str) -> tuple[str, Any]:
     key, values = alternatives(text)
     if len(values) != 1:
-        raise ConfigError(f"--set {text}: give one value; --vary takes several.")
+        raise ConfigError(f"--set {text}: give one value, or use --vary for several.")
     return key, values[0]
 
 
@@ -107,7 +108,7 @@ def _show(options: argparse.Namespace) -> str:
     store = open_store(options.db, readonly=True)
     experiment = get_experiment(store, options.experiment)
     rows = list_runs(store, ids=list(experiment.arms))
-    counted = Counter(row.status or "without a job" for row in rows)
+    counted = Counter(row.status or "without jobs" for row in rows)
     told = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counted.most_common())
     lines = [f"{experiment.name} ({experiment.uid}): {len(rows)} runs, {told}"]
     return "\n".join([*lines, *(f"{row.uid}  {row.name}  {row.status}  step {row.step}" for row in reversed(rows))])
@@ -115,7 +116,7 @@ def _show(options: argparse.Namespace) -> str:
 
 def _pause(options: argparse.Namespace) -> str:
     asked = stop_experiment(open_store(options.db, must_exist=True), options.experiment)
-    return f"asked {asked} jobs to pause: those at work finish their step and save; resume goes on from there"
+    return f"asked {asked} jobs to pause; running jobs finish their step and save, and resume continues from there"
 
 
 def _stop(options: argparse.Namespace) -> str:
@@ -128,7 +129,7 @@ def _resume(options: argparse.Namespace) -> str:
     count = resume_experiment(store, options.experiment)
     members = get_experiment(store, options.experiment).arms
     waiting = sum(job.run_id in members for job in list_jobs(store, open_only=True))
-    return f"queued {count} jobs again; {waiting} are in the queue or at work"
+    return f"queued {count} jobs again; {waiting} are queued or running"
 
 
 def _extend(options: argparse.Namespace) -> str:

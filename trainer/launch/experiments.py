@@ -1,4 +1,4 @@
-"""Launch all runs of an experiment's matrix with their evaluations; pause, resume, stop and extend them as one."""
+"""Launch the runs of an experiment with their evaluations; pause, resume, stop and extend them together."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from trainer.spec.config import ConfigError
 from trainer.spec.experiments import Matrix, Planned, from_stored, planned, stored, widened
 
 BASE_SAMPLES = 8
-"""Samples of an arm that trains nothing, on every benchmark, for its pass@k beside the others' pass@1."""
+"""Samples per example for arms without training, to compare their pass@k with the pass@1 of trained arms."""
 PROBED = 200
-"""Examples of a CoT-faithfulness probe, which answers each of them several times."""
+"""Number of examples in a CoT-faithfulness probe, which answers each several times."""
 INTERRUPTED = (JobState.STOPPED, JobState.KILLED, JobState.LOST)
-"""How a job ended that did not fail by itself: repeating it makes sense."""
+"""States of jobs that did not fail by themselves, so that they can be repeated."""
 
 
 def launch_experiment(store: Store, name: str, matrix: Matrix, *, launcher: str = Launcher.LOCAL) -> str:
-    """Queue every run with its evaluations; return the experiment's uid. Raises ConfigError before queuing anything.
+    """Queue all runs and evaluations, and return the experiment's uid. Raises ConfigError before queuing anything.
 
-    A run that trains is tested on its own dataset at its end; evaluations on the other benchmarks follow.
+    A training tests itself on its own dataset at its end; evaluations on the other benchmarks follow.
     """
     runs = _checked(store, planned(matrix), matrix, launcher)
     experiment = create_experiment(store, name=name, matrix=stored(matrix))
@@ -38,7 +38,7 @@ def launch_experiment(store: Store, name: str, matrix: Matrix, *, launcher: str 
 
 
 def extend_experiment(store: Store, uid: str, more: Matrix, *, launcher: str = Launcher.LOCAL) -> int:
-    """Add the arms, ranks, seeds and values of another matrix; queue the runs that are new, and return their number.
+    """Add the arms, ranks, seeds and values of another matrix, queue the new runs, and return their number.
 
     Raises ConfigError before queuing anything.
     """
@@ -48,7 +48,7 @@ def extend_experiment(store: Store, uid: str, more: Matrix, *, launcher: str = L
     known = {run.config.model_dump_json() for run in planned(old)}
     new = [run for run in planned(wider) if run.config.model_dump_json() not in known]
     if not new:
-        raise ConfigError(f"{experiment.name} has all of these runs: name a seed or a value that is new.")
+        raise ConfigError(f"{experiment.name} already has all of these runs. Add a new seed or value.")
     _checked(store, new, wider, launcher)
     change_matrix(store, experiment.id, stored(wider))
     _queue(store, experiment.id, new, wider, launcher)
@@ -56,9 +56,9 @@ def extend_experiment(store: Store, uid: str, more: Matrix, *, launcher: str = L
 
 
 def stop_experiment(store: Store, uid: str, level: int = 1) -> int:
-    """Take all queued jobs of an experiment out of the queue and ask those at work to stop; return their number.
+    """Remove an experiment's queued jobs from the queue, ask its running jobs to stop, and return the number of both.
 
-    Level 1 lets each finish its step and save, so that `resume_experiment` goes on from there: that is a pause.
+    Level 1 is a pause: each job finishes its step and saves, and `resume_experiment` continues from there.
     """
     asked = ask_all_to_stop(store, list(get_experiment(store, uid).arms), level)
     for job in asked:
@@ -68,9 +68,9 @@ def stop_experiment(store: Store, uid: str, level: int = 1) -> int:
 
 
 def resume_experiment(store: Store, uid: str) -> int:
-    """Queue again what was stopped, a run's training before its evaluations; return the number of jobs.
+    """Queue stopped jobs again, a run's training before its evaluations, and return their number.
 
-    Runs that still have an open job are left out. What failed by itself is, too.
+    Runs with an open job and jobs that failed by themselves are left out.
     """
     experiment = get_experiment(store, uid)
     again = interrupted(_jobs(store, experiment))
@@ -94,9 +94,9 @@ def _can_resume(store: Store, job: JobRow, launcher: str) -> bool:
 
 
 def interrupted(jobs: Sequence[JobRow]) -> list[JobRow]:
-    """Return the jobs that were stopped or killed and not repeated since, by run, a training first.
+    """Return the jobs that were stopped or killed and not repeated since, by run, with trainings first.
 
-    Those of runs with an open job are left out.
+    Runs with an open job are left out.
     """
     busy = {job.run_id for job in jobs if job.state in OPEN}
     latest: dict[tuple[int, str, str], JobRow] = {}

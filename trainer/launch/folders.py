@@ -1,7 +1,7 @@
-"""The output folder of a run, which belongs to it alone, and what a resumed run continues from.
+"""Manage a run's output folder, which belongs to that run alone, and find the checkpoint that it resumes from.
 
-A run in a copied database finds its folder owned by the original. It gets a new folder beside its own database, and its
-checkpoints are copied there first: the original stays as it is, and can be resumed as well.
+In a copied database, a run's folder still belongs to the original. The run gets a new folder next to its own database,
+to which its checkpoints are copied, so that the original stays unchanged and can be resumed as well.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from store.runs import describe_run, get_run
 from trainer.models.checkpoints import START, WEIGHTS
 
 STATE = "trainer_state.json"
-"""Files of a resumable checkpoint, in addition to the weights."""
+"""Files that a resumable checkpoint needs in addition to the weights."""
 
 
 def own(store: Store, run_id: int) -> Path:
-    """Return the run's output folder, created and signed; copy its checkpoints there if they lie elsewhere.
+    """Return the run's output folder, created and marked as its own; copy its checkpoints there if they are elsewhere.
 
-    Raises StoreError if the folder cannot be made.
+    Raises StoreError if the folder cannot be created.
     """
     run = get_run(store, run_id)
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
@@ -32,19 +32,19 @@ def own(store: Store, run_id: int) -> Path:
     folder = ownership.folder_of(store, run.uid)
     try:
         if not ownership.claim(store, run.uid, folder):
-            raise StoreError(f"{folder} belongs to another run, or to another database: move it away.")
+            raise StoreError(f"{folder} belongs to another run or another database. Move it away.")
         if run.output_dir and Path(run.output_dir) != folder:
             _bring(store, run, Path(run.output_dir), folder)
     except OSError as error:
         raise StoreError(
-            f"Cannot write to {folder} ({error.strerror}). Choose another place with --db or change its permissions."
+            f"Cannot write to {folder} ({error.strerror}). Change its permissions, or choose another --db."
         ) from None
     describe_run(store, run_id, output_dir=str(folder))
     return folder
 
 
 def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
-    """Copy what a run continues from, and record its new place in the database."""
+    """Copy the checkpoints from which a run continues, and record their new location in the database."""
     copied = {}
     for row in list_checkpoints(store, run.id):
         source = _found(row, run, folder)
@@ -54,11 +54,11 @@ def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
         _copied(old / START, folder)
     move_checkpoints(store, run.id, {path: str(new) for path, new in copied.items()})
     if copied:
-        add_event(store, run.id, "moved", f"Goes on in {folder}: {old} is not this database's.")
+        add_event(store, run.id, "moved", f"Continuing in {folder}, because {old} does not belong to this database.")
 
 
 def _copied(source: Path, folder: Path) -> Path:
-    """Return a copy below the folder, complete or absent."""
+    """Copy a checkpoint into the folder, completely or not at all, and return its path."""
     target = folder / source.name
     if not target.is_dir():
         unfinished = folder / f".{source.name}.unfinished"
@@ -69,7 +69,7 @@ def _copied(source: Path, folder: Path) -> Path:
 
 
 def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
-    """Return where a checkpoint lies: as recorded, or below the run's folder if that was moved with its database."""
+    """Return a checkpoint's path: as recorded, or in the run's folder if that was moved with its database."""
     for place in (Path(row.path), folder / Path(row.path).name):
         holder = ownership.owner(place.parent)
         if (holder is None or holder.run == run.uid) and (place / WEIGHTS).is_file():
@@ -78,7 +78,7 @@ def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
 
 
 def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
-    """Return the folder that a resumed run would continue from, if it is on this machine."""
+    """Return the checkpoint folder from which a resumed run would continue, if it is on this machine."""
     for row in list_checkpoints(store, run.id):
         if row.kind == "last":
             found = _found(row, run, ownership.folder_of(store, run.uid))
@@ -87,31 +87,31 @@ def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
 
 
 def begins_anew(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL) -> bool:
-    """Return whether a run that can be resumed has nothing to continue from: it was stopped before a checkpoint."""
+    """Return whether a resumed run would start over, because it was stopped before its first checkpoint."""
     return launcher != Launcher.RAY and last_checkpoint(store, run) is None
 
 
 def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL) -> str | None:
-    """Return why a run cannot be resumed, in one sentence, or None if it can.
+    """Return one sentence on why a run cannot be resumed, or None if it can.
 
-    One that was stopped before its first checkpoint starts anew in its folder, which must be its own.
+    A run that was stopped before its first checkpoint starts over in its folder, which must be its own.
     """
     if run.method == "none":
-        return f"{run.name} trains nothing: evaluate it instead."
+        return f"{run.name} has no training to resume. Evaluate it instead."
     if "recorded" in run.config:
-        return f"{run.name} was recorded from a script of its own: start that again."
+        return f"{run.name} was recorded from a script. Start that script again."
     if launcher == Launcher.RAY or last_checkpoint(store, run) is not None:
         return None
     rows = [row for row in list_checkpoints(store, run.id) if row.kind == "last"]
     if rows:
-        return f"The checkpoint folder {rows[0].path} is gone. Launch the run anew."
+        return f"The checkpoint folder {rows[0].path} does not exist. Launch a new run."
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
         return None
-    return f"{run.name} has no checkpoint on this machine: clone it to launch it anew."
+    return f"{run.name} has no checkpoint on this machine. Clone it to launch it again."
 
 
 def why_not_evaluated(store: Store, run: RunDetail) -> str | None:
-    """Return why this machine has no checkpoint of a run to evaluate or export, in one sentence, or None if it has one.
+    """Return one sentence on why this machine has no checkpoint of a run to evaluate or export; None if it has one.
 
     A run in its own folder is left to the job, which knows the checkpoint that is asked for.
     """
@@ -121,5 +121,5 @@ def why_not_evaluated(store: Store, run: RunDetail) -> str | None:
     if any(_found(row, run, folder) is not None for row in list_checkpoints(store, run.id)):
         return None
     if "recorded" in run.config:
-        return f"{run.name} was recorded from a script of its own: its checkpoints are where that script saved them."
-    return f"{run.name} has no checkpoint on this machine: do this where it was trained, or launch it anew."
+        return f"{run.name} was recorded from a script. Its checkpoints are where that script saved them."
+    return f"{run.name} has no checkpoint on this machine. Do this where it was trained, or launch it again."

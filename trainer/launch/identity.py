@@ -1,4 +1,4 @@
-"""Identify processes: pids are reused, so a process is known by host, boot, pid and start time."""
+"""Identify processes by host, boot, pid and start time, because pids are reused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _CREATE_TIME_TOLERANCE = 1.0
 
 
 class Identity(NamedTuple):
-    """A process, unmistakable for ever."""
+    """Identifies a process uniquely."""
 
     host: str
     boot_id: str | None
-    """None if the system has none (not Linux)."""
+    """None on systems other than Linux."""
     pid: int
     started: float | None
-    """Clock ticks since boot on Linux, psutil's create time in seconds elsewhere."""
+    """Start time: clock ticks since boot on Linux, psutil's create time in seconds elsewhere."""
 
 
 def host() -> str:
@@ -39,7 +39,7 @@ def current() -> Identity:
 
 
 def started(pid: int) -> float | None:
-    """Return when a process of this host began, or None if it is gone or a zombie."""
+    """Return when a process of this host started; None if it has ended or is a zombie."""
     if _BOOT.exists():
         return _start_ticks(pid)
     try:
@@ -54,13 +54,13 @@ def _start_ticks(pid: int) -> float | None:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may itself hold spaces and parentheses.
+    # The name in parentheses may itself contain spaces and parentheses.
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in ("Z", "X") else float(fields[18])
 
 
 def is_alive(identity: Identity) -> bool:
-    """Return whether exactly this process runs. One of another host cannot be checked from here and counts as alive."""
+    """Return whether exactly this process is running. Processes of other hosts cannot be checked and count as alive."""
     if identity.host != host():
         return True
     if identity.boot_id != boot_id():

@@ -1,6 +1,6 @@
-"""Index a dataset in a separate process: start it, and close what it has left open.
+"""Start the process that indexes a dataset, and close indexes whose process died.
 
-The process itself is `python -m trainer data index`; its work is in `trainer.datasets.index`.
+The process is `python -m trainer data index`; it runs `trainer.datasets.index`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from trainer.spec import paths
 from trainer.spec.config import ConfigError, DataConfig
 
 DEFAULT_LIMIT = 5000
-"""Usable questions of a split."""
+"""Default number of usable questions to index per split."""
 LOG = "index.log"
 START_SECONDS = 60.0
-"""Seconds within which a started process must report."""
+"""Seconds after which a process that has not reported counts as failed."""
 
 
 def start(store: Store, config: DataConfig, split: str, limit: int) -> None:
-    """Start to index a split. Raises ConfigError when it cannot, StoreError while another process does."""
+    """Start indexing a split. Raises ConfigError if that is impossible, StoreError if another process does it."""
     if config.path and not paths.is_dir(config.path):
-        raise ConfigError(f"data.path: there is no folder {config.path}. Check it.")
+        raise ConfigError(f"data.path: the folder {config.path} does not exist. Check the path.")
     close_gone(store)
     index_id = ask_index(store, name=config.dataset, path=config.path or "", split=split, limit=limit)
     folder = ["--path", config.path] if config.path else []
     try:
         local.start_alone(store, LOG, "data", "index", config.dataset, *folder, "--split", split, "--limit", str(limit))
     except OSError as error:
-        sentence = f"The process could not be started ({error.strerror}): see whether {log(store)} can be written."
+        sentence = f"The process could not be started ({error.strerror}). Check that {log(store)} can be written."
         fail_index(store, index_id, sentence)
         raise ConfigError(sentence) from error
 
@@ -44,12 +44,12 @@ def log(store: Store) -> Path:
 
 
 def close_gone(store: Store) -> list[str]:
-    """Close the indexes of this host whose process is gone, and return sentences about them."""
+    """Close the indexes of this host whose process has died, and return sentences about them."""
     closed = []
     for row in list_indexes(store):
         if _is_gone(row):
-            fail_index(store, row.id, f"Its process is gone; {log(store)} may say why. Index it again.")
-            closed.append(f"The process that indexed {row.name} ({row.split}) is gone.")
+            fail_index(store, row.id, f"Its process died; {log(store)} may say why. Index the dataset again.")
+            closed.append(f"The process that indexed {row.name} ({row.split}) died.")
     return closed
 
 

@@ -1,6 +1,7 @@
-"""Processes of this host: start jobs and workers, find them and signal them. Never changes a job's state.
+"""Start, find and signal the processes of jobs and workers on this host. Never changes a job's state.
 
-A job outlives whoever started it: its own session, no terminal, its output in a file. No shell, no secret in argv.
+A job has its own session, no terminal and a log file, so it outlives the process that started it. No shell is used, and
+no secret appears in argv.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from trainer.launch.identity import Identity
 JOB_VARIABLE = "VR1Z_JOB"
 """Environment variable that marks a job's process and all its descendants with the job's uid."""
 _OUT_OF_REACH = (ProcessLookupError, PermissionError)
-"""Gone since we looked, or another user's: that one reads the request in the database."""
+"""Raised for a process that has ended, or that belongs to another user; the latter reads requests in the database."""
 ROOT = Path(__file__).resolve().parents[2]
-"""The project's folder."""
+"""Root folder of the project."""
 
 
 def data_folder(store: Store) -> Path:
@@ -40,17 +41,17 @@ def log_path(store: Store, run_uid: str) -> Path:
 
 
 def log_header(job_uid: str) -> str:
-    """Return the line that opens a job's part of its run's log."""
+    """Return the line that begins a job's part of its run's log."""
     return f"=== job {job_uid} ==="
 
 
 def command(*arguments: str) -> list[str]:
-    """Return the argv of a trainer process."""
+    """Return the command line of a trainer process."""
     return [sys.executable, "-m", "trainer", *arguments]
 
 
 def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
-    """Start a claimed job's process. Raises OSError when its log cannot be written."""
+    """Start the process of a claimed job. Raises OSError if its log cannot be written."""
     log = log_path(store, job.run_uid)
     if not ownership.claim(store, job.run_uid, log.parent):
         raise PermissionError(errno.EACCES, f"{log.parent} belongs to another run, or to another database")
@@ -61,19 +62,19 @@ def start(store: Store, job: JobRow) -> subprocess.Popen[bytes]:
 
 
 def start_worker(store: Store) -> None:
-    """Start `python -m trainer queue` as an independent process; its lock decides whether it may work."""
+    """Start `python -m trainer queue` as an independent process, which exits if another holds the lock."""
     start_alone(store, "queue.log", "queue")
 
 
 def start_alone(store: Store, log: str, *arguments: str) -> None:
-    """Start a trainer process that is not a job, with its output in a file beside the database.
+    """Start a trainer process that is not a job, with its output in a file next to the database.
 
-    Raises OSError when that cannot be written.
+    Raises OSError if that file cannot be written.
     """
     folder = data_folder(store)
     private.make_folder(folder)
     process = _spawn(command(*arguments), folder / log, _environment(store))
-    # Somebody must collect its exit code, or it stays a zombie for as long as this process lives.
+    # Collect its exit code, or it stays a zombie until this process ends.
     threading.Thread(target=process.wait, daemon=True).start()
 
 
@@ -95,7 +96,7 @@ def _environment(store: Store) -> dict[str, str]:
 
 
 def terminate(process: Identity) -> None:
-    """Send SIGTERM to a job's own process, which tells its descendants in its own way."""
+    """Send SIGTERM to a job's main process, which stops its own children."""
     with suppress(*_OUT_OF_REACH):
         if identity.is_alive(process):
             os.kill(process.pid, signal.SIGTERM)
@@ -105,7 +106,7 @@ def kill(process: Identity, job_uid: str) -> None:
     """Send SIGKILL to a job's process, its group and all its descendants."""
     with suppress(*_OUT_OF_REACH):
         if identity.is_alive(process):
-            # A job in the foreground shares its session with a shell, which must survive.
+            # A foreground job shares its session with a shell, which must not be killed.
             has_session = os.getsid(process.pid) == process.pid
             (os.killpg if has_session else os.kill)(process.pid, signal.SIGKILL)
     sweep(job_uid)
@@ -119,7 +120,7 @@ def kill_alone(process: Identity) -> None:
 
 
 def find(job_uid: str) -> Identity | None:
-    """Find the process of a job that has not reported yet."""
+    """Find the process of a job that has not reported it yet."""
     for process in _marked(job_uid):
         begun = identity.started(process.pid)
         if begun is not None and job_uid in _arguments(process):
@@ -128,7 +129,7 @@ def find(job_uid: str) -> Identity | None:
 
 
 def sweep(job_uid: str) -> None:
-    """Send SIGKILL to what a dead job left behind: it would hold memory of the device."""
+    """Send SIGKILL to the remaining processes of a dead job, which would still hold device memory."""
     for process in _marked(job_uid):
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -139,7 +140,7 @@ def _marked(job_uid: str) -> list[psutil.Process]:
 
 
 def _environment_of(process: psutil.Process) -> dict[str, str]:
-    """Return a process's environment, empty if it is gone or another user's."""
+    """Return a process's environment; empty if it has ended or belongs to another user."""
     try:
         return process.environ()
     except (psutil.NoSuchProcess, psutil.AccessDenied):

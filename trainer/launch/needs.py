@@ -1,4 +1,4 @@
-"""What a run's jobs ask of a cluster's node. The estimate is made in a process that has torch."""
+"""Determine the resources that a run's jobs request from the cluster. A process with torch makes the estimate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ESTIMATE_SECONDS = 120
 
 
 class Need(NamedTuple):
-    """What a job asks for; `memory` is the node's, in bytes, or None without an estimate."""
+    """Resources of a job; `memory` is main memory in bytes, or None without an estimate."""
 
     gpus: float
     memory: int | None
@@ -29,7 +29,7 @@ class Need(NamedTuple):
 
 
 def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
-    """Return a run's needs by its configuration and the `memory` of its preflight. Raises ConfigError."""
+    """Return a run's needs from its configuration and the `memory` of its preflight. Raises ConfigError."""
     model = config.get("model")
     is_embedded = isinstance(model, dict) and model.get("id") in EMBEDDED
     asked = cluster.gpus()
@@ -37,13 +37,13 @@ def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
     gpus = (0.0 if is_embedded else processes) if asked is None else asked
     if memory is None:
         return Need(gpus, None)
-    # On a GPU node, the weights pass through its main memory.
+    # On a GPU node, the weights pass through main memory.
     each = sum(memory["parts"][part] for part in ("weights", "runtime")) if gpus else memory["peak"]
     return Need(gpus, int(processes) * each)
 
 
 def estimate(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the `memory` of a preflight, or None if there is none within ESTIMATE_SECONDS."""
+    """Return the `memory` of a preflight, or None if it takes longer than ESTIMATE_SECONDS or fails."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.yaml")
         path.write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Make a configuration independent of time and place: absolute paths, uids of runs, a copy of the adapter.
+"""Make a configuration independent of time and place: absolute paths, run uids, and a copy of the adapter.
 
-The job may start in another folder, names are not unique, and the other run may train on.
+The job may start in another folder, run names are not unique, and the run with the adapter may train further.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trainer.spec.config import EMBEDDED, ConfigError, DataConfig, RunConfig
 from trainer.spec.errors import TrainerError
 
 MOST_SHOWN = 300
-"""Most characters of a path in a sentence."""
+"""Most characters of a path in an error message."""
 
 
 def pinned(store: Store, config: RunConfig) -> RunConfig:
-    """Return the config with absolute paths and run ids.
+    """Return the config with absolute paths and run uids.
 
     Raises ConfigError for a missing file or checkpoint, StoreError for an unknown run.
     """
@@ -30,7 +30,7 @@ def pinned(store: Store, config: RunConfig) -> RunConfig:
     for reward in config.rewards:
         path, is_file, function = reward.name.rpartition(":")
         if is_file and not paths.is_file(path):
-            raise ConfigError(f"rewards: there is no file {path[:MOST_SHOWN]}. Check it.")
+            raise ConfigError(f"rewards: the file {path[:MOST_SHOWN]} does not exist. Check the path.")
         name = f"{paths.absolute(path)}:{function}" if is_file else reward.name
         rewards.append(reward.model_copy(update={"name": name}))
     model = config.model
@@ -54,10 +54,10 @@ def _pinned_data(data: DataConfig) -> DataConfig:
 
 
 def _there(field: str, text: str, is_right: Callable[[str], bool]) -> str:
-    """Return the absolute path of a file or folder that must exist."""
+    """Return the absolute path of a file or folder. Raises ConfigError if it does not exist."""
     if not is_right(text):
         what = "folder" if is_right is paths.is_dir else "file"
-        raise ConfigError(f"{field}: there is no {what} {text[:MOST_SHOWN]}. Check it.")
+        raise ConfigError(f"{field}: the {what} {text[:MOST_SHOWN]} does not exist. Check the path.")
     return str(paths.absolute(text))
 
 
@@ -77,7 +77,7 @@ def _checkpoint(store: Store, run_id: int, name: str) -> Checkpoint:
 
 
 def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
-    """Copy the checkpoint that a run starts from, which may be gone by its turn. Raises ConfigError."""
+    """Copy the checkpoint that a run starts from, which may be deleted before the job starts. Raises ConfigError."""
     name, named = checkpoint.parse(adapter)
     if named is None:
         return
@@ -86,6 +86,6 @@ def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
         keep_start(source.path, output)
     except OSError as error:
         raise ConfigError(
-            f"model.adapter: {source.path} cannot be copied ({error.strerror}). Choose another."
+            f"model.adapter: {source.path} cannot be copied ({error.strerror}). Choose another adapter."
         ) from None
     add_event(store, run.id, "adapter", f"Starts from step {source.step} of run {name}.")

@@ -1,7 +1,7 @@
-"""The worker of a host: start queued jobs, one on each device, and wait for them. `python -m trainer queue`.
+"""The worker of a host, `python -m trainer queue`: start queued jobs, one per device, and wait for them.
 
-A file lock decides which process is the worker, so there is never a second one; the table tells everybody else. The
-worker keeps no state: killed and started again, it finds the jobs of the host as they are.
+A file lock ensures that there is only one worker per host, and a table shows it to other processes. The worker keeps no
+state: after a restart it finds the host's jobs in the database.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ TICK_SECONDS = 0.5
 BEAT_SECONDS = 5.0
 WAIT_SECONDS = 1.0
 LOCK_SECONDS = 5.0
-"""Seconds to wait for a worker that is just leaving."""
+"""Seconds to wait for a worker that is exiting."""
 PATIENCE_SECONDS = 600.0
-"""Seconds after which a database that does not answer counts as gone."""
+"""Seconds without an answer after which the worker gives up on the database."""
 
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
-    """Drain the queue; return after `idle` seconds without work, or at once if another worker has the host."""
+    """Drain the queue. Return after `idle` seconds without work, or at once if this host has another worker."""
     lock = private.lock_folder(local.data_folder(store)) / f"queue-{identity.host()}.lock"
     try:
         with FileLock(lock, timeout=LOCK_SECONDS, mode=private.FILE):
@@ -59,7 +59,7 @@ def _drain(store: Store, idle: float) -> None:
             upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
             until_idle(worker.look, idle, TICK_SECONDS)
             remove_worker(store, me.host, me.pid)
-            # Whoever queued a job while the worker was still registered relies on it.
+            # A process that queued a job while this worker was still registered relies on it.
             if not worker.has_work():
                 return
     except SystemExit:
@@ -72,7 +72,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Child(NamedTuple):
-    """A job whose process this worker started."""
+    """A job process that this worker started."""
 
     process: subprocess.Popen[bytes]
     job: JobRow
@@ -80,17 +80,17 @@ class Child(NamedTuple):
 
 @dataclass
 class Worker:
-    """Starts jobs and waits for them; `children` are keyed by the uid of their job."""
+    """Starts jobs and waits for them; `children` are keyed by job uid."""
 
     store: Store
     me: Identity
     children: dict[str, Child] = field(default_factory=dict)
     _threads: dict[int, int] = field(default_factory=dict)
-    """By run."""
+    """Threads per process by run id."""
     _beaten: float = field(default=0.0)
 
     def look(self) -> bool:
-        """Look after the children, the other jobs of this host and the queue; return whether any jobs are open."""
+        """Check on the children, this host's other jobs and the queue; return whether any jobs are open."""
         self.collect()
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self._beaten = time.monotonic()
@@ -102,7 +102,7 @@ class Worker:
         return self.has_work()
 
     def collect(self) -> None:
-        """Read the exit codes of children that have ended; close the jobs that did not do so themselves."""
+        """Collect the exit codes of ended children, and close their jobs if they did not do so themselves."""
         for uid, (process, job) in list(self.children.items()):
             if process.poll() is None:
                 continue
@@ -112,7 +112,7 @@ class Worker:
             del self.children[uid]
 
     def look_after(self, job: JobRow) -> None:
-        """Kill on behalf of a dashboard on another host; close a job that another process started and that died."""
+        """Carry out kill requests from other hosts, and close a job that another process started and that has died."""
         process = endings.process_of(job) if job.stop_requested >= 3 else None
         if process is not None:
             local.kill(process, job.uid)
@@ -121,7 +121,7 @@ class Worker:
                 say(sentence)
 
     def start_next(self) -> bool:
-        """Start the first job in the queue if a device is free; return False if there was nothing to start."""
+        """Start the first queued job if a device is free; return False if nothing was started."""
         claimed = claim_job(self.store, self.me.host, self._devices())
         if claimed is None:
             return False
@@ -135,7 +135,7 @@ class Worker:
         return True
 
     def _devices(self) -> Sequence[str]:
-        """Return the devices of this host, as many as its running and its waiting jobs may hold at once."""
+        """Return the devices that this host's running and queued jobs may hold at the same time."""
         jobs = [job for job in list_jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
         ours = {job.run_id for job in jobs if job.host in (None, self.me.host)}
         for run_id in ours - self._threads.keys():
@@ -143,15 +143,15 @@ class Worker:
         return devices.places([self._threads[run_id] for run_id in ours])
 
     def has_work(self) -> bool:
-        """Return whether anything is queued, or runs on this host."""
+        """Return whether any job is queued or runs on this host."""
         jobs = [job for job in list_jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
         return any(job.state == JobState.QUEUED or job.host == self.me.host for job in jobs)
 
 
 def until_idle(look: Callable[[], bool], idle: float, every: float) -> None:
-    """Look every `every` seconds until there was nothing to do for `idle` seconds.
+    """Call `look` every `every` seconds until there has been nothing to do for `idle` seconds.
 
-    Raises StoreError if the database stays away.
+    Raises StoreError if the database does not answer for too long.
     """
     busy_at = answered_at = time.monotonic()
     while time.monotonic() - busy_at < idle:
@@ -163,13 +163,13 @@ def until_idle(look: Callable[[], bool], idle: float, every: float) -> None:
         except StoreError as error:
             if time.monotonic() - answered_at > PATIENCE_SECONDS:
                 raise
-            say(f"{error} Trying again.")
+            say(f"{error} Retrying.")
             busy_at = time.monotonic()
         time.sleep(every)
 
 
 def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
-    """Wait until all jobs of these runs have ended and return them; report starts and ends, replace a dead worker."""
+    """Wait until all jobs of these runs have ended, and return them. Print starts and ends; replace a dead worker."""
     seen: dict[str, str] = {}
     supervisor = Supervisor(store)
     while True:
@@ -185,5 +185,5 @@ def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
 
 
 def say(text: str) -> None:
-    with suppress(OSError):  # the disk of the log may be full
+    with suppress(OSError):  # the disk with the log may be full
         print(time.strftime("%Y-%m-%d %H:%M:%S"), shown(text), flush=True)

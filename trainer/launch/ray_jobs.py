@@ -1,10 +1,10 @@
-"""Submit queued jobs to a Ray cluster, and keep the database true to what becomes of them. `python -m trainer ray`.
+"""Submit queued jobs to a Ray cluster and record their state in the database: `python -m trainer ray`.
 
-A process of its own beside the worker: what waits for a network or an estimate must not delay this host's jobs, and
-starting it must not draw a shared database's queue to this host, as starting a worker does. It keeps no state: the id
-of a submission is the uid of its job, so whoever looks next finds out what became of it. A job's own process writes its
-progress to the database; this one adds what that process cannot report: that it waits for a place, that it is gone, and
-its log. Talks HTTP with the cluster; `ray` is imported at the first request.
+This is a separate process from the worker: waiting for the network or for an estimate must not delay this host's jobs,
+and starting it must not make this host work on a shared database's queue, as starting a worker does. It keeps no state:
+submissions have the uid of their job as id, so that a restarted process finds them. A job's own process writes its
+progress to the database; this one adds what that process cannot report: that it waits for resources, that it died, and
+its log. It talks to the cluster over HTTP; `ray` is imported at the first request.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from trainer.spec.config import ConfigError
 TICK_SECONDS = 1.0
 HTTP_SECONDS = 20.0
 LOG_SECONDS = 5.0
-"""Seconds between two copies of a running job's log."""
+"""Seconds between copies of a running job's log."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 WAITED_TOO_LONG = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
-"""Ray gives up on submissions that found no place within a quarter of an hour."""
+"""Ray's message for submissions that it gave up on because they got no resources within 15 minutes."""
 _UID = re.compile(r"[0-9a-f]{10}")
 
 
 class ClusterError(Exception):
-    """The cluster did not answer, or refused; one sentence."""
+    """The cluster did not answer or refused a request; the message is one sentence."""
 
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
-    """Watch the cluster until no job has been open there for `idle` seconds; return at once if another process does.
+    """Watch the cluster until it has had no open job for `idle` seconds; return at once if another process does.
 
     Raises ConfigError if the cluster cannot be used.
     """
@@ -60,14 +60,14 @@ def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
 
 
 class Jobs:
-    """Ray's Jobs API; every failure there is a ClusterError."""
+    """Client of Ray's Jobs API that turns every failure into a ClusterError."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._client: Any = None
 
     def ask(self, what: str, *arguments: Any, **named: Any) -> Any:
-        """Return the answer of a method of Ray's JobSubmissionClient."""
+        """Call a method of Ray's JobSubmissionClient."""
         try:
             self._client = self._client or self._connect()
             return getattr(self._client, what)(*arguments, **named)
@@ -75,20 +75,20 @@ class Jobs:
             raise
         except OSError as error:
             raise ClusterError(f"The Ray cluster at {self.address} does not answer.") from error
-        except Exception as error:  # Ray's exceptions, and those of whatever stands between
+        except Exception as error:  # Ray's exceptions, and those of proxies in between
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
-            raise ClusterError(f"The Ray cluster at {self.address} refused: {reason}.") from error
+            raise ClusterError(f"The Ray cluster at {self.address} refused the request: {reason}.") from error
 
     def _connect(self) -> Any:
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
-            os.environ.pop(name, None)  # they would replace the address that was checked
+            os.environ.pop(name, None)  # they would override the address that was checked
         try:
             from ray.job_submission import JobSubmissionClient
         except ImportError:
-            raise ConfigError("Ray is not installed: pip install -r requirements-cluster.txt.") from None
+            raise ConfigError("Ray is not installed: run `pip install -r requirements-cluster.txt`.") from None
 
         class Client(JobSubmissionClient):
-            """Ray's own client has no timeout."""
+            """Adds a timeout, which Ray's own client lacks."""
 
             def _do_request(self, *arguments: Any, **named: Any) -> Any:
                 return super()._do_request(*arguments, timeout=HTTP_SECONDS, **named)
@@ -98,7 +98,7 @@ class Jobs:
 
 @dataclass
 class Watcher:
-    """Looks at the cluster, once at a time; what it remembers only saves requests."""
+    """Compares the cluster with the database; its own state only saves requests."""
 
     store: Store
     jobs: Jobs
@@ -108,8 +108,8 @@ class Watcher:
     _copied: dict[str, float] = field(default_factory=dict)
 
     def look(self) -> bool:
-        """Bring each open job a step further; return whether there are any."""
-        # Jobs first: what is active by then was submitted, so the cluster must know it.
+        """Advance each open job; return whether there are any."""
+        # Read jobs first: those that are active by then were submitted, so the cluster must know them.
         everybody = list_jobs(self.store, open_only=True)
         jobs = [job for job in everybody if job.launcher == Launcher.RAY]
         try:
@@ -119,30 +119,31 @@ class Watcher:
             self._do_without(jobs, str(error))
             return bool(jobs)
         self._said = ""
-        # A checkpoint is evaluated once its training has ended, wherever that is.
+        # A checkpoint is evaluated only after its training has ended, wherever that runs.
         blocked = {job.uid for job in jobs for other in everybody if other.run_id == job.run_id and other.id < job.id}
         for job in jobs:
             try:
                 self._follow(job, found.get(job.uid), is_blocked=job.uid in blocked)
             except ClusterError as error:
-                self._wait(job, f"{error} Trying again.")
+                self._wait(job, f"{error} Retrying.")
         self._copy_logs(found)
         return bool(jobs)
 
     def _submissions(self) -> dict[str, Any]:
-        """Return our submissions by the uid of their job, the last one of several."""
+        """Return our submissions by job uid; of several for one job, the last."""
         ours = [each for each in self.jobs.ask("list_jobs") if is_ours(each)]
         return {uid_of(each): each for each in sorted(ours, key=lambda each: each.start_time)}
 
     def _follow(self, job: JobRow, known: Any | None, *, is_blocked: bool) -> None:
-        """Record what the cluster knows about a job, or pass on a request from the database."""
+        """Record a job's state on the cluster, or pass on a request from the database."""
         if known is None and job.state == JobState.QUEUED:
             if not is_blocked:
                 self._submit(job, job.uid)
         elif known is None:
-            self._close(job, Ending(JobState.LOST, "The Ray cluster knows it no more: restarted? Resume the run."))
+            reason = "The Ray cluster no longer knows this job, perhaps because it was restarted. Resume the run."
+            self._close(job, Ending(JobState.LOST, reason))
         elif known.status == "PENDING":
-            self._wait(job, f"Waits for {known.metadata.get('needs')} on the Ray cluster. {known.message}")
+            self._wait(job, f"Waiting for {known.metadata.get('needs')} on the Ray cluster. {known.message}")
         elif known.status == "RUNNING" and job.state == JobState.QUEUED:
             place_job(self.store, job.id, str(self._path(known)))
         elif known.status in ENDED and known.error_type == WAITED_TOO_LONG and job.state == JobState.QUEUED:
@@ -159,7 +160,7 @@ class Watcher:
         say(f"submitting job {job.uid} of {job.run_name}: it needs {need}")
         self.jobs.ask(
             "submit_job",
-            # Ray has a shell run this: it holds nothing that a user wrote. `exec` lets Ray see how Python ends.
+            # Ray runs this in a shell, so it contains nothing that users wrote. `exec` lets Ray see how Python ends.
             entrypoint=f"exec {shlex.join(local.command('job', job.uid))}",
             submission_id=submission_id,
             entrypoint_num_cpus=1,
@@ -171,12 +172,12 @@ class Watcher:
 
     def _need(self, job: JobRow) -> Need:
         config = get_run(self.store, job.run_id).config
-        # Neither changes what a run needs, and a matrix has many of both.
+        # These do not change what a run needs, and a matrix has many of them.
         key = json.dumps(config | {"name": "", "seed": 0}, sort_keys=True)
         if key not in self._estimates:
             self._estimates[key] = needs.estimate(config)
             if self._estimates[key] is None:
-                say(f"the memory of {job.run_name} could not be estimated: none is asked for")
+                say(f"the memory of {job.run_name} could not be estimated, so none is requested")
         return needs.need(config, self._estimates[key])
 
     def _wait(self, job: JobRow, words: str) -> None:
@@ -184,13 +185,13 @@ class Watcher:
             beat_job(self.store, job.id, words)
 
     def _stop(self, submission: Any) -> None:
-        """Ask Ray for SIGTERM now and SIGKILL after the grace period; a waiting job ends as soon as it starts."""
+        """Have Ray send SIGTERM now and SIGKILL after the grace period; a waiting job ends as soon as it starts."""
         if submission.submission_id not in self._told:
             self._told.add(submission.submission_id)
             self.jobs.ask("stop_job", submission.submission_id)
 
     def _stop_what_is_over(self, jobs: list[JobRow], found: dict[str, Any]) -> None:
-        """Stop what was cancelled, or given up, but is still on the cluster."""
+        """Stop submissions whose job was cancelled or given up."""
         still_open = {job.uid for job in jobs}
         for uid, submission in found.items():
             if uid in still_open or submission.status in ENDED or submission.submission_id in self._told:
@@ -199,7 +200,7 @@ class Watcher:
                 self._stop(submission)
 
     def _is_over(self, uid: str) -> bool:
-        """Return whether the database has the job and closed it; other databases may share the cluster."""
+        """Return whether the job is in this database and closed; other databases may share the cluster."""
         try:
             return get_job(self.store, uid).ended_at is not None
         except StoreError:
@@ -220,12 +221,12 @@ class Watcher:
             say(f"job {job.uid} of {job.run_name}: {ending.error}")
 
     def _do_without(self, jobs: list[JobRow], reason: str) -> None:
-        """Handle a cluster that does not answer: say so on waiting jobs, and close those of this host that ended."""
+        """Handle a cluster that does not answer: note it on waiting jobs, and close this host's jobs that ended."""
         if reason != self._said:
             self._said = reason
-            say(f"{reason} Trying again.")
+            say(f"{reason} Retrying.")
         for job in jobs:
-            self._wait(job, f"{reason} Trying again.")
+            self._wait(job, f"{reason} Retrying.")
             if job.host == identity.host() and endings.is_gone(job):
                 endings.close(self.store, job.uid)
 
@@ -263,30 +264,35 @@ class Watcher:
 
 
 def is_ours(submission: Any) -> bool:
-    """Return whether a submission looks like ours: its id names files, and others may submit anything."""
+    """Return whether a submission's id has our format. Others may submit anything, and ids become file names."""
     run = (submission.metadata or {}).get("run", "")
     return bool(_UID.fullmatch(run) and _UID.fullmatch(uid_of(submission)))
 
 
 def uid_of(submission: Any) -> str:
-    """Return the job's uid: the second attempt to place job `abc` is the submission `abc-2`."""
+    """Return a submission's job uid. The second attempt to submit job `abc` has the id `abc-2`."""
     return str(submission.submission_id).partition("-")[0]
 
 
 def is_newer(path: Path, end_time: int | None) -> bool:
-    """Return whether a file was written after a moment in milliseconds."""
+    """Return whether a file was written after a time in milliseconds since the epoch."""
     return path.exists() and path.stat().st_mtime * 1000 > (end_time or 0)
 
 
 def judge(job: JobRow, submission: Any, log: str) -> Ending:
-    """Return the state and the reason of a submission that ended without closing its job."""
+    """Return state and reason for a submission that ended without closing its job."""
     is_stopped = submission.status == "STOPPED"
     if submission.driver_exit_code is not None or (is_stopped and job.stop_requested > 1):
-        # Its boot id may be that of another host, about which nothing is known.
+        # The boot id may be that of another host, whose state is unknown.
         return endings.judge(job._replace(boot_id=None), submission.driver_exit_code, log)
     if is_stopped:
-        return Ending(JobState.KILLED, f"Stopped through Ray, which waits {cluster.GRACE_SECONDS} s. Resume the run.")
+        return Ending(
+            JobState.KILLED,
+            f"Stopped through Ray, which waits {cluster.GRACE_SECONDS} s for a job to end. Resume the run.",
+        )
     said = (str(submission.message or submission.status).strip().splitlines() or [""])[0][:500].rstrip(".")
     if job.started_at is None:
-        return Ending(JobState.FAILED, f"Ray could not start it: {said}. Correct that, then resume the run.", "config")
-    return Ending(JobState.LOST, f"Ray lost it: {said}. Resume the run.")
+        return Ending(
+            JobState.FAILED, f"Ray could not start the job: {said}. Fix the cause, then resume the run.", "config"
+        )
+    return Ending(JobState.LOST, f"Ray lost the job: {said}. Resume the run.")

@@ -1,8 +1,8 @@
-"""Keep the database true from outside: close this host's dead jobs, and replace a worker that died or hangs.
+"""Supervise this host: close its dead jobs, and replace a worker that died or hangs.
 
-If a Ray cluster is configured, it also ensures that a process watches the jobs there.
+If a Ray cluster is configured, also make sure that a process watches the jobs there.
 
-How long the worker's counter stands still is measured by the observer's own monotonic clock, and stored nowhere.
+The observer measures with its own monotonic clock how long the worker's heartbeat has not changed; this is not stored.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from trainer.launch import cluster, endings, identity, local
 from trainer.launch.identity import Identity
 
 FROZEN_SECONDS = 90.0
-"""Seconds: a worker beats every few, and waits at most half a minute for a locked database."""
+"""Seconds without a heartbeat; a worker beats every few, and waits at most half a minute for a locked database."""
 RESTART_SECONDS = 10.0
-"""Seconds between two attempts to replace a worker that does not start."""
+"""Seconds between attempts to replace a worker that does not start."""
 
 
 @dataclass
 class Supervisor:
-    """Looks once at a time; keep one to look regularly, since it remembers when the worker last moved."""
+    """Remembers when the worker's heartbeat last changed; keep one instance and call `look` regularly."""
 
     store: Store
     _seen: tuple[int, int] | None = None
@@ -35,22 +35,22 @@ class Supervisor:
     _cluster_at: float = -math.inf
 
     def look(self) -> list[str]:
-        """Look once; return sentences on what was closed, killed or started."""
+        """Check once; return sentences on what was closed, killed or started."""
         return [*self._look_here(), *self._look_at_the_cluster()]
 
     def _look_here(self) -> list[str]:
-        """Look at this host. While a worker lives, it does the closing, since only it learns exit codes."""
+        """Check this host. A live worker closes jobs itself, because only it learns their exit codes."""
         worker = get_worker(self.store, identity.host())
         if worker is not None and identity.is_alive(identity_of(worker)):
             return self._end_frozen(worker)
         closed = endings.close_gone(self.store)
         jobs = list_jobs(self.store, open_only=True)
         queued = any(job.state == JobState.QUEUED and job.launcher == Launcher.LOCAL for job in jobs)
-        # Only where a worker was before: looking at a shared database must not draw its jobs to this host.
+        # Only if there was a worker before: viewing a shared database must not make this host run its jobs.
         if queued and worker is not None and time.monotonic() - self._started_at > RESTART_SECONDS:
             self._started_at = time.monotonic()
             local.start_worker(self.store)
-            closed.append("The worker of this host had died; started another.")
+            closed.append("The worker of this host had died; another was started.")
         return closed
 
     def _look_at_the_cluster(self) -> list[str]:
@@ -61,7 +61,7 @@ class Supervisor:
             return []
         self._cluster_at = time.monotonic()
         cluster.start_watcher(self.store)
-        return ["Nobody watched the jobs on the Ray cluster; started a process that does."]
+        return ["Jobs on the Ray cluster were not being watched; a watcher was started."]
 
     def _end_frozen(self, worker: WorkerRow) -> list[str]:
         seen, now = (worker.pid, worker.heartbeat), time.monotonic()
@@ -70,7 +70,7 @@ class Supervisor:
         if now - self._moved_at < FROZEN_SECONDS:
             return []
         local.kill_alone(identity_of(worker))
-        return [f"The worker of this host did not move for {FROZEN_SECONDS:g} s and was killed; its jobs go on."]
+        return [f"The worker of this host had no heartbeat for {FROZEN_SECONDS:g} s and was killed; its jobs continue."]
 
 
 def worker_lives(store: Store) -> bool:

@@ -1,6 +1,6 @@
-"""Report a run's end, failure or finding: an HTTP POST of JSON to the URL in VR1Z_WEBHOOK, if it is set.
+"""Report a run's end, failure or finding by an HTTP POST of JSON to the URL in VR1Z_WEBHOOK, if it is set.
 
-Failures become a warning in the log: they never delay or end a job. The URL is a secret and never printed.
+Failures are logged as warnings and never delay or end a job. The URL is a secret and is never printed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from store.runs import get_run
 
 VARIABLE = "VR1Z_WEBHOOK"
 TIMEOUT = 5.0
-"""Seconds, for the connection and for the answer."""
+"""Seconds, each for the connection and the answer."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST = 2000
-"""Most characters of a sentence."""
+"""Most characters of a text."""
 logger = logging.getLogger(__name__)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which would pass on what was meant for one address."""
+    """Refuses redirects, which would send the report to another address."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -39,17 +39,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def problem() -> str | None:
-    """Return why the address cannot be used, in a sentence; None if it can, or if there is none."""
+    """Return one sentence on why the address cannot be used; None if it can, or if none is set."""
     try:
         parts = urlsplit(os.environ.get(VARIABLE, ""))
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return f"{VARIABLE} is not a URL: correct it."
+        return f"{VARIABLE} is not a valid URL. Correct it."
     if not os.environ.get(VARIABLE) or (host and parts.scheme == "https"):
         return None
     if parts.scheme == "http" and host in LOOPBACK:
         return None
-    return f"{VARIABLE} must be an https address, or one of this machine: nothing is sent."
+    return f"{VARIABLE} must be an https address, or an address of this machine. Nothing is sent."
 
 
 def is_set() -> bool:
@@ -64,17 +64,17 @@ def tell_end(store: Store, job_uid: str) -> bool:
         job = get_job(store, job_uid)
         run = get_run(store, job.run_id)
     except StoreError as error:
-        logger.warning("The webhook could not be told of the end of job %s: %s", job_uid, error)
+        logger.warning("The end of job %s could not be reported to the webhook: %s", job_uid, error)
         return False
     if job.state in OPEN:
-        return False  # its end could not be recorded: whoever closes it reports it
+        return False  # its end could not be recorded, so the process that closes it reports it
     words = f"{run.name}: {job.kind} {job.state.replace('_', ' ')} at step {run.step}."
     facts = {"run": run.uid, "name": run.name, "job": job.uid, "kind": job.kind, "step": run.step, "host": job.host}
     return tell("end", f"{words} {job.error or ''}".strip(), state=job.state, error_kind=job.error_kind, **facts)
 
 
 def tell(event: str, text: str, **facts: Any) -> bool:
-    """Send `event`, `text` (which chat services show) and the facts; return whether they were accepted."""
+    """Send `event`, `text` (which chat services show) and `facts`; return whether they were accepted."""
     if not is_set():
         return False
     if found := problem():
@@ -91,6 +91,6 @@ def tell(event: str, text: str, **facts: Any) -> bool:
         logger.warning("The webhook answered with status %d.", error.code)
         error.close()
     except Exception as error:
-        # A client may raise anything; the message is left out, since it may quote the URL.
+        # The client may raise anything. Leave its message out, because it may quote the URL.
         logger.warning("The webhook could not be reached (%s).", type(error).__name__)
     return False

@@ -1,4 +1,4 @@
-"""Saved adapters: find the one that a run starts from, keep a copy of it, and load its weights into a model."""
+"""Find the adapter from which a run starts, keep a copy of it, and load its weights into a model."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from trainer.spec.errors import TrainerError
 
 
 def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path) -> Path | None:
-    """Return a folder with a copy of the adapter that the run starts from; None if it starts from the base alone.
+    """Return a folder with a copy of the adapter from which the run starts; None if it starts from the base.
 
-    Copied at the first start, unless the launch did so. Raises TrainerError if there is none, or if its shape differs
-    from the run's.
+    It is copied at the first start, unless the launch did so. Raises TrainerError if it is missing, or if its shape
+    differs from the run's.
     """
     if config.model.adapter is None:
         return None
@@ -44,13 +44,13 @@ def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, ou
 def find(store: Store, reference: str) -> Path:
     """Return the folder of an adapter: `reference` itself, or the checkpoint that it names (`trainer.spec.checkpoint`).
 
-    Without a checkpoint it is the best; for a run that chose none, its final one.
+    A run without a named checkpoint means its best, or its final one if it has no best.
     """
     if paths.is_dir(reference):
         folder = paths.absolute(reference)
         if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
             return folder
-        raise TrainerError("config", f"model.adapter: {folder} holds no {WEIGHTS} with its {SHAPE}: choose another.")
+        raise TrainerError("config", f"model.adapter: {folder} has no {WEIGHTS} with {SHAPE}. Choose another adapter.")
     name, named = checkpoint.parse(reference)
     checkpoints = Checkpoints(store, resolve_run(store, name), Path())
     if named is not None:
@@ -64,23 +64,23 @@ def check_shape(folder: Path, lora: LoraConfig) -> None:
     try:
         saved = json.loads((folder / SHAPE).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TrainerError("data", f"{folder / SHAPE} is damaged: choose another adapter.") from error
+        raise TrainerError("data", f"{folder / SHAPE} is damaged. Choose another adapter.") from error
     if saved.get("peft_type") != "LORA" or saved.get("use_dora") or saved.get("use_rslora"):
-        raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter: choose another.")
+        raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter. Choose another adapter.")
     wanted = loading.adapter(lora)
     if (saved.get("r"), saved.get("lora_alpha")) != (wanted.r, wanted.lora_alpha):
         raise TrainerError(
             "config",
-            f"The adapter in {folder} has rank {saved.get('r')} and alpha {saved.get('lora_alpha')}, the run "
-            f"{wanted.r} and {wanted.lora_alpha}: set lora.rank and lora.alpha to the adapter's.",
+            f"The adapter in {folder} has rank {saved.get('r')} and alpha {saved.get('lora_alpha')}, but the run has "
+            f"{wanted.r} and {wanted.lora_alpha}. Set lora.rank and lora.alpha to the adapter's.",
         )
 
 
 def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
     """Return `model` and `peft_config` for a TRL trainer.
 
-    A new adapter is left to TRL, which then uses the base as the KL reference; of an adapter in a PEFT model, TRL keeps
-    a frozen copy. So the reference is always the policy that the run started with.
+    TRL creates a new adapter itself and then uses the base as the KL reference. Of an adapter in a PEFT model, it keeps
+    a frozen copy. So the reference is always the run's initial policy.
     """
     if start is None:
         return {"model": base.model, "peft_config": loading.adapter(lora)}
@@ -88,16 +88,16 @@ def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
 
 
 def with_adapter(base: Base, lora: LoraConfig, folder: Path) -> Any:
-    """Return the base with an adapter of this shape and the folder's weights, as a PEFT model."""
+    """Return the base as a PEFT model with an adapter of this shape and the weights in the folder."""
     model = get_peft_model(base.model, loading.adapter(lora))
     load_adapter(model, folder)
     return model
 
 
 def in_float32(model: Any, start: Path | None) -> None:
-    """Undo TRL's cast of a quantized base's adapter to bfloat16. Call it before the optimizer is made.
+    """Undo TRL's cast of a quantized base's adapter to bfloat16. Call it before the optimizer is created.
 
-    `start` holds the initial weights, which are loaded again because the cast has rounded them.
+    `start` is the folder of the initial weights, which are loaded again because the cast has rounded them.
     """
     was_cast = quantized.adapter_in_float32(model)
     if was_cast and start is not None:
@@ -106,12 +106,12 @@ def in_float32(model: Any, start: Path | None) -> None:
 
 @contextmanager
 def as_started(model: Any, start: Path | None) -> Iterator[None]:
-    """Turn a PEFT model temporarily into the policy that its run started from: the base, or the adapter in `start`.
+    """Temporarily turn a PEFT model into the run's initial policy: the base, or the adapter in `start`.
 
     Gradients must be off.
     """
     if start is None:
-        # PEFT would turn adapters on at the end of the inner of two such blocks.
+        # PEFT would turn adapters on again at the end of the inner of two nested blocks.
         is_off = any(isinstance(module, LoraLayer) and module.disable_adapters for module in model.modules())
         with nullcontext() if is_off else model.disable_adapter():
             yield
@@ -129,7 +129,7 @@ def load_adapter(model: Any, folder: Path) -> None:
     """Load a saved adapter's weights into a PEFT model. Raises TrainerError if the file is missing or does not fit."""
     path = folder / WEIGHTS
     if not path.exists():
-        raise TrainerError("disk", f"The checkpoint {folder} holds no adapter. Choose another checkpoint.")
+        raise TrainerError("disk", f"The checkpoint {folder} has no adapter. Choose another checkpoint.")
     try:
         found = set_peft_model_state_dict(model, load_file(path))
     except RuntimeError as error:

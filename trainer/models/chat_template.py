@@ -1,4 +1,4 @@
-"""Analyse a model's chat template: where it begins and ends a completion, and which runs it makes impossible."""
+"""Analyse a model's chat template: how it begins and ends a completion, and which runs it rules out."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from trainer.spec.errors import TrainerError
 from trainer.spec.prompt import Style
 
 QUESTION, REPLY = "How many boats are there?", "There are seven boats."
-"""A conversation to try a template with."""
+"""A conversation for trying a template."""
 ROLES = ("assistant", "model", "bot", "user", "human", "system", "turn")
-"""How a turn's end tag may be named, if it is no special token."""
+"""Possible texts that end a turn, if they are not special tokens."""
 _CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
 _TAG = re.compile(r"</?([A-Za-z][\w.-]*)>")
-_OTHER = "choose another model, or correct its chat_template.jinja in a local copy"
+_OTHER = "choose another model, or fix its chat_template.jinja in a local copy"
 
 
 @dataclass(frozen=True)
 class ModelTurn:
-    """How a template writes a model turn."""
+    """How a template writes a turn of the model."""
 
     opening: str
-    """`<think>` and the white space after it, if the prompt ends with that: the completion's text starts with it."""
+    """`<think>` and the white space after it, if the prompt ends with that; the completion's text begins with it."""
     closed: bool
     """Whether the prompt ends with an empty, closed thinking block."""
     gap: str
-    """White space between the prompt and a complete turn, if the prompt opens nothing."""
+    """White space between the prompt and the text of a complete turn, if the prompt opens nothing."""
     end: str
-    """What follows the text of a complete turn."""
+    """The text that follows a complete turn."""
 
     def end_id(self, tokenizer: Any) -> int | None:
         """Return the special token that ends a complete turn, or None."""
@@ -41,7 +41,7 @@ class ModelTurn:
         return tokenizer.convert_tokens_to_ids(max(ending, key=len)) if ending else None
 
     def whole(self, target: str) -> str:
-        """Return a target with the beginning that the template gives every completion."""
+        """Return a target with the opening that the template adds to every completion."""
         return target if target.startswith(self.opening) else target.replace("<think>", self.opening, 1)
 
     def generated(self, target: str) -> str:
@@ -60,19 +60,20 @@ def render(processor: Any, conversation: Sequence[dict[str, Any]], *, generate: 
 
 
 def spoken(text: str) -> dict[str, Any]:
-    """Return a model turn, as SFT writes it."""
+    """Return a turn of the model in the format of SFT."""
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
 def read(processor: Any, name: str = "This model") -> ModelTurn:
-    """Return how the template writes a model turn. Raises TrainerError with a sentence if it is not understood.
+    """Return how the template writes a turn of the model. Raises TrainerError if the template is not supported.
 
-    `name` is the model's in that sentence.
+    `name` is the model's name in the error message.
     """
     if not getattr(processor, "chat_template", None):
         raise _refused(
-            f"{name} has no chat template, so that no prompt can be written for it: choose a model that was tuned for "
-            "conversations, or put its chat_template.jinja into its folder."
+            f"{name} has no chat template, so no prompt can be written. Choose a model that "
+            "is tuned for conversations, "
+            "or put a chat_template.jinja into its folder."
         )
     asked = prompt.messages(QUESTION, "direct", instruction="")
     try:
@@ -80,11 +81,11 @@ def read(processor: Any, name: str = "This model") -> ModelTurn:
         unpictured = render(processor, prompt.messages(QUESTION, "direct", images=0, instruction=""))
         ended = render(processor, asked, generate=False)
         written = render(processor, [*asked, spoken(REPLY)], generate=False)
-    except Exception as error:  # templates are foreign programs
+    except Exception as error:  # templates are programs that may raise anything
         fault = " ".join(str(error).split())[:200]
         raise _refused(f"The chat template of {name} cannot write our prompt ({fault}): {_OTHER}.") from error
     if QUESTION not in prompted:
-        raise _refused(f"The chat template of {name} leaves the question out of the prompt, or alters it: {_OTHER}.")
+        raise _refused(f"The chat template of {name} omits or changes the question: {_OTHER}.")
     if prompted == unpictured or "'type'" in prompted or '"type"' in prompted:
         raise _refused(f"The chat template of {name} has no place for an image: {_OTHER}.")
     return _turn(
@@ -93,7 +94,7 @@ def read(processor: Any, name: str = "This model") -> ModelTurn:
 
 
 def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) -> ModelTurn:
-    """Return the template's turn, from a prompt, the same without a generation prompt, and a complete turn."""
+    """Return the template's turn from a prompt, the same without a generation prompt, and a complete turn."""
     begun = opening(prompted)
     head = prompted.removesuffix(begun)
     closed = _CLOSED.search(head)
@@ -103,8 +104,8 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
     lacks_prompt = prompted == ended and before[common:].strip()
     if found and lacks_prompt:
         raise _refused(
-            f"The chat template of {name} has no generation prompt: the model would have to write "
-            f"{lacks_prompt!r} itself before it answers; {_OTHER}."
+            f"The chat template of {name} has no generation prompt, so the model would have to write "
+            f"{lacks_prompt!r} itself before it answers: {_OTHER}."
         )
     strange = head[common:].strip() if found else ""
     tags = [tag for tag in _TAG.finditer(head) if tag.group() not in special_tokens(processor.tokenizer)]
@@ -112,26 +113,26 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
     if strange or unknown:
         raise _refused(
             f"The chat template of {name} begins the completion with {strange or unknown[-1]!r}, which is not "
-            f"understood: it may open <think> or nothing; {_OTHER}."
+            f"supported (only <think> or nothing is): {_OTHER}."
         )
     gap = before[len(head) :] if before.startswith(head) and not begun else ""
     return ModelTurn(begun, closed is not None, gap if not gap.strip() else "", end if found else "")
 
 
 def check_style(turn: ModelTurn, style: Style, name: str) -> None:
-    """Raise TrainerError if no completion could be well-formed."""
+    """Raise TrainerError if the template makes well-formed completions impossible."""
     if style == "direct" and turn.opening:
         raise _refused(
-            f"The chat template of {name} opens <think> itself, and an answer of style direct has no thinking: choose "
-            "style cot, or another model."
+            f"The chat template of {name} opens <think> itself, but answers of style direct have no reasoning. Choose "
+            "style cot or another model."
         )
 
 
 def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str, style: Style, name: str) -> str:
-    """Return the turn text from which the template writes the whole target after the prompt used in evaluation.
+    """Return the turn's text with which the template writes the whole target after the prompt used in evaluation.
 
-    That is the target, without the tag if the template adds it in full turns too. Raises TrainerError if the template
-    drops, moves or changes part of it, so that something else would be imitated.
+    That is the target, without the tag if the template also adds it to complete turns. Raises TrainerError if the
+    template drops, moves or changes part of it, because something else would then be imitated.
     """
     turn = read(processor, name)
     check_style(turn, style, name)
@@ -148,13 +149,13 @@ def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str
         if written.startswith(asked) and _is_whole(processor, turn.opening + written[len(asked) :], whole, style):
             return text
     raise _refused(
-        f"The chat template of {name} changes what is to be imitated: of {_short(target)} it makes {_short(made)}. "
-        f"Train by GRPO, {_OTHER}."
+        f"The chat template of {name} changes the text to imitate from {_short(target)} to {_short(made)}. "
+        f"Train with GRPO, {_OTHER}."
     )
 
 
 def _is_whole(processor: Any, written: str, target: str, style: Style) -> bool:
-    """Return whether a text is the target, up to white space around its bodies and what ends a turn."""
+    """Return whether a text is the target, except for white space around its bodies and the end of the turn."""
     text, close, rest = written.rpartition("</answer>")
     for token in special_tokens(processor.tokenizer):
         rest = rest.replace(token, "")

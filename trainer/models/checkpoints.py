@@ -1,4 +1,4 @@
-"""The checkpoints of a run that are kept: the last (to resume), the best on validation (to test), the final adapter."""
+"""Keep a run's checkpoints: the last (to resume), the best on validation (to test), and the final adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.spec.errors import TrainerError
 
 WEIGHTS, SHAPE = "adapter_model.safetensors", "adapter_config.json"
 START = "start"
-"""Folder below a run's output with the adapter that it starts from."""
+"""Subfolder of a run's output with the adapter from which it starts."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,18 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run below its output folder; TRL writes `checkpoint-STEP` folders there."""
+    """The checkpoints of one run in its output folder, where TRL writes `checkpoint-STEP` folders."""
 
     store: Store
     run_id: int
     output: Path
 
     def saved(self, step: int, value: float | None, *, best: bool) -> None:
-        """Record a checkpoint that TRL just wrote, and remove those that nothing refers to."""
+        """Record a checkpoint that TRL has written, and remove those that are no longer referenced."""
         if not ownership.reclaim(self.store, get_run(self.store, self.run_id).uid, self.output):
-            raise TrainerError("disk", f"{self.output} belongs to another run now: resume this one, in a new folder.")
+            raise TrainerError(
+                "disk", f"{self.output} now belongs to another run. Resume this run; it will use a new folder."
+            )
         path = self.output / f"checkpoint-{step}"
         set_checkpoint(self.store, self.run_id, kind="last", step=step, path=str(path), value=value, is_best=best)
         wanted = {Path(row.path) for row in list_checkpoints(self.store, self.run_id)}
@@ -44,7 +46,7 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
     def final(self, trainer: Any, step: int) -> None:
-        """Save the adapter as it is at the end."""
+        """Save the final adapter."""
         path = self.output / "final"
         trainer.model.save_pretrained(str(path), selected_adapters=["default"])
         trainer.processing_class.save_pretrained(str(path))
@@ -54,17 +56,17 @@ class Checkpoints:
         return self._find("best")
 
     def resume_point(self) -> Checkpoint | None:
-        """Return the last checkpoint, None if the run has none. Raises TrainerError if its folder is gone."""
+        """Return the last checkpoint, or None if the run has none. Raises TrainerError if its folder is missing."""
         return self._find("last")
 
     def named(self, name: str) -> Checkpoint:
-        """Return the checkpoint `best`, `last`, `final` or of a step. Raises TrainerError that lists what exists."""
+        """Return the checkpoint `best`, `last`, `final` or that of a step. Raises TrainerError with a list."""
         rows = list_checkpoints(self.store, self.run_id)
         for row in rows:
             if name in (row.kind, str(row.step)):
                 return Checkpoint(row.step, _existing(row.path))
         known = ", ".join(f"{row.kind} (step {row.step})" for row in rows) or "none"
-        raise TrainerError("config", f"There is no checkpoint {name!r}. The run has: {known}.")
+        raise TrainerError("config", f"Checkpoint {name!r} does not exist. The run has: {known}.")
 
     def _find(self, kind: str) -> Checkpoint | None:
         rows = [row for row in list_checkpoints(self.store, self.run_id) if row.kind == kind]
@@ -74,12 +76,12 @@ class Checkpoints:
 def _existing(path: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
-        raise TrainerError("disk", f"The checkpoint folder {folder} is gone. Launch the run anew.")
+        raise TrainerError("disk", f"The checkpoint folder {folder} does not exist. Launch a new run.")
     return folder
 
 
 def keep_start(source: Path, output: Path) -> None:
-    """Copy an adapter to where a run starts: the other run may train on, and a resumed run must find it again."""
+    """Copy the adapter from which a run starts: its run may train further, and a resumed run needs it again."""
     kept = output / START
     kept.mkdir(parents=True, exist_ok=True)
     for name in (SHAPE, WEIGHTS):

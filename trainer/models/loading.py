@@ -1,7 +1,6 @@
 """Load a base model with its processor, and define the adapter's shape.
 
-Everything that runs on a 2-billion-parameter model runs on the embedded one through these functions: only the model id
-differs.
+A model with 2 billion parameters and the embedded one use the same functions; only the model id differs.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from trainer.spec.errors import TrainerError
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "base"
 _EMBEDDED = {TINY: TINY_FOLDER, TINY_BOARD: TINY_FOLDER.with_name("board")}
 LANGUAGE_PROJECTIONS = r".*\b(text_model|language_model)\b.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-"""By path, not by suffix: the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
+"""By path, not by suffix, because the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
 NOT_QUANTIZED = (r"(?!.*\b(text_model|language_model)\b).*", "lm_head")
-"""Modules that stay unquantized: 4-bit vision towers misread images, and TRL reads the head's weight."""
+"""Modules that are not quantized: 4-bit vision towers misread images, and TRL reads the head's weight."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen base model and its processor (left padding), both ready for TRL."""
+    """A frozen base model and its processor (with left padding), ready for TRL."""
 
     model: Any
     processor: Any
     revision: str | None
-    """The hub commit that was loaded; None for a folder."""
+    """The loaded hub commit; None for a folder."""
 
 
 def device() -> torch.device:
@@ -56,7 +55,7 @@ def dtype_of(config: ModelConfig) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
     if device().type != "cuda":
         return torch.float32
-    # Where bfloat16 is only emulated, float16 is many times as fast.
+    # Where bfloat16 is only emulated, float16 is many times faster.
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
@@ -68,7 +67,7 @@ def location(config: ModelConfig) -> str:
 def architecture(config: ModelConfig) -> Any:
     """Return the model's own configuration.
 
-    Raises TrainerError if there is no such model, or if it is not an image-text-to-text model.
+    Raises TrainerError if the model does not exist, or if it is not an image-text-to-text model.
     """
     try:
         found = AutoConfig.from_pretrained(location(config), revision=config.revision, trust_remote_code=False)
@@ -77,7 +76,8 @@ def architecture(config: ModelConfig) -> Any:
     if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise TrainerError(
             "model",
-            f"{config.id!r} is a {found.model_type} model, which reads no images: choose an image-text-to-text model.",
+            f"{config.id!r} is a {found.model_type} model, which cannot read images. Choose "
+            "an image-text-to-text model.",
         )
     return found
 
@@ -90,7 +90,7 @@ def commit_of(architecture: Any) -> str | None:
 def load_processor(config: ModelConfig) -> Any:
     """Return the model's processor for images and text, with the run's pixel settings; it pads on the left.
 
-    Raises TrainerError if it cannot be loaded, lacks a pixel setting, or has a chat template that is not understood.
+    Raises TrainerError if it cannot be loaded, lacks a pixel setting, or has an unsupported chat template.
     """
     found = architecture(config)
     kind = image_only(PROCESSOR_MAPPING[type(found)]) if type(found) in PROCESSOR_MAPPING else AutoProcessor
@@ -108,9 +108,9 @@ def load_processor(config: ModelConfig) -> Any:
 
 
 def set_pixels(image_processor: Any, config: ModelConfig) -> None:
-    """Set the run's pixel settings on an image processor. Raises TrainerError for one that it does not have.
+    """Apply the run's pixel settings to an image processor. Raises TrainerError for a setting that it does not have.
 
-    Qwen2-VL stores its smallest and largest area, in pixels, under the names of edges.
+    Qwen2-VL stores its smallest and largest area in pixels under the names of edges.
     """
     if (config.longest_edge, config.min_pixels, config.max_pixels) == (None, None, None):
         return
@@ -130,23 +130,23 @@ def set_pixels(image_processor: Any, config: ModelConfig) -> None:
     if by_area and size["shortest_edge"] > size["longest_edge"]:
         raise TrainerError(
             "config",
-            f"The smallest image area, {size['shortest_edge']} pixels, exceeds the largest, {size['longest_edge']}: "
-            "set model.min_pixels and model.max_pixels.",
+            f"The smallest image area, {size['shortest_edge']} pixels, exceeds the largest, {size['longest_edge']}. "
+            "Set model.min_pixels and model.max_pixels.",
         )
     image_processor.size = size
 
 
 def _unknown(config: ModelConfig, name: str, known: str) -> TrainerError:
-    return TrainerError("config", f"The processor of {config.id!r} knows {known}: leave model.{name} empty.")
+    return TrainerError("config", f"The processor of {config.id!r} has {known}. Leave model.{name} empty.")
 
 
 def load_base(config: ModelConfig) -> Base:
-    """Load weights from safetensors only, quantized if asked, to the GPU if there is one.
+    """Load weights from safetensors only, quantized if configured, to the GPU if there is one.
 
-    Raises TrainerError if the id names nothing that can be loaded or adapted.
+    Raises TrainerError if the model cannot be loaded or adapted.
     """
     if config.quantization != "none" and find_spec("bitsandbytes") is None:
-        raise TrainerError("dependency", "Quantization needs bitsandbytes: install it, or set model.quantization=none.")
+        raise TrainerError("dependency", "Quantization needs bitsandbytes. Install it, or set model.quantization=none.")
     processor = load_processor(config)
     try:
         model = AutoModelForImageTextToText.from_pretrained(
@@ -164,8 +164,8 @@ def load_base(config: ModelConfig) -> Base:
     if not chosen:
         raise TrainerError(
             "model",
-            f"{config.id!r} ({model.config.model_type}) has no projections below `text_model` or `language_model` "
-            "that an adapter could train: choose a model of another architecture.",
+            f"{config.id!r} ({model.config.model_type}) has no projections in `text_model` or `language_model` for "
+            "an adapter. Choose a model of another architecture.",
         )
     if config.quantization == "none":
         model = model.to(device())
@@ -194,7 +194,7 @@ def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
 
 
 def projections(model: torch.nn.Module) -> dict[str, Any]:
-    """Return the linear layers that adapters are put on, by name."""
+    """Return the linear layers to which adapters are added, by name."""
     wanted = re.compile(LANGUAGE_PROJECTIONS)
     return {
         name: module
@@ -204,7 +204,7 @@ def projections(model: torch.nn.Module) -> dict[str, Any]:
 
 
 def adapter(config: LoraConfig) -> PeftLoraConfig:
-    """Return LoRA on the language model's projections; the vision tower stays frozen."""
+    """Return the LoRA configuration for the language model's projections; the vision tower stays frozen."""
     return PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha or 2 * config.rank,

@@ -1,7 +1,7 @@
-"""Every private function of TRL, transformers, torch and bitsandbytes that is replaced, wrapped or set: read this first
-when you upgrade one of them. Each module says why, in which versions it was read, and which test is its contract.
+"""Patches of private functions of TRL, transformers, torch and bitsandbytes. Read this list before you upgrade any of
+them. Each module says why, in which versions the library's code was read, and which test is its contract.
 
-What is replaced or wrapped, and where:
+Replaced or wrapped names, and the modules that do it:
 
     trl.trainer.grpo_trainer.shuffle_sequence_dict             grouping
     trl.trainer.utils._use_triton                              vocabulary
@@ -26,13 +26,14 @@ What is replaced or wrapped, and where:
     the class of an image processor                            pixels
     the class of a processor with a video part                 processors
 
-One module is elsewhere, because it imports nothing of ours: a script without this project can use it as a single file.
+One module is elsewhere, because it imports nothing of ours, so that scripts can use it as a single file.
 
     _generate, _calculate_rewards and
         _generate_and_score_completions of a trainer,
         _metrics and _tokenizer                                trainer/record/vr1z.py
 
-What is only called, though private or bound to a version: TRL's `parse_response` and `prepare_multimodal_messages` in
-trainer/evaluate/reward_arguments.py; `fused_lm_head` of TRL's forward in trainer/train/calibration.py; `_commit_hash`
-of a configuration in trainer/models/loading.py. tests/training/test_trl_contract.py pins TRL's version.
+Names that are only called, although they are private or specific to a version: TRL's `parse_response` and
+`prepare_multimodal_messages` in trainer/evaluate/reward_arguments.py; `fused_lm_head` of TRL's forward in
+trainer/train/calibration.py; `_commit_hash` of a configuration in trainer/models/loading.py.
+tests/training/test_trl_contract.py pins TRL's version.
 """

@@ -1,7 +1,7 @@
-"""Decode a batch that shrinks as its rows end, over keys and values that are not copied for every token.
+"""Decode a batch that shrinks as its rows end, with a cache that is not copied for every token.
 
-transformers decodes every row until the longest has ended, and its `DynamicCache` joins all keys and values anew at
-every token. Here rows that have ended leave the batch, with their part of the cache, the mask and the positions, and
+transformers decodes every row until the longest has ended, and its `DynamicCache` concatenates all keys and values
+again at every token. Here, rows that have ended leave the batch with their part of the cache, mask and positions, and
 the cache has room for the next tokens. Noise is drawn for the whole batch (`trainer.patches.sampling`), so that a row's
 text does not depend on when others end. `generate` takes the loop as its `custom_generate`.
 
@@ -27,15 +27,15 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from trainer.patches import sampling
 
 SHRINK_AT = 7 / 8
-"""Rows leave when at most this part of the batch is still running: leaving copies the cache of those that stay."""
+"""Rows leave when at most this fraction of the batch is running, because leaving copies the cache of the others."""
 OF_ANY_ROWS = (SuppressTokensLogitsProcessor, TemperatureLogitsWarper, sampling.OfRows)
-"""Logits processors that look at scores alone, or can be told which rows stay."""
+"""Logits processors that depend only on scores, or can be told which rows stay."""
 ROOM = 64
-"""Tokens that the cache grows by."""
+"""Number of tokens by which the cache grows."""
 
 
 def install(model: Any) -> None:
-    """Have `model.generate` decode by this loop."""
+    """Make `model.generate` use this decoding loop."""
     model.generate = functools.partial(model.generate, custom_generate=decode)
 
 
@@ -83,7 +83,7 @@ def decode(
 
 
 def _is_plain(model: Any, stopping_criteria: list[Any], config: GenerationConfig, inputs: dict[str, Any]) -> bool:
-    """Return whether this is decoding by tokens that end a row and a length, with a cache that rows can leave."""
+    """Return whether rows end only by end tokens or length, and the cache allows rows to leave."""
     cache: Any = inputs.get("past_key_values")
     return (
         all(isinstance(each, EosTokenCriteria | MaxLengthCriteria) for each in stopping_criteria)
@@ -109,7 +109,7 @@ def _of_rows(name: str, value: Any, stay: torch.Tensor) -> Any:
 
 
 def _give_room(cache: DynamicCache) -> None:
-    """Let the layers of a filled cache grow without being copied; windows of tokens stay as they are."""
+    """Let the layers of a filled cache grow without being copied; sliding-window layers are not changed."""
     cache.layers = [RoomyLayer(each) if type(each) is DynamicLayer else each for each in cache.layers]
 
 
@@ -137,7 +137,7 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows."""
+        """Keep only these rows."""
         length = self.get_seq_length()
         self._roomy = (_roomy(self.keys, length + ROOM, indices), _roomy(self.values, length + ROOM, indices))
         self.keys, self.values = (each[..., :length, :] for each in self._roomy)

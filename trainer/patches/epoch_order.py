@@ -1,7 +1,7 @@
-"""Order the examples by the epoch at hand.
+"""Make the order of examples depend on the epoch.
 
-TRL's RepeatSampler draws the next epoch's order from a generator of its own, which is in no checkpoint: after a resume
-it would begin with the first epoch's order again.
+TRL's RepeatSampler draws the order of the next epoch from its own generator, which is not in checkpoints: after a
+resume it would begin with the order of the first epoch again.
 
 Read in TRL 1.16.0. Contract: tests/training/patches/test_grpo_trainer.py.
 """

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 
 @contextmanager
 def without_defaults(model: Any) -> Iterator[None]:
-    """Give a model, or the one below its adapter, an empty generation config meanwhile."""
+    """Give a model, or the model below its adapter, an empty generation config within the block."""
     holder = base_of(model)
     defaults = holder.generation_config
     holder.generation_config = GenerationConfig()

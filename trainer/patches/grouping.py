@@ -1,7 +1,7 @@
 """Keep the completions of a prompt together where TRL splits a generation for accumulation.
 
-TRL shuffles the rows first (`trl.trainer.utils.shuffle_sequence_dict`), so that each pass would hold most prompts.
-Every row goes into the same update in any order; in TRL's own order a pass shares each prompt and its pictures.
+TRL shuffles the rows first (`trl.trainer.utils.shuffle_sequence_dict`), so that each pass would have most prompts. The
+order does not matter for the update; without shuffling, the completions in a pass share prompts and images.
 
 Read in TRL 1.16.0. Contract: tests/training/patches/test_grpo_trainer.py.
 """
@@ -16,5 +16,5 @@ from trainer.patches.replacing import replaced
 
 
 def unshuffled() -> AbstractContextManager[None]:
-    """Leave rows where they are while GRPOTrainer prepares its inputs."""
+    """Keep the order of rows while GRPOTrainer prepares its inputs."""
     return replaced(grpo_trainer, "shuffle_sequence_dict", lambda batch: batch)

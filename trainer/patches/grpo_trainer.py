@@ -1,4 +1,4 @@
-"""The one subclass of GRPOTrainer: where TRL's private methods are overridden, each by a patch of this package.
+"""The subclass of GRPOTrainer that overrides TRL's private methods with the patches of this package.
 
 Read in TRL 1.16.0. Contract: tests/training/patches/test_grpo_trainer.py.
 """
@@ -19,12 +19,12 @@ from trainer.patches.vocabulary import completions_only
 
 
 class GroupedTrainer(GRPOTrainer):
-    """Computes the same update as TRL on any split for accumulation and any number of processes, and shares prompts."""
+    """Computes TRL's update for any accumulation and number of processes, and shares prompts."""
 
     entropy_coef: float
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        # A whole epoch may fall short of its number by a rounding.
+        # A whole epoch may be slightly less than its number by rounding.
         return ByEpoch(super()._get_train_sampler(dataset), lambda: int((self.state.epoch or 0.0) + 1e-6))
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -32,15 +32,15 @@ class GroupedTrainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
 
     def _generate(self, prompts: Any) -> Any:
-        # vLLM takes over the weights itself, merged in its own way.
+        # vLLM gets the weights separately, merged in its own way.
         weights = nullcontext() if self.use_vllm else merged(self.model)
         with as_one_process(), without_defaults(self.model), weights:
             return super()._generate(prompts)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        """Take the entropy bonus as the mean over the tokens of the whole update.
+        """Compute the entropy bonus as the mean over all tokens of the update.
 
-        TRL takes the mean of each pass, which weighs a token more the fewer there are beside it.
+        TRL takes the mean of each pass, which gives tokens in shorter passes more weight.
         """
         coefficient, mode = self.entropy_coef, "train" if self.model.training else "eval"
         if not coefficient or mode == "eval":
@@ -56,8 +56,8 @@ class GroupedTrainer(GRPOTrainer):
             logged[-1:] = [coefficient] * len(logged[-1:])
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **inputs: Any) -> Any:
-        # LLaVA-OneVision's processor says how many pictures a prompt has. TRL gives that to its reference pass, which
-        # does not know the word, and not to the update; with one picture a prompt the model does without.
+        # LLaVA-OneVision's processor returns the number of images per prompt. TRL passes it to the reference pass,
+        # which does not accept it, but not to the update; with one image per prompt the model does not need it.
         inputs.pop("batch_num_images", None)
         with completions_only():
             return super()._get_per_token_logps_and_entropies(*arguments, **inputs)

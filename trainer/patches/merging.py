@@ -1,7 +1,7 @@
-"""Hold an adapter merged into the base's weights while the model only generates.
+"""Merge an adapter into the base's weights while the model only generates.
 
-PEFT computes three products for every projection of every token where one would do. Its own way back from a merge
-subtracts, which leaves rounding errors in the base; here the base's weights are kept aside and put back.
+PEFT computes three matrix products per projection and token instead of one. It reverts a merge by subtraction, which
+leaves rounding errors in the base; here, the base's weights are kept and restored.
 
 Read in PEFT 0.21.2. Contract: tests/training/patches/test_merging.py.
 """
@@ -18,10 +18,10 @@ from peft.tuners.lora import Linear, LoraLayer
 
 @contextmanager
 def merged(model: Any) -> Iterator[None]:
-    """Merge the active adapter, if there is one; afterwards the weights are the same tensors as before.
+    """Merge the active adapter, if any, within the block; afterwards the weights are the same tensors as before.
 
-    Only in float32. Merged into weights of bfloat16, or into quantized ones, a small adapter would be rounded away, and
-    other completions sampled than those of the policy that is trained.
+    This is done only in float32. In bfloat16 or quantized weights, a small adapter would be lost by rounding, and
+    completions would not be sampled from the policy that is trained.
     """
     layers = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
     exact = all(type(layer) is Linear and layer.get_base_layer().weight.dtype == torch.float32 for layer in layers)

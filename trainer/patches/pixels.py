@@ -1,4 +1,4 @@
-"""Prepare every distinct picture once: TRL passes the G copies of a prompt's picture to the image processor, twice.
+"""Process every distinct image once; TRL passes the G copies of a prompt's image to the image processor, twice.
 
 Wraps one image processor, which keeps its name and settings when it is saved.
 
@@ -18,19 +18,19 @@ from transformers.image_processing_utils import BatchFeature
 MEMORY_LIMIT = 1024**3
 """Bytes of pixels kept from one call to the next."""
 BY_EXAMPLE = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
-"""Image processors that return a row for each example, padded to as many tiles as the largest has."""
+"""Image processors that return one row per example, padded to the largest number of tiles."""
 BY_IMAGE = ("Gemma3ImageProcessor", "GotOcr2ImageProcessor", "LlavaOnevisionImageProcessor", "Qwen2VLImageProcessor")
-"""Those that return one or more rows for each image, in the order of the images; InternVL's is GotOcr2's."""
+"""Image processors that return one or more rows per image, in order; InternVL's is GotOcr2's."""
 
 _Key = tuple[bytes, ...]
-"""The pictures of one example."""
+"""The images of one example."""
 
 
 class _Distinct:
-    """Mixed in before an image processor's own class."""
+    """A mixin for an image processor's own class."""
 
     _latest: tuple[tuple[Any, ...], BatchFeature] | None = None
-    """Arguments and result of the last call: TRL asks for the same pictures before and after generation."""
+    """Arguments and result of the last call, because TRL processes the same images before and after generation."""
 
     def __call__(self, images: Any, *arguments: Any, **options: Any) -> BatchFeature:
         process = super().__call__  # type: ignore[misc]
@@ -59,19 +59,19 @@ class _Distinct:
 
 
 def install(image_processor: Any) -> None:
-    """Make a supported image processor prepare identical pictures of a batch once; repeated calls change nothing."""
+    """Make a supported image processor process identical images in a batch once; repeated calls have no effect."""
     own = type(image_processor)
     if _name(own) in (*BY_EXAMPLE, *BY_IMAGE) and not issubclass(own, _Distinct):
         image_processor.__class__ = type(own.__name__, (_Distinct, own), {"__module__": own.__module__})
 
 
 def _name(kind: type) -> str:
-    """Return the name of the class without its backend."""
+    """Return the class name without the suffix for its backend."""
     return kind.__name__.removesuffix("Pil").removesuffix("Fast")
 
 
 def _nested(images: Any) -> bool:
-    """Return whether pictures come as one list for each example."""
+    """Return whether images are given as one list per example."""
     return isinstance(images, list) and all(
         isinstance(pictures, list) and pictures and all(isinstance(picture, Image.Image) for picture in pictures)
         for pictures in images

@@ -1,9 +1,9 @@
 """Compute a shared prompt once: rows of a batch with the same beginning share one pass over it.
 
-GRPO's batches hold every prompt G times, with its picture. The language model's keys and values of the common beginning
-are computed for each distinct prompt, then given to its rows: in the prefill of generation, in the reference pass and,
-with gradients, in the training pass. The results are the same up to rounding. Wraps the forward of one loaded model's
-backbone.
+GRPO's batches have every prompt G times, with its image. The language model's keys and values of the common beginning
+are computed once per distinct prompt and then given to its rows: in the prefill of generation, in the reference pass
+and, with gradients, in the training pass. The results are the same up to rounding. The module wraps the forward of one
+loaded model's backbone.
 
 Read in transformers 5.23.0. Contract: tests/training/test_architectures.py.
 """
@@ -28,16 +28,16 @@ PROVEN = (
     *("gemma3", "idefics3", "internvl", "llava_onevision"),
     *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "smolvlm"),
 )
-"""Architectures (`model_type`) that `tests/training/test_sharing.py` proves to be the same with and without sharing."""
+"""Architectures (`model_type`) for which `tests/training/test_sharing.py` proves equal results with sharing."""
 PROVEN_TEXT = ("gemma3_text", "llama", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text")
-"""Their language models: attention over all previous tokens, or over a window of them, and nothing else."""
+"""Their language models, which only have attention over all previous tokens or a window of them."""
 WORTH_IT = 0.9
-"""Two passes have a cost: share only if less than this fraction of all tokens is left to compute."""
+"""Share only if less than this fraction of all tokens remains to be computed, because two passes have a cost."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`length` tokens are computed for the rows `leaders` only; row i shares the prefix of leader `leader_of[i]`."""
+    """The first `length` tokens are computed only for the rows `leaders`; row i shares those of `leader_of[i]`."""
 
     length: int
     leaders: list[int]
@@ -137,7 +137,7 @@ class SharedPrefix:
         tokens = input_ids.tolist()
         mask = inputs.get("attention_mask")
         seen = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
-        # By first appearance, not by address: the order of rows must not differ from run to run.
+        # By first appearance, not by address, so that the order of rows is the same in every run.
         number: dict[int, int] = {}
         rows = [
             (
@@ -171,7 +171,7 @@ class SharedPrefix:
         cache.batch_select_indices(leader_of)
         hidden = beginning.last_hidden_state[leader_of]
         if found.length < input_ids.shape[1]:
-            # What is left holds no picture, whose tokens Gemma 3 would let attend to each other.
+            # The rest has no images, whose tokens Gemma 3 would let attend to each other.
             rest.pop("token_type_ids", None)
             ending = self._forward(
                 input_ids=input_ids[:, found.length :],
@@ -180,13 +180,13 @@ class SharedPrefix:
                 **{k: _cut(k, v, None, slice(found.length, None)) for k, v in rest.items()},
             )
             hidden = torch.cat([hidden, ending.last_hidden_state], dim=1)
-        # The model's own kind of output: its head may look at further fields.
+        # Return the model's own type of output, because its head may use other fields.
         beginning.last_hidden_state = hidden
         beginning.past_key_values = cache if wants_cache else None
         return beginning
 
     def _positions(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor | None:
-        """Return positions of all rows if they were given, or if the model derives them from pictures (Qwen-VL)."""
+        """Return the positions of all rows if they were given, or if the model derives them from images (Qwen-VL)."""
         if inputs.get("position_ids") is not None or not hasattr(self._backbone, "compute_3d_position_ids"):
             return inputs.get("position_ids")
         compute = self._backbone.compute_3d_position_ids
@@ -195,13 +195,13 @@ class SharedPrefix:
 
 
 _OF_ROWS = ("attention_mask", "position_ids", "token_type_ids")
-"""Forward arguments that are cut along rows and tokens; an argument of another name prevents sharing."""
+"""Forward arguments that are cut along rows and tokens; any other argument prevents sharing."""
 _OF_PICTURES = ("mm_token_type_ids", "mm_encoder_outputs", "logits_to_keep")
 """Forward arguments that are unused once positions and features are known."""
 
 
 def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> Any:
-    """Return a forward argument's part for some rows (None for all) and token positions."""
+    """Return the part of a forward argument for some rows (None for all) and token positions."""
     if not isinstance(value, torch.Tensor):
         return value
     if name == "position_ids":
@@ -214,7 +214,7 @@ def _cut(name: str, value: Any, rows: torch.Tensor | None, columns: slice) -> An
 
 
 def install(model: Any) -> SharedPrefix | None:
-    """Share prefixes and pictures in a `…ForConditionalGeneration`; None if `refusal` says why not."""
+    """Share prefixes and images in a `…ForConditionalGeneration`. Return None if that is not supported (`refusal`)."""
     if refusal(model.config) is not None:
         return None
     model.model.forward = SharedPrefix(model.model, vision_cache.install(model))
@@ -224,13 +224,13 @@ def install(model: Any) -> SharedPrefix | None:
 def refusal(described: Any) -> str | None:
     """Return why a model of this configuration computes prompts separately, as a clause; None if it shares.
 
-    `described` is the configuration of transformers. Only what the tests prove equal to the model's own forward is
-    shared.
+    `described` is transformers' configuration. Sharing is used only for models that the tests prove equal to the
+    model's own forward.
     """
     text = described.get_text_config()
     if described.model_type not in PROVEN:
-        return f"{described.model_type} is not among the architectures that share it ({', '.join(PROVEN)})"
+        return f"{described.model_type} is not a supported architecture ({', '.join(PROVEN)})"
     kinds = set(getattr(text, "layer_types", None) or ())
     if text.model_type not in PROVEN_TEXT or not kinds <= {"full_attention", "sliding_attention"}:
-        return f"its language model ({text.model_type}) is not among those that share it ({', '.join(PROVEN_TEXT)})"
+        return f"its language model ({text.model_type}) is not a supported one ({', '.join(PROVEN_TEXT)})"
     return None

@@ -1,4 +1,4 @@
-"""Load processors without their video part, which needs torchvision.
+"""Load processors without their video processor, which needs torchvision.
 
 The class of a processor is replaced by a subclass of the same name, so that saved files name the original.
 
@@ -15,7 +15,7 @@ from transformers import SmolVLMProcessor
 
 
 class _Smolvlm(SmolVLMProcessor):
-    """SmolVLM's processor insists on a video part, and asks it how many frames it takes."""
+    """SmolVLM's processor requires a video processor and reads its number of frames."""
 
     video_processor = SimpleNamespace(num_frames=None, fps=None)
 
@@ -27,7 +27,7 @@ class _Smolvlm(SmolVLMProcessor):
 
 @cache
 def image_only(kind: type) -> Any:
-    """Return a processor class without its video part; a class that has none is returned as it is."""
+    """Return a processor class without its video processor; a class without one is returned unchanged."""
     if "video_processor" not in kind.get_attributes():  # type: ignore[attr-defined]
         return kind
 

@@ -11,25 +11,26 @@ from typing import Any
 
 
 def keep_packing(layers: Iterable[Any]) -> None:
-    """Keep the weights of 4-bit layers as they are packed.
+    """Keep the packing of 4-bit layers' weights.
 
-    On CPUs with AVX-512 BF16 `Linear4bit.forward` repacks them when the model first generates, for a kernel that has
-    no gradients.
+    On CPUs with AVX-512 BF16, `Linear4bit.forward` repacks them when the model first generates, for a kernel without
+    gradients.
     """
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
 
 
 def without_kernel_advice() -> None:
-    """Silence the advice of bitsandbytes' first import, in every log, to install that kernel."""
+    """Silence bitsandbytes' advice to install that kernel, which would otherwise be in every log."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def adapter_in_float32(model: Any) -> bool:
-    """Undo TRL's cast of the adapter of a quantized base to bfloat16; return whether there was one.
+    """Undo TRL's cast of a quantized base's adapter to bfloat16; return whether there was one.
 
-    At the usual rates a step of AdamW is smaller than the distance of two such numbers, so most weights would never
-    move. Call it before the optimizer is made; what the cast has rounded away must be loaded anew.
+    At usual learning rates, a step of AdamW is smaller than the spacing of bfloat16 numbers, so most weights would
+    never change. Call this before the optimizer is created, and load the weights again, because the cast has rounded
+    them.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Replace one name of a module for the time of a block."""
+"""Temporarily replace a name in a module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Put `value` in place of a name that must exist: AttributeError means that the library has changed."""
+    """Replace an existing name with `value` within a block. An AttributeError means that the library has changed."""
     original = getattr(module, name)
     setattr(module, name, value)
     try:

@@ -1,7 +1,7 @@
-"""Sample on several processes, and in a batch that shrinks, what one process with the whole batch would sample.
+"""Make samples independent of the number of processes and of rows that leave the batch.
 
-transformers draws each next token by `torch.multinomial` for the rows at hand. Here noise is drawn for every row of the
-original batch, of all processes, and each row that is still running uses its own part of it.
+transformers draws each next token with `torch.multinomial` for the present rows. Here, noise is drawn for all rows of
+the original batch on all processes, and each running row uses its own part of it.
 
 Read in transformers 5.23.0 and torch 2.13.0. Contract: tests/training/patches/test_sampling.py.
 """
@@ -22,15 +22,15 @@ from trainer.patches.replacing import replaced
 
 @runtime_checkable
 class OfRows(Protocol):
-    """A logits processor that holds something for each row of the batch."""
+    """A logits processor with data for each row of the batch."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget the rows of the present batch that are not among these."""
+        """Keep only these rows of the present batch."""
 
 
 @dataclass
 class _Draws:
-    """What this process draws: its place among the processes, and how often it has drawn."""
+    """The state of drawing: this process's place among the processes, and how often it has drawn."""
 
     processes: int = 1
     index: int = 0
@@ -42,7 +42,7 @@ _draws = _Draws()
 
 
 def draw(probabilities: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
-    """Return a token for each of the `rows` that are left of a batch, as torch.multinomial draws it."""
+    """Draw a token for each of the remaining `rows` of a batch, as torch.multinomial does."""
     shape = (batch * _draws.processes, probabilities.shape[-1])
     noise = probabilities.new_empty(shape).exponential_(1)
     _draws.count, _draws.noise = _draws.count + 1, noise
@@ -51,9 +51,10 @@ def draw(probabilities: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.T
 
 @contextmanager
 def as_one_process() -> Iterator[None]:
-    """Draw noise for the rows of all processes while the block samples.
+    """Draw noise for the rows of all processes within the block.
 
-    Every process must sample as many rows, and have the same random state; those that end earlier draw on.
+    All processes must sample the same number of rows with the same random state; those that end earlier continue to
+    draw.
     """
     global _draws
     state = PartialState()
@@ -71,7 +72,7 @@ def as_one_process() -> Iterator[None]:
 
 
 def _drawn_by_transformers(probabilities: torch.Tensor, num_samples: int, **_: object) -> torch.Tensor:
-    """Replace torch.multinomial where a batch is decoded by transformers' own loop."""
+    """Replaces torch.multinomial in transformers' own decoding loop."""
     assert num_samples == 1
     rows = torch.arange(len(probabilities), device=probabilities.device)
     return draw(probabilities, rows, len(rows)).unsqueeze(-1)

@@ -1,7 +1,7 @@
 """Encode every distinct picture once: cache a frozen vision tower's features by the exact bytes of the pixels.
 
 TRL passes the G completions of a group, each with its own copy of the picture, through generation, reference and
-training passes. Wraps `get_image_features` of one loaded model. A picture is the unit that the tower encodes
+training passes. The module wraps `get_image_features` of one loaded model. A picture is the unit that the tower encodes
 independently of the rest of the batch: an example with all its tiles (Idefics3, SmolVLM), an image (Qwen-VL,
 LLaVA-OneVision) or a tile (InternVL, Gemma 3).
 
@@ -22,7 +22,7 @@ import xxhash
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 MEMORY_LIMIT = 512 * 1024**2
-"""Bytes of features kept; the least recently used go first."""
+"""Most bytes of features; the least recently used are removed first."""
 
 Arguments = dict[str, Any]
 """The arguments of `get_image_features`, by name."""
@@ -35,14 +35,14 @@ Identical pictures share one object, so that callers may compare by identity.
 
 @dataclass
 class Encoded(BaseModelOutputWithPooling):
-    """A model's own kind of output, for its forward, with the features that it was made of."""
+    """A model's own type of output, for its forward, with the features from which it was made."""
 
     deepstack_features: list[list[torch.Tensor]] | None = None
     pictures: list[Features] | None = None
 
 
 class VisionCache:
-    """Replaces `backbone.get_image_features`; a tower that is being trained is never cached."""
+    """Replaces `backbone.get_image_features`; the features of a tower that is trained are never cached."""
 
     def __init__(self, backbone: Any, limit: int = MEMORY_LIMIT) -> None:
         self._backbone = backbone
@@ -51,13 +51,13 @@ class VisionCache:
         self._kept: OrderedDict[bytes, Features] = OrderedDict()
         self._bytes = 0
         self._is_stacked = False
-        """Whether the model has its features as one tensor (pictures, tokens, width), or as a list."""
+        """Whether the model's features are one tensor (pictures, tokens, width) rather than a list."""
         self.parameters = [name for name in inspect.signature(self._encode).parameters if name != "kwargs"]
         self.encoded = 0
         """Number of pictures that went through the tower."""
         self.asked = 0
         """Number of pictures whose features were requested."""
-        # `generate` looks at the signature for what to pass.
+        # `generate` reads the signature to decide what to pass.
         functools.update_wrapper(self, self._encode)
 
     def __call__(self, *positional: Any, **named: Any) -> Any:
@@ -72,14 +72,14 @@ class VisionCache:
         self.asked += len(keys)
         self.encoded += len(missing)
         for key, picture in missing.items():
-            # One at a time: in a batch the last digits differ, and a resumed run encodes other batches.
+            # One at a time: batching changes the last digits, and a resumed run encodes other batches.
             with torch.no_grad():
                 found[key] = self._features(self._encode(**picture))
         self._keep(found)
         return self.joined([found[key] for key in keys])
 
     def joined(self, pictures: list[Features]) -> Encoded:
-        """Return the pictures' features in the shape that the model's forward takes."""
+        """Return the pictures' features in the shape that the model's forward expects."""
         pooled, *deeper = ([*layer] for layer in zip(*pictures, strict=True))
         return Encoded(
             pooler_output=torch.stack(pooled) if self._is_stacked else pooled,
@@ -93,7 +93,7 @@ class VisionCache:
         return tuple(layer[0].detach() for layer in layers)
 
     def _in_training(self) -> bool:
-        """Return whether any weight outside the language model may change, which would make its features stale."""
+        """Return whether any weight outside the language model is trained, which would make cached features stale."""
         language = {id(p) for p in language_model(self._backbone).parameters()}
         return any(p.requires_grad for p in self._backbone.parameters() if id(p) not in language)
 
@@ -119,16 +119,16 @@ def language_model(backbone: Any) -> Any:
 
 
 def _asks_for_more(arguments: Arguments) -> bool:
-    """Return whether more is asked for than an Encoded holds: hidden states, attentions, a tuple."""
+    """Return whether outputs are requested that an Encoded lacks: hidden states, attentions, a tuple."""
     return arguments.get("return_dict") is False or any(
         name.startswith("output_") and value for name, value in arguments.items()
     )
 
 
 def _pictures(arguments: Arguments) -> list[Arguments] | None:
-    """Return the arguments for each picture alone; None if they cannot be separated.
+    """Return separate arguments for each picture; None if they cannot be separated.
 
-    Tensors have a row a picture, except that Qwen-VL's pixels are rows of patches, counted by its grids.
+    Tensors have one row per picture, except that Qwen-VL's pixels are rows of patches, counted by its grids.
     """
     grids = arguments.get("image_grid_thw")
     # LLaVA-OneVision cuts a picture into patches only if its prompt has no other.

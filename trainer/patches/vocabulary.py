@@ -1,7 +1,7 @@
-"""Send only completion tokens through the vocabulary, off the GPU too.
+"""Compute logits only for completion tokens, also on the CPU.
 
-TRL drops masked positions before it computes logits, but only where it would use Triton
-(`trl.trainer.utils._use_triton`); elsewhere it computes the prompt's logits and then masks them.
+TRL drops masked positions before it computes logits, but only if it uses Triton (`trl.trainer.utils._use_triton`);
+otherwise it computes the prompt's logits and then masks them.
 
 Read in TRL 1.16.0. Contract: tests/training/patches/test_grpo_trainer.py.
 """

@@ -1,6 +1,6 @@
-"""Pass records to the database, or keep them in the spool until it takes them.
+"""Write records to the database, or keep them in the spool until the database accepts them.
 
-It never raises, and every loss is reported.
+Delivery never raises, and every loss is reported.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from trainer.record.spool import Spool
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
-"""Seconds between attempts to reach a database that does not answer, since an attempt may block for long."""
+"""Seconds between attempts to reach a database that does not answer; each attempt may block for long."""
 
 
 @dataclass
 class Delivery:
-    """`put` stores a record, or raises StoreError."""
+    """Delivers records with `put`, which stores a record or raises StoreError."""
 
     put: Callable[[StepRecord | EventRecord], object]
     spool: Spool
     failures: int = 0
-    """Number of lost records since the last event that reported them, without those that the spool lost."""
+    """Number of records lost since the last event that reported losses, without those that the spool lost."""
     _waited: int = 0
-    """Steps that were stored from the spool since the last event that reported them."""
+    """Number of steps stored from the spool since the last event that reported them."""
     _try_again_at: float = 0.0
     _said: set[str] = field(default_factory=set)
 
     def take(self, record: StepRecord | EventRecord) -> bool:
-        """Store a record after those that wait; return False if it waits with them."""
+        """Store a record after those in the spool; return False if it was added to the spool."""
         try:
             if time.monotonic() < self._try_again_at:
                 self.keep(record)
@@ -44,7 +44,7 @@ class Delivery:
             self._tell()
         except (StoreError, OSError) as error:
             self._try_again_at = time.monotonic() + RETRY_SECONDS
-            self.warn(f"Records of the training wait in {self.spool.path} ({error}); training goes on.")
+            self.warn(f"Records are kept in {self.spool.path} for now ({error}); training continues.")
             self.keep(record)
             return False
         except Exception as error:
@@ -52,17 +52,17 @@ class Delivery:
         return True
 
     def keep(self, record: StepRecord | EventRecord) -> None:
-        """Leave a record in the spool."""
+        """Add a record to the spool."""
         lost = self.spool.lost
         try:
             self.spool.add(record)
         except Exception as error:
             self.lose(error)
         if self.spool.lost > lost:
-            self.warn(f"{self.spool.path} cannot be written either: the oldest records are lost and counted.")
+            self.warn(f"{self.spool.path} cannot be written either: the oldest records are dropped and counted.")
 
     def catch_up(self) -> None:
-        """Store what waits. Raises StoreError; what was stored by then waits no more."""
+        """Store the records in the spool. Raises StoreError; records stored by then have left the spool."""
         try:
             for record in self.spool.waiting():
                 self._put(record)
@@ -71,14 +71,14 @@ class Delivery:
             self.spool.forget()
 
     def settle(self) -> None:
-        """Store what waits, and report it. Raises StoreError; then the rest keeps waiting."""
+        """Store the records in the spool, and report them. Raises StoreError; the rest then stays in the spool."""
         self.catch_up()
         self._tell()
 
     def lose(self, error: object) -> None:
-        """Count a record that cannot be kept."""
+        """Count a record that cannot be stored or kept."""
         self.failures += 1
-        self.warn(f"Part of the training could not be recorded ({error}); training goes on.")
+        self.warn(f"Something could not be recorded ({error}); training continues.")
 
     def _put(self, record: StepRecord | EventRecord) -> None:
         try:
@@ -87,18 +87,18 @@ class Delivery:
             self.lose(error)
 
     def _tell(self) -> None:
-        """After a successful write, report what waited for it and what was lost."""
+        """After a successful write, report which records had to wait and which were lost."""
         if self._waited:
-            text = f"{self._waited} steps waited in a file until the database answered."
+            text = f"{self._waited} steps were kept in a file until the database answered."
             self._say(EventRecord(kind="recording_resumed", message=text))
             self._waited = 0
         lost = self.failures + self.spool.lost
-        told = f"{lost} records of the training are lost or incomplete."
+        told = f"{lost} records of the training are missing or incomplete."
         if lost and self._say(EventRecord(kind="recording_failed", message=told)):
             self.failures = self.spool.lost = 0
 
     def _say(self, event: EventRecord) -> bool:
-        """Add an event; return False if its run is gone."""
+        """Add an event; return False if its run no longer exists."""
         try:
             self.put(event)
         except Refused:
@@ -106,7 +106,7 @@ class Delivery:
         return True
 
     def warn(self, text: str) -> None:
-        """Warn once for each sentence."""
+        """Log a warning, once for each text."""
         if text not in self._said:
             logger.warning(text)
             self._said.add(text)

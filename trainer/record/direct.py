@@ -1,4 +1,4 @@
-"""Deliver a script's journal straight to a database, where the dashboard's address is not known or not wanted."""
+"""Deliver a script's journal directly to a database, without the dashboard."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from trainer.launch import webhook
 from trainer.record.vr1z import Answer, Away, Refused, Unfit
 
 BUSY_SECONDS = 1.0
-"""Seconds that a write waits for a locked database."""
+"""Seconds to wait for a locked database."""
 
 
 class Database:
-    """Delivers to a database as `vr1z.Dashboard` does over HTTP; it is opened at the first delivery."""
+    """Delivers to a database, as `vr1z.Dashboard` does over HTTP. The database is opened at the first delivery."""
 
     def __init__(self, db: str | None = None) -> None:
         self._db = db

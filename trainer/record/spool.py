@@ -1,6 +1,6 @@
-"""Keep records that the database did not take in a file, one a line, until it takes them.
+"""Keep records in a file, one per line, until the database accepts them.
 
-The lines are those of a journal (`docs/journal.md`), without numbers.
+Lines have the format of a journal (`docs/journal.md`), without numbers.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from store.recording.records import Damaged, EventRecord, StepRecord
 
 NAME = "unwritten.jsonl"
 MOST_BYTES = 32 * 2**20
-"""Bytes of lines kept in memory while the file cannot be written either."""
+"""Most bytes of lines kept in memory if the file cannot be written either."""
 
 
 @dataclass
 class Spool:
-    """A kill loses at most the line that was being written, never one before or after it.
+    """A file of pending records. A kill loses at most the line that was being written.
 
-    One thread may add while another reads and forgets.
+    One thread may call `add` while another calls `waiting` and `forget`.
     """
 
     path: Path
     lost: int = 0
-    """Records that neither file nor memory could hold, or whose line is damaged, since it was last set to 0."""
+    """Number of records dropped, or damaged in the file, since this was last set to 0."""
     _held: deque[str] = field(default_factory=deque)
-    """Lines that wait for the disk."""
+    """Lines not yet on disk."""
     _size: int = 0
     _read: int = 0
-    """Bytes of the file whose records have been passed on."""
+    """Number of bytes of the file whose records have been passed on."""
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     @property
@@ -43,7 +43,7 @@ class Spool:
         return bool(self._held) or self.path.exists()
 
     def add(self, record: StepRecord | EventRecord) -> None:
-        """Add a record. If the file cannot be written it stays in memory; once full, the oldest is lost and counted."""
+        """Add a record. If the file cannot be written, keep it in memory; if that is full, drop the oldest."""
         line = records.to_line(record) + "\n"
         with self._lock:
             self._held.append(line)
@@ -59,14 +59,14 @@ class Spool:
                 self._size = 0
 
     def _write(self, data: bytes) -> None:
-        """Write all or nothing. Raises OSError."""
+        """Write all of the data, or nothing. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         private.make_file(self.path)
         with self.path.open("ab+", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END)
             if whole:
                 file.seek(whole - 1)
-                data = data if file.read(1) == b"\n" else b"\n" + data  # a killed writer left half a line
+                data = data if file.read(1) == b"\n" else b"\n" + data  # a killed writer left an incomplete line
             try:
                 while data:
                     data = data[file.write(data) :]
@@ -75,7 +75,7 @@ class Spool:
                 raise
 
     def waiting(self) -> Iterator[StepRecord | EventRecord]:
-        """Yield records, oldest first, without damaged lines; each counts as passed on once the next is requested."""
+        """Yield records, oldest first, without damaged ones; each counts as passed on when the next is requested."""
         with self._lock:
             size = self.path.stat().st_size if self.path.exists() else 0
         if size:
@@ -95,7 +95,7 @@ class Spool:
                 self._size -= len(self._held.popleft())
 
     def forget(self) -> None:
-        """Free the space of records that were passed on. Raises OSError."""
+        """Remove records that were passed on. Raises OSError."""
         with self._lock:
             if not self._read:
                 return
@@ -116,5 +116,5 @@ def _record(line: bytes | str) -> StepRecord | EventRecord:
     """Parse a line. Raises Damaged."""
     _, record = records.from_line(line)
     if not isinstance(record, StepRecord | EventRecord):
-        raise Damaged("The spool of a run holds steps and events only.")
+        raise Damaged("A run's spool holds only steps and events.")
     return record

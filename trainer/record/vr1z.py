@@ -1,12 +1,12 @@
-"""Record a training of your own script for the dashboard Vision-R1-Zero: one file, copied beside any script.
+"""Record training runs of your own scripts for the Vision-R1-Zero dashboard. Copy this one file next to your script.
 
-It needs Python 3.9 and its standard library; Pillow, torch and transformers are used if the script has them. Three
-lines record a trainer of TRL or transformers, whose own `report_to` stays as it is:
+It needs only Python 3.9 and the standard library, and uses Pillow, torch and transformers if they are installed. To
+record a trainer from TRL or transformers, add two lines; its own `report_to` stays as it is:
 
     import vr1z
     run = vr1z.record(trainer, name="my run")        # before trainer.train()
 
-and a few more a loop of your own:
+To record your own training loop:
 
     with vr1z.start("my run", config={"lr": 1e-5}) as run:
         for step in range(1, 101):
@@ -16,10 +16,11 @@ and a few more a loop of your own:
             if run.should_stop:                      # somebody pressed Stop
                 break
 
-Everything goes to a folder first, a line of JSON for each record and a file for each picture (`docs/journal.md` of the
-project describes it), and from there to the dashboard as long as that answers: VR1Z_URL names its address, VR1Z_TOKEN
-its token or VR1Z_TOKEN_FILE the file that holds it. What was not delivered, `python -m store sync FOLDER` takes in
-later. Recording never ends, delays or changes a training: what goes wrong is said once, by the logger `vr1z`.
+Every record is first written to a folder, the journal: one line of JSON per record and one file per image
+(`docs/journal.md` of the project describes the format). From there it is sent to the dashboard whenever the dashboard
+can be reached. Set VR1Z_URL to the dashboard's address, and VR1Z_TOKEN to its token or VR1Z_TOKEN_FILE to a file that
+holds it. To import later what was not delivered, run `python -m store sync FOLDER`. Recording never ends, delays or
+changes training; the logger `vr1z` reports each problem once.
 """
 
 from __future__ import annotations
@@ -60,77 +61,77 @@ __all__ = ["Run", "record", "start"]
 
 JOURNAL_VERSION = 1
 URL = "http://127.0.0.1:8501"
-"""The dashboard's address unless VR1Z_URL names another."""
+"""Default address of the dashboard; VR1Z_URL overrides it."""
 TOKEN_FILE = ""
-"""A file with the dashboard's token, unless VR1Z_TOKEN or VR1Z_TOKEN_FILE is set."""
+"""Default path of a file with the dashboard's token; VR1Z_TOKEN and VR1Z_TOKEN_FILE override it."""
 
 LINES, IMAGES, DELIVERED = "journal.jsonl", "images", "delivered.json"
 PREFIX = "vr1z-"
-"""Prefix of a journal's folder, before the uid of its run."""
+"""Prefix of a journal's folder name, followed by the run's uid."""
 MOST_MEMORY = 64 * 2**20
-"""Bytes that may wait for the disk; what comes on top is lost, and counted."""
+"""Most bytes that may wait to be written to disk; records beyond that are dropped and counted."""
 MOST_SENT = 4 * 2**20
-"""Bytes of lines that are sent at once, unless one line is longer."""
+"""Most bytes of lines in one request, unless a single line is longer."""
 MOST_ROWS = 500
-"""Answers in one record of an evaluation."""
+"""Most answers in one evaluation record."""
 BEAT_SECONDS = 2.0
 RETRY_SECONDS = 2.0
 TIMEOUT_SECONDS = 20.0
 BEGIN_SECONDS = 2.0
-"""Seconds that the start of a training waits for the dashboard, so that a script learns at once if nobody answers."""
+"""Seconds to wait for the dashboard when training starts, so that a wrong address or token is reported at once."""
 QUIET_SECONDS = 60.0
-"""Seconds for which a script of another machine wrote nothing that counts as gone."""
+"""Seconds without a write after which a script on another machine counts as ended."""
 END_SECONDS = 10.0
-"""Seconds that the end of a training waits until everything is delivered, or on the disk."""
+"""Seconds to wait at the end of training until every record is delivered, or at least on disk."""
 
 logger = logging.getLogger("vr1z")
 Value = TypeVar("Value")
 
 
-# ---- Values: whatever a script has, as JSON and image files ---------------------------------------------------------
+# ---- Values: convert a script's values to JSON and image files ------------------------------------------------------
 
 GOLD = (
     *("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "correct_answer", "final_answer"),
     *("reference_answer", "target", "label", "labels", "count", "bbox", "boxes"),
 )
-"""Columns that may hold a gold answer, likeliest first; compared in any case."""
+"""Columns that may hold a gold answer, likeliest first; case is ignored."""
 PICTURES = ("image", "images")
 NEVER = ("prompt", *PICTURES, "completion", "chosen", "rejected", "messages", "completion_ids")
 LONGEST_TEXT = 20_000
-"""Most characters of a value that are kept."""
+"""Most characters kept of a value."""
 LONGEST_COMPLETION = 4_000_000
 LONGEST_NAME = 200
-"""Most characters of a name; longer ones end in a hash, so that they stay distinct."""
+"""Most characters of a name; longer names are cut and end in a hash, so that they stay distinct."""
 LARGEST = 1e100
-"""Largest number that a journal holds; one beyond it is kept like one without end."""
+"""Largest magnitude that a journal holds; larger numbers are treated as infinite."""
 LARGEST_COUNT = 2**31 - 1
 MOST_ENTRIES = 1000
 DEEPEST = 8
 MOST_PICTURE_BYTES = 32 * 2**20
-"""Largest image file that is kept unchanged, in bytes."""
+"""Most bytes of an image file that is kept unchanged."""
 LARGE = 1_500_000
-"""Pixels above which a picture is stored as JPEG: a PNG would take seconds."""
+"""Pixels above which an image is stored as JPEG, because encoding a PNG would take seconds."""
 FORMATS = {"PNG", "JPEG", "WEBP", "GIF"}
 
 
 class Asked(NamedTuple):
-    """What a dataset row asks; `key` is equal for equal content, in every run and database."""
+    """The question in a dataset row. Rows with equal content have equal keys, in every run and database."""
 
     key: str
     question: str
-    """The user's last words."""
+    """The last user turn, as text."""
     prompt: Any
-    """A text, or messages without their pictures."""
+    """A text, or messages without their images."""
     gold: Any
     columns: dict[str, Any]
     images: tuple[bytes, ...]
     """PNG, JPEG, WebP or GIF files."""
     unread: str = ""
-    """Why a picture is missing, if one is."""
+    """Why an image is missing, if one is; otherwise empty."""
 
 
 def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
-    """Return what a row asks; `encode` makes a file of a picture, replacing `encoded`."""
+    """Return the question in a dataset row. `encode` turns an image into the bytes of a file (default: `encoded`)."""
     prompt = row.get("prompt", row.get("messages"))
     pictures = _pictures(row, prompt)
     files = [(encode or encoded)(picture) for picture in pictures]
@@ -146,13 +147,13 @@ def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None =
 
 
 def gold_name(row: Mapping[str, Any]) -> str | None:
-    """Return the column of the gold answer, if any."""
+    """Return the name of the column with the gold answer, if any."""
     names = {str(name).lower(): name for name, value in row.items() if not is_absent(value)}
     return next((str(names[word]) for word in GOLD if word in names), None)
 
 
 def question(prompt: Any) -> str:
-    """Return the last user turn of messages, or of one message, as text; a text, or a list of texts, as it is."""
+    """Return the last user turn of a prompt as text. A prompt without messages is returned as text."""
     turns = [turn for turn in (prompt if isinstance(prompt, list) else [prompt]) if isinstance(turn, dict)]
     if not turns:
         return text_of(prompt)
@@ -161,7 +162,7 @@ def question(prompt: Any) -> str:
 
 
 def text_of(content: Any) -> str:
-    """Return the texts of a message's content, one a line."""
+    """Return the text parts of a message's content, one per line."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
@@ -170,7 +171,7 @@ def text_of(content: Any) -> str:
 
 
 def said(completion: Any) -> str:
-    """Return a completion as text: one message's words, or all turns of several, tool calls included."""
+    """Return a completion as text: one message's content, or all turns of several, tool calls included."""
     if completion is None or isinstance(completion, str):
         return (completion or "")[:LONGEST_COMPLETION]
     turns = [turn for turn in _items([completion] if isinstance(completion, Mapping) else completion)]
@@ -187,7 +188,7 @@ def _turn(turn: Any) -> str:
 
 
 def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
-    """Return the pictures in the columns that TRL reads, else those in the prompt's messages."""
+    """Return the images in the columns that TRL reads, or else those in the prompt's messages."""
     for name in ("images", "image"):
         value = row.get(name)
         if value is not None and not (isinstance(value, (list, tuple)) and not value):
@@ -199,7 +200,7 @@ def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
 
 
 def _several(value: Any) -> list[Any]:
-    """Return the pictures in a list of any depth, an iterator or a stack of arrays; else the one that it is."""
+    """Return the images in a list of any depth, an iterator or a stack of arrays, or a single image in a list."""
     if isinstance(value, (list, tuple)):
         return [picture for each in value if each is not None for picture in _several(each)]
     is_iterator = hasattr(value, "__next__") and not hasattr(value, "read")
@@ -215,7 +216,7 @@ def _get(value: Any, name: str) -> Any:
 
 
 def _opened(picture: Any) -> Any:
-    """Return what a cell of 🤗 Datasets or a part of a message holds: a picture, bytes, or a path."""
+    """Unwrap a cell of 🤗 Datasets or a part of a message: return an image, bytes or a path."""
     if isinstance(picture, Mapping):
         picture = next((picture[name] for name in ("bytes", "path", "image", "url") if picture.get(name)), None)
     if callable(getattr(picture, "read", None)):
@@ -233,28 +234,28 @@ def _opened(picture: Any) -> Any:
 
 
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Za-z0-9+/]{40}")
-"""How an image file begins as base64."""
+"""Beginnings of image files in base64."""
 _WEB = re.compile(r"(?:https?|s3|gs|hf)://", re.IGNORECASE)
 
 
 def _why_unread(picture: Any) -> str:
-    """Return a sentence about a picture that is recorded without it."""
+    """Return a sentence on why an image cannot be recorded."""
     if isinstance(picture, Mapping):
         picture = next((picture[name] for name in ("path", "image", "url") if picture.get(name)), picture)
     is_place = isinstance(picture, (str, Path)) and len(str(picture)) < LONGEST_PATH
     if is_place and _WEB.match(str(picture)):
-        what = f"{str(picture)[:200]} is a web address: give the picture itself, or a path"
+        what = f"{str(picture)[:200]} is a web address; pass the image itself or a path"
     elif is_place and not os.path.exists(str(picture)):
-        what = f"there is no file {str(picture)[:200]}"
+        what = f"the file {str(picture)[:200]} does not exist"
     elif is_place:
-        what = f"{str(picture)[:200]} is no image file that can be read"
+        what = f"{str(picture)[:200]} is not a readable image file"
     else:
-        what = f"it is {type(picture).__name__} that cannot be read as one"
-    return f"A question is recorded without its picture: {what}."
+        what = f"a value of type {type(picture).__name__} cannot be read as an image"
+    return f"A question is recorded without its image: {what}."
 
 
 def encoded(picture: Any) -> bytes | None:
-    """Return a picture (PIL, bytes, path, array, data URL or a cell of 🤗 Datasets) as a file; None if it is none."""
+    """Return an image (PIL, bytes, path, array, data URL or 🤗 Datasets cell) as a file's bytes; None if unreadable."""
     try:
         from PIL import Image
     except ImportError:
@@ -272,12 +273,12 @@ def encoded(picture: Any) -> bytes | None:
             is_kept = opened.format in FORMATS and len(data) <= MOST_PICTURE_BYTES
             return data if is_kept else _written(opened)
         return _written(picture if isinstance(picture, Image.Image) else Image.fromarray(_as_array(picture)))
-    except Exception:  # decoders answer damaged files with a dozen kinds of exception
+    except Exception:  # decoders raise a dozen kinds of exception for damaged files
         return None
 
 
 def _unchanged(picture: Any) -> bytes | None:
-    """Return the bytes of an image file where there is no Pillow."""
+    """Return the bytes of an image file when Pillow is not installed."""
     try:
         picture = _opened(picture)
         data = Path(picture).read_bytes() if isinstance(picture, (str, Path)) else bytes(picture)
@@ -288,7 +289,7 @@ def _unchanged(picture: Any) -> bytes | None:
 
 
 def _as_array(picture: Any) -> Any:
-    """Return an array of bytes, shape (height, width, channels)."""
+    """Return a uint8 array of shape (height, width, channels), or (height, width) for one channel."""
     import numpy as np
 
     if hasattr(picture, "detach"):
@@ -334,7 +335,10 @@ def _written(image: Any) -> bytes:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return the value as JSON: NaN as null, arrays as lists, pictures and bytes as words, the long and deep cut."""
+    """Convert a value to JSON types: NaN becomes None, arrays become lists, and images and bytes a short description.
+
+    Texts, lists and nesting beyond the limits are cut.
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float) and value != value:
@@ -370,7 +374,7 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of an object, or of a class that holds settings: inherited ones too, and no methods."""
+    """Return the fields of an object, or of a class with settings, including inherited ones but no methods."""
     kind = value if isinstance(value, type) else type(value)
     found: dict[str, Any] = {}
     for each in reversed(kind.__mro__[:-1]):
@@ -392,23 +396,23 @@ def named_values(logs: Mapping[Any, Any], before: str = "") -> list[tuple[str, A
 
 
 def flattened(logs: Mapping[str, Any]) -> list[tuple[str, float | None]]:
-    """Return names and numbers, nested ones as `outer/inner`; other values are left out."""
+    """Return names and numbers, nested ones as `outer/inner`. Values that are not numbers are left out."""
     read = ((name, value, as_number(value)) for name, value in named_values(logs))
     return [(name, number) for name, value, number in read if number is not None or value is None]
 
 
 def _item(value: Any) -> Any:
-    """Return what a NumPy or torch scalar holds, or any other value as it is; None for several elements."""
+    """Unwrap a NumPy or torch scalar; return None for an array of several elements, and other values unchanged."""
     if callable(item := getattr(value, "item", None)):
         try:
             return item()
-        except Exception:  # several elements, or a tensor without data
+        except Exception:  # several elements, or a meta tensor without data
             return None
     return value
 
 
 def as_number(value: Any) -> float | None:
-    """Return the number in a Python, NumPy or torch scalar of any type, or None for anything else."""
+    """Return a Python, NumPy or torch scalar as a float; None for anything else."""
     value = _item(value)
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
         return None
@@ -421,13 +425,13 @@ def as_number(value: Any) -> float | None:
 
 
 def is_absent(value: Any) -> bool:
-    """Return whether a value stands for none: None, NaN, NaT, or pandas' NA."""
+    """Return whether a value is missing: None, NaN, NaT or pandas' NA."""
     number = as_number(value)
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (number is not None and number != number)
 
 
 def told_number(value: Any) -> float | None:
-    """Return the number that a script tells, also one written as text; true is 1, and false 0."""
+    """Return a script's value as a number. Text is parsed; True is 1 and False is 0."""
     value = _item(value)
     if isinstance(value, str) and len(value) <= LONGEST_NAME:
         with suppress(ValueError):
@@ -436,35 +440,35 @@ def told_number(value: Any) -> float | None:
 
 
 def _reward(value: Any) -> float | None:
-    """Return the number in a reward as a journal can hold it."""
+    """Return a reward as a number that a journal can hold."""
     return _finite(told_number(value))
 
 
 def _is_told(value: Any, number: float | None) -> bool:
-    """Return whether a figure has a number, or is said to have none."""
+    """Return whether a metric is a number or is explicitly missing."""
     return number is not None or is_absent(value)
 
 
 def _verdict(value: Any) -> bool | None:
-    """Return whether something is said to hold; None if that is unknown."""
+    """Return a value as a bool; None if it is unknown."""
     number = _reward(value)
     return None if number is None else bool(number)
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a number as a journal can hold it."""
+    """Return the number, or None if a journal cannot hold it (NaN, infinite or too large)."""
     return value if value is not None and -LARGEST <= value <= LARGEST else None
 
 
 def _count(value: Any) -> int | None:
-    """Return a whole number of any type from 0 on; None for anything else."""
+    """Return a non-negative whole number of any numeric type as an int; None for anything else."""
     number = as_number(value)
     whole = int(number) if number is not None and 0 <= number <= LARGEST_COUNT else None
     return whole if whole == number else None
 
 
 def _named(name: Any) -> str:
-    """Return a name as a journal can hold it."""
+    """Return a name that is not empty and has at most LONGEST_NAME characters."""
     text = str(name) or "(no name)"
     if len(text) <= LONGEST_NAME:
         return text
@@ -476,7 +480,7 @@ def _numbers(values: Mapping[Any, Any]) -> dict[str, float | None]:
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """Return a configuration (a mapping, or an object with fields) as JSON."""
+    """Return a configuration (a mapping, or an object with attributes) as JSON types."""
     if config is None or isinstance(config, Mapping):
         return dict(plain(config or {}))
     if isinstance(config, tuple) and hasattr(config, "_asdict"):
@@ -486,20 +490,20 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 _ALGORITHMS = ("method", "algorithm", "algo", "rl_algorithm", "adv_estimator", "advantage_estimator")
-"""Settings that name a method."""
+"""Names of settings with the training method."""
 SAMPLES = "rl"
-"""Method of a run that rewards what it samples, if nothing names it."""
+"""Method of a run with rewards if nothing names it."""
 _ALIASES = {"gae": "ppo", "reinforce_plus_plus": "reinforce_pp"}
 
 
 def _method_named(name: Any) -> str:
-    """Return a method's name as a journal can hold it."""
+    """Return a method's name in the form that a journal can hold."""
     word = re.sub("[^a-z0-9_]+", "_", str(name or "").lower().replace("++", "_pp")).strip("_")
     return _ALIASES.get(word, word)[:16] or "unknown"
 
 
 def _method_of_settings(settings: Any, depth: int = 0) -> str | None:
-    """Return the method that a configuration names, as those of verl and others do."""
+    """Return the method named in a configuration, such as those of verl."""
     if not isinstance(settings, Mapping) or depth > 2:
         return None
     for name in _ALGORITHMS:
@@ -509,7 +513,7 @@ def _method_of_settings(settings: Any, depth: int = 0) -> str | None:
 
 
 def _say(text: str) -> None:
-    """Warn once for each sentence."""
+    """Log a warning, once for each text."""
     if text not in _SAID:
         _SAID.add(text)
         logger.warning(text)
@@ -524,31 +528,32 @@ _SEQUENCE = re.compile(rb'\{"seq": (\d+)')
 
 
 class Journal:
-    """Lines and images of one run on their way to the disk; a kill loses at most what had not reached it.
+    """Buffers the records and images of one run and appends them to a folder.
 
-    `add` may be called from any thread and never waits for the disk. `write` belongs to one thread, `lines` to another.
+    If the process is killed, at most what was not yet on disk is lost. `add` may be called from any thread and never
+    waits for the disk. Only one thread may call `write`, and only one thread may call `lines`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lost = 0
-        """Records that could not be kept since the last record that reported them."""
+        """Number of records dropped since the last record that reported such a loss."""
         self.why = ""
-        """Why the last of them could not be made; empty if neither memory nor disk could hold it."""
+        """Why the last of them could not be read; empty if the disk could not keep up."""
         self.next = 0
         """The number of the next record."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
-        """Images that wait for the disk, by hash."""
+        """Images not yet on disk, by hash."""
         self._known: OrderedDict[str, None] = OrderedDict()
-        """Hashes of images that were added lately."""
+        """Hashes of recently added images."""
         self._size = 0
         self._lock = threading.Lock()
         self._cursor = (0, 0)
-        """The number of a record, and the byte of the file at which it, or a later one, begins."""
+        """A record's number, and the byte offset in the file at which it or a later record begins."""
 
     def add(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> bool:
-        """Add a record; return False if there is no room for it."""
+        """Add a record; return False if the buffer is full."""
         text = json.dumps(record, default=str)
         new = {hashlib.sha256(data).hexdigest(): data for data in images}
         with self._lock:
@@ -569,11 +574,14 @@ class Journal:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something is not on the disk yet."""
+        """Whether some records or images are not on disk yet."""
         return bool(self._waiting or self._pictures)
 
     def write(self) -> None:
-        """Write what waits, images first, since lines refer to them. Raises OSError; then the rest keeps waiting."""
+        """Write what is buffered, images first because lines refer to them.
+
+        Raises OSError; what was not written stays buffered.
+        """
         if not self.is_waiting:
             return
         (self.folder / IMAGES).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -598,10 +606,10 @@ class Journal:
             self._size = max(0, self._size)
 
     def lines(self, first: int, most: int = MOST_SENT) -> tuple[list[bytes], int]:
-        """Return lines from number `first` on, `most` bytes at once, and the number after them.
+        """Return about `most` bytes of lines, beginning with number `first`, and the number that follows them.
 
-        Lines that wait for the disk follow those that are there, of which damaged ones are left out. Raises OSError if
-        lines that are on the disk cannot be read.
+        Lines on disk come first, without damaged ones, and then buffered lines. Raises OSError if the lines on disk
+        cannot be read.
         """
         with self._lock:
             waiting = list(self._waiting)
@@ -646,13 +654,13 @@ class Journal:
 
 
 def _make_private(path: Path) -> None:
-    """Make an empty file for this account alone if there is none."""
+    """Create an empty file that only this user can read, unless it exists."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Append all or nothing. Raises OSError."""
+    """Append all of the data, or nothing. Raises OSError."""
     if not data:
         return
     _make_private(path)
@@ -670,32 +678,32 @@ def _append(path: Path, data: bytes) -> None:
 
 
 class Away(Exception):
-    """The dashboard does not answer at the moment."""
+    """The dashboard cannot be reached at the moment."""
 
 
 class Refused(Exception):
-    """The dashboard will not take this journal: its sentence says why."""
+    """The dashboard does not accept this journal; the message says why."""
 
 
 class Unfit(Refused):
-    """The dashboard will not take this as it is."""
+    """The dashboard does not accept this request: it is too large, or its content is invalid."""
 
 
 class Answer(NamedTuple):
-    """What a dashboard says to records."""
+    """The dashboard's answer to records."""
 
     next: int
-    """The number of the first record that it does not have."""
+    """Number of the first record that the dashboard does not have."""
     stop: int = 0
-    """How urgently somebody asked the run to stop; 0 is not at all."""
+    """How urgently the run was asked to stop; 0 if it was not."""
     run: str = ""
-    """Uid of the run that the records belong to."""
+    """Uid of the run to which the records belong."""
     missing: tuple[str, ...] = ()
-    """Hashes of images that it needs before the record `next`."""
+    """Hashes of images that the dashboard needs before it can accept record `next`."""
 
 
 class Dashboard:
-    """Delivers over HTTP. Another way to a database has the same two methods."""
+    """Delivers records over HTTP. A replacement needs the same methods: `put`, `put_image` and `page`."""
 
     def __init__(self, url: str | None = None) -> None:
         self.url = (url or os.environ.get("VR1Z_URL") or URL).strip().rstrip("/")
@@ -708,9 +716,10 @@ class Dashboard:
     def put(
         self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = (), *, is_alive: bool = True
     ) -> Answer:
-        """Deliver all lines of a journal from number `first` on, or none as a sign of life. Raises Away or Refused.
+        """Deliver lines of a journal, beginning with number `first`; without lines, this is a heartbeat.
 
-        `without` has hashes of images that are lost; without `is_alive` this is no sign of life.
+        `without` holds hashes of images that are lost. With `is_alive=False` the request does not count as a heartbeat.
+        Raises Away or Refused.
         """
         place = f"/api/record/{uid}?from={first}" + "".join(f"&without={name}" for name in without)
         place += "" if is_alive else "&left=1"
@@ -718,10 +727,10 @@ class Dashboard:
         try:
             return Answer(int(told["next"]), int(told["stop"]), str(told["run"]), tuple(map(str, told["missing"])))
         except (KeyError, TypeError, ValueError):
-            raise Refused(f"{self.url} is no dashboard that takes records: name another by VR1Z_URL.") from None
+            raise Refused(f"{self.url} is not a Vision-R1-Zero dashboard: set VR1Z_URL to its address.") from None
 
     def put_image(self, name: str, data: bytes) -> None:
-        """Deliver an image. Raises Away, Refused, or Unfit if it is none that the dashboard can show."""
+        """Deliver an image. Raises Away, Refused, or Unfit if the dashboard cannot show it."""
         self._ask("PUT", f"/api/record/images/{name}", data, "application/octet-stream")
 
     def _ask(self, method: str, path: str, body: bytes, kind: str) -> dict[str, Any]:
@@ -735,14 +744,14 @@ class Dashboard:
                 words = error.read(2000).decode("utf-8", "replace").strip()
             words = words if words and "<" not in words else f"{self.url} answers {error.code}."
             if error.code in (404, 405):
-                words = f"{self.url} takes no records ({error.code}): name the dashboard's address by VR1Z_URL."
+                words = f"{self.url} does not accept records ({error.code}): set VR1Z_URL to the dashboard's address."
             if error.code in (413, 422):
                 raise Unfit(words) from None
             if error.code in (400, 401, 403, 404, 405, 410):
                 raise Refused(words) from None
             raise Away(words) from None
         except ValueError:
-            raise Away(f"{self.url} answers, but not as a dashboard does.") from None
+            raise Away(f"{self.url} answers, but not like a Vision-R1-Zero dashboard: check VR1Z_URL.") from None
         except (OSError, http.client.HTTPException) as error:
             raise Away(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
         return told if isinstance(told, dict) else {}
@@ -755,12 +764,12 @@ class Dashboard:
                 token = Path(path).read_text(encoding="ascii", errors="replace")
         token = (token or "").strip()
         if not token.isalnum() or not token.isascii():
-            raise Refused("There is no token: set VR1Z_TOKEN to the one on the dashboard's page Record a script.")
+            raise Refused("No token is set: set VR1Z_TOKEN to the token shown on the dashboard's Record page.")
         return token
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which would pass on what was meant for one address."""
+    """Refuses redirects, which would send the token to another address."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -770,28 +779,28 @@ _OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({
 
 
 class Courier:
-    """Two threads: one writes the journal to the disk, one delivers it. Neither can hold up the other or the script."""
+    """Writes and delivers a journal in two background threads, which block neither each other nor the script."""
 
     def __init__(self, uid: str, journal: Journal, dashboard: Any) -> None:
         self.uid, self.journal, self.dashboard = uid, journal, dashboard
         self.stop = 0
         self.run = ""
         self.is_alive = False
-        """Whether a training goes on, of which the dashboard is told every few seconds."""
+        """Whether training is in progress; the dashboard then gets a heartbeat every few seconds."""
         self.is_left = False
-        """Whether the script of this journal has ended without delivering it."""
+        """Whether this journal belongs to a script that ended before delivering it."""
         self.delivered = 0
-        """The number of the first record that the dashboard does not have."""
+        """Number of the first record that the dashboard does not have."""
         self.refused: str | None = None
-        """Why the dashboard takes no more, once it said so."""
+        """Why the dashboard no longer accepts records, once it has said so."""
         self.is_away = False
-        """Whether the dashboard did not answer when it was asked last."""
+        """Whether the last request to the dashboard got no answer."""
         self._most = MOST_SENT
-        """Bytes of lines that the dashboard, or a server before it, takes at once."""
+        """Most bytes of lines that the dashboard, or a proxy in front of it, accepts in one request."""
         self._missing: tuple[str, ...] = ()
-        """Hashes of images that the dashboard asked for last."""
+        """Hashes of images for which the dashboard asked last."""
         self._without: list[str] = []
-        """Hashes of images that the dashboard asked for in vain."""
+        """Hashes of images for which the dashboard asked but that cannot be delivered."""
         self._said: set[str] = set()
         self._wake, self._wake_sender, self._retry = threading.Event(), threading.Event(), threading.Event()
         self._closed = False
@@ -801,28 +810,28 @@ class Courier:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this is a child of the recorded process: it has no threads of its own, and locks may be held."""
+        """Whether this is a forked child of the recorded process, where threads do not run and locks may be held."""
         return os.getpid() != self._process
 
     def take(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
-        """Accept a record at once, whatever disk and dashboard do."""
+        """Accept a record without waiting for the disk or the dashboard."""
         if self.is_forked:
-            self.warn("What a forked process records is not kept: only the process that began the run records.")
+            self.warn("Records of a forked process are dropped: record from the process that started the run.")
             return
         if self._closed:
-            self.warn("What is recorded after the end of a run's script is not kept.")
+            self.warn("Records made after the run was closed are dropped.")
             return
         if self.journal.lost:
             lost, self.journal.lost = self.journal.lost, 0
             if not self.journal.add(_lost(lost, self.journal.why)):
                 self.journal.lost += lost - 1
         if not self.journal.add(record, images):
-            self.warn("Disk and dashboard are slower than the training: some of its records are lost and counted.")
+            self.warn("The disk cannot keep up with the records: some are dropped and counted.")
         self._begin()
         self._wake.set()
 
     def wait(self, seconds: float) -> bool:
-        """Return whether everything is delivered, after `seconds` at most; a dashboard that is away is asked once."""
+        """Wait up to `seconds` and return whether everything is delivered. A dashboard that was away is tried once."""
         self.is_away = False
         self._begin()
         self._wake.set()
@@ -843,7 +852,7 @@ class Courier:
             event.set()
 
     def warn(self, text: str) -> bool:
-        """Warn once for each sentence; return whether this was the first time."""
+        """Log a warning, once for each text; return whether this was the first time."""
         is_new = text not in self._said
         if is_new:
             self._said.add(text)
@@ -868,7 +877,7 @@ class Courier:
             try:
                 self.journal.write()
             except Exception as error:
-                self.warn(f"{self.journal.folder} cannot be written ({error}): records wait in memory.")
+                self.warn(f"{self.journal.folder} cannot be written ({error}): records are kept in memory and retried.")
                 if self._closed:
                     return
                 time.sleep(0.5)
@@ -885,12 +894,14 @@ class Courier:
                 self.is_away = False
             except Refused as error:
                 self.refused = str(error)
-                self.warn(f"{str(error).rstrip('.')}. The training goes on and is recorded in {self.journal.folder}.")
+                self.warn(f"{str(error).rstrip('.')}. Training continues and is recorded in {self.journal.folder}.")
             except Away as error:
-                self.warn(f"{str(error).rstrip('.')}. The training goes on; its records wait in {self.journal.folder}.")
+                self.warn(
+                    f"{str(error).rstrip('.')}. Training continues; its records are kept in {self.journal.folder}."
+                )
                 self.is_away = True
-            except Exception as error:  # no mistake of this file may be heard of again and again
-                self.warn(f"Records of the training cannot be delivered ({error!r}).")
+            except Exception as error:  # a bug of this file must be reported once only
+                self.warn(f"Records could not be delivered ({error!r}); training continues.")
                 self.is_away = True
             with self._arrived:
                 self._arrived.notify_all()
@@ -904,7 +915,7 @@ class Courier:
                 self._wake_sender.clear()
 
     def _deliver_some(self) -> bool:
-        """Deliver what there is, up to a size; return whether there is more."""
+        """Deliver one request's worth of records; return whether there are more."""
         lines, _ = self.journal.lines(self.delivered, self._most)
         if not lines and not self.is_alive:
             return False
@@ -919,15 +930,15 @@ class Courier:
         for name in answer.missing:
             try:
                 if (data := self.journal.image(name)) is None:
-                    raise Unfit(f"The image {name} is gone from {self.journal.folder}.")
+                    raise Unfit(f"Image {name} is missing from {self.journal.folder}.")
                 self.dashboard.put_image(name, data)
             except Unfit as error:
-                self.warn(f"{error} Its example is shown without it.")
+                self.warn(f"{error} Its example will be shown without it.")
                 self._without.append(name)
         self.stop = max(self.stop, answer.stop)
         if answer.run and not self.run:
             self.run = answer.run
-            what = "what an earlier script left is" if self.is_left else "recorded"
+            what = "records of an earlier script are" if self.is_left else "recording"
             print(f"vr1z: {what} at {self.dashboard.page(answer.run)}", file=sys.stderr)
         went_on = answer.next != self.delivered or answer.missing != self._missing
         self.delivered, self._missing = answer.next, answer.missing
@@ -936,13 +947,13 @@ class Courier:
         return bool(lines) and went_on and (answer.next < self.journal.next or bool(answer.missing))
 
     def deliver_rest(self) -> None:
-        """Deliver a journal that was left behind, in the calling thread. Raises Away or Refused."""
+        """Deliver the journal of a script that has ended, in the calling thread. Raises Away or Refused."""
         self.is_left = True
         while self._deliver_some():
             pass
 
     def _note(self) -> None:
-        """Note how far the dashboard is; whoever reads the folder need not believe it."""
+        """Save how much has been delivered: a hint for whoever delivers this folder later."""
         with suppress(OSError):
             path = self.journal.folder / DELIVERED
             _make_private(path)
@@ -951,14 +962,14 @@ class Courier:
 
 def _lost(count: int, why: str = "") -> dict[str, Any]:
     what = "1 record of the training is" if count == 1 else f"{count} records of the training are"
-    message = f"{what} lost: {why or 'neither disk nor memory held what the script told'}."
+    message = f"{what} lost: {why or 'the disk could not keep up with the script'}."
     return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
 
 
 def deliver_left(place: Path, own: str, dashboard: Any) -> None:
-    """Deliver the journals below a folder that scripts left when they were killed, but for one's own.
+    """Deliver the journals in a folder that killed scripts left behind, except the caller's own.
 
-    What cannot be delivered now is tried again by the next script there.
+    The next script that records there tries again what cannot be delivered now.
     """
     with suppress(Away, OSError):
         for path in sorted(place.glob(f"{PREFIX}*/{LINES}")):
@@ -974,7 +985,7 @@ def deliver_left(place: Path, own: str, dashboard: Any) -> None:
 
 
 def _begun(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """Return uid and process of a journal's script; an empty uid if it cannot be read."""
+    """Return the uid and the process of the script that wrote a journal; an empty uid if the journal is unreadable."""
     try:
         with path.open("rb") as file:
             record = json.loads(file.readline(2**20))
@@ -984,7 +995,7 @@ def _begun(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 
 def _is_running(process: Mapping[str, Any], journal: Path) -> bool:
-    """Return whether the process may live: one of another machine or container is known by what it writes alone."""
+    """Return whether the process may still run. On another machine or in another container, recent writes decide."""
     here = _process()
     if process.get("host") != here["host"] or process.get("namespace", here["namespace"]) != here["namespace"]:
         return time.time() - journal.stat().st_mtime < QUIET_SECONDS
@@ -996,7 +1007,7 @@ def _is_running(process: Mapping[str, Any], journal: Path) -> bool:
 
 
 def _last_number(path: Path) -> int:
-    """Return the number of a journal's last whole line; -1 if it has none."""
+    """Return the number of a journal's last complete line; -1 if it has none."""
     with path.open("rb") as file:
         end = size = file.seek(0, os.SEEK_END)
         found = b""
@@ -1010,71 +1021,71 @@ def _last_number(path: Path) -> int:
 
 
 def _noted(path: Path) -> int:
-    """Return how far a dashboard was when it last answered."""
+    """Return the number of the first record that the dashboard lacked when it last answered."""
     try:
         return int(json.loads(path.read_bytes())["next"])
     except (OSError, ValueError, TypeError, KeyError):
         return 0
 
 
-# ---- Capture: what a TRL trainer samples and logs -------------------------------------------------------------------
+# ---- Capture: read what a TRL trainer samples and logs --------------------------------------------------------------
 
 PLAIN = (str, int, float, bool)
 SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
-"""Keys that summarize a training in its last entry; only that entry has `train_loss`."""
+"""Keys of the summary in a training's last log entry; only that entry has `train_loss`."""
 _METHODS = {
     **{name: name.lower() for name in ("GRPO", "RLOO", "SFT", "DPO", "KTO", "ORPO", "CPO", "BCO", "XPO", "PPO", "GKD")},
     "OnlineDPO": "online_dpo",
     "NashMD": "nash_md",
     "Reward": "reward",
 }
-"""Methods by the names of TRL's trainers."""
+"""Method names by the prefix of TRL's trainer classes."""
 _NAMED = re.compile(rf"_?(?:Unsloth)?({'|'.join(_METHODS)})Trainer\Z")
-"""Unsloth puts classes of its own in place of TRL's, with its name before theirs."""
+"""Unsloth replaces TRL's classes by its own, whose names begin with `Unsloth`."""
 _EVERY_ENTRY = ("epoch", "total_flos")
 _LAST = 32
-"""Prompt tokens, counted from its end, among which the template's opening is looked for."""
+"""How many of the prompt's last tokens are searched for an opening that the chat template adds."""
 _OPENED = re.compile(r"<think>\s*\Z")
 _NEAR_THE_END = 100
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A generation batch in TRL's order: the G completions of a prompt are adjacent."""
+    """A generation batch in TRL's order, in which the G completions of a prompt are adjacent."""
 
     number: int
     inputs: Sequence[dict[str, Any]]
-    """Dataset rows, repeated G times each, with plain values only."""
+    """Dataset rows, each repeated G times, with values of plain types only."""
     ids: Sequence[Sequence[int]]
-    """Generated tokens, including the end token."""
+    """Generated token ids, including the end token."""
     texts: Sequence[str]
-    """What was generated, after the prompt's opening."""
+    """Generated texts, preceded by the opening that the prompt ends with, if any."""
     lengths: Sequence[int]
     truncated: Sequence[bool]
     rewards: dict[str, list[float | None]]
-    """Raw values by reward function name."""
+    """Unweighted values by the name of the reward function."""
     advantages: Sequence[float | None]
     group_size: int
     generation_seconds: float
     scoring_seconds: float
     step: int | None = None
-    """The update that it was sampled for; None if that is the next one to be logged."""
+    """The update for which it was sampled; None if that is the next one to be logged."""
     rows: Sequence[Any] = field(default_factory=tuple)
-    """What `GenerationCapture` was asked to keep of each dataset row."""
+    """The result of the `keep` function of `GenerationCapture` for each dataset row."""
     of_evaluation: bool = False
-    """Whether it was sampled to evaluate the weights after `step` updates."""
+    """Whether it was sampled for an evaluation after `step` updates."""
 
 
 class GenerationCapture:
     """Wraps a GRPOTrainer and passes each training generation to `sink`, with the rows of all processes.
 
-    TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring; therefore methods are wrapped
-    on the instance. Other versions of TRL may have other methods: what cannot be captured is missing and reported once.
-    With `evaluations`, generations of evaluations are passed, too.
+    TRL keeps only the latest generation batch in `_logs` and shuffles rows after scoring, so methods are wrapped on the
+    instance. Other versions of TRL may have other methods: what cannot be captured is left out and reported once.
+    With `evaluations`, generations for evaluations are passed, too.
 
-    Every process needs one; only the first has a sink. `keep` turns a dataset row into its entry in `Generation.rows`;
-    the rows of a group share it. `opening` returns how a rendered prompt begins its completion, given the prompt's end:
-    texts then start with it.
+    Every process needs a capture, but only the first has a sink. `keep` turns a dataset row into its entry in
+    `Generation.rows`, which the rows of a group share. `opening` gets the end of a rendered prompt and returns the part
+    of it that already belongs to the completion; texts start with it.
     """
 
     def __init__(
@@ -1107,11 +1118,13 @@ class GenerationCapture:
                 self._originals[name] = original
                 setattr(trainer, name, wrapper)
         if "_generate_and_score_completions" not in self._originals:
-            self._warn("it has no _generate_and_score_completions")
+            self._warn("the trainer has no method _generate_and_score_completions")
 
     def _warn(self, why: object) -> None:
         if not self._warned:
-            logger.warning("Completions of this TRL cannot be recorded in full (%s); training goes on.", why)
+            logger.warning(
+                "Not all of the completions can be recorded with this TRL version (%s); training continues.", why
+            )
         self._warned = True
 
     def _timed_generate(self, *args: Any, **named: Any) -> Any:
@@ -1125,7 +1138,7 @@ class GenerationCapture:
         return output
 
     def _openings_of(self, prompts: Sequence[Sequence[int]]) -> list[str]:
-        """Return how prompts of token ids begin their completions."""
+        """Return the opening of the completion that each prompt, given as token ids, ends with."""
         if self._opening is None:
             return []
         decode = _tokenizer(self._trainer).decode
@@ -1151,7 +1164,7 @@ class GenerationCapture:
         start = time.perf_counter()
         output = self._originals["_generate_and_score_completions"](*args, **named)
         try:
-            if "_generate" not in self._originals:  # TRL before 0.24 samples in here, and does little else but score
+            if "_generate" not in self._originals:  # TRL before 0.24 samples here, and otherwise only scores
                 self._generation_seconds = time.perf_counter() - start - self._scoring_seconds
                 if "prompt_ids" in output:
                     self._openings = self._openings_of(output["prompt_ids"].tolist())
@@ -1162,7 +1175,7 @@ class GenerationCapture:
         return output
 
     def _hand_over(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> None:
-        """Pass on a generation. Always gather: a process with a fault must not let the others wait for it."""
+        """Pass on a generation. Gather even after an error, or the other processes would wait for this one."""
         own: _Part | None = None
         try:
             own = self._part(inputs, output)
@@ -1174,18 +1187,18 @@ class GenerationCapture:
         if self._sink is None:
             return
         if any(part is None for part in parts):
-            raise ValueError("the completions of a step are missing")
+            raise ValueError("a process could not read its completions")
         self._sink(self._assemble(number, parts))
 
     def _part(self, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> _Part:
-        """Return this process's part of a generation."""
+        """Return this process's share of a generation."""
         ids = self._ids
         if ids is None:
             kept = zip(output["completion_ids"].tolist(), output["completion_mask"].tolist())
             ids = [[token for token, used in zip(*row) if used] for row in kept]
         advantages = output.get("advantages")
         if len(ids) != len(inputs):
-            raise ValueError(f"{len(ids)} completions of {len(inputs)} rows")
+            raise ValueError(f"{len(ids)} completions for {len(inputs)} rows")
         # A group may begin on one process and end on the next.
         first = self._trainer.accelerator.process_index * len(inputs)
         kept_rows: list[Any] = []
@@ -1232,7 +1245,7 @@ class GenerationCapture:
 
 
 class _Part(NamedTuple):
-    """One process's part of a generation, an entry a completion."""
+    """One process's share of a generation; each list has one entry per completion."""
 
     inputs: list[dict[str, Any]]
     ids: list[list[int]]
@@ -1262,7 +1275,7 @@ def _tokenizer(trainer: Any) -> Any:
 
 
 def end_tokens(trainer: Any) -> set[int]:
-    """Return the ids that end a completion."""
+    """Return the ids of the tokens that end a completion."""
     declared = getattr(trainer, "eos_token_ids", None)
     if declared is None:
         declared = getattr(trainer, "eos_token_id", None)
@@ -1273,7 +1286,7 @@ def end_tokens(trainer: Any) -> set[int]:
 
 
 def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
-    """Return the text of token ids, without the end token; other special tokens stay visible."""
+    """Decode token ids without end and padding tokens at the end; other special tokens stay visible."""
     kept = list(ids)
     while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
         kept.pop()
@@ -1282,18 +1295,18 @@ def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
 
 
 def opening(prompt: str) -> str:
-    """Return how a rendered prompt begins its completion: `<think>` and the white space after it, or nothing."""
+    """Return `<think>` and the white space after it if a rendered prompt ends with them; otherwise an empty text."""
     match = _OPENED.search(prompt[-_NEAR_THE_END:])
     return match.group() if match else ""
 
 
 def generates(trainer: Any) -> bool:
-    """Return whether a trainer samples completions while it trains."""
+    """Return whether a trainer samples completions during training."""
     return hasattr(trainer, "_generate_and_score_completions")
 
 
 def reward_names(trainer: Any) -> list[str]:
-    """Return the names of the reward functions; the second of a name has its number appended."""
+    """Return the names of the reward functions; repeated names get a number: `name (2)`."""
     found: list[str] = []
     for name in map(str, trainer.reward_func_names):
         number = 1
@@ -1304,7 +1317,7 @@ def reward_names(trainer: Any) -> list[str]:
 
 
 def shared_names(trainer: Any) -> set[str]:
-    """Return names shared by several reward functions: TRL logs one mean for all of them."""
+    """Return the names that several reward functions share; TRL logs only one mean for all of them."""
     names = [str(name) for name in trainer.reward_func_names]
     return {name for name in names if names.count(name) > 1}
 
@@ -1325,19 +1338,19 @@ def model_name(model: Any) -> str:
 
 
 def sums_up(logs: Mapping[str, Any]) -> bool:
-    """Return whether an entry is the last of a training, which holds its summary beside the remaining metrics."""
+    """Return whether a log entry is the last of a training, which holds the summary beside the remaining metrics."""
     return "train_loss" in logs and "train_runtime" in logs
 
 
 def evaluation_of(logs: Mapping[str, Any]) -> str | None:
-    """Return the prefix of the evaluation that an entry tells of: `eval`, or `eval_NAME` of one of several sets."""
+    """Return the prefix of the evaluation in a log entry: `eval`, or `eval_NAME` for one of several sets."""
     return next((name[:-8] for name in logs if name.endswith("_runtime") and name != "train_runtime"), None)
 
 
 def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the numbers of a log entry by name, without the summary in the last one.
+    """Return the numbers of a log entry by name, without the summary in the last entry.
 
-    With several evaluation sets, TRL logs its own figures as `eval_…` for each: they get the set's prefix.
+    With several evaluation sets, TRL logs its own metrics as `eval_…` for each; here they get the set's prefix.
     """
     left_out = (*_EVERY_ENTRY, *SUMMARY) if sums_up(logs) else _EVERY_ENTRY
     prefix = evaluation_of(logs) or "eval"
@@ -1350,12 +1363,12 @@ def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the summary of a training from its last entry."""
+    """Return the summary in a training's last log entry."""
     return {name: value for name, value in flattened(logs) if name in SUMMARY}
 
 
 def left_over(trainer: Any) -> dict[str, float | None]:
-    """Return means of what TRL has gathered since its last entry: it never logs them if an evaluation comes last."""
+    """Return the means of metrics that TRL has gathered but never logs if training ends with an evaluation."""
     gathered = getattr(trainer, "_metrics", None)
     values = gathered.get("train", {}) if isinstance(gathered, Mapping) else {}
     found: dict[str, float | None] = {}
@@ -1366,31 +1379,32 @@ def left_over(trainer: Any) -> dict[str, float | None]:
     return found
 
 
-# ---- Steps: which completions and figures belong to which update ----------------------------------------------------
+# ---- Steps: assign completions and metrics to updates ---------------------------------------------------------------
 
 
 @dataclass
 class Held:
-    """An update that has ended, while its figures may still come."""
+    """An update that has ended, but whose metrics may still be logged."""
 
     step: int
     at: float
     generations: list[Generation]
     metrics: dict[str, float | None]
-    """Under the names that the trainer logs, beside our `time/…`, `tokens_per_second` and `reward/…`."""
+    """By the names that the trainer logs, with `time/…`, `tokens_per_second` and `reward/…` added here."""
 
 
 class Guarded:
-    """Does what a script must not hear of: measures how long it takes, and passes on what goes wrong."""
+    """Base of recorders: keeps errors of recording away from the script, and measures the time it takes."""
 
     seconds = 0.0
-    """Seconds that the script spent in recording so far."""
+    """Seconds that recording has taken from the script so far."""
 
     def lose(self, error: object) -> None:
-        """Count what cannot be recorded."""
+        """Report that something could not be recorded."""
         raise NotImplementedError
 
     def guarded(self, work: Callable[[], object]) -> None:
+        """Run `work`, pass any exception to `lose`, and add the time it took to `seconds`."""
         start = time.perf_counter()
         try:
             work()
@@ -1400,41 +1414,41 @@ class Guarded:
 
 
 class Gatherer(Guarded):
-    """The events of a `transformers.TrainerCallback`: gathers what belongs to each step; it never raises.
+    """Handles the events of a `transformers.TrainerCallback` and collects what belongs to each step; never raises.
 
-    Completions belong to the update that they were sampled for, whenever the trainer logs; what it logs belongs to the
-    step that it names.
+    Completions belong to the update for which they were sampled, no matter when the trainer logs. Logged values belong
+    to the step that the trainer names.
     """
 
     def __init__(self, shared: frozenset[str] = frozenset()) -> None:
         self.shared = shared
-        """Names that several rewards have, for which TRL logs one mean."""
+        """Names that several rewards share; TRL logs only one mean for them."""
         self.last_tokens = 0.0
         """The trainer's token count at the last step."""
         self.measuring = 0.0
-        """Seconds of the current step that were spent in measuring what the trainer does not."""
+        """Seconds of the current step spent on measurements of our own, such as token statistics."""
         self._pending: list[Generation] = []
         self._evaluated: list[Generation] = []
         """Samples of the current evaluation."""
         self._held: Held | None = None
         self._step_began: float | None = None
         self._since_tokens = 0.0
-        """Seconds of the steps since tokens were last counted."""
+        """Duration in seconds of the steps since the trainer last logged its token count."""
         self._last_log = time.perf_counter()
 
     def take_step(self, step: Held) -> None:
-        """Pass on a step that is complete."""
+        """Record a complete step."""
         raise NotImplementedError
 
     def take_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
-        """Pass on figures that come with no update."""
+        """Record metrics that belong to no update."""
         raise NotImplementedError
 
     def take_evaluation(self, name: str, generations: list[Generation]) -> None:
-        """Pass on what was sampled for the evaluation set `name`; the name is empty if there is only one."""
+        """Record samples for the evaluation set `name`; the name is empty if there is only one set."""
 
     def keep(self, generation: Generation) -> None:
-        """Take a generation; it is written with the step that it was sampled for."""
+        """Accept a generation, which is recorded with the step for which it was sampled."""
         (self._evaluated if generation.of_evaluation else self._pending).append(generation)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -1461,7 +1475,7 @@ class Gatherer(Guarded):
             self.take_step(held)
 
     def send_pending(self) -> None:
-        """Send the completions of an update or an evaluation that never ended."""
+        """Record the completions of an update or evaluation that never ended."""
         self.send_held()
         self._send_evaluated("")
         pending, self._pending = self._pending, []
@@ -1469,7 +1483,7 @@ class Gatherer(Guarded):
             self.take_step(Held(generation.step or 0, time.time(), [generation], {}))
 
     def named(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-        """Return metrics without means that stand for several rewards."""
+        """Return metrics without means that mix several rewards of one name."""
         theirs = {f"rewards/{name}/{figure}" for name in self.shared for figure in ("mean", "std")}
         return {name: value for name, value in metrics.items() if name not in theirs}
 
@@ -1487,7 +1501,7 @@ class Gatherer(Guarded):
         if evaluated is not None:
             self._send_evaluated(evaluated[4:].strip("_") if evaluated.startswith("eval") else evaluated)
         is_held = self._held is not None and self._held.step == step
-        if not is_held and any(each.step is None for each in self._pending):  # a trainer that does not report steps
+        if not is_held and any(each.step is None for each in self._pending):  # the trainer does not report steps
             self._end_step(step, True)
             is_held = True
         if is_held and self._held is not None and evaluated is None:
@@ -1500,7 +1514,7 @@ class Gatherer(Guarded):
         self._last_log = time.perf_counter()
 
     def _pace(self, tokens: float | None, samples: bool) -> dict[str, float | None]:
-        """Return tokens per second of a training that does not sample."""
+        """Return tokens per second for training without sampling."""
         if tokens is None:
             return {}
         seconds, self._since_tokens = self._since_tokens, 0.0
@@ -1508,7 +1522,7 @@ class Gatherer(Guarded):
         return {"tokens_per_second": counted / seconds} if seconds and not samples else {}
 
     def _hold(self, step: int, elapsed: float) -> None:
-        """Hold a step that has ended, and send earlier ones whose end was not reported."""
+        """Hold a step that has ended, and record earlier ones whose end was not reported."""
         due: dict[int, list[Generation]] = {}
         left: list[Generation] = []
         for generation in self._pending:
@@ -1538,7 +1552,7 @@ class Gatherer(Guarded):
         return found
 
     def _shared_means(self, generations: Sequence[Generation]) -> dict[str, float | None]:
-        """Return the means that TRL does not log, since several rewards have one name."""
+        """Return the means of rewards that share a name, which TRL does not log separately."""
         found: dict[str, float | None] = {}
         for name in dict.fromkeys(name for each in generations for name in each.rewards):
             if any(name == shared or name.startswith(f"{shared} (") for shared in self.shared):
@@ -1553,7 +1567,7 @@ class Gatherer(Guarded):
 
 
 def _components(rewards: Any) -> Mapping[Any, Any]:
-    """Return rewards by component; a dict for each completion names them, too."""
+    """Return rewards by component; one dict per completion is accepted, too."""
     if rewards is None or isinstance(rewards, Mapping):
         return rewards or {}
     given = list(rewards) if hasattr(rewards, "__next__") else rewards
@@ -1573,7 +1587,7 @@ LONGEST_PATH = 1000
 
 
 def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return further columns of a run as a journal can hold them."""
+    """Return a run's further columns as a journal can hold them."""
     found = {name: _count(value) if name in COUNTS else value for name, value in columns.items()}
     if len(str(found.get("output_dir"))) > LONGEST_PATH:
         found["output_dir"] = None
@@ -1581,7 +1595,7 @@ def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Run(Guarded):
-    """A run that is being recorded; `start` makes one. No method raises for what cannot be recorded."""
+    """A run that is being recorded, made by `start`. Its methods never raise if something cannot be recorded."""
 
     def __init__(
         self,
@@ -1599,9 +1613,7 @@ class Run(Guarded):
         self.uid = secrets.token_hex(5)
         self.folder = folder / f"{PREFIX}{self.uid}"
         if grammar not in (None, *GRAMMARS):
-            _say(
-                f"There is no grammar {grammar!r}: name one of {', '.join(GRAMMARS)}. It follows from the prompts now."
-            )
+            _say(f"Unknown grammar {grammar!r}: use one of {', '.join(GRAMMARS)}. It is now detected from the prompts.")
             grammar = None
         self.grammar = grammar
         settings = _settings(config)
@@ -1619,36 +1631,36 @@ class Run(Guarded):
         }
         self._courier = Courier(self.uid, Journal(self.folder), dashboard or Dashboard())
         self._examples: OrderedDict[str, None] = OrderedDict()
-        """Keys of examples that were recorded lately."""
+        """Keys of recently recorded examples."""
         self._groups: tuple[int, int] = (-1, 0)
-        """The latest step with groups, and how many it has."""
+        """The latest step with groups, and how many groups it has."""
         self._generations = 0
         self._settled = 0
-        """The number after the last record whose delivery was waited for."""
+        """Number of records for whose delivery `settle` has waited."""
         self._has_begun = self._is_open = self._is_blind = False
         self._process = os.getpid()
         atexit.register(self.close)
 
     @property
     def should_stop(self) -> bool:
-        """Whether somebody asked the run to stop."""
+        """Whether *Stop* was pressed for this run in the dashboard."""
         return self._courier.stop > 0
 
     @property
     def url(self) -> str:
-        """The address of the run's page; empty before the dashboard has answered."""
+        """Address of the run's page; empty until the dashboard has answered."""
         return self._courier.dashboard.page(self._courier.run) if self._courier.run else ""
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record figures of the update `step`: numbers of any kind, nested ones as `outer/inner`."""
+        """Record metrics of update `step`: numbers of any kind; nested mappings become `outer/inner`."""
 
         def take() -> None:
             if not isinstance(values, Mapping):
-                raise ValueError("figures come by name, as in {'loss': 0.5}")
+                raise ValueError("metrics must be a dict, such as {'loss': 0.5}")
             read = [(name, value, told_number(value)) for name, value in named_values(values)]
             self.record(_step(step, {name: number for name, value, number in read if _is_told(value, number)}))
             if none := [name for name, value, number in read if not _is_told(value, number)]:
-                self.mention(f"Left out of the figures, since it is no number: {', '.join(none[:10])[:500]}.")
+                self.mention(f"These metrics are left out because they are not numbers: {', '.join(none[:10])[:500]}.")
 
         self.guarded(take)
 
@@ -1666,11 +1678,11 @@ class Run(Guarded):
         truncated: Sequence[Any] | None = None,
         **columns: Any,
     ) -> None:
-        """Record what was sampled for one prompt at the update `step`.
+        """Record the completions sampled for one prompt at update `step`.
 
-        `prompt` is a text or messages, `images` a picture or several (PIL, bytes, path, array), `answer` the gold
-        answer of any type; `rewards` has a value a completion, for each component by name if there are several, and
-        other columns are kept as given.
+        `prompt` is a text or messages, `images` one image or several (PIL, bytes, path, array), and `answer` the gold
+        answer of any type. `rewards` has one value per completion, or maps each component's name to such a list.
+        Further columns are kept as given.
         """
 
         def take() -> None:
@@ -1688,15 +1700,15 @@ class Run(Guarded):
         self.guarded(take)
 
     def evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], *, greedy: bool = True) -> None:
-        """Record answers to a benchmark, given with the weights after `step` updates.
+        """Record the answers to a benchmark after `step` updates.
 
-        Each row has `prompt` and `completion`, and may have `images`, `answer` (the gold one), `correct`, `rewards`
-        (numbers by name), `tokens` and further columns. Rows of one question are samples of it.
+        Each row has `prompt` and `completion`, and may have `images`, `answer` (the gold answer), `correct`, `rewards`
+        (numbers by name), `tokens` and further columns. Several rows with the same question are samples for it.
         """
         self.guarded(lambda: self._evaluation(step, benchmark, rows, greedy))
 
     def finish(self, state: str = "finished", error: str | None = None) -> None:
-        """End the run as `finished`, `stopped` or `failed`, and wait a little until everything is delivered."""
+        """End the run as `finished`, `stopped` or `failed`, and wait briefly until everything is delivered."""
         self.end(state, error)
         self.settle()
 
@@ -1711,16 +1723,16 @@ class Run(Guarded):
         else:
             self.finish("failed", f"{type(error).__name__}: {error}")
 
-    # What follows is for recorders of trainers.
+    # The methods below are for recorders of trainers.
 
     def begin(self, step: int = 0, **columns: Any) -> None:
-        """Begin a training, or go on after `step` updates."""
+        """Begin training, or continue after `step` updates."""
         self.guarded(lambda: self._begin(step, columns))
 
     def greet(self) -> None:
-        """Wait a little for the dashboard, so that a script learns at once if nobody answers.
+        """Wait briefly for the dashboard, so that a wrong address or token is reported at once.
 
-        If it answers, it also gets what earlier scripts left in this folder.
+        If it answers, also deliver the journals that earlier scripts left in this folder.
         """
         if self._courier.is_forked:
             return
@@ -1739,7 +1751,7 @@ class Run(Guarded):
         self.record({"type": "describe", "columns": dict(columns), "environment": plain(dict(environment or {}))})
 
     def example(self, one: Asked) -> str:
-        """Record what a row asks, unless it was recorded lately; return its key."""
+        """Record a question, unless it was recorded recently; return its key."""
         if one.key not in self._examples:
             hashes = [hashlib.sha256(data).hexdigest() for data in one.images]
             record = {"type": "example", "key": one.key, "question": one.question, "prompt": one.prompt}
@@ -1753,7 +1765,7 @@ class Run(Guarded):
         return one.key
 
     def tell_form(self, prompts: Sequence[Any]) -> None:
-        """Say how the run's texts are read, as soon as a prompt asks for a form."""
+        """Detect from the prompts how the run's completions are parsed, and record it."""
         if self.grammar is not None:
             return
         texts = [json.dumps(prompt) for prompt in prompts]
@@ -1773,13 +1785,13 @@ class Run(Guarded):
             self._courier.is_alive = False
 
         if state not in STATES:
-            _say(f"A run does not end as {state!r}, but as one of {', '.join(STATES)}: it counts as {STATES[0]}.")
+            _say(f"A run cannot end as {state!r}: use one of {', '.join(STATES)}. It is recorded as {STATES[0]}.")
         if self._is_open:
             self._is_open = False
             self.guarded(tell)
 
     def settle(self) -> None:
-        """Wait until everything is delivered, or on the disk; say where the rest lies."""
+        """Wait until everything is delivered or on disk; warn if something is not delivered."""
         courier = self._courier
         if courier.is_forked or courier.journal.next == self._settled:
             return
@@ -1787,22 +1799,22 @@ class Run(Guarded):
         if courier.wait(END_SECONDS):
             return
         if not courier.wait_for_disk(END_SECONDS):
-            courier.warn(f"{self.folder} could not be written: the end of the run is lost.")
+            courier.warn(f"{self.folder} could not be written, so the last records of the run are lost.")
             if not (self.folder / LINES).is_file():
                 return
         courier.warn(
-            f"The dashboard does not have all of the training. Take the rest in later, where its database is, with "
+            f"The dashboard does not have all records yet. Deliver the rest later, on the machine with its database: "
             f"`python -m store sync {self.folder}`."
         )
 
     def lose(self, error: object) -> None:
-        """Count what cannot be recorded, and say so once."""
+        """Count what cannot be recorded, and warn once."""
         self._courier.journal.lost += 1
         self._courier.journal.why = str(error)
-        self._courier.warn(f"Part of the training cannot be recorded ({error}); it goes on.")
+        self._courier.warn(f"Something could not be recorded ({error}); training continues.")
 
     def close(self) -> None:
-        """Finish at the end of the script."""
+        """Finish the run when the script ends."""
         if os.getpid() != self._process:  # a forked child
             return
         atexit.unregister(self.close)
@@ -1862,29 +1874,27 @@ class Run(Guarded):
         self.record({**_step(step, {}), "completions": completions, "means": True})
 
     def _scores(self, name: object, given: Any, texts: Sequence[str]) -> list[float | None]:
-        """Return a reward's value for each completion."""
+        """Return the value of a reward for each completion."""
         values = self._each(name, given, texts)
         numbers = [told_number(value) for value in values]
         if none := [value for value, number in zip(values, numbers) if not _is_told(value, number)]:
-            self.mention(f"{name} of a completion is left out, since it is no number but {type(none[0]).__name__}.")
+            self.mention(f"{name} of a completion is left out because it is not a number but {type(none[0]).__name__}.")
         return [*map(_finite, numbers)]
 
     def _each(self, what: object, given: Any, texts: Sequence[str]) -> list[Any]:
-        """Return what is given for each completion; nothing for any, which is said, if it is not a list of as many."""
+        """Return one value per completion. If `given` is no list of that length, warn and return None for each."""
         nothing = [None] * len(texts)
         if given is None:
             return nothing
         found = list(given) if isinstance(given, Iterable) and getattr(given, "ndim", None) != 0 else None
         if found is not None and len(found) == len(texts):
             return found
-        told = "no list" if found is None else f"{len(found)} of {len(texts)} completions"
-        self.mention(
-            f"{what} of a group is left out, since it is {told}: give a list with an entry for each completion."
-        )
+        told = "it is not a list" if found is None else f"it has {len(found)} of {len(texts)} entries"
+        self.mention(f"{what} of a group is left out because {told}: pass a list with one entry per completion.")
         return nothing
 
     def mention(self, message: str) -> None:
-        """Say once, to the script and on the run's page, what cannot be recorded."""
+        """Report once, in the log and on the run's page, what cannot be recorded."""
         if self._courier.warn(message):
             self.record({"type": "event", "kind": "recording_failed", "message": message, "at": time.time()})
 
@@ -1906,7 +1916,7 @@ class Run(Guarded):
         self.answers(step, benchmark, answers, greedy=greedy)
 
     def answers(self, step: int, name: str, rows: Sequence[dict[str, Any]], *, greedy: bool) -> None:
-        """Record the answers of an evaluation in parts; samples of one example are counted, from 1 unless greedy."""
+        """Record an evaluation's answers in parts. Samples of one example are numbered from 1, or from 0 if greedy."""
         counts: dict[str, int] = {}
         step, name = _update(step), _named(name) if name else ""
         for row in rows:
@@ -1923,15 +1933,15 @@ def _step(step: int, values: Mapping[str, float | None], at: float | None = None
 
 
 def _update(step: Any) -> int:
-    """Return the number of an update. Raises ValueError if it is none."""
+    """Return the number of an update. Raises ValueError if it is not one."""
     number = _count(step)
     if number is None:
-        raise ValueError("a step is a whole number from 0 on")
+        raise ValueError("a step must be a whole number of 0 or more")
     return number
 
 
 def _process() -> dict[str, Any]:
-    """Return what identifies this process for ever: pids are reused."""
+    """Return what identifies this process uniquely; a pid alone may be reused."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     known = boot.read_text().strip() if boot.exists() else None
     host = socket.gethostname()[:LONGEST_NAME] or "unknown"
@@ -1940,14 +1950,14 @@ def _process() -> dict[str, Any]:
 
 
 def _namespace() -> str | None:
-    """Return what tells containers of one machine apart, which see other processes under other pids."""
+    """Return the pid namespace, which tells containers of one machine apart: each has pids of its own."""
     with suppress(OSError):
         return os.readlink("/proc/self/ns/pid")
     return None
 
 
 def _started(pid: Any) -> float | None:
-    """Return when a process started, in clock ticks since boot; None if there is none, or the system does not say."""
+    """Return when a process started, in clock ticks since boot; None if it does not exist or the system cannot tell."""
     with suppress(OSError, ValueError, IndexError):
         return float(Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[19])
     return None
@@ -1972,12 +1982,12 @@ def start(
     seed: int | None = None,
     url: str | None = None,
 ) -> Run:
-    """Begin a run of a loop of your own, named `name`.
+    """Start recording a run of your own training loop, named `name`.
 
-    `grammar` says how texts are read: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by default it
-    follows from the prompts. `method` is a short word (`grpo`, `rloo`, `ppo`): by default what `config` names as its
-    `algorithm`, else `rl` as soon as a group has rewards. `weights` are those of the rewards, 1 by default. Its journal
-    lies in `folder`.
+    `grammar` says how completions are parsed: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by
+    default it is detected from the prompts. `method` is a short word (`grpo`, `rloo`, `ppo`); by default it is the
+    `algorithm` in `config`, or becomes `rl` with the first group that has rewards. `weights` are the weights of the
+    rewards, 1 by default. The journal is written to `folder`.
     """
     run = Run(
         name,
@@ -2002,20 +2012,20 @@ def start(
 def record(
     trainer: Any, *, name: str, grammar: str | None = None, url: str | None = None, dashboard: Any = None
 ) -> Trainer | None:
-    """Record a trainer of TRL or transformers as a run, until the script ends.
+    """Record a trainer from TRL or transformers as a run, until the script ends.
 
-    A GRPOTrainer's completions are recorded with their groups, prompts, pictures and columns. `grammar` is that of
-    `start`. *Stop* in the dashboard ends the training after the current step. With several processes, each calls this;
-    the first one records, and the others get None, as does a script whose trainer cannot be recorded.
+    A GRPOTrainer's completions are recorded with their groups, prompts, images and columns. `grammar` is that of
+    `start`. *Stop* in the dashboard ends training after the current step. With several processes, each must call this:
+    the first records, and the others get None. None is also returned if the trainer cannot be recorded.
     """
     try:
         known = [each for each in trainer.callback_handler.callbacks if isinstance(each, (Trainer, _Agreeing))]
-        if known:  # a cell of a notebook that is run again
-            logger.warning("This trainer is recorded already: recording it again changes nothing.")
+        if known:  # a notebook cell that runs again
+            logger.warning("This trainer is already being recorded; the second call has no effect.")
             return known[0] if isinstance(known[0], Trainer) else None
         return _record(trainer, name, grammar, dashboard or Dashboard(url))
     except Exception as error:
-        logger.warning("This trainer cannot be recorded (%s: %s); training goes on.", type(error).__name__, error)
+        logger.warning("This trainer cannot be recorded (%s: %s); training continues.", type(error).__name__, error)
         return None
 
 
@@ -2037,7 +2047,7 @@ def _record(trainer: Any, name: str, grammar: str | None, dashboard: Any) -> Tra
 
 
 class Trainer(Gatherer):
-    """The recorder of a trainer: begins a run with each training, and closes it at its end."""
+    """Records a trainer: begins a run when training begins, and ends it when training ends."""
 
     def __init__(self, trainer: Any, name: str, grammar: str | None, dashboard: Any) -> None:
         self._samples = generates(trainer)
@@ -2052,7 +2062,7 @@ class Trainer(Gatherer):
 
     @property
     def run_uid(self) -> str:
-        """Uid of the run in the dashboard; empty before it has answered."""
+        """Uid of the run in the dashboard; empty until the dashboard has answered."""
         return self.run._courier.run
 
     def keep(self, generation: Generation) -> None:
@@ -2104,19 +2114,19 @@ class Trainer(Gatherer):
         self.run.lose(error)
 
     def close(self) -> None:
-        """Finish at the end of the script, leaving nothing behind that was sampled or logged."""
+        """Record what is pending and finish the run when the script ends."""
         if os.getpid() != self._process:  # a forked child
             return
         atexit.unregister(self.close)
         self.guarded(self.send_pending)
         if self._is_training:
             error = getattr(sys, "last_value", None)
-            told = f"{type(error).__name__}: {error}" if error else "The script ended before its training did."
+            told = f"{type(error).__name__}: {error}" if error else "The script ended before training did."
             self._finish("failed", told)
         self.run.close()
 
     def _open(self) -> Run:
-        """Open a run for the next records."""
+        """Create the run for the next training."""
         trainer = self._trainer
         self._opened += 1
         weights = _or(dict[str, float](), reward_weights, trainer) if self._samples else {}
@@ -2135,10 +2145,10 @@ class Trainer(Gatherer):
         )
 
     def _begin(self, step: int, max_steps: int) -> None:
-        """Begin a run for a training from step 0; from a checkpoint, continue the run it belongs to."""
+        """Begin a new run for training from step 0; for training from a checkpoint, continue the present one."""
         if self._is_training:
             self.send_pending()
-            self._finish("failed", "The training was begun anew before it ended.")
+            self._finish("failed", "Training was started again before it had ended.")
         if self._trainings and not step:
             self.run.close()
             self.run = self._open()
@@ -2158,7 +2168,7 @@ class Trainer(Gatherer):
         self.run.end(state, error)
 
     def _rows(self, generations: Sequence[Generation]) -> list[list[dict[str, Any]]]:
-        """Return the completions of generations as records; their groups are counted through."""
+        """Return the completions of generations as records; groups are numbered across generations."""
         found: list[list[dict[str, Any]]] = []
         groups = 0
         for each in generations:
@@ -2184,14 +2194,14 @@ class Trainer(Gatherer):
 
 
 class _Agreeing:
-    """On the other processes: stops after the same step as the first process."""
+    """Makes the other processes stop after the same step as the first."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         _agree(control)
 
 
 def _agree(control: Any) -> None:
-    """Make all processes stop when the first one does; each must call this at the same point."""
+    """Make all processes stop when the first does; each must call this at the same point."""
     from accelerate.utils import broadcast_object_list
 
     words = [control.should_training_stop]
@@ -2204,24 +2214,24 @@ def _with(generation: Generation, **changes: Any) -> Generation:
 
 
 def method_of(trainer: Any) -> str:
-    """Return the method that a trainer's class, or the nearest one that it derives from, is named for."""
+    """Return the training method named by a trainer's class or its nearest base class with a known name."""
     names = (_NAMED.match(kind.__name__) for kind in type(trainer).__mro__)
     return next((_METHODS[name[1]] for name in names if name), "unknown")
 
 
 def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
-    """Return what a trainer says about itself, or the default if this one cannot say it."""
+    """Return a property of a trainer, or the default if it cannot be read."""
     try:
         return take(*given)
     except Exception as error:
-        logger.warning("Something of this trainer cannot be recorded (%s); training goes on.", error)
+        logger.warning("A property of this trainer cannot be recorded (%s); training continues.", error)
         return default
 
 
 def _asked(row: Any) -> Asked | None:
-    """Return what a row asks; None if it cannot be read: its completions are recorded without an example."""
+    """Return the question in a row; None if it is unreadable: its completions are then recorded without an example."""
     try:
         return asked(row)
     except Exception as error:
-        logger.warning("A dataset row cannot be recorded (%s: %s); training goes on.", type(error).__name__, error)
+        logger.warning("A dataset row cannot be recorded (%s: %s); training continues.", type(error).__name__, error)
         return None

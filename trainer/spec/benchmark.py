@@ -9,13 +9,13 @@ from trainer.spec.config import DATASETS, DRAWN_DATASETS, EMBEDDED, TINY, DataCo
 
 DIFFICULTIES = ("simple", "complex", "hard")
 FILTERED = ("tallyqa", "tallyqa-test")
-"""Datasets that mark their simple questions."""
+"""Datasets that mark questions as simple or complex."""
 NAMES = (*DATASETS, *(f"{dataset}:{difficulty}" for dataset in FILTERED for difficulty in ("simple", "complex")))
-"""All benchmarks, in the order of the screens."""
+"""All benchmarks, in the order in which they are shown."""
 
 
 class Benchmark(NamedTuple):
-    """A dataset to answer; with `difficulty`, only its questions of that difficulty."""
+    """A dataset to evaluate on; with `difficulty`, only its questions of that difficulty."""
 
     name: str
     data: DataConfig
@@ -23,7 +23,7 @@ class Benchmark(NamedTuple):
 
 
 def find(config: RunConfig, arguments: dict[str, Any]) -> Benchmark:
-    """Return the benchmark that a job's arguments name, by default the run's own dataset. Raises ConfigError."""
+    """Return the benchmark named by a job's arguments; the run's own dataset by default. Raises ConfigError."""
     name, path = arguments.get("benchmark") or config.data.dataset, arguments.get("path")
     dataset, difficulty = split(name)
     if path is None and dataset == config.data.dataset:
@@ -33,7 +33,7 @@ def find(config: RunConfig, arguments: dict[str, Any]) -> Benchmark:
 
 
 def drawn(models: Iterable[str]) -> tuple[str, ...]:
-    """Return the drawn sets of the worlds that these models know; a real model answers the first world's."""
+    """Return the drawn datasets of the worlds that these models know. For real models, that is the first world."""
     worlds = {EMBEDDED.get(model, EMBEDDED[TINY]) for model in models}
     return tuple(name for name in DRAWN_DATASETS if name.partition("-")[0] in worlds)
 

@@ -1,4 +1,4 @@
-"""How configurations and commands name a checkpoint of a run: `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final`."""
+"""Parse references to a run's checkpoint: `RUN:STEP`, `RUN:best`, `RUN:last` or `RUN:final`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STEP = re.compile(r"[0-9]{1,10}")
 
 
 class Reference(NamedTuple):
-    """A run by uid or name, and what of it; `checkpoint` is None for a run alone."""
+    """A run's uid or name, and a checkpoint of it; `checkpoint` is None if only the run is named."""
 
     run: str
     checkpoint: str | None
@@ -22,6 +22,6 @@ class Reference(NamedTuple):
 
 
 def parse(reference: str) -> Reference:
-    """Split a reference; what follows the last colon is part of the name unless it names a checkpoint."""
+    """Split a reference. What follows the last colon belongs to the name unless it names a checkpoint."""
     run, colon, name = reference.rpartition(":")
     return Reference(run, name) if colon and (name in NAMED or _STEP.fullmatch(name)) else Reference(reference, None)

@@ -1,4 +1,4 @@
-"""The shell command that launches a config: a preset and what differs from it."""
+"""Build the shell command that launches a configuration: a preset and the fields that differ from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trainer.spec.config import PRESETS, RunConfig, preset
 
 
 def command_line(config: RunConfig) -> list[str]:
-    """Return the arguments of the shell command that launches this config: the nearest preset and its differences."""
+    """Return the arguments of the command that launches this config: the closest preset and the differences to it."""
     changes = {name: _changes(preset(name), config) for name in PRESETS}
     nearest = min(changes, key=lambda name: len(changes[name]))
     settings = [part for change in changes[nearest] for part in ("--set", change)]
@@ -26,7 +26,7 @@ def _changes(base: RunConfig, config: RunConfig) -> list[str]:
 
 
 def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
-    """Return changed rewards as weights; None if one was removed or moved, so that the list must be written out."""
+    """Return changed rewards as weights; None if one was removed or moved, so that the whole list must be given."""
     names = [reward.name for reward in config.rewards]
     known = {reward.name: reward.weight for reward in base.rewards}
     if names[: len(known)] != list(known) or any("=" in name for name in names):

@@ -1,6 +1,6 @@
-"""RunConfig: everything that decides a run. One frozen model drives the command line, the launch form and the database.
+"""RunConfig: the complete configuration of a run, shared by the command line, the launch form and the database.
 
-Torch-free: the dashboard imports it. A field's docstring is its help text in the launch form.
+Torch-free, because the dashboard imports it. A field's docstring is its help text in the launch form.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ HUB_DATASETS = {
     "quantity-23k": ("dutta18/Quantity-Reasoning-VQA-23K", "data/*.parquet"),
     "cauldron": ("HuggingFaceM4/the_cauldron", "tallyqa/*.parquet"),
 }
-"""Repository on the hub, and the files in it that make up the dataset."""
+"""Repository on the Hugging Face Hub, and the files in it that make up the dataset."""
 FOLDER_DATASETS = ("tdiuc", "vqav2", "tallyqa", "folder")
 REAL_DATASETS = (*FOLDER_DATASETS, *HUB_DATASETS)
 BENCHMARKS = ("tallyqa-test", "countqa")
-"""Datasets that only have a test split."""
+"""Datasets with a test split only."""
 DRAWN_DATASETS = (
     *("shapes-simple", "shapes-complex", "shapes-hard"),
     *("board-simple", "board-complex", "board-hard"),
@@ -36,11 +36,11 @@ DATASETS = (*DRAWN_DATASETS, *REAL_DATASETS)
 TINY = "tiny"
 TINY_BOARD = "tiny-board"
 EMBEDDED = {TINY: "shapes", TINY_BOARD: "board"}
-"""Base models that come with the project, and the drawn world that each was pre-trained on."""
+"""Base models included in the project, and the drawn world on which each was pre-trained."""
 
 
 class ConfigError(Exception):
-    """An invalid configuration; the message says which field is wrong and what to do, without secrets."""
+    """The configuration is invalid. The message names the field and what to do; secrets in it are redacted."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
@@ -55,67 +55,67 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 class ModelConfig(Section):
     id: str = TINY
-    """`tiny` or `tiny-board` (embedded), a local folder, or the hub id of an image-text-to-text model."""
+    """`tiny` or `tiny-board` (included), a local folder, or the Hugging Face id of an image-text-to-text model."""
     revision: str | None = None
-    """Hub revision to pin; empty means the hub's default."""
+    """Hub revision (commit, tag or branch) to pin; empty uses the repository's default branch."""
     quantization: Literal["none", "nf4", "int8"] = "none"
-    """Quantize the frozen base: nf4 (4-bit, double quantization) or int8."""
+    """Quantization of the frozen base model: none, nf4 (4-bit with double quantization) or int8."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 on a GPU that has it, float16 on one that does not (T4, V100), float32 on the CPU."""
+    """auto uses bfloat16 on GPUs that support it, float16 on GPUs that do not (T4, V100), and float32 on the CPU."""
     longest_edge: Annotated[int, Field(ge=32)] | None = None
-    """SmolVLM/Idefics3: images are resized to this edge, in pixels."""
+    """SmolVLM and Idefics3: resize images so that their longest edge has this many pixels."""
     min_pixels: Annotated[int, Field(ge=784)] | None = None
     """Qwen2-VL: smallest image area, in pixels."""
     max_pixels: Annotated[int, Field(ge=784)] | None = None
     """Qwen2-VL: largest image area, in pixels."""
     adapter: str | None = None
-    """Adapter to start from: a run's name or uid (its best checkpoint), `RUN:STEP`, or a folder; empty means none."""
+    """Adapter to start from: a run's name or uid (its best checkpoint), `RUN:STEP`, or a folder; empty for none."""
 
 
 class LoraConfig(Section):
     rank: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Rank of the adapter; alpha is twice the rank unless set."""
+    """Rank of the LoRA adapter."""
     alpha: Annotated[int, Field(ge=1)] | None = None
-    """Scaling of the adapter; empty means twice the rank."""
+    """LoRA alpha, the scaling of the adapter; empty uses twice the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Adapter dropout; 0 keeps on-policy probability ratios exact."""
+    """Dropout of the adapter; 0 keeps on-policy probability ratios exact."""
 
 
 class DataConfig(Section):
     dataset: str = "shapes-simple"
-    """The counting dataset for training and for held-out examples: a known one, or `FILE.py:function` of your own."""
+    """Dataset for training and held-out examples: one of the known datasets, or your own as `FILE.py:function`."""
     path: str | None = None
-    """Folder of the dataset's files; empty downloads a dataset of the hub. Drawn datasets need none."""
+    """Folder with the dataset's files; empty downloads a dataset from the hub. Drawn datasets need none."""
     revision: str | None = None
-    """Revision of a dataset downloaded from the hub; empty means the newest, whose commit is recorded."""
+    """Revision of a dataset downloaded from the hub; empty uses the newest, whose commit is recorded."""
     split_rule: Literal["image", "row"] = "image"
-    """image: no image is in two roles. row: the original split of quantity-23k, whose roles share images."""
+    """image puts no image into two splits. row is the original split of quantity-23k, whose splits share images."""
     references_only: bool = False
-    """Keep only rows with an accepted reference reasoning (rejection sampling), in every role."""
+    """In every split, keep only rows with an accepted reference reasoning (rejection sampling)."""
     traces: str | None = None
-    """File of quantity-23k's reasoning traces (JSONL); empty looks for it in the dataset's folder."""
+    """JSONL file with quantity-23k's reasoning traces; empty looks for it in the dataset's folder."""
     train_examples: Annotated[int, Field(ge=1)] = 2000
-    """Training examples to draw; all of them if the dataset has fewer."""
+    """Number of training examples to draw; all of them if the dataset has fewer."""
     val_examples: Annotated[int, Field(ge=1)] = 200
-    """Validation examples; the only ones evaluated during training."""
+    """Number of validation examples, the only ones evaluated during training."""
     test_examples: Annotated[int, Field(ge=0)] = 400
-    """Test examples, evaluated once at the end; 0 skips the test."""
+    """Number of test examples, evaluated once at the end; 0 skips the test."""
     seed: Seed = 0
-    """Seed of the data: decides which examples are drawn for each split."""
+    """Seed that decides which examples are drawn for each split."""
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.dataset not in DATASETS and ".py:" not in self.dataset:
             raise ValueError(
                 f"data.dataset: unknown dataset {self.dataset!r}. Choose one of {', '.join(DATASETS)} "
-                "or write FILE.py:function."
+                "or name a function of your own as FILE.py:function."
             )
         if self.dataset in FOLDER_DATASETS and not self.path:
             raise ValueError(
-                f"data.path: {self.dataset} is read from this machine. Set data.path to the folder that holds it."
+                f"data.path: {self.dataset} is read from local files. Set data.path to the folder that holds them."
             )
         if self.split_rule == "row" and self.dataset != "quantity-23k":
-            raise ValueError("data.split_rule: row repeats the split of quantity-23k only. Choose image.")
+            raise ValueError("data.split_rule: row is for quantity-23k only. Choose image.")
         return self
 
 
@@ -123,7 +123,7 @@ class RewardConfig(Section):
     name: str
     """`format`, `accuracy`, `steps`, `keyword`, `cosine`, `random`, or `FILE.py:function` with TRL's signature."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    """Weight in the sum; 0 logs the component without rewarding it."""
+    """Weight in the total reward; 0 logs the component without rewarding it."""
 
     @property
     def label(self) -> str:
@@ -137,25 +137,25 @@ class OptimizationConfig(Section):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
     """Peak learning rate (AdamW)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Shape of the learning rate after the warm-up."""
+    """Learning rate schedule after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 5
-    """Updates over which the learning rate rises from zero."""
+    """Number of updates over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's weight decay."""
+    """Weight decay of AdamW."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients are clipped to this norm."""
+    """Norm to which gradients are clipped."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Sequences in each update: completions for GRPO (prompts times group size), examples for SFT."""
+    """Sequences per update: completions for GRPO (prompts times group size), examples for SFT."""
     accumulation: Annotated[int, Field(ge=1)] = 1
-    """Forward passes that each batch is split into, to save memory; the update is the same."""
+    """Number of forward passes into which each batch is split to save memory; the update stays the same."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes on one host, one for each GPU, that share each batch; the update is the same."""
+    """Number of processes on one host, one per GPU, that share each batch; the update stays the same."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Processor threads of each process; empty chooses by model and machine, or takes `VR1Z_THREADS`."""
+    """CPU threads per process; empty uses `VR1Z_THREADS` or, if that is unset, chooses by model and machine."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: slower, but uses less memory."""
+    """Recompute activations in the backward pass, which is slower but uses less memory."""
     retry_on_oom: bool = False
-    """When out of memory, continue from the last checkpoint with double accumulation, down to one sequence a pass."""
+    """When out of memory, resume from the last checkpoint with double accumulation, down to one sequence per pass."""
 
 
 class GrpoConfig(Section):
@@ -164,59 +164,59 @@ class GrpoConfig(Section):
     temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
     """Sampling temperature."""
     beta: Annotated[float, Field(ge=0)] = 0.02
-    """Weight of the KL penalty towards the model that the run starts from; 0 turns it off."""
+    """Weight of the KL penalty against the model that the run starts from; 0 turns it off."""
     loss: Literal["dapo", "dr_grpo", "grpo", "bnpo"] = "dapo"
-    """Loss normalization, by TRL's names; bnpo equals dapo here, since each update has its own generation."""
+    """Loss normalization, by TRL's names. bnpo equals dapo here, because each update has its own generation."""
     scale: Literal["group", "batch", "none"] = "group"
-    """Divide advantages by the rewards' standard deviation in the group, in the batch, or not at all."""
+    """Divide advantages by the standard deviation of rewards in the group, in the batch, or not at all."""
     importance: Literal["token", "sequence"] = "token"
-    """Importance ratio of each token (GRPO), or of each completion (GSPO, arXiv 2507.18071), which needs loss grpo."""
+    """Importance ratio per token (GRPO), or per completion (GSPO, arXiv 2507.18071), which needs loss grpo."""
     mask_truncated: bool = False
-    """Leave completions that were cut off at max_tokens out of the loss (DAPO's overlong filtering)."""
+    """Exclude completions that were cut off at max_tokens from the loss (DAPO's overlong filtering)."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an entropy bonus, averaged over all tokens of an update."""
     vllm: Literal["off", "colocate", "server"] = "off"
-    """Sample with vLLM on a server (`trl vllm-serve`); colocate, within the training, is refused with TRL 1.16."""
+    """Sample with vLLM on a server (`trl vllm-serve`). colocate (in the training process) is refused with TRL 1.16."""
     vllm_server: str = "http://127.0.0.1:8000"
     """Address of the vLLM server."""
     token_samples: Annotated[int, Field(ge=0)] = 8
-    """Completions of each step whose tokens are measured (entropy, change since the start); 0 measures none."""
+    """Completions per step whose tokens are measured (entropy, change since the start); 0 measures none."""
 
 
 class EvaluationConfig(Section):
     probe_every: Annotated[int, Field(ge=1)] = 10
-    """Updates between probes: a few validation examples, answered greedily and sampled, scored by every reward."""
+    """Updates between probes, in which a few validation examples are answered, greedily and sampled, and rewarded."""
     probe_examples: Annotated[int, Field(ge=1)] = 24
-    """Validation examples in a probe."""
+    """Number of validation examples in a probe."""
     probe_samples: Annotated[int, Field(ge=0)] = 4
-    """Sampled answers for each probe example, in addition to the greedy one."""
+    """Sampled answers per probe example, in addition to the greedy one."""
     val_every: Annotated[int, Field(ge=1)] = 50
-    """Updates between evaluations of the whole validation split, which choose the best checkpoint."""
+    """Updates between evaluations on the whole validation split, which select the best checkpoint."""
     batch_size: Annotated[int, Field(ge=1)] = 100
-    """Answers generated at once."""
+    """Number of answers generated at once."""
     encoder: str = "all-MiniLM-L6-v2"
-    """Sentence encoder for the similarity to the reference; empty turns similarity off."""
+    """Sentence encoder for the similarity to reference reasoning; empty turns similarity off."""
     seed: Seed = 0
-    """Seed of sampled evaluation answers."""
+    """Seed for sampled answers in evaluations."""
 
 
 class RunConfig(Section):
     """One run: a method, a base model, data, rewards and its length."""
 
     name: str = ""
-    """Shown everywhere; empty makes a name from method, model and rank."""
+    """Name of the run; empty composes one from method, model and rank."""
     method: Literal["grpo", "sft", "none"] = "grpo"
-    """grpo learns from reward alone, sft imitates reference reasoning, none only evaluates."""
+    """grpo learns from rewards alone, sft imitates reference reasoning, and none only evaluates."""
     imitate: Literal["references", "rejection samples"] = "references"
-    """What sft with style cot imitates: the annotated reasoning, or the base model's own correct samples."""
+    """What sft with style cot imitates: annotated reference reasoning, or correct samples of the base model itself."""
     style: Literal["cot", "direct"] = "cot"
-    """cot reasons before it answers; direct answers at once."""
+    """cot asks the model to think before it answers; direct asks for the answer alone."""
     instruction: str | None = None
-    """Replaces the instruction that the style adds after the question; empty keeps it."""
+    """Instruction after the question, in place of the style's own; empty keeps the style's own."""
     max_tokens: Annotated[int, Field(ge=1, le=8192)] = 112
     """Longest completion in tokens, in training and evaluation."""
     seed: Seed = 0
-    """Seed of training: adapter weights, order of examples, sampling."""
+    """Seed for adapter weights, order of examples, and sampling."""
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
@@ -226,9 +226,9 @@ class RunConfig(Section):
         RewardConfig(name="steps", weight=0.5),
     )
     try_rewards: bool = True
-    """Call each reward from a file once before the model loads, to find its errors; turn off for a paid judge."""
+    """Call each reward of your own once before the model loads, to catch errors early; turn off for paid judges."""
     visual_words: tuple[str, ...] = presets.VISUAL_WORDS
-    """Words that the keyword reward counts."""
+    """Words that the keyword reward looks for."""
     optimization: OptimizationConfig = OptimizationConfig()
     grpo: GrpoConfig = GrpoConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -245,7 +245,7 @@ class RunConfig(Section):
             each = "" if self.optimization.processes == 1 else f" for each of {self.optimization.processes} processes"
             raise ValueError(
                 f"optimization.batch_size {batch} is not a multiple of grpo.group_size {self.grpo.group_size}{each}: a "
-                f"group must not be torn apart. Try {nearest}."
+                f"group cannot be split across updates. Try {nearest}."
             )
         accumulation, processes = self.optimization.accumulation, self.optimization.processes
         if batch % (accumulation * processes):
@@ -255,28 +255,30 @@ class RunConfig(Section):
             )
         if self.grpo.importance == "sequence" and self.grpo.loss != "grpo":
             raise ValueError(
-                f"grpo.importance sequence has one value for each completion, which grpo.loss {self.grpo.loss} would "
-                "weigh by nothing but their number of tokens. Set grpo.loss=grpo."
+                f"grpo.importance sequence has one ratio per completion, which grpo.loss {self.grpo.loss} would weight "
+                "by the number of tokens only. Set grpo.loss=grpo."
             )
         if self.imitate == "rejection samples" and (self.method, self.style) != ("sft", "cot"):
-            raise ValueError("imitate: only sft with style cot imitates thinking. Choose references here.")
+            raise ValueError("imitate: rejection samples need method sft and style cot. Choose references.")
         labels = [reward.label for reward in self.rewards]
         for label in labels:
             if labels.count(label) > 1:
                 same = " and ".join(reward.name for reward in self.rewards if reward.label == label)
-                raise ValueError(f"rewards: {same} would have one name, {label}: leave one out, or rename a function.")
+                raise ValueError(f"rewards: {same} would share the name {label}. Remove one, or rename a function.")
         if self.method == "grpo" and not any(reward.weight for reward in self.paid):
-            raise ValueError("rewards: GRPO needs at least one component with a weight other than 0 in this style.")
+            raise ValueError(
+                f"rewards: GRPO with style {self.style} needs at least one component with a weight other than 0."
+            )
         for reward in self.rewards:
             if reward.name not in BUILT_IN_REWARDS and ".py:" not in reward.name:
                 raise ValueError(
                     f"rewards: unknown reward {reward.name!r}. Choose one of {', '.join(BUILT_IN_REWARDS)} "
-                    "or write FILE.py:function."
+                    "or name a function of your own as FILE.py:function."
                 )
         if self.method != "none" and self.data.dataset in BENCHMARKS:
             raise ValueError(
-                f"data.dataset: {self.data.dataset} has a test split only, and a model trained on a benchmark cannot "
-                "be measured by it. Train on another dataset, and evaluate on this one."
+                f"data.dataset: {self.data.dataset} is a benchmark with a test split only. Train on another dataset "
+                "and evaluate on this one."
             )
         return self
 
@@ -287,7 +289,7 @@ class RunConfig(Section):
 
     @property
     def paid(self) -> tuple[RewardConfig, ...]:
-        """The reward components that apply to the run's style: `direct` leaves out those that need thinking."""
+        """Reward components that apply to the run's style; `direct` leaves out those that need thinking."""
         return tuple(r for r in self.rewards if self.style == "cot" or r.name not in NEEDS_THINKING)
 
     @property
@@ -302,7 +304,7 @@ class RunConfig(Section):
 
     @property
     def prompts_per_step(self) -> int:
-        """Distinct examples in each update."""
+        """Number of distinct examples per update."""
         return self.optimization.batch_size // (self.grpo.group_size if self.method == "grpo" else 1)
 
 
@@ -311,7 +313,7 @@ PRESET_HELP: dict[str, str] = presets.DEMO_HELP | presets.SHAPES_HELP | presets.
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
-    """Return a validated RunConfig. Raises ConfigError with a line for each fault."""
+    """Return a validated RunConfig. Raises ConfigError with one line per error."""
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -319,7 +321,7 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
 
 
 def _fields() -> list[str]:
-    """Return every field by its dotted path."""
+    """Return the dotted path of every field."""
     return list(flat(RunConfig().model_dump(mode="json")))
 
 
@@ -339,7 +341,7 @@ def load(path: Path) -> RunConfig:
         raise ConfigError(f"{path} is not a text file in UTF-8.") from None
     values = _parsed(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields to values, such as `method: grpo`.")
+        raise ConfigError(f"{path} must contain a mapping of fields to values, such as `method: grpo`.")
     return from_dict(values)
 
 
@@ -356,7 +358,7 @@ def override(config: RunConfig, settings: dict[str, str]) -> RunConfig:
 
 
 def alternatives(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Return field and values of `KEY=VALUE, VALUE`; the values are YAML, whose words stay text. Raises ConfigError."""
+    """Split `KEY=VALUE, VALUE` into field and values, which are parsed as YAML without types. Raises ConfigError."""
     key, equals, listed = text.partition("=")
     values = _parsed(f"[{listed}]", text) if equals else []
     if not values:

@@ -1,4 +1,4 @@
-"""Explain job failures in words, with advice. Torch-free: foreign exceptions are recognised by name and message."""
+"""Explain why a job failed and what to do. Torch-free: libraries' exceptions are recognised by name and message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.spec.config import ConfigError
 Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "reward", "bug"]
 
 NO_DISK = 74
-"""Exit code of a job whose disk or database failed: it may have had no place to report that."""
+"""Exit code of a job whose disk or database failed, so that it may have been unable to report the error."""
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
 _MODEL_SIGNS = ("size mismatch for", "not a valid model identifier", "error(s) in loading state_dict", "can't load the")
 _MODEL_PACKAGES = ("huggingface_hub", "safetensors", "safetensors_rust")
@@ -25,7 +25,7 @@ _DISK_SIGNS = ("no space left", "file too large", "disk is full", "disk i/o erro
 
 
 class TrainerError(Exception):
-    """A known fault; `message` is one sentence that says what happened and what to do."""
+    """A known kind of failure. `message` says in one sentence what happened and what to do."""
 
     def __init__(self, kind: Kind, message: str) -> None:
         self.kind = kind
@@ -34,18 +34,18 @@ class TrainerError(Exception):
 
 
 class Stopped(BaseException):
-    """The job ended because a stop was requested.
+    """Raised to end a job after a stop was requested.
 
-    Like KeyboardInterrupt not an Exception, so that no `except Exception` on its way swallows it.
+    Like KeyboardInterrupt it is no Exception, so that no `except Exception` on the way catches it.
     """
 
 
 class _Fault(NamedTuple):
-    """What is known about an exception, caught in this process or read in a log."""
+    """An exception that was caught in this process or read from a log."""
 
     name: str
     names: frozenset[str]
-    """Names of its class and, if known, of the base classes."""
+    """Names of its class and, if known, of its base classes."""
     package: str
     text: str
     """Its message."""
@@ -65,7 +65,7 @@ class _Fault(NamedTuple):
 
 
 def classify(error: BaseException) -> tuple[Kind, str]:
-    """Return kind and sentence for the exception that ended a job; one without a message is judged by its cause."""
+    """Return kind and explanation of the exception that ended a job. One without a message is judged by its cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, TrainerError):
@@ -78,11 +78,14 @@ def classify(error: BaseException) -> tuple[Kind, str]:
         if found := _classify(_met(cause)):
             return found
         cause = cause.__cause__
-    return "bug", f"{_met(error).named}. This is a bug in the trainer or a library: see the traceback."
+    return "bug", f"{_met(error).named}. This is a bug in the trainer or in a library; see the traceback in the log."
 
 
 def classify_line(line: str) -> tuple[Kind, str] | None:
-    """Return kind and sentence for a traceback's last line, `torch.OutOfMemoryError: CUDA out of memory`, or None."""
+    """Return kind and explanation of a traceback's last line, such as `torch.OutOfMemoryError: CUDA out of memory`.
+
+    Return None if it is not recognised.
+    """
     return _classify(_read(line))
 
 
@@ -90,15 +93,15 @@ def _classify(fault: _Fault) -> tuple[Kind, str] | None:
     if _is_out_of_memory(fault):
         return "out_of_memory", _MEMORY_ADVICE
     if ("OSError" in fault.names and fault.errno in _DISK_ERRORS) or fault.says(_DISK_SIGNS):
-        return "disk", f"The disk refused: {fault.first}. Free space or permit writing, then resume the run."
+        return "disk", f"Could not write to disk: {fault.first}. Free space or allow writing, then resume the run."
     if fault.names & {"SQLAlchemyError", "DBAPIError"} or fault.package in ("sqlalchemy", "sqlite3"):
         return "database", f"The database failed ({fault.named}). Check its disk and connection, then resume the run."
     if "ImportError" in fault.names:
         missing = re.search(r"(?:module named|from) '([\w.-]+)'", fault.text)
         package = missing.group(1) if missing else "the package"
-        return "dependency", f"{fault.named}. Install {package} and resume the run."
+        return "dependency", f"{fault.named}. Install {package}, then resume the run."
     if _is_about_the_model(fault):
-        return "model", f"The model could not be loaded: {fault.first}. Check model.id, revision and network."
+        return "model", f"The model could not be loaded: {fault.first}. Check model.id, model.revision and the network."
     if fault.names & {*_DATA_TYPES, "UnicodeDecodeError", "FileNotFoundError"}:
         return "data", f"The data could not be read: {fault.first}. Check the dataset's files."
     return None

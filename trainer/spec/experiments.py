@@ -1,4 +1,4 @@
-"""A matrix of arms, models, ranks, seeds and further settings, and the runs that it makes.
+"""Expand a matrix of arms, models, ranks, seeds and further settings into the runs of an experiment.
 
 `trainer.launch.experiments` launches them.
 """
@@ -41,10 +41,10 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRPO random reward": ("grpo", {"rewards": _COIN}),
     "SFT on rejection samples": ("sft", {"imitate": "rejection samples"}),
 }
-"""Method of each arm, and what differs from the method's preset; the last three are controls."""
+"""Method of each arm, and its changes to the method's preset; the last three are controls."""
 _REAL = ("smolvlm-256m", "smolvlm-500m", "qwen2-vl-2b")
 MODELS = {TINY_BOARD: "demo", TINY: "shapes", **{name: name for name in _REAL}}
-"""Model to what the names of its presets for GRPO and SFT begin with."""
+"""Prefix of the names of a model's GRPO and SFT presets, by model."""
 MOST_RUNS = 100
 OWN_FACTORS = {
     "seed": "seeds",
@@ -54,12 +54,12 @@ OWN_FACTORS = {
     "method": "arms",
     "style": "arms",
 }
-"""Fields that cannot be varied as further settings, and the factor that varies each."""
+"""Fields that cannot be varied as further settings, because a factor of the matrix varies them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """The factors of the experiment; a learning rate of None is the preset's own."""
+    """The factors of the experiment; a learning rate of None keeps the preset's."""
 
     arms: tuple[str, ...]
     ranks: tuple[int, ...] = (32,)
@@ -67,10 +67,10 @@ class Matrix:
     models: tuple[str, ...] = (TINY,)
     rates: tuple[float | None, ...] = (None,)
     varied: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    """Further settings: dotted fields, each with the values that it takes; `rewards.NAME` is a weight."""
+    """Further settings: dotted fields and their values; `rewards.NAME` is a weight."""
     benchmarks: tuple[str, ...] = DRAWN_DATASETS[:3]
     settings: tuple[tuple[str, Any], ...] = ()
-    """Dotted fields that replace those of every preset."""
+    """Dotted fields that replace those of the presets in every run."""
     thinking: bool = False
     """Also run the CoT-faithfulness probe on every trained run that reasons, on its own dataset."""
 
@@ -98,14 +98,12 @@ NAMED = {"demo-tables": DEMO_TABLES, "demo-evidence": EVIDENCE}
 
 
 def planned(matrix: Matrix) -> list[Planned]:
-    """Return every run of the matrix once; arms without training have one a model. Raises ConfigError."""
+    """Return the runs of the matrix, each once; arms without training have one run per model. Raises ConfigError."""
     for field, _ in matrix.varied:
         if field in OWN_FACTORS:
-            raise ConfigError(
-                f"{field} is varied by the {OWN_FACTORS[field]} of the experiment: list its values there."
-            )
+            raise ConfigError(f"{field} is varied by the experiment's {OWN_FACTORS[field]}: list its values there.")
     if (count := _size(matrix)) > MOST_RUNS:
-        raise ConfigError(f"These are {count} runs; an experiment has at most {MOST_RUNS}. Leave some values out.")
+        raise ConfigError(f"The experiment would have {count} runs; at most {MOST_RUNS} are allowed. Remove values.")
     return list({run.config.model_dump_json(): run for run in _planned(matrix)}.values())
 
 
@@ -128,9 +126,9 @@ def _config(
     matrix: Matrix, model: str, arm: str, rank: int, rate: float | None, further: dict[str, Any], seed: int
 ) -> RunConfig:
     if arm not in ARMS:
-        raise ConfigError(f"There is no arm {arm!r}. Choose among {', '.join(ARMS)}.")
+        raise ConfigError(f"Unknown arm {arm!r}. Choose from {', '.join(ARMS)}.")
     if model not in MODELS:
-        raise ConfigError(f"There are no presets for the model {model!r}. Choose among {', '.join(MODELS)}.")
+        raise ConfigError(f"No presets exist for the model {model!r}. Choose from {', '.join(MODELS)}.")
     method, changes = ARMS[arm]
     named = f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}"
     values = preset(named).model_dump(mode="json") | changes
@@ -145,37 +143,37 @@ def _config(
 
 
 def _name_parts(matrix: Matrix, further: Mapping[str, Any]) -> list[str]:
-    """Return what the names of runs say of further settings: those of which there are several values."""
+    """Return the parts of a run's name for further settings, which only those with several values get."""
     several = {field for field, values in matrix.varied if len(values) > 1}
     return [f"-{field.rpartition('.')[2]}-{value}" for field, value in further.items() if field in several]
 
 
 def stored(matrix: Matrix) -> dict[str, Any]:
-    """Return the matrix as JSON."""
+    """Return the matrix as JSON types."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(matrix).items()}
 
 
 def from_stored(values: Mapping[str, Any]) -> Matrix:
-    """Return the matrix that `stored` wrote. Raises ConfigError for that of another tool."""
+    """Return the matrix that `stored` wrote. Raises ConfigError for an experiment of another tool."""
     known = {field.name for field in fields(Matrix)}
     try:
         matrix = TypeAdapter(Matrix).validate_python(dict(values)) if set(values) <= known else None
     except ValidationError:
         matrix = None
     if matrix is None or not matrix.arms or _size(matrix) > MOST_RUNS:
-        raise ConfigError("This experiment was not launched from here, so it cannot be extended: launch another one.")
+        raise ConfigError("This experiment was recorded by another tool, so it cannot be extended. Launch a new one.")
     return matrix
 
 
 def widened(matrix: Matrix, more: Matrix) -> Matrix:
-    """Return the matrix with the arms, ranks, seeds, rates and further values of another one added.
+    """Return the matrix extended by the arms, ranks, seeds, rates and further values of another.
 
-    Raises ConfigError for a further setting that is not varied yet: runs so far would have no place among its values.
+    Raises ConfigError for a further setting that is not varied yet, because existing runs have no value of it.
     """
     varied = dict(matrix.varied)
     for field, values in more.varied:
         if field not in varied:
-            raise ConfigError(f"{field} is not varied by this experiment. It varies {', '.join(varied) or 'no field'}.")
+            raise ConfigError(f"This experiment does not vary {field}. It varies {', '.join(varied) or 'no field'}.")
         varied[field] = _union(varied[field], values)
     lists: dict[str, Any] = {
         name: _union(getattr(matrix, name), getattr(more, name)) for name in ("arms", "ranks", "seeds", "rates")
@@ -184,6 +182,6 @@ def widened(matrix: Matrix, more: Matrix) -> Matrix:
 
 
 def _union(some: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return all values; a number may have been typed as text."""
+    """Return the values of both without duplicates; a number equals the text of it."""
     known = set(map(str, some))
     return (*some, *(each for each in others if str(each) not in known))

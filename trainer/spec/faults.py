@@ -1,4 +1,4 @@
-"""Say in a sentence what is wrong with a configuration. Pure functions of pydantic's errors."""
+"""Turn pydantic's validation errors into sentences."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _REQUIREMENTS = {
     "string": "must be text",
     "tuple": "must be a list",
 }
-"""What replaces a pydantic error type, or the first word of one."""
+"""Wording of a pydantic error type, or of all types with that first word."""
 _BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "finite_number")
 
 
 def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
-    """Return what is wrong and what to do; `fields` gives every known field by its dotted path."""
-    # The name of an unknown field may contain anything, and must not break the line.
+    """Return what is wrong and what to do. `fields` returns the dotted path of every known field."""
+    # The name of an unknown field may contain anything, line breaks too.
     where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in fault["loc"])
     kind = fault["type"]
     if kind == "value_error":
@@ -37,7 +37,7 @@ def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
     requirement = _REQUIREMENTS.get(kind) or _REQUIREMENTS.get(kind.partition("_")[0])
     if requirement is None:
         return f"{where}: {fault['msg']}."
-    # What YAML calls text is here a number that is out of bounds.
+    # Values are parsed from YAML as text: show a number that is out of bounds without quotes.
     given = fault["input"] if kind in _BOUNDS and isinstance(fault["input"], str) else repr(fault["input"])
     given = "" if kind == "missing" else f", not {given:.200}"
     return f"{where} {requirement.format(**fault.get('ctx', {}))}{given}."
@@ -51,4 +51,4 @@ def no_such_field(where: str, known: list[str]) -> str:
     )
     choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
     advice = f"Did you mean {close[0]}?" if close else choice
-    return f"{where}: there is no such field. {advice}"
+    return f"{where}: unknown field. {advice}"

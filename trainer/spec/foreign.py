@@ -1,8 +1,8 @@
-"""Load users' functions, named `FILE.py:function`, as normal modules, from exactly the bytes that are recorded.
+"""Load users' functions, named `FILE.py:function`, as modules, from exactly the bytes that are recorded.
 
-The folder of such a file becomes a package with a unique name, so that nothing in it can collide with a module of ours,
-of a library, or of another folder. Its files import each other as if their folder came first on Python's path; this
-holds for them alone. Processes that they start find the package through `sys.path`.
+The folder of such a file becomes a package with a unique name, so that its modules cannot collide with ours, with a
+library's or with those of another folder. Its files, and only they, import each other as if their folder came first on
+Python's path. Processes that they start find the package through `sys.path`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PACKAGE = "from trainer.spec.foreign import adopt\nadopt(__name__, {root})\n"
 
 @dataclass(frozen=True)
 class Foreign:
-    """A function with the source of its file."""
+    """A user's function and the source of its file."""
 
     call: Callable[..., Any]
     path: Path
@@ -43,7 +43,7 @@ class Foreign:
 
     @property
     def helpers(self) -> dict[str, str]:
-        """Source of the files beside it that it imports, by path below the folder."""
+        """Source of the user's other files that it imports, by path relative to the folder."""
         return {
             str(path.relative_to(self.folder.root)): importlib.util.decode_source(self.folder.read(path))
             for path in self.folder.needed_by(self.path)
@@ -52,14 +52,14 @@ class Foreign:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file, together with those that it imports."""
+        """Hash of the file and of the user's files that it imports."""
         contents = [self.folder.read(path) for path in self.folder.needed_by(self.path)]
         hashes = [hashlib.sha256(content).hexdigest() for content in contents]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(sorted(hashes)).encode()).hexdigest()
 
 
 def load(reference: str, field: str, signature: str) -> Foreign:
-    """Return the function in `FILE.py:function`; `field` and `signature` word the advice. Raises ConfigError."""
+    """Return the function in `FILE.py:function`. Raises ConfigError, worded with `field` and `signature`."""
     path_text, _, name = reference.rpartition(":")
     shown = Path(path_text).expanduser()
     path = shown.resolve()
@@ -71,15 +71,15 @@ def load(reference: str, field: str, signature: str) -> Foreign:
     try:
         module = importlib.import_module(folder.name_of(path))
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{field}: {shown} failed to import ({folder.fault(error)}). Correct the file.") from error
+        raise ConfigError(f"{field}: {shown} cannot be imported ({folder.fault(error)}). Fix the file.") from error
     function = getattr(module, name, None)
     if not callable(function) or inspect.isclass(function):
-        raise ConfigError(f"{field}: {shown} has no function {name}{signature}. Define it there.")
+        raise ConfigError(f"{field}: {shown} has no function {name}{signature}. Define it in that file.")
     return Foreign(function, path, folder)
 
 
 def _root(path: Path) -> Path:
-    """Return the folder of a file, or the one above the package that it belongs to."""
+    """Return the folder of a file, or the parent folder of the package that it belongs to."""
     folder = path.parent
     while (folder / "__init__.py").is_file() and "." not in folder.name and folder != folder.parent:
         folder = folder.parent
@@ -87,7 +87,7 @@ def _root(path: Path) -> Path:
 
 
 def _open(root: Path) -> UserFolder:
-    """Return the package of a folder, loaded anew if one of its files was edited."""
+    """Return the package of a folder, reloaded if one of its files was edited."""
     package = f"own_{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
     if package in _FOLDERS and _FOLDERS[package].is_edited():
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:
@@ -102,7 +102,7 @@ def _open(root: Path) -> UserFolder:
 
 @cache
 def _shims() -> str:
-    """Return a folder with one module a package, on the Python path that child processes inherit."""
+    """Return a folder with one shim module per package, on the Python path that child processes inherit."""
     folder = tempfile.TemporaryDirectory(prefix="vr1z-own-")
     _KEPT.append(folder)
     sys.path.append(folder.name)
@@ -110,7 +110,7 @@ def _shims() -> str:
 
 
 def adopt(package: str, root: str) -> None:
-    """Register an imported module as the package of a folder, also in a process that the user's code started."""
+    """Register an imported module as the package of a folder; this also works in processes that users' code starts."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     _FOLDERS[package] = UserFolder(Path(root), package)
@@ -119,14 +119,14 @@ def adopt(package: str, root: str) -> None:
 
 @dataclass(frozen=True)
 class UserFolder:
-    """The user's files below `root`, as the modules of a package. Each is read once."""
+    """The user's files below `root` as the modules of a package. Each file is read once."""
 
     root: Path
     package: str
     held: dict[Path, bytes] = field(default_factory=dict)
-    """Content of each file, as it was read."""
+    """Content of each file when it was read."""
     names: dict[str, Path] = field(default_factory=dict)
-    """Names of files that are not valid module names."""
+    """Files whose names are not valid module names, by the name that replaces it."""
 
     def read(self, path: Path) -> bytes:
         """Return the content of a file. Raises OSError."""
@@ -141,7 +141,7 @@ class UserFolder:
             return True
 
     def name_of(self, path: Path) -> str:
-        """Return the full name of a file's module."""
+        """Return the qualified name of a file's module."""
         *folders, stem = path.relative_to(self.root).with_suffix("").parts
         if stem == "__init__" and folders:
             return ".".join([self.package, *folders])
@@ -150,14 +150,14 @@ class UserFolder:
         return name
 
     def find(self, name: str) -> Path | None:
-        """Return the file of a full name, or the folder if it has no `__init__.py`."""
+        """Return the file of a qualified name, or the folder if it has no `__init__.py`."""
         place = self.root.joinpath(*name.split(".")[1:])
         files = (self.names.get(name), place / "__init__.py", place.parent / f"{place.name}.py")
         found = next((path for path in files if path is not None and path.is_file()), None)
         return found or (place if place.is_dir() else None)
 
     def own(self, name: str, importer: Path) -> str | None:
-        """Return the full name that `import name` means in one of the files; None if it is no file beside it."""
+        """Return the qualified name that `import name` means in one of the files; None if that is not a user's file."""
         top = name.partition(".")[0]
         for base in dict.fromkeys((self.root, importer.parent)):
             full = ".".join([self.package, *base.relative_to(self.root).parts, top])
@@ -170,7 +170,7 @@ class UserFolder:
         return None
 
     def needed_by(self, path: Path) -> list[Path]:
-        """Return the file and those that it imports, also inside functions, and all that they import."""
+        """Return the file and all of the user's files that it imports, directly or not, also inside functions."""
         found, new = [path], [path]
         while new:
             names = {name for name in self._imported(new.pop()) for name in _with_parents(name)}
@@ -180,11 +180,11 @@ class UserFolder:
         return found
 
     def _imported(self, path: Path) -> Iterator[str]:
-        """Yield full names of whatever the file may import from this folder."""
+        """Yield the qualified names of whatever the file may import from this folder."""
         try:
             tree = ast.parse(self.read(path))
         except (SyntaxError, ValueError, OSError):
-            return  # reported when it is imported
+            return  # the import reports the error
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 asked = [alias.name for alias in node.names]
@@ -201,7 +201,7 @@ class UserFolder:
             yield from filter(None, (self.own(name, path) for name in asked))
 
     def importing(self, importer: Path) -> Callable[..., ModuleType]:
-        """Return the function that the `import` statement calls in one of the files."""
+        """Return the `__import__` function for one of the files."""
 
         def import_(
             name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
@@ -217,7 +217,7 @@ class UserFolder:
         return import_
 
     def fault(self, error: BaseException) -> str:
-        """Return what happened in the user's code, and at which of its lines."""
+        """Describe an exception in the user's code, with its line."""
         text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:500]}".rstrip(".: ")
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) in self.held]
         if isinstance(error, SyntaxError) or not frames:
@@ -227,7 +227,7 @@ class UserFolder:
 
 _FOLDERS: dict[str, UserFolder] = {}
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
-"""Removed when the process ends."""
+"""Keeps the temporary folder, which is removed when the process ends."""
 
 
 def _with_parents(name: str) -> list[str]:
@@ -236,7 +236,7 @@ def _with_parents(name: str) -> list[str]:
 
 
 def _is_installed(name: str) -> bool:
-    """Return whether a module of this name (not just a folder) is found without the user's files."""
+    """Return whether a module of this name, not just a folder, exists outside the user's files."""
     if name in sys.modules:
         return True
     spec = importlib.util.find_spec(name)
@@ -244,7 +244,7 @@ def _is_installed(name: str) -> bool:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of users' folders."""
+    """Finds the modules in users' folders."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         package, _, rest = fullname.partition(".")
@@ -263,7 +263,7 @@ class _Finder(MetaPathFinder):
 
 
 class _HeldSource(ExecutionLoader):
-    """Imports a file from the recorded bytes: what was hashed is what runs, and no stale cache."""
+    """Imports a file from its recorded bytes, so that what was hashed is what runs."""
 
     def __init__(self, folder: UserFolder, path: Path) -> None:
         self.folder, self.path = folder, path

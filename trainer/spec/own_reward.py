@@ -1,6 +1,6 @@
-"""Call a user's reward function by name, as TRL does, and report its failures by file and line.
+"""Call a user's reward function with keyword arguments, as TRL does, and report its errors with file and line.
 
-Torch-free. The arguments are made in `trainer.evaluate.reward_arguments`.
+Torch-free. `trainer.evaluate.reward_arguments` makes the arguments.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ LARGEST = 3.4028234e38
 
 
 def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
-    """Return the function under its component's name, as a coroutine function if it is one.
+    """Wrap a user's function under its component's name; a coroutine function stays one.
 
-    It takes `completions` and TRL's other arguments by name, and returns a list of numbers or None. Its exceptions, and
-    other return values, raise TrainerError. NaN counts as None, as in TRL; `strict` makes it a fault.
+    The wrapper takes `completions` and TRL's other arguments by name and returns a list of numbers or None. It raises
+    TrainerError if the function raises or returns anything else. NaN counts as None, as in TRL; with `strict` it is an
+    error.
     """
     own = _OwnReward(found, label, strict)
 
@@ -43,8 +44,7 @@ def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[...
                 returned = await found.call(**own.accepted({"completions": completions, **others}))
                 return own.numbers(returned, len(completions))
 
-        # Always the same loop, whoever calls: a client that the function keeps open belongs to the loop it was opened
-        # in.
+        # Always use the same loop: a client that the function keeps open belongs to the loop in which it was opened.
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(act(), _loop()))
 
     is_async = inspect.iscoroutinefunction(found.call) or inspect.iscoroutinefunction(type(found.call).__call__)
@@ -75,25 +75,25 @@ class _OwnReward:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Report any exception in the block as the function's fault."""
+        """Report any exception in the block as an error of the function."""
         try:
             yield
         except TrainerError:
             raise
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             fault = self.found.folder.fault(error)
-            raise TrainerError("reward", f"{self._name} failed ({fault}). Correct the function.") from error
+            raise TrainerError("reward", f"{self._name} failed ({fault}). Fix the function.") from error
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return those of TRL's arguments that the function takes. Raises TrainerError if it needs others."""
+        """Return the arguments of TRL's that the function takes. Raises TrainerError if it requires others."""
         try:
             parameters = inspect.signature(self.found.call).parameters.values()
-        except (TypeError, ValueError):  # a function that is not written in Python
+        except (TypeError, ValueError):  # the function is not written in Python
             return arguments
         by_name = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
         missing = [each.name for each in by_name if each.default is each.empty and each.name not in arguments]
         if missing:
-            self._fail(f"asks for {' and '.join(missing)}, but is handed only {', '.join(sorted(arguments))}.")
+            self._fail(f"requires {' and '.join(missing)}, but only {', '.join(sorted(arguments))} are passed.")
         if any(each.kind is each.VAR_KEYWORD for each in parameters):
             return arguments
         return {each.name: arguments[each.name] for each in by_name if each.name in arguments}
@@ -102,10 +102,10 @@ class _OwnReward:
         """Return one number or None for each of `n` completions. Raises TrainerError."""
         is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping | Set)
         if not is_list or getattr(returned, "ndim", 1) == 0:
-            self._fail(f"returned {_shown(returned)} instead of a list. Return a number for each completion.")
+            self._fail(f"returned {_shown(returned)} instead of a list. Return one number per completion.")
         values = [self._number(value) for value in returned]
         if len(values) != n:
-            self._fail(f"returned {len(values)} numbers for {n} completions. Return one for each.")
+            self._fail(f"returned {len(values)} numbers for {n} completions. Return one per completion.")
         return values
 
     def _number(self, value: Any) -> float | None:
@@ -123,9 +123,9 @@ class _OwnReward:
 
     def _warn_of_nan(self) -> None:
         if self.strict:
-            self._fail("returned nan for a completion. Return None where the reward does not apply.")
+            self._fail("returned NaN for a completion. Return None where the reward does not apply.")
         if not self.has_warned:
-            logger.warning("%s returned nan, which counts as None: the reward does not apply.", self._name)
+            logger.warning("%s returned NaN, which is treated as None: the reward does not apply.", self._name)
         self.has_warned = True
 
     @property

@@ -11,7 +11,7 @@ VISUAL_WORDS = (
     *("red", "green", "blue", "yellow", "circle", "square", "triangle", "star"),
     *("top", "middle", "bottom", "left", "center", "right", "small", "large"),
 )
-"""What the keyword reward looks for."""
+"""Default words of the keyword reward."""
 _TRIAD = [{"name": "format", "weight": 2.0}, {"name": "accuracy", "weight": 2.0}, {"name": "steps", "weight": 0.25}]
 _TUNED: dict[str, Any] = {
     "rewards": _TRIAD,
@@ -58,12 +58,12 @@ _DEMOS: dict[str, dict[str, Any]] = {
 }
 DEMOS = {name: values | {"name": name} for name, values in _DEMOS.items()}
 DEMO_HELP: dict[str, str] = {
-    "demo-grpo": "Reasoning from reward alone, where counting at a glance fails.",
-    "demo-sft": "Imitation of annotated reasoning, where counting at a glance fails.",
-    "demo-grpo-direct": "As demo-grpo, but the answer comes at once, without thinking.",
-    "demo-sft-direct": "As demo-sft, but the answer comes at once, without thinking.",
-    "demo-grpo-no-steps": "As demo-grpo, but numbered steps are not paid for.",
-    "demo-collapse": "Overpays steps without a KL term: watch padding drive out accuracy.",
+    "demo-grpo": "Reasoning from reward alone, on images that cannot be counted at a glance.",
+    "demo-sft": "Imitation of annotated reasoning, on images that cannot be counted at a glance.",
+    "demo-grpo-direct": "Like demo-grpo, but answering directly, without thinking.",
+    "demo-sft-direct": "Like demo-sft, but answering directly, without thinking.",
+    "demo-grpo-no-steps": "Like demo-grpo, but without a reward for numbered steps.",
+    "demo-collapse": "Steps are rewarded too much, without a KL term: watch padding replace accuracy.",
 }
 
 _SHAPES: dict[str, dict[str, Any]] = {
@@ -76,10 +76,10 @@ _SHAPES: dict[str, dict[str, Any]] = {
 }
 SHAPES = {name: values | {"name": name} for name, values in _SHAPES.items()}
 SHAPES_HELP: dict[str, str] = {
-    "shapes-grpo": "Reasoning from reward alone, in the smaller world, which can be counted at a glance.",
+    "shapes-grpo": "Reasoning from reward alone in the smaller world, which can be counted at a glance.",
     "shapes-sft": "Imitation of annotated reasoning in the smaller world.",
-    "shapes-grpo-no-steps": "As shapes-grpo, but numbered steps are not paid for.",
-    "shapes-collapse": "As demo-collapse, in the smaller world.",
+    "shapes-grpo-no-steps": "Like shapes-grpo, but without a reward for numbered steps.",
+    "shapes-collapse": "Like demo-collapse, in the smaller world.",
 }
 
 _DATA = {"dataset": "shapes-simple", "train_examples": 5000, "val_examples": 200, "test_examples": 1000}
@@ -129,16 +129,16 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESETS = {name: values | {"name": name} for name, values in _PRESETS.items()}
 HELP = {
-    "smolvlm-256m-grpo": "SmolVLM 256M from reward alone; one tile of 512 pixels an image.",
+    "smolvlm-256m-grpo": "SmolVLM 256M from reward alone; one 512-pixel tile per image.",
     "smolvlm-256m-sft": "SmolVLM 256M imitates the references.",
-    "smolvlm-500m-grpo": "SmolVLM 500M from reward alone; one tile of 512 pixels an image.",
+    "smolvlm-500m-grpo": "SmolVLM 500M from reward alone; one 512-pixel tile per image.",
     "smolvlm-500m-sft": "SmolVLM 500M imitates the references.",
-    "qwen2-vl-2b-grpo": "Qwen2-VL 2B in 4 bit from reward alone; at most 512 image tokens.",
-    "qwen2-vl-2b-sft": "Qwen2-VL 2B in 4 bit imitates the references.",
-    "qwen2-vl-2b-bf16-grpo": "Qwen2-VL 2B unquantized from reward alone; for 24 GB.",
-    "qwen2-vl-2b-bf16-sft": "Qwen2-VL 2B unquantized imitates the references; for 24 GB.",
-    "qwen2.5-vl-3b-grpo": "Qwen2.5-VL 3B in 4 bit from reward alone; at most 512 image tokens.",
-    "qwen2.5-vl-3b-sft": "Qwen2.5-VL 3B in 4 bit imitates the references.",
-    "qwen3-vl-2b-grpo": "Qwen3-VL 2B in 4 bit from reward alone; at most 392 image tokens.",
-    "qwen3-vl-2b-sft": "Qwen3-VL 2B in 4 bit imitates the references.",
+    "qwen2-vl-2b-grpo": "Qwen2-VL 2B in 4-bit from reward alone; at most 512 image tokens.",
+    "qwen2-vl-2b-sft": "Qwen2-VL 2B in 4-bit imitates the references.",
+    "qwen2-vl-2b-bf16-grpo": "Qwen2-VL 2B unquantized from reward alone; needs a GPU with 24 GB.",
+    "qwen2-vl-2b-bf16-sft": "Qwen2-VL 2B unquantized imitates the references; needs a GPU with 24 GB.",
+    "qwen2.5-vl-3b-grpo": "Qwen2.5-VL 3B in 4-bit from reward alone; at most 512 image tokens.",
+    "qwen2.5-vl-3b-sft": "Qwen2.5-VL 3B in 4-bit imitates the references.",
+    "qwen3-vl-2b-grpo": "Qwen3-VL 2B in 4-bit from reward alone; at most 392 image tokens.",
+    "qwen3-vl-2b-sft": "Qwen3-VL 2B in 4-bit imitates the references.",
 }

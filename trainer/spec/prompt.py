@@ -1,4 +1,4 @@
-"""The one prompt builder of SFT, GRPO and evaluation; chat templates are applied later.
+"""Build the prompt shared by SFT, GRPO and evaluation; chat templates are applied later.
 
 A prompt is one user turn: the images, then the question followed by the instruction of its style.
 """
@@ -20,12 +20,12 @@ INSTRUCTIONS: dict[Style, str] = {
 
 
 def plain(text: str) -> str:
-    """Return a dataset's text with its angle brackets broken up: none of it may become a tag or a special token."""
+    """Break up angle brackets in a dataset's text, so that none of it can become a tag or a special token."""
     return text.replace("<", "< ")
 
 
 def user_text(question: str, style: Style, instruction: str | None = None) -> str:
-    """Return the text of the user's turn; `instruction` replaces the style's own."""
+    """Return the text of the user's turn; `instruction` replaces that of the style."""
     return f"{plain(question)} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
 
 
@@ -46,6 +46,6 @@ def target(reasoning: str, answer: int, style: Style) -> str:
 
 
 def fingerprint(rendered: str, pixels: dict[str, Any]) -> str:
-    """Return a hash of an example's rendered prompt and the image settings: equal hash, equal conditions."""
+    """Return a hash of a rendered prompt and the image settings; equal hashes mean equal conditions."""
     payload = json.dumps([rendered, pixels], sort_keys=True, default=str)
     return hashlib.sha256(payload.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Reward functions for completions, with TRL's signature `f(completions, **columns)`.
 
-Every built-in reads texts through `store.trace.parse` only. Torch-free: the cosine reward takes its encoder as an
+All built-in rewards parse texts with `store.trace.parse`. Torch-free: the cosine reward takes its encoder as an
 argument.
 """
 
@@ -39,11 +39,11 @@ class Reward(NamedTuple):
     function: RewardFunction
     """Its `__name__` is `name`."""
     source: str | None = None
-    """Source of the file that a custom reward came from."""
+    """Source of a custom reward's file."""
     sha256: str | None = None
-    """Hash of that file, and of those beside it that it imports."""
+    """Hash of that file and of the user's files that it imports."""
     helpers: Mapping[str, str] = MappingProxyType({})
-    """Source of those files, by path from that file's folder."""
+    """Source of the imported files, by path relative to the folder of that file."""
 
     @property
     def is_own(self) -> bool:
@@ -52,7 +52,7 @@ class Reward(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """Why a completion got its value from one component."""
+    """Explains a completion's value from one component."""
 
     name: str
     value: float | None
@@ -61,20 +61,20 @@ class Explained(NamedTuple):
 
 
 def format_reward(completions: Sequence[Completion], *, style: Style = "cot", **columns: Any) -> list[float | None]:
-    """Return 1.0 for a well-formed completion, else 0.0."""
+    """Return 1.0 for a well-formed completion, and 0.0 otherwise."""
     return [float(trace.wellformed) for trace in _traces(completions, style)]
 
 
 def accuracy_reward(
     completions: Sequence[Completion], *, answer: Sequence[Any], style: Style = "cot", **columns: Any
 ) -> list[float | None]:
-    """Return 1.0 if the answer equals the true count in column `answer` (int or str), else 0.0; None if unknown."""
+    """Return 1.0 if the answer equals the true count in column `answer` (int or str), 0.0 if not, None if unknown."""
     traces = _traces(completions, style)
     return [_accuracy(trace, truth) for trace, truth in zip(traces, answer, strict=True)]
 
 
 def steps_reward(completions: Sequence[Completion], *, style: Style = "cot", **columns: Any) -> list[float | None]:
-    """Return 0.1 for each counted reasoning step, at most 1.0."""
+    """Return 0.1 per counted reasoning step, up to 1.0."""
     return [min(trace.counted_steps, STEPS_CAP) / 10 for trace in _traces(completions, style)]
 
 
@@ -85,7 +85,7 @@ def keyword_reward(
     style: Style = "cot",
     **columns: Any,
 ) -> list[float | None]:
-    """Return 0.1 for each distinct one of `words` in the think body, as whole words in any case, at most 0.5."""
+    """Return 0.1 for each of `words` that occurs in the think body as a whole word, in any case, up to 0.5."""
     return [min(len(_keywords(trace, words)), KEYWORDS_CAP) / 10 for trace in _traces(completions, style)]
 
 
@@ -97,7 +97,10 @@ def cosine_reward(
     style: Style = "cot",
     **columns: Any,
 ) -> list[float | None]:
-    """Return the think body's cosine to column `reference`, at least 0; 0.0 if malformed; None without a reference."""
+    """Return the think body's cosine similarity to column `reference`, at least 0.
+
+    Malformed completions get 0.0, and examples without a reference None.
+    """
     references = [(text or "").strip() for text in reference or [None] * len(completions)]
     thoughts = [trace.think_text for trace in _traces(completions, style)]
     rows = [i for i, (thought, text) in enumerate(zip(thoughts, references, strict=True)) if thought and text]
@@ -113,10 +116,10 @@ def cosine_reward(
 def random_reward(
     completions: Sequence[Completion], *, question: Sequence[str], seed: int = 0, **columns: Any
 ) -> list[float | None]:
-    """Return 1.0 or 0.0 by a coin toss that ignores the completion's quality: a control for what reward teaches.
+    """Return 1.0 or 0.0 by a coin toss that ignores the completion's quality, as a control.
 
-    The toss is a hash of seed, question, text and position in the batch: a resumed run repeats it, and equal texts of a
-    group are tossed separately.
+    The toss is a hash of seed, question, text and position in the batch, so that a resumed run repeats it and equal
+    texts in a group get tosses of their own.
     """
     names = (f"{seed}/{i}/{asked}/{_text(c)}" for i, (c, asked) in enumerate(zip(completions, question, strict=True)))
     return [float(hashlib.sha256(name.encode(errors="replace")).digest()[0] % 2) for name in names]
@@ -152,9 +155,9 @@ def _keywords(trace: Trace, words: Sequence[str]) -> list[str]:
 
 
 def build(config: RunConfig, encoder: Encoder | None = None) -> list[Reward]:
-    """Return the components of a run in config order; style `direct` leaves out those that need thinking.
+    """Return a run's components in the order of its configuration; style `direct` leaves out those that need thinking.
 
-    Raises ConfigError when a custom reward cannot be loaded, or cosine has no encoder.
+    Raises ConfigError if a custom reward cannot be loaded, or if cosine has no encoder.
     """
     return [_build(reward, config, encoder) for reward in config.paid]
 
@@ -163,7 +166,7 @@ def _build(reward: RewardConfig, config: RunConfig, encoder: Encoder | None) -> 
     if ".py:" in reward.name:
         return load_custom(reward)
     if reward.name == "cosine" and encoder is None:
-        raise ConfigError("rewards: cosine needs a sentence encoder. Set evaluation.encoder, or leave cosine out.")
+        raise ConfigError("rewards: cosine needs a sentence encoder. Set evaluation.encoder, or remove cosine.")
     functions: dict[str, tuple[RewardFunction, dict[str, Any]]] = {
         "format": (format_reward, {}),
         "accuracy": (accuracy_reward, {}),
@@ -177,7 +180,7 @@ def _build(reward: RewardConfig, config: RunConfig, encoder: Encoder | None) -> 
 
 
 def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFunction:
-    """Return `function` under the name that TRL logs, with settings that no dataset column can replace."""
+    """Return `function` under the name that TRL logs, with settings that dataset columns cannot override."""
 
     def bound(completions: Sequence[Completion], **columns: Any) -> list[float | None]:
         return function(completions, **{**columns, **settings})
@@ -187,9 +190,9 @@ def _bind(label: str, function: RewardFunction, **settings: Any) -> RewardFuncti
 
 
 def load_custom(reward: RewardConfig, *, strict: bool = False) -> Reward:
-    """Return the reward in `FILE.py:function`, with its source, to be called by name with TRL's arguments.
+    """Load the reward in `FILE.py:function`, with its source; it takes TRL's arguments by name.
 
-    `strict` makes NaN a fault. Raises ConfigError.
+    With `strict`, NaN is an error. Raises ConfigError.
     """
     found = foreign.load(reward.name, "rewards", "(completions, **columns)")
     function = own_reward.guarded(found, reward.label, strict=strict)
@@ -203,9 +206,9 @@ def explain(
     *,
     recorded: Mapping[str, float | None] | None = None,
 ) -> list[Explained]:
-    """Explain each component's value in words, for a completion whose true count is `answer`.
+    """Explain each component's value for a completion whose true count is `answer`.
 
-    What needs an encoder, a batch or a user's code is not computed: its value is taken from `recorded`.
+    Components that need an encoder, a batch or a user's code are not computed; their values come from `recorded`.
     """
     trace = parse(text, config.style)
     found = []
@@ -235,28 +238,28 @@ def _explain(name: str, trace: Trace, truth: int | None, words: Sequence[str]) -
 
 def _explain_answer(trace: Trace, truth: int | None) -> str:
     if truth is None:
-        return "the true count is not known"
+        return "the true count is unknown"
     if trace.answer is None:
         body = trace.answer_text
         return "no single <answer>…</answer>" if body is None else f"{body.strip()[:40]!r} is not a count"
-    return f"answers {trace.answer}, " + ("which is right" if trace.answer == truth else f"the true count is {truth}")
+    return f"answers {trace.answer}, " + ("which is correct" if trace.answer == truth else f"the true count is {truth}")
 
 
 def _explain_steps(trace: Trace) -> str:
     if not trace.reasoning_steps:
         return "no numbered steps"
     idle = [f"step {step.number} {step.why}" for step in trace.reasoning_steps if step.why]
-    more = [f"{len(idle) - 3} more do not count"] if len(idle) > 3 else []
+    more = [f"{len(idle) - 3} more steps do not count"] if len(idle) > 3 else []
     return "; ".join([_times(trace.counted_steps, STEPS_CAP), *idle[:3], *more])
 
 
 def _times(count: int, cap: int) -> str:
-    return f"{count} × 0.1" + (f", paid up to {cap}" if count > cap else "")
+    return f"{count} × 0.1" + (f", capped at {cap}" if count > cap else "")
 
 
 def _explain_recorded(reward: RewardConfig, value: float | None, trace: Trace, encoder: str) -> str:
     if reward.name == "random":
-        return "the toss of a coin, whatever the text"
+        return "a coin toss that ignores the text"
     if reward.name != "cosine":
         return f"computed by {reward.name}"
     if not trace.wellformed:

@@ -1,7 +1,7 @@
-"""Similarity to the reference: which texts are compared, when two count as close, and what it can be at least and most.
+"""Define similarity to the reference: the texts compared, when two count as close, and its floor and ceiling.
 
-Evaluations, rewards and screens share these definitions. Similarity between two answers is another figure: it compares
-what was said (`trainer.spec.wording.said`), in malformed traces too.
+Evaluations, rewards and screens share these definitions. Similarity between two answers is a different metric, which
+compares the texts of `trainer.spec.wording.said`, including those of malformed traces.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from store.db.rows import Span
 from trainer.spec.wording import NULL
 
 CLOSE = 0.8
-"""Cosine above which two texts count as close."""
+"""Cosine similarity above which two texts count as close."""
 COS_AT = f"cos@{CLOSE}"
-"""What screens call the share of close ones."""
+"""Displayed name of the share of close texts."""
 CEILING_EXAMPLES = 200
-"""Examples that the ceiling is taken from, since each costs the embedding of a second reference."""
+"""Number of examples used for the ceiling; each costs the embedding of a second reference."""
 ROWS_AT_ONCE = 256
 
 Vectors = NDArray[np.floating[Any]]
 
 
 def compared_text(text: str, think: Span | None) -> str:
-    """Return what is compared with the reference: the think body, or NULL for a malformed trace (the seed's rule)."""
+    """Return the text that is compared with the reference: the think body, or NULL for a malformed trace.
+
+    The rule for malformed traces is that of the original project.
+    """
     return (text[slice(*think)].strip() if think else "") or NULL
 
 
@@ -37,7 +40,7 @@ def close_share(cosines: Sequence[float] | Vectors) -> float:
 
 
 def floor(references: Vectors) -> tuple[float, float] | None:
-    """Return the mean cosine of a reference to that of another example, over all pairs, and the share of close pairs.
+    """Return the mean cosine between the references of two examples, over all pairs, and the share of close pairs.
 
     `references` are unit vectors, (examples, dimension), in any order. None with fewer than two.
     """
@@ -48,7 +51,7 @@ def floor(references: Vectors) -> tuple[float, float] | None:
     for start in range(0, n, ROWS_AT_ONCE):
         cosines = references[start : start + ROWS_AT_ONCE] @ references.T
         rows = np.arange(len(cosines))
-        cosines[rows, start + rows] = 0.0  # a reference is not another one of itself
+        cosines[rows, start + rows] = 0.0  # a reference is not paired with itself
         total += float(cosines.sum(dtype=np.float64))
         close += float((cosines > CLOSE).sum())
     pairs = n * (n - 1)
@@ -56,5 +59,5 @@ def floor(references: Vectors) -> tuple[float, float] | None:
 
 
 def ceiling_examples(n: int) -> NDArray[np.int64]:
-    """Return the places of the examples that the ceiling is taken from: at most CEILING_EXAMPLES, evenly spread."""
+    """Return the indices of the examples used for the ceiling: at most CEILING_EXAMPLES, evenly spread."""
     return np.unique(np.linspace(0, n - 1, CEILING_EXAMPLES).round().astype(np.int64)) if n else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Intervals, tests and sampling estimators for fair comparisons. Pure functions of arrays, free of torch."""
+"""Intervals, tests and sampling estimators for fair comparisons. Pure functions of arrays; torch-free."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927); (0, 1) if n is 0."""
+    """Return the 95 % confidence interval of a proportion (Wilson 1927); (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
     found = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
@@ -43,13 +43,13 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the exact two-sided p of McNemar's test, from the items that only one of two checkpoints got right."""
+    """Return the exact two-sided p of McNemar's test, from the numbers of items that only one checkpoint got right."""
     discordant = first_only + second_only
     return float(binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values corrected for multiple comparisons (Holm 1979), in their order."""
+    """Return the p-values corrected for multiple comparisons (Holm 1979), in the given order."""
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
@@ -62,7 +62,7 @@ def mean(scores: Scores, images: Images) -> Estimate:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate | None:
-    """Return the mean of one value a seed with Student's 95 % interval; None for fewer than two seeds."""
+    """Return the mean of one value per seed with Student's 95 % interval; None for fewer than two seeds."""
     if len(values) < 2:
         return None
     each = np.asarray(values, float)
@@ -71,9 +71,9 @@ def over_seeds(values: Sequence[float]) -> Estimate | None:
 
 
 def seeds_differ_p(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the two-sided p of Welch's t-test between two settings with one value a seed.
+    """Return the two-sided p of Welch's t-test between two settings with one value per seed.
 
-    None if a side has fewer than two seeds, or if neither varies at all.
+    Return None if a side has fewer than two seeds, or if neither side varies.
     """
     if min(len(first), len(second)) < 2:
         return None
@@ -84,17 +84,17 @@ def seeds_differ_p(first: Sequence[float], second: Sequence[float]) -> float | N
 def difference(first: Scores, second: Scores, images: Images) -> Estimate:
     """Return mean of `first` minus mean of `second` on the same items, with an interval over images and seeds.
 
-    One seed a side: the percentiles of a paired bootstrap over images. Several: Welch's interval over seeds, widened by
-    the spread of that bootstrap (`_Spread`). Both arrays are (seeds, items), with as many items as `images`, which
-    identifies each item's image.
+    With one seed per side, the interval has the percentiles of a paired bootstrap over images. With several, it is
+    Welch's interval over seeds, widened by the spread of that bootstrap (`_Spread`). Both arrays are (seeds, items),
+    with as many items as `images`, which identifies each item's image.
     """
     return _estimate(first, second, images)
 
 
 def difference_p(first: Scores, second: Scores, images: Images) -> float | None:
-    """Return the two-sided p of `difference` with several seeds a side; < 0.05 if and only if its interval excludes 0.
+    """Return the two-sided p of `difference` for several seeds per side; < 0.05 if and only if its interval excludes 0.
 
-    It is Welch's t-test if images add no spread of their own; None if neither seeds nor images differ.
+    This is Welch's t-test if images add no variance of their own. Return None if neither seeds nor images differ.
     """
     return _spread(first, second, _resampled(first, second, images)).p(float(first.mean() - second.mean()))
 
@@ -116,7 +116,7 @@ def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
     rng = np.random.default_rng(0)
     _, place = np.unique(np.asarray(images), return_inverse=True)
     n = int(place.max()) + 1
-    # The number of draws of each image in each resample; far faster than as many multinomial draws.
+    # Count how often each image is drawn in each resample; far faster than as many multinomial draws.
     places = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     drawn = np.bincount(places.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
     per_image = np.bincount(place, weights=first.mean(axis=0) - second.mean(axis=0))
@@ -125,29 +125,29 @@ def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
 
 
 class _Spread(NamedTuple):
-    """The uncertainty of a difference: standard errors over seeds and over images, added as variances.
+    """The uncertainty of a difference: standard errors over seeds and over images, whose variances add up.
 
-    Each error has its own quantile, so that the interval is never narrower than Welch's over seeds alone, however few
-    they are (Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach").
+    Each error has its own quantile, so that the interval is never narrower than Welch's over seeds alone, no matter how
+    few there are (Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach").
     """
 
     seeds: float
     freedom: float
-    """Degrees of freedom of the seeds' error, by Welch and Satterthwaite."""
+    """Degrees of freedom of the error over seeds, by Welch and Satterthwaite."""
     images: float
 
     def half_width(self, alpha: float) -> float:
-        """Return half the width of the interval that misses in a share `alpha` of cases."""
+        """Return half the width of the interval at significance level `alpha`."""
         of_seeds = t.isf(alpha / 2, self.freedom) * self.seeds if self.seeds else 0.0
         return float(np.hypot(of_seeds, norm.isf(alpha / 2) * self.images))
 
     def p(self, value: float) -> float | None:
-        """Return the alpha whose interval around `value` just touches zero."""
+        """Return the `alpha` at which the interval around `value` just touches zero."""
         if self.seeds == self.images == 0:
             return None
         if abs(value) >= self.half_width(SMALLEST_P):
             return 0.0
-        # Solved for the logarithm, since p may be very small.
+        # Solve for the logarithm, because p may be very small.
         found = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
         return float(np.exp(found))
 
@@ -157,13 +157,13 @@ def _spread(first: Scores, second: Scores, resampled: Scores) -> _Spread:
     variances = [float(means.var(ddof=1)) / len(means) for means in several]
     total = sum(variances)
     shares = sum(v**2 / (len(means) - 1) for v, means in zip(variances, several, strict=True))
-    # Rounding errors are no spread.
+    # Ignore rounding errors.
     over_seeds, over_images = np.round([np.sqrt(total), resampled.std(ddof=1)], 12).tolist()
     return _Spread(over_seeds, total**2 / shares if shares else 1.0, over_images)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """Return an unbiased estimate of the chance that one of k samples is right, from n >= k, `right` of which are.
+    """Return an unbiased estimate of the probability that one of k samples is right, given `right` of n >= k samples.
 
     Chen et al. 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, section 2.1.
     """
@@ -173,7 +173,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 def majority_at_k(answers: Sequence[int | None], truth: int, k: int) -> float:
     """Return the share of k-subsets of answers whose most frequent answer is the truth. Unbiased, like `pass_at_k`.
 
-    If several answers are equally frequent, the truth gets its share of them; None does not vote.
+    In a tie, the truth gets its share, such as 1/2 of two. None does not vote.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     right = votes.pop(truth, 0)
@@ -182,11 +182,11 @@ def majority_at_k(answers: Sequence[int | None], truth: int, k: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _majority(right: int, rivals: tuple[int, ...], silent: int, k: int) -> float:
-    """Return that share from the numbers of answers: of the truth, of each other answer, and of none."""
+    """Return that share from counts: of the true answer, of each other answer, and of missing answers."""
     won = Fraction(0)
     for votes in range(1, min(right, k) + 1):
         rest = k - votes
-        # Number of draws, by (answers drawn of the rivals, rivals with as many votes as the truth).
+        # Number of draws by (answers drawn from rivals, rivals with as many votes as the truth).
         ways = {(0, 0): comb(right, votes)}
         for count in rivals:
             ways = _with_rival(ways, count, votes, rest)

@@ -1,4 +1,4 @@
-"""YAML of settings: values that stay text until their field says what they are, and back in one line."""
+"""Parse settings from YAML, keeping values as text until their field gives them a type, and write them in one line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import yaml
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML whose plain scalars stay text, null aside: the field says what they are.
+    """Loads YAML with all plain scalars but null as text; the field's type decides what they are.
 
-    To YAML 1.1 a run's uid of digits is a number, and `1234567890:50` is one to the base of 60.
+    In YAML 1.1, a run's uid of digits is a number, and `1234567890:50` is one in base 60.
     """
 
     yaml_implicit_resolvers: ClassVar = {
@@ -20,7 +20,7 @@ class _TextLoader(yaml.SafeLoader):
 
 
 def parse(text: str) -> Any:
-    """Return what a text says. Raises ValueError that goes on a sentence: where it is no YAML, and why."""
+    """Parse a text. Raises ValueError whose message continues a sentence: where the text is not YAML, and why."""
     try:
         return _TextLoader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -32,12 +32,12 @@ def parse(text: str) -> Any:
 
 
 def line(value: Any) -> str:
-    """Return a value as one line that `parse` can read."""
+    """Write a value as one line that `parse` can read."""
     text = _one_line(value, readable=True)
     return text if yaml.safe_load(text) == value else _one_line(value, readable=False)
 
 
 def _one_line(value: Any, *, readable: bool) -> str:
-    """Return a value as one line; `readable` keeps all scripts, but loses rare line breaks (U+0085, U+2028)."""
+    """Write a value as one line; `readable` keeps non-ASCII text, but loses rare line breaks (U+0085, U+2028)."""
     text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=readable, width=1_000_000)
     return text.removesuffix("\n").removesuffix("\n...")

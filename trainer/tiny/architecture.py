@@ -1,4 +1,4 @@
-"""The embedded base model's shape: SmolVLM's architecture (Idefics3) at 1.5 M parameters, and its processor.
+"""Define the embedded base model (SmolVLM's architecture, Idefics3, with 1.5 M parameters) and its processor.
 
 Every width is a multiple of 64, which bitsandbytes' nf4 needs on the CPU. One image token covers one
 32 x 32 pixel cell (16-pixel patches, pixel shuffle 2): 9 cells of an image of 96 pixels, 16 of one of 128.
@@ -19,7 +19,7 @@ from transformers import (
 
 IMAGE_SIZE = 128
 CELL = 32
-"""Edge of what one image token covers, in pixels: 16-pixel patches, pixel shuffle 2."""
+"""Edge in pixels of the area that one image token covers: 16-pixel patches, pixel shuffle 2."""
 SPECIAL_TOKENS = ("<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>", "<pad>")
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}:"
@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
 
 
 def image_tokens(edge: int = IMAGE_SIZE) -> int:
-    """Return the number of tokens of a square image of `edge` pixels."""
+    """Return the number of tokens for a square image of `edge` pixels."""
     return (edge // CELL) ** 2
 
 

@@ -1,8 +1,8 @@
-"""The text of pre-training: captions, lists, loosely formatted answers, echoes of words.
+"""Generate the text of pre-training: captions, lists, loosely formatted answers, echoes of words.
 
-This is all that the base model knows; the model card quotes it. Counting questions are few, and most of their answers
+This is all that the base model learns; the model card quotes it. Counting questions are few, and most of their answers
 are a bare number. The reference style of `trainer/datasets/shapes/text.py` never answers a question: its words occur in
-echoes, and a few sentences of its register name some objects of a picture.
+echoes, and a few sentences in its style name some objects in an image.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from trainer.spec import prompt
 WORLD = BOARD
 DIFFICULTY_SHARES = {"simple": 0.62, "complex": 0.24, "hard": 0.14}
 KIND_SHARES = {"list": 0.52, "question": 0.08, "caption": 0.12, "lookup": 0.14, "register": 0.07, "echo": 0.07}
-"""With three times as many questions, a model counts at a glance as well as by listing, and has no need to think."""
+"""With three times as many questions, the model counts at a glance as well as by listing and need not reason."""
 FORM_SHARES = (0.47, 0.20, 0.06, 0.07, 0.08, 0.04, 0.05, 0.03)
-"""Shares of the forms of `answer_text`: two thirds are a number alone, an eighth is well-formed."""
+"""Shares of the forms of `answer_text`: two thirds are a bare number, an eighth is well-formed."""
 CLOSED_SHARE = 0.2
-"""Share of the lists that end, in the second part, as a thought with its answer: what was counted is what is said."""
+"""Share of lists that end in a think body with its answer in the second part, so that the answer is the count."""
 FIRST_WORDS = sorted({text.split()[0] for text in (*OPENERS, *NONE_FOUND)})
 NAMED = ("Looking at the picture, I can see {items}.", "In the image I notice {items}.", "Here I can make out {items}.")
 
 
 class Document(NamedTuple):
-    """One pre-training text: the user's turn, the assistant's turn and the scene that both are about."""
+    """One pre-training text: the user's turn, the assistant's turn and their scene."""
 
     scene: Scene
     user: str
@@ -52,14 +52,14 @@ def caption(scene: Scene) -> str:
 
 
 def lookup(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Return a question about one cell, and what stands there."""
+    """Return a question about one cell, and the object in it."""
     row, col = rng.randrange(WORLD.grid), rng.randrange(WORLD.grid)
     there = [f"{o.color} {o.kind}" for o in scene.objects if (o.row, o.col) == (row, col)]
     return f"What is at the {WORLD.rows[row]} {WORLD.columns[col]}?", " and ".join(there) or "nothing"
 
 
 def named(scene: Scene, rng: random.Random) -> str:
-    """Return a sentence of the reference's register about at most four objects; it counts nothing."""
+    """Return a sentence in the reference's style about at most four objects, without counting."""
     some = rng.sample(range(len(scene.objects)), rng.randint(1, min(4, len(scene.objects))))
     items = [f"a {o.color} {o.kind} {place(o.row, o.col, WORLD)}" for o in (scene.objects[i] for i in sorted(some))]
     listed = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
@@ -67,7 +67,7 @@ def named(scene: Scene, rng: random.Random) -> str:
 
 
 def answer_text(question: Question, hits: Sequence[Shape], rng: random.Random) -> str:
-    """Return an answer in one of the base's loose forms, by `FORM_SHARES`."""
+    """Return an answer in one of the base's forms, with probabilities `FORM_SHARES`."""
     n, listed = len(hits), enumeration(hits) or "none"
     counted = f"{listed} so {n}"
     forms = (
@@ -101,7 +101,7 @@ def word_list() -> list[str]:
 
 
 def echo(words: Sequence[str], is_tagged: bool, rng: random.Random) -> str:
-    """Return random words; if `is_tagged`, mostly in thinking tags that begin and end as the reference style does."""
+    """Return random words. With `is_tagged`, most are in think tags, and begin and end like the reference style."""
     text = " ".join(rng.choices(words, k=rng.randint(6, 24)))
     if not is_tagged or rng.random() < 0.3:
         return text
@@ -138,7 +138,7 @@ def documents(seed: int, closes_lists: bool = False, tags_echoes: bool = False) 
 
 
 def tokenizer_texts(n: int, seed: int) -> Iterator[str]:
-    """Yield the texts that the tokenizer learns its merges from: the corpus and the reference style's words."""
+    """Yield the texts from which the tokenizer learns its merges: the corpus and the reference style's words."""
     stream = documents(seed)
     for _ in range(n):
         document = next(stream)

@@ -1,9 +1,9 @@
-"""Measure an embedded base model on held-out examples: what it knows, and what it says unasked.
+"""Measure an embedded base model on held-out examples: its accuracy, and the forms that it produces unprompted.
 
     python -m trainer.tiny.measure [--model FOLDER] [--world board] [--examples 1000] [--samples-of 200]
 
-Answers are read leniently (the last integer in the text), because a base rarely closes its tags. Lists are sampled on
-blank pictures, too: guessing alone finds many counts in eight tries."""
+Answers are parsed leniently (the last integer in the text), because a base rarely closes its tags. Lists are also
+sampled on blank images, because guessing finds many counts in eight tries."""
 
 from __future__ import annotations
 
@@ -88,10 +88,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.tiny.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="tiny", help="an embedded model, or a folder")
+    parser.add_argument("--model", default="tiny", help="an embedded model or a folder")
     parser.add_argument("--world", choices=shapes.WORLDS, default=shapes.SHAPES.name)
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--samples-of", type=int, default=200, help="examples of each difficulty to sample lists of")
+    parser.add_argument(
+        "--samples-of", type=int, default=200, help="number of examples per difficulty for which lists are sampled"
+    )
     args = parser.parse_args()
     base, world = loading.load_base(ModelConfig(id=args.model)), shapes.WORLDS[args.world]
     measure_answers(base, shapes.examples("simple", "test", args.examples, seed=0, world=world))

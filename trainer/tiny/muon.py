@@ -1,4 +1,4 @@
-"""The optimizer of pre-training: it needs about half of the examples that AdamW needs here, for a tenth more time."""
+"""The optimizer of pre-training. It needs about half as many examples as AdamW here, and 10 % more time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DECAY = 0.01
 
 
 class Muon:
-    """Muon for the matrices of the layers, AdamW for embeddings, norms and biases.
+    """Muon for the layers' matrices, and AdamW for embeddings, norms and biases.
 
     Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the update is scaled to AdamW's size as in arXiv 2502.16982.
     `torch.optim.Muon` orthogonalizes in bfloat16, which takes 17 times as long on a CPU that has no such products.
@@ -50,7 +50,7 @@ class Muon:
         }
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take in what `tensors` returned, for the same model."""
+        """Restore the state that `tensors` returned for the same model."""
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             kind, number, *name = key.split(".")
@@ -62,7 +62,7 @@ class Muon:
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Return about the nearest semi-orthogonal matrix, by five Newton-Schulz iterations."""
+    """Return approximately the nearest semi-orthogonal matrix, by five Newton-Schulz iterations."""
     x = matrix / (matrix.norm() + 1e-7)
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T

@@ -1,15 +1,15 @@
-"""Make a base model for the drawn world `board` from scratch, of the embedded model's size.
+"""Pre-train a base model for the drawn world `board` from scratch, with the size of the embedded model.
 
     python -m trainer.tiny.pretrain --out FOLDER --steps 9000
     python -m trainer.tiny.pretrain --out FOLDER --steps 13000
     python -m trainer.tiny.pretrain --out OTHER --base FOLDER --first 13000 --steps 17000 --peak 1e-3
 
-Reads no file and no network; the scenes come from the train split only. The learning rate follows the steps, and every
-batch is drawn from its own seed: with the same number of threads the same command makes the same model. The state is
-saved every 250 steps; the same command goes on from there, and a larger number of steps goes on from the end, at the
-rate of the longer schedule. `--until 2000` ends a sitting early. `--base` takes another model's weights and a new
-optimizer, and begins with the batches of step `--first`.
-`python -m trainer.tiny.measure --model FOLDER --world board` says what came out."""
+No files or network are read; scenes come from the train split only. The learning rate depends on the step, and every
+batch has its own seed, so that with the same number of threads the same command makes the same model. The state is
+saved every 250 steps. The same command continues from there, and one with more steps continues from the end at the
+rate of the longer schedule. `--until 2000` stops early. `--base` starts from another model's weights with a new
+optimizer and the batches of step `--first`.
+`python -m trainer.tiny.measure --model FOLDER --world board` measures the result."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from trainer.tiny.muon import Muon
 
 BATCH = 32
 BUCKET = 32
-"""Batches that are drawn together and sorted by length, for less padding."""
+"""Number of batches that are drawn together and sorted by length, to reduce padding."""
 WARM_UP = 100
 SAVE_EVERY = 250
 CLOSED_FROM = 9000
-"""The step from which some lists end as a thought with its answer, when most of them are right."""
+"""The step from which some lists end in a think body with its answer, when most lists are right."""
 TAGGED_FROM = 13000
-"""The step from which echoes have the thinking tags: without them no LoRA learns to begin or end a thought in prose."""
+"""The step from which echoes have think tags; without them, no LoRA learns to begin or end reasoning in prose."""
 STEP = "step"
 STATE = "pretraining.safetensors"
 
 
 def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
-    """Return token ids of the whole conversation, and labels (-100 outside the assistant's turn)."""
+    """Return the token ids of the whole conversation and the labels (-100 outside the assistant's turn)."""
     user = [{"type": "image"}, {"type": "text", "text": document.user}]
     rendered = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
     image = f"<fake_token_around_image><global-img>{'<image>' * architecture.image_tokens()}<fake_token_around_image>"
@@ -56,7 +56,7 @@ def encode(processor: Any, document: Document) -> tuple[list[int], list[int]]:
 
 
 def batches(processor: Any, seed: int, start: int = 0) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the batches from number `start` on: documents of similar length, in random order; pixels in [-1, 1]."""
+    """Yield batches from number `start` on: documents of similar length in random order, with pixels in [-1, 1]."""
     pad = processor.tokenizer.pad_token_id
     number, first = divmod(start, BUCKET)
     while True:
@@ -91,7 +91,7 @@ def _collate(group: list, pad: int) -> dict[str, torch.Tensor]:
 
 
 def rate(peak: float, step: int, steps: int) -> float:
-    """Return a linear warm-up, then a cosine to 2 % of the peak."""
+    """Return the learning rate: a linear warm-up, then a cosine to 2 % of the peak."""
     return peak * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
@@ -121,8 +121,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--until", type=int, help="end this sitting after that step")
-    parser.add_argument("--base", type=Path, help="start from this model instead of from nothing")
+    parser.add_argument("--until", type=int, help="stop after this step")
+    parser.add_argument("--base", type=Path, help="start from this model instead of from scratch")
     parser.add_argument("--first", type=int, default=0, help="number of the first step, for the batches and the rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

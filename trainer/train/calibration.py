@@ -1,4 +1,4 @@
-"""Try out a configuration before it runs: one real update, timed, and the heaviest pass. Nothing is kept."""
+"""Try a configuration before it runs: time one real update, and run the heaviest pass. Nothing is kept."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from trainer.train import grpo, sft
 
 class Calibration(NamedTuple):
     seconds: float
-    """Duration of one update; the first is slower than the following ones."""
+    """Duration of the first update, which is slower than later ones."""
     peak: int
     """Peak memory of the process, in bytes."""
 
 
 def calibrate(config: RunConfig) -> Calibration:
-    """Load the base and do one process's share of an update, in a temporary folder.
+    """Load the base and do one process's share of an update in a temporary folder.
 
     Raises TrainerError, or whatever a run would raise.
     """
@@ -57,8 +57,9 @@ def calibrate(config: RunConfig) -> Calibration:
 def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: RunConfig) -> None:
     """Run the heaviest pass that training may need: the largest examples with the longest completions.
 
-    What does not fit into memory fails here, not hours later. As in training, GRPO's rows are groups of one prompt, and
-    checkpointing is on if the run uses it. Weights, gradients, random state and the memory's peak stay as they were.
+    If it does not fit into memory, training fails here instead of hours later. As in training, GRPO's rows are groups
+    of one prompt, and gradient checkpointing is on if the run uses it. Weights, gradients, random state and peak memory
+    are not changed.
     """
     model = trainer.model
     copies = config.grpo.group_size if config.method == "grpo" else 1
@@ -67,18 +68,18 @@ def rehearse(trainer: Any, processor: Any, examples: Sequence[Example], config: 
     texts = [generation.render(processor, example, config.style, config.instruction) for example in rows]
     prompts = generation.encode(processor, rows, texts)
     length = config.max_tokens if config.method == "grpo" else sft.longest(processor.tokenizer, examples, config)
-    # Each row gets a token of its own: completions that begin alike would share their computation.
+    # Each row gets its own token: completions with the same beginning would share computation.
     fillers = [[256 + i % 256] * length for i in range(len(rows))]
     inputs, tokens, _ = generation.continued(model, processor, prompts, fillers)
     labels = torch.full_like(inputs["input_ids"], -100)
     labels[:, -tokens.shape[1] :] = tokens
     if config.optimization.gradient_checkpointing:
-        # The trainer does this when it begins to train.
+        # The trainer does this when training begins.
         model.activation_checkpointing_enable(trainer.args.activation_checkpointing_kwargs)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), trainer.accelerator.autocast():
         model.train()
-        # TRL's own loss: the plain one would hold the logits of every token, which an update never does.
+        # TRL's own loss: the default one would hold the logits of all tokens, which an update never does.
         model(**inputs, labels=labels, fused_lm_head=True).loss.backward()
     model.zero_grad(set_to_none=True)
     memory.forget_peak()

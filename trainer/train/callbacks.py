@@ -1,4 +1,4 @@
-"""What happens between two updates: probes, validations, checkpoints, and a requested stop."""
+"""Run probes and validations, save checkpoints, and stop on request, between updates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from trainer.spec.errors import Stopped
 
 
 class Interrupted(Stopped):
-    """A stop was requested during a validation, which the resumed run will finish."""
+    """Raised if a stop is requested during a validation, which the resumed run will finish."""
 
 
 @dataclass
 class Watch(TrainerCallback):
-    """After each recorded step: probe and validate when due, keep checkpoints, stop when asked."""
+    """Probes and validates when due, keeps checkpoints, and stops on request, after each recorded step."""
 
     store: Store
     run_id: int
@@ -41,13 +41,13 @@ class Watch(TrainerCallback):
     checkpoints: Checkpoints
     best: float = -1.0
     accuracy: float | None = None
-    """Accuracy of the validation at this step, if there was one."""
+    """Validation accuracy at this step, if it was validated."""
     was_interrupted: bool = False
     knows_base: bool = False
-    """Whether the policy that the run started with has been probed and validated."""
+    """Whether the initial policy has been probed and validated."""
 
     def remember(self, step: int) -> None:
-        """After a resume, restore the best validation accuracy up to `step`."""
+        """Restore the best validation accuracy up to `step` after a resume."""
         values = [
             e.metrics.get("exact_match")
             for e in list_evaluations(self.store, self.run_id)
@@ -56,9 +56,10 @@ class Watch(TrainerCallback):
         self.best = max([value for value in values if value is not None], default=-1.0)
 
     def look_at_start(self) -> None:
-        """Probe and validate the policy that the run started with, as step 0, unless that is done. Raises Interrupted.
+        """Probe and validate the initial policy as step 0, unless that is done. Raises Interrupted.
 
-        After the first update, so that there is something to see before: `harness.as_started` gives that policy back.
+        This happens after the first update, so that the run shows a step early; `harness.as_started` restores the
+        policy.
         """
         if self.knows_base:
             return
@@ -79,7 +80,7 @@ class Watch(TrainerCallback):
         self.knows_base, self.accuracy = True, None
 
     def look(self, step: int) -> bool:
-        """Run the probe and validation due at `step`; return whether it was validated. Raises Interrupted."""
+        """Run the probe and validation that are due at `step`; return whether it was validated. Raises Interrupted."""
         settings, last = self.config.evaluation, self.config.optimization.steps
         if step % settings.probe_every == 0 or step == last:
             self.probe(step)
@@ -96,7 +97,7 @@ class Watch(TrainerCallback):
         record_metrics(self.store, self.run_id, step, figures)
 
     def validate(self, step: int) -> None:
-        """Answer the validation split. Raises Interrupted after the batch in which a stop was requested."""
+        """Evaluate on the validation split. Raises Interrupted after the batch in which a stop was requested."""
         what = "validating the base" if step == 0 else "validating"
         figures = recording.evaluate(
             self.store,
@@ -116,7 +117,7 @@ class Watch(TrainerCallback):
             raise Interrupted
 
     def catch_up(self, step: int) -> None:
-        """After a resume, finish the validations that the stop interrupted, with the same weights."""
+        """Finish validations that a stop interrupted, with the same weights, after a resume."""
         self.look_at_start()
         begun = [e for e in list_evaluations(self.store, self.run_id) if (e.kind, e.step) == ("val", step)]
         if any(evaluation.ended_at is None for evaluation in begun):
@@ -161,7 +162,7 @@ class Watch(TrainerCallback):
 
 
 def curves(prefix: str, figures: dict[str, Any]) -> dict[str, float | None]:
-    """Return the figures of an evaluation that are drawn over steps."""
+    """Return the metrics of an evaluation that are drawn over steps."""
     chosen = {
         "accuracy": "exact_match",
         "accuracy_low": "exact_match_low",

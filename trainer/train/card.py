@@ -1,4 +1,4 @@
-"""The model card of an exported checkpoint, as Markdown. A pure function of what the database holds."""
+"""Write the model card of an exported checkpoint as Markdown, from the run's data in the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from store.db.rows import EvaluationRow, RunDetail
 
 LICENSE = (
-    "The licence is not stated: it follows from the base model's, the data's and your own choice. "
+    "No licence is stated here; it depends on the base model, the data and your own choice. "
     "Replace this sentence before you publish the folder."
 )
 _LOAD_ADAPTER = """from peft import PeftModel
@@ -29,10 +29,10 @@ processor = AutoProcessor.from_pretrained({folder!r})"""
 def card(
     run: RunDetail, evaluations: Sequence[EvaluationRow], *, base: str, step: int, folder: str, merged: bool
 ) -> str:
-    """Return the text of README.md; `base` is where the base model is loaded from, `step` the exported checkpoint's."""
+    """Return the text of README.md. `base` is the base model's location, and `step` is that of the checkpoint."""
     revision = run.environment.get("model_revision")
     code = _LOAD_MERGED if merged else _LOAD_ADAPTER
-    kind = "The full model, the adapter merged into it" if merged else "A LoRA adapter"
+    kind = "The full model with the adapter merged into it" if merged else "A LoRA adapter"
     front = {"base_model": run.model, "library_name": "transformers" if merged else "peft"}
     parts = [
         f"---\n{_yaml(front | {'pipeline_tag': 'image-text-to-text', 'tags': ['vision-r1-zero', run.method]})}---",
@@ -41,7 +41,7 @@ def card(
         f"Base model: {_plain(run.model)}, revision {revision or 'unknown (a local folder)'}.",
         LICENSE,
         f"## How to load it\n\n{_fenced(code.format(base=base, revision=revision, folder=folder), 'python')}",
-        f"## What it was measured at\n\n{_table(evaluations)}",
+        f"## Evaluation\n\n{_table(evaluations)}",
         f"## Prompt\n\nThe rendered prompt of one training example:\n\n{_fenced(run.prompt or '')}",
         f"## Data\n\n{_fenced(_yaml(run.config.get('data', {}) | _data_facts(run)), 'yaml')}",
         f"## Configuration\n\n{_fenced(_yaml(run.config), 'yaml')}",
@@ -58,7 +58,7 @@ def _data_facts(run: RunDetail) -> dict[str, Any]:
 def _table(evaluations: Sequence[EvaluationRow]) -> str:
     rows = [e for e in evaluations if e.kind in ("val", "test") and e.ended_at is not None]
     if not rows:
-        return "Nothing was evaluated yet."
+        return "The checkpoint has not been evaluated yet."
     lines = [
         "Greedy decoding; exact match with Wilson's 95 % interval.",
         "",
@@ -80,7 +80,7 @@ def _yaml(values: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a name on one line, without characters that Markdown or HTML would interpret."""
+    """Return a name as one line without characters that Markdown or HTML would interpret."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""Export a run's checkpoint as a folder to share: the adapter or the merged model, with a model card."""
+"""Export a run's checkpoint to a folder: the adapter or the merged model, with a model card."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from trainer.train import card
 def export(store: Store, run_id: int, checkpoint: str, folder: Path, *, merge: bool) -> int:
     """Write safetensors, processor and README.md to an empty or new folder; return the checkpoint's step.
 
-    `checkpoint` is best, last, final or a step number. Raises TrainerError for a folder that is not empty, a run that
-    trained nothing, or a base model that cannot be loaded.
+    `checkpoint` is best, last, final or a step number. Raises TrainerError if the folder is not empty, if the run has
+    no training, or if the base model cannot be loaded.
     """
     run = get_run(store, run_id)
     config = provenance.config_of(run)
     if config.method == "none":
-        raise TrainerError("config", f"{run.name} trained nothing: there is no adapter to export.")
+        raise TrainerError("config", f"{run.name} has no training, so it has no adapter to export.")
     _make_empty(folder)
     found = Checkpoints(store, run_id, Path(str(run.output_dir))).named(checkpoint)
     if merge:
@@ -52,9 +52,9 @@ def _make_empty(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         is_empty = not any(folder.iterdir())
     except OSError as error:
-        raise TrainerError("disk", f"Cannot write to {folder} ({error.strerror}): choose another folder.") from error
+        raise TrainerError("disk", f"Cannot write to {folder} ({error.strerror}). Choose another folder.") from error
     if not is_empty:
-        raise TrainerError("config", f"{folder} is not empty: choose a new folder.")
+        raise TrainerError("config", f"{folder} is not empty. Choose a new folder.")
 
 
 def _write_adapter(config: RunConfig, checkpoint: Path, folder: Path) -> None:
@@ -66,7 +66,7 @@ def _write_adapter(config: RunConfig, checkpoint: Path, folder: Path) -> None:
 
 
 def _write_merged(config: RunConfig, checkpoint: Path, folder: Path) -> None:
-    """Merge in float32, whatever the base was quantized to, and save in the base's own precision."""
+    """Merge in float32, even if the base was quantized, and save in the base's own precision."""
     exact = config.model.model_copy(update={"quantization": "none", "dtype": "float32"})
     base = loading.load_base(exact)
     merged = adapters.with_adapter(base, config.lora, checkpoint).merge_and_unload()

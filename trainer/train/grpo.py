@@ -1,8 +1,8 @@
-"""GRPO on TRL's GRPOTrainer: TRL's arguments for a RunConfig, its dataset and its rewards.
+"""GRPO with TRL's GRPOTrainer: TRL's arguments, dataset and rewards for a RunConfig.
 
-How it differs from DeepSeek's paper (arXiv 2402.03300): one update a generation (no clipping ever bites), token-level
-loss normalization by default (`dapo`, arXiv 2503.14476), KL against the policy that the run starts from: the base with
-the adapter off, or a frozen copy of the adapter that it was given.
+Differences from the GRPO paper (arXiv 2402.03300): one update per generation, so that clipping never takes effect;
+token-level loss normalization by default (`dapo`, arXiv 2503.14476); KL against the initial policy, which is the base
+with the adapter off, or a frozen copy of the given adapter.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
 
 
 def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
-    """Return columns `prompt`, `images`, and those that rewards may read; `example` is the index in `examples`."""
+    """Return the columns `prompt`, `images` and those for rewards; `example` is the index in `examples`."""
 
     def row(i: int, e: Example) -> dict[str, Any]:
         return {
@@ -78,7 +78,7 @@ def rows(examples: Sequence[Example], config: RunConfig) -> Dataset:
 
 
 def check_enough(config: RunConfig, examples: int) -> None:
-    """Raise TrainerError if there are fewer training examples than prompts in an update: TRL would do no update."""
+    """Raise TrainerError if there are fewer training examples than prompts per update, as TRL would do no update."""
     prompts, group, processes = config.prompts_per_step, config.grpo.group_size, config.optimization.processes
     if config.method != "grpo" or examples >= prompts:
         return
@@ -92,7 +92,7 @@ def check_enough(config: RunConfig, examples: int) -> None:
 
 
 def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]:
-    """Return the reward on texts decoded from token ids, under the component's own name."""
+    """Return the reward, under its component's name, for texts decoded from token ids."""
     ends, opening = end_ids(base.model, base.processor), chat_template.read(base.processor).opening
 
     def function(completions: Any, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
@@ -104,7 +104,7 @@ def reading_ids(reward: Reward, base: Base) -> Callable[..., list[float | None]]
 
 
 def as_own(reward: Reward) -> Callable[..., Any]:
-    """Return a user's reward as TRL calls it, without the column that only we need."""
+    """Return a user's reward without the column `example`, which is for our own use."""
 
     def function(example: Any, **arguments: Any) -> Any:
         return own(**arguments)
@@ -119,26 +119,28 @@ def as_own(reward: Reward) -> Callable[..., Any]:
 
 
 def check_vllm(config: RunConfig) -> None:
-    """Raise TrainerError if vLLM is asked for but not installed, or would sample from something else than is trained.
+    """Raise TrainerError if vLLM is requested but not installed, or would not sample from the policy being trained.
 
-    Colocated, TRL passes prompts whose image tokens are expanded already together with the images, and vLLM expands
-    them again (TRL issues 6294 and 6401, open in November 2026). A server prepares the images by its own settings.
-    Into quantized weights adapters are merged at every update, with rounding that training does not see.
+    In colocate mode, TRL passes prompts with expanded image tokens together with the images, and vLLM expands them
+    again (TRL issues 6294 and 6401, open in November 2026). A server prepares images by its own settings. Into
+    quantized weights, adapters are merged at every update, with rounding that training does not see.
     """
     if config.method != "grpo" or config.grpo.vllm == "off":
         return
     reason = None
     if config.grpo.vllm == "colocate":
-        reason = "TRL 1.16 has it expand image tokens twice (TRL issue 6294)"
+        reason = "with TRL 1.16, image tokens would be expanded twice (TRL issue 6294)"
     elif config.model.quantization != "none":
         reason = f"it would sample from {config.model.quantization} weights with the adapter rounded into them"
     elif (config.model.longest_edge, config.model.min_pixels, config.model.max_pixels) != (None, None, None):
-        reason = "the server would not know model.longest_edge, min_pixels and max_pixels"
+        reason = "the server would ignore model.longest_edge, min_pixels and max_pixels"
     if reason is not None:
-        raise TrainerError("dependency", f"grpo.vllm={config.grpo.vllm} is refused here: {reason}. Set it to off.")
+        raise TrainerError(
+            "dependency", f"grpo.vllm={config.grpo.vllm} is not supported here: {reason}. Set it to off."
+        )
     if find_spec("vllm") is None:
         raise TrainerError(
-            "dependency", f"grpo.vllm={config.grpo.vllm} needs vLLM: pip install vllm, or set it to off."
+            "dependency", f"grpo.vllm={config.grpo.vllm} needs vLLM. Run `pip install vllm`, or set it to off."
         )
 
 
@@ -166,7 +168,7 @@ def build(
     output: Path,
     start: Path | None = None,
 ) -> GroupedTrainer:
-    """Return a trainer ready for `train()`, one generation an update; `start` holds the adapter to continue from."""
+    """Return a trainer with one generation per update; `start` is the folder of the adapter to start from, if any."""
     settings = config.grpo
     arguments = GRPOConfig(
         **common_arguments(config, output),
@@ -174,7 +176,7 @@ def build(
         max_completion_length=config.max_tokens,
         temperature=settings.temperature,
         beta=settings.beta,
-        # The mean over all tokens of an update. TRL's own bnpo takes that of each pass, and depends on their number.
+        # The mean over all tokens of an update. TRL's own bnpo takes the mean of each pass and depends on their number.
         loss_type="dapo" if settings.loss == "bnpo" else settings.loss,
         scale_rewards=settings.scale,
         importance_sampling_level=settings.importance,

@@ -1,6 +1,6 @@
 """Rejection sampling: use the base's own correct completions as references to imitate.
 
-A control that separates learning from reward from the imitation of a foreign style.
+This is a control that separates learning from reward from imitating another style.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from trainer.evaluate.harness import Harness
 from trainer.spec.errors import TrainerError
 
 SAMPLES = 4
-"""Answers sampled for each example."""
+"""Number of answers sampled per example."""
 
 
 def references(harness: Harness, examples: Sequence[Example], pause: Callable[[], None]) -> list[Example]:
-    """Return the examples with their own right, well-formed reasoning as reference, one for each distinct text.
+    """Return examples with the model's own right, well-formed reasoning as reference, one per distinct text.
 
     `pause` is called after each batch and may raise. Raises TrainerError if no answer is right and well-formed.
     """
@@ -33,7 +33,7 @@ def references(harness: Harness, examples: Sequence[Example], pause: Callable[[]
     if not found:
         raise TrainerError(
             "data",
-            f"None of {SAMPLES * len(examples)} samples was right and well-formed: the model has nothing of its own to "
-            "imitate. Choose more data.train_examples, or imitate the references.",
+            f"None of {SAMPLES * len(examples)} samples was right and well-formed, so there is nothing to imitate. "
+            "Raise data.train_examples, or set imitate to references.",
         )
     return list(found.values())

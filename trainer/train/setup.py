@@ -1,4 +1,4 @@
-"""The steps before a training's first update: data, rewards, model, what is imitated, the trainer, its recording."""
+"""Prepare a training: data, rewards, model, rejection samples, trainer and recorder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from trainer.train import calibration, grpo, rejection_sampling, sft
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training: where it is recorded, what it runs, where it writes, and whether it goes on."""
+    """One training: its run and job in the database, configuration, output folder, and whether it resumes."""
 
     store: Store
     run_id: int
@@ -56,17 +56,17 @@ class TrainingJob:
 
 
 class Policy(NamedTuple):
-    """What is trained, and what scores it."""
+    """The model being trained and its rewards."""
 
     base: Base
     rewards: tuple[Reward, ...]
     encoder: Encoder | None
     origin: Path | None
-    """A folder with the adapter that the run starts from; None where it starts from the base."""
+    """Folder of the adapter from which the run starts; None if it starts from the base."""
 
 
 def join_processes(job: TrainingJob) -> None:
-    """Choose this process's GPU, meet the other processes of the job, and seed. Raises TrainerError for unfit vLLM."""
+    """Select this process's GPU, connect to the other processes, and seed. Raises TrainerError like `check_vllm`."""
     grpo.check_vllm(job.config)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -86,7 +86,7 @@ def read_data(job: TrainingJob) -> Loaded:
 
 
 def try_rewards(job: TrainingJob, data: Loaded) -> None:
-    """Call the user's own rewards once, on the first process."""
+    """Call the user's own rewards once in the first process."""
     if ranks.is_first():
         job.say("trying the rewards")
         reward_trial.try_rewards(job.config, data.examples["train"][0], job.stop_if_asked)
@@ -101,7 +101,7 @@ def load_policy(job: TrainingJob, origin: Path | None) -> Policy:
 
 
 def sample_references(job: TrainingJob, data: Loaded, policy: Policy) -> Loaded:
-    """Return the data with the base's own correct samples as references, if the run imitates those."""
+    """Return the data with the base's correct samples as references, if the run imitates these."""
     if job.config.imitate != "rejection samples":
         return data
     job.say("sampling what to imitate")
@@ -111,7 +111,7 @@ def sample_references(job: TrainingJob, data: Loaded, policy: Policy) -> Loaded:
 
 
 def build_trainer(job: TrainingJob, data: Loaded, policy: Policy) -> Any:
-    """Return TRL's trainer of the run's method."""
+    """Return TRL's trainer for the run's method."""
     job.say("preparing the training")
     config, examples = job.config, data.examples["train"]
     trainer: Any
@@ -120,12 +120,12 @@ def build_trainer(job: TrainingJob, data: Loaded, policy: Policy) -> Any:
     else:
         trainer = sft.build(config, policy.base, examples, job.output, policy.origin)
     if ranks.is_rank():
-        set_seed(config.seed)  # TRL gives each process a seed of its own
+        set_seed(config.seed)  # TRL gives each process a different seed
     return trainer
 
 
 def describe(job: TrainingJob, data: Loaded, policy: Policy, harness: Harness) -> None:
-    """Store with the run what it trains on, in which surroundings, and the memory that it is expected to need."""
+    """Store the run's data, environment and estimated memory."""
     examples = data.examples["train"]
     workload = memory.largest(policy.base.processor, examples, job.config)
     expected = memory.estimate(job.config, workload)
@@ -138,7 +138,7 @@ def describe(job: TrainingJob, data: Loaded, policy: Policy, harness: Harness) -
 
 
 def attach_recorder(job: TrainingJob, data: Loaded, harness: Harness, trainer: Any) -> Recorder:
-    """Return a recorder that takes in GRPO's generations; the trainer's log entries reach it as a callback."""
+    """Return a recorder that receives GRPO's generations, and the trainer's log entries as a callback."""
     recorder = _recorder(job, data.examples["train"], harness)
     if job.config.method == "grpo":
         GenerationCapture(trainer, recorder.keep, opening=opening)
@@ -173,14 +173,14 @@ def _recorder(job: TrainingJob, examples: Sequence[Example], harness: Harness) -
 
 
 def rehearse(job: TrainingJob, data: Loaded, policy: Policy, trainer: Any) -> None:
-    """On a GPU, do the heaviest pass that the training may come to, so that what does not fit fails here."""
+    """On a GPU, run the heaviest pass of the training, so that it fails here if it does not fit into memory."""
     if torch.cuda.is_available():
         job.say("rehearsing the heaviest pass")
         calibration.rehearse(trainer, policy.base.processor, data.examples["train"], job.config)
 
 
 def listen(trainer: Any, *callbacks: Any) -> None:
-    """Have callbacks hear of every update, in this order, in place of the one that prints."""
+    """Add callbacks for every update, in this order, and remove the one that prints."""
     trainers.print_no_logs(trainer)
     for callback in callbacks:
         trainer.add_callback(callback)

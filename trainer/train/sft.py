@@ -1,6 +1,6 @@
-"""SFT on TRL's SFTTrainer: imitation of the reference reasoning, with the loss on the completion only.
+"""SFT with TRL's SFTTrainer: imitation of reference reasoning, with the loss on completions only.
 
-Prompt and pixels come from the same builder as GRPO's.
+Prompts and pixels are made by the same functions as for GRPO.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from trainer.train import lazy_rows
 from trainer.train.grpo import common_arguments
 
 TRIED = 16
-"""Number of examples with which the chat template is tried before a training."""
+"""Number of examples with which the chat template is tried before training."""
 LOOKED_AT = 16
-"""Number of completions, those with the most characters, among which the one with the most tokens is looked for."""
+"""Number of completions with the most characters, among which the one with the most tokens is searched."""
 
 
 def usable(examples: Sequence[Example], config: RunConfig) -> list[Example]:
-    """Return the examples that can be imitated: style cot needs a reference. Raises TrainerError if none has one."""
+    """Return the examples that can be imitated; style cot needs a reference. Raises TrainerError if there are none."""
     found = [e for e in examples if config.style == "direct" or e.reference]
     if not found:
         raise TrainerError(
@@ -44,7 +44,7 @@ def target(example: Example, config: RunConfig) -> str:
 
 
 def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], str] = str) -> Dataset:
-    """Return columns `prompt`, `completion`, `images`; `write` turns a target into the text of a turn.
+    """Return the columns `prompt`, `completion` and `images`; `write` turns a target into the text of a turn.
 
     Raises TrainerError if nothing can be imitated.
     """
@@ -59,9 +59,9 @@ def rows(examples: Sequence[Example], config: RunConfig, write: Callable[[str], 
 
 
 def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Callable[[str], str]:
-    """Return how a target must be passed to the chat template so that all of it is imitated.
+    """Return a function that prepares a target for the chat template so that all of it is imitated.
 
-    Tried with `TRIED` examples. Raises TrainerError if the template would drop or change part of one.
+    It is tried with `TRIED` examples. Raises TrainerError if the template would drop or change part of one.
     """
     turn, name = chat_template.read(processor), repr(config.model.id)
     known = usable(examples, config)
@@ -73,7 +73,7 @@ def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Ca
 
 
 def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> int:
-    """Return the tokens of the longest completion to imitate, looked for among those with the most characters."""
+    """Return the number of tokens of the longest completion to imitate, among those with the most characters."""
     texts = nlargest(LOOKED_AT, (target(e, config) for e in usable(examples, config)), key=len)
     return max(map(len, tokenizer(texts)["input_ids"]))
 
@@ -81,15 +81,15 @@ def longest(tokenizer: Any, examples: Sequence[Example], config: RunConfig) -> i
 def build(
     config: RunConfig, base: Base, examples: Sequence[Example], output: Path, start: Path | None = None
 ) -> SFTTrainer:
-    """Return an SFTTrainer ready for `train()`. `start` holds the adapter to continue from.
+    """Return an SFTTrainer; `start` is the folder of the adapter to start from, if any.
 
-    Raises TrainerError if the model's chat template would not let all of a target be imitated.
+    Raises TrainerError if the model's chat template would drop or change part of a target.
     """
     arguments = SFTConfig(
         **common_arguments(config, output),
         max_length=None,
         completion_only_loss=True,
-        # Columns are made when rows are read; those stored in the dataset are none of the model's.
+        # Columns are made when rows are read; those stored in the dataset are not the model's inputs.
         remove_unused_columns=False,
     )
     trainer = SFTTrainer(

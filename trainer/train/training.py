@@ -1,6 +1,6 @@
-"""Run a job from its database row to its end; for a training: build, train, probe, save, test.
+"""Run a job from its database row to its end. A training is built, trained, probed, saved and tested.
 
-The order of a training step: TRL updates and logs → Recorder commits → Watch probes, validates, saves, stops.
+Order of a training step: TRL updates and logs → Recorder commits → Watch probes, validates, saves and stops.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from trainer.train.setup import TrainingJob
 
 
 def run_job(store: Store, job_id: int) -> None:
-    """Execute a claimed job. Raises Stopped after a graceful stop, TrainerError for known faults."""
+    """Run a claimed job. Raises Stopped after a graceful stop, TrainerError for known kinds of failures."""
     job = next(job for job in list_jobs(store, open_only=True) if job.id == job_id)
     run = get_run(store, job.run_id)
     config = provenance.config_of(run)
@@ -51,7 +51,7 @@ def run_job(store: Store, job_id: int) -> None:
         config, resume = _accumulating(config, job.arguments.get("accumulation")), bool(job.arguments.get("resume"))
         output = Path(str(run.output_dir)) if ranks.is_rank() else _output(store, run, resume)
         if config.optimization.processes > 1 and not ranks.is_rank():
-            adapters.starting_point(store, job.run_id, job_id, config, output)  # for all ranks to find
+            adapters.starting_point(store, job.run_id, job_id, config, output)  # so that all ranks find it
             _start_ranks(store, job.uid, config.optimization.processes)
         else:
             train(store, job.run_id, job_id, config, output, resume=resume)
@@ -60,26 +60,26 @@ def run_job(store: Store, job_id: int) -> None:
     elif job.kind == "tokens":
         tokens_job.run(store, job.run_id, job_id, config, job.arguments)
     else:
-        raise TrainerError("config", f"There is no way to execute a job of kind {job.kind!r}.")
+        raise TrainerError("config", f"Unknown kind of job {job.kind!r}.")
 
 
 def _output(store: Store, run: RunDetail, resume: bool) -> Path:
-    """Return the run's own folder, with its checkpoints. Raises TrainerError before any of its records is deleted."""
+    """Return the run's own folder with its checkpoints. Raises TrainerError before any of its records are deleted."""
     if resume and (reason := folders.why_not_resumed(store, run)) is not None:
         raise TrainerError("disk", reason)
     return folders.own(store, run.id)
 
 
 def _start_ranks(store: Store, job_uid: str, count: int) -> None:
-    """Start a job's ranks. Raises TrainerError for too few GPUs; Stopped or TrainerError as the ranks ended."""
+    """Run a job's ranks. Raises TrainerError for too few GPUs, and Stopped or TrainerError as the ranks ended."""
     gpus = torch.cuda.device_count()
     if 0 < gpus < count:
-        raise TrainerError("config", f"optimization.processes is {count}, but the job sees {gpus} GPUs: lower it.")
+        raise TrainerError("config", f"optimization.processes is {count}, but the job sees only {gpus} GPUs. Lower it.")
     ranks.run(store, job_uid, count)
 
 
 def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
-    """Return the config with the accumulation of a retry after running out of memory."""
+    """Return the config with the accumulation of a retry after running out of memory, if any."""
     if accumulation is None:
         return config
     optimization = config.optimization.model_copy(update={"accumulation": accumulation})
@@ -87,9 +87,9 @@ def _accumulating(config: RunConfig, accumulation: int | None) -> RunConfig:
 
 
 def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Path, *, resume: bool) -> None:
-    """Train with SFT or GRPO from the base or an adapter or, with `resume`, from the last checkpoint.
+    """Train with SFT or GRPO from the base or an adapter, or from the last checkpoint with `resume`.
 
-    With several processes, only the first one writes, probes, validates and decides; the others follow.
+    With several processes, only the first writes, probes, validates and decides; the others follow.
     """
     job = TrainingJob(store, run_id, job_id, config, output, resume)
     setup.join_processes(job)
@@ -119,16 +119,16 @@ def train(store: Store, run_id: int, job_id: int, config: RunConfig, output: Pat
 
 
 def forget_after(job: TrainingJob, recorder: Recorder, start: Checkpoint | None) -> None:
-    """Store what still waits in the spool, then remove every step after the checkpoint: they are done again."""
+    """Store what is in the spool, then remove all steps after the checkpoint, which are repeated."""
     recorder.settle()
     if start is None:
-        told = "Begins anew: it was stopped before its first checkpoint."
+        told = "Starting over, because it was stopped before its first checkpoint."
         add_event(job.store, job.run_id, "began_anew", told, job_id=job.job_id)
     truncate_after(job.store, job.run_id, start.step if start else -1)
 
 
 def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
-    """Run one of the other processes: compute its share of each batch, until the first one stops it."""
+    """Run one of the other processes: compute its share of each batch until the first process stops it."""
     if config.method == "grpo":
         GenerationCapture(trainer, None, opening=opening)
     setup.listen(trainer, collective.Follower())
@@ -137,9 +137,9 @@ def follow(trainer: Any, config: RunConfig, start: Checkpoint | None) -> None:
 
 
 def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
-    """Train from the beginning, or from a checkpoint, to the last update.
+    """Train from the beginning or a checkpoint to the last update.
 
-    Raises Stopped, or TrainerError if training ends early by itself.
+    Raises Stopped, or TrainerError if training ends early for another reason.
     """
     last = watch.config.optimization.steps
     if start is not None:
@@ -157,11 +157,11 @@ def advance(trainer: Any, watch: Watch, start: Checkpoint | None) -> None:
     if watch.was_interrupted or (watch.recorder.stop_requested and done < last):
         raise Stopped
     if done < last:
-        raise TrainerError("bug", f"Training ended at update {done} of {last}, and nobody asked it to: see the log.")
+        raise TrainerError("bug", f"Training ended unexpectedly at update {done} of {last}. See the log.")
 
 
 def _count_on(trainer: Any, watch: Watch) -> None:
-    """Continue counting tokens from the run's count: SFT's is in no checkpoint of TRL's."""
+    """Continue counting tokens from the run's count, because TRL's checkpoints do not have that of SFT."""
     counted = read_clock(watch.store, watch.run_id).tokens
     if len(counted) and math.isfinite(counted[-1]):
         watch.recorder.last_tokens = float(counted[-1])
@@ -169,7 +169,7 @@ def _count_on(trainer: Any, watch: Watch) -> None:
 
 
 def finish(job: TrainingJob, trainer: Any, harness: Harness, test: Sequence[Example], checkpoints: Checkpoints) -> None:
-    """Save the final adapter and answer the test split once, with the checkpoint that validation chose."""
+    """Save the final adapter, and evaluate once on the test split with the checkpoint that validation selected."""
     checkpoints.final(trainer, trainer.state.global_step)
     provenance.add_facts(job.store, job.run_id, measured_memory=memory.measured_peak())
     if not test:

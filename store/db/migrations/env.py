@@ -1,8 +1,8 @@
-"""Alembic's entry: the connection comes from `store.db.upgrade`, or from the configured database.
+"""Alembic's entry point. The connection comes from `store.db.upgrade`, or from the configured database.
 
-A new revision: change `store/db/schema/`, then
+To add a revision, change `store/db/schema/`, then run
 `alembic -c store/db/migrations/alembic.ini revision --autogenerate --rev-id 0002 -m "what changes"`,
-read the file that it made, and raise `store.db.upgrade.HEAD`.
+review the generated file, and raise `store.db.upgrade.HEAD`.
 """
 
 from alembic import context

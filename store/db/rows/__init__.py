@@ -1,7 +1,6 @@
 """Immutable rows that the store takes and returns.
 
-Times are seconds since the epoch,
-UTC; spans are character positions (start, end) in `text`.
+Times are seconds since the epoch (UTC); spans are character positions (start, end) in `text`.
 """
 
 from store.db.rows.curves import Band, Clock, Series, StepBounds

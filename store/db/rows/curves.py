@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Series(NamedTuple):
-    """A metric over steps; `total` counts its points in the database, of which this may be a selection."""
+    """A metric over steps; `total` is its number of points in the database, of which this may be a selection."""
 
     step: NDArray[np.int64]
     value: NDArray[np.float64]
@@ -18,16 +18,16 @@ class Series(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A metric over ranges of `width` steps: one entry for each range that holds a known value.
+    """A metric over ranges of `width` steps, with one entry per range that has known values.
 
-    With a width of 1 these are the values themselves, and `low`, `mean` and `high` are equal.
+    With a width of 1, these are the values themselves, and `low`, `mean` and `high` are equal.
     """
 
     width: int
     step: NDArray[np.int64]
     """First step of each range: a multiple of the width."""
     n: NDArray[np.int64]
-    """Number of known values in it."""
+    """Number of known values in each range."""
     low: NDArray[np.float64]
     mean: NDArray[np.float64]
     high: NDArray[np.float64]

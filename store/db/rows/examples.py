@@ -22,9 +22,9 @@ class ExampleRow:
     difficulty: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     gold: Any = None
-    """The gold answer of any type, if `answer` (a count) cannot hold it."""
+    """The gold answer, of any type, if it is not a count as in `answer`."""
     prompt: Any = None
-    """The whole prompt, a text or messages, if it is more than the question."""
+    """The whole prompt (text or messages), if it is more than the question."""
     columns: dict[str, Any] | None = None
     """Other columns of a script's dataset row."""
     images: tuple[bytes, ...] = ()
@@ -88,16 +88,16 @@ class IndexRow(NamedTuple):
 
 
 class ImageHashRow(NamedTuple):
-    """Hashes that recognise an image in another dataset; `phash` is 64 bits, unsigned."""
+    """Hashes by which an image is recognised in other datasets; `phash` has 64 bits, unsigned."""
 
     sha256: str
     phash: int
     origin: str | None
-    """Number in a public collection: `coco:9` or `vg:107`, or None."""
+    """Id in a public collection, `coco:9` or `vg:107`, or None."""
 
 
 class SplitRow(NamedTuple):
-    """A split of a dataset whose examples are in the store."""
+    """A dataset split with stored examples."""
 
     dataset: str
     split: str
@@ -114,7 +114,7 @@ class Bar(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """The hashed images of a split: one entry for each pair of image and example, by image."""
+    """The hashed images of a split, with one entry per pair of image and example, sorted by image."""
 
     example_id: NDArray[np.int64]
     sha256: NDArray[np.str_]
@@ -124,7 +124,7 @@ class Pictures(NamedTuple):
 
 
 class Verdicts(NamedTuple):
-    """The greedy predictions of one finished test; both arrays by example."""
+    """The greedy predictions of one finished test; both arrays are sorted by example."""
 
     evaluation_id: int
     run_id: int

@@ -59,7 +59,7 @@ class WorkerRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """A line of the runs table."""
+    """A row of the runs table."""
 
     id: int
     uid: str
@@ -76,7 +76,7 @@ class RunRow:
     created_at: float
     parent_id: int | None
     status: str | None
-    """State of the latest training job, or of the latest job of a run without training; None without any job."""
+    """State of the latest training job, or of the latest job if the run has no training; None without jobs."""
     job_id: int | None
     job_uid: str | None
     job_kind: str | None
@@ -95,18 +95,18 @@ class RunRow:
     evaluation: dict[str, Any] | None = None
     """Metrics of the newest finished `test`, `val` or `probe` (`n`, `exact_match`, `exact_match_low`, …).
 
-    Of one on the run's own dataset, if there is any.
+    Evaluations on the run's own dataset take precedence.
     """
     evaluation_kind: str | None = None
     evaluation_step: int | None = None
     broken: str | None = None
-    """What is wrong with the run's rows, if they cannot be shown; None for nearly every run."""
+    """What is wrong with the run's rows if they are invalid; None for nearly every run."""
     sparkline: tuple[float, ...] = ()
-    """At most 40 values of `reward` (else `probe/reward`), evenly spaced over the steps."""
+    """At most 40 values of `reward` (or else `probe/reward`) at evenly spaced steps."""
 
     @property
     def accuracy(self) -> float | None:
-        """Exact match of greedy answers; probes of earlier versions have it under another name."""
+        """Exact match of greedy answers; probes of earlier versions store it under another name."""
         found = self.evaluation or {}
         return found.get("exact_match", found.get("accuracy"))
 
@@ -125,7 +125,7 @@ class RunRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunDetail:
-    """Everything about one run except its measurements."""
+    """All data of a run except its metrics, completions and evaluations."""
 
     id: int
     uid: str
@@ -151,7 +151,7 @@ class RunDetail:
     created_at: float
     tags: tuple[str, ...]
     job: JobRow | None
-    """The latest training job, or the latest job of a run without training."""
+    """The latest training job, or the latest job if the run has no training."""
     grammar: str = "ours"
 
     @property
@@ -166,7 +166,7 @@ class ExperimentRow(NamedTuple):
     matrix: dict[str, Any]
     created_at: float
     arms: dict[int, str]
-    """The arm of the experiment, by run id."""
+    """Arms of the experiment by run id."""
 
 
 class EventRow(NamedTuple):

@@ -1,4 +1,4 @@
-"""Rows of what models said: completions, evaluations and predictions."""
+"""Rows of completions, evaluations and predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFields:
-    """A text, and what `store.trace.parse` and the rewards found in it."""
+    """A text with the results of `store.trace.parse` and of the rewards."""
 
     text: str
     think: Span | None = None
@@ -24,14 +24,14 @@ class TraceFields:
     wellformed: bool
     correct: bool | None = None
     reasoning_steps: int = 0
-    """Number of counted reasoning steps, not capped."""
+    """Number of counted reasoning steps, without a cap."""
     tokens: int | None = None
     """Generated tokens, including the end token."""
     truncated: bool = False
     reward: float | None = None
     """Weighted sum."""
     rewards: dict[str, float | None] = field(default_factory=dict)
-    """Raw value of each reward component."""
+    """Unweighted value of each reward component."""
 
     @property
     def think_text(self) -> str | None:
@@ -40,7 +40,7 @@ class TraceFields:
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionRow(TraceFields):
-    """A completion sampled for an update: number `index` of group number `group` of the step."""
+    """A completion sampled for an update: number `index` in group number `group` of the step."""
 
     generation: int
     group: int | None
@@ -50,23 +50,23 @@ class CompletionRow(TraceFields):
 
 
 class TokenRow(NamedTuple):
-    """Per-token figures of a completion, including the end token; None for a figure that is not finite."""
+    """Per-token measurements of a completion, including the end token; None for a value that is not finite."""
 
     ends: tuple[int, ...]
-    """Character index in the text after each token."""
+    """Index of the character after each token in the text."""
     entropy: tuple[float | None, ...]
-    """Entropy in nats of the policy's distribution that each token was drawn from."""
+    """Entropy in nats of the policy's distribution from which each token was sampled."""
     logp: tuple[float | None, ...]
     """Log-probability of each token under the policy."""
     base_logp: tuple[float | None, ...]
-    """The same under the weights that the run started from: the base, or the adapter that it was given."""
+    """The same under the weights from which the run started: the base, with the given adapter if any."""
 
 
 class StoredTokens(NamedTuple):
     step: int
-    """Updates behind the policy's weights."""
+    """Number of updates after which the policy was measured."""
     exact: bool
-    """Whether these are the sampled tokens and weights; if not, the text was tokenized again, under a checkpoint."""
+    """Whether these are the sampled tokens and weights; if not, the text was tokenized again for a checkpoint."""
     tokens: TokenRow
 
 
@@ -78,7 +78,7 @@ class PredictionRow(TraceFields):
     sample: int = 0
     similarity: float | None = None
     seconds: float | None = None
-    """Seconds: the batch's time divided by its size."""
+    """In seconds: the duration of the batch divided by its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class StoredPrediction(PredictionRow):
 
 
 class GroupRow(NamedTuple):
-    """The completions of one example at one step, by index."""
+    """The completions of one example at one step, sorted by index."""
 
     step: int
     group: int | None
@@ -130,16 +130,16 @@ class EvaluationRow(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The greedy predictions of an evaluation, one entry an example, by example id."""
+    """The greedy predictions of an evaluation, with one entry per example, sorted by example id."""
 
     evaluation_id: int
     example_id: NDArray[np.int64]
     prediction_id: NDArray[np.int64]
     image: NDArray[np.str_]
-    """SHA-256 of the first image; questions about one image are not independent."""
+    """SHA-256 of the first image; questions about the same image are not independent."""
     truth: NDArray[np.float64]
     answer: NDArray[np.float64]
-    """NaN where the answer could not be read."""
+    """NaN where the answer could not be parsed."""
     correct: NDArray[np.float64]
     """1.0 or 0.0."""
     similarity: NDArray[np.float64]

@@ -1,8 +1,8 @@
 """The tables.
 
 A run has jobs (OS processes), steps with metrics, completions in groups, evaluations with predictions, events and
-checkpoints. Examples are shared: one can occur in any number of runs. Times are seconds since the epoch, UTC. Portable
-SQL only: SQLite and PostgreSQL.
+checkpoints. Examples are shared by any number of runs. Times are seconds since the epoch (UTC). SQL is portable between
+SQLite and PostgreSQL.
 """
 
 from store.db.schema.base import Base, Database

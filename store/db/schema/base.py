@@ -1,4 +1,4 @@
-"""The class that all tables share, and the table of the database itself."""
+"""The base class of all tables, and the table that describes the database itself."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Base(DeclarativeBase):
 
 
 class Database(Base):
-    """What distinguishes this database from its copies; one row (see `store.db.ownership`)."""
+    """Distinguishes this database from its copies; has one row (see `store.db.ownership`)."""
 
     __tablename__ = "database"
     uid: Mapped[str] = mapped_column(String(16), primary_key=True)
     place: Mapped[str | None] = mapped_column(Text)
-    """Its path or URL when it was last opened for writing; NULL in a copy that has not been opened."""
+    """Path or URL when the database was last opened for writing; NULL in a copy that has not been opened."""

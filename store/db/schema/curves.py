@@ -10,14 +10,14 @@ from store.db.schema.base import Base
 
 
 class Step(Base):
-    """An update (SFT, GRPO) of a run; its time and token count are the other two x axes."""
+    """An update of a run's weights; its time and token count are the other two x axes."""
 
     __tablename__ = "step"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[Moment]
     tokens: Mapped[float | None]
-    """Tokens seen since the run began, as the trainer counts them."""
+    """Tokens since the run began, as counted by the trainer."""
     __table_args__ = {"sqlite_with_rowid": False}
 
 
@@ -28,7 +28,7 @@ class MetricName(Base):
 
 
 class Metric(Base):
-    """A number; NULL where the trainer reported none (never NaN or infinite)."""
+    """A metric's value at a step; NULL where the trainer reported none (never NaN or infinite)."""
 
     __tablename__ = "metric"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -39,7 +39,7 @@ class Metric(Base):
 
 
 class MetricRollup(Base):
-    """Lowest, highest and mean value of a metric over `width` steps from `start` on; see `store.rollups`."""
+    """Lowest, highest and mean value of a metric over `width` steps beginning with `start`; see `store.rollups`."""
 
     __tablename__ = "metric_rollup"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -47,7 +47,7 @@ class MetricRollup(Base):
     width: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
     start: Mapped[Natural] = mapped_column(primary_key=True, autoincrement=False)
     n: Mapped[Natural]
-    """Number of known values; ranges without any have no row."""
+    """Number of known values; ranges without values have no row."""
     low: Mapped[float]
     high: Mapped[float]
     mean: Mapped[float]
@@ -55,7 +55,7 @@ class MetricRollup(Base):
 
 
 class RolledUp(Base):
-    """The step before which a run's metrics are rolled up; a run without a row has no roll-ups."""
+    """The step up to which a run's metrics are rolled up (exclusive); a run without a row has no roll-ups."""
 
     __tablename__ = "rolled_up"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)

@@ -12,7 +12,7 @@ from store.db.schema.base import Base
 
 
 class Media(Base):
-    """An image file, stored once by the SHA-256 of its bytes."""
+    """An image file, stored once under the SHA-256 of its bytes."""
 
     __tablename__ = "media"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -33,16 +33,16 @@ class Example(Base):
     question: Mapped[str] = mapped_column(Text)
     answer: Mapped[int | None]
     gold: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
-    """The gold answer of a script's dataset, of any type; `answer` is NULL if it is not a count."""
+    """The gold answer of a script's dataset, of any type; `answer` is NULL unless it is a count."""
     prompt: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
-    """The full prompt, a text or messages; NULL if the question and the run's prompt say it all."""
+    """The full prompt (text or messages); NULL if it is the question in the run's own prompt."""
     columns: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     reference: Mapped[str | None] = mapped_column(Text)
     difficulty: Mapped[str | None] = mapped_column(String(50))
     meta: Mapped[dict[str, Any]]
     __table_args__ = (
         UniqueConstraint("dataset", "split", "key"),
-        # Histograms and filters of large sets read this index alone.
+        # Histograms and filters of large datasets read only this index.
         Index("ix_example_facets", "dataset", "split", "difficulty", "answer"),
     )
 
@@ -55,31 +55,31 @@ class ExampleImage(Base):
 
 
 class ImageHash(Base):
-    """Hashes that recognise an image in another dataset."""
+    """Hashes by which an image is recognised in other datasets."""
 
     __tablename__ = "image_hash"
     sha256: Mapped[str] = mapped_column(ForeignKey("media.sha256"), primary_key=True)
     phash: Mapped[int] = mapped_column(BigInteger)
-    """The 64 bits of the perceptual hash as a signed number."""
+    """The 64-bit perceptual hash as a signed number."""
     origin: Mapped[str | None] = mapped_column(String(50))
-    """Its number in a public collection, `coco:9` or `vg:107`; NULL if its file name does not say."""
+    """Its id in a public collection, `coco:9` or `vg:107`; NULL if its file name does not tell."""
 
 
 class DatasetIndex(Base):
-    """The index of one dataset split; indexing it again replaces the row."""
+    """The index of a dataset split; indexing the split again replaces the row."""
 
     __tablename__ = "dataset_index"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
-    """The name it was asked for by, for example `folder`."""
+    """The requested dataset name, for example `folder`."""
     path: Mapped[str] = mapped_column(String(1000))
-    """Its folder; empty for a dataset that is drawn or downloaded."""
+    """The dataset's folder; empty for drawn or downloaded datasets."""
     split: Mapped[str] = mapped_column(String(50))
     dataset: Mapped[str | None] = mapped_column(String(200))
-    """The dataset of its examples; NULL until it has been opened."""
+    """The dataset name of its examples; NULL until the dataset has been opened."""
     revision: Mapped[str | None] = mapped_column(String(200))
     limit: Mapped[Natural]
-    """Number of usable questions to index, counted from the first."""
+    """Maximum number of usable questions to index, from the first on."""
     state: Mapped[str] = mapped_column(String(16))
     """`starting`, `running`, `finished` or `failed`."""
     done: Mapped[Natural] = mapped_column(default=0)
@@ -91,7 +91,7 @@ class DatasetIndex(Base):
     pid_started: Mapped[float | None]
     started_at: Mapped[Moment]
     indexed_at: Mapped[Moment | None]
-    """When the figures below were found; NULL until an indexing has finished."""
+    """When the statistics below were computed; NULL until indexing has finished."""
     rows: Mapped[Natural | None]
     """Rows read, usable or not."""
     usable: Mapped[Natural | None]
@@ -100,7 +100,7 @@ class DatasetIndex(Base):
     complete: Mapped[bool | None]
     """Whether the split ended before the limit was reached."""
     skipped: Mapped[dict[str, Any]]
-    """Number of rows by reason."""
+    """Number of skipped rows by reason."""
     sizes: Mapped[dict[str, Any]]
     """`width` and `height` of the images in pixels: `min`, `median` and `max`."""
     __table_args__ = (UniqueConstraint("name", "path", "split"),)

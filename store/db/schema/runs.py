@@ -1,4 +1,4 @@
-"""Runs, their jobs, and what happened to them."""
+"""Runs, their jobs, events, checkpoints and experiments."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from store.db.states import JobState, Launcher
 
 
 class Run(Base):
-    """One question put to one model: a method, a base model, a dataset and a configuration."""
+    """One training or evaluation: a method, a base model, a dataset and a configuration."""
 
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(16), unique=True, info=NAMES_FILES)
-    """Public identity, in URLs, on the command line and in exports."""
+    """Public id, used in URLs, on the command line and in exports."""
     name: Mapped[str] = mapped_column(String(200), index=True)
     method: Mapped[str] = mapped_column(String(16))
-    """`grpo`, `sft`, `none` (evaluation only), or `unknown` of a run that was imported."""
+    """`grpo`, `sft`, `none` (evaluation only), a script's own method, or `unknown`."""
     style: Mapped[str] = mapped_column(String(16))
     grammar: Mapped[str] = mapped_column(String(16), server_default="ours")
-    """How completions are read: `ours` (tags, by `style`), `boxed`, or `none` (as they are)."""
+    """How completions are parsed: `ours` (tags, by `style`), `boxed`, or `none` (not at all)."""
     model: Mapped[str] = mapped_column(String(400))
     dataset: Mapped[str] = mapped_column(String(200))
     lora_rank: Mapped[Natural | None]
     quantization: Mapped[str | None] = mapped_column(String(16))
     seed: Mapped[Seed | None]
     config: Mapped[dict[str, Any]]
-    """The resolved RunConfig; for a foreign script, whatever its recorder could see."""
+    """The resolved RunConfig; for a script, the configuration that its recorder found."""
     reward_weights: Mapped[Numbers]
     """Weight of each reward component, in display order."""
     environment: Mapped[dict[str, Any]]
-    """Versions, git commit, host and device; filled in when the process starts."""
+    """Versions, git commit, host and device; set when the process starts."""
     prompt: Mapped[str | None] = mapped_column(Text)
-    """The fully rendered prompt of one training example."""
+    """The rendered prompt of one training example."""
     prompt_hash: Mapped[str | None] = mapped_column(String(32))
     sources: Mapped[dict[str, Any]]
-    """Source text and hash of rewards that came from a file."""
+    """Source code and hash of rewards from files."""
     output_dir: Mapped[str | None] = mapped_column(String(1000))
     step: Mapped[Natural] = mapped_column(default=0)
-    """Updates done so far."""
+    """Number of completed updates."""
     max_steps: Mapped[Natural | None]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
     note: Mapped[str | None] = mapped_column(Text)
@@ -57,7 +57,7 @@ class Tag(Base):
 
 
 class Job(Base):
-    """An OS process of a run. The run's status is the state of its latest training job, else latest evaluation."""
+    """An OS process of a run. A run's status is the state of its latest training job, or else latest evaluation."""
 
     __tablename__ = "job"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -69,38 +69,38 @@ class Job(Base):
     launcher: Mapped[str] = mapped_column(String(16), server_default=Launcher.LOCAL, info={"one_of": tuple(Launcher)})
     state: Mapped[str] = mapped_column(String(16), index=True, info={"one_of": tuple(JobState)})
     position: Mapped[float]
-    """Order in the queue; smaller is earlier."""
+    """Position in the queue; smaller is earlier."""
     created_at: Mapped[Moment]
     started_at: Mapped[Moment | None]
     ended_at: Mapped[Moment | None]
     host: Mapped[str | None] = mapped_column(String(200))
     device: Mapped[str | None] = mapped_column(String(32).with_variant(String(1000), "postgresql"))
-    """Its GPUs by index or uuid, comma-separated, or `cpu`; NULL if it took whatever was free."""
+    """Its GPUs by index or uuid, comma-separated, or `cpu`; NULL if none was assigned."""
     boot_id: Mapped[str | None] = mapped_column(String(64))
     pid: Mapped[Natural | None]
     pid_started: Mapped[float | None]
-    """Process start: clock ticks since boot on Linux, psutil's create time elsewhere."""
+    """Start of the process: clock ticks since boot on Linux, psutil's create time elsewhere."""
     heartbeat: Mapped[Natural] = mapped_column(default=0)
-    """A counter; observers time its changes with their own monotonic clock."""
+    """A counter whose changes observers time with their own monotonic clock."""
     activity: Mapped[str | None] = mapped_column(String(200))
     """What the process is doing, in words."""
     spoke_at: Mapped[Moment | None]
-    """When it last committed a step, an evaluation or an activity; when a script was last heard of."""
+    """When it last committed a step, an evaluation or an activity; for a script, when it last reported."""
     stop_requested: Mapped[Natural] = mapped_column(default=0)
-    """0 no, 1 finish the step and save, 2 terminate, 3 kill."""
+    """0: no, 1: finish the step and save, 2: terminate, 3: kill."""
     exit_code: Mapped[int | None]
     error_kind: Mapped[str | None] = mapped_column(String(32))
     error: Mapped[str | None] = mapped_column(Text)
-    """One sentence that says what happened and what to do."""
+    """What went wrong and what to do, in one sentence."""
     traceback: Mapped[str | None] = mapped_column(Text)
     log_path: Mapped[str | None] = mapped_column(String(1000))
     done: Mapped[Natural | None]
-    """Progress out of `total`, if the job can count it; otherwise NULL."""
+    """Progress out of `total`, or NULL if the job cannot count it."""
     total: Mapped[Natural | None]
 
 
 class Journal(Base):
-    """How much of a script's journal is in the database; it stays when its run is deleted, so that none comes back."""
+    """How much of a script's journal is stored. It stays when the run is deleted, so that the run does not return."""
 
     __tablename__ = "journal"
     uid: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -109,11 +109,11 @@ class Journal(Base):
     job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
     """The script's process."""
     next: Mapped[Natural]
-    """Number of the first record that is not here."""
+    """Number of the first record that is not stored yet."""
 
 
 class Worker(Base):
-    """The process that drains the queue of a host."""
+    """The process that runs a host's queued jobs."""
 
     __tablename__ = "worker"
     host: Mapped[str] = mapped_column(String(200), primary_key=True)
@@ -145,20 +145,20 @@ class Checkpoint(Base):
     """`last`, `best` or `final`; one row each."""
     path: Mapped[str] = mapped_column(String(1000))
     value: Mapped[float | None]
-    """The validation accuracy it was chosen by."""
+    """The validation accuracy by which it was chosen."""
     created_at: Mapped[Moment]
     __table_args__ = (UniqueConstraint("run_id", "kind"),)
 
 
 class Experiment(Base):
-    """Runs that were launched together to be compared."""
+    """Runs that were launched together for comparison."""
 
     __tablename__ = "experiment"
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(16), unique=True, info=NAMES_FILES)
     name: Mapped[str] = mapped_column(String(200))
     matrix: Mapped[dict[str, Any]]
-    """The factors of the experiment: arms, ranks, seeds, models, learning rates, and the benchmarks of all."""
+    """The factors of the experiment (arms, ranks, seeds, models, learning rates) and the benchmarks of all runs."""
     created_at: Mapped[Moment]
 
 
@@ -167,4 +167,4 @@ class ExperimentRun(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiment.id", ondelete="CASCADE"), primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True, index=True)
     arm: Mapped[str] = mapped_column(String(100))
-    """The arm of the experiment that the run belongs to."""
+    """The run's arm of the experiment."""

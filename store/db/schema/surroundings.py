@@ -1,4 +1,4 @@
-"""What surrounds the curves of runs: the code they ran, what their machines did, and views that users saved."""
+"""The code of runs, measurements of their machines, and views that users saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.db.schema.base import Base
 
 
 class Code(Base):
-    """The trainer's source when a job of the run started; one row for each start that found another one."""
+    """The trainer's source when a job of the run started; one row per start whose code had changed."""
 
     __tablename__ = "code"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -21,15 +21,15 @@ class Code(Base):
     revision: Mapped[str] = mapped_column(String(64))
     """The git commit."""
     changed: Mapped[list[Any]]
-    """Paths of changed and new files, as git names them."""
+    """Paths of changed and new files in git's spelling."""
     difference: Mapped[str] = mapped_column(Text)
-    """What was changed since the commit, as a unified diff without secrets."""
+    """Changes since the commit, as a unified diff without secrets."""
     is_cut: Mapped[bool]
-    """Whether the diff was too long to be kept whole."""
+    """Whether the diff was cut because it was too long."""
 
 
 class MachineSample(Base):
-    """A reading of the machine that a run's job is on; `what` is `cpu`, `memory`, `gpu0/power`, …"""
+    """A measurement of the machine on which a run's job is; `what` is `cpu`, `memory`, `gpu0/power`, …"""
 
     __tablename__ = "machine_sample"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -40,11 +40,11 @@ class MachineSample(Base):
 
 
 class SavedView(Base):
-    """The address of a page under a name, for all who use the database."""
+    """A page's address under a name, shared by all users of the database."""
 
     __tablename__ = "saved_view"
     page: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     address: Mapped[str] = mapped_column(Text)
-    """The part of the address behind the question mark."""
+    """The part of the address after the question mark."""
     created_at: Mapped[Moment]

@@ -1,4 +1,4 @@
-"""What models said: completions, evaluations with predictions, and what was noted about them."""
+"""Completions, evaluations with predictions, and users' tags and notes on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.db.schema.base import Base
 
 
 class _TraceColumns:
-    """A text and what `store.trace.parse` found in it; think and answer are character spans of the text."""
+    """A text and the results of `store.trace.parse`; think and answer are character spans of the text."""
 
     text: Mapped[str] = mapped_column(Text)
     think_start: Mapped[Natural | None]
@@ -23,14 +23,14 @@ class _TraceColumns:
     wellformed: Mapped[bool]
     correct: Mapped[bool | None]
     reasoning_steps: Mapped[Natural]
-    """Number of counted reasoning steps, not capped."""
+    """Number of counted reasoning steps, without a cap."""
     tokens: Mapped[Natural | None]
     """Generated tokens, including the end token."""
     truncated: Mapped[bool] = mapped_column(server_default=false())
     reward: Mapped[float | None]
     """Weighted sum."""
     rewards: Mapped[Numbers]
-    """Raw value of each reward component."""
+    """Unweighted value of each reward component."""
 
 
 class Completion(_TraceColumns, Base):
@@ -41,15 +41,15 @@ class Completion(_TraceColumns, Base):
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
     step: Mapped[Natural]
     generation: Mapped[Natural]
-    """Index of the generation it came from; several updates may share one."""
+    """Number of the generation from which it comes; several updates may share one."""
     group: Mapped[Natural | None]
-    """Number of the group within the step (in older databases within the generation); NULL if unknown."""
+    """Number of the group in the step (in older databases: in the generation); NULL if unknown."""
     index: Mapped[Natural]
-    """Number within the group."""
+    """Number in the group."""
     example_id: Mapped[int | None] = mapped_column(ForeignKey("example.id"))
     advantage: Mapped[float | None]
     __table_args__ = (
-        # The first columns find a group; filters with any order read this index alone, without the texts.
+        # The first columns find a group; filters with any order read only this index, without the texts.
         Index(
             "ix_completion_facets",
             *("run_id", "step", "group", "index", "reward", "tokens", "reasoning_steps", "answer"),
@@ -61,21 +61,21 @@ class Completion(_TraceColumns, Base):
 
 
 class CompletionTokens(Base):
-    """Per-token figures of policy and base for a completion; most completions have none.
+    """Per-token measurements of policy and base for a completion; most completions have none.
 
-    Each list has one entry a token, including the end token.
+    Each list has one entry per token, including the end token.
     """
 
     __tablename__ = "completion_tokens"
     completion_id: Mapped[int] = mapped_column(ForeignKey("completion.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[Natural]
-    """Updates behind the policy's weights."""
+    """Number of updates after which the policy was measured."""
     exact: Mapped[bool]
-    """Whether these are the sampled tokens and weights; if not, the text was tokenized again, under a checkpoint."""
+    """Whether these are the sampled tokens and weights; if not, the text was tokenized again for a checkpoint."""
     ends: Mapped[list[Any]]
-    """Character index in the text after each token."""
+    """Index of the character after each token in the text."""
     entropy: Mapped[list[Any]]
-    """Entropy in nats of the policy's distribution that each token was drawn from."""
+    """Entropy in nats of the policy's distribution from which each token was sampled."""
     logp: Mapped[list[Any]]
     """Log-probability of each token under the policy."""
     base_logp: Mapped[list[Any]]
@@ -83,7 +83,7 @@ class CompletionTokens(Base):
 
 
 class StepSummary(Base):
-    """The summed completions of one step (see `store.completions.summary`), so that long runs are read without texts.
+    """The summary of one step's completions (`store.completions.summary`), so that long runs are read without texts.
 
     Steps of older databases have none until a page asks for them.
     """
@@ -96,7 +96,7 @@ class StepSummary(Base):
 
 
 class Evaluation(Base):
-    """One benchmark run on one checkpoint under stated conditions."""
+    """One benchmark on one checkpoint under recorded conditions."""
 
     __tablename__ = "evaluation"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -107,9 +107,9 @@ class Evaluation(Base):
     kind: Mapped[str] = mapped_column(String(16))
     """`probe`, `val`, `test`; `baseline` (a test on partial input); `thinking` (a test with altered think bodies)."""
     step: Mapped[Natural]
-    """Updates behind the weights; 0 is the base."""
+    """Number of updates after which the weights were evaluated; 0 is the base."""
     conditions: Mapped[dict[str, Any]]
-    """Prompt hash, pixels, decoding, token limit, forced prefix: everything that must agree for a comparison."""
+    """Everything that must agree for a comparison: prompt hash, pixels, decoding, token limit, forced prefix."""
     conditions_hash: Mapped[str] = mapped_column(String(32))
     encoder: Mapped[str | None] = mapped_column(String(200))
     total: Mapped[Natural]
@@ -128,9 +128,9 @@ class Prediction(_TraceColumns, Base):
     example_id: Mapped[int] = mapped_column(ForeignKey("example.id"))
     sample: Mapped[Natural]
     similarity: Mapped[float | None]
-    """Cosine similarity of the think body and the reference, under the evaluation's encoder."""
+    """Cosine similarity of the think body and the reference, by the evaluation's encoder."""
     seconds: Mapped[float | None]
-    """Seconds: the batch's time divided by its size."""
+    """In seconds: the duration of the batch divided by its size."""
     __table_args__ = (
         UniqueConstraint("evaluation_id", "example_id", "sample"),
         Index("ix_prediction_example", "example_id"),
@@ -138,7 +138,7 @@ class Prediction(_TraceColumns, Base):
 
 
 class Encoder(Base):
-    """A sentence encoder at one version; another version is another row."""
+    """One version of a sentence encoder."""
 
     __tablename__ = "encoder"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -159,7 +159,7 @@ class Embedding(Base):
     text_hash: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
     """See `store.embeddings.text_hash`."""
     vector: Mapped[bytes]
-    """A unit vector, 16-bit floats, little-endian."""
+    """A unit vector of little-endian 16-bit floats."""
 
 
 class TraceTag(Base):

@@ -1,4 +1,4 @@
-"""The drawn counting worlds: coloured shapes on a canvas, a question, the true count, and reference reasoning.
+"""Generate drawn counting worlds: coloured shapes on a canvas, a question, the true count, and reference reasoning.
 
 `shapes-*` is a 3 x 3 grid, `board-*` a 4 x 4 grid with counts to 10. Both are deterministic from a seed.
 """
@@ -41,7 +41,7 @@ def world_of(dataset: str) -> tuple[World, str] | None:
 
 
 def key_of(scene: Scene, question: Question) -> str:
-    """Return the example's key: a hash of the picture and the question, whatever seed drew it."""
+    """Return the example's key: a hash of image and question, independent of the seed."""
     return hashlib.sha256(f"{scene!r}|{question.text}".encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What is asked about a drawn scene: by shape, colour, both or all; by row, column, negation, two kinds or relation."""
+"""Generate questions on scenes: by shape, colour, both or all; by row, column, negation, two kinds or relation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.datasets.shapes.world import COLORS, KINDS, Shape, World
 
 @dataclass(frozen=True)
 class Question:
-    """`noun` is the plural of what is counted; `matches` decides whether an object is counted."""
+    """`noun` is the plural of what is counted; `matches` tells whether an object is counted."""
 
     text: str
     noun: str
@@ -82,6 +82,6 @@ _SIDES: tuple[tuple[str, Callable[[Shape, Shape], bool]], ...] = (
 
 
 def is_well_posed(question: Question, shapes: Sequence[Shape]) -> bool:
-    """Return whether a relation refers to an object that is the only one of its colour and kind."""
+    """Return whether a relation refers to an object that is unique in colour and kind."""
     named = [o for o in shapes if question.noun.endswith(f"the {o.color} {o.kind}")]
     return len(named) <= 1

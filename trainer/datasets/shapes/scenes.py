@@ -1,4 +1,4 @@
-"""Draw lots: which objects stand where, and what is asked about them. Deterministic from a seed.
+"""Generate scenes at random, with the questions on them. Deterministic from a seed.
 
 `simple`: on the grid, questions by shape, colour, both or all; counts from 1 near uniform, few zeros.
 
@@ -99,12 +99,12 @@ _MAKERS = {"simple": _simple, "complex": _complex, "hard": _hard}
 def scenes(difficulty: str, split: str, seed: int, world: World) -> Iterator[tuple[Scene, Question, random.Random]]:
     """Yield an endless, deterministic stream of scenes of one split, with one question each.
 
-    The generator's own `random.Random` comes with every item, for the texts that go with it.
+    Every item comes with the generator's `random.Random`, for the texts that belong to it.
     """
     if difficulty not in _MAKERS:
-        raise ValueError(f"unknown difficulty {difficulty!r}: choose one of {', '.join(DIFFICULTIES)}")
+        raise ValueError(f"Unknown difficulty {difficulty!r}. Choose one of {', '.join(DIFFICULTIES)}.")
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise ValueError(f"Unknown split {split!r}. Choose one of {', '.join(SPLITS)}.")
     rng = random.Random(f"{world.name}/{difficulty}/{split}/{seed}")
     while True:
         scene, question = _MAKERS[difficulty](rng, world)

@@ -1,6 +1,6 @@
-"""What is drawn: two worlds of coloured shapes on a grid, their scenes and pictures.
+"""Define two worlds of coloured shapes on a grid, and draw their scenes.
 
-A scene's split is a hash of its canonical form (what stands where, without jitter and background), so no scene is in
+A scene's split is a hash of its canonical form (objects and places, without jitter and background), so no scene is in
 two splits.
 """
 
@@ -17,7 +17,7 @@ from trainer.datasets.images import encode_png
 KINDS = ("circle", "square", "triangle", "star")
 COLORS = {"red": (220, 50, 47), "green": (60, 160, 60), "blue": (50, 90, 220), "yellow": (235, 200, 40)}
 CELL = 32
-"""Edge of a grid cell in pixels; one image token of the embedded model covers one cell."""
+"""Edge of a grid cell in pixels; one image token of the embedded models covers one cell."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ BOARD = World(
     apart=15,
     zeros=0.02,
 )
-"""A 4 x 4 grid with counts to 10, where the steps reward ends: too many to count at a glance."""
+"""A 4 x 4 grid with counts up to 10, the cap of the steps reward; too many to count at a glance."""
 WORLDS = {world.name: world for world in (SHAPES, BOARD)}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A drawn object; `x`, `y` and `radius` in pixels, `row` and `col` of the grid cell that it is in."""
+    """A drawn object; `x`, `y` and `radius` are in pixels, `row` and `col` are those of its grid cell."""
 
     kind: str
     color: str
@@ -97,11 +97,11 @@ class Scene:
     objects: tuple[Shape, ...]
     background: tuple[int, int, int]
     free: bool = False
-    # Not in repr, of which the keys of examples are made: those of the first world must stay.
+    # Not in repr, from which the keys of examples are made: those of the first world must not change.
     world: World = field(default=SHAPES, repr=False)
 
     def canonical(self) -> str:
-        """Return what stands where: on the grid by cell; free-standing by a coarse 8-pixel raster."""
+        """Return objects and places: by cell on the grid, or by a coarse 8-pixel raster if free-standing."""
         if self.free:
             places = sorted((o.kind, o.color, o.x // 8, o.y // 8) for o in self.objects)
         else:
@@ -138,7 +138,7 @@ def _star(x: int, y: int, radius: int) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class DrawnPicture:
-    """A scene's picture, drawn each time it is needed."""
+    """A scene's image, drawn each time it is needed."""
 
     scene: Scene
 

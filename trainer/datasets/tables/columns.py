@@ -1,4 +1,4 @@
-"""Columns of a table of questions: the spellings of their names, and the error when one is missing."""
+"""Recognise the columns of a table of questions, and report missing ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from trainer.spec.errors import TrainerError
 
 NEEDED = (("question",), ("answer",), ("image", "images"))
-"""The accepted names of each column; at least one must be present."""
+"""The accepted names of each required column."""
 _SHOWN = 20
 
 
@@ -28,35 +28,35 @@ def named(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 @dataclass
 class Columns:
-    """The column names that occurred in any row; `where` and `advice` word the error."""
+    """The column names that occur in any row; `where` and `advice` are used in the error message."""
 
     where: str
     advice: str
     found: dict[str, str] = field(default_factory=dict)
-    """Original spellings by plain name."""
+    """Original names by plain name."""
 
     def add(self, names: Iterable[object]) -> None:
         for given in names:
             self.found.setdefault(name(given), str(given).strip())
 
     def check(self, needed: Iterable[tuple[str, ...]] = NEEDED) -> None:
-        """Raise TrainerError if a needed column occurred in no row."""
+        """Raise TrainerError if a required column is in no row."""
         if all(any(wanted in self.found for wanted in names) for names in needed):
             return
         raise TrainerError(
             "data",
-            f"{self.where}: columns found: {listed(self.found.values())}; needed: "
+            f"{self.where}: found columns {listed(self.found.values())}; required are "
             f"{', '.join(names[0] for names in needed)}. {self.advice}",
         )
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return column names for a sentence: few and short."""
+    """List column names in a sentence, at most a few and shortened."""
     shown = [printable(name, 60) or "(blank)" for name in names]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return (", ".join(shown[:_SHOWN]) or "none") + more
 
 
 def printable(text: str, most: int) -> str:
-    """Return the first characters of a foreign text, without control characters that a terminal would obey."""
+    """Return the first characters of an untrusted text, without control characters for a terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:most])

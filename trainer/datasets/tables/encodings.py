@@ -23,11 +23,11 @@ _LATIN = ("cp1252", "cp1250")
 _OTHERS = ["cp1251", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "cp949", "big5hkscs"]
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
 _IN_WORD = re.compile(r"(?<=[^\W\d_])(?:[^\w\s\x00-\x7f\u2010-\u2026]|[\u00b2\u00b3\u00b9])(?=[^\W\d_])")
-"""A symbol between letters: what Polish or Czech looks like when read as Western European."""
+"""A symbol between letters, as in Polish or Czech text that is read as Western European."""
 
 
 class Encoding(NamedTuple):
-    """`note` is a sentence that says what was guessed."""
+    """`note` is a sentence about a guess."""
 
     codec: str
     note: str = ""
@@ -52,7 +52,9 @@ def _of(path: Path, size: int, changed: int) -> Encoding:
         if head.startswith(mark):
             if _is_decoded_by(path, codec):
                 return Encoding(codec)
-            raise TrainerError("data", f"{path} is damaged: it begins as {codec.upper()} and is not. Fetch it again.")
+            raise TrainerError(
+                "data", f"{path} is damaged: it begins as {codec.upper()} but is not valid. Download it again."
+            )
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) > len(head) // 8:
         codec = "utf-16-le" if odd > even else "utf-16-be"
@@ -63,9 +65,9 @@ def _of(path: Path, size: int, changed: int) -> Encoding:
         return Encoding("utf-8")
     page = _code_page(_sample(path))
     if page is None or not _is_decoded_by(path, page):
-        raise TrainerError("data", f"{path} is in no encoding that can be told: save it as UTF-8.")
+        raise TrainerError("data", f"The encoding of {path} cannot be detected. Save it as UTF-8.")
     windows = page.replace("cp", "Windows-") if page.startswith("cp125") else page
-    return Encoding(page, f"{path.name} is not UTF-8 and was read as {windows}: save it as UTF-8 if letters are wrong.")
+    return Encoding(page, f"{path.name} is not UTF-8 and was read as {windows}. Save it as UTF-8 if letters are wrong.")
 
 
 def _is_decoded_by(path: Path, codec: str) -> bool:
@@ -81,7 +83,7 @@ def _is_decoded_by(path: Path, codec: str) -> bool:
 
 
 def _sample(path: Path) -> bytes:
-    """Return lines with non-ASCII characters, as many as a guess needs."""
+    """Return enough lines with non-ASCII characters for a guess."""
     found = b""
     with path.open("rb") as file:
         while len(found) < 65536 and (line := file.readline(CHUNK)):
@@ -91,10 +93,10 @@ def _sample(path: Path) -> bytes:
 
 
 def _code_page(sample: bytes) -> str | None:
-    """Guess a code page: words that mix in ASCII letters are Western or Central European, others another script."""
+    """Guess a code page. Words with ASCII letters are Western or Central European; others are in another script."""
     words = b"".join(word for word in _WORD.findall(sample) if not word.isascii())
     if sum(letter >= 0x80 for letter in words) > 0.75 * len(words):
-        # The library is good at telling scripts apart, and bad at languages of one script.
+        # The library distinguishes scripts well, but languages of the same script badly.
         from charset_normalizer import from_bytes
 
         if best := from_bytes(sample, cp_isolation=_OTHERS).best():

@@ -1,6 +1,6 @@
 """Read tables of questions: CSV in any dialect, JSON lines, or a JSON list.
 
-Rows are read from the file each time, so that no table is held in memory.
+Rows are read from the file each time, so that no table is kept in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ csv.field_size_limit(MOST_CELL)
 
 
 class Record(NamedTuple):
-    """A row by plain column names, or the reason why it is invalid; a blank line has neither."""
+    """A row by plain column names, or the reason why it is invalid. A blank line has neither."""
 
     row: dict[str, Any] | None
     fault: str = ""
@@ -58,7 +58,7 @@ class Table:
     def _start(self) -> tuple[str, list[str]]:
         """Return the first non-space character, and the first lines."""
         with self._opened("\n") as file:
-            # A whole list may be on one line.
+            # A whole list may be in one line.
             text = file.read(encodings.CHUNK)
         lines = [line for line in text.split("\n", _LOOKED_AT)[:_LOOKED_AT] if line.strip()]
         return text.replace("\ufeff", "").lstrip()[:1] or " ", lines
@@ -76,7 +76,7 @@ class Table:
     def _json(self) -> Iterator[Record]:
         start, lines = self._start
         if start != "[" and len(lines) > 1 and any(isinstance(_json(line), dict) for line in lines):
-            # Only \n ends a line: texts may hold rarer line breaks.
+            # Only \n ends a line, because texts may have other line breaks.
             with self._opened("\n") as file:
                 yield from (_record(_json(line)) for line in file)
             return
@@ -111,10 +111,10 @@ class Table:
                         yield Record(None if is_blank else dict.fromkeys(names) | dict(zip(names, row, strict=False)))
             except csv.Error as error:
                 fault = _fault(error, before + 1, lines)
-                raise TrainerError("data", f"{self.path} is not valid CSV ({fault}). Correct it.") from None
+                raise TrainerError("data", f"{self.path} is not valid CSV ({fault}). Fix the file.") from None
 
     def _header(self, lines: _Lines) -> tuple[dict[str, Any], list[str]]:
-        """Return how the file separates cells, and the cells of its first line, which is consumed."""
+        """Return the file's CSV dialect and the cells of its first line, which is consumed."""
         own: str | None = None
         for text in lines:
             if text.strip("\ufeff\r\n").lower().startswith("sep=") and len(text.strip("\ufeff\r\n")) == 5:
@@ -131,14 +131,14 @@ class Table:
         names = [columns.name(name) for name in given]
         twice = [name for name in dict.fromkeys(names) if name in KNOWN and names.count(name) > 1]
         if twice:
-            raise TrainerError("data", f"{self.path} has the column {twice[0]} twice. Name one of them otherwise.")
+            raise TrainerError("data", f"{self.path} has the column {twice[0]} twice. Rename one of them.")
         found = Columns(str(self.path), "Name the columns in the first line.")
         found.add(given)
         found.check()
 
 
 class _Lines:
-    """Iterates over the lines of a file; tells whether the last one has been read."""
+    """Iterates over the lines of a file and knows whether the last has been read."""
 
     def __init__(self, file: IO[str]) -> None:
         self.file = file
@@ -158,7 +158,7 @@ class _Lines:
 
 
 class _Values:
-    """Iterates over the values of a JSON list, or of concatenated JSON texts, with few in memory at once."""
+    """Iterates over the values of a JSON list or of concatenated JSON texts, with few in memory at a time."""
 
     def __init__(self, file: IO[str], path: Path) -> None:
         self.file, self.path = file, path
@@ -187,18 +187,18 @@ class _Values:
                 self.ended = True
                 if fault is None:
                     raise StopIteration
-                raise TrainerError("data", f"{self.path} is not valid JSON ({fault}). Correct it.")
+                raise TrainerError("data", f"{self.path} is not valid JSON ({fault}). Fix the file.")
             self.text, self.place = self.text[self.place :] + more, 0
-            # A long value is not parsed again each time a part of it arrives.
+            # Do not parse a long value again after every part of it.
             wanted *= 2
 
 
 def _fault(error: csv.Error, begun: int, lines: _Lines) -> str:
-    """Return what is wrong in the row that begins in line `begun`."""
+    """Return what is wrong in the row that begins at line `begun`."""
     if lines.ended:
-        return f"the quote that is opened in line {begun} is not closed"
+        return f"the quote opened in line {begun} is not closed"
     if "expected after" in str(error):
-        return f"line {lines.number}: a cell that holds a quote must be quoted, and the quote in it be written twice"
+        return f"line {lines.number}: a cell that contains a quote must be quoted, with the inner quote doubled"
     return str(error)
 
 
@@ -206,7 +206,7 @@ def _split(text: str, delimiter: str) -> tuple[dict[str, Any], list[str]]:
     plain = next(csv.reader([text], delimiter=delimiter), [])
     dialect: dict[str, Any] = {"delimiter": delimiter}
     dialect["skipinitialspace"] = any(name.startswith(" ") for name in plain[1:])
-    # Otherwise the module would drop quotes, and merge rows, without a word; blanks after a quote must not be refused.
+    # Otherwise the csv module silently drops quotes and merges rows. Blanks after a quote must be accepted.
     dialect["strict"] = not any(name.endswith(" ") for name in plain[:-1])
     return dialect, next(csv.reader([text], **dialect | {"strict": False}), [])
 

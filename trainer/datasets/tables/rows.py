@@ -1,6 +1,6 @@
-"""Iterate over rows that a user's function returns: lists, 🤗 Datasets, data frames of pandas or polars, Arrow tables.
+"""Iterate over rows from a user's function: lists, 🤗 Datasets, pandas or polars data frames, Arrow tables.
 
-None of these libraries is imported here; each is recognised by its methods.
+None of these libraries is imported here; objects are recognised by their methods.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ SPLIT_NAMES = ("train", "val", "validation", "test")
 
 
 class Row(NamedTuple):
-    """`again` loads the row anew, if it need not be kept in memory."""
+    """A row; `again` loads it again, if it need not be kept in memory."""
 
     given: Any
     again: Callable[[], Any] | None = None
 
 
 def rows(given: Any, split: str) -> Iterator[Row]:
-    """Yield the rows of a split, in order. Raises TypeError for what holds no rows."""
+    """Yield the rows of a split in order. Raises TypeError if `given` has no rows."""
     if given is None:
         return
     if isinstance(given, Mapping):
@@ -35,13 +35,13 @@ def rows(given: Any, split: str) -> Iterator[Row]:
     elif hasattr(given, "to_batches"):
         yield from (Row(row) for batch in given.to_batches() for row in batch.to_pylist())
     elif isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
-        raise TypeError(f"it gave {type(given).__name__}, not rows")
+        raise TypeError(f"it returned {type(given).__name__}, not rows")
     else:
         yield from map(Row, given)
 
 
 def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
-    """Return the rows of columns of equal length, or of pandas' JSON; None for anything else."""
+    """Return the rows of columns of equal length or of pandas' JSON; None for anything else."""
     cells = {
         name: list(column.values() if isinstance(column, Mapping) else column)
         for name, column in columns.items()
@@ -53,17 +53,17 @@ def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
 
 
 def _of_mapping(given: Mapping[Any, Any], split: str) -> Iterator[Row]:
-    """Yield the rows of a mapping, by split like a `DatasetDict`, or by column."""
+    """Yield the rows of a mapping by split, like a `DatasetDict`, or by column."""
     if given.keys() & set(SPLIT_NAMES):
         yield from rows(given.get(split, given.get("validation") if split == "val" else None), split)
     elif (found := by_columns(given)) is not None:
         yield from map(Row, found)
     else:
-        raise TypeError("it gave a dict that holds neither splits nor columns of one length")
+        raise TypeError("it returned a dict that has neither splits nor columns of equal length")
 
 
 def _of_dataset(given: Any) -> Iterator[Row]:
-    """Yield the rows without decoding pictures; each row is loaded again when its pictures are needed."""
+    """Yield the rows without decoding images; each row is loaded again when its images are needed."""
     if given.format["type"] != "custom":
         given = given.with_format(None)
         for name, feature in (given.features or {}).items():
@@ -77,14 +77,14 @@ def _of_dataset(given: Any) -> Iterator[Row]:
 
 
 def _with_names(row: Any, named: Mapping[str, Any]) -> Any:
-    """Return a row with the names of its classes: a `ClassLabel` is stored by number, and the class 0 may be `3`."""
+    """Return a row with class names: a `ClassLabel` is stored as a number, and class 0 may be named `3`."""
     numbers = {name: row[name] for name in named if isinstance(row.get(name), int)}
-    # The library writes -1 where a class is unknown.
+    # The library writes -1 for an unknown class.
     return {**row, **{name: named[name].int2str(n) if n >= 0 else None for name, n in numbers.items()}}
 
 
 def _undecoded(feature: Any) -> Any:
-    """Return an `Image` feature, or a list of them, that yields bytes and path."""
+    """Return an `Image` feature, or a list of them, that gives bytes and path."""
     if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
         return type(feature)(decode=False)
     if isinstance(feature, list) and feature and _undecoded(feature[0]) is not feature[0]:
