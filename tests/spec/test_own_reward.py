@@ -136,6 +136,11 @@ def test_what_counts_as_a_list_of_numbers(tmp_path: Path, returned: Any, expecte
         ("import asyncio; raise asyncio.CancelledError", r"failed \(CancelledError, at line 2 of .*mine\.py\)"),
         ("raise SystemExit(3)", r"failed \(SystemExit: 3, at line 2 of .*mine\.py\)"),
         ("import json\n    json.loads('')", r"failed \(JSONDecodeError: .*, at line 3 of .*mine\.py\)"),
+        (
+            "[].strip()",
+            r"no attribute 'strip', at line 2 of .*\)\. A completion is a list of messages here: its text is",
+        ),
+        ("import re\n    re.search('a', [])", r"\)\. A completion is a list of messages here: its text is"),
     ],
 )
 @pytest.mark.parametrize("beginning", ["def", "async def"])

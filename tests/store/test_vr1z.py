@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import dataclasses
 import io
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -267,6 +269,39 @@ def test_pictures_are_read_however_a_script_holds_them(tmp_path: Path) -> None:
         assert vr1z.asked({"prompt": "Q?", "images": given}).images == (data,) * n
     with (tmp_path / "a b.png").open("rb") as file:
         assert vr1z.asked({"image": file}).images == vr1z.asked({"image": file}).images == (data,)
+
+
+def test_the_recorder_is_written_for_python_3_9() -> None:
+    ast.parse(Path(vr1z.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_a_cell_that_is_run_again_ends_the_run_before(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", sys)
+    runs = [vr1z.start("notebook", folder=tmp_path, url=NOBODY) for _ in range(2)]
+    for run in runs:
+        run.close()
+    folders.sync(store, [tmp_path])
+    assert sorted(str(row.status) for row in list_runs(store)) == ["finished", "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "name"), [("0", "2", "mine"), ("1", "2", "mine (rank 1)"), ("1", "1", "mine")]
+)
+def test_each_process_has_a_name_of_its_own(
+    rank: str, world: str, name: str, record: Callable[..., RunDetail], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert record(loss).name == name
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question"), [([1, 2, 3], "[1, 2, 3]"), (np.array([7]), "[7]"), ([{"role": "user", "content": []}], "")]
+)
+def test_a_prompt_without_words_is_shown_as_it_is(prompt: Any, question: str) -> None:
+    assert vr1z.asked({"prompt": prompt}).question == question
 
 
 def test_rewards_may_come_by_completion_or_as_text(store: Store, record: Callable[..., RunDetail]) -> None:

@@ -143,7 +143,13 @@ def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None =
     kept = plain(prompt)
     content = [kept, gold, columns, [hashlib.sha256(data).hexdigest() for data in images]]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-    return Asked(key, question(kept), kept, gold, columns, images, unread)
+    return Asked(key, question(kept) or _shortened(kept), kept, gold, columns, images, unread)
+
+
+def _shortened(prompt: Any) -> str:
+    """Return a prompt that has no words, such as one of token ids, as JSON."""
+    has_words = any(isinstance(turn, dict) for turn in _items(prompt))
+    return "" if prompt is None or has_words else json.dumps(prompt)[:LONGEST_NAME]
 
 
 def gold_name(row: Mapping[str, Any]) -> str | None:
@@ -1984,12 +1990,18 @@ def start(
 ) -> Run:
     """Start recording a run of your own training loop, named `name`.
 
+    With several processes, as `torchrun` starts them, each one that calls this has its own run; from the second one on,
+    the rank is part of the name.
+
     `grammar` says how completions are parsed: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by
     default it is detected from the prompts. `method` is a short word (`grpo`, `rloo`, `ppo`); by default it is the
     `algorithm` in `config`, or becomes `rl` with the first group that has rewards. `weights` are the weights of the
     rewards, 1 by default. The journal is written to `folder`.
     """
-    run = Run(
+    name = _of_rank(name)
+    if "IPython" in sys.modules and (earlier := _STARTED.get(str(name))) is not None:
+        earlier.end("stopped", "The cell of the notebook was run again.")
+    run = _STARTED[str(name)] = Run(
         name,
         folder=Path(folder).absolute(),
         dashboard=Dashboard(url),
@@ -2004,6 +2016,17 @@ def start(
     run.begin()
     run.greet()
     return run
+
+
+_STARTED: dict[str, Run] = {}
+"""The latest run of each name that this process started."""
+
+
+def _of_rank(name: Any) -> Any:
+    """Return a run's name with the rank of this process, unless it is the first one: each process records its own."""
+    rank = os.environ.get("RANK", "0").strip()
+    is_other = rank.isdigit() and int(rank) > 0 and os.environ.get("WORLD_SIZE", "1").strip() not in ("", "1")
+    return f"{name} (rank {int(rank)})" if is_other else name
 
 
 # ---- Trainers -------------------------------------------------------------------------------------------------------

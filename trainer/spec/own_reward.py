@@ -59,6 +59,11 @@ def finished(returned: Any) -> list[float | None]:
     return values
 
 
+MESSAGES = "A completion is a list of messages here: its text is completion[0]['content']."
+_TAKEN_FOR_TEXT = ("'list' object has no attribute", "expected string or bytes-like object, got 'list'")
+"""What Python says to a function that takes messages for texts."""
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
@@ -82,7 +87,8 @@ class _OwnReward:
             raise
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             fault = self.found.folder.fault(error)
-            raise TrainerError("reward", f"{self._name} failed ({fault}). Fix the function.") from error
+            advice = MESSAGES if any(words in fault for words in _TAKEN_FOR_TEXT) else "Fix the function."
+            raise TrainerError("reward", f"{self._name} failed ({fault}). {advice}") from error
 
     def accepted(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of TRL's that the function takes. Raises TrainerError if it requires others."""
