@@ -15,6 +15,7 @@ from store.completions.rows import list_groups
 from store.db.engine import Store
 from store.runs import get_run, list_runs
 from tests.scripts_elsewhere import NOBODY, picture
+from tests.store.test_vr1z import loss, lost, said
 from trainer.record import vr1z
 from trainer.record.direct import Database
 
