@@ -14,7 +14,7 @@ def shown(text: Any) -> str:
     known = str(text)
     if known.isascii() and known.isprintable():
         return known
-    return "".join(each if each.isprintable() or each == "\n" else _instead(each) for each in known)
+    return "".join(each if each.isprintable() or each == "\n" else _replacement(each) for each in known)
 
 
 def cell(text: Any, most: int = LONGEST) -> str:
@@ -29,5 +29,5 @@ def unformulaic(text: str) -> str:
     return f"'{line}" if _FORMULA.match(line) else line
 
 
-def _instead(character: str) -> str:
+def _replacement(character: str) -> str:
     return " " if character.isspace() else "\ufffd"

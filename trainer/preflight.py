@@ -69,7 +69,7 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
             if step is _data_and_prompt and not has_model:
                 # Asking an unreachable hub again takes half a minute; the data can be tried without it.
                 _examples(config, 1)
-                raise TrainerError("model", "No prompt was prepared, since the model cannot be loaded.")
+                raise TrainerError("model", "No prompt was prepared, because the model cannot be loaded.")
             check, found = step(config, report)
         except (TrainerError, ConfigError) as error:
             if step is _chat_template and isinstance(error, TrainerError) and error.kind == "model":

@@ -55,7 +55,7 @@ class Response:
     ("error", "words"),
     [
         (errors.GatedRepoError, "must be requested.*hf auth login"),
-        (errors.RevisionNotFoundError, "no revision 'v1'.*Correct data.revision"),
+        (errors.RevisionNotFoundError, "Revision 'v1' of .* does not exist. Correct data.revision"),
         (errors.RepositoryNotFoundError, "no longer has .*: set data.path"),
         (errors.HfHubHTTPError, r"failed \(server says no\)\. Try again"),
     ],

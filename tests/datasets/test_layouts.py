@@ -289,7 +289,7 @@ def test_a_csv_folder(tmp_path: Path) -> None:
     put(tmp_path / "a.png", encoded(picture(0)))
     put(tmp_path / "b.png", encoded(picture(0)))
     text = '\ufeffkey,question,answer,image,split,difficulty\r\nk1,"How many,\r\nsay?",one,a.png,,hard\r\n'
-    text += "k2,How many?,2,a.png,test,\r\n" * 2 + "k3,How many?,2,a.png,dev,\r\n,Q?,2,b.png,train,\r\n"
+    text += "k2,How many?,2,a.png,test,\r\n" * 2 + "k3,How many?,2,a.png,extra,\r\n,Q?,2,b.png,train,\r\n"
     put(tmp_path / "examples.csv", text)
     config = DataConfig(dataset="folder", path=str(tmp_path))
     first, last = examples(config, "train")

@@ -188,8 +188,8 @@ def test_errors_without_advice_keep_the_drivers_words() -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("sqlite://", "in memory"),
-        ("sqlite:///:memory:", "in memory"),
+        ("sqlite://", "in-memory"),
+        ("sqlite:///:memory:", "in-memory"),
         ("what://ever", "not supported"),
         ("mysql://host/db", "not supported"),
         ("postgresql://127.0.0.1:1/none", "does not answer. Start the server"),

@@ -212,7 +212,7 @@ def test_a_refused_account_is_told_to_look_at_its_keys(tmp_path: Path) -> None:
     ("url", "says"),
     [
         ("s4://bucket/images", "not supported for images. Use a folder, or a URL such as s3://"),
-        ("dropbox://folder", "no driver for dropbox://"),
+        ("dropbox://folder", "No driver for dropbox://"),
         ("memory://", "names no bucket or folder"),
         ("s3://me:sesame@bucket/images", "password or a query"),
         ("s3://me:ses/ame@bucket", "password or a query"),

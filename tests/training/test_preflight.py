@@ -74,7 +74,7 @@ def test_a_model_that_cannot_be_loaded_is_named_once(tmp_path: Path) -> None:
     checks = preflight(chosen(model__id=str(tmp_path / "nothing")), tmp_path)["checks"]
     failed = {check["name"]: check["sentence"] for check in checks if check["level"] == "fail"}
     assert [*failed] == ["model", "data and prompt", "sharing", "memory"]
-    assert failed["data and prompt"] == "No prompt was prepared, since the model cannot be loaded."
+    assert failed["data and prompt"] == "No prompt was prepared, because the model cannot be loaded."
     assert sum("nothing'" in sentence for sentence in failed.values()) == 1
 
 

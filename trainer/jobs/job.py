@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
     error: str | None = None
     traceback: str | None = None
     is_told: bool = False
-    """Whether `error` is a sentence of ours, beside which the traceback would only frighten in a terminal."""
+    """Whether `error` is our own explanation, so that a terminal need not show the traceback."""
 
 
 def execute(

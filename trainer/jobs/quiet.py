@@ -1,4 +1,4 @@
-"""Keep advice for the makers of libraries out of terminals and logs."""
+"""Silence warnings that are meant for developers of libraries."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import warnings
 
 from trainer.patches import quantized
 
-# TRL and PEFT still use names that transformers 5.23 is about to rename.
+# TRL and PEFT still use names that transformers 5.23 deprecates.
 RENAMED = r"`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated"
 
 
 def keep_quiet() -> None:
-    """Silence warnings that a user can do nothing about, in this process."""
+    """Silence warnings in this process about which users can do nothing."""
     warnings.filterwarnings("ignore", RENAMED, FutureWarning)
     quantized.without_kernel_advice()

@@ -62,7 +62,7 @@ def run(store: Store, job_uid: str, count: int) -> None:
             code = process.wait()
         finally:
             _end(process)
-        _hand_on(Path(folder), code, count)
+        _raise_outcome(Path(folder), code, count)
 
 
 def work(act: Callable[[], None]) -> int:
@@ -85,7 +85,7 @@ def _say(**outcome: Any) -> int:
     return 1
 
 
-def _hand_on(folder: Path, code: int, count: int) -> None:
+def _raise_outcome(folder: Path, code: int, count: int) -> None:
     said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     # One failure causes others; the first tells the reason.
     own = sorted((outcome for outcome in said if not outcome.get("for_a_peer")), key=lambda outcome: outcome["at"])

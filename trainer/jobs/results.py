@@ -1,4 +1,4 @@
-"""Say in a terminal what a job's evaluations found."""
+"""Describe the results of a job's evaluations for a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from store.db.rows import EvaluationRow
 from store.evaluations.records import list_evaluations
 
 KINDS = ("test", "baseline", "thinking")
-"""Evaluations that somebody asked for; those during training are on the progress line."""
+"""Kinds of evaluations that users request; those during training are on the progress line."""
 
 
 def told(store: Store, run_id: int, since: float) -> list[str]:
-    """Return a sentence for each evaluation of a run that ended after `since`, in seconds since the epoch."""
+    """Return one line per evaluation of a run that ended after `since`, in seconds since the epoch."""
     return [
         _sentence(each)
         for each in list_evaluations(store, run_id)
@@ -28,7 +28,7 @@ def _sentence(evaluation: EvaluationRow) -> str:
         return f"{place}: {_with_interval(figures, 'changed')} of {n} answers change"
     found = [f"exact match {_with_interval(figures, 'exact_match')} of {n}"] if "exact_match" in figures else []
     found += [f"well-formed {figures['wellformed']:.3f}"] if "wellformed" in figures else []
-    return f"{place}: {', '.join(found) or 'no figures'}"
+    return f"{place}: {', '.join(found) or 'no results'}"
 
 
 def _with_interval(figures: dict[str, float], name: str) -> str:

@@ -63,7 +63,7 @@ class VisionCache:
     def __call__(self, *positional: Any, **named: Any) -> Any:
         """Return an Encoded, or the model's own output if its tower is being trained."""
         arguments = dict(zip(self.parameters, positional, strict=False)) | named
-        pictures = None if self._in_training() or _asks_for_more(arguments) else _pictures(arguments)
+        pictures = None if self._in_training() or _needs_more_outputs(arguments) else _pictures(arguments)
         if not pictures:
             return self._encode(**arguments)
         keys = [_key(picture) for picture in pictures]
@@ -118,7 +118,7 @@ def language_model(backbone: Any) -> Any:
     return getattr(backbone, "language_model", None) or backbone.text_model
 
 
-def _asks_for_more(arguments: Arguments) -> bool:
+def _needs_more_outputs(arguments: Arguments) -> bool:
     """Return whether outputs are requested that an Encoded lacks: hidden states, attentions, a tuple."""
     return arguments.get("return_dict") is False or any(
         name.startswith("output_") and value for name, value in arguments.items()

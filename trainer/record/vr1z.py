@@ -436,7 +436,7 @@ def is_absent(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (number is not None and number != number)
 
 
-def told_number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """Return a script's value as a number. Text is parsed; True is 1 and False is 0."""
     value = _item(value)
     if isinstance(value, str) and len(value) <= LONGEST_NAME:
@@ -447,10 +447,10 @@ def told_number(value: Any) -> float | None:
 
 def _reward(value: Any) -> float | None:
     """Return a reward as a number that a journal can hold."""
-    return _finite(told_number(value))
+    return _finite(parse_number(value))
 
 
-def _is_told(value: Any, number: float | None) -> bool:
+def _is_number_or_missing(value: Any, number: float | None) -> bool:
     """Return whether a metric is a number or is explicitly missing."""
     return number is not None or is_absent(value)
 
@@ -1343,7 +1343,7 @@ def model_name(model: Any) -> str:
     return str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
 
 
-def sums_up(logs: Mapping[str, Any]) -> bool:
+def is_summary(logs: Mapping[str, Any]) -> bool:
     """Return whether a log entry is the last of a training, which holds the summary beside the remaining metrics."""
     return "train_loss" in logs and "train_runtime" in logs
 
@@ -1358,7 +1358,7 @@ def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
 
     With several evaluation sets, TRL logs its own metrics as `eval_…` for each; here they get the set's prefix.
     """
-    left_out = (*_EVERY_ENTRY, *SUMMARY) if sums_up(logs) else _EVERY_ENTRY
+    left_out = (*_EVERY_ENTRY, *SUMMARY) if is_summary(logs) else _EVERY_ENTRY
     prefix = evaluation_of(logs) or "eval"
     found: dict[str, float | None] = {}
     for name, value in flattened(logs):
@@ -1373,7 +1373,7 @@ def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: value for name, value in flattened(logs) if name in SUMMARY}
 
 
-def left_over(trainer: Any) -> dict[str, float | None]:
+def unlogged_means(trainer: Any) -> dict[str, float | None]:
     """Return the means of metrics that TRL has gathered but never logs if training ends with an evaluation."""
     gathered = getattr(trainer, "_metrics", None)
     values = gathered.get("train", {}) if isinstance(gathered, Mapping) else {}
@@ -1663,9 +1663,11 @@ class Run(Guarded):
         def take() -> None:
             if not isinstance(values, Mapping):
                 raise ValueError("metrics must be a dict, such as {'loss': 0.5}")
-            read = [(name, value, told_number(value)) for name, value in named_values(values)]
-            self.record(_step(step, {name: number for name, value, number in read if _is_told(value, number)}))
-            if none := [name for name, value, number in read if not _is_told(value, number)]:
+            read = [(name, value, parse_number(value)) for name, value in named_values(values)]
+            self.record(
+                _step(step, {name: number for name, value, number in read if _is_number_or_missing(value, number)})
+            )
+            if none := [name for name, value, number in read if not _is_number_or_missing(value, number)]:
                 self.mention(f"These metrics are left out because they are not numbers: {', '.join(none[:10])[:500]}.")
 
         self.guarded(take)
@@ -1882,8 +1884,8 @@ class Run(Guarded):
     def _scores(self, name: object, given: Any, texts: Sequence[str]) -> list[float | None]:
         """Return the value of a reward for each completion."""
         values = self._each(name, given, texts)
-        numbers = [told_number(value) for value in values]
-        if none := [value for value, number in zip(values, numbers) if not _is_told(value, number)]:
+        numbers = [parse_number(value) for value in values]
+        if none := [value for value, number in zip(values, numbers) if not _is_number_or_missing(value, number)]:
             self.mention(f"{name} of a completion is left out because it is not a number but {type(none[0]).__name__}.")
         return [*map(_finite, numbers)]
 
@@ -2058,13 +2060,13 @@ def _record(trainer: Any, name: str, grammar: str | None, dashboard: Any) -> Tra
     samples = generates(trainer)
     if not trainer.is_world_process_zero():
         if samples:
-            GenerationCapture(trainer, None, _asked, opening, evaluations=True)
+            GenerationCapture(trainer, None, _read_question, opening, evaluations=True)
         trainer.add_callback(type("Agreeing", (_Agreeing, TrainerCallback), {})())
         return None
     kind = type("Recorder", (Trainer, TrainerCallback), {})
     recorder: Trainer = kind(trainer, name, grammar, dashboard)
     if samples:
-        GenerationCapture(trainer, recorder.keep, _asked, opening, evaluations=True)
+        GenerationCapture(trainer, recorder.keep, _read_question, opening, evaluations=True)
     trainer.add_callback(recorder)
     return recorder
 
@@ -2074,7 +2076,7 @@ class Trainer(Gatherer):
 
     def __init__(self, trainer: Any, name: str, grammar: str | None, dashboard: Any) -> None:
         self._samples = generates(trainer)
-        super().__init__(frozenset(_or(set[str](), shared_names, trainer)) if self._samples else frozenset())
+        super().__init__(frozenset(_or_default(set[str](), shared_names, trainer)) if self._samples else frozenset())
         self._trainer, self._name, self._grammar, self._dashboard = trainer, name, grammar, dashboard
         self._agrees = getattr(trainer.args, "world_size", 1) > 1
         self._opened = self._trainings = 0
@@ -2113,7 +2115,7 @@ class Trainer(Gatherer):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
         super().on_log(args, state, control, logs, **others)
-        if logs and self._is_training and sums_up(logs):
+        if logs and self._is_training and is_summary(logs):
             self.guarded(lambda: self.run.describe({}, {"summary": summary(logs)}))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -2152,17 +2154,17 @@ class Trainer(Gatherer):
         """Create the run for the next training."""
         trainer = self._trainer
         self._opened += 1
-        weights = _or(dict[str, float](), reward_weights, trainer) if self._samples else {}
+        weights = _or_default(dict[str, float](), reward_weights, trainer) if self._samples else {}
         return Run(
             f"{self._name} ({self._opened})" if self._opened > 1 else self._name,
             folder=Path(trainer.args.output_dir).absolute(),
             dashboard=self._dashboard,
-            config=_or({}, lambda: trainer.args.to_sanitized_dict()),
+            config=_or_default({}, lambda: trainer.args.to_sanitized_dict()),
             method=method_of(trainer),
-            model=_or("unknown", model_name, trainer.model),
+            model=_or_default("unknown", model_name, trainer.model),
             grammar=self._grammar,
             weights=weights,
-            lora_rank=_or(None, adapter_rank, trainer.model),
+            lora_rank=_or_default(None, adapter_rank, trainer.model),
             seed=getattr(trainer.args, "seed", None),
             output_dir=str(trainer.args.output_dir),
         )
@@ -2181,7 +2183,7 @@ class Trainer(Gatherer):
 
     def _end(self, step: int, state: str) -> None:
         self.send_pending()
-        left = self.named(_or({}, left_over, self._trainer))
+        left = self.named(_or_default({}, unlogged_means, self._trainer))
         if left:
             self.take_metrics(step, left)
         self._finish(state)
@@ -2242,7 +2244,7 @@ def method_of(trainer: Any) -> str:
     return next((_METHODS[name[1]] for name in names if name), "unknown")
 
 
-def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
+def _or_default(default: Value, take: Callable[..., Value], *given: Any) -> Value:
     """Return a property of a trainer, or the default if it cannot be read."""
     try:
         return take(*given)
@@ -2251,7 +2253,7 @@ def _or(default: Value, take: Callable[..., Value], *given: Any) -> Value:
         return default
 
 
-def _asked(row: Any) -> Asked | None:
+def _read_question(row: Any) -> Asked | None:
     """Return the question in a row; None if it is unreadable: its completions are then recorded without an example."""
     try:
         return asked(row)
