@@ -39,7 +39,7 @@ def test_a_copy_in_the_cache_is_read_and_its_commit_recorded(
 
 def test_without_a_copy_and_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(TrainerError, match=r"no copy of the dataset .* go online, or set data.path"):
+    with pytest.raises(TrainerError, match=r"No copy of the dataset .* Go online, or set data.path"):
         open_source(DataConfig(dataset="countqa"))
 
 

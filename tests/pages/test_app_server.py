@@ -279,7 +279,7 @@ def test_a_database_that_is_replaced_under_the_server_is_noticed(
     assert app.error[0].value == "The database is not usable." and "Restart this program" in app.text[0].value
     assert not app.dataframe
     assert (client.get("/api/health").status_code, client.get("/api/health").json()) == (503, {"status": "restart"})
-    assert "restart" in client.get("/api/completions.jsonl").text
+    assert "Restart" in client.get("/api/completions.jsonl").text
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_a_real_dataset_asks_for_its_folder_and_launches(database: Store, tmp_pa
     field(at, "data.dataset").set_value("tdiuc").run()
     assert not at.exception
     assert launch_button(at).disabled
-    assert all("“Folder of the data”\\: tdiuc is read from local files" in error.value for error in at.error)
+    assert all("“Data folder”\\: tdiuc is read from local files" in error.value for error in at.error)
     field(at, "data.path").set_value(str(tmp_path)).run()
     assert not at.exception and not at.error
     assert f"data.path={tmp_path}" in held(at)
