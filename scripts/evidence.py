@@ -51,10 +51,11 @@ def markdown(table: Table) -> str:
 
 
 def found(store: Store, experiment: str) -> list[Table]:
-    """Return the tables of an experiment. Raises StoreError if it does not exist."""
+    """Return the tables of an experiment's tested runs. Raises StoreError if the experiment does not exist."""
     arms = get_experiment(store, experiment).arms
     evaluations, checkpoints = evaluations_by_run(store, list(arms)), checkpoints_by_run(store, list(arms))
-    members = [Member(get_run(store, id), evaluations[id], checkpoints[id]) for id in arms]
+    every_run = [Member(get_run(store, id), evaluations[id], checkpoints[id]) for id in arms]
+    members = [member for member in every_run if groups.tested(member, member.run.dataset)]
     compared = groups.groups(members, arms)
     names = groups.benchmarks(members)
 
