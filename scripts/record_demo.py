@@ -105,7 +105,7 @@ def describe(runs: list[RunDetail], folder: Path) -> Manifest:
 
 def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
     """Return the stops of the tour over these runs."""
-    grpo, sft = uids["demo-grpo"], uids["demo-sft"]
+    grpo, sft, base, collapse = (uids[name] for name in ("demo-grpo", "demo-sft", BASE, "demo-collapse"))
     return (
         Stop(
             page="run",
@@ -137,7 +137,7 @@ def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
         ),
         Stop(
             page="compare",
-            query={"run": grpo, "runs": ",".join(uids.values())},
+            query={"run": grpo, "runs": f"{grpo},{sft},{base}"},
             title="Reward vs imitation",
             sentence="The tables compare both methods on the same held-out images, with confidence intervals.",
         ),
@@ -146,6 +146,12 @@ def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
             query={"run": grpo, "runs": f"{sft},{grpo}"},
             title="Two styles",
             sentence="SFT writes like its annotators, GRPO developed its own style: read them side by side.",
+        ),
+        Stop(
+            page="emergence",
+            query={"run": collapse},
+            title="Reward can be gamed",
+            sentence="This run is overpaid for steps: reward rises while it pads its lists and accuracy collapses.",
         ),
     )
 
