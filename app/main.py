@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import access, menu, misread
+from app import access, invalid_rows, menu
 from app.shared import data
 from store.db.engine import StoreError
 
@@ -24,5 +24,5 @@ try:
     menu.notes(page)
     page.run()
 except Exception as error:  # any row written by another program may raise
-    if not misread.explain(error):
+    if not invalid_rows.explain(error):
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from app import look, recorded, recorded_view
+from app import recorded, recorded_view, theme
 from app.now import now_box
 from app.shared import keys, run_picker
 
@@ -103,5 +103,5 @@ def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:
                     st.page_link(page, query_params=run_picker.carried_parameters(), width="stretch")
         now_box()
         with st.container(horizontal=True, key="menu_foot", gap="small"):
-            look.switch()
+            theme.switch()
             keys.sheet()

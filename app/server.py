@@ -26,11 +26,11 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 import app
-from app import access, misread, recording, sign_in_page, unseen
+from app import access, invalid_rows, recording, sign_in_page, unseen
 from app.access import LOOPBACK, SignIn
 from app.emergence import webhook
 from app.guard import Guard
-from app.names import OwnNames
+from app.host_names import OwnNames
 from app.pulse import PULSE
 from app.shared import finding
 from app.shared.finding import Asked
@@ -66,7 +66,7 @@ def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App
         routes=routes(store, base, sign_in),
         middleware=middleware,
         lifespan=lifespan(store),
-        on_script_error=misread.explain,  # for errors in a page's fragments
+        on_script_error=invalid_rows.explain,  # for errors in a page's fragments
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from streamlit.runtime.scriptrunner import ScriptRunner
 from streamlit.testing.v1 import AppTest
 
-from app import misread
+from app import invalid_rows
 from app.shared import data
 from store.__main__ import main
 from store.care import transfer
@@ -72,7 +72,7 @@ def test_300_changed_files_are_refused_in_a_sentence_or_shown_on_every_page(
 @pytest.fixture
 def explained(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `app.server.build` sees to: an error in a part of a page is explained there."""
-    handler = property(lambda runner: misread.explain, lambda runner, value: None)
+    handler = property(lambda runner: invalid_rows.explain, lambda runner, value: None)
     monkeypatch.setattr(ScriptRunner, "_on_script_error", handler, raising=False)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 _switch = st.components.v2.component(
-    "look",
+    "theme",
     html='<button type="button"></button>',
     css=Path(__file__).with_suffix(".css").read_text(encoding="utf-8"),
     js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
@@ -20,4 +20,4 @@ _switch = st.components.v2.component(
 
 def switch() -> None:
     pages = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "pages").glob("*.py"))
-    _switch(key="look", data={"pages": ["", *pages], "is_dark": st.context.theme.type == "dark"}, height=40, width=112)
+    _switch(key="theme", data={"pages": ["", *pages], "is_dark": st.context.theme.type == "dark"}, height=40, width=124)
