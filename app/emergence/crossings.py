@@ -66,7 +66,7 @@ def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | Non
 
 
 def first_at(curve: Floats, line: float, size: int) -> int:
-    """Return the index of the first of `size` entries whose next `size // 4` entries average at least `line`, else 0."""
+    """Return the index among `size` entries from which `size // 4` entries first average at least `line`, else 0."""
     near = np.flatnonzero(forward_mean(curve, max(1, size // 4))[:size] >= line)
     return int(near[0]) if len(near) else 0
 
