@@ -138,9 +138,9 @@ def test_what_counts_as_a_list_of_numbers(tmp_path: Path, returned: Any, expecte
         ("import json\n    json.loads('')", r"failed \(JSONDecodeError: .*, at line 3 of .*mine\.py\)"),
         (
             "[].strip()",
-            r"no attribute 'strip', at line 2 of .*\)\. A completion is a list of messages here: its text is",
+            r"no attribute 'strip', at line 2 of .*\)\. Completions are lists of messages; their text is",
         ),
-        ("import re\n    re.search('a', [])", r"\)\. A completion is a list of messages here: its text is"),
+        ("import re\n    re.search('a', [])", r"\)\. Completions are lists of messages; their text is"),
     ],
 )
 @pytest.mark.parametrize("beginning", ["def", "async def"])

@@ -147,7 +147,7 @@ def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None =
 
 
 def _shortened(prompt: Any) -> str:
-    """Return a prompt that has no words, such as one of token ids, as JSON."""
+    """Return a prompt without text, such as one of token ids, as JSON."""
     has_words = any(isinstance(turn, dict) for turn in _items(prompt))
     return "" if prompt is None or has_words else json.dumps(prompt)[:LONGEST_NAME]
 
@@ -2002,7 +2002,7 @@ def start(
     """
     name = _of_rank(name)
     if "IPython" in sys.modules and (earlier := _STARTED.get(str(name))) is not None:
-        earlier.end("stopped", "The cell of the notebook was run again.")
+        earlier.end("stopped", "The notebook cell was run again.")
     run = _STARTED[str(name)] = Run(
         name,
         folder=Path(folder).absolute(),
@@ -2021,11 +2021,11 @@ def start(
 
 
 _STARTED: dict[str, Run] = {}
-"""The latest run of each name that this process started."""
+"""This process's latest run of each name."""
 
 
 def _of_rank(name: Any) -> Any:
-    """Return a run's name with the rank of this process, unless it is the first one: each process records its own."""
+    """Return a run's name with this process's rank, unless it is the first, as each process records its own run."""
     rank = os.environ.get("RANK", "0").strip()
     is_other = rank.isdigit() and int(rank) > 0 and os.environ.get("WORLD_SIZE", "1").strip() not in ("", "1")
     return f"{name} (rank {int(rank)})" if is_other else name

@@ -59,9 +59,9 @@ def finished(returned: Any) -> list[float | None]:
     return values
 
 
-MESSAGES = "A completion is a list of messages here: its text is completion[0]['content']."
+MESSAGES = "Completions are lists of messages; their text is completion[0]['content']."
 _TAKEN_FOR_TEXT = ("'list' object has no attribute", "expected string or bytes-like object, got 'list'")
-"""What Python says to a function that takes messages for texts."""
+"""Python's error messages in a function that treats messages as text."""
 
 
 @cache
