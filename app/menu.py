@@ -44,7 +44,7 @@ def pages() -> dict[str, list[Page]]:
     return {
         "Train and follow": [
             _page("runs", "list_alt", "All runs and the queue. Open, stop, resume or delete runs."),
-            _page("tour", "tour", "See what the dashboard can do: six stops on recorded runs, next to live ones."),
+            _page("tour", "tour", "See what the dashboard can do: a few stops on recorded runs, next to live ones."),
             _page(
                 "launch",
                 "rocket_launch",

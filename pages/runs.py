@@ -43,7 +43,7 @@ def welcome() -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             run_actions.demo_button()
             if recorded.here(data.list_run_heads()):
-                st.page_link(TOUR_PAGE, label="Take the six-stop tour", icon=":material/tour:")
+                st.page_link(TOUR_PAGE, label="Take the tour", icon=":material/tour:")
             else:
                 recorded_view.show_button()
             if st.button("Configure my own run", icon=":material/tune:", key="own_run"):

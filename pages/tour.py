@@ -1,4 +1,4 @@
-"""Tour: seven stops on recorded runs, next to the runs that are active on this machine."""
+"""Tour: stops on recorded runs, next to the runs that are active on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stops() -> None:
 st.title("Tour")
 st.markdown(
     "The model sees an image and a question, and must count. **GRPO** rewards correct, well-formed answers and shows "
-    "it no reasoning; **SFT** shows it reasoning to imitate. Seven stops show the outcome of both on recorded runs."
+    "it no reasoning; **SFT** shows it reasoning to imitate. The stops show the outcome of both on recorded runs."
 )
 is_here = len(recorded.here(data.list_run_heads(newest=0, uids=tuple(recorded.manifest().runs)))) > 0
 tour, beside = st.columns([3, 2], gap="large")

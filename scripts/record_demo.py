@@ -151,7 +151,7 @@ def stops(uids: dict[str, str]) -> tuple[Stop, ...]:
             page="emergence",
             query={"run": collapse},
             title="Reward can be gamed",
-            sentence="This run is overpaid for steps: reward rises while it pads its lists and accuracy collapses.",
+            sentence="This run rewards steps too much: reward rises while it pads its lists and accuracy collapses.",
         ),
     )
 
