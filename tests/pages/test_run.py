@@ -46,7 +46,7 @@ def test_the_address_chooses_the_run(seeded_store: Store, open_page: Open) -> No
     run = seeded.find(seeded_store, "shapes-sft")
     app = open_page("run", run=run.uid)
     assert app.selectbox(key="run_in_view").value == run.uid
-    assert "demo\\-sft" in app.title[0].value
+    assert "shapes\\-sft" in app.title[0].value
 
 
 def test_an_unknown_run_in_the_address_is_said(seeded_store: Store, open_page: Open) -> None:

@@ -105,4 +105,4 @@ def test_a_page_says_that_the_run_in_its_address_is_gone(
 def test_a_run_without_samples_has_nothing_to_score(seeded_store: Store, open_page: Open) -> None:
     run = seeded.find(seeded_store, "shapes-sft")
     at = open_page("rewards", run=run.uid, view="A whole run")
-    assert "demo\\-sft has no sampled completions to score: choose a GRPO run." in at.info[0].value
+    assert "shapes\\-sft has no sampled completions to score: choose a GRPO run." in at.info[0].value

@@ -43,7 +43,7 @@ def test_first_visit_explains_and_offers_the_demo(empty_store: Store, open_page:
     assert "elicited by reward" in texts(app)
     assert not app.dataframe
     app.button(key="start_demo").click().run()
-    assert [run.name for run in list_runs(empty_store)] == ["shapes-sft", "shapes-grpo"]
+    assert [run.name for run in list_runs(empty_store)] == ["demo-sft", "demo-grpo"]
     assert {job.state for job in list_jobs(empty_store)} == {"queued"}
 
 
