@@ -30,6 +30,11 @@ def test_seeds_names_and_fields_that_say_the_same_twice_are_left_out() -> None:
     assert settings.factors(runs, {}) == {"lora.rank": {0: 8.0, 1: 16.0, 2: 8.0}}
 
 
+def test_where_a_run_was_imported_from_is_no_setting() -> None:
+    runs = [run(i, imported={"path": f"out/{i}", "notes": [str(i)]}, recorded={"lr": i / 10}) for i in range(2)]
+    assert settings.factors(runs, {}) == {"recorded.lr": {0: 0.0, 1: 0.1}}
+
+
 def test_an_arm_stands_for_what_it_decides_and_rewards_are_fields() -> None:
     runs = [
         run(i, weight=w, method=m, beta=b)

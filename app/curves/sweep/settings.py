@@ -77,7 +77,8 @@ def factors(runs: Sequence[RunDetail], arms: Mapping[int, str]) -> Factors:
 
 
 def _settings(run: RunDetail) -> dict[str, Any]:
-    own = flat({key: value for key, value in run.config.items() if key != "rewards"})
+    # Where a run was imported from is no setting, and would stand for those that split the runs in the same way.
+    own = flat({key: value for key, value in run.config.items() if key not in ("rewards", "imported")})
     return own | {f"rewards.{name}": weight for name, weight in run.reward_weights.items()}
 
 
