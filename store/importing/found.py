@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,6 +102,8 @@ class FoundRun:
     """Steps of an earlier attempt after the step at which the log goes back."""
     told: int | None = None
     """The trainer's last logged step, if any; once there is one, the tool's step is ignored."""
+    folder: Path | None = None
+    """Where its files are, if they are its alone."""
     uid: str | None = None
     """Uid of the stored run, if the identity no longer tells it."""
     named_method: str | None = None

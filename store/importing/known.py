@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 
@@ -14,9 +13,9 @@ from store.importing.found import FoundRun
 from store.importing.steps import DATASET, agrees
 
 
-def place_of(path: str, run: FoundRun) -> dict[str, Any]:
-    """Return the location of a run: the named folder, and the run's names in it."""
-    return {"root": str(Path(path).expanduser().absolute()), "names": [run.name, *run.longer_names]}
+def place_of(path: str, run: FoundRun) -> str:
+    """Return where a run lies: its folder, or its name below what was named."""
+    return str(run.folder or Path(path).expanduser().absolute() / run.name)
 
 
 def recognise(store: Store, tool: str, path: str, runs: Sequence[FoundRun], uids: Sequence[str]) -> None:
@@ -31,6 +30,6 @@ def recognise(store: Store, tool: str, path: str, runs: Sequence[FoundRun], uids
     for run, uid in zip(runs, uids, strict=True):
         if uid in told:
             continue
-        place = {"from": tool, **place_of(path, run)}
+        place = {"from": tool, "place": place_of(path, run)}
         alike = (row for row in rows if place.items() <= told[row.uid].items() and row.uid not in uids)
         run.uid = next((row.uid for row in alike if agrees(store, row.id, run)), None)

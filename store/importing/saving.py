@@ -189,7 +189,7 @@ def _columns(tool: str, path: str, run: FoundRun) -> dict[str, Any]:
         "grammar": "ours" if form in GRAMMAR else form,
         "model": printable(_first(run.config, MODEL_KEYS)),
         "config": {
-            "imported": {"from": tool, "path": path, **known.place_of(path, run), "notes": run.notes},
+            "imported": {"from": tool, "path": path, "place": known.place_of(path, run), "notes": run.notes},
             "recorded": redacted_values(_shallow(run.config)),
         },
         "reward_weights": run.weights(),

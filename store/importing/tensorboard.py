@@ -47,7 +47,7 @@ def runs(path: str) -> Found:
     above = root.parent if root in found else root
     for folder, run in found.items():
         names = places(folder, above)
-        run.name, run.longer_names = names[0], names[1:]
+        run.name, run.longer_names, run.folder = names[0], names[1:], folder
     for folder, run in found.items():
         owner = next((parent for parent in folder.parents if parent in found), None)
         if owner and (how := _written_by(folder.relative_to(owner), run)):

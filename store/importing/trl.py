@@ -75,7 +75,7 @@ def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
     # `checkpoint-100` alone is not a useful name.
     names = places(folder, folder.parent.parent if folder.match("checkpoint-*") else root)
     run = FoundRun(identity, names[0], names[1:], config=_config(folder, last.content if last else {}))
-    run.named_method = _method(folder)
+    run.folder, run.named_method = folder, _method(folder)
     for entry in history:
         run.add(_whole(entry.get("step")), {name: value for name, value in entry.items() if name != "step"})
     kept = _of_last_attempt(run, tables, states, last)

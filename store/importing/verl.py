@@ -43,7 +43,8 @@ def runs(path: str) -> Found:
         files = sorted((file for file in folder.glob("*.jsonl") if _is_dump(file)), key=lambda file: int(file.stem))
         if whole not in found:
             names = places(whole, root)
-            found[whole] = FoundRun(f"{files[0].name}\n{fingerprint(files[0])}", names[0], names[1:])
+            identity = f"{files[0].name}\n{fingerprint(files[0])}"
+            found[whole] = FoundRun(identity, names[0], names[1:], folder=whole)
         run = found[whole]
         _, problems = read_each(files, partial(_add, run, is_validation=VALIDATION in folder.name.lower()))
         run.notes += problems

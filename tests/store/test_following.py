@@ -120,6 +120,8 @@ def test_what_is_imported_again_is_one_run_though_its_first_files_are_gone(store
     assert (again.uid, again.is_new, again.changed) == (made.uid, False, 1)
     assert [row.step for row in iter_completions(store, 1)] == [1] * 4 + [2] * 4 + [3] * 4
     (tmp_path / "d" / "2.jsonl").unlink()
+    (above,) = import_runs(store, "verl", str(tmp_path)).runs
+    assert (above.uid, above.is_new) == (made.uid, False), "named by the folder above"
     dump(tmp_path / "d", 3, [sample("another?", 1.0, 3)])
     assert import_runs(store, "verl", str(tmp_path / "d")).runs[0].is_new, "another training in the same folder"
 
