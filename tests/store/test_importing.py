@@ -19,8 +19,9 @@ from store.db.connection import StoreError
 from store.db.engine import Store
 from store.db.rows import RunDetail
 from store.events import list_events
-from store.importing.found import FoundRun
+from store.importing.found import NO_NUMBER, FoundRun
 from store.importing.saving import UNKNOWN, import_runs
+from store.importing.trl_tables import NO_REWARD
 from store.metrics import list_metric_names, read_clock, read_series
 from store.runs import get_run, list_runs, resolve_run
 from tests.pages.test_trace_view import HOSTILE
@@ -250,7 +251,7 @@ def test_a_gold_answer_beside_the_rewards_is_one(store: Store, tmp_path: Path) -
     rows[0]["completion"] = "<answer>4</answer>"
     run = only(store, "trl", write_tables(tmp_path / "out", {1: rows}))
     assert [row.correct for row in list_completions(store, run.id)] == [True, False]
-    assert any(note.endswith("they are columns of no reward: seen.") for note in run.config["imported"]["notes"])
+    assert f"{NO_REWARD}: seen." in run.config["imported"]["notes"]
 
 
 def test_numbers_that_a_log_holds_as_text_are_numbers(store: Store, tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_numbers_that_a_log_holds_as_text_are_numbers(store: Store, tmp_path: Pa
     (tmp_path / "out" / "trainer_state.json").write_text(json.dumps({"log_history": entries}))
     run = only(store, "trl", tmp_path / "out")
     assert (curve(store, run, "loss"), curve(store, run, "learning_rate")) == ({1: 0.5}, {1: 1e-05})
-    assert run.config["imported"]["notes"] == ["Left out, since they are no numbers: phase."]
+    assert run.config["imported"]["notes"] == [f"{NO_NUMBER}: phase."]
 
 
 def test_a_folder_in_which_nothing_was_logged_is_said_to_be_one(store: Store, tmp_path: Path) -> None:
