@@ -24,8 +24,11 @@ from trainer.datasets.storing import store_examples
 from trainer.evaluate import metrics
 from trainer.spec import experiments
 from trainer.spec.config import RunConfig
-from trainer.spec.experiments import DEMO_TABLES, Matrix
+from trainer.spec.experiments import Matrix
 from trainer.spec.prompt import INSTRUCTIONS
+
+TABLES = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
+"""The experiment that tests compare, on the smaller drawn world."""
 
 SKILL = {"none": 0.0, "sft": 0.55, "grpo": 0.95}
 CLOSENESS = {"none": 0.2, "sft": 0.9, "grpo": 0.45}
@@ -35,7 +38,7 @@ BENCHMARKS = ("simple", "complex", "hard")
 def compare_database(path: Path, *, seeds: Sequence[int] = (0,), n: int = 60) -> None:
     """The demonstration's matrix, trained and evaluated."""
     store = open_store(str(path))
-    fill(store, replace(DEMO_TABLES, seeds=tuple(seeds)), n=n)
+    fill(store, replace(TABLES, seeds=tuple(seeds)), n=n)
     store.close()
 
 

@@ -380,7 +380,10 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 
 def _model_only(model: str, data: DataConfig) -> RunConfig:
-    return configs.from_dict({"method": "none", "model": {"id": model}, "data": data.model_dump()})
+    """Return the configuration of a model as it is; with a preset's token limit, for comparisons with its runs."""
+    presets = (values for values in configs.PRESETS.values() if values.get("model", {}).get("id") == model)
+    limit = {"max_tokens": values["max_tokens"] for values in presets}
+    return configs.from_dict({"method": "none", "model": {"id": model}, "data": data.model_dump(), **limit})
 
 
 def positive_number(text: str) -> int:

@@ -27,9 +27,8 @@ from store.runs import get_run, list_runs
 from tests import compared
 from trainer.spec import statistics
 from trainer.spec.config import from_dict
-from trainer.spec.experiments import DEMO_TABLES, Matrix
 
-SMALL = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(32, 64))
+SMALL = compared.TABLES
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +120,7 @@ def test_other_decoding_of_one_arm_makes_its_rows_not_comparable(
     tmp_path: Any, changed: dict[str, Any], reason: str
 ) -> None:
     store = open_store(str(tmp_path / "runs.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=8, decoding={"GRPO CoT": changed})
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=8, decoding={"GRPO CoT": changed})
     found = groups(store)
     for table in (
         tables.style_drift(found, scores(store)),
@@ -142,7 +141,7 @@ def test_another_prompt_or_other_pixels_of_one_arm_make_its_rows_not_comparable(
     tmp_path: Any, changed: dict[str, Any], reason: str
 ) -> None:
     store = open_store(str(tmp_path / "runs.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=8, other={"SFT CoT": changed})
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=8, other={"SFT CoT": changed})
     found = groups(store)
     drift = [cell.text for line in tables.style_drift(found, scores(store)).lines for cell in line.cells]
     unseen = tables.generalization(found, ["shapes-hard"], scores(store))
@@ -204,7 +203,7 @@ def test_the_three_tables(store: Store) -> None:
 
 def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=10)
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=10)
     run = next(row for row in list_runs(store) if row.method == "grpo")
     settings = get_run(store, run.id)
     config = from_dict(settings.config)
@@ -244,7 +243,7 @@ def replace_ids(row: Any) -> PredictionRow:
 
 def test_the_samples_of_the_base_stand_beside_what_was_trained(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=6)
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=6)
     assert tables.samples(groups(store), ["shapes-simple"], scores(store)).lines == ()
     with_samples(store, "none", {"pass@1": 0.25, "pass@4": 0.75, "maj@4": 0.375})
     found = groups(store)
@@ -298,7 +297,7 @@ def test_an_adapter_that_is_only_evaluated_is_not_the_base(store: Store) -> None
 
 def test_what_altered_thinking_did_to_the_answers(tmp_path: Any) -> None:
     store = open_store(str(tmp_path / "runs.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=4)
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=4)
     assert tables.faithfulness(groups(store)).lines == ()
     run = next(row for row in list_runs(store) if row.method == "grpo")
     conditions = {"benchmark": "shapes-simple", "split": "test", "kind": "thinking", "step": 200, "encoder": None}

@@ -27,14 +27,13 @@ from store.steps import record_metrics
 from tests import compared, seeded
 from trainer.spec import rewards
 from trainer.spec.config import RunConfig
-from trainer.spec.experiments import DEMO_TABLES
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """SFT (600 updates of 32 examples) and GRPO (200 updates of 8 examples, 8 times each)."""
     opened = open_store(str(tmp_path_factory.mktemp("matched") / "runs.db"))
-    compared.fill(opened, replace(DEMO_TABLES, ranks=(32,)), n=20)
+    compared.fill(opened, replace(compared.TABLES, ranks=(32,)), n=20)
     return opened
 
 

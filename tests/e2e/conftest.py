@@ -15,7 +15,6 @@ from store.db.engine import open_store
 from tests import compared, overlaid
 from tests.e2e import hostile_texts
 from tests.seeded import seed_database
-from trainer.spec.experiments import DEMO_TABLES
 
 PATIENCE_MS = 90_000
 """How long a person would wait on a machine that is busy with something else."""
@@ -38,7 +37,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
     folder = tmp_path_factory.mktemp("seeded")
     seed_database(folder / "test.db", now=time.time())
     store = open_store(str(folder / "test.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=6)
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=6)
     hostile_texts.add_run(store)
     store.close()
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:

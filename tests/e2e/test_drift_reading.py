@@ -16,7 +16,6 @@ from store.evaluations.records import list_evaluations
 from tests import compared, seeded
 from tests.pages.test_trace_view import HOSTILE
 from trainer.datasets import shapes
-from trainer.spec.experiments import DEMO_TABLES
 
 pytestmark = pytest.mark.e2e
 SFT, GRPO = "sft-cot-tiny-r32-s0", "grpo-cot-tiny-r32-s0"
@@ -27,7 +26,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server
     """The app on SFT and GRPO with tests on drawn scenes, and with a probe of hostile texts each."""
     folder = tmp_path_factory.mktemp("drift")
     store = open_store(str(folder / "test.db"))
-    compared.fill(store, replace(DEMO_TABLES, ranks=(32,)), n=24)
+    compared.fill(store, replace(compared.TABLES, ranks=(32,)), n=24)
     for name in (SFT, GRPO):
         hostile_probe(store, name)
     store.close()

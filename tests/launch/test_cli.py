@@ -239,13 +239,18 @@ def test_an_experiment_in_the_foreground_ends_with_its_last_job(
 
     monkeypatch.setattr(launch, "ensure_worker", fail_all)
     assert trainer("experiment", "demo-tables") == 1
-    assert "grpo-cot-tiny-r64-s0: train" in capfd.readouterr().out
+    assert "grpo-cot-tiny-board-r64-s0: train" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(("model", "dataset"), [("tiny", "shapes-simple"), ("tiny-board", "board-simple")])
 def test_a_model_answers_the_world_it_knows(store: Store, trainer: Main, model: str, dataset: str) -> None:
     assert trainer("eval", "--model", model) == 0
     assert get_run(store, only_job(store).run_id).dataset == dataset
+
+
+def test_a_model_answers_within_the_limit_of_the_runs_that_train_it(store: Store, trainer: Main) -> None:
+    assert trainer("eval", "--model", "tiny-board") == 0
+    assert get_run(store, only_job(store).run_id).config["max_tokens"] == preset("demo-grpo").max_tokens
 
 
 def test_evaluate_a_model(store: Store, trainer: Main) -> None:

@@ -17,7 +17,6 @@ from store.runs import get_run, list_runs
 from tests import compared, seeded
 from trainer import launch
 from trainer.spec.config import from_dict
-from trainer.spec.experiments import DEMO_TABLES
 
 Open = Callable[..., AppTest]
 
@@ -41,7 +40,7 @@ def test_without_tests_it_says_what_to_do(empty_store: Store, open_page: Open) -
 
 
 def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, open_page: Open) -> None:
-    compared.fill(empty_store, DEMO_TABLES, n=12)
+    compared.fill(empty_store, compared.TABLES, n=12)
     app = open_page("compare")
     shown = htmls(app)
     assert [each.value for each in app.subheader][:3] == [
@@ -56,7 +55,7 @@ def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, op
 
 
 def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
-    compared.fill(empty_store, DEMO_TABLES, n=8)
+    compared.fill(empty_store, compared.TABLES, n=8)
     uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
     app = open_page("compare", runs=",".join(uids))
     assert "2 runs selected" in words(app)
@@ -64,7 +63,7 @@ def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
 
 
 def test_other_conditions_are_said_to_be_not_comparable(empty_store: Store, open_page: Open) -> None:
-    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8, decoding={"SFT CoT": {"max_tokens": 40}})
+    compared.fill(empty_store, replace(compared.TABLES, ranks=(32,)), n=8, decoding={"SFT CoT": {"max_tokens": 40}})
     assert "not comparable: token limit 112 vs 40" in htmls(open_page("compare"))
 
 
@@ -79,7 +78,7 @@ def frames(app: AppTest) -> dict[str, pandas.DataFrame]:
 
 
 def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Store, open_page: Open) -> None:
-    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=8)
+    compared.fill(empty_store, replace(compared.TABLES, ranks=(32,)), n=8)
     app = open_page("compare")
     assert "**At 1,600 training examples seen**" in words(app)
     at_equal = frames(app)["measured at"]
@@ -93,7 +92,7 @@ def test_runs_at_equal_cost_say_from_what_each_figure_was_taken(empty_store: Sto
 
 def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None:
     """A run that is not among the chosen ones counts as a configuration that was tried."""
-    compared.fill(empty_store, DEMO_TABLES, n=8)
+    compared.fill(empty_store, compared.TABLES, n=8)
     uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
     app = open_page("compare", runs=",".join(uids))
     app.session_state["compare.conditions"] = True
@@ -107,7 +106,7 @@ def test_the_conditions_of_each_arm(empty_store: Store, open_page: Open) -> None
 
 
 def test_totals_are_scored_under_one_definition_that_is_said(empty_store: Store, open_page: Open) -> None:
-    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=4)
+    compared.fill(empty_store, replace(compared.TABLES, ranks=(32,)), n=4)
     settings = get_run(empty_store, seeded.find(empty_store, "grpo-cot-tiny-r32-s0").id)
     drawn = compared.shapes.examples("simple", "test", 4, 0)
     config = from_dict(settings.config)
@@ -125,14 +124,14 @@ def test_totals_are_scored_under_one_definition_that_is_said(empty_store: Store,
 
 
 def test_prose_has_no_share_of_steps_that_equal_the_count(empty_store: Store, open_page: Open) -> None:
-    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=30)
+    compared.fill(empty_store, replace(compared.TABLES, ranks=(32,)), n=30)
     more = frames(open_page("compare"))["MAE of answers"].set_index("run")["steps = count"]
     numbered = frames(open_page("compare"))["MAE of answers"].set_index("run")["numbered steps"]
     assert (more[numbered == 0].isna()).all() and (numbered > 0).any()
 
 
 def test_the_progress_of_an_experiment_with_what_failed(empty_store: Store, open_page: Open) -> None:
-    uid = compared.fill(empty_store, DEMO_TABLES, n=8)
+    uid = compared.fill(empty_store, compared.TABLES, n=8)
     run = seeded.find(empty_store, "grpo-cot-tiny-r32-s0")
     job = add_job(empty_store, run.id, "evaluate", {"benchmark": "shapes-hard"})
     end_job(empty_store, job.id, JobState.FAILED, error="Checkpoint 'best' does not exist.")

@@ -28,11 +28,10 @@ from tests.pages.conftest import copied
 from tests.pages.test_compare import htmls, words
 from tests.pages.test_trace_view import HOSTILE
 from tests.pages.test_trace_view import read as inert
-from trainer.spec.experiments import DEMO_TABLES
 from trainer.spec.wording import NULL, said, sentences
 
 Open = Callable[..., AppTest]
-ONE_RANK = replace(DEMO_TABLES, ranks=(32,))
+ONE_RANK = replace(compared.TABLES, ranks=(32,))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from store.db.rows import CheckpointRow, EvaluationRow, RunRow, Scores
 from store.evaluations.predictions import GreedyText, list_greedy_texts, list_predictions, read_scores
 from store.evaluations.records import list_evaluations
 from tests import compared, seeded
-from trainer.spec.experiments import DEMO_TABLES
 
 REST = {"conditions": {}, "conditions_hash": "", "total": 1, "done": 1, "metrics": {}, "started_at": 0.0}
 
@@ -186,7 +185,7 @@ def test_a_run_alone_is_held_against_its_own_beginning() -> None:
 
 
 def test_greedy_texts_stand_beside_their_scores(empty_store: Store) -> None:
-    compared.fill(empty_store, replace(DEMO_TABLES, ranks=(32,)), n=6)
+    compared.fill(empty_store, replace(compared.TABLES, ranks=(32,)), n=6)
     grpo = seeded.find(empty_store, "grpo-cot-tiny-r32-s0")
     for each in list_evaluations(empty_store, grpo.id):
         texts = list_greedy_texts(empty_store, each.id)
