@@ -381,8 +381,8 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 def _model_only(model: str, data: DataConfig) -> RunConfig:
     """Return the configuration of a model as it is; with a preset's token limit, for comparisons with its runs."""
-    presets = (values for values in configs.PRESETS.values() if values.get("model", {}).get("id") == model)
-    limit = {"max_tokens": values["max_tokens"] for values in presets}
+    known = [values for values in configs.PRESETS.values() if values.get("model", {}).get("id") == model]
+    limit = {"max_tokens": known[0]["max_tokens"]} if known else {}
     return configs.from_dict({"method": "none", "model": {"id": model}, "data": data.model_dump(), **limit})
 
 
