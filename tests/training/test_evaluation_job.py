@@ -52,7 +52,7 @@ def test_a_blind_evaluation_with_samples_on_another_benchmark(store: Store) -> N
 @pytest.mark.parametrize(
     ("arguments", "settings", "sentence"),
     [
-        ({"benchmark": "shapes-simple:complex"}, {}, "choose shapes-complex"),
+        ({"benchmark": "shapes-simple:complex"}, {}, "Choose shapes-complex"),
         ({"baseline": "lucky"}, {}, "Unknown baseline 'lucky'"),
         ({"thinking": True}, {"style": "direct"}, "no reasoning to alter"),
         ({"thinking": True}, {"max_tokens": 2}, "no reasoning to alter"),
