@@ -11,8 +11,8 @@ from store.db.engine import Store
 from store.db.rows import JobRow
 from store.db.states import JobState
 from store.experiments import get_experiment, list_experiments
-from store.jobs import claim_job, end_job, list_jobs
-from store.runs import get_run, list_runs
+from store.jobs import ask_stop, claim_job, end_job, list_jobs
+from store.runs import delete_run, get_run, list_runs
 from trainer import launch
 from trainer.launch.experiments import (
     BASE_SAMPLES,
@@ -182,6 +182,25 @@ def test_an_experiment_is_extended_by_what_is_new(store: Store) -> None:
     with pytest.raises(ConfigError, match="at most 100"):
         extend_experiment(store, uid, replace(SWEEP, seeds=tuple(range(20))))
     assert len(get_experiment(store, uid).arms) == len(titles)
+
+
+def test_what_an_experiment_lacks_is_queued_again_and_nothing_else(store: Store) -> None:
+    one = replace(SWEEP, seeds=(0, 1), varied=(("grpo.beta", (0,)),))
+    uid = launch_experiment(store, "sweep", one)
+    same = replace(one, arms=(), ranks=(), rates=(), seeds=(), varied=())
+    with pytest.raises(ConfigError, match="has all of these runs"):
+        extend_experiment(store, uid, same)
+    trained = [run for run, arm in get_experiment(store, uid).arms.items() if arm != "zero-shot CoT"]
+    for job in list_jobs(store, run_id=trained[0]):
+        ask_stop(store, job.id)
+    name = get_run(store, trained[0]).name
+    delete_run(store, trained[0])
+    assert extend_experiment(store, uid, same) == 1
+    assert get_run(store, max(get_experiment(store, uid).arms)).name == name
+    before = len(get_experiment(store, uid).arms)
+    added = extend_experiment(store, uid, replace(same, varied=(("grpo.beta", (0.1,)),)))
+    assert added == len(trained), "a second value renames no run that is here"
+    assert len(get_experiment(store, uid).arms) == before + added
 
 
 def test_an_experiment_pauses_and_resumes_as_one(store: Store, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from store.jobs import add_job, ask_all_to_stop, get_job, list_jobs
 from store.runs import get_run
 from trainer import launch
 from trainer.launch import folders
+from trainer.launch.pinning import pinned
 from trainer.spec import benchmark
-from trainer.spec.config import ConfigError
+from trainer.spec.config import ConfigError, RunConfig, from_dict
 from trainer.spec.experiments import Matrix, Planned, from_stored, planned, stored, widened
 
 BASE_SAMPLES = 8
@@ -38,21 +39,26 @@ def launch_experiment(store: Store, name: str, matrix: Matrix, *, launcher: str 
 
 
 def extend_experiment(store: Store, uid: str, more: Matrix, *, launcher: str = Launcher.LOCAL) -> int:
-    """Add the arms, ranks, seeds and values of another matrix, queue the new runs, and return their number.
+    """Add the arms, ranks, seeds and values of another matrix, queue the missing runs, and return their number.
 
-    Raises ConfigError before queuing anything.
+    Runs that were deleted, or that had not ended when the experiment was exported, are missing too. Raises ConfigError
+    before queuing anything.
     """
     experiment = get_experiment(store, uid)
-    old = from_stored(experiment.matrix)
-    wider = widened(old, more)
-    known = {run.config.model_dump_json() for run in planned(old)}
-    new = [run for run in planned(wider) if run.config.model_dump_json() not in known]
+    wider = widened(from_stored(experiment.matrix), more)
+    here = {_settings(from_dict(get_run(store, run_id).config)) for run_id in experiment.arms}
+    new = [run for run in planned(wider) if _settings(pinned(store, run.config)) not in here]
     if not new:
         raise ConfigError(f"{experiment.name} already has all of these runs. Add a new seed or value.")
     _checked(store, new, wider, launcher)
     change_matrix(store, experiment.id, stored(wider))
     _queue(store, experiment.id, new, wider, launcher)
     return len(new)
+
+
+def _settings(config: RunConfig) -> str:
+    """Return everything but the name, which lists a setting only while the matrix varies it."""
+    return config.model_copy(update={"name": ""}).model_dump_json()
 
 
 def stop_experiment(store: Store, uid: str, level: int = 1) -> int:
