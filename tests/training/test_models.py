@@ -224,7 +224,7 @@ def test_quantization_without_bitsandbytes_is_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     error = fails_with(ModelConfig(quantization="nf4"))
     assert error.kind == "dependency"
-    assert "install it" in error.message
+    assert "Install it" in error.message
 
 
 def test_an_architecture_without_known_projections_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
