@@ -77,7 +77,7 @@ def test_an_expression_is_searched(seeded_store: Store, open_page: Open) -> None
 
 
 def test_what_is_no_expression_says_so(seeded_store: Store, open_page: Open) -> None:
-    assert "correct it" in open_page("find", q="(", regex="true").error[0].value
+    assert "check the syntax" in open_page("find", q="(", regex="true").error[0].value
 
 
 SLOW = "(a|b)*a(a|b){500}c"
