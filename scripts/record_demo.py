@@ -74,9 +74,11 @@ def record(store: Store, folder: Path) -> int:
     ended = {row.name for row in list_run_heads(store) if row.status == JobState.FINISHED}
     runs = [get_run(store, resolve_run(store, name)) for name in ARMS if name in ended]
     if not any(row.name == EXPERIMENT for row in list_experiments(store)):
-        made = create_experiment(store, name=EXPERIMENT, matrix={"arms": list(ARMS.values())})
-        for run in runs:
-            add_to_experiment(store, made.id, run.id, ARMS[run.name])
+        create_experiment(store, name=EXPERIMENT, matrix={"arms": list(ARMS.values())})
+    experiment = next(row for row in list_experiments(store) if row.name == EXPERIMENT)
+    for run in runs:
+        if run.id not in experiment.arms:
+            add_to_experiment(store, experiment.id, run.id, ARMS[run.name])
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.zip"):
         old.unlink()

@@ -17,7 +17,7 @@ SLOW = 90_000
 
 
 def chart(page: Page, title: str) -> Locator:
-    found = page.get_by_role("figure", name=re.compile(f"^{re.escape(title)} along"))
+    found = page.get_by_role("figure", name=re.compile(f"^{re.escape(title)} over"))
     expect(found.locator(".main-svg").first).to_be_attached(timeout=SLOW)
     return found
 
