@@ -69,7 +69,7 @@ def test_embedding_goes_on_beside_the_page_and_leads_to_traces(server: Server, b
     page.mouse.up()
     expect(page.get_by_text("answers selected")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Nearest in each run").first.click()
-    expect(page.get_by_text("the nearest reference")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("nearest reference")).to_be_visible(timeout=PATIENCE)
     wait_until_idle(page)
     no_exception(page)
     page.locator("[data-testid='stPageLink'] a", has_text="right").first.click()

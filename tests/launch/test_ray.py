@@ -141,7 +141,7 @@ def test_a_job_that_the_cluster_has_forgotten_is_lost(watched: Store) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("RAY_AUTH_TOKEN", "not the one", "refused: "),
+        ("RAY_AUTH_TOKEN", "not the one", "refused the request: "),
         (cluster.ADDRESS, "http://127.0.0.1:1", "does not answer. Retrying."),
     ],
 )
