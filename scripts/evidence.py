@@ -30,7 +30,7 @@ from trainer.spec import statistics
 
 LOCKED = 0.9
 """Share of well-formed samples at which the form counts as learnt."""
-ENDS = 10
+ENDS = 5
 """Updates at the beginning and end of training over which steps are averaged."""
 
 
