@@ -13,7 +13,7 @@ from pathlib import Path
 INSIDE = Path(__file__).with_name("inside")
 STORE = (
     *("runs", "metrics", "completions", "predictions", "copy", "import", "follow", "sync", "backup", "restore"),
-    *("export-run", "import-run", "delete", "orphans"),
+    *("export-run", "export-experiment", "import-run", "delete", "orphans"),
 )
 TRAINER = (
     *(

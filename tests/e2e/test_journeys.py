@@ -78,7 +78,7 @@ def test_first_visit_says_what_this_is_and_starts_the_demo(server: browsing.Serv
     text = card.get_by_test_id("stMarkdown").all_inner_texts()
     assert len(re.findall(r"\.(?:\s|$)", " ".join(text))) == 3
     card.get_by_role("button", name="Start the demo").click()
-    for name in ("shapes-grpo", "shapes-sft"):
+    for name in ("demo-grpo", "demo-sft"):
         expect(browser_page.get_by_text(name).first).to_be_visible()
     wait_until_idle(browser_page)
     no_exception(browser_page)

@@ -118,7 +118,7 @@ def test_only_a_hash_names_an_image(store: Store, name: str) -> None:
 
 
 def test_an_image_that_is_not_there(store: Store) -> None:
-    with pytest.raises(StoreError, match="no image"):
+    with pytest.raises(StoreError, match="No image has this hash"):
         get_media(store, "a" * 64)
 
 

@@ -195,7 +195,7 @@ def test_jobs_by_run_and_by_uid(store: Store) -> None:
     assert [job.uid for job in list_jobs(store, open_only=True)] == [second.uid]
     found = get_job(store, second.uid)
     assert (found.run_name, found.run_uid, found.arguments) == ("other", other.uid, {"a": 1})
-    with pytest.raises(StoreError, match="no job"):
+    with pytest.raises(StoreError, match="does not exist"):
         get_job(store, "nothing")
 
 
