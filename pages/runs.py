@@ -36,8 +36,8 @@ def welcome() -> None:
     with st.container(border=True, key="welcome"):
         st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?", anchor=False)
         st.markdown(
-            "The model sees an image and a question. GRPO rewards correct, well-formed answers and shows the model no "
-            "reasoning: any reasoning that appears was elicited by reward.  \n"
+            "The model sees an image and a question; GRPO rewards correct, well-formed answers and shows it no "
+            "reasoning, so any that appears was elicited by reward.  \n"
             "SFT learns the same task by imitating annotated reasoning. Both are evaluated on the same held-out images."
         )
         with st.container(horizontal=True, vertical_alignment="center"):
