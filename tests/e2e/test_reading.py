@@ -50,7 +50,7 @@ def test_a_phrase_is_found_and_read_with_the_keyboard(
     expect(page.get_by_text(first, exact=True)).to_have_count(0)
     wait_until_idle(page)
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog")).to_contain_text("these keys")
+    expect(page.get_by_role("dialog")).to_contain_text("show this list")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.locator("body").press("g")
