@@ -43,7 +43,7 @@ def start_once(store: Store) -> str:
         return "The demo needs a database without runs of your own."
     for name in PRESETS:
         launch.submit(store, config.preset(name))
-    return "Demo started: GRPO, then SFT."
+    return "Demo started: GRPO and SFT."
 
 
 if __name__ == "__main__":
