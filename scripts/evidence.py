@@ -96,7 +96,7 @@ def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.Ge
 def emergence(store: Store, compared: Sequence[Group]) -> Table:
     """Return for every run with samples when the form was learnt, and how reasoning steps changed."""
     lines = []
-    for group in (group for group in compared if group.first.method == "grpo"):
+    for group in (group for group in compared if (group.first.method, group.first.style) == ("grpo", "cot")):
         for member in group.members:
             series = read_series(store, member.run.id, ["wellformed_share", "reasoning_steps", "correct_share"])
             form, steps, right = (series[n].value for n in ("wellformed_share", "reasoning_steps", "correct_share"))
