@@ -1,6 +1,6 @@
 """Print the tables of docs/evidence.md from the runs of an experiment.
 
-    python -m store import-run recorded/evidence/rank32.zip --db evidence.db
+    python -m store import-run docs/evidence/demo-evidence.zip --db evidence.db
     python -m scripts.evidence demo-evidence --db evidence.db
 
 One table has one line per arm, and one has one line per run; the others are those of the Compare page. Intervals and
@@ -18,18 +18,17 @@ import numpy as np
 from app.compare import groups, tables
 from app.compare.groups import Group, Member
 from app.compare.tables import Cell, Table, TableLine
+from app.emergence import milestones
 from store.db.engine import Store, open_store
 from store.db.rows import Scores
 from store.evaluations.predictions import read_scores
 from store.evaluations.records import evaluations_by_run
 from store.events import checkpoints_by_run
 from store.experiments import get_experiment
-from store.metrics import read_series
+from store.metrics import Series, read_series
 from store.runs import get_run
 from trainer.spec import statistics
 
-LOCKED = 0.9
-"""Share of well-formed samples at which the form counts as learnt."""
 ENDS = 5
 """Updates at the beginning and end of training over which steps are averaged."""
 
@@ -81,12 +80,11 @@ def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.Ge
     lines = []
     for group in compared:
         measured = [groups.measured(group, name, scores) for name in names]
-        own = [e.metrics["exact_match"] for m in group.members if (e := groups.tested(m, group.first.dataset))]
-        form = [e.metrics["wellformed"] for m in group.members if (e := groups.tested(m, group.first.dataset))]
+        own = [test.metrics for m in group.members if (test := groups.tested(m, group.first.dataset))]
         texts = (
             *(group.label, _rank(group), str(len(group.members))),
             *("–" if each is None else _share(each.estimate) for each in measured),
-            *(f"{min(values):.3f}" if values else "–" for values in (own, form)),
+            *(f"{min(metrics[name] for metrics in own):.3f}" for name in ("exact_match", "wellformed")),
         )
         lines.append(TableLine(tuple(map(Cell, texts))))
     head = ("Arm", "Rank", "Seeds", *names, "Lowest seed", "Lowest well-formed share")
@@ -99,18 +97,18 @@ def emergence(store: Store, compared: Sequence[Group]) -> Table:
     for group in (group for group in compared if (group.first.method, group.first.style) == ("grpo", "cot")):
         for member in group.members:
             series = read_series(store, member.run.id, ["wellformed_share", "reasoning_steps", "correct_share"])
-            form, steps, right = (series[n].value for n in ("wellformed_share", "reasoning_steps", "correct_share"))
+            steps, right = (series[name].value for name in ("reasoning_steps", "correct_share"))
             test = groups.tested(member, member.run.dataset)
             ends = [_mean(part) for values in (steps, right) for part in (values[:ENDS], values[-ENDS:])]
             texts = (
-                *(group.label, _rank(group), str(member.run.seed), str(_locked(form) or "never")),
+                *(group.label, _rank(group), str(member.run.seed), _locked(series["wellformed_share"])),
                 *(f"{value:.2f}" for value in ends),
                 *((f"{test.metrics['mean_steps']:.2f}", f"{test.metrics['mean_truth']:.2f}") if test else ("–", "–")),
             )
             lines.append(TableLine(tuple(map(Cell, texts))))
     when = (f"first {ENDS} updates", f"last {ENDS}")
     head = (
-        *("Arm", "Rank", "Seed", f"Well-formed ≥ {LOCKED} for good from update"),
+        *("Arm", "Rank", "Seed", "Format locked in at update"),
         *(f"{what}, {part}" for what in ("Steps", "Right") for part in when),
         *("Steps on test", "True mean"),
     )
@@ -158,14 +156,10 @@ def _mean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if len(values) else float("nan")
 
 
-def _locked(share: np.ndarray, window: int = 10) -> int | None:
-    """Return the first update from which the mean of `window` updates stays at LOCKED or above, or None."""
-    if len(share) < window:
-        return None
-    smooth = np.convolve(share, np.ones(window) / window, "valid")
-    below = np.flatnonzero(smooth < LOCKED)
-    first = int(below[-1]) + 1 if len(below) else 0
-    return None if first >= len(smooth) else first + window
+def _locked(form: Series) -> str:
+    """Return the update from which the format is locked in, by the rule of the Emergence page."""
+    at = milestones.emerged(form.value, milestones.LOCKED, milestones.LOCKED_SLACK)
+    return "never" if at is None else str(form.step[at])
 
 
 if __name__ == "__main__":

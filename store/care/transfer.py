@@ -96,7 +96,9 @@ def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | N
             runs = list_run_heads(brought)[::-1]
             if not runs:
                 raise StoreError(f"{file} contains no run. Export the run again.")
-            here = set() if anew else {run.uid for run in list_run_heads(store, uids=[run.uid for run in runs])}
+            here = (
+                set() if anew else {run.uid for run in list_run_heads(store, newest=0, uids=[run.uid for run in runs])}
+            )
             new = [run for run in runs if run.uid not in here] or runs
             return [copy_run(brought, store, run.id, anew=anew) for run in new]
         finally:
