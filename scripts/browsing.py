@@ -173,8 +173,10 @@ def edit_cell(page: Page, table: Locator, start: tuple[int, int], column: int, t
     """
     first, distance = start
     table.click(position={"x": distance, "y": 1.5 * ROW})
-    for _ in range(column - first):
+    expect(cell(table, first, 0)).to_have_attribute("aria-selected", "true")
+    for place in range(first + 1, column + 1):
         page.keyboard.press("ArrowRight")
+        expect(cell(table, place, 0)).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
     field = page.locator("#portal").locator("input, textarea").first
     expect(field).to_be_focused()
