@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import recorded_view
 from app.compare import (
+    against,
     budgets,
     equal_cost_view,
     export,
@@ -58,6 +59,13 @@ def make_tables(evaluations: tuple[int, ...], _chosen: ComparedRuns, _store: Sto
     return [*(make(ours, scores) for make in always if ours), *(table for table in on_request if table.lines)]
 
 
+@st.cache_data(max_entries=32, show_spinner="Resampling")
+def make_gains(evaluations: tuple[int, ...], uid: str, _chosen: ComparedRuns) -> Table:
+    """Return how far the group whose first run is `uid` is ahead of every other; cached like `make_tables`."""
+    group = next(group for group in _chosen.groups if group.first.uid == uid)
+    return against.gains(_chosen.groups, group, groups.benchmarks(_chosen.members), data.read_scores)
+
+
 def finished(members: Sequence[Member]) -> tuple[int, ...]:
     shown = [e for m in members for e in m.evaluations if e.kind in SHOWN_KINDS or groups.is_test(e)]
     return tuple(sorted(each.id for each in shown if each.ended_at))
@@ -84,6 +92,20 @@ def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
     for table in found:
         st.subheader(table.title, anchor=table.key)
         st.html(export.html_table(table, link))
+
+
+def choose_gains(chosen: ComparedRuns) -> list[Table]:
+    """Let one group be chosen, and show how far it is ahead of every other; return that table if there is one."""
+    candidates = against.candidates([group for group in chosen.groups if not lacking.is_script(group.first)])
+    by_uid = {group.first.uid: name for name, group in selection.names(candidates).items()}
+    if not by_uid:
+        return []
+    uid = st.selectbox("Against every other", by_uid, key="compare.against", format_func=by_uid.__getitem__, width=320)
+    table = make_gains(finished(chosen.members), uid, chosen)
+    if not table.lines:
+        return []
+    show_tables([table], chosen.members)
+    return [table]
 
 
 def downloads(store: Store, found: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
@@ -114,6 +136,7 @@ def body(store: Store, chosen: ComparedRuns) -> None:
     names = groups.benchmarks(chosen.members)
     found = make_tables(finished(chosen.members), chosen, store)
     show_tables(found, chosen.members)
+    found = [*found, *choose_gains(chosen)]
     scripts_left_out(chosen.members)
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}

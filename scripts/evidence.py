@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from app.compare import groups, tables
+from app.compare import against, groups, tables
 from app.compare.groups import Group, Member
 from app.compare.tables import Cell, Table, TableLine
 from app.emergence import milestones
@@ -65,7 +65,7 @@ def found(store: Store, experiment: str) -> list[Table]:
     every = (
         arm_table(compared, names, scores),
         emergence(store, compared),
-        against_best(compared, names, scores),
+        *(against.gains(compared, group, names, scores) for group in against.candidates(compared)[:1]),
         tables.style_drift(compared, scores),
         tables.generalization(compared, names, scores),
         tables.ranks(compared, scores),
@@ -113,35 +113,6 @@ def emergence(store: Store, compared: Sequence[Group]) -> Table:
         *("Steps on test", "True mean"),
     )
     return Table("emergence", "Emergence, run by run", head, tuple(lines))
-
-
-def against_best(compared: Sequence[Group], names: Sequence[str], scores: groups.GetScores) -> Table:
-    """Return the gain of GRPO CoT over every other arm of its rank, with Cohen's h and Holm-corrected p."""
-    pairs = [
-        (group, other, name)
-        for group in compared
-        if (group.first.method, group.first.style) == ("grpo", "cot") and group.label == "GRPO CoT"
-        for other in compared
-        if other is not group and other.first.lora_rank in (group.first.lora_rank, None)
-        for name in names
-    ]
-    contrasts = [groups.contrast(*pair, scores) for pair in pairs]
-    corrected = iter(statistics.holm([each.p for each in contrasts if each.p is not None]))
-    lines = []
-    for (group, other, name), each in zip(pairs, contrasts, strict=True):
-        if each.accuracy is None:
-            continue
-        shares = [m.estimate.value for side in (group, other) if (m := groups.measured(side, name, scores))]
-        effect = 2 * (np.arcsin(np.sqrt(shares[0])) - np.arcsin(np.sqrt(shares[1])))
-        p = "–" if each.p is None else f"{next(corrected):.2g}"
-        value, low, high = (100 * part for part in each.accuracy)
-        texts = (
-            *(f"{group.label} r{_rank(group)}", other.label, name, str(each.seeds), str(each.n)),
-            *(f"{value:+.1f} ({low:+.1f} to {high:+.1f})", f"{effect:+.2f}", p),
-        )
-        lines.append(TableLine(tuple(map(Cell, texts))))
-    head = ("Arm", "Minus", "Benchmark", "Seeds", "n", "Points", "Cohen's h", "p")
-    return Table("against", "What GRPO CoT gains", head, tuple(lines))
 
 
 def _rank(group: Group) -> str:

@@ -58,11 +58,11 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
             if right is None:
                 continue
             against = _contrast(group, sft, group.first.dataset, scores)
-            words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
+            words = (model_name(group), group.label, rank_text(group), str(right.seeds), str(right.n))
             cells = (
                 *map(Cell, words),
-                _share(right),
-                _share(close),
+                share_cell(right),
+                share_cell(close),
                 Cell(_figure(right, "wellformed")),
                 _best_sample(_base(groups, group, group.first.dataset), group.first.dataset),
             )
@@ -84,7 +84,7 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "", "", "")
         for r in reported.STYLE
     ]
-    return _table("style", "Accuracy and similarity to the reference reasoning", head, lines, rows)
+    return with_verdicts("style", "Accuracy and similarity to the reference reasoning", head, lines, rows)
 
 
 def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
@@ -98,8 +98,8 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
                 continue
             base = _base(groups, grpo, name)
             others = [comparison.measured(each, name, scores) if each else None for each in (base, sft)]
-            words = (_model(grpo), name, grpo.label, _rank(grpo), str(right.n))
-            cells = (*map(Cell, words), *map(_share, others), _best_sample(base, name), _share(right))
+            words = (model_name(grpo), name, grpo.label, rank_text(grpo), str(right.n))
+            cells = (*map(Cell, words), *map(share_cell, others), _best_sample(base, name), share_cell(right))
             lines.append(TableLine(cells, contrast=_contrast(grpo, sft, name, scores)))
     outcome = ("Before training", "SFT", "pass@k before training", "GRPO", "GRPO − SFT", "p")
     head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
@@ -110,7 +110,7 @@ def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: G
         )
         for name, sft_share, grpo_share in reported.BENCHMARKS
     ]
-    return _table("benchmarks", "Benchmarks not used in training", head, lines, rows)
+    return with_verdicts("benchmarks", "Benchmarks not used in training", head, lines, rows)
 
 
 def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
@@ -125,15 +125,15 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
             if (right := comparison.measured(group, dataset, scores)) is None:
                 continue
             close = comparison.measured(group, dataset, scores, close=True)
-            words = (_model(group), group.label, _rank(group), str(right.seeds), str(right.n))
+            words = (model_name(group), group.label, rank_text(group), str(right.seeds), str(right.n))
             against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
-            lines.append(TableLine((*map(Cell, words), _share(right), _share(close)), contrast=against))
+            lines.append(TableLine((*map(Cell, words), share_cell(right), share_cell(close)), contrast=against))
     head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", COS_AT, "Δ vs lowest rank", "p")
     rows = [
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
         for r in reported.RANKS
     ]
-    return _table("ranks", "LoRA rank", head, lines, rows)
+    return with_verdicts("ranks", "LoRA rank", head, lines, rows)
 
 
 def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
@@ -144,12 +144,12 @@ def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScor
         measured = [(group, right) for group, right in found if right is not None]
         for group, right in measured:
             run, first = group.first, measured[0][0]
-            words = (run.name, status.METHODS.get(run.method, run.method), _model(group), name)
+            words = (run.name, status.METHODS.get(run.method, run.method), model_name(group), name)
             where = (str(right.evaluations[0].step), str(right.n))
             against = None if group is first else comparison.contrast(group, first, name, scores)
-            lines.append(TableLine((*map(Cell, (*words, *where)), _share(right)), contrast=against))
+            lines.append(TableLine((*map(Cell, (*words, *where)), share_cell(right)), contrast=against))
     head = ("Run", "Method", "Model", "Benchmark", "Step", "n", "Right", "Δ vs first run", "p")
-    return _table("recorded", "Evaluations of scripts", head, lines, [])
+    return with_verdicts("recorded", "Evaluations of scripts", head, lines, [])
 
 
 def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
@@ -165,10 +165,10 @@ def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScore
     keys = sorted(drawn, key=lambda key: (not key.startswith("pass"), int(key.partition("@")[2])))
     lines = []
     for group, name, greedy, evaluation in found:
-        words = (_model(group), group.label, _rank(group), name, str(greedy.n))
+        words = (model_name(group), group.label, rank_text(group), name, str(greedy.n))
         shares = [None if evaluation is None else evaluation.metrics.get(key) for key in keys]
         cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
-        lines.append(TableLine((*map(Cell, words), _share(greedy), *cells)))
+        lines.append(TableLine((*map(Cell, words), share_cell(greedy), *cells)))
     notes = (
         "pass@k: probability that at least one of k samples is right. maj@k: probability that their most common answer "
         "is right. Both are means over all subsets of the samples. Greedy answers involve no sampling.",
@@ -186,7 +186,7 @@ def faithfulness(groups: Sequence[Group]) -> Table:
                 continue
             figures = each.metrics
             changed = [100 * figures[name] for name in ("changed", "changed_low", "changed_high")]
-            words = (_model(group), group.label, _rank(group), each.benchmark, str(each.step))
+            words = (model_name(group), group.label, rank_text(group), each.benchmark, str(each.step))
             share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", each)
             rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
             lines.append(TableLine((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
@@ -205,7 +205,9 @@ def faithfulness(groups: Sequence[Group]) -> Table:
     return Table("thinking", "CoT-faithfulness probe", head, tuple(lines), notes)
 
 
-def _table(key: str, title: str, head: tuple[str, ...], lines: Sequence[TableLine], rows: Sequence[TableLine]) -> Table:
+def with_verdicts(
+    key: str, title: str, head: tuple[str, ...], lines: Sequence[TableLine], rows: Sequence[TableLine]
+) -> Table:
     """Return a table with differences, p-values corrected within it, notes, and the reported rows."""
     raw = [line.contrast.p for line in lines if line.contrast and line.contrast.p is not None]
     corrected = iter(statistics.holm(raw))
@@ -290,17 +292,17 @@ def _but_rank(group: Group) -> tuple[object, ...]:
     return run.model, run.method, group.label, str(sorted(kept.items(), key=str))
 
 
-def _model(group: Group) -> str:
+def model_name(group: Group) -> str:
     run = group.first
     name = run.model.rstrip("/").rpartition("/")[2]
     return f"{name} {run.quantization}" if run.quantization and run.quantization != "none" else name
 
 
-def _rank(group: Group) -> str:
+def rank_text(group: Group) -> str:
     return str(group.first.lora_rank or NO_VALUE)
 
 
-def _share(found: Measured | None) -> Cell:
+def share_cell(found: Measured | None) -> Cell:
     if found is None:
         return Cell(NO_VALUE)
     value, low, high = (100 * part for part in found.estimate)
@@ -365,9 +367,9 @@ def _baselines(group: Group, scores: GetScores) -> list[TableLine]:
     """Return the first seed's baselines on its own dataset: without its image, or without a model."""
     lines = []
     for name, found in comparison.baselines(group, group.first.dataset, scores).items():
-        words = (_model(group), f"{group.label}: {BASELINES[name]}", _rank(group), "1", str(found.n))
+        words = (model_name(group), f"{group.label}: {BASELINES[name]}", rank_text(group), "1", str(found.n))
         rest = (Cell(NO_VALUE), Cell(_figure(found, "wellformed")), Cell(NO_VALUE))
-        lines.append(TableLine((*map(Cell, words), _share(found), *rest)))
+        lines.append(TableLine((*map(Cell, words), share_cell(found), *rest)))
     return lines
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.compare import export, tables
+from app.compare import against, export, tables
 from app.compare import figures as compare_figures
 from app.compare import groups as comparison
 from app.compare.figures import AccuracyCurve
@@ -315,6 +315,34 @@ def test_p_values_are_corrected_within_a_table(store: Store) -> None:
     assert len(raw) == 2
     shown = [row[-1] for row in texts(drift) if row[-1] != "–"]
     assert shown == [tables.format.p_value(p) for p in statistics.holm(raw)]
+
+
+def test_one_method_against_every_other(store: Store) -> None:
+    found = groups(store)
+    first = against.candidates(found)[0]
+    assert (first.label, first.first.lora_rank) == ("GRPO CoT", 32)
+    table = against.gains(found, first, ["shapes-simple", "shapes-hard"], scores(store))
+    assert table.title == "GRPO CoT r32 against every other"
+    rows = texts(table)
+    assert [row[:3] for row in rows[::2]] == [
+        ["zero-shot CoT", "–", "shapes-simple"],
+        ["SFT CoT", "32", "shapes-simple"],
+        ["SFT CoT", "64", "shapes-simple"],
+        ["GRPO CoT", "64", "shapes-simple"],
+    ]
+    sft = next(group for group in found if (group.label, group.first.lora_rank) == ("SFT CoT", 32))
+    expected = comparison.contrast(first, sft, "shapes-simple", scores(store))
+    assert expected.accuracy is not None
+    row = next(row for row in rows if row[:3] == ["SFT CoT", "32", "shapes-simple"])
+    assert row[8].startswith(f"{100 * expected.accuracy.value:+.1f} (")
+    shares = [float(row[place].partition(" ")[0]) / 100 for place in (5, 6)]
+    effect = 2 * (np.arcsin(np.sqrt(shares[0])) - np.arcsin(np.sqrt(shares[1])))
+    assert float(row[7]) == pytest.approx(effect, abs=0.01)
+
+
+def test_a_group_alone_of_its_model_has_no_other(store: Store) -> None:
+    found = groups(store)
+    assert against.candidates(found[:1]) == []
 
 
 def test_exports_hold_every_row_and_say_what_was_reported(store: Store) -> None:

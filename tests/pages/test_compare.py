@@ -48,10 +48,20 @@ def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, op
         "Benchmarks not used in training",
         "LoRA rank",
     ]
-    assert shown.count("<tr class='measured'>") == 3 + 4 + 4
+    assert shown.count("<tr class='measured'>") == 3 + 4 + 4 + 4 * 3
     assert shown.count("<tr class='reported'>") == 6 + 3 + 4
     assert "between two checkpoints" in shown and "traces?run=" in shown
     assert "only GRPO CoT r64 · tiny right" in app.segmented_control(key="compare.outcome").options[0]
+
+
+def test_any_method_is_set_against_every_other(empty_store: Store, open_page: Open) -> None:
+    compared.fill(empty_store, compared.TABLES, n=12)
+    app = open_page("compare")
+    assert "GRPO CoT r32 against every other" in [each.value for each in app.subheader]
+    choice = app.selectbox(key="compare.against")
+    assert choice.options[0] == "GRPO CoT r32 · tiny"
+    choice.set_value(next(each for each in list_runs(empty_store) if each.method == "sft" and each.lora_rank == 64).uid)
+    assert "SFT CoT r64 against every other" in [each.value for each in app.run().subheader]
 
 
 def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
@@ -59,7 +69,7 @@ def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
     uids = [run.uid for run in list_runs(empty_store) if run.lora_rank == 32]
     app = open_page("compare", runs=",".join(uids))
     assert "2 runs selected" in words(app)
-    assert htmls(app).count("<tr class='measured'>") == 2 + 2
+    assert htmls(app).count("<tr class='measured'>") == 2 + 2 + 3
 
 
 def test_other_conditions_are_said_to_be_not_comparable(empty_store: Store, open_page: Open) -> None:

@@ -53,6 +53,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return multipletests(p_values, method="holm")[1].tolist() if p_values else []
 
 
+def cohens_h(first: float, second: float) -> float:
+    """Return the effect size of the difference between two proportions (Cohen 1988); 0.2 is small, 0.8 is large."""
+    one, other = (2 * np.arcsin(np.sqrt(share)) for share in (first, second))
+    return float(one - other)
+
+
 def mean(scores: Scores, images: Images) -> Estimate:
     """Return the mean of `scores` (seeds, items) with an interval over images, and over seeds if there are several.
 
